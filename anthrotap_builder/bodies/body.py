@@ -1,0 +1,199 @@
+"""A parametric body: linear shape, a tree of joints, linear blend skinning.
+
+Any body of this kind (Anny, SMPL, SMPL-X) is the same few arrays, so the fit knows arrays and no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from anthrotap_builder.bodies.surface import SurfacePoints, sample_surface
+
+
+@dataclass(frozen=True)
+class BodyPoints:
+    """Points that move with a body, each a weighted mean of points carried by joints.
+
+    A point skinned to joints j, or a regressor over many skinned vertices, is *exactly* linear in the joints'
+    transforms: X_k = sum_j G_j (moment_kj - mass_kj joint_j) + mass_kj q_j, where G_j is the joint's global
+    rotation and q_j its posed place. So no vertex is skinned to know where a landmark goes.
+
+    Attributes:
+        mass: [K, J] float64, each row sums to one.
+        moment: [K, J, 3] float64, mass times the carried point's rest position, metres.
+        moment_directions: [S, K, J, 3] float64, change of `moment` with each shape coefficient.
+    """
+
+    mass: np.ndarray
+    moment: np.ndarray
+    moment_directions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.mass)
+
+
+@dataclass(frozen=True)
+class PosePrior:
+    """What a joint tends to do, in axes of its own: v = axes^T w for an axis-angle rotation w.
+
+    Attributes:
+        axes: [J, 3, 3] float64, columns are the joint's axes at rest.
+        mean, sigma: [J, 3] float64 radians, a Gaussian over v.
+        lower, upper: [J, 3] float64 radians, soft limits of v.
+    """
+
+    axes: np.ndarray
+    mean: np.ndarray
+    sigma: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+@dataclass(frozen=True)
+class Body:
+    """A parametric body's arrays. Metres; the axes are the model's own, a root rotation takes them to the camera's.
+
+    Attributes:
+        name: the body model's name, as in a dataset's `body_model`.
+        template: [V, 3] float32, mean shape at rest.
+        shape_directions: [S, V, 3] float32, displacement by one standard deviation of each shape coefficient.
+        joints: [J, 3] float64, joint places of the mean shape; a parent comes before its children.
+        joint_directions: [S, J, 3] float64.
+        parents: [J] int64, -1 for the root, which is joint 0.
+        weights: [V, J] float32, skinning weights; rows sum to one.
+        faces: [F, 3] int32.
+        outer: [F] bool, faces that can be seen from outside (not the inside of mouth and eyes).
+        keypoints: the landmarks that the fit aims at.
+        keypoint_landmarks: [K] int64, which of BlazePose's 33 landmarks each keypoint is.
+        keypoint_weights: [K] float64, how much each counts.
+        prior: what its joints tend to do.
+    """
+
+    name: str
+    template: np.ndarray
+    shape_directions: np.ndarray
+    joints: np.ndarray
+    joint_directions: np.ndarray
+    parents: np.ndarray
+    weights: np.ndarray
+    faces: np.ndarray
+    outer: np.ndarray
+    keypoints: BodyPoints
+    keypoint_landmarks: np.ndarray
+    keypoint_weights: np.ndarray
+    prior: PosePrior
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.parents)
+
+    @property
+    def num_shapes(self) -> int:
+        return len(self.shape_directions)
+
+    @cached_property
+    def subtree(self) -> np.ndarray:
+        """[J, J] float64: 1 where the second joint is the first or descends from it."""
+        below = np.eye(self.num_joints)
+        for joint in range(self.num_joints - 1, 0, -1):
+            below[self.parents[joint]] += below[joint]
+        return below
+
+    def pose_vertices(self, pose: BodyPose, frames: slice | np.ndarray | None = None) -> np.ndarray:
+        """[T, V, 3] float32, the posed mesh by linear blend skinning.
+
+        Args:
+            pose: rotations, places and shape.
+            frames: which of its frames; all when left out.
+        """
+        rotations, places = pose.rotations, pose.places
+        if frames is not None:
+            rotations, places = rotations[frames], places[frames]
+        rest = self.template + np.tensordot(pose.shape, self.shape_directions, 1).astype(np.float32)
+        joints = self.joints + np.tensordot(pose.shape, self.joint_directions, 1)
+        offsets = places - np.einsum("tjab,jb->tja", rotations, joints)
+        transforms = np.concatenate([rotations, offsets[..., None]], axis=-1).astype(np.float32)
+        out = np.empty((len(rotations), *rest.shape), np.float32)
+        for t, transform in enumerate(transforms.reshape(len(rotations), self.num_joints, 12)):
+            skinned = (self.weights @ transform).reshape(-1, 3, 4)
+            out[t] = np.einsum("vab,vb->va", skinned[..., :3], rest) + skinned[..., 3]
+        return out
+
+    def surface_points(self, count: int, seed: int) -> SurfacePoints:
+        """`count` points spread evenly over the outside of the mean body; the same for the same seed."""
+        return _sample(self, count, seed)
+
+    def body_points(self, surface: SurfacePoints) -> BodyPoints:
+        """Surface points as points that the fit can move."""
+        corners = self.faces[surface.face]
+        share = self.weights[corners].astype(np.float64) * surface.barycentric[..., None]
+        return BodyPoints(
+            mass=share.sum(1),
+            moment=np.einsum("kcj,kcx->kjx", share, self.template[corners].astype(np.float64)),
+            moment_directions=np.einsum(
+                "kcj,skcx->skjx", share, self.shape_directions[:, corners].astype(np.float64)
+            ),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the arrays to a compressed-free `.npz`, aside first, then renamed into place."""
+        arrays: dict[str, np.ndarray] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, BodyPoints | PosePrior):
+                for part in fields(value):
+                    arrays[f"{field.name}.{part.name}"] = getattr(value, part.name)
+            else:
+                arrays[field.name] = np.asarray(value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(path.name + ".incomplete")
+        with open(aside, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Body:
+        """Reads what `save` wrote. Raises OSError, ValueError or KeyError on another or a damaged file."""
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+
+        def group(name: str) -> dict[str, np.ndarray]:
+            return {k.removeprefix(name + "."): v for k, v in arrays.items() if k.startswith(name + ".")}
+
+        plain = {k: v for k, v in arrays.items() if "." not in k}
+        plain["name"] = str(plain["name"])  # type: ignore[assignment]
+        return cls(
+            **plain,  # type: ignore[arg-type]
+            keypoints=BodyPoints(**group("keypoints")),
+            prior=PosePrior(**group("prior")),
+        )
+
+    # Bodies are compared and cached by identity: their arrays are megabytes.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@dataclass(frozen=True)
+class BodyPose:
+    """A body over T frames.
+
+    Attributes:
+        rotations: [T, J, 3, 3] float64, each joint's global rotation, model axes to camera axes.
+        places: [T, J, 3] float64, each joint's place in camera coordinates, metres.
+        shape: [S] float64, in standard deviations.
+    """
+
+    rotations: np.ndarray
+    places: np.ndarray
+    shape: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def _sample(body: Body, count: int, seed: int) -> SurfacePoints:
+    return sample_surface(body.template, body.faces, count, seed, body.outer)

@@ -1,0 +1,75 @@
+"""The linear system of one Gauss-Newton step over a whole track: banded in time, bordered by the shared shape."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import cho_solve_banded, cholesky_banded
+
+
+class NormalEquations:
+    """J^T J and J^T r of residuals that see one frame, or two frames `lag` apart, and the shape.
+
+    Args:
+        frames: number of frames T.
+        pose_size: values a frame P.
+        shapes: shape coefficients S.
+
+    Rows are given as [..., P + S]: derivatives by the frame's values, then by the shape.
+    """
+
+    def __init__(self, frames: int, pose_size: int, shapes: int) -> None:
+        self.pose_size = pose_size
+        self.diagonal = np.zeros((frames, pose_size, pose_size))
+        self.gradient = np.zeros((frames, pose_size))
+        self.pairs: dict[int, np.ndarray] = {}  # lag -> [T - lag, P, P]: rows of frame t + lag, columns of frame t
+        self.border = np.zeros((frames, pose_size, shapes))
+        self.shape = np.zeros((shapes, shapes))
+        self.shape_gradient = np.zeros(shapes)
+
+    def add(self, rows: np.ndarray, residuals: np.ndarray) -> None:
+        """Residuals [T, R] of single frames with rows [T, R, P + S]."""
+        transposed = rows.transpose(0, 2, 1)
+        square = transposed @ rows
+        slope = (transposed @ residuals[..., None])[..., 0]
+        size = self.pose_size
+        self.diagonal += square[:, :size, :size]
+        self.border += square[:, :size, size:]
+        self.shape += square[:, size:, size:].sum(0)
+        self.gradient += slope[:, :size]
+        self.shape_gradient += slope[:, size:].sum(0)
+
+    def pair(self, lag: int) -> np.ndarray:
+        """[T - lag, P, P], to be added to: second derivatives by frame t + lag (rows) and frame t (columns)."""
+        size = self.pose_size
+        return self.pairs.setdefault(lag, np.zeros((len(self.diagonal) - lag, size, size)))
+
+    def solve(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
+        """Levenberg-Marquardt's step [T, P] and [S], the diagonal raised by a share `damping` of itself.
+
+        The shape is eliminated by its Schur complement, so that the pose system stays banded.
+
+        Raises:
+            numpy.linalg.LinAlgError: if the damped system is not positive definite.
+        """
+        frames, size = self.gradient.shape
+        shapes = len(self.shape_gradient)
+        lags = [lag for lag in self.pairs if lag < frames]
+        # LAPACK's lower band storage: band[i - j, j] = A[i, j].
+        band = np.zeros((max(lags, default=0) * size + size, frames, size))
+        for offset in range(size):
+            band[offset, :, : size - offset] = np.diagonal(self.diagonal, -offset, 1, 2)
+        band[0] += damping * np.maximum(band[0], 1e-3)
+        for lag in lags:
+            for offset in range(-size + 1, size):
+                values = np.diagonal(self.pairs[lag], -offset, 1, 2)
+                first = max(0, -offset)
+                band[lag * size + offset, : frames - lag, first : first + values.shape[1]] += values
+        factor = cholesky_banded(
+            band.reshape(len(band), -1), lower=True, overwrite_ab=True, check_finite=False
+        )
+        border = self.border.reshape(frames * size, shapes)
+        right = np.concatenate([-self.gradient.reshape(-1, 1), border], axis=1)
+        solved = cho_solve_banded((factor, True), right, check_finite=False)
+        schur = self.shape + np.diag(damping * np.diag(self.shape)) - border.T @ solved[:, 1:]
+        shape_step = np.linalg.solve(schur, -self.shape_gradient - border.T @ solved[:, 0])
+        return (solved[:, 0] - solved[:, 1:] @ shape_step).reshape(frames, size), shape_step
