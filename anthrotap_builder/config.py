@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 LABEL_CODE_VERSION = 1  # raise it when the code changes labels under the same configuration
@@ -41,3 +43,39 @@ class FitSettings(_Settings):
     landmark_iterations: int = Field(14, ge=1)
     silhouette_iterations: int = Field(4, ge=0)
     tolerance: float = Field(3e-3, gt=0, description="relative gain at which iterations end")
+
+
+class PeopleSettings(_Settings):
+    """How persons are found and told apart."""
+
+    detector: str = Field("blazepose", description="a name in anthrotap_builder.people.DETECTORS")
+    detect_every: int = Field(3, ge=1, description="the detector runs on every n-th frame; between, people are followed")
+    min_detection: float = Field(0.5, ge=0, le=1, description="detector probability that makes a sighting")
+    sure_detection: float = Field(0.75, ge=0, le=1, description="a track needs one sighting this probable")
+    min_detections: int = Field(2, ge=1, description="a track needs so many sightings by the detector")
+    min_pose_score: float = Field(0.5, ge=0, le=1, description="landmark network's probability of a person there")
+    min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a sighting")
+    min_frames: int = Field(8, ge=1, description="shorter tracks are dropped, frames")
+    max_gap: int = Field(12, ge=1, description="longest time unseen that one track may bridge, frames")
+    min_link: float = Field(0.3, ge=0, le=1, description="pose similarity to the prediction that a link needs")
+    same_pose: float = Field(0.6, ge=0, le=1, description="two poses of one frame more similar are one person")
+    rounds: int = Field(3, ge=1, description="searches; each paints over who was found, to see who stands behind")
+
+
+class FlowSettings(_Settings):
+    """Which optical flow."""
+
+    model: Literal["dis"] = Field("dis", description="dis: OpenCV's DIS")
+    preset: Literal["ultrafast", "fast", "medium"] = Field("fast", description="DIS preset")
+
+
+class FilterSettings(_Settings):
+    """When a label is trusted. Pixels are those of a frame with a short side of 256, scaled to the frame at hand."""
+
+    round_trip_pixels: float = Field(0.7, ge=0, description="flow is reliable if going and coming back err less")
+    round_trip_relative: float = Field(0.01, ge=0, description="and this share of squared motion (Sundaram: 0.01)")
+    step_pixels: float = Field(1.0, ge=0, description="mesh and flow may differ in one step by this much")
+    step_relative: float = Field(0.25, ge=0, description="and this share of the motion")
+    drift_pixels: float = Field(2.0, ge=0, description="radius within which the summed difference must stay")
+    min_track_share: float = Field(0.3, ge=0, le=1, description="tracks with a smaller share of valid labels are dropped")
+    hidden_reach: int = Field(24, ge=0, description="a hidden label needs a valid seen one this near, frames")

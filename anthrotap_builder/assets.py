@@ -1,0 +1,111 @@
+"""Network files that the builder needs but may not carry: found in a cache, or taken once out of a public wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+WHEEL = "mediapipe==0.10.21"  # Apache-2.0; newer wheels carry no network files
+PIP_DOWNLOAD = [
+    *("download", "--no-deps", "--only-binary=:all:", "--platform", "manylinux_2_28_x86_64"),
+    *("--python-version", "3.11", WHEEL),
+]
+
+
+class AssetError(RuntimeError):
+    """A network file is neither in the cache nor to be had from the package index."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside the wheel: its path there, and the SHA-256 of its content."""
+
+    member: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.member.rpartition("/")[2]
+
+
+POSE_DETECTION = Asset(
+    "mediapipe/modules/pose_detection/pose_detection.tflite",
+    "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+)
+POSE_LANDMARK = Asset(
+    "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+    "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+)
+BLAZEPOSE = (POSE_DETECTION, POSE_LANDMARK)
+
+
+def cache_dir() -> Path:
+    """Where network files are kept: $ANTHROTAP_CACHE, else ~/.cache/anthrotap."""
+    return Path(os.environ.get("ANTHROTAP_CACHE") or Path.home() / ".cache" / "anthrotap").expanduser()
+
+
+def blazepose_paths() -> tuple[Path, Path]:
+    """Paths of the pose detection and the pose landmark network, fetched on first use.
+
+    The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so pip's configuration (index,
+    proxy, certificates) holds here too. What is in the cache is believed only if its SHA-256 is right; a
+    damaged file is fetched anew.
+
+    Raises:
+        AssetError: if a file is missing or damaged and cannot be fetched or written; the message says by which
+            command to get it elsewhere and where to put it.
+    """
+    folder = cache_dir()
+    wanted = [asset for asset in BLAZEPOSE if not _is_intact(folder / asset.name, asset)]
+    if wanted:
+        try:
+            _extract_from_wheel(wanted, folder)
+        except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError, ValueError) as error:
+            raise AssetError(_way_out(wanted, folder, error)) from error
+    return folder / POSE_DETECTION.name, folder / POSE_LANDMARK.name
+
+
+def _is_intact(path: Path, asset: Asset) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == asset.sha256
+
+
+def _extract_from_wheel(wanted: list[Asset], folder: Path) -> None:
+    names = " and ".join(asset.name for asset in wanted)
+    print(f"anthrotap: taking {names} from the wheel {WHEEL} (36 MB, once) into {folder}", file=sys.stderr)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="anthrotap-") as download:
+        command = [sys.executable, "-m", "pip", *PIP_DOWNLOAD, "--disable-pip-version-check", "-d", download]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        (wheel,) = Path(download).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for asset in wanted:
+                _write(archive.read(asset.member), asset, folder)
+
+
+def _write(content: bytes, asset: Asset, folder: Path) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != asset.sha256:
+        raise ValueError(f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}")
+    # Aside first: another process that looks meanwhile must never see half a file.
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=asset.name, delete=False) as aside:
+        aside.write(content)
+    os.chmod(aside.name, 0o644)
+    os.replace(aside.name, folder / asset.name)
+
+
+def _way_out(wanted: list[Asset], folder: Path, error: Exception) -> str:
+    reason = str(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        reason = (error.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    members = " and ".join(asset.member for asset in wanted)
+    return (
+        f"cannot get {' and '.join(asset.name for asset in wanted)} ({reason}). On a machine with network run "
+        f"`python -m pip {' '.join(PIP_DOWNLOAD)}`, unzip {members} out of the wheel and put the files, without "
+        f"their folders, into {folder} (or into the folder that ANTHROTAP_CACHE names)"
+    )

@@ -1,0 +1,393 @@
+"""People by BlazePose: its detector finds them, its landmark network says how they stand, frame by frame.
+
+Both networks are described in Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking"
+(arXiv 2006.10204); the constants below are those of MediaPipe's published graphs `pose_detection_cpu.pbtxt`,
+`pose_detection_to_roi.pbtxt` and `tensors_to_pose_landmarks_and_segmentation.pbtxt`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+import cv2
+import numpy as np
+
+from anthrotap_builder.assets import blazepose_paths
+from anthrotap_builder.config import PeopleSettings
+from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.people.association import (
+    Track,
+    distinct,
+    follow,
+    gaps,
+    is_person,
+    link,
+    settle,
+    velocity,
+)
+
+DETECTOR_SIZE = 224  # pixels
+DETECTOR_STRIDES = (8, 16, 32, 32, 32)  # two anchors a cell and layer
+LANDMARK_SIZE = 256  # pixels
+REGION_MARGIN = 1.25  # the landmark network was trained on crops this much wider than the person's circle
+NUM_LANDMARKS = 33  # followed by the two alignment points, and four that MediaPipe does not name
+MASK_SOFTNESS = 4.0  # logits
+PAINT = 127  # the grey over people who are already found
+MAX_REGION_IN_TILE = 1.3
+FACE_IOU = 0.3  # the detector's boxes are faces: two that overlap more are one person
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rotated square of a frame that should hold one person, head up.
+
+    Attributes:
+        x, y: its centre, raster pixels.
+        size: its side, pixels.
+        angle: how far it is turned, radians: the direction (0, -1) of the crop is (sin, -cos) in the frame.
+    """
+
+    x: float
+    y: float
+    size: float
+    angle: float
+
+    @classmethod
+    def from_hips_and_rim(cls, hips: np.ndarray, rim: np.ndarray) -> Region:
+        """The region that BlazePose's two alignment points stand for.
+
+        Args:
+            hips: [2] xy of the middle of the hips, the centre of a circle around the person.
+            rim: [2] xy of the point of that circle in the direction of the head.
+        """
+        dx, dy = (float(v) for v in rim - hips)
+        return cls(
+            float(hips[0]), float(hips[1]), 2 * REGION_MARGIN * math.hypot(dx, dy), math.atan2(dx, -dy)
+        )
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """[2, 2] float64, from crop directions to frame directions."""
+        c, s = math.cos(self.angle), math.sin(self.angle)
+        return np.array([[c, -s], [s, c]])
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        """Frame coordinates of points [..., 2] given in the unit square of the crop."""
+        return (xy - 0.5) @ (self.size * self.rotation.T) + (self.x, self.y)
+
+    def to_crop(self, xy: np.ndarray) -> np.ndarray:
+        """Unit-square coordinates of points [..., 2] given in the frame: the inverse of `to_frame`."""
+        return (xy - (self.x, self.y)) @ (self.rotation / self.size) + 0.5
+
+    def warp(self, side: int) -> np.ndarray:
+        """[2, 3] float64, from a crop of side x side pixels to the frame, both by OpenCV's pixel centres."""
+        linear = self.size / side * self.rotation
+        # OpenCV puts the first pixel's centre at (0, 0), raster coordinates at (0.5, 0.5).
+        offset = np.array([self.x, self.y]) - linear @ np.full(2, (side - 1) / 2) - 0.5
+        return np.column_stack([linear, offset])
+
+
+@cache
+def anchors() -> np.ndarray:
+    """[2254, 2] float32, centres of the detector's anchors in the unit square of its input, in output order."""
+    layers = []
+    strides = list(DETECTOR_STRIDES)
+    for stride in sorted(set(strides)):
+        cells = DETECTOR_SIZE // stride
+        y, x = np.mgrid[:cells, :cells]
+        centres = np.stack([x, y], -1).reshape(-1, 2) + 0.5
+        # Layers of one stride share their grid: their anchors stand side by side, cell by cell.
+        layers.append(np.repeat(centres / cells, 2 * strides.count(stride), axis=0))
+    return np.concatenate(layers).astype(np.float32)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[np.ndarray]:
+    """Groups of boxes that stand for one thing each: weighted non-maximum suppression up to the averaging.
+
+    Args:
+        boxes: [N, 4] x0, y0, x1, y1.
+        scores: [N].
+        max_iou: boxes that overlap the best one of a group by more than this belong to it.
+
+    Returns:
+        Index arrays, best group first; the first of each is its best box.
+    """
+    order = np.argsort(-scores, kind="stable")
+    groups = []
+    while len(order):
+        best, rest = boxes[order[0]], boxes[order]
+        low, high = np.maximum(best[:2], rest[:, :2]), np.minimum(best[2:], rest[:, 2:])
+        overlap = np.prod(np.clip(high - low, 0, None), axis=1)
+        area = np.prod(rest[:, 2:] - rest[:, :2], axis=1)
+        same = overlap > max_iou * (area[0] + area - overlap)
+        same[0] = True  # also a box without area
+        groups.append(order[same])
+        order = order[~same]
+    return groups
+
+
+@dataclass(frozen=True)
+class Pose:
+    """What the landmark network says of one region.
+
+    Attributes:
+        region: where it looked.
+        score: its probability that a person is there.
+        landmarks: [33, 3] float32, x and y in raster pixels of the frame, confidence.
+        world_landmarks: [33, 3] float32, metres from the middle of the hips, along the frame's axes.
+        next_region: where it would look in the neighbouring frames.
+            mask: [256, 256] float32, over `region`: how sure it is of the person's pixels, from -1 to 1; 0 is
+            probability one half.
+        look: [64] float32, square roots of the histogram of the person's colours.
+        detection: the detector's probability, 0 where it was not asked or said nothing.
+    """
+
+    region: Region
+    score: float
+    landmarks: np.ndarray
+    world_landmarks: np.ndarray
+    next_region: Region
+    mask: np.ndarray
+    look: np.ndarray
+    detection: float
+
+    @property
+    def size(self) -> float:
+        return self.next_region.size / REGION_MARGIN
+
+    def paint_mask(self, height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
+        """`mask` warped into a frame: the rows and columns of it that the region touches, and the values there."""
+        corners = self.region.to_frame(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+        x0, y0 = (int(v) for v in np.clip(np.floor(corners.min(0)), 0, (width, height)))
+        x1, y1 = (int(v) for v in np.clip(np.ceil(corners.max(0)), 0, (width, height)))
+        warp = self.region.warp(LANDMARK_SIZE)
+        warp[:, 2] -= (x0, y0)
+        values = np.full((y1 - y0, x1 - x0), -1, np.float32)
+        if values.size:
+            cv2.warpAffine(
+                self.mask, warp, values.shape[::-1], values, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, -1
+            )
+        return (slice(y0, y1), slice(x0, x1)), values
+
+
+class BlazePose:
+    """The two networks, for the use of one thread at a time."""
+
+    def __init__(self) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        detection, landmark = blazepose_paths()
+        self._detector = Interpreter(str(detection), num_threads=1)
+        self._landmarker = Interpreter(str(landmark), num_threads=1)
+        for network in (self._detector, self._landmarker):
+            network.allocate_tensors()
+
+    def detect(self, image: np.ndarray, min_score: float) -> list[tuple[float, Region]]:
+        """Persons in an image [H, W, 3] uint8 RGB, best first: probability and region in its raster pixels."""
+        scale = DETECTOR_SIZE / max(image.shape[:2])
+        width, height = (max(1, round(v * scale)) for v in image.shape[1::-1])
+        left, top = (DETECTOR_SIZE - width) // 2, (DETECTOR_SIZE - height) // 2
+        shape = (DETECTOR_SIZE, DETECTOR_SIZE, 3)
+        boxed = np.full(shape, -1, np.float32)
+        small = cv2.resize(
+            image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
+        np.multiply(small, 2 / 255, out=boxed[top : top + height, left : left + width], casting="unsafe")
+        boxed[top : top + height, left : left + width] -= 1
+        raw, logits = _run(self._detector, boxed)
+        scores = sigmoid(logits[:, 0])
+        likely = np.flatnonzero(scores >= min_score)
+        if not len(likely):
+            return []
+        scores, raw = scores[likely], raw[likely] / DETECTOR_SIZE
+        centre, extent = raw[:, :2] + anchors()[likely], raw[:, 2:4]
+        boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
+        points = raw[:, 4:8].reshape(-1, 2, 2) + anchors()[likely, None]
+        points = (points * DETECTOR_SIZE - (left, top)) * (image.shape[1] / width, image.shape[0] / height)
+        found = []
+        for group in suppress(boxes, scores, FACE_IOU):
+            hips, rim = np.average(points[group], axis=0, weights=scores[group])
+            found.append((float(scores[group[0]]), Region.from_hips_and_rim(hips, rim)))
+        return found
+
+    def look(self, frame: np.ndarray, region: Region, detection: float = 0) -> Pose:
+        """The person in a region of a frame [H, W, 3] uint8 RGB."""
+        crop = cv2.warpAffine(
+            frame,
+            region.warp(LANDMARK_SIZE),
+            (LANDMARK_SIZE, LANDMARK_SIZE),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        )
+        raw, score, mask, _, world = _run(self._landmarker, crop.astype(np.float32) / 255)
+        raw = raw.reshape(-1, 5)
+        xy = region.to_frame(raw[:, :2] / LANDMARK_SIZE)
+        confidence = sigmoid(raw[:NUM_LANDMARKS, 3]) * sigmoid(raw[:NUM_LANDMARKS, 4])
+        landmarks = np.column_stack([xy[:NUM_LANDMARKS], confidence]).astype(np.float32)
+        world = world.reshape(-1, 3)[:NUM_LANDMARKS].copy()
+        world[:, :2] = world[:, :2] @ region.rotation.T
+        next_region = Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1])
+        # The mask's logits reach from -2000 to 270: squashed, a bilinear warp leaves the contour in its place.
+        mask = mask[..., 0] / (np.abs(mask[..., 0]) + MASK_SOFTNESS)
+        return Pose(
+            region, float(score[0]), landmarks, world, next_region, mask, _colours(crop, mask), detection
+        )
+
+
+def _colours(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[64] float32, square roots of a 4 x 4 x 4 RGB histogram of the masked pixels."""
+    pixels = crop[::4, ::4][mask[::4, ::4] > 0] >> 6
+    counts = np.bincount(pixels @ np.array([16, 4, 1], np.uint8), minlength=64)
+    return np.sqrt(counts / max(1, counts.sum())).astype(np.float32)
+
+
+def _run(network, image: np.ndarray) -> list[np.ndarray]:
+    network.set_tensor(network.get_input_details()[0]["index"], image[None])
+    network.invoke()
+    return [network.get_tensor(output["index"])[0] for output in network.get_output_details()]
+
+
+def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> list[PersonTrack]:
+    """See `anthrotap_builder.people.find_people`."""
+    people: list[Track] = []
+    painted = frames
+    with _networks(threads) as run:
+        for _ in range(settings.rounds):
+            found = _search(painted, people, settings, run)
+            if not found:
+                break
+            people += found
+            painted = _paint_over(painted, found)
+    people.sort(key=lambda track: (-len(track), min(track)))
+    return _person_tracks(people, frames.shape)
+
+
+@contextmanager
+def _networks(threads: int) -> Iterator[Callable[..., list]]:
+    """A map(function, items) over `threads` threads that hands each call a pair of networks of its own."""
+    idle: SimpleQueue[BlazePose] = SimpleQueue()
+    for _ in range(threads):
+        idle.put(BlazePose())
+
+    with ThreadPoolExecutor(threads) as pool:
+
+        def run(function: Callable[[BlazePose, Any], Any], items: list) -> list:
+            def call(item):
+                networks = idle.get()
+                try:
+                    return function(networks, item)
+                finally:
+                    idle.put(networks)
+
+            return list(pool.map(call, items))
+
+        yield run
+
+
+def _search(
+    frames: np.ndarray, known: list[Track], settings: PeopleSettings, run: Callable[..., list]
+) -> list[Track]:
+    """New people in frames in which the known ones are painted over."""
+    num_frames, height, width = frames.shape[:3]
+    short = min(height, width)
+    key_frames = sorted({*range(0, num_frames, settings.detect_every), num_frames - 1})
+
+    def detect(networks: BlazePose, frame: int) -> list[Pose]:
+        poses = [
+            networks.look(frames[frame], region, score)
+            for score, region in _detect_in_tiles(networks, frames[frame], [short], settings.min_detection)
+        ]
+        return distinct([pose for pose in poses if _is_clear(pose, settings)], settings)
+
+    def fill(networks: BlazePose, job: tuple[Track, range]) -> Track:
+        def look(frame: int, track: Track) -> Pose | None:
+            pose = networks.look(frames[frame], _predict_region(track, frame))
+            return pose if _is_clear(pose, settings) else None
+
+        return follow(*job, look, settings)
+
+    sightings = dict(zip(key_frames, run(detect, key_frames), strict=True))
+    tracks = settle(link(sightings, settings), known, settings)
+    jobs = [(i, gap) for i, track in enumerate(tracks) for gap in gaps(track, num_frames)]
+    for (i, _), found in zip(jobs, run(fill, [(tracks[i], gap) for i, gap in jobs]), strict=True):
+        tracks[i] = {**tracks[i], **found}
+    return [track for track in settle(tracks, known, settings) if is_person(track, settings)]
+
+
+def _detect_in_tiles(
+    networks: BlazePose, frame: np.ndarray, sides: list[int], min_score: float
+) -> list[tuple[float, Region]]:
+    """Detections in the whole frame and in square tiles that cover it, overlapping by a half or more."""
+    height, width = frame.shape[:2]
+    found = networks.detect(frame, min_score)
+    for side in sides:
+        for top in _tile_starts(height, side):
+            for left in _tile_starts(width, side):
+                for score, region in networks.detect(frame[top : top + side, left : left + side], min_score):
+                    # Larger ones are mostly not there: the tile holds a part of them at best.
+                    if region.size <= MAX_REGION_IN_TILE * side:
+                        found.append((score, replace(region, x=region.x + left, y=region.y + top)))
+    return found
+
+
+def _tile_starts(length: int, side: int) -> list[int]:
+    count = math.ceil(2 * (length - side) / side) + 1 if length > side else 1
+    return [int(v) for v in np.linspace(0, max(0, length - side), count).round()]
+
+
+def _is_clear(pose: Pose, settings: PeopleSettings) -> bool:
+    return pose.score >= settings.min_pose_score and pose.landmarks[:, 2].mean() >= settings.min_confidence
+
+
+def _predict_region(track: Track, frame: int) -> Region:
+    near = min(track, key=lambda t: (abs(t - frame), t))
+    region = track[near].next_region
+    x, y = velocity(track, frame) * (frame - near)
+    return replace(region, x=region.x + x, y=region.y + y)
+
+
+def _paint_over(frames: np.ndarray, tracks: list[Track]) -> np.ndarray:
+    frames = frames.copy()
+    for track in tracks:
+        for t, pose in track.items():
+            where, sure = pose.paint_mask(*frames.shape[1:3])
+            frames[t][where][cv2.dilate(sure, np.ones((5, 5))) > 0] = PAINT
+    return frames
+
+
+def _person_tracks(people: list[Track], shape: tuple[int, ...]) -> list[PersonTrack]:
+    """Poses as arrays; a pixel that several masks claim goes to the one that is surest of it."""
+    num_frames, height, width = shape[:3]
+    tracks = [
+        PersonTrack(
+            landmarks=np.full((num_frames, NUM_LANDMARKS, 3), np.nan, np.float32),
+            world_landmarks=np.full((num_frames, NUM_LANDMARKS, 3), np.nan, np.float32),
+            mask=np.zeros((num_frames, height, width), bool),
+        )
+        for _ in people
+    ]
+    for t in range(num_frames):
+        best = np.zeros((height, width), np.float32)
+        for track, person in zip(tracks, people, strict=True):
+            if t not in person:
+                continue
+            pose = person[t]
+            track.landmarks[t] = pose.landmarks
+            track.world_landmarks[t] = pose.world_landmarks
+            where, sure = pose.paint_mask(height, width)
+            mine = sure > best[where]
+            for other in tracks:
+                other.mask[t][where] &= ~mine
+            track.mask[t][where] = mine
+            best[where][mine] = sure[mine]
+    return tracks
