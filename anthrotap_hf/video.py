@@ -1,0 +1,316 @@
+"""Video files in and out: decoded frame by frame with PyAV, encoded as H.264."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+
+logger = logging.getLogger(__name__)
+
+VideoSource = str | os.PathLike[str] | bytes
+
+# Workers run many videos side by side: a few threads a file, whatever the machine has.
+THREADS = 2
+# Rounding as swscale does it by default darkens by 1 of 255 levels; these flags cost nothing where it scales
+# anyway, and twice the time where it only converts.
+SCALE = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+CONVERT = Interpolation.AREA
+BT709 = 1  # primaries, transfer and matrix share this number in ITU-T H.273
+TV_RANGE = 1
+
+
+class VideoError(ValueError):
+    """A video that can't be read, or not to its end. The message is one line: file, reason, way out."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video says of itself. Width and height as displayed: after rotation and pixel aspect."""
+
+    width: int
+    height: int
+    fps: float | None
+    duration: float | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB, upright and with square pixels.
+        time: seconds, by the file's own clock (frame rates may vary).
+        index: which frame that the decoder gave, counted from 0.
+        after_gap: whether damaged frames right before this one were left out.
+    """
+
+    image: np.ndarray
+    time: float
+    index: int
+    after_gap: bool = False
+
+
+def probe(source: VideoSource) -> VideoInfo:
+    """Size, rate (frames/s) and duration (s) of a video; the last two are None where the file says nothing.
+
+    Decodes the first frame. Raises VideoError if there is none.
+    """
+    name = _name(source)
+    with _open(source) as (container, stream):
+        frame = next((frame for frame in _decode(container, stream, []) if frame is not None), None)
+        if frame is None:
+            raise VideoError(f"{name}: no frame can be decoded; re-encode the video or leave it out")
+        width, height = _display_size(frame, stream)
+        duration = container.duration
+        return VideoInfo(width, height, _rate(stream), duration / av.time_base if duration else None)
+
+
+def iter_frames(source: VideoSource, short_side: int | None = None) -> Iterator[Frame]:
+    """The frames of a video, one at a time; never the whole video in memory.
+
+    The display matrix (a phone's rotation, mirroring) and the pixel aspect ratio are applied; frames whose
+    size changes on the way are brought back to the first one's.
+
+    Args:
+        source: a file (whatever FFmpeg reads: mp4, mkv, GIF, ...) or its bytes.
+        short_side: scale the shorter side to this many pixels, while converting colours. Videos are never
+            enlarged. Sizes are then even, as H.264 wants them. None keeps the size.
+
+    Raises:
+        VideoError: if the file can't be opened, has no video stream or no frame; or, after the last good
+            frame, if a part was damaged. From a damaged frame to the next key frame nothing is delivered
+            (predicted frames carry the damage on), so what is delivered may be used.
+    """
+    name = _name(source)
+    damage: list[str] = []
+    count = 0
+    with _open(source) as (container, stream):
+        rate = _rate(stream)
+        reformatter = VideoReformatter()
+        size: tuple[int, int] | None = None
+        gap, time = False, 0.0
+        for index, frame in enumerate(_decode(container, stream, damage)):
+            if frame is None:
+                gap = True
+                continue
+            if size is None:
+                size = _fit(*_display_size(frame, stream), short_side)
+            if frame.time is not None:
+                time = frame.time
+            elif count:
+                time += 1 / (rate or 25.0)
+            yield Frame(_to_rgb(frame, reformatter, size), time, index, gap and count > 0)
+            count, gap = count + 1, False
+        if (
+            not damage
+            and container.duration
+            and count
+            and time + 1 < (end := container.duration / av.time_base)
+        ):
+            logger.warning(
+                "%s: the video ends at %.1f s, the file says %.1f s; is it truncated?", name, time, end
+            )
+    if not count:
+        reason = f"no frame can be decoded ({damage[0]})" if damage else "the video stream has no frames"
+        raise VideoError(f"{name}: {reason}; re-encode the video or leave it out")
+    if damage:
+        raise VideoError(
+            f"{name}: damaged ({damage[0]}); {count} frames could be read, fetch the file again for the rest"
+        )
+
+
+def decode_video(source: VideoSource) -> np.ndarray:
+    """All frames of a (short) video, [T, H, W, 3] uint8 RGB. Raises VideoError unless all can be read."""
+    return np.stack([frame.image for frame in iter_frames(source)])
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18
+) -> None:
+    """Write [H, W, 3] uint8 RGB frames as an H.264 mp4 (yuv420p, BT.709) that plays from its first byte on.
+
+    T frames in decode to exactly T frames of the same size. Raises ValueError for no frames, an odd height or
+    width, frames of another shape or dtype than the first, or a rate that is not positive.
+    """
+    if not fps > 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    shape: tuple[int, ...] | None = None
+    reformatter = VideoReformatter()
+    with av.open(os.fspath(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream(
+            "libx264",
+            rate=Fraction(fps).limit_denominator(1001),
+            options={"crf": str(crf), "preset": "veryfast"},
+        )
+        for image in frames:
+            if shape is None:
+                shape = image.shape
+                if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2 or 0 in shape:
+                    raise ValueError(f"H.264 needs frames [even H, even W, 3], got {list(shape)}")
+                _set_up_encoder(stream, shape[0], shape[1])
+            if image.shape != shape or image.dtype != np.uint8:
+                raise ValueError(
+                    f"frames must all be uint8 {list(shape)}, got {image.dtype} {list(image.shape)}"
+                )
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            yuv = reformatter.reformat(
+                rgb,
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range="MPEG",
+                interpolation=SCALE,
+            )
+            container.mux(stream.encode(yuv))
+        if shape is None:
+            raise ValueError("a video needs at least one frame")
+        container.mux(stream.encode())
+
+
+def encode_video(frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> bytes:
+    """The same as `write_video`, as bytes."""
+    # The index can be moved to the front only in a real file: libavformat opens it a second time.
+    with tempfile.TemporaryDirectory(prefix="anthrotap-") as directory:
+        path = Path(directory) / "clip.mp4"
+        write_video(path, frames, fps, crf)
+        return path.read_bytes()
+
+
+def _set_up_encoder(stream: Any, height: int, width: int) -> None:
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    context = stream.codec_context
+    context.thread_count = THREADS
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = TV_RANGE
+
+
+def _name(source: VideoSource) -> str:
+    return "video in memory" if isinstance(source, bytes) else os.fspath(source)
+
+
+@contextmanager
+def _open(source: VideoSource) -> Iterator[tuple[Any, Any]]:
+    """The open container and its video stream."""
+    name = _name(source)
+    if not isinstance(source, bytes):
+        path = Path(source)
+        if path.is_dir():
+            raise VideoError(f"{name}: this is a folder; name the video files in it")
+        if not path.is_file():
+            raise VideoError(f"{name}: no such file; check the path")
+        if not path.stat().st_size:
+            raise VideoError(f"{name}: the file is empty; fetch it again")
+    # "file:" keeps a colon in the name from being read as a protocol
+    file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{name}"
+    try:
+        container = av.open(file)
+    except av.error.FFmpegError as error:
+        raise VideoError(
+            f"{name}: not a video that FFmpeg can open ({error.strerror}); if it should be one, "
+            "it is truncated or damaged: fetch it again"
+        ) from error
+    with container:
+        # a song's cover is a video stream too, of one picture
+        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        if not streams:
+            raise VideoError(f"{name}: it has no video stream; leave it out")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoError(f"{name}: no decoder for its video stream; re-encode it as H.264")
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = THREADS
+        yield container, stream
+
+
+def _decode(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
+    """Frames of a stream; None for each one that damage reaches; why is appended to `damage`."""
+    waiting = False  # for a key frame
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            damage.append(f"{error.strerror} while reading")
+            return
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            damage.append(f"{error.strerror} near {_time(packet)}")
+            waiting = True
+            yield None
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                damage.append(f"corrupt frame near {_time(frame)}")
+                waiting = True
+            elif frame.key_frame:
+                waiting = False
+            yield None if waiting else frame
+
+
+def _time(part: Any) -> str:
+    return "the end" if part.pts is None else f"{float(part.pts * part.time_base):.1f} s"
+
+
+def _rate(stream: Any) -> float | None:
+    rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else None
+
+
+def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """How to bring a frame upright: transpose first, then flip left-right, then flip up-down.
+
+    The display matrix maps a pixel (x, y) to (a x + c y, b x + d y) (libavutil/display.h); angles that are no
+    multiple of 90 degrees are taken to the nearest one.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(a) >= abs(b):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _display_size(frame: Any, stream: Any) -> tuple[int, int]:
+    """Width and height in square pixels, upright."""
+    aspect = stream.sample_aspect_ratio
+    width = max(1, round(frame.width * aspect)) if aspect else frame.width
+    return (frame.height, width) if _orientation(frame)[0] else (width, frame.height)
+
+
+def _fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    if short_side is None:
+        return width, height
+    scale = min(1.0, short_side / min(width, height))
+    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+
+
+def _to_rgb(frame: Any, reformatter: VideoReformatter, size: tuple[int, int]) -> np.ndarray:
+    """[H, W, 3] uint8, upright, of `size` (width, height)."""
+    transpose, flip_x, flip_y = _orientation(frame)
+    width, height = size[::-1] if transpose else size
+    flags = CONVERT if (frame.width, frame.height) == (width, height) else SCALE
+    image = reformatter.reformat(
+        frame, width=width, height=height, format="rgb24", interpolation=flags
+    ).to_ndarray()
+    if transpose:
+        image = image.transpose(1, 0, 2)
+    if flip_x:
+        image = image[:, ::-1]
+    if flip_y:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
