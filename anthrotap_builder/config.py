@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,6 +42,8 @@ class FitSettings(_Settings):
     landmark_iterations: int = Field(14, ge=1)
     silhouette_iterations: int = Field(4, ge=0)
     tolerance: float = Field(3e-3, gt=0, description="relative gain at which iterations end")
+    max_reprojection_error: float = Field(0.06, gt=0, description="frames above it are refused; share of the size")
+    min_mask_overlap: float = Field(0.45, ge=0, le=1, description="frames below it are refused; IoU with the mask")
 
 
 class PeopleSettings(_Settings):
@@ -59,6 +60,8 @@ class PeopleSettings(_Settings):
     max_gap: int = Field(12, ge=1, description="longest time unseen that one track may bridge, frames")
     min_link: float = Field(0.3, ge=0, le=1, description="pose similarity to the prediction that a link needs")
     same_pose: float = Field(0.6, ge=0, le=1, description="two poses of one frame more similar are one person")
+    same_place: float = Field(0.6, ge=0, le=1, description="or two masks, by the share of the smaller one inside")
+    max_look: float = Field(0.7, ge=0, le=1, description="a link may change the colours by this Hellinger distance")
     rounds: int = Field(3, ge=1, description="searches; each paints over who was found, to see who stands behind")
 
 
@@ -79,3 +82,24 @@ class FilterSettings(_Settings):
     drift_pixels: float = Field(2.0, ge=0, description="radius within which the summed difference must stay")
     min_track_share: float = Field(0.3, ge=0, le=1, description="tracks with a smaller share of valid labels are dropped")
     hidden_reach: int = Field(24, ge=0, description="a hidden label needs a valid seen one this near, frames")
+
+
+class LabelingConfig(_Settings):
+    """Everything that changes a label."""
+
+    clips: ClipSettings = ClipSettings()
+    people: PeopleSettings = PeopleSettings()
+    body: str = Field("anny", description="body model")
+    mesh_source: Literal["fit"] = Field("fit", description="fit: of the body to landmarks and mask")
+    fit: FitSettings = FitSettings()
+    points: int = Field(1024, ge=1, description="surface points a person")
+    seed: int = Field(0, description="of the surface points")
+    min_seen: int = Field(4, ge=1, description="tracks seen in fewer frames are dropped")
+    flow: FlowSettings = FlowSettings()
+    filter: FilterSettings = FilterSettings()
+
+    @property
+    def version(self) -> str:
+        """The label version: the same code version and settings give the same labels."""
+        settings = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return f"{LABEL_CODE_VERSION}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
