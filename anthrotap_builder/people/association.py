@@ -19,6 +19,7 @@ MIRRORED = np.array([0, 12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27])
 TORSO = np.array([11, 12, 23, 24])
 TOLERANCE = 0.08  # of the person's size: a joint this far off counts exp(-1/2)
 TOLERANCE_GROWTH = 0.15  # how much of it each frame unseen adds
+MAX_FRAMES_APART = 2  # one person seen twice may differ so long
 LOOK_WEIGHT = 0.5  # of a wholly different look, against 1 for a wholly different pose
 
 
@@ -29,6 +30,7 @@ class Sighting(Protocol):
         landmarks: [33, 3], x and y in pixels, confidence.
         size: about the diameter of a circle around the whole person, pixels.
         look: [K], square roots of a histogram of the person's colours.
+        cells: [h, w] bool, the person's place on a coarse grid over the frame.
         score: probability that a person is there.
         detection: probability by which a detector found it, 0 if it was only followed from another frame.
     """
@@ -39,6 +41,8 @@ class Sighting(Protocol):
     def size(self) -> float: ...
     @property
     def look(self) -> np.ndarray: ...
+    @property
+    def cells(self) -> np.ndarray: ...
     @property
     def score(self) -> float: ...
     @property
@@ -113,9 +117,10 @@ def _link_cost(track: Track, frame: int, sighting: Sighting, settings: PeopleSet
     last = max(track)
     tolerance = TOLERANCE * (1 + TOLERANCE_GROWTH * (frame - last))
     alike = similarity(predict(track, frame), sighting.landmarks, track[last].size, tolerance)
-    if alike < settings.min_link:
+    unlike = difference(track[last].look, sighting.look)
+    if alike < settings.min_link or unlike > settings.max_look:
         return _NO_LINK
-    return 1 - alike + LOOK_WEIGHT * difference(track[last].look, sighting.look)
+    return 1 - alike + LOOK_WEIGHT * unlike
 
 
 def follow(
@@ -166,40 +171,65 @@ def mean_look(track: Track) -> np.ndarray:
 def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) -> list[Track]:
     """Tracks of distinct people, out of tracks that may have met on one person.
 
-    Two tracks that meet but were never seen apart are one person and are joined. Of two that were seen apart, in
-    the frames where both show one pose, the one with the other look loses it. `fixed` tracks lose nothing.
+    Two tracks that meet but were hardly ever seen apart are one person and are joined. Of two that were seen
+    apart, each run of frames in which both show one person goes to the track that looks more like it. `fixed`
+    tracks lose nothing.
     """
-    tracks = sorted(tracks, key=lambda track: (-len(track), min(track)))
     settled: list[Track] = []
-    for track in tracks:
+    for track in sorted(tracks, key=lambda track: (-len(track), min(track))):
         track = dict(track)
-        for other in fixed + settled:
-            shared = sorted(set(track) & set(other))
-            same = [t for t in shared if is_same(track[t], other[t], settings)]
+        for other in fixed:
+            for t in _meetings(track, other, settings):
+                del track[t]
+        for other in settled:
+            same = _meetings(track, other, settings)
             if not same:
                 continue
-            apart = len(shared) - len(same)
-            is_fixed = any(other is one for one in fixed)
-            if not is_fixed and apart <= len(same) // 4:
+            if len(track.keys() & other.keys()) - len(same) <= MAX_FRAMES_APART:
                 other.update({t: s for t, s in track.items() if t not in other})
                 track = {}
                 break
             ours, theirs = mean_look(track), mean_look(other)
-            for t in same:
-                if is_fixed or difference(track[t].look, ours) >= difference(other[t].look, theirs):
-                    del track[t]
-                else:
-                    del other[t]
-            if not track:
-                break
+            for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
+                is_ours = np.mean([difference(track[t].look, ours) for t in run])
+                is_theirs = np.mean([difference(other[t].look, theirs) for t in run])
+                loser = other if is_ours < is_theirs else track
+                for t in run:
+                    del loser[t]
         if track:
             settled.append(track)
     return [track for track in settled if track]
 
 
+def _meetings(a: Track, b: Track, settings: PeopleSettings) -> list[int]:
+    return [t for t in sorted(a.keys() & b.keys()) if is_same(a[t], b[t], settings)]
+
+
+def stitch(tracks: list[Track], settings: PeopleSettings) -> list[Track]:
+    """Joins tracks that end to tracks that begin soon after, where place, pose and look agree; surest first."""
+    tracks = list(tracks)
+    while True:
+        pairs = [
+            (cost, i, j)
+            for i, early in enumerate(tracks)
+            for j, late in enumerate(tracks)
+            if 0 < min(late) - max(early) <= settings.max_gap
+            and (cost := _link_cost(early, min(late), late[min(late)], settings)) < _NO_LINK
+        ]
+        if not pairs:
+            return tracks
+        _, i, j = min(pairs)
+        tracks[i] = {**tracks[i], **tracks[j]}
+        del tracks[j]
+
+
 def is_same(a: Sighting, b: Sighting, settings: PeopleSettings) -> bool:
-    """Whether two sightings in one frame are of one person."""
-    return similarity(a.landmarks, b.landmarks, min(a.size, b.size)) > settings.same_pose
+    """Whether two sightings in one frame are of one person: one pose, or one mostly inside the other."""
+    overlap = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
+    return (
+        overlap > settings.same_place
+        or similarity(a.landmarks, b.landmarks, min(a.size, b.size)) > settings.same_pose
+    )
 
 
 def distinct(sightings: Iterable[Sighting], settings: PeopleSettings) -> list[Sighting]:

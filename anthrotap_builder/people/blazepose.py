@@ -23,6 +23,7 @@ from anthrotap_builder.assets import blazepose_paths
 from anthrotap_builder.config import PeopleSettings
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.people.association import (
+    JOINTS,
     Track,
     distinct,
     follow,
@@ -30,6 +31,7 @@ from anthrotap_builder.people.association import (
     is_person,
     link,
     settle,
+    stitch,
     velocity,
 )
 
@@ -39,7 +41,9 @@ LANDMARK_SIZE = 256  # pixels
 REGION_MARGIN = 1.25  # the landmark network was trained on crops this much wider than the person's circle
 NUM_LANDMARKS = 33  # followed by the two alignment points, and four that MediaPipe does not name
 MASK_SOFTNESS = 4.0  # logits
+CELL = 8  # pixels
 PAINT = 127  # the grey over people who are already found
+MAX_PAINT = 0.5
 MAX_REGION_IN_TILE = 1.3
 FACE_IOU = 0.3  # the detector's boxes are faces: two that overlap more are one person
 
@@ -85,6 +89,13 @@ class Region:
     def to_crop(self, xy: np.ndarray) -> np.ndarray:
         """Unit-square coordinates of points [..., 2] given in the frame: the inverse of `to_frame`."""
         return (xy - (self.x, self.y)) @ (self.rotation / self.size) + 0.5
+
+    def is_near(self, other: Region) -> bool:
+        """Whether two regions are so alike that the landmark network would see the same person in both."""
+        size = min(self.size, other.size)
+        apart = math.hypot(self.x - other.x, self.y - other.y)
+        turn = math.cos(self.angle - other.angle)
+        return apart < 0.1 * size and max(self.size, other.size) < 1.4 * size and turn > 0.8
 
     def warp(self, side: int) -> np.ndarray:
         """[2, 3] float64, from a crop of side x side pixels to the frame, both by OpenCV's pixel centres."""
@@ -150,7 +161,9 @@ class Pose:
             mask: [256, 256] float32, over `region`: how sure it is of the person's pixels, from -1 to 1; 0 is
             probability one half.
         look: [64] float32, square roots of the histogram of the person's colours.
+        cells: [H / 8, W / 8] bool, `mask` on a coarse grid over the frame.
         detection: the detector's probability, 0 where it was not asked or said nothing.
+        layer: in which search it was found: people of later ones stand behind those of earlier ones.
     """
 
     region: Region
@@ -160,7 +173,9 @@ class Pose:
     next_region: Region
     mask: np.ndarray
     look: np.ndarray
+    cells: np.ndarray
     detection: float
+    layer: int
 
     @property
     def size(self) -> float:
@@ -221,7 +236,7 @@ class BlazePose:
             found.append((float(scores[group[0]]), Region.from_hips_and_rim(hips, rim)))
         return found
 
-    def look(self, frame: np.ndarray, region: Region, detection: float = 0) -> Pose:
+    def look(self, frame: np.ndarray, region: Region, detection: float, layer: int) -> Pose:
         """The person in a region of a frame [H, W, 3] uint8 RGB."""
         crop = cv2.warpAffine(
             frame,
@@ -233,14 +248,29 @@ class BlazePose:
         raw = raw.reshape(-1, 5)
         xy = region.to_frame(raw[:, :2] / LANDMARK_SIZE)
         confidence = sigmoid(raw[:NUM_LANDMARKS, 3]) * sigmoid(raw[:NUM_LANDMARKS, 4])
-        landmarks = np.column_stack([xy[:NUM_LANDMARKS], confidence]).astype(np.float32)
         world = world.reshape(-1, 3)[:NUM_LANDMARKS].copy()
         world[:, :2] = world[:, :2] @ region.rotation.T
-        next_region = Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1])
         # The mask's logits reach from -2000 to 270: squashed, a bilinear warp leaves the contour in its place.
         mask = mask[..., 0] / (np.abs(mask[..., 0]) + MASK_SOFTNESS)
+        height, width = frame.shape[:2]
+        grid = np.array([[1 / CELL, 0, 0.5 / CELL - 0.5], [0, 1 / CELL, 0.5 / CELL - 0.5], [0, 0, 1]])
+        cells = cv2.warpAffine(
+            mask,
+            (grid @ np.vstack([region.warp(LANDMARK_SIZE), [0, 0, 1]]))[:2],
+            (-(-width // CELL), -(-height // CELL)),
+            borderValue=-1,
+        )
         return Pose(
-            region, float(score[0]), landmarks, world, next_region, mask, _colours(crop, mask), detection
+            region=region,
+            score=float(score[0]),
+            landmarks=np.column_stack([xy[:NUM_LANDMARKS], confidence]).astype(np.float32),
+            world_landmarks=world,
+            next_region=Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1]),
+            mask=mask,
+            look=_colours(crop, mask),
+            cells=cells > 0,
+            detection=detection,
+            layer=layer,
         )
 
 
@@ -262,13 +292,13 @@ def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> l
     people: list[Track] = []
     painted = frames
     with _networks(threads) as run:
-        for _ in range(settings.rounds):
-            found = _search(painted, people, settings, run)
+        for layer in range(settings.rounds):
+            found = _search(painted, layer, people, settings, run)
             if not found:
                 break
             people += found
             painted = _paint_over(painted, found)
-    people.sort(key=lambda track: (-len(track), min(track)))
+    people = sorted(stitch(people, settings), key=lambda track: (-len(track), min(track)))
     return _person_tracks(people, frames.shape)
 
 
@@ -295,58 +325,78 @@ def _networks(threads: int) -> Iterator[Callable[..., list]]:
 
 
 def _search(
-    frames: np.ndarray, known: list[Track], settings: PeopleSettings, run: Callable[..., list]
+    frames: np.ndarray, layer: int, known: list[Track], settings: PeopleSettings, run: Callable[..., list]
 ) -> list[Track]:
-    """New people in frames in which the known ones are painted over."""
+    """New people, in frames in which the known ones are painted over."""
     num_frames, height, width = frames.shape[:3]
-    short = min(height, width)
-    key_frames = sorted({*range(0, num_frames, settings.detect_every), num_frames - 1})
+    # Who comes to light only behind others is in few clips: look for them half as often.
+    every = settings.detect_every * (1 if layer == 0 else 2)
+    key_frames = sorted({*range(0, num_frames, every), num_frames - 1})
+    paint = [[track[t].cells for track in known if t in track] for t in range(num_frames)]
+
+    def look(networks: BlazePose, frame: int, region: Region, detection: float = 0) -> Pose | None:
+        pose = networks.look(frames[frame], region, detection, layer)
+        sure = pose.score >= settings.min_pose_score
+        clear = pose.landmarks[:, 2].mean() >= settings.min_confidence
+        return pose if sure and clear and not _is_paint(pose, paint[frame]) else None
 
     def detect(networks: BlazePose, frame: int) -> list[Pose]:
-        poses = [
-            networks.look(frames[frame], region, score)
-            for score, region in _detect_in_tiles(networks, frames[frame], [short], settings.min_detection)
-        ]
-        return distinct([pose for pose in poses if _is_clear(pose, settings)], settings)
+        regions = _detect_in_tiles(networks, frames[frame], min(height, width), settings.min_detection)
+        poses = [look(networks, frame, region, score) for score, region in regions]
+        return distinct([pose for pose in poses if pose], settings)
 
     def fill(networks: BlazePose, job: tuple[Track, range]) -> Track:
-        def look(frame: int, track: Track) -> Pose | None:
-            pose = networks.look(frames[frame], _predict_region(track, frame))
-            return pose if _is_clear(pose, settings) else None
+        def look_near(frame: int, track: Track) -> Pose | None:
+            return look(networks, frame, _predict_region(track, frame))
 
-        return follow(*job, look, settings)
+        return follow(*job, look_near, settings)
 
     sightings = dict(zip(key_frames, run(detect, key_frames), strict=True))
     tracks = settle(link(sightings, settings), known, settings)
     jobs = [(i, gap) for i, track in enumerate(tracks) for gap in gaps(track, num_frames)]
     for (i, _), found in zip(jobs, run(fill, [(tracks[i], gap) for i, gap in jobs]), strict=True):
         tracks[i] = {**tracks[i], **found}
-    return [track for track in settle(tracks, known, settings) if is_person(track, settings)]
+    tracks = stitch(settle(tracks, known, settings), settings)
+    return [track for track in tracks if is_person(track, settings)]
+
+
+def _is_paint(pose: Pose, paint: list[np.ndarray]) -> bool:
+    """Whether a pose is mostly made of paint: the silhouette of a person found before."""
+    if not paint:
+        return False
+    painted = np.any(paint, axis=0)
+    x, y = (pose.landmarks[JOINTS, :2].T // CELL).astype(int)
+    on_paint = painted[y.clip(0, painted.shape[0] - 1), x.clip(0, painted.shape[1] - 1)]
+    return (
+        on_paint.mean() > MAX_PAINT or np.count_nonzero(pose.cells & painted) > MAX_PAINT * pose.cells.sum()
+    )
 
 
 def _detect_in_tiles(
-    networks: BlazePose, frame: np.ndarray, sides: list[int], min_score: float
+    networks: BlazePose, frame: np.ndarray, side: int, min_score: float
 ) -> list[tuple[float, Region]]:
-    """Detections in the whole frame and in square tiles that cover it, overlapping by a half or more."""
+    """Detections in the whole frame and in square tiles that cover it, overlapping by a half or more, best first."""
     height, width = frame.shape[:2]
     found = networks.detect(frame, min_score)
-    for side in sides:
-        for top in _tile_starts(height, side):
-            for left in _tile_starts(width, side):
-                for score, region in networks.detect(frame[top : top + side, left : left + side], min_score):
-                    # Larger ones are mostly not there: the tile holds a part of them at best.
-                    if region.size <= MAX_REGION_IN_TILE * side:
-                        found.append((score, replace(region, x=region.x + left, y=region.y + top)))
-    return found
+    if height == width == side:
+        return found
+    for top in _tile_starts(height, side):
+        for left in _tile_starts(width, side):
+            for score, region in networks.detect(frame[top : top + side, left : left + side], min_score):
+                # Larger ones are mostly not there: the tile holds a part of them at best.
+                if region.size <= MAX_REGION_IN_TILE * side:
+                    found.append((score, replace(region, x=region.x + left, y=region.y + top)))
+    # Most tiles see the same people: the landmark network need not look twice.
+    kept: list[tuple[float, Region]] = []
+    for score, region in sorted(found, key=lambda one: -one[0]):
+        if not any(region.is_near(other) for _, other in kept):
+            kept.append((score, region))
+    return kept
 
 
 def _tile_starts(length: int, side: int) -> list[int]:
     count = math.ceil(2 * (length - side) / side) + 1 if length > side else 1
     return [int(v) for v in np.linspace(0, max(0, length - side), count).round()]
-
-
-def _is_clear(pose: Pose, settings: PeopleSettings) -> bool:
-    return pose.score >= settings.min_pose_score and pose.landmarks[:, 2].mean() >= settings.min_confidence
 
 
 def _predict_region(track: Track, frame: int) -> Region:
@@ -378,16 +428,19 @@ def _person_tracks(people: list[Track], shape: tuple[int, ...]) -> list[PersonTr
     ]
     for t in range(num_frames):
         best = np.zeros((height, width), np.float32)
-        for track, person in zip(tracks, people, strict=True):
-            if t not in person:
-                continue
-            pose = person[t]
-            track.landmarks[t] = pose.landmarks
-            track.world_landmarks[t] = pose.world_landmarks
+        order = sorted(
+            (i for i, person in enumerate(people) if t in person), key=lambda i: people[i][t].layer
+        )
+        for before, i in zip([None, *order], order):
+            pose = people[i][t]
+            tracks[i].landmarks[t] = pose.landmarks
+            tracks[i].world_landmarks[t] = pose.world_landmarks
+            if before is not None and people[before][t].layer < pose.layer:
+                best[best > 0] = 1  # painted over when this one was seen
             where, sure = pose.paint_mask(height, width)
             mine = sure > best[where]
-            for other in tracks:
-                other.mask[t][where] &= ~mine
-            track.mask[t][where] = mine
+            for track in tracks:
+                track.mask[t][where] &= ~mine
+            tracks[i].mask[t][where] = mine
             best[where][mine] = sure[mine]
     return tracks
