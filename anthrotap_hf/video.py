@@ -37,7 +37,7 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video says of itself. Width and height as displayed: after rotation and pixel aspect."""
+    """What a video says of itself: displayed size (after rotation and pixel aspect), frames/s, seconds."""
 
     width: int
     height: int
@@ -266,7 +266,7 @@ def _time(part: Any) -> str:
 
 
 def _rate(stream: Any) -> float | None:
-    rate = stream.average_rate or stream.guessed_rate
+    rate = stream.guessed_rate or stream.average_rate  # holes in time make the average too low
     return float(rate) if rate else None
 
 

@@ -1,0 +1,161 @@
+"""Clips: cut where shots change, of the right frames, with flat memory."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from anthrotap_builder.clips import read_clips
+from anthrotap_builder.config import ClipSettings
+from anthrotap_hf.video import VideoError, iter_frames
+
+
+def lengths(path, **settings) -> list[tuple[int, int]]:
+    """(start frame, number of frames) of each clip."""
+    return [(clip.start_frame, len(clip.frames)) for clip in read_clips(path, ClipSettings(**settings))]
+
+
+def test_cuts_at_shot_changes(make_video):
+    path = make_video(shots=[20, 30, 11])
+    assert lengths(path) == [(0, 20), (20, 30), (50, 11)]
+
+
+def test_clips_hold_the_frames_of_the_video(make_video):
+    path = make_video("some where/a.mp4", shots=[20, 30])
+    frames = np.stack([frame.image for frame in iter_frames(path)])
+    clips = list(read_clips(path, ClipSettings()))
+    np.testing.assert_array_equal(np.concatenate([clip.frames for clip in clips]), frames)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert [clip.clip_id for clip in clips] == [f"a-{digest}-000000", f"a-{digest}-000020"]
+    assert {clip.source_video for clip in clips} == {str(path)}
+    assert [clip.fps for clip in clips] == [24, 24]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "expected"),
+    [
+        (48, [48]),
+        (49, [25, 24]),
+        (56, [28, 28]),
+        (96, [48, 48]),
+        (97, [48, 25, 24]),
+        (144, [48, 48, 48]),
+        (150, [48, 48, 27, 27]),
+    ],
+)
+def test_long_shots_are_cut_evenly(make_video, num_frames, expected):
+    path = make_video(shots=[num_frames], size=(64, 64))
+    clips = lengths(path, clip_frames=48)
+    assert [length for _, length in clips] == expected
+    assert [start for start, _ in clips] == np.cumsum([0, *expected[:-1]]).tolist()
+
+
+def test_sharing_does_not_lose_a_full_piece(make_video):
+    assert lengths(make_video(shots=[13]), clip_frames=10, min_frames=8) == [(0, 10)]
+
+
+def test_short_pieces_are_reported(make_video, caplog):
+    path = make_video(shots=[20, 5, 20])
+    skipped: list[str] = []
+    with caplog.at_level("INFO"):
+        clips = list(read_clips(path, ClipSettings(), skipped))
+    assert [clip.start_frame for clip in clips] == [0, 25]
+    assert skipped == [f"{path}: 5 frames from frame 20 on are left out; a clip needs 8"]
+    assert skipped[0] in caplog.messages
+
+
+def test_a_flash_ends_a_clip(make_video, moving_pattern):
+    frames = moving_pattern(40, 64, 96)
+    frames[20] = 255
+    assert lengths(make_video(frames=frames)) == [(0, 20), (21, 19)]
+
+
+def test_resampling(make_video):
+    path = make_video(shots=[60], fps=30)
+    frames = [frame.image for frame in iter_frames(path)]
+    (clip,) = read_clips(path, ClipSettings(fps=10))
+    assert clip.fps == 10
+    np.testing.assert_array_equal(clip.frames, np.stack(frames[::3]))
+
+
+def test_resampling_starts_anew_at_a_shot(make_video):
+    path = make_video(shots=[31, 40], fps=30)
+    assert lengths(path, fps=10) == [(0, 11), (31, 14)]
+
+
+def test_resampling_a_variable_rate_takes_the_nearest_frame(make_video):
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.choice([0.02, 0.03, 0.11], 80))
+    path = make_video(shots=[80], times=(times - times[0]).tolist())
+    source = list(iter_frames(path))
+    times = np.array([frame.time for frame in source])
+    clips = list(read_clips(path, ClipSettings(fps=12.5, clip_frames=200)))
+    ticks = np.arange(0, times[-1] + 1e-9, 0.08)
+    nearest = np.abs(times[None] - ticks[:, None]).argmin(1)
+    (clip,) = clips
+    np.testing.assert_array_equal(clip.frames, np.stack([source[index].image for index in nearest]))
+
+
+def test_a_rate_above_the_video_s_keeps_all_frames(make_video, caplog):
+    (clip,) = read_clips(make_video(shots=[20], fps=12), ClipSettings(fps=30))
+    assert len(clip.frames) == 20
+    assert clip.fps == 12
+    assert "all are kept" in caplog.text
+
+
+def test_a_hole_in_time_ends_a_clip(make_video):
+    times = [*np.arange(20) / 25, *(5 + np.arange(20) / 25)]
+    path = make_video(shots=[40], times=times)
+    assert lengths(path) == [(0, 20), (20, 20)]
+    assert [length for _, length in lengths(path, fps=12.5)] == [10, 10]
+    assert [clip.fps for clip in read_clips(path, ClipSettings())] == pytest.approx([25, 25], rel=0.01)
+
+
+def test_frames_before_damage_are_delivered(make_video):
+    path = make_video(shots=[96], size=(96, 160), gop=24)
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2
+    data[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(data)
+    clips = []
+    with pytest.raises(VideoError, match="damaged"):
+        clips += read_clips(path, ClipSettings(clip_frames=200))
+    assert len(clips) == 2
+    assert clips[0].start_frame == 0
+    assert clips[1].start_frame >= clips[0].start_frame + len(clips[0].frames)
+
+
+def test_sizes_are_even(make_video):
+    path = make_video(size=(101, 181))
+    (clip,) = read_clips(path, ClipSettings(short_side=64))
+    assert clip.frames.shape[1:] == (64, 114, 3)
+    (clip,) = read_clips(path, ClipSettings(short_side=480))
+    assert clip.frames.shape[1:] == (100, 180, 3)
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(VideoError, match="no such file"):
+        next(read_clips(tmp_path / "none.mp4", ClipSettings()))
+
+
+def test_memory_is_flat_in_length(make_video):
+    def peak(path) -> int:
+        tracemalloc.start()
+        for _ in read_clips(path, ClipSettings(clip_frames=16)):
+            pass
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return memory
+
+    short, long = make_video("short.mp4", shots=[50]), make_video("long.mp4", shots=[600])
+    assert peak(long) < peak(short) + 4 * 64 * 96 * 3
+
+
+def test_real_shots(clips_dir):
+    """None of these has a shot change; fast motion must not look like one."""
+    for name, num_frames in [("bedroom.mp4", 200), ("juggle.mp4", 247), ("upper_body.mkv", 89)]:
+        clips = lengths(clips_dir / name, short_side=128, clip_frames=400)
+        assert clips == [(0, num_frames)], name
