@@ -41,6 +41,11 @@ class FitSettings(_Settings):
     sigma_place_acceleration: float = Field(0.03, gt=0, description="of the root's place, metres a frame^2")
     landmark_iterations: int = Field(14, ge=1)
     silhouette_iterations: int = Field(4, ge=0)
+    flow_points: int = Field(240, ge=0, description="surface points whose flow the fit agrees with; 0: no flow")
+    flow_weight: float = Field(240.0, ge=0, description="how many landmarks flow counts for in each frame pair")
+    sigma_flow: float = Field(0.45, gt=0, description="flow error, pixels of a frame with a short side of 256")
+    flow_round_trip: float = Field(0.8, gt=0, description="going and coming back may err by; same pixels")
+    flow_iterations: int = Field(3, ge=1, description="steps after each measurement of flow")
     tolerance: float = Field(3e-3, gt=0, description="relative gain at which iterations end")
     max_reprojection_error: float = Field(0.06, gt=0, description="frames above it are refused; share of the size")
     min_mask_overlap: float = Field(0.45, ge=0, le=1, description="frames below it are refused; IoU with the mask")
@@ -50,7 +55,7 @@ class PeopleSettings(_Settings):
     """How persons are found and told apart."""
 
     detector: str = Field("blazepose", description="a name in anthrotap_builder.people.DETECTORS")
-    detect_every: int = Field(3, ge=1, description="the detector runs on every n-th frame; between, people are followed")
+    detect_every: int = Field(4, ge=1, description="the detector runs on every n-th frame; between, people are followed")
     min_detection: float = Field(0.5, ge=0, le=1, description="detector probability that makes a sighting")
     sure_detection: float = Field(0.75, ge=0, le=1, description="a track needs one sighting this probable")
     min_detections: int = Field(2, ge=1, description="a track needs so many sightings by the detector")

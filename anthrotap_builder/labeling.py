@@ -126,7 +126,9 @@ def label_clip(
         flows = beside.submit(clock.timed, "flow", neighbour_flow, frames, config.flow, threads)
         body = load_body(config.body)
         with clock.stage("meshes"):
-            meshes = MESH_SOURCES[config.mesh_source](people, body, camera, fps, config.fit, threads)
+            meshes = MESH_SOURCES[config.mesh_source](
+                people, frames, body, camera, fps, config.fit, config.flow, threads
+            )
         with clock.stage("visibility"):
             xy, visible, person, vertex = _project_and_see(body, meshes, camera, config, threads)
         forward, backward = flows.result()

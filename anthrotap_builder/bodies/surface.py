@@ -24,6 +24,10 @@ class SurfacePoints:
     def __len__(self) -> int:
         return len(self.face)
 
+    def first(self, count: int) -> SurfacePoints:
+        """The first `count` points."""
+        return SurfacePoints(self.face[:count], self.barycentric[:count], self.vertex[:count])
+
     def positions(self, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """[..., K, 3]: where the points are on `vertices` [..., V, 3] joined by `faces` [F, 3]."""
         corners = vertices[..., faces[self.face], :]

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from anthrotap_builder.bodies import Body
-from anthrotap_builder.config import FitSettings
+from anthrotap_builder.config import FitSettings, FlowSettings
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 
@@ -36,9 +36,16 @@ class MeshTrack:
 
 
 def fit_meshes(
-    people: list[PersonTrack], body: Body, camera: Camera, fps: float, settings: FitSettings, threads: int = 2
+    people: list[PersonTrack],
+    frames: np.ndarray,
+    body: Body,
+    camera: Camera,
+    fps: float,
+    settings: FitSettings,
+    flow_settings: FlowSettings,
+    threads: int = 2,
 ) -> list[MeshTrack]:
-    """The open default: fits `body` to each person's landmarks and mask, and refuses frames where the fit is bad."""
+    """The open default: fits `body` to each person's landmarks, mask and flow; refuses frames where the fit is bad."""
     from anthrotap_builder.meshes.fit import fit_body  # numba: only where it is used
 
     if not people:
@@ -47,7 +54,7 @@ def fit_meshes(
 
     def fit(index: int) -> MeshTrack:
         person = people[index]
-        result = fit_body(body, person, everyone, camera, fps, settings)
+        result = fit_body(body, person, everyone, frames, camera, fps, settings, flow_settings)
         vertices = body.pose_vertices(result.parameters.posed(body))
         overlap = mask_overlap(camera.project(vertices), person.mask, everyone & ~person.mask)
         with np.errstate(invalid="ignore"):

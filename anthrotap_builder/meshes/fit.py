@@ -9,10 +9,19 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.config import FitSettings
+from anthrotap_builder.config import FitSettings, FlowSettings
 from anthrotap_builder.meshes.kinematics import PointChains, PoseParameters
+from anthrotap_builder.meshes.motion import observe_motion
 from anthrotap_builder.meshes.normal_equations import NormalEquations
-from anthrotap_builder.meshes.terms import HIPS, Landmarks2D, Landmarks3D, Posture, Silhouette, Smoothness
+from anthrotap_builder.meshes.terms import (
+    HIPS,
+    Landmarks2D,
+    Landmarks3D,
+    Motion,
+    Posture,
+    Silhouette,
+    Smoothness,
+)
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 
@@ -20,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
 UNSEEN_WEIGHT = 0.1  # share of its weight that a landmark keeps outside the frame, where the network guesses
+# Passes over flow: frames between the two ends -> step between pairs. Long lags only once short ones have settled.
+FLOW_PASSES = ({1: 1}, {1: 1, 8: 2})
+SURFACE_POINTS = 1024
 MISSING_WEIGHT = 1e-3  # in frames where the person was not found, landmarks are interpolated and hardly count
 
 
@@ -44,19 +56,23 @@ def fit_body(
     body: Body,
     person: PersonTrack,
     people_mask: np.ndarray,
+    frames: np.ndarray,
     camera: Camera,
     fps: float,
     settings: FitSettings,
+    flow_settings: FlowSettings,
 ) -> Fit:
-    """Fits `body` to a person: 2D and 3D landmarks, silhouette, pose prior, smoothness, one shape for the track.
+    """Fits `body` to a person: landmarks, silhouette, flow, pose prior, smoothness, one shape for the track.
 
     Args:
         body: the body model.
         person: landmarks over T frames; frames before the first and after the last find are extrapolated.
         people_mask: [T, H, W] bool, all people's masks together: where this person may be, in front or behind.
+        frames: [T, H, W, 3] uint8 RGB, for flow.
         camera: of the clip.
         fps: frames a second, which the smoothness is relative to.
         settings: weights and iterations.
+        flow_settings: which flow.
 
     Raises:
         ValueError: if the person was found in no frame.
@@ -64,12 +80,24 @@ def fit_body(
     if not person.found.any():
         raise ValueError("a person who was found in no frame cannot be fitted")
     problem = _Problem(body, person, people_mask, camera, fps, settings)
-    parameters = problem.initial()
-    iterations = 0
-    for use_silhouette, steps in ((False, settings.landmark_iterations), (True, settings.silhouette_iterations)):
-        problem.use_silhouette = use_silhouette
-        parameters, taken = _levenberg_marquardt(problem, parameters, steps, settings.tolerance)
-        iterations += taken
+    parameters, iterations = _levenberg_marquardt(
+        problem, problem.initial(), settings.landmark_iterations, settings.tolerance
+    )
+    problem.use_silhouette = True
+    parameters, taken = _levenberg_marquardt(
+        problem, parameters, settings.silhouette_iterations, settings.tolerance
+    )
+    iterations += taken
+    if settings.flow_points and settings.flow_weight:
+        for lags in FLOW_PASSES:
+            problem.motions = observe_motion(
+                *(frames, person.mask, body, problem.surface, settings.flow_points),
+                *(parameters, camera, lags, flow_settings, settings),
+            )
+            parameters, taken = _levenberg_marquardt(
+                problem, parameters, settings.flow_iterations, settings.tolerance
+            )
+            iterations += taken
     return Fit(parameters, problem.reprojection_error(parameters), problem.size, iterations)
 
 
@@ -130,9 +158,14 @@ class _Problem:
             ** 2,
         )
         self.chains = PointChains.of(body, body.keypoints)
-        surface = body.surface_points(settings.silhouette_points, seed=1)
-        self.surface_chains = PointChains.of(body, body.body_points(surface))
+        # Farthest-point sampling: the first points are themselves spread evenly.
+        self.surface = body.surface_points(SURFACE_POINTS, seed=1)
+        self.outline_points = settings.silhouette_points
+        count = max(settings.silhouette_points, settings.flow_points)
+        self.surface_chains = PointChains.of(body, body.body_points(self.surface.first(count)))
+        self.flow_points = settings.flow_points
         self.use_silhouette = False
+        self.motions: list[Motion] = []
 
     def initial(self) -> PoseParameters:
         """The mean body, turned and placed so that its torso lies on the world landmarks."""
@@ -166,7 +199,9 @@ class _Problem:
         points = parameters.points(self.body, self.chains)
         cost = self.landmarks_2d.cost(points) + self.landmarks_3d.cost(points)
         if self.use_silhouette:
-            cost += self.silhouette.cost(parameters.points(self.body, self.surface_chains))
+            surface = parameters.points(self.body, self.surface_chains)
+            cost += self.silhouette.cost(surface[:, : self.outline_points])
+            cost += sum(motion.cost(surface[:, : self.flow_points]) for motion in self.motions)
         values = parameters.values
         return cost + self.posture.cost(values, parameters.shape) + self.smoothness.cost(values)
 
@@ -177,7 +212,11 @@ class _Problem:
         self.landmarks_2d.add_to(system, points, jacobian)
         self.landmarks_3d.add_to(system, points, jacobian)
         if self.use_silhouette:
-            self.silhouette.add_to(system, *parameters.points_and_jacobian(self.body, self.surface_chains))
+            surface, slopes = parameters.points_and_jacobian(self.body, self.surface_chains)
+            outline = slice(None), slice(self.outline_points)
+            self.silhouette.add_to(system, surface[outline], slopes[outline])
+            for motion in self.motions:
+                motion.add_to(system, surface[:, : self.flow_points], slopes[:, : self.flow_points])
         self.posture.add_to(system, values, parameters.shape)
         self.smoothness.add_to(system, values)
         return system

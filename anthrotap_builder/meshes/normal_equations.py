@@ -38,6 +38,27 @@ class NormalEquations:
         self.gradient += slope[:, :size]
         self.shape_gradient += slope[:, size:].sum(0)
 
+    def add_pairs(self, lag: int, start: np.ndarray, rows: np.ndarray, residuals: np.ndarray) -> None:
+        """Residuals that are a difference between two frames: what frame t + lag adds less what frame t adds.
+
+        Args:
+            lag: frames between the two.
+            start: [n] int, the frames t.
+            rows: [2, n, R, P + S], derivatives of what frame t and frame t + lag add (both with a plus sign).
+            residuals: [n, R].
+        """
+        size = self.pose_size
+        early, late = -rows[0, ..., :size], rows[1, ..., :size]
+        shape = rows[1, ..., size:] - rows[0, ..., size:]
+        for own, at in ((early, start), (late, start + lag)):
+            transposed = own.transpose(0, 2, 1)
+            np.add.at(self.diagonal, at, transposed @ own)
+            np.add.at(self.border, at, transposed @ shape)
+            np.add.at(self.gradient, at, (transposed @ residuals[..., None])[..., 0])
+        self.pair(lag)[start] += late.transpose(0, 2, 1) @ early
+        self.shape += np.einsum("nra,nrb->ab", shape, shape, optimize=True)
+        self.shape_gradient += np.einsum("nra,nr->a", shape, residuals)
+
     def pair(self, lag: int) -> np.ndarray:
         """[T - lag, P, P], to be added to: second derivatives by frame t + lag (rows) and frame t (columns)."""
         size = self.pose_size

@@ -163,6 +163,49 @@ def _sample_with_slope(grids, places):
 
 
 @dataclass(frozen=True)
+class Motion:
+    """Surface points move in the picture as optical flow does, over a lag of frames.
+
+    Attributes:
+        lag: frames between the two ends.
+        start: [n] int, the earlier frames.
+        flow: [n, K, 2] pixels, anything where the weight is zero.
+        weights: [n, K], zero where flow is not to be believed.
+        sigma: [n, 1] pixels.
+    """
+
+    lag: int
+    start: np.ndarray
+    flow: np.ndarray
+    weights: np.ndarray
+    sigma: np.ndarray
+    camera: Camera
+
+    def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        moved = xy[self.start + self.lag] - xy[self.start]
+        residuals = (moved - self.flow) / self.sigma[..., None]
+        return residuals, *geman_mcclure((residuals**2).sum(-1))
+
+    def cost(self, points: np.ndarray) -> float:
+        _, robust, _ = self._residuals(project(self.camera, points))
+        return 0.5 * float((robust * self.weights).sum())
+
+    def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
+        xy, rows = project(self.camera, points, jacobian)
+        residuals, _, share = self._residuals(xy)
+        scale = (np.sqrt(self.weights) * share)[..., None]
+        ends = np.stack([rows[self.start], rows[self.start + self.lag]])
+        ends *= (scale / self.sigma[..., None])[..., None]
+        pairs = len(self.start)
+        system.add_pairs(
+            self.lag,
+            self.start,
+            ends.reshape(2, pairs, -1, rows.shape[-1]),
+            (residuals * scale).reshape(pairs, -1),
+        )
+
+
+@dataclass(frozen=True)
 class Posture:
     """Joints stay near the prior's mean and inside its soft limits; the shape near the mean body.
 
