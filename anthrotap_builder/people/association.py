@@ -241,6 +241,13 @@ def distinct(sightings: Iterable[Sighting], settings: PeopleSettings) -> list[Si
     return kept
 
 
+def is_hopeful(track: Track, settings: PeopleSettings) -> bool:
+    """Whether a track, seen by the detector alone so far, is worth following."""
+    return len(track) >= settings.min_detections or any(
+        s.detection >= settings.sure_detection for s in track.values()
+    )
+
+
 def is_person(track: Track, settings: PeopleSettings) -> bool:
     """Whether a track is seen often and surely enough to be a person."""
     detections = [s.detection for s in track.values() if s.detection]

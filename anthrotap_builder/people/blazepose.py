@@ -8,13 +8,12 @@ Both networks are described in Bazarevsky et al., "BlazePose: On-device Real-tim
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
 
 import cv2
 import numpy as np
@@ -28,6 +27,7 @@ from anthrotap_builder.people.association import (
     distinct,
     follow,
     gaps,
+    is_hopeful,
     is_person,
     link,
     settle,
@@ -290,81 +290,82 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
 def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> list[PersonTrack]:
     """See `anthrotap_builder.people.find_people`."""
     people: list[Track] = []
-    painted = frames
-    with _networks(threads) as run:
+    with ThreadPoolExecutor(threads) as pool:
         for layer in range(settings.rounds):
-            found = _search(painted, layer, people, settings, run)
+            found = _search(frames, layer, people, settings, pool)
             if not found:
                 break
             people += found
-            painted = _paint_over(painted, found)
     people = sorted(stitch(people, settings), key=lambda track: (-len(track), min(track)))
     return _person_tracks(people, frames.shape)
 
 
+_idle_networks: SimpleQueue[BlazePose] = SimpleQueue()  # loading a pair takes 80 ms: clips share them
+
+
 @contextmanager
-def _networks(threads: int) -> Iterator[Callable[..., list]]:
-    """A map(function, items) over `threads` threads that hands each call a pair of networks of its own."""
-    idle: SimpleQueue[BlazePose] = SimpleQueue()
-    for _ in range(threads):
-        idle.put(BlazePose())
-
-    with ThreadPoolExecutor(threads) as pool:
-
-        def run(function: Callable[[BlazePose, Any], Any], items: list) -> list:
-            def call(item):
-                networks = idle.get()
-                try:
-                    return function(networks, item)
-                finally:
-                    idle.put(networks)
-
-            return list(pool.map(call, items))
-
-        yield run
+def _networks() -> Iterator[BlazePose]:
+    """A pair of networks that no other thread uses meanwhile."""
+    try:
+        networks = _idle_networks.get_nowait()
+    except Empty:
+        networks = BlazePose()
+    try:
+        yield networks
+    finally:
+        _idle_networks.put(networks)
 
 
 def _search(
-    frames: np.ndarray, layer: int, known: list[Track], settings: PeopleSettings, run: Callable[..., list]
+    frames: np.ndarray, layer: int, known: list[Track], settings: PeopleSettings, pool: ThreadPoolExecutor
 ) -> list[Track]:
     """New people, in frames in which the known ones are painted over."""
     num_frames, height, width = frames.shape[:3]
     # Who comes to light only behind others is in few clips: look for them half as often.
     every = settings.detect_every * (1 if layer == 0 else 2)
     key_frames = sorted({*range(0, num_frames, every), num_frames - 1})
-    paint = [[track[t].cells for track in known if t in track] for t in range(num_frames)]
 
-    def look(networks: BlazePose, frame: int, region: Region, detection: float = 0) -> Pose | None:
-        pose = networks.look(frames[frame], region, detection, layer)
-        sure = pose.score >= settings.min_pose_score
-        clear = pose.landmarks[:, 2].mean() >= settings.min_confidence
-        return pose if sure and clear and not _is_paint(pose, paint[frame]) else None
+    def detect(t: int) -> list[tuple[float, Region]]:
+        with _networks() as networks:
+            image = _paint_over(frames[t], [track[t] for track in known if t in track])
+            return _detect_in_tiles(networks, image, min(height, width), settings.min_detection)
 
-    def detect(networks: BlazePose, frame: int) -> list[Pose]:
-        regions = _detect_in_tiles(networks, frames[frame], min(height, width), settings.min_detection)
-        poses = [look(networks, frame, region, score) for score, region in regions]
-        return distinct([pose for pose in poses if pose], settings)
+    def look(t: int, regions: list[tuple[float, Region]]) -> list[Pose]:
+        paint = [track[t] for track in known if t in track]
+        image = _paint_over(frames[t], paint)
+        with _networks() as networks:
+            poses = [networks.look(image, region, score, layer) for score, region in regions]
+        return [pose for pose in poses if _is_clear(pose, settings) and not _is_paint(pose, paint)]
 
-    def fill(networks: BlazePose, job: tuple[Track, range]) -> Track:
-        def look_near(frame: int, track: Track) -> Pose | None:
-            return look(networks, frame, _predict_region(track, frame))
+    def look_near(t: int, track: Track) -> Pose | None:
+        poses = look(t, [(0, _predict_region(track, t))])
+        return poses[0] if poses else None
 
-        return follow(*job, look_near, settings)
-
-    sightings = dict(zip(key_frames, run(detect, key_frames), strict=True))
-    tracks = settle(link(sightings, settings), known, settings)
+    regions = list(pool.map(detect, key_frames))
+    if not any(score >= settings.sure_detection for here in regions for score, _ in here):
+        return []
+    poses = pool.map(look, key_frames, regions)
+    sightings = {t: distinct(here, settings) for t, here in zip(key_frames, poses, strict=True)}
+    tracks = [
+        track for track in settle(link(sightings, settings), known, settings) if is_hopeful(track, settings)
+    ]
     jobs = [(i, gap) for i, track in enumerate(tracks) for gap in gaps(track, num_frames)]
-    for (i, _), found in zip(jobs, run(fill, [(tracks[i], gap) for i, gap in jobs]), strict=True):
-        tracks[i] = {**tracks[i], **found}
+    found = pool.map(lambda job: follow(tracks[job[0]], job[1], look_near, settings), jobs)
+    for (i, _), more in zip(jobs, list(found), strict=True):
+        tracks[i] = {**tracks[i], **more}
     tracks = stitch(settle(tracks, known, settings), settings)
     return [track for track in tracks if is_person(track, settings)]
 
 
-def _is_paint(pose: Pose, paint: list[np.ndarray]) -> bool:
+def _is_clear(pose: Pose, settings: PeopleSettings) -> bool:
+    return pose.score >= settings.min_pose_score and pose.landmarks[:, 2].mean() >= settings.min_confidence
+
+
+def _is_paint(pose: Pose, paint: list[Pose]) -> bool:
     """Whether a pose is mostly made of paint: the silhouette of a person found before."""
     if not paint:
         return False
-    painted = np.any(paint, axis=0)
+    painted = np.any([other.cells for other in paint], axis=0)
     x, y = (pose.landmarks[JOINTS, :2].T // CELL).astype(int)
     on_paint = painted[y.clip(0, painted.shape[0] - 1), x.clip(0, painted.shape[1] - 1)]
     return (
@@ -406,13 +407,14 @@ def _predict_region(track: Track, frame: int) -> Region:
     return replace(region, x=region.x + x, y=region.y + y)
 
 
-def _paint_over(frames: np.ndarray, tracks: list[Track]) -> np.ndarray:
-    frames = frames.copy()
-    for track in tracks:
-        for t, pose in track.items():
-            where, sure = pose.paint_mask(*frames.shape[1:3])
-            frames[t][where][cv2.dilate(sure, np.ones((5, 5))) > 0] = PAINT
-    return frames
+def _paint_over(frame: np.ndarray, poses: list[Pose]) -> np.ndarray:
+    """The frame with these people, and two pixels around them, in plain grey."""
+    if poses:
+        frame = frame.copy()
+    for pose in poses:
+        where, sure = pose.paint_mask(*frame.shape[:2])
+        frame[where][cv2.dilate((sure > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] = PAINT
+    return frame
 
 
 def _person_tracks(people: list[Track], shape: tuple[int, ...]) -> list[PersonTrack]:
