@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -136,46 +136,82 @@ def decode_video(source: VideoSource) -> np.ndarray:
     return np.stack([frame.image for frame in iter_frames(source)])
 
 
-def write_video(
-    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18
-) -> None:
-    """Write [H, W, 3] uint8 RGB frames as an H.264 mp4 (yuv420p, BT.709) that plays from its first byte on.
+class VideoWriter:
+    """Writes frames one by one as an H.264 mp4 (yuv420p, BT.709) that plays from its first byte on.
 
-    T frames in decode to exactly T frames of the same size. Raises ValueError for no frames, an odd height or
-    width, frames of another shape or dtype than the first, or a rate that is not positive.
+    The file is written aside and gets its name when the block ends well; an exception in it, or no frame at all,
+    leaves nothing behind. T frames in decode to exactly T frames of the same size.
+
+        with VideoWriter("out.mp4", fps=24) as writer:
+            writer.write(image)
+
+    Args:
+        path: the file.
+        fps: frames a second.
+        crf: x264's quality, lower is better.
+
+    Raises:
+        ValueError: for a rate that is not positive.
     """
-    if not fps > 0:
-        raise ValueError(f"fps must be positive, got {fps}")
-    shape: tuple[int, ...] | None = None
-    reformatter = VideoReformatter()
-    with av.open(os.fspath(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream(
+
+    def __init__(self, path: str | os.PathLike[str], fps: float, crf: int = 18) -> None:
+        if not fps > 0:
+            raise ValueError(f"fps must be positive, got {fps}")
+        self.path = Path(path)
+        self.num_frames = 0
+        self._aside = self.path.with_name(f".{self.path.name}.incomplete")
+        self._container = av.open(str(self._aside), "w", format="mp4", options={"movflags": "faststart"})
+        self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1001),
             options={"crf": str(crf), "preset": "veryfast"},
         )
-        for image in frames:
-            if shape is None:
-                shape = image.shape
-                if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2 or 0 in shape:
-                    raise ValueError(f"H.264 needs frames [even H, even W, 3], got {list(shape)}")
-                _set_up_encoder(stream, shape[0], shape[1])
-            if image.shape != shape or image.dtype != np.uint8:
-                raise ValueError(
-                    f"frames must all be uint8 {list(shape)}, got {image.dtype} {list(image.shape)}"
-                )
-            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            yuv = reformatter.reformat(
-                rgb,
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range="MPEG",
-                interpolation=SCALE,
+        self._shape: tuple[int, ...] | None = None
+        self._reformatter = VideoReformatter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self.num_frames:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            if kind is None and self.num_frames:
+                self._aside.replace(self.path)
+        finally:
+            self._aside.unlink(missing_ok=True)
+
+    def write(self, image: np.ndarray) -> None:
+        """Add a frame [H, W, 3] uint8 RGB. Raises ValueError for an odd height or width, or another shape or dtype
+        than the first."""
+        if self._shape is None:
+            shape = image.shape
+            if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2 or 0 in shape:
+                raise ValueError(f"H.264 needs frames [even H, even W, 3], got {list(shape)}")
+            _set_up_encoder(self._stream, shape[0], shape[1])
+            self._shape = shape
+        if image.shape != self._shape or image.dtype != np.uint8:
+            raise ValueError(
+                f"frames must all be uint8 {list(self._shape)}, got {image.dtype} {list(image.shape)}"
             )
-            container.mux(stream.encode(yuv))
-        if shape is None:
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        yuv = self._reformatter.reformat(
+            rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range="MPEG", interpolation=SCALE
+        )
+        self._container.mux(self._stream.encode(yuv))
+        self.num_frames += 1
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18
+) -> None:
+    """Write frames [H, W, 3] uint8 RGB by `VideoWriter`. Raises ValueError as it does, and for no frames."""
+    with VideoWriter(path, fps, crf) as writer:
+        for image in frames:
+            writer.write(image)
+        if not writer.num_frames:
             raise ValueError("a video needs at least one frame")
-        container.mux(stream.encode())
 
 
 def encode_video(frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> bytes:
