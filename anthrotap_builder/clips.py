@@ -48,8 +48,8 @@ def read_clips(
     """Clips of a video, in order; at most two clips' frames are in memory, however long the video is.
 
     Shots longer than `settings.clip_frames` are cut in pieces of that length; the last two share their frames
-    where the last would be shorter. A damaged part or a step of more than a second also ends a clip. Where the
-    video is slower than `settings.fps`, all its frames are kept and the clip's `fps` is the video's own.
+    where the last would be shorter. A damaged part or a step of more than a second also ends a clip. Where
+    the video is slower than `settings.fps`, all its frames are kept and the clip's `fps` is the video's own.
 
     Args:
         path: the video file.
@@ -66,9 +66,7 @@ def read_clips(
         if rate < fps:
             logger.warning("%s: has %.4g frames a second, less than %.4g; all are kept", name, rate, fps)
         fps = None
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
+    digest = file_sha256(path)[:12]
     shots = _number_shots(iter_frames(path, settings.short_side), settings.shot_threshold)
     for piece in _cut(shots if fps is None else _resample(shots, fps), settings):
         start = piece[0].index
@@ -90,6 +88,12 @@ def read_clips(
         )
 
 
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _number_shots(frames: Iterator[Frame], threshold: float) -> Iterator[tuple[int, Frame]]:
     """Each frame with the number of its shot."""
     # Every jump ends a shot: also a flash, across which no point can be followed by its looks.
@@ -109,7 +113,8 @@ def _number_shots(frames: Iterator[Frame], threshold: float) -> Iterator[tuple[i
 def _resample(shots: Iterator[tuple[int, Frame]], fps: float) -> Iterator[tuple[int, Frame]]:
     """For each tick of a clock the frame that is nearest in time; the clock starts anew with each shot."""
     held: tuple[int, Frame] | None = None
-    due = ticks = 0.0
+    start = due = 0.0
+    ticks = 0
     for shot, frame in shots:
         if held is not None and held[0] == shot:
             while due <= (held[1].time + frame.time) / 2:

@@ -1,0 +1,300 @@
+"""Last stage: labelled clips become Parquet shards with the videos inside, and a manifest of what went in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_hf.video import encode_video
+
+if TYPE_CHECKING:
+    from anthrotap_builder.labeling import LabeledClip
+
+BATCH_BYTES = 32 << 20  # rows are written out, as one row group, when they reach this size
+MAX_BATCH_ROWS = 16
+PACKAGES = (
+    "anthrotap",
+    "ai-edge-litert",
+    "anny",
+    "av",
+    "datasets",
+    "numpy",
+    "opencv-python-headless",
+    "torch",
+)
+
+
+def features(clip_frames: int) -> datasets.Features:
+    """The columns of the dataset, for clips of at most `clip_frames` frames."""
+    value = datasets.Value
+    return datasets.Features(
+        {
+            "clip_id": value("string"),
+            "source_video": value("string"),
+            "start_frame": value("int32"),
+            "num_frames": value("int32"),
+            "height": value("int32"),
+            "width": value("int32"),
+            "fps": value("float32"),
+            # Decoding needs torchcodec, which many machines lack; a broken one even fails to write. The bytes
+            # are the same: `cast_column("video", Video())` turns decoding on.
+            "video": datasets.Video(decode=False),
+            "tracks": datasets.Array3D((None, clip_frames, 2), "float32"),
+            "visible": datasets.Array2D((None, clip_frames), "bool"),
+            "valid": datasets.Array2D((None, clip_frames), "bool"),
+            "person": datasets.List(value("int32")),
+            "vertex": datasets.List(value("int32")),
+            "body_model": value("string"),
+            "mesh_source": value("string"),
+            "flow": value("string"),
+            "label_version": value("string"),
+            "rejected_fraction": value("float32"),
+        }
+    )
+
+
+def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
+    """One labelled clip as a row of `features(clip_frames)`; the frames become an H.264 mp4.
+
+    Frames past the clip's end are NaN and not valid. `source_video` is the file's name without its folder: what
+    is published says nothing of the disk it was made on.
+
+    Raises:
+        ValueError: if the clip is longer than `clip_frames`, its frames and tracks differ in size, or H or W is
+            odd.
+    """
+    tracks = clip.tracks
+    num_frames, height, width = clip.frames.shape[:3]
+    if num_frames > clip_frames:
+        raise ValueError(
+            f"{clip.clip_id}: {num_frames} frames, the dataset's clips have {clip_frames} at most"
+        )
+    if (tracks.num_frames, tracks.height, tracks.width) != (num_frames, height, width):
+        raise ValueError(
+            f"{clip.clip_id}: frames are {[num_frames, height, width]} (T, H, W), but the tracks' "
+            f"{[tracks.num_frames, tracks.height, tracks.width]}"
+        )
+    after = (0, clip_frames - num_frames)
+    return {
+        "clip_id": clip.clip_id,
+        "source_video": Path(clip.source_video).name,
+        "start_frame": clip.start_frame,
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "fps": clip.fps,
+        # no path: `Video` would read a file of that name, if there is one, instead of the bytes
+        "video": {"bytes": encode_video(clip.frames, clip.fps), "path": None},
+        "tracks": np.pad(tracks.xy, ((0, 0), after, (0, 0)), constant_values=np.nan),
+        "visible": np.pad(tracks.visible, ((0, 0), after)),
+        "valid": np.pad(tracks.valid, ((0, 0), after)),
+        "person": tracks.person,
+        "vertex": tracks.vertex,
+        "body_model": clip.body_model,
+        "mesh_source": clip.mesh_source,
+        "flow": clip.flow,
+        "label_version": clip.label_version,
+        "rejected_fraction": clip.rejected_fraction,
+    }
+
+
+class ShardWriter:
+    """Writes labelled clips into Parquet shards of a folder, all or nothing.
+
+    Shards are written aside, under hidden names, and get their own names (`train-00000-of-00003.parquet`) when
+    the block ends well; an exception in it removes them. `datasets.load_dataset(folder)` reads the result.
+    Several writers may fill one folder if each has its own `stem`.
+
+        with ShardWriter("out", clip_frames=48) as writer:
+            writer.write(clip)
+
+    Args:
+        directory: the folder, made if absent.
+        clip_frames: longest clip, frames.
+        stem: how the names begin; the part up to the first "-" names the split.
+        max_shard_bytes: a shard is ended when its videos and tracks reach this size.
+        replace: whether shards of the same stem from an earlier run may be replaced.
+
+    Raises:
+        FileExistsError: on entering, if there are shards of this stem and `replace` is false.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        clip_frames: int,
+        stem: str = "train",
+        max_shard_bytes: int = 500 << 20,
+        replace: bool = False,
+    ) -> None:
+        self.directory = Path(directory)
+        self.clip_frames = clip_frames
+        self.features = features(clip_frames)
+        self.stem = stem
+        self.max_shard_bytes = max_shard_bytes
+        self.replace = replace
+        self.paths: list[Path] = []  # the finished shards, once the block has ended
+        self._aside: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._rows_bytes = 0
+        self._shard_bytes = 0
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.replace and (earlier := self._earlier()):
+            raise FileExistsError(
+                f"{self.directory}: already holds {earlier[0].name}; choose another folder, or delete its shards"
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._close()
+            for path in self._aside:
+                path.unlink(missing_ok=True)
+
+    def write(self, clip: LabeledClip) -> None:
+        """Add one clip. Raises ValueError as `to_row` does."""
+        row = to_row(clip, self.clip_frames)
+        self._rows.append(self.features.encode_example(row))
+        self._rows_bytes += len(row["video"]["bytes"]) + row["tracks"].nbytes + 2 * row["valid"].nbytes
+        if self._rows_bytes >= BATCH_BYTES or len(self._rows) >= MAX_BATCH_ROWS:
+            self._flush()
+
+    def _earlier(self) -> list[Path]:
+        return sorted(self.directory.glob(f"{self.stem}-?????-of-?????.parquet"))
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._write_group(datasets.Dataset.from_list(self._rows, features=self.features).data.table)
+        self._shard_bytes += self._rows_bytes
+        self._rows, self._rows_bytes = [], 0
+        if self._shard_bytes >= self.max_shard_bytes:
+            self._close()
+
+    def _write_group(self, table: Any) -> None:
+        if self._writer is None:
+            path = self.directory / f".{self.stem}-{len(self._aside):05d}.parquet.incomplete"
+            self._aside.append(path)
+            # the schema's metadata brings Video and Array3D back in `load_dataset`
+            self._writer = pq.ParquetWriter(path, self.features.arrow_schema)
+        self._writer.write_table(table)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._shard_bytes = None, 0
+
+    def _finish(self) -> None:
+        self._flush()
+        if not self._aside:  # no clip at all is a dataset too
+            self._write_group(self.features.arrow_schema.empty_table())
+        self._close()
+        stale = set(self._earlier())
+        for number, aside in enumerate(self._aside):
+            path = self.directory / f"{self.stem}-{number:05d}-of-{len(self._aside):05d}.parquet"
+            os.replace(aside, path)
+            self.paths.append(path)
+        for path in stale - set(self.paths):
+            path.unlink()
+
+
+@dataclass
+class Tally:
+    """What a run did, for its manifest; the tallies of several workers add up with `merge`.
+
+    Attributes:
+        inputs: `file` and `sha256` of each video that went in.
+        failed: `file` and `reason` of each that could not be read, or not to its end.
+        left_out: a line for each piece of a video that became no clip.
+        clips, clips_without_people, people, tracks: counts.
+        seen, hidden, unknown: counts of (track, frame) labels.
+        rejected_fraction_sum: the clips' `rejected_fraction`, added up.
+    """
+
+    inputs: list[dict[str, str]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    clips: int = 0
+    clips_without_people: int = 0
+    people: int = 0
+    tracks: int = 0
+    seen: int = 0
+    hidden: int = 0
+    unknown: int = 0
+    rejected_fraction_sum: float = 0.0
+
+    def add(self, clip: LabeledClip) -> None:
+        """Count one clip."""
+        tracks = clip.tracks
+        self.clips += 1
+        people = len(np.unique(tracks.person))
+        self.people += people
+        self.clips_without_people += people == 0
+        self.tracks += len(tracks)
+        self.seen += int(tracks.seen.sum())
+        self.hidden += int(tracks.hidden.sum())
+        self.unknown += int(tracks.unknown.sum())
+        self.rejected_fraction_sum += float(clip.rejected_fraction)
+
+    @classmethod
+    def merge(cls, tallies: Iterable[Tally]) -> Tally:
+        """The sum of several tallies."""
+        total = cls()
+        for tally in tallies:
+            total.inputs += tally.inputs
+            total.failed += tally.failed
+            total.left_out += tally.left_out
+            for name, value in asdict(tally).items():
+                if isinstance(value, int | float):
+                    setattr(total, name, getattr(total, name) + value)
+        return total
+
+
+def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, tally: Tally) -> Path:
+    """Write `manifest.json`: configuration, inputs, counts, rejections, failures and package versions."""
+    counts = asdict(tally)
+    inputs, failed, left_out = (counts.pop(name) for name in ("inputs", "failed", "left_out"))
+    rejected = counts.pop("rejected_fraction_sum")
+    counts["mean_rejected_fraction"] = rejected / tally.clips if tally.clips else None
+    manifest = {
+        "label_version": config.version,
+        "config": config.model_dump(mode="json"),
+        "counts": counts,
+        "inputs": inputs,
+        "failed": failed,
+        "left_out": left_out,
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+    path = Path(directory) / "manifest.json"
+    aside = path.with_name(".manifest.json.incomplete")
+    aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+    return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
