@@ -131,24 +131,28 @@ def follow(
 ) -> Track:
     """Sightings for a run of frames in which the track has none.
 
-    Goes inwards from each end of the run that the track has seen, by turns, and on as long as `look`, asked for
-    a frame and given the track so far, returns a sighting that fits the prediction.
+    Goes inwards from each end of the run that the track has seen, by turns, and on as long as `look`, asked
+    for a frame and given the track so far, returns a sighting that fits the prediction, or soon does again.
     """
     known = dict(track)
     found: Track = {}
-    ends = [(frames.start, 1)] if frames.start - 1 in track else []
-    ends += [(frames.stop - 1, -1)] if frames.stop in track else []
+    ends = [(frames.start, 1, 0)] if frames.start - 1 in track else []
+    ends += [(frames.stop - 1, -1, 0)] if frames.stop in track else []
     while ends:
-        frame, step = ends.pop(0)
+        frame, step, missed = ends.pop(0)
         if frame in found or frame not in frames:
             continue
         sighting = look(frame, known)
-        if sighting is None:
-            continue
-        if similarity(predict(known, frame), sighting.landmarks, sighting.size) < settings.min_link:
-            continue
-        known[frame] = found[frame] = sighting
-        ends.append((frame + step, step))
+        if (
+            sighting
+            and similarity(predict(known, frame), sighting.landmarks, sighting.size) >= settings.min_link
+        ):
+            known[frame] = found[frame] = sighting
+            missed = 0
+        else:
+            missed += 1
+        if missed <= settings.max_missed:
+            ends.append((frame + step, step, missed))
     return found
 
 
@@ -169,25 +173,28 @@ def mean_look(track: Track) -> np.ndarray:
 
 
 def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) -> list[Track]:
-    """Tracks of distinct people, out of tracks that may have met on one person.
+    """Tracks of distinct people, out of tracks that may have met on one person; as many, some empty.
 
-    Two tracks that meet but were hardly ever seen apart are one person and are joined. Of two that were seen
-    apart, each run of frames in which both show one person goes to the track that looks more like it. `fixed`
-    tracks lose nothing.
+    Two tracks that meet but were hardly ever seen apart are one person: the longer one takes the other in.
+    Of two that were seen apart, each run of frames in which both show one person goes to the track that looks
+    more like it. `fixed` tracks lose nothing.
     """
-    settled: list[Track] = []
-    for track in sorted(tracks, key=lambda track: (-len(track), min(track))):
-        track = dict(track)
+    settled = [dict(track) for track in tracks]
+    order = sorted(
+        (i for i, track in enumerate(tracks) if track), key=lambda i: (-len(tracks[i]), min(tracks[i]))
+    )
+    for rank, i in enumerate(order):
+        track = settled[i]
         for other in fixed:
             for t in _meetings(track, other, settings):
                 del track[t]
-        for other in settled:
+        for other in (settled[j] for j in order[:rank]):
             same = _meetings(track, other, settings)
             if not same:
                 continue
             if len(track.keys() & other.keys()) - len(same) <= MAX_FRAMES_APART:
                 other.update({t: s for t, s in track.items() if t not in other})
-                track = {}
+                track.clear()
                 break
             ours, theirs = mean_look(track), mean_look(other)
             for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
@@ -196,31 +203,59 @@ def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) ->
                 loser = other if is_ours < is_theirs else track
                 for t in run:
                     del loser[t]
-        if track:
-            settled.append(track)
-    return [track for track in settled if track]
+    return settled
 
 
 def _meetings(a: Track, b: Track, settings: PeopleSettings) -> list[int]:
     return [t for t in sorted(a.keys() & b.keys()) if is_same(a[t], b[t], settings)]
 
 
+def belongs_to_rival(
+    sighting: Sighting, frame: int, track: Track, rivals: list[Track], settings: PeopleSettings
+) -> bool:
+    """Whether a sighting, meant for a track, shows a person whom a rival has there and looks more like."""
+    return any(
+        difference(rival[frame].look, mean_look(rival)) <= difference(sighting.look, mean_look(track))
+        for rival in rivals
+        if frame in rival and is_same(sighting, rival[frame], settings)
+    )
+
+
 def stitch(tracks: list[Track], settings: PeopleSettings) -> list[Track]:
-    """Joins tracks that end to tracks that begin soon after, where place, pose and look agree; surest first."""
-    tracks = list(tracks)
+    """Joins tracks that fill each other's gaps, where place, pose and look agree; best first.
+
+    Leaves out empty tracks.
+    """
+    tracks = [track for track in tracks if track]
     while True:
         pairs = [
             (cost, i, j)
-            for i, early in enumerate(tracks)
-            for j, late in enumerate(tracks)
-            if 0 < min(late) - max(early) <= settings.max_gap
-            and (cost := _link_cost(early, min(late), late[min(late)], settings)) < _NO_LINK
+            for i, whole in enumerate(tracks)
+            for j, piece in enumerate(tracks)
+            if i != j and (cost := _stitch_cost(whole, piece, settings)) < _NO_LINK
         ]
         if not pairs:
             return tracks
         _, i, j = min(pairs)
         tracks[i] = {**tracks[i], **tracks[j]}
         del tracks[j]
+
+
+def _stitch_cost(whole: Track, piece: Track, settings: PeopleSettings) -> float:
+    """Cost of putting a piece into, before or after a track: that of its better end."""
+    first, last = min(piece), max(piece)
+    before = max((t for t in whole if t < first), default=None)
+    after = min((t for t in whole if t > first), default=None)
+    if first in whole or (after is not None and after <= last):
+        return _NO_LINK
+    costs = [_NO_LINK]
+    if before is not None and first - before <= settings.max_gap:
+        costs.append(
+            _link_cost({t: s for t, s in whole.items() if t <= before}, first, piece[first], settings)
+        )
+    if after is not None and after - last <= settings.max_gap:
+        costs.append(_link_cost(piece, after, whole[after], settings))
+    return min(costs)
 
 
 def is_same(a: Sighting, b: Sighting, settings: PeopleSettings) -> bool:

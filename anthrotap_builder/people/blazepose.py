@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from itertools import repeat
 from queue import Empty, SimpleQueue
 
 import cv2
@@ -24,6 +25,7 @@ from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.people.association import (
     JOINTS,
     Track,
+    belongs_to_rival,
     distinct,
     follow,
     gaps,
@@ -43,6 +45,7 @@ NUM_LANDMARKS = 33  # followed by the two alignment points, and four that MediaP
 MASK_SOFTNESS = 4.0  # logits
 CELL = 8  # pixels
 PAINT = 127  # the grey over people who are already found
+SECOND_LOOKS = (1.0, 1.2)  # a landmark score that is low for no visible reason is often high a little wider
 MAX_PAINT = 0.5
 MAX_REGION_IN_TILE = 1.3
 FACE_IOU = 0.3  # the detector's boxes are faces: two that overlap more are one person
@@ -107,7 +110,7 @@ class Region:
 
 @cache
 def anchors() -> np.ndarray:
-    """[2254, 2] float32, centres of the detector's anchors in the unit square of its input, in output order."""
+    """[2254, 2] float32, centres of the detector's anchors in the unit square of its input, in its order."""
     layers = []
     strides = list(DETECTOR_STRIDES)
     for stride in sorted(set(strides)):
@@ -182,7 +185,7 @@ class Pose:
         return self.next_region.size / REGION_MARGIN
 
     def paint_mask(self, height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
-        """`mask` warped into a frame: the rows and columns of it that the region touches, and the values there."""
+        """`mask` warped into a frame: the rows and columns that the region touches, and the values there."""
         corners = self.region.to_frame(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
         x0, y0 = (int(v) for v in np.clip(np.floor(corners.min(0)), 0, (width, height)))
         x1, y1 = (int(v) for v in np.clip(np.ceil(corners.max(0)), 0, (width, height)))
@@ -209,7 +212,7 @@ class BlazePose:
             network.allocate_tensors()
 
     def detect(self, image: np.ndarray, min_score: float) -> list[tuple[float, Region]]:
-        """Persons in an image [H, W, 3] uint8 RGB, best first: probability and region in its raster pixels."""
+        """Persons in an image [H, W, 3] uint8 RGB, best first: probability, and region in its pixels."""
         scale = DETECTOR_SIZE / max(image.shape[:2])
         width, height = (max(1, round(v * scale)) for v in image.shape[1::-1])
         left, top = (DETECTOR_SIZE - width) // 2, (DETECTOR_SIZE - height) // 2
@@ -250,7 +253,7 @@ class BlazePose:
         confidence = sigmoid(raw[:NUM_LANDMARKS, 3]) * sigmoid(raw[:NUM_LANDMARKS, 4])
         world = world.reshape(-1, 3)[:NUM_LANDMARKS].copy()
         world[:, :2] = world[:, :2] @ region.rotation.T
-        # The mask's logits reach from -2000 to 270: squashed, a bilinear warp leaves the contour in its place.
+        # The mask's logits reach from -2000 to 270: squashed, a bilinear warp leaves the contour in place.
         mask = mask[..., 0] / (np.abs(mask[..., 0]) + MASK_SOFTNESS)
         height, width = frame.shape[:2]
         grid = np.array([[1 / CELL, 0, 0.5 / CELL - 0.5], [0, 1 / CELL, 0.5 / CELL - 0.5], [0, 0, 1]])
@@ -290,13 +293,16 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
 def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> list[PersonTrack]:
     """See `anthrotap_builder.people.find_people`."""
     people: list[Track] = []
+    scraps: list[Track] = []
     with ThreadPoolExecutor(threads) as pool:
         for layer in range(settings.rounds):
             found = _search(frames, layer, people, settings, pool)
-            if not found:
+            if not any(found):
                 break
-            people += found
-    people = sorted(stitch(people, settings), key=lambda track: (-len(track), min(track)))
+            tracks = stitch(people + settle(found + scraps, people, settings), settings)
+            people = [track for track in tracks if is_person(track, settings)]
+            scraps = [track for track in tracks if not is_person(track, settings)]
+    people.sort(key=lambda track: (-len(track), min(track)))
     return _person_tracks(people, frames.shape)
 
 
@@ -337,24 +343,32 @@ def _search(
             poses = [networks.look(image, region, score, layer) for score, region in regions]
         return [pose for pose in poses if _is_clear(pose, settings) and not _is_paint(pose, paint)]
 
-    def look_near(t: int, track: Track) -> Pose | None:
-        poses = look(t, [(0, _predict_region(track, t))])
-        return poses[0] if poses else None
+    def look_near(t: int, track: Track, rivals: list[Track]) -> Pose | None:
+        region = _predict_region(track, t)
+        for scale in SECOND_LOOKS:
+            if poses := look(t, [(0, replace(region, size=scale * region.size))]):
+                return None if belongs_to_rival(poses[0], t, track, rivals, settings) else poses[0]
+        return None
 
     regions = list(pool.map(detect, key_frames))
     if not any(score >= settings.sure_detection for here in regions for score, _ in here):
         return []
     poses = pool.map(look, key_frames, regions)
     sightings = {t: distinct(here, settings) for t, here in zip(key_frames, poses, strict=True)}
-    tracks = [
-        track for track in settle(link(sightings, settings), known, settings) if is_hopeful(track, settings)
-    ]
-    jobs = [(i, gap) for i, track in enumerate(tracks) for gap in gaps(track, num_frames)]
-    found = pool.map(lambda job: follow(tracks[job[0]], job[1], look_near, settings), jobs)
-    for (i, _), more in zip(jobs, list(found), strict=True):
-        tracks[i] = {**tracks[i], **more}
-    tracks = stitch(settle(tracks, known, settings), settings)
-    return [track for track in tracks if is_person(track, settings)]
+    tracks = settle([t for t in link(sightings, settings) if is_hopeful(t, settings)], known, settings)
+
+    # One by one, the surest first: what one takes in need not be followed again as part of another.
+    followed: list[Track] = [{} for _ in tracks]
+    while waiting := [i for i, track in enumerate(tracks) if track.keys() - followed[i].keys()]:
+        i = max(waiting, key=lambda i: (sum(s.detection for s in tracks[i].values()), -i))
+        track = tracks[i]
+        look_on = partial(look_near, rivals=[other for j, other in enumerate(followed) if other and j != i])
+        runs = list(gaps(track, num_frames))
+        for more in list(pool.map(follow, repeat(track), runs, repeat(look_on), repeat(settings))):
+            tracks[i] = {**tracks[i], **more}
+        followed[i] = tracks[i]
+        tracks = settle(tracks, known, settings)
+    return tracks
 
 
 def _is_clear(pose: Pose, settings: PeopleSettings) -> bool:
@@ -376,7 +390,7 @@ def _is_paint(pose: Pose, paint: list[Pose]) -> bool:
 def _detect_in_tiles(
     networks: BlazePose, frame: np.ndarray, side: int, min_score: float
 ) -> list[tuple[float, Region]]:
-    """Detections in the whole frame and in square tiles that cover it, overlapping by a half or more, best first."""
+    """Detections in the whole frame and in square tiles over it that overlap by half or more, best first."""
     height, width = frame.shape[:2]
     found = networks.detect(frame, min_score)
     if height == width == side:
@@ -433,7 +447,7 @@ def _person_tracks(people: list[Track], shape: tuple[int, ...]) -> list[PersonTr
         order = sorted(
             (i for i, person in enumerate(people) if t in person), key=lambda i: people[i][t].layer
         )
-        for before, i in zip([None, *order], order):
+        for before, i in zip([None, *order], order, strict=False):
             pose = people[i][t]
             tracks[i].landmarks[t] = pose.landmarks
             tracks[i].world_landmarks[t] = pose.world_landmarks
