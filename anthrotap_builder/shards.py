@@ -67,12 +67,12 @@ def features(clip_frames: int) -> datasets.Features:
 def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
     """One labelled clip as a row of `features(clip_frames)`; the frames become an H.264 mp4.
 
-    Frames past the clip's end are NaN and not valid. `source_video` is the file's name without its folder: what
-    is published says nothing of the disk it was made on.
+    Frames past the clip's end are NaN and not valid. `source_video` is the file's name without its folder:
+    what is published says nothing of the disk it was made on.
 
     Raises:
-        ValueError: if the clip is longer than `clip_frames`, its frames and tracks differ in size, or H or W is
-            odd.
+        ValueError: if the clip is longer than `clip_frames`, its frames and tracks differ in size, or H or
+            W is odd.
     """
     tracks = clip.tracks
     num_frames, height, width = clip.frames.shape[:3]
@@ -112,9 +112,9 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
 class ShardWriter:
     """Writes labelled clips into Parquet shards of a folder, all or nothing.
 
-    Shards are written aside, under hidden names, and get their own names (`train-00000-of-00003.parquet`) when
-    the block ends well; an exception in it removes them. `datasets.load_dataset(folder)` reads the result.
-    Several writers may fill one folder if each has its own `stem`.
+    Shards are written aside, under hidden names, and get their own names (`train-00000-of-00003.parquet`)
+    when the block ends well; an exception in it removes them. `datasets.load_dataset(folder)` reads the
+    result. Several writers may fill one folder if each has its own `stem`.
 
         with ShardWriter("out", clip_frames=48) as writer:
             writer.write(clip)
@@ -155,7 +155,7 @@ class ShardWriter:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.replace and (earlier := self._earlier()):
             raise FileExistsError(
-                f"{self.directory}: already holds {earlier[0].name}; choose another folder, or delete its shards"
+                f"{self.directory}: already holds {earlier[0].name}; take another folder or delete its shards"
             )
         return self
 
