@@ -1,0 +1,45 @@
+"""AnthroTAP: trustworthy point tracks on people, as a dataset and in trackers.
+
+Importing this registers the dataset's name; heavy imports stay lazy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anthrotap_hf.imports import when_imported
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from anthrotap_hf.loading import decode_row, load_dataset
+    from anthrotap_hf.tracks import Tracks
+
+__all__ = ["Tracks", "__version__", "decode_row", "load_dataset"]
+
+_HOMES = {"Tracks": "tracks", "decode_row": "loading", "load_dataset": "loading"}
+
+
+def _serve_dataset(module: ModuleType) -> None:
+    from anthrotap_hf.loading import serve_name
+
+    serve_name(module)
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("anthrotap")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+when_imported("datasets.load", _serve_dataset)
