@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 LABEL_CODE_VERSION = 1  # raise it when the code changes labels under the same configuration
@@ -62,11 +64,17 @@ class PeopleSettings(_Settings):
     min_pose_score: float = Field(0.5, ge=0, le=1, description="landmark network's probability of a person there")
     min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a sighting")
     min_frames: int = Field(8, ge=1, description="shorter tracks are dropped, frames")
+    max_missed: int = Field(2, ge=0, description="following goes on past so many frames where it sees nobody")
     max_gap: int = Field(12, ge=1, description="longest time unseen that one track may bridge, frames")
     min_link: float = Field(0.3, ge=0, le=1, description="pose similarity to the prediction that a link needs")
+    joint_tolerance: float = Field(0.08, gt=0, description="joints this far off, of a body's size, half agree")
+    joint_motion: float = Field(0.03, ge=0, description="how much of it each frame between two sightings adds")
+    max_look: float = Field(0.7, ge=0, le=1, description="a link may change the colours by this Hellinger distance")
+    look_weight: float = Field(0.5, ge=0, description="cost of wholly other colours, of a wholly other pose: 1")
+    max_apart: int = Field(2, ge=0, description="tracks that meet are one if they differ in at most so many frames")
+    max_painted: float = Field(0.5, ge=0, le=1, description="a pose with a larger share on people found is no other")
     same_pose: float = Field(0.6, ge=0, le=1, description="two poses of one frame more similar are one person")
     same_place: float = Field(0.6, ge=0, le=1, description="or two masks, by the share of the smaller one inside")
-    max_look: float = Field(0.7, ge=0, le=1, description="a link may change the colours by this Hellinger distance")
     rounds: int = Field(3, ge=1, description="searches; each paints over who was found, to see who stands behind")
 
 
@@ -108,3 +116,35 @@ class LabelingConfig(_Settings):
         """The label version: the same code version and settings give the same labels."""
         settings = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return f"{LABEL_CODE_VERSION}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+
+
+def read_config(path: Path | None, overrides: dict[str, Any]) -> LabelingConfig:
+    """Settings from a YAML or JSON file, if any, with single values replaced.
+
+    Args:
+        path: the file; names and nesting are those of `LabelingConfig`, what is left out keeps its default.
+        overrides: dotted name -> value; None leaves the setting alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a YAML mapping.
+        pydantic.ValidationError: for unknown names and values out of range.
+    """
+    values: Any = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path}: no such configuration file") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: should be a mapping of settings, such as `points: 512`")
+    for name, value in overrides.items():
+        if value is not None:
+            *parents, last = name.split(".")
+            inner = values
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[last] = value
+    return LabelingConfig.model_validate(values)

@@ -28,30 +28,31 @@ class DISFlow:
     """Dense Inverse Search (Kroeger et al., ECCV 2016), OpenCV's implementation: the open default."""
 
     def __init__(self, preset: str) -> None:
-        presets = {
+        self._preset = {
             "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
             "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
             "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-        }
-        self._estimator = cv2.DISOpticalFlow_create(presets[preset])
+        }[preset]
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         # A displacement is the same whether the first pixel's centre is (0, 0), as in OpenCV, or (0.5, 0.5).
         gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
-        return self._estimator.calc(*gray, None)
+        # An estimator remembers a little of the pair before, and labels must not depend on the order of work.
+        return cv2.DISOpticalFlow_create(self._preset).calc(*gray, None)
 
 
 FLOWS: dict[str, Callable[[FlowSettings], Flow]] = {"dis": lambda settings: DISFlow(settings.preset)}
 
 
 def neighbour_flow(
-    frames: np.ndarray, settings: FlowSettings, threads: int = 2
+    frames: np.ndarray, settings: FlowSettings, threads: int = 2, window: tuple[slice, slice] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flow from each frame to the next, and back.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB.
         settings: which flow, and how.
+        window: rows and columns that flow is wanted in; NaN elsewhere. All when left out.
         threads: how many frame pairs are worked on at once; the result does not depend on it.
 
     Returns:
@@ -59,14 +60,16 @@ def neighbour_flow(
         to t. Pixels, sampled at pixel centres.
     """
     steps, height, width = len(frames) - 1, *frames.shape[1:3]
-    forward = np.empty((steps, height, width, 2), np.float32)
-    backward = np.empty_like(forward)
+    forward = np.full((steps, height, width, 2), np.nan, np.float32)
+    backward = np.full_like(forward, np.nan)
+    window = window or (slice(None), slice(None))
 
     def work(share: range) -> None:
         flow = FLOWS[settings.model](settings)
         for t in share:
-            forward[t] = flow(frames[t], frames[t + 1])
-            backward[t] = flow(frames[t + 1], frames[t])
+            first, second = frames[t][window], frames[t + 1][window]
+            forward[t][window] = flow(first, second)
+            backward[t][window] = flow(second, first)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, [range(first, steps, threads) for first in range(threads)]))

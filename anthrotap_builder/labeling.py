@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from anthrotap_builder.bodies import Body, load_body
@@ -58,6 +59,15 @@ class LabeledClip:
     people: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def why_empty(self) -> str | None:
+        """Why the clip has no track; None if it has some."""
+        if len(self.tracks):
+            return None
+        if not self.people:
+            return "nobody was found"
+        return f"{len(self.people)} found, but no label could be trusted"
+
 
 def label_video(
     path: str | Path,
@@ -79,11 +89,17 @@ def label_video(
         anthrotap_hf.video.VideoError: if the video cannot be read, or is damaged after the last clip given.
     """
     config = config or LabelingConfig()
+    begin = time.perf_counter()
     for clip in read_clips(path, config.clips, skipped):
+        reading = time.perf_counter() - begin
         labeled = label_clip(clip.frames, fps=clip.fps, config=config, threads=threads, on_stage=on_stage)
+        labeled.seconds["reading"] = reading
         yield replace(
             labeled, clip_id=clip.clip_id, source_video=clip.source_video, start_frame=clip.start_frame
         )
+        if on_stage:
+            on_stage("reading")
+        begin = time.perf_counter()
 
 
 def label_clip(
@@ -113,6 +129,7 @@ def label_clip(
         raise ValueError(f"frames must be [T, H, W, 3] uint8, got {frames.shape} {frames.dtype}")
     if not fps > 0:
         raise ValueError(f"fps must be positive, got {fps}")
+    cv2.setNumThreads(1)  # frames are shared out over threads here; OpenCV's own would only get in the way
     clock = _Clock(on_stage)
     height, width = frames.shape[1:3]
     camera = Camera.guess(width, height, config.fit.focal_ratio)
@@ -123,7 +140,8 @@ def label_clip(
         return _labeled(frames, fps, Tracks.empty(len(frames), height, width), 0.0, [], config, clock)
 
     with ThreadPoolExecutor(1) as beside:  # the fit leaves the second core free
-        flows = beside.submit(clock.timed, "flow", neighbour_flow, frames, config.flow, threads)
+        window = _window(people)
+        flows = beside.submit(clock.timed, "flow", neighbour_flow, frames, config.flow, threads, window)
         body = load_body(config.body)
         with clock.stage("meshes"):
             meshes = MESH_SOURCES[config.mesh_source](
@@ -143,6 +161,18 @@ def label_clip(
         tracks = Tracks(xy, visible & given, valid, height, width, person, vertex)
         tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)
     return _labeled(frames, fps, tracks, rejected_fraction, meshes, config, clock)
+
+
+def _window(people: list[PersonTrack]) -> tuple[slice, slice]:
+    """Rows and columns around everyone's masks, with room for flow to see where they come from and go."""
+    everyone = np.any([person.mask.any(0) for person in people], axis=0)
+    bounds = []
+    for axis in (1, 0):
+        taken = np.flatnonzero(everyone.any(axis))
+        low, high = (taken[0], taken[-1] + 1) if len(taken) else (0, everyone.shape[1 - axis])
+        room = max(32, (high - low) // 8)
+        bounds.append(slice(max(0, low - room), min(everyone.shape[1 - axis], max(high + room, low + 64))))
+    return bounds[0], bounds[1]
 
 
 def _project_and_see(

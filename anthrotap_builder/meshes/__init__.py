@@ -52,9 +52,11 @@ def fit_meshes(
         return []
     everyone = np.any([person.mask for person in people], axis=0)
 
+    inner = max(1, threads // len(people))
+
     def fit(index: int) -> MeshTrack:
         person = people[index]
-        result = fit_body(body, person, everyone, frames, camera, fps, settings, flow_settings)
+        result = fit_body(body, person, everyone, frames, camera, fps, settings, flow_settings, inner)
         vertices = body.pose_vertices(result.parameters.posed(body))
         overlap = mask_overlap(camera.project(vertices), person.mask, everyone & ~person.mask)
         with np.errstate(invalid="ignore"):

@@ -61,6 +61,7 @@ def fit_body(
     fps: float,
     settings: FitSettings,
     flow_settings: FlowSettings,
+    threads: int = 1,
 ) -> Fit:
     """Fits `body` to a person: landmarks, silhouette, flow, pose prior, smoothness, one shape for the track.
 
@@ -73,6 +74,7 @@ def fit_body(
         fps: frames a second, which the smoothness is relative to.
         settings: weights and iterations.
         flow_settings: which flow.
+        threads: how many frame pairs flow is measured on at once.
 
     Raises:
         ValueError: if the person was found in no frame.
@@ -92,7 +94,7 @@ def fit_body(
         for lags in FLOW_PASSES:
             problem.motions = observe_motion(
                 *(frames, person.mask, body, problem.surface, settings.flow_points),
-                *(parameters, camera, lags, flow_settings, settings),
+                *(parameters, camera, lags, flow_settings, settings, threads),
             )
             parameters, taken = _levenberg_marquardt(
                 problem, parameters, settings.flow_iterations, settings.tolerance

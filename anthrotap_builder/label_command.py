@@ -1,0 +1,284 @@
+"""What `anthrotap label` does: videos in; shards, a manifest, overlays and pictures out, with progress shown."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from anthrotap_builder.clips import file_sha256
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.labeling import LabeledClip, label_video
+from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
+from anthrotap_hf.video import VideoError, VideoWriter, probe
+from anthrotap_hf.visualization import contact_sheet, draw_tracks, track_colors
+
+SHEET_PICTURES = 8
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
+
+
+@dataclass
+class VideoReport:
+    """What came out of one video.
+
+    Attributes:
+        video: the file.
+        clips: numbers of each labelled clip.
+        left_out: a line for each part that gave no labels.
+        failure: why the video gave nothing, or not all of it.
+        seconds: wall time.
+    """
+
+    video: Path
+    clips: list[dict] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    failure: str | None = None
+    seconds: float = 0.0
+
+    def totals(self) -> dict[str, float]:
+        """The video's numbers: counts add up, `people` is the most in one clip, the rest are means over clips."""
+        labels = max(sum(clip["labels"] for clip in self.clips), 1)
+
+        def mean(key: str) -> float:
+            return float(np.mean([clip[key] for clip in self.clips])) if self.clips else float("nan")
+
+        stages = dict.fromkeys(stage for clip in self.clips for stage in clip["stages"])
+        return {
+            "frames": sum(clip["frames"] for clip in self.clips),
+            "clips": len(self.clips),
+            "people": max((clip["people"] for clip in self.clips), default=0),
+            "tracks": sum(clip["tracks"] for clip in self.clips),
+            **{key: sum(clip[key] for clip in self.clips) / labels for key in ("seen", "hidden", "unknown")},
+            **{key: mean(key) for key in ("rejected", "fit_error", "mask_overlap")},
+            "seconds": self.seconds,
+            **{f"{stage}_seconds": sum(clip["stages"].get(stage, 0.0) for clip in self.clips) for stage in stages},
+        }
+
+
+def find_videos(inputs: list[Path]) -> list[Path]:
+    """Files as given; folders give the videos below them, by suffix, in order.
+
+    Raises:
+        FileNotFoundError: for an input that is not there, or a folder without a video.
+    """
+    videos: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+            if not found:
+                raise FileNotFoundError(f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
+            videos += found
+        elif path.exists():
+            videos.append(path)
+        else:
+            raise FileNotFoundError(f"{path}: no such file or folder")
+    return videos
+
+
+def label_videos(
+    videos: list[Path], out: Path, config: LabelingConfig, threads: int, replace: bool, console: Console
+) -> list[VideoReport]:
+    """Labels videos into one folder of shards; a bad video costs only itself and is listed in the manifest.
+
+    Args:
+        videos: the files.
+        out: folder for `train-*.parquet`, `manifest.json`, and per video `*.tracks.mp4` and `*.tracks.jpg`.
+        config: everything that changes a label.
+        threads: how many frames are worked on at once.
+        replace: whether shards of an earlier run may be replaced.
+        console: where progress is shown.
+
+    Raises:
+        FileExistsError: if `out` holds shards and `replace` is false.
+    """
+    tally = Tally()
+    reports = [VideoReport(video) for video in videos]
+    names = _unique_names(videos)
+    out.mkdir(parents=True, exist_ok=True)
+    with ShardWriter(out, config.clips.clip_frames, replace=replace) as shards, _progress(console) as progress:
+        for report in reports:
+            _label_one(report, out / names[report.video], shards, tally, config, threads, progress)
+    write_manifest(out, config, tally)
+    return reports
+
+
+def _label_one(
+    report: VideoReport,
+    stem: Path,
+    shards: ShardWriter,
+    tally: Tally,
+    config: LabelingConfig,
+    threads: int,
+    progress: Progress,
+) -> None:
+    video, begin = report.video, time.perf_counter()
+    bar = progress.add_task(video.name, total=_expected_frames(video, config), stage="reading")
+
+    def on_stage(stage: str) -> None:
+        progress.update(bar, stage=stage)
+
+    with _Pictures(stem) as pictures:
+        try:
+            for clip in label_video(video, config, threads, on_stage, report.left_out):
+                on_stage("writing")
+                pictures.add(clip)
+                tally.add(clip)
+                if clip.why_empty:
+                    last = clip.start_frame + len(clip.frames) - 1
+                    report.left_out.append(f"{video}: frames {clip.start_frame} to {last}: {clip.why_empty}")
+                else:
+                    shards.write(clip)
+                    report.clips.append(_numbers(clip))
+                progress.advance(bar, len(clip.frames))
+        except VideoError as error:
+            report.failure = str(error)
+    if not report.clips and not report.failure:
+        reasons = dict.fromkeys(line.rpartition(": ")[2] for line in report.left_out)
+        report.failure = f"{video}: no label ({'; '.join(reasons) or 'no clip'})"
+    if report.failure:
+        tally.failed.append({"file": str(video), "reason": report.failure})
+    if report.clips:
+        tally.inputs.append({"file": str(video), "sha256": file_sha256(video)})
+    tally.left_out += report.left_out
+    report.seconds = time.perf_counter() - begin
+    progress.update(bar, stage="failed" if report.failure else "done", total=progress.tasks[bar].completed)
+
+
+def summary_table(reports: list[VideoReport]) -> Table:
+    """One line a video: people, tracks, shares of seen, hidden and unknown labels, rejected share, fit error, rate."""
+    table = Table(caption="shares of all (track, frame) labels; rejected: of those that the mesh calls seen")
+    table.add_column("video")
+    for name in ("frames", "people", "tracks", "seen", "hidden", "unknown", "rejected", "fit error", "frames/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for report in reports:
+        total = report.totals()
+        if not report.clips:
+            table.add_row(report.video.name, *["-"] * 9)
+            continue
+        table.add_row(
+            report.video.name,
+            *(f"{total[key]}" for key in ("frames", "people", "tracks")),
+            *(f"{100 * total[key]:.0f} %" for key in ("seen", "hidden", "unknown", "rejected")),
+            f"{total['fit_error']:.1f} px",
+            f"{total['frames'] / report.seconds:.1f}",
+        )
+    return table
+
+
+def _numbers(clip: LabeledClip) -> dict:
+    tracks = clip.tracks
+    fitted = [person for person in clip.people if person["tracks"]]
+    return {
+        "clip_id": clip.clip_id,
+        "frames": len(clip.frames),
+        "people": len(fitted),
+        "tracks": len(tracks),
+        "labels": tracks.valid.size,
+        **{key: int(getattr(tracks, key).sum()) for key in ("seen", "hidden", "unknown")},
+        "rejected": clip.rejected_fraction,
+        "fit_error": float(np.mean([person["reprojection_error"] for person in fitted])),
+        "mask_overlap": float(np.mean([person["mask_overlap"] for person in fitted])),
+        "stages": clip.seconds,
+    }
+
+
+class _Pictures:
+    """The overlay video of one input, and a contact sheet of a few of its frames."""
+
+    def __init__(self, stem: Path) -> None:
+        self.stem = stem
+        self.writer: VideoWriter | None = None
+        self.pictures: list[np.ndarray] = []
+        self.frames = 0
+        self.every = 1  # frames between pictures kept; grows with the video, so that memory does not
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, clip: LabeledClip) -> None:
+        if self.writer is None:
+            self.writer = VideoWriter(self.stem.with_name(f"{self.stem.name}.tracks.mp4"), clip.fps)
+        colors = track_colors(clip.tracks)
+        for t, image in enumerate(clip.frames):
+            drawn = draw_tracks(image, clip.tracks, t, colors)
+            self.writer.write(drawn)
+            if self.frames % self.every == 0:
+                self.pictures.append(drawn)
+            self.frames += 1
+            if len(self.pictures) == 4 * SHEET_PICTURES:
+                self.pictures = self.pictures[::2]
+                self.every *= 2
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self.writer is None:
+            return
+        self.writer.__exit__(kind, *error)
+        if kind is None:
+            chosen = np.linspace(0, len(self.pictures) - 1, min(len(self.pictures), SHEET_PICTURES)).astype(int)
+            sheet = contact_sheet([self.pictures[i] for i in chosen])
+            _write_jpeg(self.stem.with_name(f"{self.stem.name}.tracks.jpg"), sheet)
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    aside = path.with_name(f".{path.name}.incomplete")
+    aside.write_bytes(encoded.tobytes())
+    aside.replace(path)
+
+
+def _unique_names(videos: list[Path]) -> dict[Path, str]:
+    """A name for each video's pictures: its stem, numbered where two videos share it."""
+    names: dict[Path, str] = {}
+    for video in videos:
+        name, number = video.stem, 2
+        while name in names.values():
+            name, number = f"{video.stem}-{number}", number + 1
+        names[video] = name
+    return names
+
+
+def _expected_frames(video: Path, config: LabelingConfig) -> int | None:
+    """About how many frames will be labelled; None where the file does not say."""
+    try:
+        info = probe(video)
+    except VideoError:  # label_video will say it again, and be heard
+        return None
+    if not info.fps or not info.duration:
+        return None
+    return round(info.duration * min(info.fps, config.clips.fps or info.fps))
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[stage]:<10}"),
+        _RateColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        elapsed = task.finished_time or task.elapsed
+        return Text(f"{task.completed / elapsed:.1f} frames/s" if elapsed and task.completed else "")

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anthrotap_builder.config import FilterSettings
+from anthrotap_builder.filtering import filter_tracks
+
+T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 256: here, pixels
+
+
+def scene(motion: tuple[float, float] = (2.0, 1.0), tracks: int = 5, frames: int = T):
+    """Everything moves by `motion` a frame, and flow says so."""
+    start = np.random.default_rng(0).uniform(80, 120, (tracks, 1, 2))
+    xy = (start + np.arange(frames)[None, :, None] * np.array(motion)).astype(np.float32)
+    forward = np.broadcast_to(np.array(motion, np.float32), (frames - 1, SIZE, SIZE, 2)).copy()
+    return xy, np.ones((tracks, frames), bool), forward, -forward
+
+
+def test_what_moves_with_the_flow_is_valid():
+    assert filter_tracks(*scene()).all()
+
+
+def test_a_slow_slide_is_cut_though_every_step_is_small():
+    xy, visible, forward, backward = scene()
+    xy[0, :, 0] += 0.4 * np.arange(T)  # 0.4 px a step: within the tolerance of a step, 8 px in all
+    valid = filter_tracks(xy, visible, forward, backward)
+    assert valid[1:].all()
+    radius = FilterSettings().drift_pixels
+    assert 2 * radius / 0.4 - 1 <= valid[0].sum() <= 2 * radius / 0.4 + 1
+
+
+def test_a_jump_ends_one_segment():
+    xy, visible, forward, backward = scene()
+    xy[0, 14:] += 12.0
+    valid = filter_tracks(xy, visible, forward, backward)
+    assert valid[0].tolist() == [True] * 14 + [False] * 6
+
+
+def test_unreliable_flow_vouches_for_nothing():
+    xy, visible, forward, backward = scene()
+    backward[5:9] += 7.0
+    valid = filter_tracks(xy, visible, forward, backward)
+    # Steps 5 to 8 have no witness: frames 6 to 8 have neither neighbour, 5 and 9 have one each.
+    assert not valid[:, 6:9].any()
+    assert valid[:, [5, 9]].all()
+
+
+def test_a_hidden_label_is_valid_between_valid_seen_ones_and_within_reach():
+    xy, visible, forward, backward = scene(frames=40)
+    visible[0, 10:14] = False
+    visible[1, 5:] = False
+    config = FilterSettings(hidden_reach=8)
+    valid = filter_tracks(xy, visible, forward, backward, config)
+    assert valid[0].all()
+    assert valid[1].tolist() == [True] * 13 + [False] * 27
+
+
+def test_hidden_after_a_slide_is_unknown():
+    xy, visible, forward, backward = scene()
+    xy[0, 10:] += 30.0
+    visible[0, 15:] = False
+    valid = filter_tracks(xy, visible, forward, backward)
+    assert valid[0].tolist() == [True] * 10 + [False] * 10
+
+
+def test_a_track_that_is_mostly_bad_is_dropped_whole():
+    xy, visible, forward, backward = scene()
+    xy[0] += np.cumsum(np.random.default_rng(1).normal(0, 6, (T, 2)), 0)
+    assert not filter_tracks(xy, visible, forward, backward)[0].any()
+
+
+def test_outside_the_frame_and_without_a_place_nothing_is_valid():
+    xy, visible, forward, backward = scene()
+    xy[0] -= 1000
+    xy[1, 4:8] = np.nan
+    valid = filter_tracks(xy, visible, forward, backward)
+    assert not valid[0].any()
+    assert valid[1].tolist() == [True] * 4 + [False] * 4 + [True] * 12
+
+
+def test_one_frame_cannot_be_checked():
+    xy, visible, _, _ = scene(frames=2)
+    empty = np.zeros((0, SIZE, SIZE, 2), np.float32)
+    assert not filter_tracks(xy[:, :1], visible[:, :1], empty, empty).any()
+
+
+def test_shapes_that_disagree_are_refused():
+    xy, visible, forward, backward = scene()
+    with pytest.raises(ValueError, match="xy must be"):
+        filter_tracks(xy[:-1], visible, forward, backward)
+    with pytest.raises(ValueError, match="flows must be"):
+        filter_tracks(xy, visible, forward[1:], backward[1:])
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 1000), st.floats(0.3, 3))
+def test_thresholds_scale_with_the_frame(seed: int, scale: float):
+    """The same scene at another size gives the same verdicts."""
+    xy, visible, forward, backward = scene()
+    rng = np.random.default_rng(seed)
+    xy += np.cumsum(rng.normal(0, 0.6, xy.shape), 1).astype(np.float32)
+    visible &= rng.random(visible.shape) < 0.9
+    size = round(SIZE * scale)
+    scale = size / SIZE
+
+    def resized(flow: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(flow[:, :1, :1] * scale, (T - 1, size, size, 2)).astype(np.float32)
+
+    small = filter_tracks(xy, visible, forward, backward)
+    large = filter_tracks(xy * scale, visible, resized(forward), resized(backward))
+    assert (small != large).mean() < 0.02  # rounding at a threshold

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.visualization import contact_sheet, draw_tracks, track_colors
+
+
+def one_track(visible: bool, valid: bool) -> Tracks:
+    return Tracks(
+        xy=np.array([[[40.5, 30.5]]], np.float32),
+        visible=np.array([[visible]]),
+        valid=np.array([[valid]]),
+        height=60,
+        width=80,
+        person=np.zeros(1, np.int32),
+        vertex=np.zeros(1, np.int32),
+    )
+
+
+def test_seen_is_filled_hidden_is_hollow_unknown_is_absent():
+    black = np.zeros((60, 80, 3), np.uint8)
+    seen = draw_tracks(black, one_track(True, True), 0)
+    hidden = draw_tracks(black, one_track(False, True), 0)
+    unknown = draw_tracks(black, one_track(True, False), 0)
+    assert seen[30, 40].max() > 200
+    assert hidden.any()
+    assert hidden[30, 40].max() < seen[30, 40].max()
+    assert not unknown.any()
+    assert not black.any()  # a copy was drawn on
+
+
+def test_the_dot_is_centred_on_the_point():
+    big = Tracks(**{**one_track(True, True).__dict__, "height": 960, "width": 960})
+    drawn = draw_tracks(np.zeros((960, 960, 3), np.uint8), big, 0).sum(-1).astype(float)
+    y, x = np.mgrid[:960, :960] + 0.5  # raster: the first pixel's centre is (0.5, 0.5)
+    assert (x * drawn).sum() / drawn.sum() == pytest.approx(40.5, abs=0.15)
+    assert (y * drawn).sum() / drawn.sum() == pytest.approx(30.5, abs=0.15)
+
+
+def test_frames_of_another_size_are_refused():
+    with pytest.raises(ValueError, match="tracks refer to 80x60"):
+        draw_tracks(np.zeros((61, 80, 3), np.uint8), one_track(True, True), 0)
+
+
+def test_people_have_different_colours():
+    tracks = Tracks.concatenate([one_track(True, True), one_track(True, True)])
+    two = Tracks(**{**tracks.__dict__, "person": np.array([0, 1], np.int32)})
+    colors = track_colors(two).astype(int)
+    assert np.abs(colors[0] - colors[1]).max() > 100
+
+
+def test_contact_sheet_holds_every_picture():
+    pictures = [np.full((30, 40, 3), 40 * i + 20, np.uint8) for i in range(5)]
+    sheet = contact_sheet(pictures, columns=2, width=80)
+    assert sheet.shape == (90, 80, 3)
+    assert [sheet[15, 20, 0], sheet[15, 60, 0], sheet[75, 20, 0]] == [20, 60, 180]
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([])
