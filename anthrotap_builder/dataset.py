@@ -87,7 +87,7 @@ class AnthroTapConfig(datasets.BuilderConfig):
 
 
 class AnthroTap(datasets.GeneratorBasedBuilder):
-    """One example a clip, columns as in `anthrotap_builder.shards.features`; each video is a shard of the work.
+    """One example a clip, columns as in `anthrotap_builder.shards.features`; each video is a shard of work.
 
     A video that can't be read (to its end) is skipped (from there on), with a warning and a line in
     `failed-<split>.jsonl` beside the cached data; if none of a split's gives a clip, that is an error.
@@ -181,8 +181,8 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
 
 
 def _no_clips(num_files: int, first: str | None) -> VideoError:
-    which = "the video gives" if num_files == 1 else f"none of the {num_files} videos gives"
-    return VideoError(f"{which} a clip to label; {first}" if first else f"{which} a clip to label")
+    which = "the video gives no clip" if num_files == 1 else f"none of the {num_files} videos gives a clip"
+    return VideoError(f"{which} to label" + (f"; {first}" if first else ""))
 
 
 def _append(path: str, item: dict[str, Any]) -> None:

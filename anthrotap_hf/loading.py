@@ -129,7 +129,7 @@ def serve_name(module: ModuleType) -> None:
     original = getattr(module, "dataset_module_factory", None)
     if original is None:
         warnings.warn(
-            "this version of datasets has no datasets.load.dataset_module_factory, so load_dataset('anthrotap') "
+            "this version of datasets lacks datasets.load.dataset_module_factory: load_dataset('anthrotap') "
             "is not served; anthrotap_hf.load_dataset() does the same",
             stacklevel=2,
         )
@@ -205,14 +205,21 @@ def _find_files(data_files: Any, data_dir: Any, download_config: Any = None) -> 
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"{data_dir}: no such folder; data_dir names a folder of videos")
         suffixes = [*VIDEO_SUFFIXES, *(suffix.upper() for suffix in VIDEO_SUFFIXES)]
-        return DataFilesDict.from_patterns({"train": ["**"]}, base_path=folder, allowed_extensions=suffixes)
+        found = DataFilesDict.from_patterns({"train": ["**"]}, base_path=folder, allowed_extensions=suffixes)
+        if not any(found.values()):
+            raise FileNotFoundError(f"{data_dir}: no video in this folder ({' '.join(VIDEO_SUFFIXES)})")
+        return found
     if isinstance(data_files, os.PathLike):
         data_files = os.fspath(data_files)
     patterns = {
         split: [_pattern(os.fspath(file), folder) for file in files]
         for split, files in sanitize_patterns(data_files).items()
     }
-    return DataFilesDict.from_patterns(patterns, base_path=folder, download_config=download_config)
+    found = DataFilesDict.from_patterns(patterns, base_path=folder, download_config=download_config)
+    for split, files in found.items():
+        if not files:
+            raise FileNotFoundError(f"{', '.join(patterns[split])}: no such file; check data_files")
+    return found
 
 
 def _pattern(file: str, folder: str) -> str:
