@@ -9,6 +9,7 @@ from typing import Self
 
 import cv2
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -163,9 +164,16 @@ def _label_one(
 
 def summary_table(reports: list[VideoReport]) -> Table:
     """One line a video: people, tracks, shares of seen, hidden and unknown labels, rejected share, fit error, rate."""
-    table = Table(caption="shares of all (track, frame) labels; rejected: of those that the mesh calls seen")
-    table.add_column("video")
-    for name in ("frames", "people", "tracks", "seen", "hidden", "unknown", "rejected", "fit error", "frames/s"):
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption="seen, hidden, unknown: of all labels; refused by flow: of those that the mesh calls seen;\n"
+        "fit: median distance of the mesh from the landmarks; fps: frames labelled a second",
+        caption_justify="left",
+    )
+    table.add_column("video", overflow="fold")
+    for name in ("frames", "people", "tracks", "seen", "hidden", "unknown", "refused", "fit", "fps"):
         table.add_column(name, justify="right", no_wrap=True)
     for report in reports:
         total = report.totals()
@@ -207,6 +215,7 @@ class _Pictures:
         self.writer: VideoWriter | None = None
         self.pictures: list[np.ndarray] = []
         self.frames = 0
+        self.any_track = False
         self.every = 1  # frames between pictures kept; grows with the video, so that memory does not
 
     def __enter__(self) -> Self:
@@ -215,6 +224,7 @@ class _Pictures:
     def add(self, clip: LabeledClip) -> None:
         if self.writer is None:
             self.writer = VideoWriter(self.stem.with_name(f"{self.stem.name}.tracks.mp4"), clip.fps)
+        self.any_track |= len(clip.tracks) > 0
         colors = track_colors(clip.tracks)
         for t, image in enumerate(clip.frames):
             drawn = draw_tracks(image, clip.tracks, t, colors)
@@ -228,6 +238,9 @@ class _Pictures:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self.writer is None:
+            return
+        if not self.any_track:  # nothing to look at
+            self.writer.discard()
             return
         self.writer.__exit__(kind, *error)
         if kind is None:

@@ -276,7 +276,8 @@ def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, ta
     counts = asdict(tally)
     inputs, failed, left_out = (counts.pop(name) for name in ("inputs", "failed", "left_out"))
     rejected = counts.pop("rejected_fraction_sum")
-    counts["mean_rejected_fraction"] = rejected / tally.clips if tally.clips else None
+    with_people = tally.clips - tally.clips_without_people
+    counts["mean_rejected_fraction"] = rejected / with_people if with_people else None
     manifest = {
         "label_version": config.version,
         "config": config.model_dump(mode="json"),

@@ -173,14 +173,20 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or not self.num_frames:
+            self.discard()
+            return
         try:
-            if self.num_frames:
-                self._container.mux(self._stream.encode())
+            self._container.mux(self._stream.encode())
             self._container.close()
-            if kind is None and self.num_frames:
-                self._aside.replace(self.path)
+            self._aside.replace(self.path)
         finally:
             self._aside.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Give up: nothing is left behind."""
+        self._container.close()
+        self._aside.unlink(missing_ok=True)
 
     def write(self, image: np.ndarray) -> None:
         """Add a frame [H, W, 3] uint8 RGB. Raises ValueError for an odd height or width, or another shape or dtype
