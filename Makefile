@@ -1,0 +1,41 @@
+# Two commands do all the set-up: `make demo` (VIDEO=path for your own) and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: demo test test-all lint format bench-env clean
+
+demo: $(VENV)/ready
+ifndef VIDEO
+	$(BIN)/python -m anthrotap_builder.proving_ground.demo $(DEMO)/dancer.mp4
+endif
+	$(BIN)/anthrotap label "$(or $(VIDEO),$(DEMO)/dancer.mp4)" --out $(DEMO)/labels --overwrite
+	ANTHROTAP_REPO=$(DEMO)/labels $(BIN)/python examples/read_dataset.py
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Open3D, which the visibility benchmark compares with, is half a gigabyte: only when asked for.
+bench-env: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO)
