@@ -114,7 +114,8 @@ class ShardWriter:
 
     Shards are written aside, under hidden names, and get their own names (`train-00000-of-00003.parquet`)
     when the block ends well; an exception in it removes them. `datasets.load_dataset(folder)` reads the
-    result. Several writers may fill one folder if each has its own `stem`.
+    result. Several writers may fill one folder if each has its own `stem`. Without a clip there is no shard:
+    `datasets` fails on an empty one.
 
         with ShardWriter("out", clip_frames=48) as writer:
             writer.write(clip)
@@ -207,8 +208,6 @@ class ShardWriter:
 
     def _finish(self) -> None:
         self._flush()
-        if not self._aside:  # no clip at all is a dataset too
-            self._write_group(self.features.arrow_schema.empty_table())
         self._close()
         stale = set(self._earlier())
         for number, aside in enumerate(self._aside):

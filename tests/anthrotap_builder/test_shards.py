@@ -126,12 +126,25 @@ def test_many_shards_of_many_row_groups(make_clip, tmp_path):
     assert pq.ParquetFile(writer.paths[0]).metadata.row_group(0).num_rows <= 16
 
 
-def test_no_clip_at_all(tmp_path):
-    with ShardWriter(tmp_path, CLIP_FRAMES) as writer:
+def test_no_clip_no_shard(make_clip, tmp_path):
+    """`datasets` can't read a Parquet file without rows; one idle worker must not spoil the folder."""
+    with ShardWriter(tmp_path, CLIP_FRAMES, stem="train-00000") as idle:
         pass
-    table = pq.read_table(writer.paths[0])
-    assert table.num_rows == 0
-    assert "tracks" in table.column_names
+    with ShardWriter(tmp_path, CLIP_FRAMES, stem="train-00001") as busy:
+        busy.write(make_clip())
+    assert not idle.paths
+    loaded = datasets.load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(loaded) == 1
+
+
+def test_videos_beside_the_shards_do_not_matter(make_clip, tmp_path):
+    """Overlays, say: under `data/` shards are found by their exact pattern."""
+    with ShardWriter(tmp_path / "data", CLIP_FRAMES) as writer:
+        writer.write(make_clip())
+    for name in ("train_station.tracks.mp4", "test.tracks.mp4", "test.jpg", "manifest.json"):
+        (tmp_path / name).write_bytes(b"not a shard")
+    loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 1}
 
 
 def test_an_exception_leaves_nothing(make_clip, tmp_path):
@@ -184,7 +197,8 @@ def test_clips_that_do_not_fit(make_clip):
 
 
 def test_manifest(make_clip, tmp_path):
-    clips = [make_clip(0), make_clip(1, num_tracks=0), make_clip(2, num_tracks=40)]
+    nobody = replace(make_clip(1, num_tracks=0), rejected_fraction=0.0)
+    clips = [make_clip(0), nobody, make_clip(2, num_tracks=40)]
     parts = [Tally(), Tally()]
     for number, clip in enumerate(clips):
         parts[number % 2].add(clip)
@@ -199,7 +213,7 @@ def test_manifest(make_clip, tmp_path):
     assert counts["tracks"] == 45
     assert counts["seen"] + counts["hidden"] + counts["unknown"] == 45 * 10
     assert counts["seen"] == sum(int(clip.tracks.seen.sum()) for clip in clips)
-    assert counts["mean_rejected_fraction"] == 0.25
+    assert counts["mean_rejected_fraction"] == 0.25  # of the clips with people
     assert manifest["inputs"][0]["file"] == "a.mp4"
     assert manifest["failed"][0]["file"] == "b.mp4"
     assert manifest["left_out"]

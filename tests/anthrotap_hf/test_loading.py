@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -96,7 +97,7 @@ print(time.process_time() - start, *(heavy & set(sys.modules)))
 
 def test_names():
     assert anthrotap_hf.Tracks is Tracks
-    assert anthrotap_hf.__version__ == "0.1.0"
+    assert anthrotap_hf.__version__ == importlib.metadata.version("anthrotap")
     assert {"Tracks", "load_dataset", "decode_row", "__version__"} <= set(dir(anthrotap_hf))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = anthrotap_hf.nonsense
