@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from anthrotap_builder.bodies import Body, load_body
-from anthrotap_builder.meshes.kinematics import PointChains, PoseParameters
-from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.projection import Camera
 
 FACING = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # an upright body, facing the camera
@@ -40,26 +39,3 @@ def dance(anny: Body) -> PoseParameters:
 @pytest.fixture(scope="session")
 def camera() -> Camera:
     return Camera(focal=420.0, width=360, height=300)
-
-
-def as_person(body: Body, pose: PoseParameters, camera: Camera, noise: float = 0.0, seed: int = 0) -> PersonTrack:
-    """What a perfect landmark network would say of a posed body: landmarks (with noise, pixels) and mask."""
-    rng = np.random.default_rng(seed)
-    points = pose.points(body, PointChains.of(body, body.keypoints))
-    frames = len(points)
-    landmarks = np.zeros((frames, 33, 3), np.float32)
-    world = np.zeros((frames, 33, 3), np.float32)
-    chosen = body.keypoint_landmarks
-    landmarks[:, chosen, :2] = camera.project(points) + rng.normal(0, noise, (frames, len(chosen), 2))
-    landmarks[:, chosen, 2] = 0.95
-    world[:, chosen] = points - points[:, 11:13].mean(1, keepdims=True)
-    mask = np.zeros((frames, camera.height, camera.width), bool)
-    vertices = camera.project(body.pose_vertices(pose.posed(body)))
-    import cv2
-
-    for t in range(frames):
-        drawn = np.zeros(mask.shape[1:], np.uint8)
-        for triangle in np.round(vertices[t][body.faces] - 0.5).astype(np.int32):
-            cv2.fillConvexPoly(drawn, triangle, 1)
-        mask[t] = drawn > 0
-    return PersonTrack(landmarks, world, mask)
