@@ -17,10 +17,6 @@ from anthrotap_builder.config import PeopleSettings
 JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 MIRRORED = np.array([0, 12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27])
 TORSO = np.array([11, 12, 23, 24])
-TOLERANCE = 0.08  # of the person's size: a joint this far off counts exp(-1/2)
-TOLERANCE_GROWTH = 0.15  # how much of it each frame unseen adds
-MAX_FRAMES_APART = 2  # one person seen twice may differ so long
-LOOK_WEIGHT = 0.5  # of a wholly different look, against 1 for a wholly different pose
 
 
 class Sighting(Protocol):
@@ -52,14 +48,14 @@ class Sighting(Protocol):
 Track = dict[int, Sighting]  # by frame index
 
 
-def similarity(a: np.ndarray, b: np.ndarray, size: float, tolerance: float = TOLERANCE) -> float:
-    """How well two poses [33, 3] agree, in [0, 1]: COCO's object keypoint similarity with one tolerance.
+def similarity(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
+    """How well two poses [33, 3] agree, [0, 1]: COCO's object keypoint similarity, `tolerance` in pixels.
 
     Left and right may be swapped: the landmark network sometimes does, and it is the same person still.
     """
     a, b = a[JOINTS, :2], b[:, :2]
     return max(
-        float(np.exp(-0.5 * np.sum((a - b[order]) ** 2, axis=1) / (tolerance * size) ** 2).mean())
+        float(np.exp(-0.5 * np.sum((a - b[order]) ** 2, axis=1) / tolerance**2).mean())
         for order in (JOINTS, MIRRORED)
     )
 
@@ -114,13 +110,28 @@ _NO_LINK = 1e3
 
 
 def _link_cost(track: Track, frame: int, sighting: Sighting, settings: PeopleSettings) -> float:
-    last = max(track)
-    tolerance = TOLERANCE * (1 + TOLERANCE_GROWTH * (frame - last))
-    alike = similarity(predict(track, frame), sighting.landmarks, track[last].size, tolerance)
-    unlike = difference(track[last].look, sighting.look)
+    unlike = difference(track[_nearest(track, frame)].look, sighting.look)
+    alike = fit(track, frame, sighting, settings)
     if alike < settings.min_link or unlike > settings.max_look:
         return _NO_LINK
-    return 1 - alike + LOOK_WEIGHT * unlike
+    return 1 - alike + settings.look_weight * unlike
+
+
+def _nearest(track: Track, frame: int) -> int:
+    return min(track, key=lambda t: (abs(t - frame), t))
+
+
+def fit(track: Track, frame: int, sighting: Sighting, settings: PeopleSettings) -> float:
+    """How well a sighting fits where a track should be: similarity, [0, 1], more tolerant after a gap.
+
+    The track may have gone on as before or have stopped (or turned, at the top of a jump): the better counts.
+    """
+    near = _nearest(track, frame)
+    tolerance = settings.joint_tolerance + settings.joint_motion * abs(frame - near)
+    return max(
+        similarity(landmarks, sighting.landmarks, tolerance * track[near].size)
+        for landmarks in (predict(track, frame), track[near].landmarks)
+    )
 
 
 def follow(
@@ -143,10 +154,7 @@ def follow(
         if frame in found or frame not in frames:
             continue
         sighting = look(frame, known)
-        if (
-            sighting
-            and similarity(predict(known, frame), sighting.landmarks, sighting.size) >= settings.min_link
-        ):
+        if sighting and fit(known, frame, sighting, settings) >= settings.min_link:
             known[frame] = found[frame] = sighting
             missed = 0
         else:
@@ -192,7 +200,7 @@ def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) ->
             same = _meetings(track, other, settings)
             if not same:
                 continue
-            if len(track.keys() & other.keys()) - len(same) <= MAX_FRAMES_APART:
+            if len(track.keys() & other.keys()) - len(same) <= settings.max_apart:
                 other.update({t: s for t, s in track.items() if t not in other})
                 track.clear()
                 break
@@ -263,7 +271,8 @@ def is_same(a: Sighting, b: Sighting, settings: PeopleSettings) -> bool:
     overlap = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
     return (
         overlap > settings.same_place
-        or similarity(a.landmarks, b.landmarks, min(a.size, b.size)) > settings.same_pose
+        or similarity(a.landmarks, b.landmarks, settings.joint_tolerance * min(a.size, b.size))
+        > settings.same_pose
     )
 
 

@@ -45,8 +45,7 @@ NUM_LANDMARKS = 33  # followed by the two alignment points, and four that MediaP
 MASK_SOFTNESS = 4.0  # logits
 CELL = 8  # pixels
 PAINT = 127  # the grey over people who are already found
-SECOND_LOOKS = (1.0, 1.2)  # a landmark score that is low for no visible reason is often high a little wider
-MAX_PAINT = 0.5
+SECOND_LOOK = 1.2  # a score that is low for no visible reason is often high in a region this much wider
 MAX_REGION_IN_TILE = 1.3
 FACE_IOU = 0.3  # the detector's boxes are faces: two that overlap more are one person
 
@@ -327,9 +326,7 @@ def _search(
 ) -> list[Track]:
     """New people, in frames in which the known ones are painted over."""
     num_frames, height, width = frames.shape[:3]
-    # Who comes to light only behind others is in few clips: look for them half as often.
-    every = settings.detect_every * (1 if layer == 0 else 2)
-    key_frames = sorted({*range(0, num_frames, every), num_frames - 1})
+    key_frames = sorted({*range(0, num_frames, settings.detect_every), num_frames - 1})
 
     def detect(t: int) -> list[tuple[float, Region]]:
         with _networks() as networks:
@@ -341,19 +338,21 @@ def _search(
         image = _paint_over(frames[t], paint)
         with _networks() as networks:
             poses = [networks.look(image, region, score, layer) for score, region in regions]
-        return [pose for pose in poses if _is_clear(pose, settings) and not _is_paint(pose, paint)]
+        return [pose for pose in poses if _is_clear(pose, settings) and not _is_paint(pose, paint, settings)]
 
     def look_near(t: int, track: Track, rivals: list[Track]) -> Pose | None:
-        region = _predict_region(track, t)
-        for scale in SECOND_LOOKS:
-            if poses := look(t, [(0, replace(region, size=scale * region.size))]):
+        for region in _predict_regions(track, t):
+            if poses := look(t, [(0, region)]):
                 return None if belongs_to_rival(poses[0], t, track, rivals, settings) else poses[0]
         return None
 
-    regions = list(pool.map(detect, key_frames))
-    if not any(score >= settings.sure_detection for here in regions for score, _ in here):
-        return []
-    poses = pool.map(look, key_frames, regions)
+    regions: dict[int, list[tuple[float, Region]]] = {}
+    # Few clips have people who come to light only behind others: half of the key frames mostly settle it.
+    for some in [key_frames] if layer == 0 else [key_frames[::2], key_frames[1::2]]:
+        regions.update(zip(some, pool.map(detect, some), strict=True))
+        if not any(score >= settings.sure_detection for here in regions.values() for score, _ in here):
+            return []
+    poses = pool.map(look, key_frames, [regions[t] for t in key_frames])
     sightings = {t: distinct(here, settings) for t, here in zip(key_frames, poses, strict=True)}
     tracks = settle([t for t in link(sightings, settings) if is_hopeful(t, settings)], known, settings)
 
@@ -375,16 +374,15 @@ def _is_clear(pose: Pose, settings: PeopleSettings) -> bool:
     return pose.score >= settings.min_pose_score and pose.landmarks[:, 2].mean() >= settings.min_confidence
 
 
-def _is_paint(pose: Pose, paint: list[Pose]) -> bool:
+def _is_paint(pose: Pose, paint: list[Pose], settings: PeopleSettings) -> bool:
     """Whether a pose is mostly made of paint: the silhouette of a person found before."""
     if not paint:
         return False
     painted = np.any([other.cells for other in paint], axis=0)
     x, y = (pose.landmarks[JOINTS, :2].T // CELL).astype(int)
     on_paint = painted[y.clip(0, painted.shape[0] - 1), x.clip(0, painted.shape[1] - 1)]
-    return (
-        on_paint.mean() > MAX_PAINT or np.count_nonzero(pose.cells & painted) > MAX_PAINT * pose.cells.sum()
-    )
+    share = np.count_nonzero(pose.cells & painted) / max(1, pose.cells.sum())
+    return max(share, on_paint.mean()) > settings.max_painted
 
 
 def _detect_in_tiles(
@@ -414,11 +412,12 @@ def _tile_starts(length: int, side: int) -> list[int]:
     return [int(v) for v in np.linspace(0, max(0, length - side), count).round()]
 
 
-def _predict_region(track: Track, frame: int) -> Region:
+def _predict_regions(track: Track, frame: int) -> list[Region]:
+    """Where to look for a person seen in other frames: going on as before; or where it was, and wider."""
     near = min(track, key=lambda t: (abs(t - frame), t))
     region = track[near].next_region
     x, y = velocity(track, frame) * (frame - near)
-    return replace(region, x=region.x + x, y=region.y + y)
+    return [replace(region, x=region.x + x, y=region.y + y), replace(region, size=SECOND_LOOK * region.size)]
 
 
 def _paint_over(frame: np.ndarray, poses: list[Pose]) -> np.ndarray:
