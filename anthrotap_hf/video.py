@@ -139,8 +139,8 @@ def decode_video(source: VideoSource) -> np.ndarray:
 class VideoWriter:
     """Writes frames one by one as an H.264 mp4 (yuv420p, BT.709) that plays from its first byte on.
 
-    The file is written aside and gets its name when the block ends well; an exception in it, or no frame at all,
-    leaves nothing behind. T frames in decode to exactly T frames of the same size.
+    The file is written aside and gets its name when the block ends well; an exception in it, or no frame at
+    all, leaves nothing behind. T frames in decode to exactly T frames of the same size.
 
         with VideoWriter("out.mp4", fps=24) as writer:
             writer.write(image)
@@ -189,8 +189,10 @@ class VideoWriter:
         self._aside.unlink(missing_ok=True)
 
     def write(self, image: np.ndarray) -> None:
-        """Add a frame [H, W, 3] uint8 RGB. Raises ValueError for an odd height or width, or another shape or dtype
-        than the first."""
+        """Add a frame [H, W, 3] uint8 RGB.
+
+        Raises ValueError for an odd height or width, or another shape or dtype than the first.
+        """
         if self._shape is None:
             shape = image.shape
             if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2 or 0 in shape:
@@ -203,7 +205,11 @@ class VideoWriter:
             )
         rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         yuv = self._reformatter.reformat(
-            rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range="MPEG", interpolation=SCALE
+            rgb,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range="MPEG",
+            interpolation=SCALE,
         )
         self._container.mux(self._stream.encode(yuv))
         self.num_frames += 1

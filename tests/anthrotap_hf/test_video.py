@@ -11,7 +11,15 @@ import av
 import numpy as np
 import pytest
 
-from anthrotap_hf.video import VideoError, decode_video, encode_video, iter_frames, probe, write_video
+from anthrotap_hf.video import (
+    VideoError,
+    VideoWriter,
+    decode_video,
+    encode_video,
+    iter_frames,
+    probe,
+    write_video,
+)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -71,6 +79,20 @@ def test_bad_frames_are_refused(tmp_path):
         encode_video(np.zeros((2, 32, 32, 3), np.uint8), fps=0)
     with pytest.raises(ValueError, match="uint8"):
         write_video(tmp_path / "a.mp4", iter([np.zeros((32, 32, 3), np.float32)]), fps=10)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, moving_pattern):
+    def write_some() -> None:
+        with VideoWriter(tmp_path / "a.mp4", fps=10) as writer:
+            for image in moving_pattern(30, 32, 32):
+                writer.write(image)
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_some()
+    with VideoWriter(tmp_path / "b.mp4", fps=10):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
