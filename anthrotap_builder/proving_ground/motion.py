@@ -1,7 +1,7 @@
-"""Procedural human motion for the proving ground: joint controls over time, set on the ground by their own feet.
+"""Procedural human motion for rendered clips: joint controls over time, set on the ground by the feet.
 
-The world is z up, metres; at heading 0 a body faces -y, and its left is +x. Controls are angles in radians with
-a plain meaning (`CONTROLS`), so that a motion is a short list of poses with times.
+The world is z up, metres; at heading 0 a body faces -y, and its left is +x. Controls are angles in radians
+with a plain meaning (`CONTROLS`), so that a motion is a short list of poses with times.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Pose = dict[str, float]
 
 
 def controls(pose: Pose, base: Pose | None = None) -> np.ndarray:
-    """[C] the control vector of a pose. A name without a side sets both sides; `STAND` gives what is not set."""
+    """[C] the control vector of a pose. A name without a side sets both; the rest is `STAND`."""
     out = np.zeros(len(CONTROLS))
     for name, value in {**STAND, **(base or {}), **pose}.items():
         for full in (name,) if name in INDEX else (f"{name}.L", f"{name}.R"):
@@ -182,7 +182,7 @@ def sway(out: np.ndarray, rate: float, rng: np.random.Generator, amount: float =
 
 def walk(seconds: float, rate: float, rng: np.random.Generator, heading: float = 0.0, pace: float = 0.95,
          turn: float = 0.0) -> np.ndarray:  # fmt: skip
-    """[N, C] controls of a walk of `pace` strides a second; the heading changes by `turn` radians a second."""
+    """[N, C] controls of a walk of `pace` strides a second; the heading changes by `turn` rad/s."""
     t = sample_times(seconds, rate)
     out = np.tile(controls({}), (len(t), 1))
     first = rng.uniform(0, 2 * np.pi)
@@ -228,7 +228,8 @@ LEGS: dict[str, Pose] = {
     "step.L": {"spread.L": 0.32, "knee.L": 0.5, "hip.L": 0.3, "spread.R": 0.2, "knee.R": 0.1, "roll": 0.06,
                "torso_roll": -0.1},
     "lift.L": {"hip.L": 1.15, "knee.L": 1.45, "sole.L": 0.4, "knee.R": 0.12, "hip.R": 0.06},
-    "kick.L": {"hip.L": 0.85, "knee.L": 0.25, "sole.L": 0.0, "knee.R": 0.2, "hip.R": 0.1, "torso_pitch": -0.12},
+    "kick.L": {"hip.L": 0.85, "knee.L": 0.25, "sole.L": 0.0, "knee.R": 0.2, "hip.R": 0.1, 
+               "torso_pitch": -0.12},
     "dip": {"knee": 1.0, "hip": 0.65, "spread": 0.22, "torso_pitch": 0.15},
 }  # fmt: skip
 
@@ -307,7 +308,8 @@ def turn_around(seconds: float, rate: float, rng: np.random.Generator, speed: fl
 def wave_arms(seconds: float, rate: float, rng: np.random.Generator, speed: float = 1.7) -> np.ndarray:
     """[N, C] controls of fast, wide waving with both arms, up to `speed` sweeps a second."""
     t = sample_times(seconds, rate)
-    out = through([(-1.5, {"knee": 0.2, "hip": 0.1, "spread": 0.1}), (seconds + 1.5, {"knee": 0.3, "hip": 0.15,
+    out = through([(-1.5, {"knee": 0.2, "hip": 0.1, "spread": 0.1}), (seconds + 1.5, {"knee": 0.3,
+                  "hip": 0.15,
                   "spread": 0.1, "heading": rng.uniform(-0.5, 0.5)})], seconds, rate)  # fmt: skip
     for side in "LR":
         own, phase = speed * rng.uniform(0.8, 1.05), rng.uniform(0, 2 * np.pi)
@@ -328,7 +330,8 @@ def hands_on_body(seconds: float, rate: float, rng: np.random.Generator) -> np.n
         {"swing": 0.55, "out": -0.05, "elbow": 1.9, "twist": 0.6},
         {"swing.L": 0.75, "elbow.L": 2.1, "out.L": 0.0, "twist.L": 0.5, "swing.R": 0.15, "elbow.R": 1.2,
          "out.R": 0.1, "twist.R": 0.9},
-        {"swing": 0.35, "out": 0.05, "elbow": 0.25, "torso_pitch": 0.5, "pitch": 0.1, "knee": 0.4, "hip": 0.4},
+        {"swing": 0.35, "out": 0.05, "elbow": 0.25, "torso_pitch": 0.5, "pitch": 0.1, "knee": 0.4,
+         "hip": 0.4},
         {"swing": 0.05, "out": 0.06, "elbow": 0.15, "spread": -0.08},
     ]  # fmt: skip
     order = rng.permutation(len(close))

@@ -1,6 +1,6 @@
 """The pixel loops of the renderer: z-buffer, procedural cloth and skin, a textured room, shadows.
 
-Everything here is plain arrays, so that it runs outside the interpreter lock. Colours are linear light in [0, 1].
+Everything here is plain arrays, so that it runs outside the interpreter lock. Colours are linear light.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def project(points, rotation, place, focal, centre_x, centre_y, out):
 
 @_jit
 def rasterise(corners, faces, inverse_depth, index):
-    """Fill the z-buffer `inverse_depth` [H, W] and the triangle `index` [H, W] (-1: none) from projected corners."""
+    """Fill the z-buffer `inverse_depth` [H, W] and the triangle `index` [H, W] (-1: none)."""
     height, width = index.shape
     inverse_depth[:] = 0.0
     index[:] = -1
@@ -110,7 +110,7 @@ def vertex_normals(vertices, faces, normals):
 
 @_jit
 def skin(rest, joint_index, joint_share, transforms, out):
-    """Linear blend skinning: `rest` [V, 3] by the 4 strongest joints of each vertex, `transforms` [J, 3, 4]."""
+    """Linear blend skinning: `rest` [V, 3] by a few joints a vertex, `transforms` [J, 3, 4]."""
     for i in range(len(rest)):
         x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]
         for a in range(3):
@@ -159,7 +159,7 @@ def _albedo(material, x, y, z, cube, decals, paints, colour):
     )
     scale = material[SCALE]
     b, c = 0.0, 0.0  # shares of the second and third colour
-    if kind == PLAID or kind == DOTS:
+    if kind in (PLAID, DOTS):
         around = np.arctan2(third, side) * (0.5 / np.pi) * material[CYCLES]
         v = along * scale
         if kind == PLAID:
@@ -305,25 +305,21 @@ def _texel(texels, offset, rows, columns, u, v, colour):
 
 
 @_jit
-def draw_room(
-    image, index, rotation, place, focal, jitter, low, high, texels, levels, sizes, light, blobs, shadow
-):
-    """Add the inside of the box room `low` to `high` (world, metres) to every pixel that shows no mesh.
+def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, light, blobs, shadow):
+    """Draw the inside of the box room `low` to `high` (world, metres) into `image` [H, W, 3].
 
     Surface s = 2 axis + (1 if the high side); its texture covers `sizes[s]` metres; `levels[s]` lists its mip
     levels as (offset, rows, columns), finest first. `blobs` [B, 4] darken the floor: x, y, radius, strength.
     """
-    height, width = index.shape
+    height, width = image.shape[:2]
     direction, ambient, key = light
     shadow_map, light_axes, shadow_low, shadow_scale = shadow
     colour = np.empty(3)
     ray, hit = np.empty(3), np.empty(3)
     for y in range(height):
-        v = (y + 0.5 + jitter[1] - height * 0.5) / focal
+        v = (y + 0.5 - height * 0.5) / focal
         for x in range(width):
-            if index[y, x] >= 0:
-                continue
-            u = (x + 0.5 + jitter[0] - width * 0.5) / focal
+            u = (x + 0.5 - width * 0.5) / focal
             reach, axis = 1e9, 0
             for a in range(3):
                 ray[a] = rotation[0, a] * u + rotation[1, a] * v + rotation[2, a]
@@ -364,17 +360,20 @@ def draw_room(
             if surface == 4:
                 for b in range(len(blobs)):
                     dx, dy = hit[0] - blobs[b, 0], hit[1] - blobs[b, 1]
-                    bright *= 1 - blobs[b, 3] * np.exp(-(dx * dx + dy * dy) / (blobs[b, 2] * blobs[b, 2]))
+                    near = (dx * dx + dy * dy) / (blobs[b, 2] * blobs[b, 2])
+                    if near < 9:
+                        bright *= 1 - blobs[b, 3] * np.exp(-near)
             for k in range(3):
-                image[y, x, k] += colour[k] * bright
+                image[y, x, k] = colour[k] * bright
 
 
 @_jit
 def shade(
-    image, index, corners, faces, face_material, face_border, materials, rest, normals, vertices, rotation, place, light,
+    image, backdrop, index, corners, faces, face_material, face_border, materials, rest, normals,
+    vertices, place, light,
     cube, decals, paints, shadow,
 ):  # fmt: skip
-    """Add the colour of the mesh under every pixel to `image` [H, W, 3]."""
+    """Add the colour of the mesh under every pixel, or else of the `backdrop`, to `image` [H, W, 3]."""
     height, width = index.shape
     direction, ambient, key = light
     shadow_map, light_axes, shadow_low, shadow_scale = shadow
@@ -383,6 +382,8 @@ def shade(
         for x in range(width):
             k = index[y, x]
             if k < 0:
+                for i in range(3):
+                    image[y, x, i] += backdrop[y, x, i]
                 continue
             a, b, c = faces[k, 0], faces[k, 1], faces[k, 2]
             ax, ay = corners[a, 0], corners[a, 1]

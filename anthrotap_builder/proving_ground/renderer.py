@@ -1,4 +1,4 @@
-"""Renders a scene of dressed, moving bodies in a room into frames, with the exact truth of every surface point."""
+"""Renders dressed, moving bodies in a room into frames, with the exact truth of every surface point."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from anthrotap_builder.proving_ground import raster
 from anthrotap_builder.proving_ground.motion import Motion
 from anthrotap_builder.proving_ground.room import Furniture, Room
 from anthrotap_builder.proving_ground.truth import Truth
-from anthrotap_builder.proving_ground.wardrobe import Dressed, Outfit, dress, noise_cube
+from anthrotap_builder.proving_ground.wardrobe import Outfit, dress, noise_cube
 
 LEAD = 1.0  # seconds that a motion has before the first and after the last frame
 SHADOW_SIDE = 1024
 # Where in a pixel the samples of a frame lie: a rotated grid.
 JITTER = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])
+
+MAX_SHARP_BLUR = 0.7  # pixels; below it the room is drawn once a frame
+ROOM_DEPTH = 5.0  # metres, about
+GRAIN_MARGIN = 97
+# Display levels (gamma 2.2, rounded when cut off) of linear light.
+DISPLAY = (0.5 + 255 * np.linspace(0, 1, 8192) ** (1 / 2.2)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,9 @@ class _Stage:
         self.rotations = scene.camera.rotations()
         self.still = np.concatenate([np.zeros((0, 3)), *(piece.vertices for piece in scene.furniture)])
 
-        faces, materials, face_material, face_border, patterns, paints, decals = [], [], [], [], [], [], []
+        faces, patterns, paints = [], [], []
+        materials, face_material, face_border = [], [], []
+        decals: list[np.ndarray] = []
         first_vertex = first_material = first_paint = 0
         for dressed in self.dressed:
             rows = dressed.materials.copy()
@@ -160,6 +168,11 @@ class _Stage:
         self.patterns = np.concatenate(patterns)
         self.paints = np.concatenate(paints)
         self.decals = np.stack(decals)
+        rng = np.random.default_rng(scene.seed)
+        size = (scene.height + GRAIN_MARGIN, scene.width + GRAIN_MARGIN)
+        self.grain = rng.standard_normal((*size, 1), np.float32) + 0.5 * rng.standard_normal(
+            (*size, 3), np.float32
+        )
 
         key = scene.room.light
         right = np.cross([0.0, 0, 1], key)
@@ -203,45 +216,57 @@ class _Stage:
         blobs = self._blobs(middle)
         light = (room.light, room.ambient, room.key)
         image = np.zeros((height, width, 3), np.float32)
+        backdrop = np.empty_like(image)
         inverse_depth = np.empty((height, width), np.float32)
         index = np.empty((height, width), np.int32)
         corners = np.empty((len(self.patterns), 3))
         normals = np.empty((len(self.patterns), 3))
         count = 4 if scene.shutter <= 0.25 else 8
+        smeared = self._camera_blur(t) > MAX_SHARP_BLUR
         for sample in range(count):
             open_for = scene.shutter * ((sample + 0.5) / count - 0.5)  # frames
-            place, rotation, focal = self._view(t + open_for)
+            view = self._view(t + open_for)
+            rotation, place, focal = view
             vertices = self.vertices(middle + open_for / scene.fps)
             jitter = JITTER[sample % 4]
+            if smeared or sample == 0:
+                raster.draw_room(
+                    backdrop, *(view if smeared else self._view(t)), room.low, room.high, room.texels,
+                    room.levels, room.sizes, light, blobs, shadow,
+                )  # fmt: skip
             raster.project(
                 vertices, rotation, place, focal, width / 2 - jitter[0], height / 2 - jitter[1], corners
             )
             raster.rasterise(corners, self.faces, inverse_depth, index)
             raster.vertex_normals(vertices, self.faces, normals)
-            raster.draw_room(
-                image, index, rotation, place, focal, jitter, room.low, room.high, room.texels, room.levels,
-                room.sizes, light, blobs, shadow,
-            )  # fmt: skip
             raster.shade(
-                image, index, corners, self.faces, self.face_material, self.face_border, self.materials,
-                self.patterns, normals, vertices, rotation, place, light, noise_cube(), self.decals, self.paints, shadow,
+                image, backdrop, index, corners, self.faces, self.face_material, self.face_border,
+                self.materials, self.patterns, normals, vertices, place, light, noise_cube(), self.decals,
+                self.paints, shadow,
             )  # fmt: skip
-        display = 255 * (np.clip(image / count, 0, 1) ** (1 / 2.2))
-        rng = np.random.default_rng([scene.seed, t])
-        grain = rng.standard_normal((height, width, 1), np.float32) + 0.5 * rng.standard_normal(
-            (height, width, 3), np.float32
-        )
-        return np.clip(display + scene.noise * grain + 0.5, 0, 255).astype(np.uint8)
+        display = DISPLAY[(image * (len(DISPLAY) - 1) / count).clip(0, len(DISPLAY) - 1).astype(np.int32)]
+        # one field of noise, cut out elsewhere for each frame
+        y, x = np.random.default_rng([scene.seed, t]).integers(0, GRAIN_MARGIN, 2)
+        display += scene.noise * self.grain[y : y + height, x : x + width]
+        return display.clip(0, 255).astype(np.uint8)
+
+    def _camera_blur(self, t: int) -> float:
+        """How far the camera's own motion smears the room in a frame, pixels, about."""
+        steps = self._view(t - self.scene.shutter / 2), self._view(t + self.scene.shutter / 2)
+        (turn, place, focal), (last_turn, last_place, last_focal) = steps
+        far = place + turn[2] * ROOM_DEPTH + turn[0] * ROOM_DEPTH / 3
+        first, last = turn @ (far - place), last_turn @ (far - last_place)
+        return float(np.abs(first[:2] / first[2] * focal - last[:2] / last[2] * last_focal).max())
 
     def _view(self, frame: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """Place, rotation and focal length at a time between frames."""
+        """Rotation, place and focal length at a time between frames."""
         camera = self.scene.camera
         steps = np.arange(len(camera.focal))
         frame = float(np.clip(frame, 0, len(steps) - 1))
         place = np.array([np.interp(frame, steps, camera.place[:, a]) for a in range(3)])
         angles = np.array([[np.interp(frame, steps, camera.angles[:, a]) for a in range(3)]])
         focal = float(np.interp(frame, steps, camera.focal))
-        return place, CameraPath(place[None], angles, np.array([focal])).rotations()[0], focal
+        return CameraPath(place[None], angles, np.array([focal])).rotations()[0], place, focal
 
     def _shadow(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """The key light's depth map, its axes, its corner and pixels a metre."""

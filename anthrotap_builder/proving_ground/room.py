@@ -1,7 +1,7 @@
-"""Rooms for the proving ground: a textured box with pictures on the wall, and furniture to stand in front of people.
+"""Rooms for rendered clips: a textured box with pictures on the wall, and furniture in front of people.
 
-Photos come from scikit-image and are CC0 or public domain: brick, grass and gravel (CC0 Textures, linolafett),
-coffee (Rachel Michetti), chelsea (Stefan van der Walt), rocket (SpaceX).
+Photos come from scikit-image and are CC0 or public domain: brick, grass and gravel (CC0 Textures,
+linolafett), coffee (Rachel Michetti), chelsea (Stefan van der Walt), rocket (SpaceX).
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def pillar(centre: tuple[float, float], width: float, height: float, seed: int) 
 
 def _boxes(boxes: list, rows: list[np.ndarray]) -> Furniture:
     sides = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
-    vertices, faces, material = [], [], []
+    vertices: list[np.ndarray] = []
+    faces, material = [], []
     for row, (centre, size) in enumerate(boxes):
         corners = (
             np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(size) / 2
@@ -193,7 +194,7 @@ def _tinted(grey: np.ndarray, colour: tuple[float, float, float], contrast: floa
 
 
 def _tiled(image: np.ndarray, size: tuple[float, float], width: float, height: float) -> np.ndarray:
-    """A wall of `width` x `height` metres covered with an image of `size` metres, mirrored from tile to tile."""
+    """A wall of `width` x `height` metres covered with an image of `size` metres, every other one mirrored."""
     rows, columns = round(size[1] * _PIXELS_PER_METRE), round(size[0] * _PIXELS_PER_METRE)
     tile = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     block = np.concatenate(

@@ -1,4 +1,4 @@
-"""Exact truth of a rendered clip: which surface point lies under a pixel, and where a surface point is and whether it shows."""
+"""Exact truth of a rendered clip: which surface point a pixel shows, where a surface point is, if it shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numba import njit
 
 from anthrotap_builder.projection import Camera
 
-# A surface hides a point only if it is nearer by this share of the depth: a point's own surface does not hide it.
+# A surface hides a point only if it is nearer by this share of the depth: a point's own surface does not
+# hide it.
 DEPTH_MARGIN = 1e-6
 
 
@@ -50,7 +51,8 @@ class Truth:
             xy: [K, 2] float, raster pixels.
 
         Returns:
-            person: [K] int64, whose body it is; -1 for no body there (background, furniture, out of frame, NaN).
+            person: [K] int64, whose body it is; -1 for no body there (background, furniture, out of
+                frame, NaN).
             face: [K] int64, triangle of that person's mesh; 0 where nobody.
             barycentric: [K, 3] float64, the place on it (perspective-correct); zeros where nobody.
         """
@@ -76,7 +78,7 @@ class Truth:
 
         Returns:
             xy: [K, 2] float64, raster pixels, whether seen or not; NaN behind the camera and for person -1.
-            visible: [K] bool, in the frame and with nothing nearer on its ray: own body, other people, furniture.
+            visible: [K] bool, in the frame and with nothing nearer on its ray: own body, others, furniture.
         """
         points = self.points(t, person, face, barycentric)
         camera = self.camera(t)
@@ -98,7 +100,7 @@ class Truth:
         return out
 
     def _first_hits(self, t: int, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """First surface along rays (x/z, y/z) [K, 2]: person (-1 none or furniture), face, barycentric, depth."""
+        """First surface along rays (x/z, y/z) [K, 2]: person (-1: none), face, barycentric, depth."""
         depth = np.full(len(rays), np.inf)
         person = np.full(len(rays), -1)
         face = np.zeros(len(rays), np.int64)
@@ -151,7 +153,7 @@ def _cast(vertices, faces, rays, owner, depth, person, face, barycentric):
     """Brings each ray's first hit up to date with one mesh, in float64. `rays` are sorted by y.
 
     A ray (u, v, 1) meets the plane of a triangle where the three signed volumes of ray and edge agree in sign
-    (Moeller and Trumbore 1997, in the form of scalar triple products); these are the barycentric weights in space.
+    (Moeller and Trumbore 1997, in the form of scalar triple products); these are the weights in space.
     Triangles with a corner at or behind the camera plane are left out.
     """
     for k in range(len(faces)):

@@ -1,4 +1,4 @@
-"""Dresses a body for the renderer: clothes, skin and hair as materials by region, and cloth that stands off and slips."""
+"""Dresses a body for the renderer: clothes, skin and hair by region, and cloth that stands off and slips."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ BARE, SHIRT, TROUSERS, SHOES, HAIR, FACE, EYE = range(7)
 
 
 def _regions(body: Body, outfit: Outfit) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which garment, or skin, each vertex belongs to [V], and the lines between them: fields [V] that are positive
-    inside the shirt, the trousers, the hair or the shoe and zero on its border."""
+    """Which garment, or skin, each vertex belongs to [V], and the lines between them: fields [V] that are
+    positive inside the shirt, the trousers, the hair or the shoe and zero on its border."""
     x, y, z = body.template.T.astype(np.float64)
     weight = {name: body.weights[:, j] for j, name in enumerate(JOINTS)}
     both = {
@@ -307,8 +307,8 @@ def _material(
     row[raster.CYCLES] = _LIMBS[limb][2]
     row[raster.DECAL] = -1
 
-    def paint(kind: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, grain: float, wrinkle: float, shine: float,
-              scale: float = 1.0) -> None:  # fmt: skip
+    def paint(kind: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, grain: float, wrinkle: float,
+              shine: float, scale: float = 1.0) -> None:  # fmt: skip
         row[raster.KIND], row[raster.SCALE] = kind, scale
         row[raster.COLOUR_A : raster.COLOUR_A + 3] = a
         row[raster.COLOUR_B : raster.COLOUR_B + 3] = b
