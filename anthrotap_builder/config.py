@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+RECIPES = Path(__file__).parent / "recipes"
 LABEL_CODE_VERSION = 1  # raise it when the code changes labels under the same configuration
 
 
@@ -20,10 +22,16 @@ class _Settings(BaseModel):
 class ClipSettings(_Settings):
     """How a video is cut into clips."""
 
-    short_side: int = Field(480, ge=64, le=4320, description="labelling size, also of the stored clip: pixels")
-    fps: float | None = Field(None, gt=0, description="resample to this rate (the paper: 10); None keeps all frames")
+    short_side: int = Field(
+        480, ge=64, le=4320, description="labelling size, also of the stored clip: pixels"
+    )
+    fps: float | None = Field(
+        None, gt=0, description="resample to this rate (the paper: 10); None keeps all frames"
+    )
     clip_frames: int = Field(48, ge=2, description="longest clip, frames")
-    min_frames: int = Field(8, ge=2, description="shorter pieces between two shot changes are left out, frames")
+    min_frames: int = Field(
+        8, ge=2, description="shorter pieces between two shot changes are left out, frames"
+    )
     shot_threshold: float = Field(27.0, gt=0, description="scenedetect ContentDetector threshold")
 
 
@@ -43,39 +51,73 @@ class FitSettings(_Settings):
     sigma_place_acceleration: float = Field(0.03, gt=0, description="of the root's place, metres a frame^2")
     landmark_iterations: int = Field(14, ge=1)
     silhouette_iterations: int = Field(4, ge=0)
-    flow_points: int = Field(240, ge=0, description="surface points whose flow the fit agrees with; 0: no flow")
-    flow_weight: float = Field(240.0, ge=0, description="how many landmarks flow counts for in each frame pair")
-    sigma_flow: float = Field(0.45, gt=0, description="flow error, pixels of a frame with a short side of 256")
+    flow_points: int = Field(
+        240, ge=0, description="surface points whose flow the fit agrees with; 0: no flow"
+    )
+    flow_weight: float = Field(
+        240.0, ge=0, description="how many landmarks flow counts for in each frame pair"
+    )
+    sigma_flow: float = Field(
+        0.45, gt=0, description="flow error, pixels of a frame with a short side of 256"
+    )
     flow_round_trip: float = Field(0.8, gt=0, description="going and coming back may err by; same pixels")
     flow_iterations: int = Field(3, ge=1, description="steps after each measurement of flow")
     tolerance: float = Field(3e-3, gt=0, description="relative gain at which iterations end")
-    max_reprojection_error: float = Field(0.06, gt=0, description="frames above it are refused; share of the size")
-    min_mask_overlap: float = Field(0.45, ge=0, le=1, description="frames below it are refused; IoU with the mask")
+    max_reprojection_error: float = Field(
+        0.06, gt=0, description="frames above it are refused; share of the size"
+    )
+    min_mask_overlap: float = Field(
+        0.45, ge=0, le=1, description="frames below it are refused; IoU with the mask"
+    )
 
 
 class PeopleSettings(_Settings):
     """How persons are found and told apart."""
 
     detector: str = Field("blazepose", description="a name in anthrotap_builder.people.DETECTORS")
-    detect_every: int = Field(4, ge=1, description="the detector runs on every n-th frame; between, people are followed")
+    detect_every: int = Field(
+        4, ge=1, description="the detector runs on every n-th frame; between, people are followed"
+    )
     min_detection: float = Field(0.5, ge=0, le=1, description="detector probability that makes a sighting")
     sure_detection: float = Field(0.75, ge=0, le=1, description="a track needs one sighting this probable")
     min_detections: int = Field(2, ge=1, description="a track needs so many sightings by the detector")
-    min_pose_score: float = Field(0.5, ge=0, le=1, description="landmark network's probability of a person there")
+    min_pose_score: float = Field(
+        0.5, ge=0, le=1, description="landmark network's probability of a person there"
+    )
     min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a sighting")
     min_frames: int = Field(8, ge=1, description="shorter tracks are dropped, frames")
     max_missed: int = Field(2, ge=0, description="following goes on past so many frames where it sees nobody")
     max_gap: int = Field(12, ge=1, description="longest time unseen that one track may bridge, frames")
-    min_link: float = Field(0.3, ge=0, le=1, description="pose similarity to the prediction that a link needs")
-    joint_tolerance: float = Field(0.08, gt=0, description="joints this far off, of a body's size, half agree")
-    joint_motion: float = Field(0.03, ge=0, description="how much of it each frame between two sightings adds")
-    max_look: float = Field(0.7, ge=0, le=1, description="a link may change the colours by this Hellinger distance")
-    look_weight: float = Field(0.5, ge=0, description="cost of wholly other colours, of a wholly other pose: 1")
-    max_apart: int = Field(2, ge=0, description="tracks that meet are one if they differ in at most so many frames")
-    max_painted: float = Field(0.5, ge=0, le=1, description="a pose with a larger share on people found is no other")
-    same_pose: float = Field(0.6, ge=0, le=1, description="two poses of one frame more similar are one person")
-    same_place: float = Field(0.6, ge=0, le=1, description="or two masks, by the share of the smaller one inside")
-    rounds: int = Field(3, ge=1, description="searches; each paints over who was found, to see who stands behind")
+    min_link: float = Field(
+        0.3, ge=0, le=1, description="pose similarity to the prediction that a link needs"
+    )
+    joint_tolerance: float = Field(
+        0.08, gt=0, description="joints this far off, of a body's size, half agree"
+    )
+    joint_motion: float = Field(
+        0.03, ge=0, description="how much of it each frame between two sightings adds"
+    )
+    max_look: float = Field(
+        0.7, ge=0, le=1, description="a link may change the colours by this Hellinger distance"
+    )
+    look_weight: float = Field(
+        0.5, ge=0, description="cost of wholly other colours, of a wholly other pose: 1"
+    )
+    max_apart: int = Field(
+        2, ge=0, description="tracks that meet are one if they differ in at most so many frames"
+    )
+    max_painted: float = Field(
+        0.5, ge=0, le=1, description="a pose with a larger share on people found is no other"
+    )
+    same_pose: float = Field(
+        0.6, ge=0, le=1, description="two poses of one frame more similar are one person"
+    )
+    same_place: float = Field(
+        0.6, ge=0, le=1, description="or two masks, by the share of the smaller one inside"
+    )
+    rounds: int = Field(
+        3, ge=1, description="searches; each paints over who was found, to see who stands behind"
+    )
 
 
 class FlowSettings(_Settings):
@@ -88,12 +130,18 @@ class FlowSettings(_Settings):
 class FilterSettings(_Settings):
     """When a label is trusted. Pixels are those of a frame with a short side of 256, scaled to the frame at hand."""
 
-    round_trip_pixels: float = Field(0.7, ge=0, description="flow is reliable if going and coming back err less")
-    round_trip_relative: float = Field(0.01, ge=0, description="and this share of squared motion (Sundaram: 0.01)")
+    round_trip_pixels: float = Field(
+        0.7, ge=0, description="flow is reliable if going and coming back err less"
+    )
+    round_trip_relative: float = Field(
+        0.01, ge=0, description="and this share of squared motion (Sundaram: 0.01)"
+    )
     step_pixels: float = Field(1.0, ge=0, description="mesh and flow may differ in one step by this much")
     step_relative: float = Field(0.25, ge=0, description="and this share of the motion")
     drift_pixels: float = Field(2.0, ge=0, description="radius within which the summed difference must stay")
-    min_track_share: float = Field(0.3, ge=0, le=1, description="tracks with a smaller share of valid labels are dropped")
+    min_track_share: float = Field(
+        0.3, ge=0, le=1, description="tracks with a smaller share of valid labels are dropped"
+    )
     hidden_reach: int = Field(24, ge=0, description="a hidden label needs a valid seen one this near, frames")
 
 
@@ -118,33 +166,43 @@ class LabelingConfig(_Settings):
         return f"{LABEL_CODE_VERSION}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
-def read_config(path: Path | None, overrides: dict[str, Any]) -> LabelingConfig:
-    """Settings from a YAML or JSON file, if any, with single values replaced.
+def labeling_config(recipe: str | Path = "open", settings: Mapping[str, Any] | None = None) -> LabelingConfig:
+    """The configuration of a recipe, with some settings changed.
 
     Args:
-        path: the file; names and nesting are those of `LabelingConfig`, what is left out keeps its default.
-        overrides: dotted name -> value; None leaves the setting alone.
+        recipe: a name of `RECIPES`, or the path of a YAML or JSON file; names and nesting are those of
+            `LabelingConfig`, what is left out keeps its default.
+        settings: changes to it, nested likewise: {"clips": {"fps": 10}, "points": 256}.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a YAML mapping.
-        pydantic.ValidationError: for unknown names and values out of range.
+        ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.
     """
-    values: Any = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{path}: no such configuration file") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path}: should be a mapping of settings, such as `points: 512`")
-    for name, value in overrides.items():
-        if value is not None:
-            *parents, last = name.split(".")
-            inner = values
-            for parent in parents:
-                inner = inner.setdefault(parent, {})
-            inner[last] = value
-    return LabelingConfig.model_validate(values)
+    path = RECIPES / f"{recipe}.yaml" if isinstance(recipe, str) else recipe
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise ValueError(
+            f"no recipe {str(recipe)!r}; there is {known}, or the path of a YAML file"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if values is not None and not isinstance(values, dict):
+        raise ValueError(f"{path}: should be a mapping of settings, such as `points: 512`")
+    try:
+        return LabelingConfig.model_validate(_merged(values or {}, settings or {}))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ValueError(
+            f"recipe {recipe}: {wrong} (the settings are those of anthrotap_builder.config.LabelingConfig)"
+        ) from error
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, change in changes.items():
+        inner = merged.get(name)
+        if isinstance(change, Mapping):
+            change = _merged(inner if isinstance(inner, Mapping) else {}, change)
+        merged[name] = change
+    return merged

@@ -6,65 +6,19 @@ import json
 import logging
 import os
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import datasets
-import yaml
 from datasets.builder import Key
-from pydantic import ValidationError
 
-from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig
+from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
 from anthrotap_builder.shards import features, to_row
 from anthrotap_hf.loading import missing_builder
 from anthrotap_hf.video import VideoError
 
 logger = logging.getLogger(__name__)
-
-RECIPES = os.path.join(os.path.dirname(__file__), "recipes")
-
-
-def labeling_config(recipe: str = "default", settings: Mapping[str, Any] | None = None) -> LabelingConfig:
-    """The configuration of a recipe (a YAML in `recipes/`, or "default"), with some settings changed.
-
-    Args:
-        recipe: its name.
-        settings: nested as LabelingConfig is, such as {"clips": {"fps": 10}, "points": 256}.
-
-    Raises:
-        ValueError: if there is no such recipe or setting, or a value is out of its range.
-    """
-    known = {"default"}
-    if os.path.isdir(RECIPES):
-        known |= {name.removesuffix(".yaml") for name in os.listdir(RECIPES) if name.endswith(".yaml")}
-    if recipe not in known:
-        raise ValueError(f"no configuration is called {recipe!r}; there is {', '.join(sorted(known))}")
-    values: dict[str, Any] = {}
-    path = os.path.join(RECIPES, f"{recipe}.yaml")
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file) or {}
-    try:
-        return LabelingConfig.model_validate(_merge(values, settings or {}))
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'][0].lower()}{item['msg'][1:]}"
-            for item in error.errors()
-        )
-        raise ValueError(
-            f"{wrong}; the fields are those of anthrotap_builder.config.LabelingConfig"
-        ) from error
-
-
-def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for name, change in changes.items():
-        inner = merged.get(name)
-        if isinstance(inner, Mapping) and isinstance(change, Mapping):
-            change = _merge(inner, change)
-        merged[name] = change
-    return merged
 
 
 @dataclass
@@ -76,7 +30,7 @@ class AnthroTapConfig(datasets.BuilderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.labeling = labeling_config(self.name, self.settings)
+        self.labeling = labeling_config("open" if self.name == "default" else self.name, self.settings)
 
     def create_config_id(
         self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
@@ -154,6 +108,9 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
         fetch = datasets.DownloadConfig(token=self.token, storage_options=self.storage_options)
         path = datasets.DownloadManager(download_config=fetch).download(file)
         for clip in label_video(path, config, skipped=left_out):
+            if clip.left_out:
+                left_out.append(clip.left_out)
+                continue
             if path != name:  # a downloaded file may be called by a hash
                 address = urllib.parse.urlsplit(name).path
                 clip_id = _stem(address) + clip.clip_id.removeprefix(_stem(path))

@@ -99,10 +99,9 @@ def _flow_differences(
 
 def _largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:
     """[N, T] bool: frames within `radius` of the counted frame's drift that has most counted frames near it."""
-    tracks, frames = counted.shape
     together = np.zeros_like(counted)
     block = 512  # bounds memory: [block, T, T]
-    for first in range(0, tracks, block):
+    for first in range(0, len(counted), block):
         part, count = drift[first : first + block], counted[first : first + block]
         apart = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)
         near = (apart <= radius**2) & count[:, None, :]

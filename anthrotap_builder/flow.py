@@ -36,9 +36,9 @@ class DISFlow:
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         # A displacement is the same whether the first pixel's centre is (0, 0), as in OpenCV, or (0.5, 0.5).
-        gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
+        gray, next_gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
         # An estimator remembers a little of the pair before, and labels must not depend on the order of work.
-        return cv2.DISOpticalFlow_create(self._preset).calc(*gray, None)
+        return cv2.DISOpticalFlow.create(self._preset).calc(gray, next_gray, None)
 
 
 FLOWS: dict[str, Callable[[FlowSettings], Flow]] = {"dis": lambda settings: DISFlow(settings.preset)}
@@ -77,9 +77,9 @@ def neighbour_flow(
 
 
 def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """[N, 2] float32: flow [H, W, 2] at raster places [N, 2], bilinear; the edge's value beyond the frame, NaN at NaN."""
+    """[N, 2] float32: flow [H, W, 2] at raster places [N, 2], bilinear; the edge's value beyond it, NaN at NaN."""
     places = (xy - 0.5).astype(np.float32)  # OpenCV's first pixel centre is (0, 0)
-    known = np.isfinite(places).all(-1)
+    known = np.all(np.isfinite(places), axis=-1)
     places = np.where(known[:, None], places, 0)
     values = np.empty((len(xy), 2), np.float32)
     limit = 32_000  # cv2.remap takes no more rows

@@ -9,7 +9,6 @@ from typing import Self
 
 import cv2
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,11 +27,10 @@ from anthrotap_builder.clips import file_sha256
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import LabeledClip, label_video
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
-from anthrotap_hf.video import VideoError, VideoWriter, probe
-from anthrotap_hf.visualization import contact_sheet, draw_tracks, track_colors
+from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe
+from anthrotap_hf.visualization import around_tracks, contact_sheet, draw_tracks, track_colors
 
 SHEET_PICTURES = 8
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
 
 
 @dataclass
@@ -69,7 +67,10 @@ class VideoReport:
             **{key: sum(clip[key] for clip in self.clips) / labels for key in ("seen", "hidden", "unknown")},
             **{key: mean(key) for key in ("rejected", "fit_error", "mask_overlap")},
             "seconds": self.seconds,
-            **{f"{stage}_seconds": sum(clip["stages"].get(stage, 0.0) for clip in self.clips) for stage in stages},
+            **{
+                f"{stage}_seconds": sum(clip["stages"].get(stage, 0.0) for clip in self.clips)
+                for stage in stages
+            },
         }
 
 
@@ -84,7 +85,9 @@ def find_videos(inputs: list[Path]) -> list[Path]:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
             if not found:
-                raise FileNotFoundError(f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
+                raise FileNotFoundError(
+                    f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})"
+                )
             videos += found
         elif path.exists():
             videos.append(path)
@@ -100,7 +103,7 @@ def label_videos(
 
     Args:
         videos: the files.
-        out: folder for `train-*.parquet`, `manifest.json`, and per video `*.tracks.mp4` and `*.tracks.jpg`.
+        out: folder for `data/train-*.parquet`, `manifest.json`, and per video `*.tracks.mp4` and `*.tracks.jpg`.
         config: everything that changes a label.
         threads: how many frames are worked on at once.
         replace: whether shards of an earlier run may be replaced.
@@ -113,7 +116,10 @@ def label_videos(
     reports = [VideoReport(video) for video in videos]
     names = _unique_names(videos)
     out.mkdir(parents=True, exist_ok=True)
-    with ShardWriter(out, config.clips.clip_frames, replace=replace) as shards, _progress(console) as progress:
+    with (
+        ShardWriter(out / "data", config.clips.clip_frames, replace=replace) as shards,
+        _progress(console) as progress,
+    ):
         for report in reports:
             _label_one(report, out / names[report.video], shards, tally, config, threads, progress)
     write_manifest(out, config, tally)
@@ -141,9 +147,8 @@ def _label_one(
                 on_stage("writing")
                 pictures.add(clip)
                 tally.add(clip)
-                if clip.why_empty:
-                    last = clip.start_frame + len(clip.frames) - 1
-                    report.left_out.append(f"{video}: frames {clip.start_frame} to {last}: {clip.why_empty}")
+                if clip.left_out:
+                    report.left_out.append(clip.left_out)
                 else:
                     shards.write(clip)
                     report.clips.append(_numbers(clip))
@@ -165,11 +170,10 @@ def _label_one(
 def summary_table(reports: list[VideoReport]) -> Table:
     """One line a video: people, tracks, shares of seen, hidden and unknown labels, rejected share, fit error, rate."""
     table = Table(
-        box=box.SIMPLE_HEAD,
+        box=None,
         padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption="seen, hidden, unknown: of all labels; refused by flow: of those that the mesh calls seen;\n"
-        "fit: median distance of the mesh from the landmarks; fps: frames labelled a second",
+        caption="seen, hidden, unknown: share of all labels; refused by flow: of those that the mesh sees;\n"
+        "fit: median distance of mesh from landmarks; fps: frames labelled a second",
         caption_justify="left",
     )
     table.add_column("video", overflow="fold")
@@ -226,11 +230,12 @@ class _Pictures:
             self.writer = VideoWriter(self.stem.with_name(f"{self.stem.name}.tracks.mp4"), clip.fps)
         self.any_track |= len(clip.tracks) > 0
         colors = track_colors(clip.tracks)
+        crop = around_tracks(clip.tracks)
         for t, image in enumerate(clip.frames):
             drawn = draw_tracks(image, clip.tracks, t, colors)
             self.writer.write(drawn)
             if self.frames % self.every == 0:
-                self.pictures.append(drawn)
+                self.pictures.append(drawn[crop])
             self.frames += 1
             if len(self.pictures) == 4 * SHEET_PICTURES:
                 self.pictures = self.pictures[::2]
@@ -244,7 +249,9 @@ class _Pictures:
             return
         self.writer.__exit__(kind, *error)
         if kind is None:
-            chosen = np.linspace(0, len(self.pictures) - 1, min(len(self.pictures), SHEET_PICTURES)).astype(int)
+            chosen = np.linspace(0, len(self.pictures) - 1, min(len(self.pictures), SHEET_PICTURES)).astype(
+                int
+            )
             sheet = contact_sheet([self.pictures[i] for i in chosen])
             _write_jpeg(self.stem.with_name(f"{self.stem.name}.tracks.jpg"), sheet)
 

@@ -60,13 +60,12 @@ class LabeledClip:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def why_empty(self) -> str | None:
-        """Why the clip has no track; None if it has some."""
+    def left_out(self) -> str | None:
+        """Why the clip makes no row of a dataset, in one line; None if it has tracks."""
         if len(self.tracks):
             return None
-        if not self.people:
-            return "nobody was found"
-        return f"{len(self.people)} found, but no label could be trusted"
+        reason = "no label of those found could be trusted" if self.people else "nobody was found"
+        return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
 
 
 def label_video(
@@ -271,7 +270,7 @@ class _Clock:
         yield
         self.seconds[name] = time.perf_counter() - start
 
-    def timed(self, name: str, work: Callable, *arguments: object):  # noqa: ANN201
+    def timed(self, name: str, work: Callable, *arguments: object):
         start = time.perf_counter()
         result = work(*arguments)
         self.seconds[name] = time.perf_counter() - start

@@ -40,4 +40,4 @@ class Camera:
 
     def contains(self, xy: np.ndarray) -> np.ndarray:
         """[...] bool: which raster places [..., 2] lie in the frame; NaN does not."""
-        return ((xy >= 0) & (xy < [self.width, self.height])).all(-1)
+        return np.all((xy >= 0) & (xy < [self.width, self.height]), axis=-1)

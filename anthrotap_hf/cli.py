@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 
 app = typer.Typer(
-    help="Human videos in, trustworthy point tracks out.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Human videos in, trustworthy point tracks out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -24,35 +26,39 @@ def main() -> None:
 def label(
     inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", metavar="VIDEO...")],
     out: Annotated[Path, typer.Option(help="Folder for shards, manifest, overlay videos and pictures.")],
-    fps: Annotated[float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")
+    ] = None,
     short_side: Annotated[int | None, typer.Option(help="Labelling size, pixels. Default: 480.")] = None,
     points: Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML or JSON of settings; options above count more.", metavar="FILE")
-    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name, or a YAML file of settings; the options above count more.")
+    ] = "open",
     threads: Annotated[int, typer.Option(min=1, help="Frames worked on at once.")] = 2,
     overwrite: Annotated[bool, typer.Option(help="Replace shards of an earlier run in the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")
+    ] = False,
 ) -> None:
     """Label videos: people, meshes, visibility, flow check; write dataset shards and an overlay to look at.
 
     Example: anthrotap label dance.mp4 --out labels
     """
     _need_builder()
-    from pydantic import ValidationError
-
     from anthrotap_builder.assets import AssetError
-    from anthrotap_builder.config import read_config
+    from anthrotap_builder.config import labeling_config
     from anthrotap_builder.label_command import find_videos, label_videos, summary_table
 
     errors = Console(stderr=True)
     try:
-        settings = read_config(config, {"clips.fps": fps, "clips.short_side": short_side, "points": points})
+        named = recipe if recipe.replace("-", "").isalnum() else Path(recipe)
+        clips = {
+            name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
+        }
+        changes = {"clips": clips} | ({} if points is None else {"points": points})
+        settings = labeling_config(named, changes)
         videos = find_videos(inputs)
         reports = label_videos(videos, out, settings, threads, overwrite, errors)
-    except ValidationError as error:
-        first = error.errors()[0]
-        _stop(f"{config or 'settings'}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except (FileNotFoundError, FileExistsError, AssetError, ValueError) as error:
         _stop(str(error))
     for report in reports:
@@ -60,7 +66,8 @@ def label(
             errors.print(f"[red]{report.failure}[/red]", highlight=False, soft_wrap=True)
     if as_json:
         found = [
-            {"video": str(r.video), "failure": r.failure, "left_out": r.left_out, **r.totals()} for r in reports
+            {"video": str(r.video), "failure": r.failure, "left_out": r.left_out, **r.totals()}
+            for r in reports
         ]
         print(json.dumps(found, indent=2))
     else:
@@ -72,7 +79,9 @@ def label(
 
 
 def _need_builder() -> None:
-    missing = [name for name in ("pydantic", "numba", "ai_edge_litert", "scenedetect", "anny") if not find_spec(name)]
+    missing = [
+        name for name in ("pydantic", "numba", "ai_edge_litert", "scenedetect", "anny") if not find_spec(name)
+    ]
     if missing:
         _stop(f"labelling needs {', '.join(missing)}: pip install 'anthrotap[builder]'")
 

@@ -21,20 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "anthrotap"
 REPOSITORY_VARIABLE = "ANTHROTAP_REPO"
-VIDEO_SUFFIXES = (
-    ".avi",
-    ".gif",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".mts",
-    ".ts",
-    ".webm",
-    ".wmv",
-)
 
 
 def load_dataset(
@@ -202,6 +188,8 @@ def _find_files(data_files: Any, data_dir: Any, download_config: Any = None) -> 
 
     folder = os.path.abspath(os.path.expanduser(data_dir or "."))
     if data_files is None:
+        from anthrotap_hf.video import VIDEO_SUFFIXES
+
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"{data_dir}: no such folder; data_dir names a folder of videos")
         suffixes = [*VIDEO_SUFFIXES, *(suffix.upper() for suffix in VIDEO_SUFFIXES)]

@@ -103,10 +103,15 @@ class Tracks:
             raise ValueError("nothing to concatenate: use Tracks.empty")
         if len({(part.num_frames, part.height, part.width) for part in parts}) > 1:
             raise ValueError("only tracks of one clip can be concatenated: frame counts or sizes differ")
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])
+
         return replace(
             parts[0],
-            **{
-                name: np.concatenate([getattr(part, name) for part in parts])
-                for name in ("xy", "visible", "valid", "person", "vertex")
-            },
+            xy=joined("xy"),
+            visible=joined("visible"),
+            valid=joined("valid"),
+            person=joined("person"),
+            vertex=joined("vertex"),
         )

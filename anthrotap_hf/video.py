@@ -19,6 +19,23 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 logger = logging.getLogger(__name__)
 
+# What a folder of videos is searched for.
+VIDEO_SUFFIXES = (
+    ".avi",
+    ".flv",
+    ".gif",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ts",
+    ".webm",
+    ".wmv",
+)
+
 VideoSource = str | os.PathLike[str] | bytes
 
 # Workers run many videos side by side: a few threads a file, whatever the machine has.

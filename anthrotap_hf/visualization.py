@@ -65,6 +65,20 @@ def draw_tracks(
     return canvas
 
 
+def around_tracks(tracks: Tracks) -> tuple[slice, slice]:
+    """Rows and columns that hold all trusted labels with some room, at least half the frame each way."""
+    places = tracks.xy[tracks.valid]
+    if not len(places):
+        return slice(0, tracks.height), slice(0, tracks.width)
+    bounds = []
+    for axis, size in ((1, tracks.height), (0, tracks.width)):
+        low, high = places[:, axis].min(), places[:, axis].max()
+        half = min(size, max(1.2 * (high - low), size / 2)) / 2
+        middle = min(max((low + high) / 2, half), size - half)
+        bounds.append(slice(round(middle - half), round(middle + half)))
+    return bounds[0], bounds[1]
+
+
 def contact_sheet(images: list[np.ndarray], columns: int = 4, width: int = 1920) -> np.ndarray:
     """Pictures side by side on one sheet about `width` pixels wide, [H, W, 3] uint8 RGB.
 
@@ -75,13 +89,15 @@ def contact_sheet(images: list[np.ndarray], columns: int = 4, width: int = 1920)
         raise ValueError("a contact sheet needs at least one picture")
     columns = min(columns, len(images))
     cell = width // columns
-    height = max(round(image.shape[0] * cell / image.shape[1]) for image in images)
+    # Pictures of other shapes fit inside cells of the middle one's.
+    height = round(cell * float(np.median([image.shape[0] / image.shape[1] for image in images])))
     rows = -(-len(images) // columns)
     sheet = np.zeros((rows * height, columns * cell, 3), np.uint8)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        fitted = cv2.resize(
-            image, (cell, round(image.shape[0] * cell / image.shape[1])), interpolation=cv2.INTER_AREA
-        )
-        sheet[row * height : row * height + fitted.shape[0], column * cell : (column + 1) * cell] = fitted
+        scale = min(cell / image.shape[1], height / image.shape[0])
+        size = min(cell, round(image.shape[1] * scale)), min(height, round(image.shape[0] * scale))
+        fitted = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        y, x = row * height + (height - size[1]) // 2, column * cell + (cell - size[0]) // 2
+        sheet[y : y + size[1], x : x + size[0]] = fitted
     return sheet

@@ -1,4 +1,4 @@
-"""Anny (code Apache-2.0, assets CC0; NAVER 2025) as a `Body`, from a compact copy that only the first use has to make."""
+"""Anny (code Apache-2.0, assets CC0; NAVER 2025) as a `Body`, from a compact copy that the first use makes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def _build() -> Body:
     carriers = np.array([carrier(bone) for bone in range(len(names))])
     heads = model.template_bone_heads.numpy()
     weights = np.zeros((len(model.template_vertices), len(JOINTS)))
-    for bone, share in zip(model.vertex_bone_indices.numpy().T, model.vertex_bone_weights.numpy().T, strict=True):
+    for bone, share in zip(
+        model.vertex_bone_indices.numpy().T, model.vertex_bone_weights.numpy().T, strict=True
+    ):
         np.add.at(weights, (np.arange(len(weights)), carriers[bone]), share)
     weights /= weights.sum(1, keepdims=True)
 
@@ -108,7 +110,10 @@ def _build() -> Body:
     points = BodyPoints(
         mass=np.concatenate([share.sum(1), attached]),
         moment=np.concatenate(
-            [np.einsum("kvj,vx->kjx", share, template[used]), attached[..., None] * mean_heads[fixed][:, None]]
+            [
+                np.einsum("kvj,vx->kjx", share, template[used]),
+                attached[..., None] * mean_heads[fixed][:, None],
+            ]
         ),
         moment_directions=np.concatenate(
             [
@@ -136,7 +141,7 @@ def _build() -> Body:
     )
 
 
-def _load_full_model():  # noqa: ANN202  anny's class, imported late
+def _load_full_model():
     """Anny itself and its keypoint regressors, without leaving its 788 MB cache behind where there was none."""
     os.environ.setdefault("WARP_LOG_LEVEL", "ERROR")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="anthrotap-anny-") as aside:
@@ -153,13 +158,15 @@ def _load_full_model():  # noqa: ANN202  anny's class, imported late
         finally:
             anny.paths.set_anny_cache_path(own_cache)
         coco = torch.load(
-            Path(anny.__file__).parent / "data" / "keypoints" / "coco.pth", map_location="cpu", weights_only=True
+            Path(anny.__file__).parent / "data" / "keypoints" / "coco.pth",
+            map_location="cpu",
+            weights_only=True,
         )
         index = model.base_mesh_vertex_indices.long()
         return model, {name: weight.double()[index].numpy() for name, weight in coco.items()}
 
 
-def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001
+def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
     """Mean [C] and NUM_SHAPES principal directions [S, C] of Anny's blendshape coefficients over plausible people.
 
     Anny's shape is piecewise multilinear in its phenotypes. Principal components of the bodies it makes turn it into
@@ -171,7 +178,9 @@ def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001
     phenotypes = np.stack(
         [
             np.clip(rng.normal(mean, spread, PHENOTYPE_SAMPLES), low, high)
-            for mean, spread, low, high in (PHENOTYPES.get(p, OTHER_PHENOTYPE) for p in model.phenotype_labels)
+            for mean, spread, low, high in (
+                PHENOTYPES.get(p, OTHER_PHENOTYPE) for p in model.phenotype_labels
+            )
         ],
         axis=1,
     )
@@ -237,7 +246,9 @@ def _pose_prior(heads: dict[str, np.ndarray]) -> PosePrior:
             sigma[joint] = 1.0, 0.12, 0.12
             mean[joint, 0] = 0.2
             lower[joint, 0], upper[joint, 0] = -0.1, 2.5
-        elif part == "lowerarm01":  # a hinge across upper and lower arm, bent a little at rest; second axis: twist
+        elif (
+            part == "lowerarm01"
+        ):  # a hinge across upper and lower arm, bent a little at rest; second axis: twist
             above = heads[name] - heads[f"upperarm01.{side}"]
             below = heads[f"wrist.{side}"] - heads[name]
             above, below = above / np.linalg.norm(above), below / np.linalg.norm(below)

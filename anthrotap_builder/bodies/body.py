@@ -152,7 +152,7 @@ class Body:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + ".incomplete")
         with open(aside, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, allow_pickle=False, **arrays)
         aside.replace(path)
 
     @classmethod
@@ -165,9 +165,9 @@ class Body:
             return {k.removeprefix(name + "."): v for k, v in arrays.items() if k.startswith(name + ".")}
 
         plain = {k: v for k, v in arrays.items() if "." not in k}
-        plain["name"] = str(plain["name"])  # type: ignore[assignment]
+        plain["name"] = str(plain["name"])
         return cls(
-            **plain,  # type: ignore[arg-type]
+            **plain,
             keypoints=BodyPoints(**group("keypoints")),
             prior=PosePrior(**group("prior")),
         )

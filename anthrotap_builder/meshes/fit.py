@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.config import FitSettings, FlowSettings
 from anthrotap_builder.meshes.kinematics import PointChains, PoseParameters
-from anthrotap_builder.meshes.motion import observe_motion
+from anthrotap_builder.meshes.motion import MotionObserver
 from anthrotap_builder.meshes.normal_equations import NormalEquations
 from anthrotap_builder.meshes.terms import (
     HIPS,
@@ -91,11 +91,11 @@ def fit_body(
     )
     iterations += taken
     if settings.flow_points and settings.flow_weight:
+        observer = MotionObserver(
+            frames, person.mask, body, problem.surface, camera, flow_settings, settings, threads
+        )
         for lags in FLOW_PASSES:
-            problem.motions = observe_motion(
-                *(frames, person.mask, body, problem.surface, settings.flow_points),
-                *(parameters, camera, lags, flow_settings, settings, threads),
-            )
+            problem.motions = observer.observe(parameters, lags)
             parameters, taken = _levenberg_marquardt(
                 problem, parameters, settings.flow_iterations, settings.tolerance
             )
@@ -209,7 +209,7 @@ class _Problem:
 
     def linearise(self, parameters: PoseParameters) -> NormalEquations:
         values = parameters.values
-        system = NormalEquations(*values.shape, self.body.num_shapes)
+        system = NormalEquations(len(values), values.shape[1], self.body.num_shapes)
         points, jacobian = parameters.points_and_jacobian(self.body, self.chains)
         self.landmarks_2d.add_to(system, points, jacobian)
         self.landmarks_3d.add_to(system, points, jacobian)
@@ -279,7 +279,7 @@ def _unwrap(vectors: np.ndarray) -> np.ndarray:
     out = vectors.copy()
     for t in range(1, len(out)):
         angle = np.linalg.norm(out[t])
-        other = out[t] * (1 - 2 * np.pi / max(angle, 1e-9))
+        other = out[t] * (1 - 2 * np.pi / np.maximum(angle, 1e-9))
         if np.linalg.norm(other - out[t - 1]) < np.linalg.norm(out[t] - out[t - 1]):
             out[t] = other
     return out

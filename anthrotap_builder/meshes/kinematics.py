@@ -146,7 +146,17 @@ def _product(a, b):
 
 @njit(cache=True, nogil=True)
 def _points(
-    values, reference, joints, joint_directions, parents, start, joint, mass, offset, offset_directions, derive
+    values,
+    reference,
+    joints,
+    joint_directions,
+    parents,
+    start,
+    joint,
+    mass,
+    offset,
+    offset_directions,
+    derive,
 ):
     frames, count, shapes = len(values), len(parents), len(joint_directions)
     points_count, pose_size = len(start) - 1, values.shape[1]
@@ -164,7 +174,9 @@ def _points(
                     for a in range(3):
                         moved = place_directions[p, s, a]
                         for b in range(3):
-                            moved += rotations[t, p, a, b] * (joint_directions[s, j, b] - joint_directions[s, p, b])
+                            moved += rotations[t, p, a, b] * (
+                                joint_directions[s, j, b] - joint_directions[s, p, b]
+                            )
                         place_directions[j, s, a] = moved
         for k in range(points_count):
             lever[:] = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -20,92 +22,99 @@ MARGIN = 24  # pixels around the body that flow may use
 FILL = 25  # pixels from a surface point up to which its motion is taken over
 
 
-def observe_motion(
-    frames: np.ndarray,
-    mask: np.ndarray,
-    body: Body,
-    surface: SurfacePoints,
-    used: int,
-    parameters: PoseParameters,
-    camera: Camera,
-    lags: dict[int, int],
-    flow_settings: FlowSettings,
-    settings: FitSettings,
-    threads: int = 1,
-) -> list[Motion]:
-    """Flow at the body's surface points, measured on what the fit leaves over.
+@dataclass(frozen=True)
+class MotionObserver:
+    """Measures flow at a fitted body's surface points, on what the fit leaves over.
 
     The later frame is first warped by the fit's own motion; flow then only has to find the remainder, which it can
     over many frames and through fast motion. A point counts where it is visible and well inside the mask at both
     ends, and where going and coming back agree.
 
-    Args:
+    Attributes:
         frames: [T, H, W, 3] uint8 RGB.
         mask: [T, H, W] bool, the person's pixels.
-        body, parameters: the fit as it stands.
+        body: the body model.
         surface: points spread over the body: the motion of all of them is what frames are warped by.
-        used: flow is asked for at the first `used` of them.
         camera: of the clip.
-        lags: frames between the two ends -> step between pairs.
-        flow_settings: which flow.
-        settings: thresholds.
+        flow: which flow.
+        settings: thresholds; flow is asked for at the first `flow_points` of the surface points.
         threads: how many pairs are worked on at once.
     """
-    vertices = body.pose_vertices(parameters.posed(body))
-    xy = camera.project(surface.positions(vertices, body.faces)).transpose(1, 0, 2).astype(np.float32)
-    visible = np.stack([visible_points([v], [body.faces], [surface])[0] for v in vertices], axis=1)
-    visible &= camera.contains(xy)
-    kernel = np.ones((5, 5), np.uint8)
-    sure = np.stack([cv2.erode(m.astype(np.uint8), kernel) > 0 for m in mask])
-    height, width = mask.shape[1:]
-    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
-    usable = visible & sure[np.arange(len(frames)), cells[..., 1], cells[..., 0]]
 
-    def measure(flow: Flow, t: int, lag: int) -> tuple[np.ndarray, np.ndarray]:
-        both = usable[:used, t] & usable[:used, t + lag]
-        displacement = np.zeros((used, 2), np.float32)
-        if not both.any():
-            return displacement, both
-        at = [t, t + lag]
-        seen = visible[:, at].any(1)
-        low = np.clip(xy[seen][:, at].min((0, 1)) - MARGIN, 0, [width - 65, height - 65]).astype(int)
-        high = np.clip(xy[seen][:, at].max((0, 1)) + MARGIN, low + 64, [width, height]).astype(int)
-        window = slice(low[1], high[1]), slice(low[0], high[0])
-        first, second = frames[t][window], frames[t + lag][window]
-        there = _flow_beyond(flow, first, second, xy[:, t] - low, xy[:, t + lag] - low, visible[:, t])
-        back = _flow_beyond(flow, second, first, xy[:, t + lag] - low, xy[:, t] - low, visible[:, t + lag])
-        start = xy[:used, t] - low
-        displacement = sample_flow(there, start)
-        closing = displacement + sample_flow(back, start + displacement)
-        unit = min(height, width) / 256
-        allowed = settings.flow_round_trip * unit * (1.0 if lag == 1 else 1.5)
-        return displacement, both & (np.linalg.norm(closing, axis=1) < allowed)
+    frames: np.ndarray
+    mask: np.ndarray
+    body: Body
+    surface: SurfacePoints
+    camera: Camera
+    flow: FlowSettings
+    settings: FitSettings
+    threads: int
 
-    motions = []
-    for lag, step in lags.items():
-        start = np.arange(0, len(frames) - lag, step)
-        if not len(start):
-            continue
+    def observe(self, parameters: PoseParameters, lags: dict[int, int]) -> list[Motion]:
+        """Flow over each of `lags` (frames between the two ends -> step between pairs), given the fit as it stands."""
+        vertices = self.body.pose_vertices(parameters.posed(self.body))
+        xy = self.camera.project(self.surface.positions(vertices, self.body.faces))
+        xy = xy.transpose(1, 0, 2).astype(np.float32)
+        visible = [visible_points([v], [self.body.faces], [self.surface])[0] for v in vertices]
+        seen = np.stack(visible, axis=1) & self.camera.contains(xy)
+        usable = seen & self._sure(xy)
+        motions = []
+        for lag, step in lags.items():
+            start = np.arange(0, len(self.frames) - lag, step)
+            if not len(start):
+                continue
 
-        def work(share: np.ndarray, lag: int = lag) -> list[tuple[np.ndarray, np.ndarray]]:
-            flow = FLOWS[flow_settings.model](flow_settings)
-            return [measure(flow, t, lag) for t in share]
+            def work(share: np.ndarray, lag: int = lag) -> list[tuple[np.ndarray, np.ndarray]]:
+                flow = FLOWS[self.flow.model](self.flow)
+                return [self._measure(flow, xy, seen, usable, t, t + lag) for t in share]
 
-        with ThreadPoolExecutor(threads) as pool:
-            results = [pair for part in pool.map(work, np.array_split(start, threads)) for pair in part]
-        unit = min(height, width) / 256
-        sigma = settings.sigma_flow * unit * (1.0 if lag == 1 else 1.5)
-        motions.append(
-            Motion(
-                lag=lag,
-                start=start,
-                flow=np.nan_to_num(np.stack([displacement for displacement, _ in results])).astype(np.float64),
-                weights=np.stack([good for _, good in results]) * (settings.flow_weight / used),
-                sigma=np.full((len(start), 1), sigma),
-                camera=camera,
+            with ThreadPoolExecutor(self.threads) as pool:
+                parts = pool.map(work, np.array_split(start, self.threads))
+                displacement, good = (np.stack(part) for part in zip(*chain(*parts), strict=True))
+            motions.append(
+                Motion(
+                    lag=lag,
+                    start=start,
+                    flow=displacement.astype(np.float64),
+                    weights=good * (self.settings.flow_weight / self.settings.flow_points),
+                    sigma=self._pixels(self.settings.sigma_flow, lag),
+                    camera=self.camera,
+                )
             )
-        )
-    return motions
+        return motions
+
+    def _pixels(self, threshold: float, lag: int) -> float:
+        """A threshold in pixels of a frame with a short side of 256, in this frame's; laxer over more frames."""
+        return threshold * min(self.camera.height, self.camera.width) / 256 * (1.0 if lag == 1 else 1.5)
+
+    def _sure(self, xy: np.ndarray) -> np.ndarray:
+        """[N, T] bool: well inside the mask."""
+        kernel = np.ones((5, 5), np.uint8)
+        cells = np.clip(np.nan_to_num(xy), 0, [self.camera.width - 1, self.camera.height - 1]).astype(np.intp)
+        eroded = np.stack([cv2.erode(mask.astype(np.uint8), kernel) for mask in self.mask]) > 0
+        return eroded[np.arange(len(eroded)), cells[..., 1], cells[..., 0]]
+
+    def _measure(
+        self, flow: Flow, xy: np.ndarray, seen: np.ndarray, usable: np.ndarray, first: int, second: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Displacement [n, 2] of the points that the fit uses, from one frame to another, and whether it is good."""
+        count = self.settings.flow_points
+        both = usable[:count, first] & usable[:count, second]
+        if not both.any():
+            return np.zeros((count, 2), np.float32), both
+        places = xy[seen[:, first] | seen[:, second]][:, [first, second]]
+        limit = np.array([self.camera.width, self.camera.height])
+        low = np.clip(places.min((0, 1)) - MARGIN, 0, np.maximum(limit - 64, 0)).astype(int)
+        high = np.clip(places.max((0, 1)) + MARGIN, low + 64, limit).astype(int)
+        window = slice(low[1], high[1]), slice(low[0], high[0])
+        images = self.frames[first][window], self.frames[second][window]
+        here, there = xy[:, first] - low, xy[:, second] - low
+        ahead = _flow_beyond(flow, *images, here, there, seen[:, first])
+        back = _flow_beyond(flow, *images[::-1], there, here, seen[:, second])
+        displacement = sample_flow(ahead, here[:count])
+        closing = displacement + sample_flow(back, here[:count] + displacement)
+        allowed = self._pixels(self.settings.flow_round_trip, second - first)
+        return np.nan_to_num(displacement), both & (np.linalg.norm(closing, axis=1) < allowed)
 
 
 def _flow_beyond(
@@ -147,9 +156,7 @@ def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.nda
     columns, rows = xy[inside].astype(np.intp).T
     free = np.ones(size, np.uint8)
     free[rows, columns] = 0
-    distance, label = cv2.distanceTransformWithLabels(
-        free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    distance, label = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     table = np.zeros((int(label.max()) + 1, 2), np.float32)
     table[label[rows, columns]] = values[inside]
     spread = table[label]

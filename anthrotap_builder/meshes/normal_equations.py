@@ -21,7 +21,9 @@ class NormalEquations:
         self.pose_size = pose_size
         self.diagonal = np.zeros((frames, pose_size, pose_size))
         self.gradient = np.zeros((frames, pose_size))
-        self.pairs: dict[int, np.ndarray] = {}  # lag -> [T - lag, P, P]: rows of frame t + lag, columns of frame t
+        self.pairs: dict[
+            int, np.ndarray
+        ] = {}  # lag -> [T - lag, P, P]: rows of frame t + lag, columns of frame t
         self.border = np.zeros((frames, pose_size, shapes))
         self.shape = np.zeros((shapes, shapes))
         self.shape_gradient = np.zeros(shapes)

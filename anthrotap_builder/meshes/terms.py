@@ -171,19 +171,19 @@ class Motion:
         start: [n] int, the earlier frames.
         flow: [n, K, 2] pixels, anything where the weight is zero.
         weights: [n, K], zero where flow is not to be believed.
-        sigma: [n, 1] pixels.
+        sigma: pixels.
     """
 
     lag: int
     start: np.ndarray
     flow: np.ndarray
     weights: np.ndarray
-    sigma: np.ndarray
+    sigma: float
     camera: Camera
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         moved = xy[self.start + self.lag] - xy[self.start]
-        residuals = (moved - self.flow) / self.sigma[..., None]
+        residuals = (moved - self.flow) / self.sigma
         return residuals, *geman_mcclure((residuals**2).sum(-1))
 
     def cost(self, points: np.ndarray) -> float:
@@ -195,7 +195,7 @@ class Motion:
         residuals, _, share = self._residuals(xy)
         scale = (np.sqrt(self.weights) * share)[..., None]
         ends = np.stack([rows[self.start], rows[self.start + self.lag]])
-        ends *= (scale / self.sigma[..., None])[..., None]
+        ends *= (scale / self.sigma)[..., None]
         pairs = len(self.start)
         system.add_pairs(
             self.lag,

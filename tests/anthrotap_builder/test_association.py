@@ -35,6 +35,7 @@ class Seen:
     detection: float = 0.9
     score: float = 1.0
     size: float = SIZE
+    angle: float = 0.0
     pose: np.ndarray = field(default_factory=lambda: POSE)
 
     @property
@@ -125,6 +126,16 @@ def test_follow_passes_a_short_miss_and_refuses_a_jump():
     found = follow(track, range(1, 10), lambda t, _: None if t in missing else Seen(100), SETTINGS)
     assert sorted(found) == [1, 2, 3, 6, 7, 8, 9]
     assert follow(track, range(1, 10), lambda t, _: Seen(300), SETTINGS) == {}
+
+
+def test_nobody_is_upside_down_at_once():
+    track = {0: Seen(100)}
+    assert follow(track, range(1, 5), lambda t, _: Seen(100, angle=3), SETTINGS) == {}
+    somersault = follow(track, range(1, 20), lambda t, _: Seen(100, angle=0.4 * t), SETTINGS)
+    assert sorted(somersault) == list(range(1, 20))
+    inverted = {t: Seen(100, angle=3) for t in range(12, 30)}
+    upright = {t: Seen(100) for t in range(0, 20)}
+    assert settle([inverted, upright], [], SETTINGS) == [{}, upright]
 
 
 def test_two_tracks_on_one_person_become_one():

@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.dataset import AnthroTap, labeling_config
+from anthrotap_builder.dataset import AnthroTap
 from anthrotap_builder.shards import features
 from anthrotap_hf.loading import load_dataset
 from anthrotap_hf.video import VideoError
@@ -23,30 +23,9 @@ def load(tmp_path):
     return lambda **kw: load_dataset(cache_dir=str(tmp_path / "cache"), **kw)
 
 
-def test_settings_are_checked():
-    assert labeling_config() == LabelingConfig()
-    changed = labeling_config(settings={"clips": {"fps": 10}, "points": 64})
-    assert (changed.clips.fps, changed.points) == (10, 64)
-    assert changed.clips.clip_frames == LabelingConfig().clips.clip_frames
-    with pytest.raises(ValueError, match=r"no configuration is called 'fancy'; there is .*default"):
-        labeling_config("fancy")
-    with pytest.raises(ValueError, match=r"clips\.fsp: extra inputs"):
-        labeling_config(settings={"clips": {"fsp": 10}})
-    with pytest.raises(ValueError, match=r"clips\.clip_frames: input should be") as caught:
-        labeling_config(settings={"clips": {"clip_frames": 0}})
-    assert "\n" not in str(caught.value)
-
-
-def test_recipes_are_files(tmp_path, monkeypatch):
-    (tmp_path / "paper.yaml").write_text("clips:\n  fps: 10\n  clip_frames: 24\n")
-    monkeypatch.setattr("anthrotap_builder.dataset.RECIPES", str(tmp_path))
-    config = labeling_config("paper", {"clips": {"clip_frames": 12}})
-    assert (config.clips.fps, config.clips.clip_frames) == (10, 12)
-
-
 def test_unknown_names_are_errors(make_video, load):
     files = [str(make_video())]
-    with pytest.raises(ValueError, match="no configuration is called 'nonsense'"):
+    with pytest.raises(ValueError, match="no recipe 'nonsense'"):
         load(name="nonsense", data_files=files)
     with pytest.raises(TypeError, match="pionts"):
         load(data_files=files, pionts=3)

@@ -42,7 +42,9 @@ def test_noise_is_averaged_over_time(anny: Body, dance: PoseParameters, camera: 
     assert np.median(surface_error(anny, camera, result.parameters, dance)) < 3.5
 
 
-def test_a_gap_is_bridged_and_a_wild_landmark_does_not_pull(anny: Body, dance: PoseParameters, camera: Camera):
+def test_a_gap_is_bridged_and_a_wild_landmark_does_not_pull(
+    anny: Body, dance: PoseParameters, camera: Camera
+):
     person = as_person(anny, dance, camera)
     person.landmarks[8:12] = np.nan
     person.world_landmarks[8:12] = np.nan
@@ -107,9 +109,7 @@ def test_flow_in_the_fit_follows_what_landmarks_miss(anny: Body, dance: PosePara
     slide = {}
     for name, settings in (("without", WITHOUT_FLOW), ("with", FitSettings())):
         result = fit_body(anny, person, person.mask, frames, camera, 24.0, settings, FlowSettings())
-        xy = camera.project(
-            surface.positions(anny.pose_vertices(result.parameters.posed(anny)), anny.faces)
-        )
+        xy = camera.project(surface.positions(anny.pose_vertices(result.parameters.posed(anny)), anny.faces))
         offset = xy - truth
         slide[name] = np.median(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
     assert slide["with"] < 0.7 * slide["without"]

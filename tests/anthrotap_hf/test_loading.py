@@ -120,7 +120,7 @@ def test_videos_are_labelled(load, cache, fake_labels, make_video):
     assert (len(tracks), tracks.num_frames) == (2, 30)
     assert len(load(data_files=[str(path)], split="train[:1]", streaming=False, **cache)) == 1
     assert len(list(load(data_files=[str(path)], split="train", streaming=True, **cache))) == 2
-    with pytest.raises(ValueError, match="no configuration is called 'nonsense'"):
+    with pytest.raises(ValueError, match="no recipe 'nonsense'"):
         load(name="nonsense", data_files=[str(path)], **cache)
 
 

@@ -1,0 +1,42 @@
+import pytest
+
+from anthrotap_builder.config import LabelingConfig, labeling_config
+
+
+def test_settings_are_checked():
+    assert labeling_config() == LabelingConfig()
+    changed = labeling_config(settings={"clips": {"fps": 10}, "points": 64})
+    assert (changed.clips.fps, changed.points) == (10, 64)
+    assert changed.clips.clip_frames == LabelingConfig().clips.clip_frames
+    with pytest.raises(ValueError, match=r"no recipe 'fancy'; there is .*open"):
+        labeling_config("fancy")
+    with pytest.raises(ValueError, match=r"clips\.fsp: Extra inputs"):
+        labeling_config(settings={"clips": {"fsp": 10}})
+    with pytest.raises(ValueError, match=r"clips\.clip_frames: Input should be") as caught:
+        labeling_config(settings={"clips": {"clip_frames": 0}})
+    assert "\n" not in str(caught.value)
+
+
+def test_recipes_are_files(tmp_path, monkeypatch):
+    (tmp_path / "paper.yaml").write_text("clips:\n  fps: 10\n  clip_frames: 24\n")
+    monkeypatch.setattr("anthrotap_builder.config.RECIPES", tmp_path)
+    config = labeling_config("paper", {"clips": {"clip_frames": 12}})
+    assert (config.clips.fps, config.clips.clip_frames) == (10, 12)
+
+
+def test_a_recipe_may_be_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("points: 64\n")
+    assert labeling_config(path).points == 64
+    path.write_text("just words")
+    with pytest.raises(ValueError, match=r"mine\.yaml: should be a mapping"):
+        labeling_config(path)
+    path.write_text("a: [")
+    with pytest.raises(ValueError, match=r"mine\.yaml: cannot be read as YAML") as caught:
+        labeling_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_changes_a_label_changes_the_version():
+    assert LabelingConfig().version == LabelingConfig().version
+    assert labeling_config(settings={"fit": {"sigma_3d": 0.07}}).version != LabelingConfig().version
