@@ -5,6 +5,7 @@ Knows nothing of networks: a sighting is anything that has landmarks, a size, a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
@@ -25,6 +26,7 @@ class Sighting(Protocol):
     Attributes:
         landmarks: [33, 3], x and y in pixels, confidence.
         size: about the diameter of a circle around the whole person, pixels.
+        angle: of the direction from hips to head, radians from up, clockwise in the picture.
         look: [K], square roots of a histogram of the person's colours.
         cells: [h, w] bool, the person's place on a coarse grid over the frame.
         score: probability that a person is there.
@@ -35,6 +37,8 @@ class Sighting(Protocol):
     def landmarks(self) -> np.ndarray: ...
     @property
     def size(self) -> float: ...
+    @property
+    def angle(self) -> float: ...
     @property
     def look(self) -> np.ndarray: ...
     @property
@@ -126,13 +130,20 @@ def fit(track: Track[S], frame: int, sighting: S, settings: PeopleSettings) -> f
     """How well a sighting fits where a track should be: similarity, [0, 1], more tolerant after a gap.
 
     The track may have gone on as before or have stopped (or turned, at the top of a jump): the better counts.
+    Who is mostly hidden is often taken for someone upside down: a turn of more than 90 degrees does not fit.
     """
     near = _nearest(track, frame)
+    if _is_turned(track[near], sighting):
+        return 0.0
     tolerance = settings.joint_tolerance + settings.joint_motion * abs(frame - near)
     return max(
         similarity(landmarks, sighting.landmarks, tolerance * track[near].size)
         for landmarks in (predict(track, frame), track[near].landmarks)
     )
+
+
+def _is_turned(a: Sighting, b: Sighting) -> bool:
+    return math.cos(a.angle - b.angle) < 0
 
 
 def follow(
@@ -184,7 +195,8 @@ def mean_look(track: Track[S]) -> np.ndarray:
 def settle(tracks: list[Track[S]], fixed: list[Track[S]], settings: PeopleSettings) -> list[Track[S]]:
     """Tracks of distinct people, out of tracks that may have met on one person; as many, some empty.
 
-    Two tracks that meet but were hardly ever seen apart are one person: the longer one takes the other in.
+    Two tracks that meet but were hardly ever seen apart are one person: the longer one takes the other in,
+    unless the other shows it upside down and is nothing.
     Of two that were seen apart, each run of frames in which both show one person goes to the track that looks
     more like it. `fixed` tracks lose nothing.
     """
@@ -202,9 +214,10 @@ def settle(tracks: list[Track[S]], fixed: list[Track[S]], settings: PeopleSettin
             if not same:
                 continue
             if len(track.keys() & other.keys()) - len(same) <= settings.max_apart:
-                other.update(
-                    {t: s for t, s in track.items() if t not in other or s.detection > other[t].detection}
-                )
+                if not any(_is_turned(track[t], other[t]) for t in same):
+                    other.update(
+                        {t: s for t, s in track.items() if t not in other or s.detection > other[t].detection}
+                    )
                 track.clear()
                 break
             ours, theirs = mean_look(track), mean_look(other)

@@ -183,6 +183,10 @@ class Pose:
     def size(self) -> float:
         return self.next_region.size / REGION_MARGIN
 
+    @property
+    def angle(self) -> float:
+        return self.next_region.angle
+
     def paint_mask(self, height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
         """`mask` warped into a frame: the rows and columns that the region touches, and the values there."""
         corners = self.region.to_frame(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
