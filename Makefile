@@ -8,9 +8,9 @@ DEMO := demo
 
 demo: $(VENV)/ready
 ifndef VIDEO
-	$(BIN)/python -m anthrotap_builder.proving_ground.demo $(DEMO)/dancer.mp4
+	$(BIN)/python examples/render_dancers.py $(DEMO)/dancers.mp4
 endif
-	$(BIN)/anthrotap label "$(or $(VIDEO),$(DEMO)/dancer.mp4)" --out $(DEMO)/labels --overwrite
+	$(BIN)/anthrotap label "$(or $(VIDEO),$(DEMO)/dancers.mp4)" --out $(DEMO)/labels --overwrite
 	ANTHROTAP_REPO=$(DEMO)/labels $(BIN)/python examples/read_dataset.py
 
 test: $(VENV)/ready

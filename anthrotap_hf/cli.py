@@ -89,3 +89,7 @@ def _need_builder() -> None:
 def _stop(reason: str) -> None:
     Console(stderr=True).print(f"[red]{reason}[/red]", highlight=False, soft_wrap=True)
     raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

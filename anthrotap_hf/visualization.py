@@ -58,7 +58,7 @@ def draw_tracks(
     for n in np.flatnonzero(seen[:, max(t - trail, 0) : t + 1].all(1)) if trail else ():
         path = places[n, max(t - trail, 0) : t + 1].reshape(-1, 1, 2)
         cv2.polylines(canvas, [path], False, colors[n].tolist(), 1, cv2.LINE_AA, _SUBPIXEL)
-    for labels, width, size in ((hidden, 1, radius), (seen, cv2.FILLED, radius)):
+    for labels, width, size in ((hidden, 1, 1.5 * radius), (seen, cv2.FILLED, radius)):
         for n in np.flatnonzero(labels[:, t]):
             x, y = places[n, t].tolist()
             cv2.circle(canvas, (x, y), round(size * scale), colors[n].tolist(), width, cv2.LINE_AA, _SUBPIXEL)

@@ -1,0 +1,76 @@
+"""Rates, memory and outcome of `anthrotap label`, as a user runs it.
+
+    python benchmarks/labeling.py VIDEO...             # a line a video: rate by stage, people, tracks, shares
+    python benchmarks/labeling.py --memory LONG_VIDEO  # peak memory over its first 100, 400 and all frames
+
+Each video is labelled by a process of its own, after one that is not counted (compilation, caches).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+from anthrotap_hf.video import VideoWriter, iter_frames, probe
+
+STAGES = ("reading", "people", "meshes", "visibility", "flow", "filtering")
+
+
+def label(video: Path, out: Path, *options: str) -> tuple[dict, float]:
+    """The summary that `anthrotap label --json` prints, and the process's peak memory in MB."""
+    command = [sys.executable, "-m", "anthrotap_hf.cli", "label", str(video), "--out", str(out), "--overwrite"]
+    with tempfile.TemporaryFile() as output, open(os.devnull, "wb") as nowhere:
+        child = subprocess.Popen([*command, "--json", *options], stdout=output, stderr=nowhere)
+        _, _, usage = os.wait4(child.pid, 0)
+        output.seek(0)
+        (summary,) = json.load(output)
+    return summary, usage.ru_maxrss / 1024
+
+
+def first_frames(video: Path, count: int, path: Path) -> Path:
+    """The first `count` frames as a video of their own."""
+    with VideoWriter(path, probe(video).fps or 30) as writer:
+        for frame in islice(iter_frames(video), count):
+            writer.write(frame.image)
+    return path
+
+
+def rates(videos: list[Path], folder: Path) -> None:
+    print(f"| video | people | frames/s | {' | '.join(f'{s} ms' for s in STAGES)} | tracks | seen | hidden | refused |")
+    print(f"|---|---|---|{'---|' * len(STAGES)}---|---|---|---|")
+    label(videos[0], folder)
+    for video in videos:
+        found, _ = label(video, folder)
+        if not found["frames"]:
+            print(f"| {video.name} | {found['failure'].rpartition(': ')[2]} |")
+            continue
+        stages = " | ".join(f"{1000 * found[f'{s}_seconds'] / found['frames']:.0f}" for s in STAGES)
+        shares = " | ".join(f"{100 * found[key]:.0f} %" for key in ("seen", "hidden", "rejected"))
+        rate = found["frames"] / found["seconds"]
+        print(f"| {video.name} | {found['people']} | {rate:.1f} | {stages} | {found['tracks']} | {shares} |")
+
+
+def memory(video: Path, folder: Path) -> None:
+    print("| frames | peak memory |\n|---|---|")
+    for count in (100, 400, None):
+        part = video if count is None else first_frames(video, count, folder / f"first-{count}.mp4")
+        _, peak = label(part, folder / "labels")
+        print(f"| {count or 'all'} | {peak:.0f} MB |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of rates")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as aside:
+        if arguments.memory:
+            memory(arguments.videos[0], Path(aside))
+        else:
+            rates(arguments.videos, Path(aside))
