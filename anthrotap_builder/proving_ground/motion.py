@@ -69,7 +69,6 @@ class Motion:
         rate: samples a second.
         start: (x, y), world metres, of the hips in the middle of the clip.
         stay: seconds over which the body drifts back to `start`; None lets its feet carry it away.
-        velocity: (x, y) metres a second that are added to what the feet do (0 for honest steps).
     """
 
     controls: np.ndarray
@@ -80,8 +79,8 @@ class Motion:
     def parameters(self, body: Body, shape: np.ndarray) -> PoseParameters:
         """The motion as pose parameters of `body` in the world, at this motion's rate, feet on the ground.
 
-        The lowest point of the soles touches z = 0 (plus `jump`), and the hips move so that the sole that stands
-        keeps its place: steps carry the body, and standing feet do not slide.
+        The lowest point of the soles touches z = 0 (plus `jump`), and the hips move so that the sole that
+        stands keeps its place: steps carry the body, and standing feet do not slide.
         """
         values = np.zeros((len(self.controls), 3 + 3 * body.num_joints))
         values[:, 3:] = joint_rotations(body, self.controls).reshape(len(self.controls), -1)
@@ -228,7 +227,7 @@ LEGS: dict[str, Pose] = {
     "step.L": {"spread.L": 0.32, "knee.L": 0.5, "hip.L": 0.3, "spread.R": 0.2, "knee.R": 0.1, "roll": 0.06,
                "torso_roll": -0.1},
     "lift.L": {"hip.L": 1.15, "knee.L": 1.45, "sole.L": 0.4, "knee.R": 0.12, "hip.R": 0.06},
-    "kick.L": {"hip.L": 0.85, "knee.L": 0.25, "sole.L": 0.0, "knee.R": 0.2, "hip.R": 0.1, 
+    "kick.L": {"hip.L": 0.85, "knee.L": 0.25, "sole.L": 0.0, "knee.R": 0.2, "hip.R": 0.1,
                "torso_pitch": -0.12},
     "dip": {"knee": 1.0, "hip": 0.65, "spread": 0.22, "torso_pitch": 0.15},
 }  # fmt: skip
@@ -283,7 +282,7 @@ def crouch(seconds: float, rate: float, rng: np.random.Generator, heading: float
     stand = {"heading": heading}
     start = rng.uniform(-0.2, 0.2)
     poses = [(-1.2, stand), (start, stand), (start + 0.8, down), (start + 1.3, reach), (start + 1.7, down),
-             (start + 2.5, stand), (start + 2.9, {**stand, **ARMS["up"]}), (seconds + 1.2, stand)]  # fmt: skip
+             (start + 2.5, stand), (start + 2.9, {**stand, **ARMS["up"]}), (start + 3.4, stand)]  # fmt: skip
     return sway(through(poses, seconds, rate), rate, rng)
 
 
@@ -319,6 +318,62 @@ def wave_arms(seconds: float, rate: float, rng: np.random.Generator, speed: floa
         out[:, INDEX[f"wrist.{side}"]] = 0.3 * np.sin(2 * np.pi * own * t + phase - 1.6)
     out[:, INDEX["torso_yaw"]] += 0.2 * np.sin(2 * np.pi * 0.6 * t)
     out[:, INDEX["torso_roll"]] += 0.12 * np.sin(2 * np.pi * 0.8 * t + 1)
+    return sway(out, rate, rng)
+
+
+def box(seconds: float, rate: float, rng: np.random.Generator, heading: float = 0.6) -> np.ndarray:
+    """[N, C] controls of shadow boxing: guard, quick straight punches and hooks, ducking."""
+    guard = {"swing": 0.75, "out": 0.15, "elbow": 2.2, "knee": 0.35, "hip": 0.2, "spread": 0.16,
+             "hip.L": 0.4, "hip.R": 0.0, "knee.R": 0.45, "torso_pitch": 0.1, "heading": heading}  # fmt: skip
+    blows: list[Pose] = [
+        {"swing.L": 1.5, "elbow.L": 0.15, "torso_yaw": -0.45},
+        {"swing.R": 1.55, "elbow.R": 0.15, "torso_yaw": 0.6},
+        {"out.R": 1.35, "swing.R": 0.9, "elbow.R": 1.35, "torso_yaw": 0.7},
+        {"knee": 1.1, "hip": 0.75, "torso_pitch": 0.35, "torso_roll": 0.2},
+        {"swing.L": 1.7, "elbow.L": 0.9, "torso_yaw": -0.5, "torso_pitch": -0.05},
+    ]
+    poses, time = [], -1.6
+    while time < seconds + 1.6:
+        wander = {"heading": heading + float(rng.normal(0, 0.2))}
+        poses.append((time, {**guard, **wander}))
+        time += float(rng.uniform(0.14, 0.26))
+        poses.append((time, {**guard, **blows[rng.integers(len(blows))], **wander}))
+        time += float(rng.uniform(0.16, 0.22))
+    return sway(through(poses, seconds, rate), rate, rng)
+
+
+def lunge(seconds: float, rate: float, rng: np.random.Generator, heading: float = 0.7) -> np.ndarray:
+    """[N, C] controls of deep lunges to either side of the room, arms following, a bow between them."""
+    deep: Pose = {"hip.L": 1.25, "knee.L": 1.45, "hip.R": -0.25, "knee.R": 0.55, "sole.R": 0.7, "swing": 1.3,
+                  "elbow": 0.3, "heading": heading}  # fmt: skip
+    bow: Pose = {"torso_pitch": 0.7, "pitch": 0.35, "hip": 0.35, "knee": 0.15, "swing": 0.9, "head_pitch":
+    0.3,
+                 "heading": heading}  # fmt: skip
+    stand: Pose = {"heading": heading}
+    poses, time, order = [], -1.3, [deep, stand, bow, stand, {**mirrored(deep), "heading": heading}, stand]
+    first = int(rng.integers(len(order)))
+    while time < seconds + 1.4:
+        poses.append((time, order[first % len(order)]))
+        first += 1
+        time += float(rng.uniform(0.6, 0.75))
+    return sway(through(poses, seconds, rate), rate, rng)
+
+
+def jumping_jacks(seconds: float, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """[N, C] controls of jumping jacks, a good one a second."""
+    t = sample_times(seconds, rate)
+    phase = 2 * np.pi * 1.15 * t + rng.uniform(0, 6)
+    wide = 0.5 - 0.5 * np.cos(phase)
+    out = np.tile(controls({}), (len(t), 1))
+    for side in "LR":
+        out[:, INDEX[f"out.{side}"]] = 0.2 + 2.5 * wide
+        out[:, INDEX[f"elbow.{side}"]] = 0.3
+        out[:, INDEX[f"spread.{side}"]] = 0.02 + 0.33 * wide
+        bend = np.maximum(np.cos(2 * phase), 0)
+        out[:, INDEX[f"knee.{side}"]] = 0.15 + 0.35 * bend
+        out[:, INDEX[f"hip.{side}"]] = 0.08 + 0.2 * bend
+    out[:, INDEX["jump"]] = 0.09 * np.maximum(-np.cos(2 * phase), 0)
+    out[:, INDEX["heading"]] = rng.uniform(-0.4, 0.4)
     return sway(out, rate, rng)
 
 

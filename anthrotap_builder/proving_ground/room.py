@@ -56,14 +56,14 @@ def build_room(style: str, seed: int) -> Room:
     pictures = [pictures[i] for i in rng.permutation(len(pictures))]
 
     if style == "yard":
-        floor, floor_size = _tinted(skimage.data.grass(), (0.30, 0.42, 0.14), 1.5), (2.6, 2.6)
+        floor, floor_size = _tinted(skimage.data.grass(), (0.34, 0.40, 0.20), 1.2), (2.6, 2.6)
         if rng.random() < 0.5:
             floor, floor_size = _tinted(skimage.data.gravel(), (0.50, 0.47, 0.42), 1.0), (2.2, 2.2)
-        wall, wall_size = _tinted(skimage.data.brick(), (0.52, 0.33, 0.26), 1.0), (3.2, 3.2)
+        wall, wall_size = _bricks((0.50, 0.36, 0.29)), (1.4, 1.4)
         back = _tiled(wall, wall_size, width, height)
     elif style == "loft":
         floor, floor_size = _planks(rng, width, depth), (width, depth)
-        wall, wall_size = _tinted(skimage.data.brick(), (0.62, 0.40, 0.32), 1.0), (2.6, 2.6)
+        wall, wall_size = _bricks(((0.56, 0.35, 0.28), (0.72, 0.70, 0.67))[rng.integers(2)]), (1.4, 1.4)
         back = _tiled(wall, wall_size, width, height)
         _hang(back, pictures[:2], rng)
     else:
@@ -183,8 +183,8 @@ def _wood(seed: int) -> np.ndarray:
 
 
 def _print(rng: np.random.Generator) -> np.ndarray:
-    tones = rng.uniform(0.2, 0.85, (3, 3))
-    return _row(raster.PRINT, list(tones * [0.9] + 0.05), 14.0, 0.25)
+    tone = rng.uniform(0.35, 0.7) + rng.uniform(-0.12, 0.12, 3)
+    return _row(raster.PRINT, [tone, tone * 0.72, np.minimum(tone * 1.3, 0.95)], 14.0, 0.25)
 
 
 def _tinted(grey: np.ndarray, colour: tuple[float, float, float], contrast: float) -> np.ndarray:
@@ -193,8 +193,21 @@ def _tinted(grey: np.ndarray, colour: tuple[float, float, float], contrast: floa
     return (light / light.mean())[..., None] * linear(colour)
 
 
+def _bricks(colour: tuple[float, float, float]) -> np.ndarray:
+    """[512, 512, 3] linear light: scikit-image's brick wall, its tilt undone, courses level, mortar grey."""
+    corners = np.array([[37, 0], [457, 0], [518, 512], [5, 512]], np.float32)
+    square = np.array([[0, 0], [512, 0], [512, 512], [0, 512]], np.float32)
+    warp = cv2.getPerspectiveTransform(corners, square)
+    grey = (
+        cv2.warpPerspective(skimage.data.brick(), warp, (512, 512), borderMode=cv2.BORDER_REFLECT).T / 255.0
+    )
+    mortar = np.clip((grey - 0.42) / 0.15, 0, 1)[..., None]
+    light = (grey**2.2 / np.median(grey) ** 2.2)[..., None]
+    return light * (linear(colour) * (1 - mortar) + 0.22 * mortar)
+
+
 def _tiled(image: np.ndarray, size: tuple[float, float], width: float, height: float) -> np.ndarray:
-    """A wall of `width` x `height` metres covered with an image of `size` metres, every other one mirrored."""
+    """A wall of `width` x `height` metres covered with an image of `size` metres, mirrored in turn."""
     rows, columns = round(size[1] * _PIXELS_PER_METRE), round(size[0] * _PIXELS_PER_METRE)
     tile = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     block = np.concatenate(

@@ -1,4 +1,4 @@
-"""Exact truth of a rendered clip: which surface point a pixel shows, where a surface point is, if it shows."""
+"""Exact truth of a rendered clip: which surface point a pixel shows, and where each one is."""
 
 from __future__ import annotations
 
