@@ -1,0 +1,145 @@
+"""`anthrotap label` as a user types it; the labels themselves are faked where only the command is at stake."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+from typer.testing import CliRunner
+
+from anthrotap_builder import label_command, labeling
+from anthrotap_hf.cli import app
+from anthrotap_hf.video import decode_video
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, fake_labels: None):
+    monkeypatch.setattr(
+        label_command,
+        "label_video",
+        lambda path, config, threads, on_stage, skipped: labeling.label_video(path, config, skipped=skipped),
+    )
+
+    def run(*words: object):
+        return CliRunner().invoke(app, ["label", *map(str, words)])
+
+    return run
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if "incomplete" in path.name]
+
+
+def test_a_video_becomes_a_dataset_with_pictures(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    result = run(make_video("a.mp4", shots=[20, 30]), "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "a.mp4" in result.stdout
+    assert datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "c")).num_rows == 2
+    assert len(decode_video(out / "a.tracks.mp4")) == 50
+    assert (out / "a.tracks.jpg").stat().st_size > 1000
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"]["clips"] == 2
+    assert manifest["inputs"][0]["file"].endswith("a.mp4")
+    assert not leftovers(out)
+
+
+def test_a_folder_with_one_bad_file_labels_the_rest_and_lists_it(run, make_video, tmp_path):
+    good = make_video("videos/good.mp4")
+    (good.parent / "bad.mp4").write_bytes(b"not a video")
+    (good.parent / "notes.txt").write_text("words")
+    result = run(good.parent, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    bad, fine = json.loads(result.stdout)
+    assert "bad.mp4" in bad["failure"]
+    assert (fine["failure"], fine["clips"]) == (None, 1)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert [Path(item["file"]).name for item in manifest["failed"]] == ["bad.mp4"]
+    assert [Path(item["file"]).name for item in manifest["inputs"]] == ["good.mp4"]
+
+
+def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video")
+    result = run(bad, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if str(bad) in line]
+    assert len(lines) == 1
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+    short = make_video("short.mp4", shots=[5])
+    result = run(short, "--out", tmp_path / "out2")
+    assert result.exit_code == 1
+    assert "5 frames" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["missing.mp4"], "missing.mp4: no such file"),
+        (["--recipe", "nonsense", "VIDEO"], "no recipe 'nonsense'"),
+        (["--points", "0", "VIDEO"], "points: Input should be greater"),
+        (["--fps", "-3", "VIDEO"], "clips.fps: Input should be greater"),
+        (["EMPTY"], "no video in this folder"),
+    ],
+)
+def test_wrong_words_give_one_line_and_no_folder(run, make_video, tmp_path, words, reason):
+    (tmp_path / "empty").mkdir()
+    named = {"VIDEO": make_video(), "EMPTY": tmp_path / "empty"}
+    result = run(*[named.get(word, word) for word in words], "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(run, make_video, tmp_path):
+    video, out = make_video(), tmp_path / "out"
+    assert run(video, "--out", out).exit_code == 0
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in out.rglob("*.*"))
+    again = run(video, "--out", out)
+    assert again.exit_code == 2
+    assert "already holds" in again.stderr
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in out.rglob("*.*")) == before
+    assert run(video, "--out", out, "--overwrite").exit_code == 0
+
+
+def test_videos_of_one_name_keep_their_pictures_apart(run, make_video, tmp_path):
+    videos = [make_video("a/x.mp4"), make_video("b/x.mp4")]
+    assert run(*videos, "--out", tmp_path / "out").exit_code == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.mp4")} == {"x.tracks.mp4", "x-2.tracks.mp4"}
+
+
+def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        yield from labeling.label_video(make_video(), labeling.LabelingConfig())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(label_command, "label_video", interrupted)
+    out = tmp_path / "out"
+    assert run(make_video(), "--out", out).exit_code != 0
+    assert not list(out.rglob("*.parquet"))
+    assert not leftovers(out)
+
+
+def test_help_has_an_example():
+    result = CliRunner().invoke(app, ["label", "--help"])
+    assert "anthrotap label dance.mp4 --out labels" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_real_clip_end_to_end(clips_dir, tmp_path):
+    result = CliRunner().invoke(
+        app, ["label", str(clips_dir / "upper_body.mkv"), "--out", str(tmp_path), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    (summary,) = json.loads(result.stdout)
+    assert summary["people"] == 1
+    assert summary["seen"] > 0.3
+    assert summary["rejected"] < 0.6
+
+
+@pytest.mark.slow
+def test_hands_alone_are_nobody(clips_dir, tmp_path):
+    result = CliRunner().invoke(app, ["label", str(clips_dir / "hands_only.mp4"), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "nobody was found" in result.stderr

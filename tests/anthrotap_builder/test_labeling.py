@@ -1,0 +1,115 @@
+"""The stages together, on a rendered person whom a perfect landmark network has found."""
+
+import numpy as np
+import pytest
+from posed_people import as_person, textured_frames
+
+from anthrotap_builder import labeling
+from anthrotap_builder.bodies import Body
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.labeling import LabeledClip, label_clip
+from anthrotap_builder.meshes.kinematics import PoseParameters
+from anthrotap_builder.projection import Camera
+from anthrotap_builder.visibility import visible_points
+
+CONFIG = LabelingConfig(points=300)
+
+
+@pytest.fixture(scope="module")
+def frames(anny: Body, dance: PoseParameters, camera: Camera) -> np.ndarray:
+    return textured_frames(anny, dance, camera)
+
+
+@pytest.fixture
+def someone(monkeypatch: pytest.MonkeyPatch, anny: Body, dance: PoseParameters, camera: Camera) -> None:
+    person = as_person(anny, dance, camera, noise=2.0)
+    monkeypatch.setattr(labeling, "find_people", lambda *_: [person])
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labeling, "find_people", lambda *_: [])
+
+
+@pytest.fixture
+def labeled(someone: None, frames: np.ndarray) -> LabeledClip:
+    return label_clip(frames, fps=24.0, config=CONFIG)
+
+
+def test_seen_labels_stick_to_the_point_they_start_on(
+    labeled: LabeledClip, anny: Body, dance: PoseParameters, camera: Camera
+):
+    tracks = labeled.tracks
+    assert len(tracks) > 80
+    assert tracks.seen.mean() > 0.4
+    surface = anny.surface_points(CONFIG.points, CONFIG.seed)
+    vertices = anny.pose_vertices(dance.posed(anny))
+    truth = camera.project(surface.positions(vertices, anny.faces))  # [T, K, 2]
+    index = {vertex: k for k, vertex in enumerate(surface.vertex.tolist())}
+    offset = tracks.xy - truth[:, [index[v] for v in tracks.vertex.tolist()]].transpose(1, 0, 2)
+    slides = np.linalg.norm(offset[:, 12:] - offset[:, :-12], axis=-1)[
+        tracks.seen[:, 12:] & tracks.seen[:, :-12]
+    ]
+    assert (slides < 4).mean() > 0.9
+
+    visible = np.stack([visible_points([v], [anny.faces], [surface])[0] for v in vertices], 1)
+    truly = visible[[index[v] for v in tracks.vertex.tolist()]]
+    assert truly[tracks.seen].mean() > 0.95
+    assert truly[tracks.hidden].mean() < 0.6
+
+
+def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
+    assert {"people", "meshes", "visibility", "flow", "filtering"} <= labeled.seconds.keys()
+    (person,) = labeled.people
+    assert person["reprojection_error"] < 5
+    assert person["mask_overlap"] > 0.8
+    assert person["tracks"] == len(labeled.tracks)
+    assert 0 <= labeled.rejected_fraction < 0.6
+    assert (labeled.body_model, labeled.mesh_source, labeled.flow) == ("anny", "fit", "dis")
+    assert labeled.label_version == CONFIG.version
+    assert labeled.left_out is None
+
+
+def test_labels_do_not_depend_on_threads(labeled: LabeledClip, frames: np.ndarray):
+    again = label_clip(frames, fps=24.0, config=CONFIG, threads=3)
+    np.testing.assert_array_equal(again.tracks.xy, labeled.tracks.xy)
+    np.testing.assert_array_equal(again.tracks.valid, labeled.tracks.valid)
+
+
+def test_trusted_labels_have_a_place_in_the_frame(labeled: LabeledClip):
+    tracks = labeled.tracks
+    places = tracks.xy[tracks.valid]
+    assert np.isfinite(places).all()
+    assert ((places >= 0) & (places < [tracks.width, tracks.height])).all()
+    assert (tracks.seen.sum(1) >= CONFIG.min_seen).all()
+
+
+def test_nobody_gives_no_track_and_says_so(nobody: None):
+    labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10)
+    assert len(labeled.tracks) == 0
+    assert labeled.tracks.xy.shape == (0, 5, 2)
+    assert "nobody was found" in labeled.left_out
+
+
+def test_one_frame_gives_no_trusted_label(
+    someone: None, frames: np.ndarray, monkeypatch, anny, dance, camera
+):
+    pose = PoseParameters(dance.values[:1], dance.shape, dance.reference)
+    monkeypatch.setattr(labeling, "find_people", lambda *_: [as_person(anny, pose, camera)])
+    labeled = label_clip(frames[:1], fps=24.0, config=CONFIG)
+    assert len(labeled.tracks) == 0
+    assert "trusted" in labeled.left_out
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps"),
+    [
+        (np.zeros((5, 64, 64), np.uint8), 24.0),
+        (np.zeros((5, 64, 64, 3), np.float32), 24.0),
+        (np.zeros((0, 64, 64, 3), np.uint8), 24.0),
+        (np.zeros((5, 64, 64, 3), np.uint8), 0.0),
+    ],
+)
+def test_what_is_no_clip_is_refused(frames: np.ndarray, fps: float):
+    with pytest.raises(ValueError, match="must be"):
+        label_clip(frames, fps=fps)
