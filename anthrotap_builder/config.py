@@ -85,6 +85,9 @@ class PeopleSettings(_Settings):
         0.5, ge=0, le=1, description="landmark network's probability of a person there"
     )
     min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a sighting")
+    min_inside: float = Field(
+        0.3, ge=0, le=1, description="share of a sighting's joints that lie in the frame"
+    )
     min_frames: int = Field(8, ge=1, description="shorter tracks are dropped, frames")
     max_missed: int = Field(2, ge=0, description="following goes on past so many frames where it sees nobody")
     max_gap: int = Field(12, ge=1, description="longest time unseen that one track may bridge, frames")
@@ -92,7 +95,7 @@ class PeopleSettings(_Settings):
         0.3, ge=0, le=1, description="pose similarity to the prediction that a link needs"
     )
     joint_tolerance: float = Field(
-        0.08, gt=0, description="joints this far off, of a body's size, half agree"
+        0.08, gt=0, description="a joint so far off, in body sizes, counts exp(-1/2)"
     )
     joint_motion: float = Field(
         0.03, ge=0, description="how much of it each frame between two sightings adds"

@@ -47,6 +47,7 @@ MASK_SOFTNESS = 4.0  # logits
 CELL = 8  # pixels
 PAINT = 127  # the grey over people who are already found
 SECOND_LOOK = 1.2  # a score that is low for no visible reason is often high in a region this much wider
+TILE_STEP = 0.8  # of a tile's side, at most: two tiles cover a frame of 16:9
 MAX_REGION_IN_TILE = 1.3
 FACE_IOU = 0.3  # the detector's boxes are faces: two that overlap more are one person
 
@@ -371,12 +372,22 @@ def _search(
             image = _paint_over(frames[t], [track[t] for track in known if t in track])
             return _detect_in_tiles(networks, image, min(height, width), settings.min_detection)
 
+    def is_clear(pose: Pose) -> bool:
+        joints = pose.landmarks[JOINTS, :2]
+        inside = float(np.all((joints >= 0) & (joints <= (width, height)), axis=1).mean())
+        confidence = float(pose.landmarks[:, 2].mean())
+        return (
+            pose.score >= settings.min_pose_score
+            and confidence >= settings.min_confidence
+            and inside >= settings.min_inside
+        )
+
     def look(t: int, regions: list[tuple[float, Region]]) -> list[Pose]:
         paint = [track[t] for track in known if t in track]
         image = _paint_over(frames[t], paint)
         with _networks() as networks:
             poses = [networks.look(image, region, score, layer) for score, region in regions]
-        return [pose for pose in poses if _is_clear(pose, settings) and not _is_paint(pose, paint, settings)]
+        return [pose for pose in poses if is_clear(pose) and not _is_paint(pose, paint, settings)]
 
     def look_near(t: int, track: Track[Pose], rivals: list[Track[Pose]]) -> Pose | None:
         for region in _predict_regions(track, t):
@@ -417,10 +428,6 @@ def _search(
     return tracks
 
 
-def _is_clear(pose: Pose, settings: PeopleSettings) -> bool:
-    return pose.score >= settings.min_pose_score and pose.landmarks[:, 2].mean() >= settings.min_confidence
-
-
 def _is_paint(pose: Pose, paint: list[Pose], settings: PeopleSettings) -> bool:
     """Whether a pose is mostly made of paint: the silhouette of a person found before."""
     if not paint:
@@ -435,7 +442,7 @@ def _is_paint(pose: Pose, paint: list[Pose], settings: PeopleSettings) -> bool:
 def _detect_in_tiles(
     networks: BlazePose, frame: np.ndarray, side: int, min_score: float
 ) -> list[tuple[float, Region]]:
-    """Detections in the whole frame and in square tiles over it that overlap by half or more, best first."""
+    """Detections in the whole frame and in square tiles over it, which overlap, best first."""
     height, width = frame.shape[:2]
     found = networks.detect(frame, min_score)
     if height == width == side:
@@ -455,7 +462,7 @@ def _detect_in_tiles(
 
 
 def _tile_starts(length: int, side: int) -> list[int]:
-    count = math.ceil(2 * (length - side) / side) + 1 if length > side else 1
+    count = math.ceil((length - side) / (TILE_STEP * side)) + 1 if length > side else 1
     return [int(v) for v in np.linspace(0, max(0, length - side), count).round()]
 
 
