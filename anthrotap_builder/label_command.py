@@ -164,18 +164,13 @@ def _label_one(
         tally.inputs.append({"file": str(video), "sha256": file_sha256(video)})
     tally.left_out += report.left_out
     report.seconds = time.perf_counter() - begin
-    progress.update(bar, stage="failed" if report.failure else "done", total=progress.tasks[bar].completed)
+    outcome = "done" if not report.failure else "damaged" if report.clips else "failed"
+    progress.update(bar, stage=outcome, total=progress.tasks[bar].completed)
 
 
 def summary_table(reports: list[VideoReport]) -> Table:
     """One line a video: people, tracks, shares of seen, hidden and unknown labels, rejected share, fit error, rate."""
-    table = Table(
-        box=None,
-        padding=(0, 1, 0, 0),
-        caption="seen, hidden, unknown: share of all labels; refused by flow: of those that the mesh sees;\n"
-        "fit: median distance of mesh from landmarks; fps: frames labelled a second",
-        caption_justify="left",
-    )
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("video", overflow="fold")
     for name in ("frames", "people", "tracks", "seen", "hidden", "unknown", "refused", "fit", "fps"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -215,7 +210,8 @@ class _Pictures:
     """The overlay video of one input, and a contact sheet of a few of its frames."""
 
     def __init__(self, stem: Path) -> None:
-        self.stem = stem
+        self.video = stem.with_name(f"{stem.name}.tracks.mp4")
+        self.sheet = stem.with_name(f"{stem.name}.tracks.jpg")
         self.writer: VideoWriter | None = None
         self.pictures: list[np.ndarray] = []
         self.frames = 0
@@ -223,11 +219,13 @@ class _Pictures:
         self.every = 1  # frames between pictures kept; grows with the video, so that memory does not
 
     def __enter__(self) -> Self:
+        for earlier in (self.video, self.sheet):  # of a run that is being replaced
+            earlier.unlink(missing_ok=True)
         return self
 
     def add(self, clip: LabeledClip) -> None:
         if self.writer is None:
-            self.writer = VideoWriter(self.stem.with_name(f"{self.stem.name}.tracks.mp4"), clip.fps)
+            self.writer = VideoWriter(self.video, clip.fps)
         self.any_track |= len(clip.tracks) > 0
         colors = track_colors(clip.tracks)
         crop = around_tracks(clip.tracks)
@@ -253,7 +251,7 @@ class _Pictures:
                 int
             )
             sheet = contact_sheet([self.pictures[i] for i in chosen])
-            _write_jpeg(self.stem.with_name(f"{self.stem.name}.tracks.jpg"), sheet)
+            _write_jpeg(self.sheet, sheet)
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:

@@ -72,6 +72,10 @@ def label(
         print(json.dumps(found, indent=2))
     else:
         Console().print(summary_table(reports))
+        print(
+            "seen, hidden, unknown: shares of all labels; refused: by flow, of what the mesh sees;\n"
+            "fit: median distance of mesh from landmarks; fps: frames labelled a second"
+        )
     if not any(report.clips for report in reports):
         raise typer.Exit(1)
     if not as_json:

@@ -24,7 +24,16 @@ STAGES = ("reading", "people", "meshes", "visibility", "flow", "filtering")
 
 def label(video: Path, out: Path, *options: str) -> tuple[dict, float]:
     """The summary that `anthrotap label --json` prints, and the process's peak memory in MB."""
-    command = [sys.executable, "-m", "anthrotap_hf.cli", "label", str(video), "--out", str(out), "--overwrite"]
+    command = [
+        sys.executable,
+        "-m",
+        "anthrotap_hf.cli",
+        "label",
+        str(video),
+        "--out",
+        str(out),
+        "--overwrite",
+    ]
     with tempfile.TemporaryFile() as output, open(os.devnull, "wb") as nowhere:
         child = subprocess.Popen([*command, "--json", *options], stdout=output, stderr=nowhere)
         _, _, usage = os.wait4(child.pid, 0)
@@ -42,7 +51,9 @@ def first_frames(video: Path, count: int, path: Path) -> Path:
 
 
 def rates(videos: list[Path], folder: Path) -> None:
-    print(f"| video | people | frames/s | {' | '.join(f'{s} ms' for s in STAGES)} | tracks | seen | hidden | refused |")
+    print(
+        f"| video | people | frames/s | {' | '.join(f'{s} ms' for s in STAGES)} | tracks | seen | hidden | refused |"
+    )
     print(f"|---|---|---|{'---|' * len(STAGES)}---|---|---|---|")
     label(videos[0], folder)
     for video in videos:
@@ -65,7 +76,9 @@ def memory(video: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of rates")
     arguments = parser.parse_args()

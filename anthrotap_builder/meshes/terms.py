@@ -120,7 +120,10 @@ class Silhouette:
         """From masks [T, H, W] bool; `found` [T] says in which frames there is one."""
         step = 2
         coarse = [np.ascontiguousarray(~m[::step, ::step]).astype(np.uint8) for m in mask]
-        distance = np.stack([cv2.distanceTransform(c, cv2.DIST_L2, 3) * step for c in coarse])
+        farthest = float(sum(mask.shape[1:]))  # an empty mask is at no distance that OpenCV could tell
+        distance = np.stack(
+            [np.minimum(cv2.distanceTransform(c, cv2.DIST_L2, 3), farthest) * step for c in coarse]
+        )
         return cls(distance, step, found[:, None] * weight, sigma, camera)
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
