@@ -47,7 +47,7 @@ def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
     place = np.stack([0.35 * (t - 0.5), np.full_like(t, -4.8), np.full_like(t, 1.2)], axis=1)
     angles = np.stack([-0.06 * (t - 0.5), np.full_like(t, -0.055), 0 * t], axis=1)
     camera = CameraPath(place, angles, np.full(num_frames, 1000.0))
-    return Scene(actors, build_room("studio", seed), camera, shutter=0.25, seed=seed)
+    return Scene(actors, build_room("studio", seed, cup=True), camera, shutter=0.25, seed=seed)
 
 
 def demo_clip(path: str | os.PathLike[str], threads: int = 2) -> RenderedClip:

@@ -24,6 +24,7 @@ from anthrotap_hf.tracks import Tracks
 LAGS = (8, 24, 48)
 THRESHOLDS = (2, 4, 8, 16)  # pixels of a 256x256 frame, as in TAP-Vid (Doersch et al. 2022), which adds 1
 QUERY_EVERY = 4  # frames
+MIN_CASES = 20  # a share of fewer cases says nothing
 YIELD_STEP = 6  # pixels between the places at which the yield is sampled
 YIELD_RADIUS = 4.0  # pixels of a 256x256 frame: a place this near to a seen label has a track
 
@@ -48,9 +49,8 @@ def evaluate_labels(
 ) -> dict[str, Any]:
     """Measure the labels of one clip.
 
-    Every `query_every` frames, each label that is seen there is a query. All shares are in percent; one
-    that has no
-    cases is None. Errors are distances in a frame scaled to 256x256.
+    Every `query_every` frames, each label that is seen there is a query. All shares are in percent; one of
+    fewer than `MIN_CASES` cases is None. Errors are distances in a frame scaled to 256x256.
 
     Args:
         tracks: the labels; any number of frames. Scaled to the truth's frame size if theirs differs.
@@ -267,7 +267,7 @@ def _summary(outcome: _Outcomes) -> dict[str, Any]:
     given = outcome.seen | outcome.hidden
     in_frame = outcome.shows | outcome.covered
     within = {str(limit): _share(error < limit) for limit in THRESHOLDS}
-    median = float(np.median(error)) if len(error) else np.inf
+    median = float(np.median(error)) if len(error) >= MIN_CASES else np.inf
     return {
         "within": within,
         "average_delta": _average(list(within.values())),
@@ -321,7 +321,7 @@ def _to_256(truth: Truth) -> np.ndarray:
 
 
 def _share(cases: np.ndarray) -> float | None:
-    return float(100 * cases.mean()) if len(cases) else None
+    return float(100 * cases.mean()) if len(cases) >= MIN_CASES else None
 
 
 def _average(shares: list[float | None]) -> float | None:

@@ -43,8 +43,11 @@ class Room:
     key: float
 
 
-def build_room(style: str, seed: int) -> Room:
-    """A room of one of `STYLES`; the same for the same seed. The floor is z = 0; the camera stands at -y."""
+def build_room(style: str, seed: int, cup: bool = False) -> Room:
+    """A room of one of `STYLES`; the same for the same seed. The floor is z = 0; the camera stands at -y.
+
+    With `cup`, the photo of a coffee cup hangs there, which BlazePose is apt to take for a person.
+    """
     if style not in STYLES:
         raise ValueError(f"no room style {style!r}: choose from {', '.join(STYLES)}")
     rng = np.random.default_rng(seed)
@@ -52,7 +55,11 @@ def build_room(style: str, seed: int) -> Room:
     if style == "yard":
         low, high = np.array([-8.0, -8.0, 0.0]), np.array([8.0, 4.5, 5.5])
     width, depth, height = high - low
-    pictures = [skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
+    pictures = [
+        skimage.data.coffee() if cup else _painting(rng),
+        skimage.data.chelsea(),
+        skimage.data.rocket(),
+    ]
     pictures = [pictures[i] for i in rng.permutation(len(pictures))]
 
     if style == "yard":
@@ -216,6 +223,21 @@ def _tiled(image: np.ndarray, size: tuple[float, float], width: float, height: f
     total = (round(height * _PIXELS_PER_METRE), round(width * _PIXELS_PER_METRE))
     repeats = (-(-total[0] // block.shape[0]), -(-total[1] // block.shape[1]), 1)
     return np.ascontiguousarray(np.tile(block, repeats)[: total[0], : total[1]])
+
+
+def _painting(rng: np.random.Generator) -> np.ndarray:
+    """[300, 420, 3] uint8: strokes of paint over a coloured ground."""
+    palette = np.clip(rng.uniform(0.1, 0.9, (6, 3)) + rng.normal(0, 0.1, (6, 3)), 0.03, 0.97) * 255
+    canvas = np.full((300, 420, 3), palette[0])
+    for _ in range(160):
+        x, y = rng.integers([420, 300])
+        length, width = rng.uniform(15, 90), int(rng.integers(2, 16))
+        angle = rng.normal(0.4, 0.5)
+        end = (int(x + length * np.cos(angle)), int(y + length * np.sin(angle)))
+        tone = palette[rng.integers(1, 6)] * rng.uniform(0.8, 1.15)
+        cv2.line(canvas, (int(x), int(y)), end, tone.tolist(), width, cv2.LINE_AA)
+    canvas *= 1 + 0.05 * _octaves(300, 420, 16, rng)[..., None]
+    return canvas.clip(0, 255).astype(np.uint8)
 
 
 def _octaves(

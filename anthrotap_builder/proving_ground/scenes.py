@@ -105,8 +105,8 @@ def _camera(
 
 
 def _scene(style: str, seed: int, actors: list[Actor], camera: CameraPath, shutter: float = 0.2,
-           noise: float = 1.5, furniture: list[Furniture] | None = None) -> Scene:  # fmt: skip
-    return Scene(actors, build_room(style, seed), camera, furniture or [], FPS, shutter, noise, seed)
+           noise: float = 1.5, furniture: list[Furniture] | None = None, cup: bool = False) -> Scene:  # fmt: skip
+    return Scene(actors, build_room(style, seed, cup), camera, furniture or [], FPS, shutter, noise, seed)
 
 
 # The themes, in either half.
@@ -115,7 +115,7 @@ def _scene(style: str, seed: int, actors: list[Actor], camera: CameraPath, shutt
 def _walk_across() -> Scene:
     rng = np.random.default_rng(101)
     walker = _person(rng, motion.walk(SECONDS, RATE, rng, heading=1.15, pace=0.9), (-0.35, 0.2), None)
-    return _scene("gallery", 101, [walker], _camera(shake=1.0, seed=1))
+    return _scene("gallery", 101, [walker], _camera(pan=(-0.33, 0.27), shake=1.0, seed=1), cup=True)
 
 
 def _walk_round() -> Scene:
@@ -123,7 +123,7 @@ def _walk_round() -> Scene:
     walker = _person(
         rng, motion.walk(SECONDS, RATE, rng, heading=-0.9, pace=1.05, turn=0.9), (-0.45, 0.3), None
     )
-    return _scene("yard", 201, [walker], _camera(shake=1.5, seed=2), noise=2.0)
+    return _scene("yard", 201, [walker], _camera(move=(0.8, 0.3, 0.1), shake=1.5, seed=2), noise=2.0)
 
 
 def _dance_near() -> Scene:
@@ -135,7 +135,7 @@ def _dance_near() -> Scene:
 def _dance_two() -> Scene:
     rng = np.random.default_rng(202)
     dancers = [_person(rng, motion.dance(SECONDS, RATE, rng, tempo=2.2), (x, 0.1)) for x in (-0.8, 0.75)]
-    return _scene("loft", 202, dancers, _camera(move=(0.3, 0, 0)), shutter=0.25)
+    return _scene("loft", 202, dancers, _camera(move=(0.3, 0, 0)), shutter=0.25, cup=True)
 
 
 def _crouch() -> Scene:

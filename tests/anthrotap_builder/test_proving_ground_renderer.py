@@ -155,7 +155,6 @@ def test_texture_moves_with_the_truth() -> None:
         ),
         threads=1,
     )
-    # fmt: skip
     truth = clip.truth
     points = load_body("anny").surface_points(3000, 2)
     person = np.zeros(len(points), np.int64)
