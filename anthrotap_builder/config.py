@@ -123,6 +123,16 @@ class PeopleSettings(_Settings):
     )
 
 
+class VisibilitySettings(_Settings):
+    """When seen or hidden hangs by a thread, and the label is unknown."""
+
+    grazing: float = Field(
+        0.2, ge=0, le=1, description="cosine to the surface's normal below which it is grazed"
+    )
+    contour_pixels: float = Field(1.5, ge=0, description="contours may be off by so much; short side of 256")
+    lift: float = Field(0.03, ge=0, description="what hides a point must be nearer by so much, metres")
+
+
 class FlowSettings(_Settings):
     """Which optical flow."""
 
@@ -159,6 +169,7 @@ class LabelingConfig(_Settings):
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")
     min_seen: int = Field(4, ge=1, description="tracks seen in fewer frames are dropped")
+    visibility: VisibilitySettings = VisibilitySettings()
     flow: FlowSettings = FlowSettings()
     filter: FilterSettings = FilterSettings()
 

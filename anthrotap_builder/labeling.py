@@ -147,17 +147,19 @@ def label_clip(
                 people, frames, body, camera, fps, config.fit, config.flow, threads
             )
         with clock.stage("visibility"):
-            xy, visible, person, vertex = _project_and_see(body, meshes, camera, config, threads)
+            xy, visible, certain, person, vertex = _project_and_see(body, meshes, camera, config, threads)
         forward, backward = flows.result()
     with clock.stage("filtering"):
-        given = np.isfinite(xy).all(-1)
-        believed = visible & _in_masks(xy, person, people)
-        valid = filter_tracks(xy, believed, forward, backward, config.filter)
-        # Outside its person's mask a point that the mesh calls visible is off the body or behind something: unknown.
-        valid &= ~(visible & ~believed) & given
-        refused = believed & camera.contains(xy) & ~valid
-        rejected_fraction = float(refused.sum() / max((believed & camera.contains(xy)).sum(), 1))
-        tracks = Tracks(xy, visible & given, valid, height, width, person, vertex)
+        inside = camera.contains(xy)
+        # Outside its person's mask a point that the mesh calls visible is off the body or behind something; outside
+        # everyone's, a point that it calls hidden is where nobody is.
+        own, anyone = _in_masks(xy, person, people)
+        believed = inside & np.where(visible, own, anyone)
+        valid = believed & filter_tracks(xy, visible & believed, forward, backward, config.filter)
+        checked = visible & believed
+        rejected_fraction = float((checked & ~valid).sum() / max(checked.sum(), 1))
+        valid &= certain
+        tracks = Tracks(xy, visible, valid, height, width, person, vertex)
         tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)
     return _labeled(frames, fps, tracks, rejected_fraction, meshes, config, clock)
 
@@ -176,45 +178,46 @@ def _window(people: list[PersonTrack]) -> tuple[slice, slice]:
 
 def _project_and_see(
     body: Body, meshes: list[MeshTrack], camera: Camera, config: LabelingConfig, threads: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sampled surface points of everyone: xy [N, T, 2], visible [N, T], person [N], vertex [N]."""
-    from anthrotap_builder.visibility import visible_points  # numba: only where it is used
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sampled surface points of everyone: xy [N, T, 2], visible and certain [N, T], person [N], vertex [N]."""
+    from anthrotap_builder.certainty import see_points  # numba: only where it is used
 
     surface = body.surface_points(config.points, config.seed)
     frames = len(meshes[0].vertices)
     xy = np.full((len(meshes), len(surface), frames, 2), np.nan, np.float32)
     visible = np.zeros((len(meshes), len(surface), frames), bool)
+    certain = np.zeros_like(visible)
 
     def look(t: int) -> None:
         there = [index for index, mesh in enumerate(meshes) if mesh.present[t]]
         vertices = [meshes[index].vertices[t] for index in there]
-        seen = visible_points(vertices, [body.faces] * len(there), [surface] * len(there))
-        for index, mesh_vertices, mesh_seen in zip(there, vertices, seen, strict=True):
+        seen = see_points(vertices, body.faces, surface, camera, config.visibility)
+        for index, mesh_vertices, (mesh_seen, mesh_certain) in zip(there, vertices, seen, strict=True):
             xy[index, :, t] = camera.project(surface.positions(mesh_vertices, body.faces))
-            visible[index, :, t] = mesh_seen
+            visible[index, :, t], certain[index, :, t] = mesh_seen, mesh_certain
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(look, range(frames)))
     return (
         xy.reshape(-1, frames, 2),
         visible.reshape(-1, frames),
+        certain.reshape(-1, frames),
         np.repeat([mesh.person for mesh in meshes], len(surface)).astype(np.int32),
         np.tile(surface.vertex, len(meshes)),
     )
 
 
-def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> np.ndarray:
-    """[N, T] bool: whether a point lies in its person's mask."""
+def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
+    """[N, T] bool each: whether a point lies in its own person's mask, and in anyone's."""
     height, width = people[0].mask.shape[1:]
-    cells = np.nan_to_num(xy, nan=-1.0)
-    inside = ((cells >= 0) & (cells < [width, height])).all(-1)
-    cells = np.where(inside[..., None], cells, 0).astype(np.intp)
+    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
     frames = np.arange(xy.shape[1])
-    masked = np.empty(inside.shape, bool)
+    own = np.zeros(xy.shape[:2], bool)
     for index, track in enumerate(people):
-        own = person == index
-        masked[own] = track.mask[frames, cells[own, :, 1], cells[own, :, 0]]
-    return masked & inside
+        rows = person == index
+        own[rows] = track.mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
+    everyone = np.any([track.mask for track in people], axis=0)
+    return own, everyone[frames, cells[..., 1], cells[..., 0]]
 
 
 def _labeled(

@@ -61,7 +61,10 @@ def visible_vertices(vertices: Sequence[np.ndarray], faces: Sequence[np.ndarray]
 
 
 def visible_points(
-    vertices: Sequence[np.ndarray], faces: Sequence[np.ndarray], points: Sequence[SurfacePoints]
+    vertices: Sequence[np.ndarray],
+    faces: Sequence[np.ndarray],
+    points: Sequence[SurfacePoints],
+    offsets: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Find the points on body surfaces that a camera at the origin sees.
 
@@ -71,6 +74,7 @@ def visible_points(
         vertices: one entry a person, float [V, 3], metres, in camera coordinates.
         faces: one entry a person, int [F, 3].
         points: one entry a person, K points on that person's mesh. People may differ in K.
+        offsets: one entry a person, float [K, 3], metres: looks at the points moved by so much instead.
 
     Returns:
         One entry a person, bool [K].
@@ -88,7 +92,8 @@ def visible_points(
     for person, of_person in enumerate(points):
         _check_points(of_person, len(scene.faces[person]), person)
         first, last = scene.vertex_ranges[person]
-        positions.append(of_person.positions(scene.vertices[first:last], scene.faces[person]))
+        places = of_person.positions(scene.vertices[first:last], scene.faces[person])
+        positions.append(places if offsets is None else places + offsets[person])
         owners.append(np.asarray(of_person.face, np.int32) + np.int32(scene.face_owners[person]))
     targets = np.concatenate(positions)
     visible = _cast(scene, targets, _project(targets), np.concatenate(owners))

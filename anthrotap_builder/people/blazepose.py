@@ -8,6 +8,8 @@ Both networks are described in Bazarevsky et al., "BlazePose: On-device Real-tim
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -204,6 +206,20 @@ class Pose:
         return (slice(y0, y1), slice(x0, x1)), values
 
 
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """LiteRT greets on the process's standard error, past Python and without a switch: not for users' eyes."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class BlazePose:
     """The two networks, for the use of one thread at a time."""
 
@@ -211,10 +227,11 @@ class BlazePose:
         from ai_edge_litert.interpreter import Interpreter
 
         detection, landmark = blazepose_paths()
-        self._detector = Interpreter(str(detection), num_threads=1)
-        self._landmarker = Interpreter(str(landmark), num_threads=1)
-        for network in (self._detector, self._landmarker):
-            network.allocate_tensors()
+        with _quiet_start():
+            self._detector = Interpreter(str(detection), num_threads=1)
+            self._landmarker = Interpreter(str(landmark), num_threads=1)
+            for network in (self._detector, self._landmarker):
+                network.allocate_tensors()
 
     def detect(self, image: np.ndarray, min_score: float) -> list[tuple[float, Region]]:
         """Persons in an image [H, W, 3] uint8 RGB, best first: probability, and region in its pixels."""
