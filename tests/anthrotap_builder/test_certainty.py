@@ -58,7 +58,7 @@ def test_what_is_barely_behind_is_not_hidden_for_certain(gap: float, known: bool
 
 
 def test_a_grazed_surface_is_not_seen_for_certain():
-    _, visible, certain = look(square(2.0, -0.1, 0.1, slope=15.0))
+    _, visible, certain = look(square(2.0, 0.0, 0.1, slope=15.0))
     assert visible.any()
     assert not certain.any()
 
