@@ -176,7 +176,7 @@ class VideoWriter:
             raise ValueError(f"fps must be positive, got {fps}")
         self.path = Path(path)
         self.num_frames = 0
-        self._aside = self.path.with_name(f".{self.path.name}.incomplete")
+        self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.incomplete")
         self._container = av.open(str(self._aside), "w", format="mp4", options={"movflags": "faststart"})
         self._stream = self._container.add_stream(
             "libx264",
