@@ -14,7 +14,13 @@ from rich.console import Console
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import label_clip
-from anthrotap_builder.proving_ground.measure import evaluate_labels, mean_of, parts_table, results_table
+from anthrotap_builder.proving_ground.measure import (
+    evaluate_labels,
+    mean_of,
+    parts_table,
+    pooled,
+    results_table,
+)
 from anthrotap_builder.proving_ground.scenes import HALVES, load_clip, standard_set
 
 
@@ -29,7 +35,7 @@ def main() -> None:
 
     console = Console(width=160)
     config = LabelingConfig()
-    report: dict = {"label_version": config.version, "clips": {}, "means": {}}
+    report: dict = {"label_version": config.version, "clips": {}, "means": {}, "pooled": {}}
     for half in [arguments.half] if arguments.half else HALVES:
         results = {}
         for spec in standard_set(half):
@@ -47,10 +53,11 @@ def main() -> None:
             )
             report["clips"][spec.name] = {"half": half, "cpu_seconds": spent, **results[spec.name]}
         if results:
-            mean = mean_of(list(results.values()))
-            report["means"][half] = mean
-            console.print(results_table({**results, "mean": mean}, f"{half}, labels {config.version}"))
-            console.print(parts_table(mean, f"{half}, mean by body part"))
+            mean, together = mean_of(list(results.values())), pooled(list(results.values()))
+            report["means"][half], report["pooled"][half] = mean, together
+            rows = {**results, "mean of clips": mean, "all labels": together}
+            console.print(results_table(rows, f"{half}, labels {config.version}"))
+            console.print(parts_table(together, f"{half}, all labels by body part"))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=1))

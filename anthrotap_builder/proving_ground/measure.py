@@ -61,26 +61,25 @@ def evaluate_labels(
 
     Returns:
         A dict that JSON can hold:
-        num_tracks, queries: counts.
+        num_tracks: how many there are.
         off_body: share of queries under which there is no body (background, furniture).
         yield: share of the visible body area near a seen label (`YIELD_RADIUS`).
         lags: by lag (as a string):
             within: by threshold, share of *judged* labels nearer than it to their true place. Judged are
-            labels
-                seen at query and lag whose point truly shows there; labels whose query is off the body are
-                judged too, and fail.
+                labels seen at query and lag whose point truly shows there; labels whose query is off the
+                body are judged too, and fail.
             average_delta: mean of `within`.
             median_error: pixels; None where more than half fail off the body.
             survival: of on-body queries whose point truly shows at the lag, the share still given as seen.
             seen_but_hidden: of labels called seen at the lag, the share whose point does not show.
             hidden_precision: of labels called hidden, the share whose point is in frame and hidden.
             hidden_recall: of points in frame and hidden whose label is seen or hidden, the share called
-            hidden.
+                hidden.
             hidden_found: of all points in frame and hidden, labels unknown too, the share called hidden.
             hidden_average_delta: as average_delta, for labels rightly called hidden.
-            judged, truly_hidden: counts.
-        parts: by body part, its `yield` and by lag `average_delta`, `survival`, `hidden_precision`,
-            `hidden_recall`. Labels with a query off the body belong to no part.
+            counts: how many cases the shares are of.
+        parts: by body part, its `yield` and `lags` as above. Labels with a query off the body belong to none.
+        counts: queries, and places at which the yield was sampled.
 
     Raises:
         ValueError: if the tracks reach past the truth's frames.
@@ -109,18 +108,18 @@ def evaluate_labels(
     parts = {}
     for number, part in enumerate(PARTS):
         of_part = {lag: _summary(outcome.select(outcome.part == number)) for lag, outcome in outcomes.items()}
-        names = ("average_delta", "survival", "hidden_precision", "hidden_recall")
         parts[part] = {
             "yield": _share(near[area == number]),
-            "lags": {str(lag): {name: figures[name] for name in names} for lag, figures in of_part.items()},
+            "lags": {str(lag): figures for lag, figures in of_part.items()},
+            "counts": {"places": int((area == number).sum())},
         }
     return {
         "num_tracks": len(tracks),
-        "queries": len(off),
         "off_body": _share(off),
         "yield": _share(near),
         "lags": {str(lag): _summary(outcome) for lag, outcome in outcomes.items()},
         "parts": parts,
+        "counts": {"queries": len(off), "places": len(near)},
     }
 
 
@@ -137,6 +136,50 @@ def mean_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             known = [value for value in values if value is not None]
             out[key] = float(np.mean(known)) if known else None
     return out
+
+
+# What each share is a share of, by its name in `counts`.
+_COUNT_OF = {
+    "off_body": "queries", "yield": "places", "average_delta": "judged", "survival": "showing",
+    "seen_but_hidden": "seen", "hidden_precision": "called_hidden", "hidden_recall": "given_and_hidden",
+    "hidden_found": "truly_hidden", "hidden_average_delta": "rightly_hidden",
+    **{str(limit): "judged" for limit in THRESHOLDS},
+}  # fmt: skip
+
+
+def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures over the labels of all clips together, each label counting alike; counts are summed.
+
+    Shares of fewer than `MIN_CASES` cases in a clip are not in. A median cannot be pooled and is None.
+    """
+    if not results:
+        raise ValueError("no results to pool")
+    return _pooled(results, results)
+
+
+def _pooled(results: Sequence[Mapping[str, Any]], owners: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`owners` are the nearest dicts around `results` that have counts."""
+    out: dict[str, Any] = {}
+    for key, first in results[0].items():
+        values = [result[key] for result in results]
+        if key in ("counts", "num_tracks"):
+            out[key] = _summed(values)
+        elif isinstance(first, Mapping):
+            out[key] = _pooled(values, values if "counts" in first else owners)
+        elif key in _COUNT_OF:
+            cases = [owner["counts"][_COUNT_OF[key]] for owner in owners]
+            known = [(v, n) for v, n in zip(values, cases, strict=True) if v is not None]
+            total = sum(n for _, n in known)
+            out[key] = sum(v * n for v, n in known) / total if total else None
+        else:
+            out[key] = None
+    return out
+
+
+def _summed(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Mapping):
+        return {key: sum(value[key] for value in values) for key in values[0]}
+    return sum(values)
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
@@ -278,8 +321,15 @@ def _summary(outcome: _Outcomes) -> dict[str, Any]:
         "hidden_recall": _share(outcome.hidden[outcome.covered & given]),
         "hidden_found": _share(outcome.hidden[outcome.covered]),
         "hidden_average_delta": _average([_share(rightly_hidden < limit) for limit in THRESHOLDS]),
-        "judged": int(judged.sum()),
-        "truly_hidden": int(outcome.covered.sum()),
+        "counts": {
+            "judged": int(judged.sum()),
+            "showing": int((on_body & outcome.shows).sum()),
+            "seen": int((on_body & outcome.seen).sum()),
+            "called_hidden": int((outcome.hidden & in_frame).sum()),
+            "given_and_hidden": int((outcome.covered & given).sum()),
+            "truly_hidden": int(outcome.covered.sum()),
+            "rightly_hidden": len(rightly_hidden),
+        },
     }
 
 

@@ -10,7 +10,13 @@ import pytest
 from rich.console import Console
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.proving_ground.measure import evaluate_labels, mean_of, parts_table, results_table
+from anthrotap_builder.proving_ground.measure import (
+    evaluate_labels,
+    mean_of,
+    parts_table,
+    pooled,
+    results_table,
+)
 from anthrotap_builder.proving_ground.truth import Truth
 from anthrotap_hf.tracks import Tracks
 
@@ -69,8 +75,8 @@ def test_perfect_labels_score_full_marks(truth: Truth, perfect: Tracks) -> None:
         assert figures["hidden_precision"] > 99.5
         assert figures["hidden_recall"] > 99.5
         assert figures["hidden_average_delta"] > 99.9
-        assert figures["judged"] > 400
-        assert figures["truly_hidden"] > 50
+        assert figures["counts"]["judged"] > 400
+        assert figures["counts"]["truly_hidden"] > 50
 
 
 def test_constant_offset_on_the_skin_is_no_error(truth: Truth, perfect: Tracks) -> None:
@@ -157,6 +163,7 @@ def test_means_json_and_tables(truth: Truth, perfect: Tracks) -> None:
     mean = mean_of([good, none])
     assert mean["yield"] == good["yield"] / 2
     assert mean["lags"]["8"]["average_delta"] == good["lags"]["8"]["average_delta"]
+    assert pooled([good, none])["lags"]["8"]["counts"] == good["lags"]["8"]["counts"]
     assert json.loads(json.dumps(good)) == good
     console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(results_table({"good": good, "none": none, "mean": mean}))
@@ -164,3 +171,14 @@ def test_means_json_and_tables(truth: Truth, perfect: Tracks) -> None:
     text = console.export_text()
     assert "100.0" in text
     assert "forearms" in text
+
+
+def test_pooling_counts_labels_alike_where_the_mean_counts_clips(truth: Truth, perfect: Tracks) -> None:
+    good = evaluate_labels(perfect, truth, lags=LAGS)
+    few = perfect.select(np.arange(100))
+    bad = evaluate_labels(replace(few, xy=np.full_like(few.xy, 5.0)), truth, lags=LAGS)
+    assert mean_of([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(50, abs=0.1)
+    counts = [result["lags"]["8"]["counts"]["judged"] for result in (good, bad)]
+    share = 100 * counts[0] / sum(counts)
+    assert pooled([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(share, abs=0.1)
+    assert pooled([good, bad])["counts"]["queries"] == good["counts"]["queries"] + bad["counts"]["queries"]
