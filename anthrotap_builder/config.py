@@ -69,6 +69,9 @@ class FitSettings(_Settings):
     min_mask_overlap: float = Field(
         0.45, ge=0, le=1, description="frames below it are refused; IoU with the mask"
     )
+    max_refused: float = Field(
+        0.3, ge=0, le=1, description="who has a larger share of refused frames is nobody"
+    )
 
 
 class PeopleSettings(_Settings):
@@ -85,6 +88,9 @@ class PeopleSettings(_Settings):
         0.5, ge=0, le=1, description="landmark network's probability of a person there"
     )
     min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a sighting")
+    min_track_confidence: float = Field(
+        0.6, ge=0, le=1, description="the same over a whole track: pictures have less"
+    )
     min_inside: float = Field(
         0.3, ge=0, le=1, description="share of a sighting's joints that lie in the frame"
     )

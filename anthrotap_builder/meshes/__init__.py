@@ -62,6 +62,10 @@ def fit_meshes(
         with np.errstate(invalid="ignore"):
             good = result.reprojection_error <= settings.max_reprojection_error * result.size[:, 0]
         present = person.found & good & (overlap >= settings.min_mask_overlap)
+        if present.sum() < (1 - settings.max_refused) * person.found.sum():
+            present[:] = (
+                False  # a body that fits so seldom is no body: a coat, a statue's shadow, two people in one
+            )
         vertices[~present] = np.nan
         return MeshTrack(index, vertices, result.reprojection_error, overlap, present)
 

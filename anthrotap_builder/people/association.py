@@ -311,8 +311,10 @@ def is_hopeful(track: Track[S], settings: PeopleSettings) -> bool:
 def is_person(track: Track[S], settings: PeopleSettings) -> bool:
     """Whether a track is seen often and surely enough to be a person."""
     detections = [s.detection for s in track.values() if s.detection]
-    return (
+    confidence = np.mean([s.landmarks[:, 2].mean() for s in track.values()])
+    return bool(
         len(track) >= settings.min_frames
         and len(detections) >= settings.min_detections
         and max(detections) >= settings.sure_detection
+        and confidence >= settings.min_track_confidence
     )
