@@ -61,7 +61,7 @@ class FitSettings(_Settings):
         0.45, gt=0, description="flow error, pixels of a frame with a short side of 256"
     )
     flow_round_trip: float = Field(0.8, gt=0, description="going and coming back may err by; same pixels")
-    flow_iterations: int = Field(3, ge=1, description="steps after each measurement of flow")
+    flow_iterations: int = Field(4, ge=1, description="steps after the measurement of flow")
     tolerance: float = Field(3e-3, gt=0, description="relative gain at which iterations end")
     max_reprojection_error: float = Field(
         0.06, gt=0, description="frames above it are refused; share of the size"

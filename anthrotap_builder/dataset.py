@@ -15,7 +15,7 @@ from datasets.builder import Key
 
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
 from anthrotap_builder.shards import features, to_row
-from anthrotap_hf.loading import missing_builder
+from anthrotap_hf.imports import missing_builder
 from anthrotap_hf.video import VideoError
 
 logger = logging.getLogger(__name__)

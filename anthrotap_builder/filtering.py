@@ -18,6 +18,7 @@ def filter_tracks(
     forward_flow: np.ndarray,
     backward_flow: np.ndarray,
     config: FilterSettings | None = None,
+    unit: float | None = None,
 ) -> np.ndarray:
     """Which labels may be trusted.
 
@@ -32,6 +33,8 @@ def filter_tracks(
         forward_flow, backward_flow: [T - 1, H, W, 2] float32, from each frame to the next and back; pixel
             displacements sampled at pixel centres.
         config: thresholds; the defaults when left out.
+        unit: what a pixel of the thresholds is worth here. When left out, the flow's short side over 256; needed
+            where flow covers only a part of the frame.
 
     Returns:
         valid: [N, T] bool. Labels outside the frame are never valid.
@@ -52,7 +55,7 @@ def filter_tracks(
     height, width = forward_flow.shape[1:3]
     inside = ((xy >= 0) & (xy < [width, height])).all(-1)
     seen = visible & inside
-    unit = min(height, width) / 256
+    unit = min(height, width) / 256 if unit is None else unit
 
     reliable, difference, motion = _flow_differences(xy, seen, forward_flow, backward_flow, config, unit)
     tolerance = config.step_pixels * unit + config.step_relative * motion

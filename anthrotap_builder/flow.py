@@ -45,14 +45,13 @@ FLOWS: dict[str, Callable[[FlowSettings], Flow]] = {"dis": lambda settings: DISF
 
 
 def neighbour_flow(
-    frames: np.ndarray, settings: FlowSettings, threads: int = 2, window: tuple[slice, slice] | None = None
+    frames: np.ndarray, settings: FlowSettings, threads: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flow from each frame to the next, and back.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB.
         settings: which flow, and how.
-        window: rows and columns that flow is wanted in; NaN elsewhere. All when left out.
         threads: how many frame pairs are worked on at once; the result does not depend on it.
 
     Returns:
@@ -60,16 +59,14 @@ def neighbour_flow(
         to t. Pixels, sampled at pixel centres.
     """
     steps, height, width = len(frames) - 1, *frames.shape[1:3]
-    forward = np.full((steps, height, width, 2), np.nan, np.float32)
-    backward = np.full_like(forward, np.nan)
-    window = window or (slice(None), slice(None))
+    forward = np.empty((steps, height, width, 2), np.float32)
+    backward = np.empty_like(forward)
 
     def work(share: range) -> None:
         flow = FLOWS[settings.model](settings)
         for t in share:
-            first, second = frames[t][window], frames[t + 1][window]
-            forward[t][window] = flow(first, second)
-            backward[t][window] = flow(second, first)
+            forward[t] = flow(frames[t], frames[t + 1])
+            backward[t] = flow(frames[t + 1], frames[t])
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, [range(first, steps, threads) for first in range(threads)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -141,20 +142,28 @@ def _label_one(
     def on_stage(stage: str) -> None:
         progress.update(bar, stage=stage)
 
-    with _Pictures(stem) as pictures:
+    def write(clip: LabeledClip) -> None:
+        pictures.add(clip)
+        tally.add(clip)
+        if clip.left_out:
+            report.left_out.append(clip.left_out)
+        else:
+            shards.write(clip)
+            report.clips.append(_numbers(clip))
+        progress.advance(bar, len(clip.frames))
+
+    # Encoding a clip runs beside the labelling of the next; never more than one clip waits.
+    with _Pictures(stem) as pictures, ThreadPoolExecutor(1) as beside:
+        written: Future[None] | None = None
         try:
             for clip in label_video(video, config, threads, on_stage, report.left_out):
-                on_stage("writing")
-                pictures.add(clip)
-                tally.add(clip)
-                if clip.left_out:
-                    report.left_out.append(clip.left_out)
-                else:
-                    shards.write(clip)
-                    report.clips.append(_numbers(clip))
-                progress.advance(bar, len(clip.frames))
+                if written:
+                    written.result()
+                written = beside.submit(write, clip)
         except VideoError as error:
             report.failure = str(error)
+        if written:
+            written.result()
     if not report.clips and not report.failure:
         reasons = dict.fromkeys(line.rpartition(": ")[2] for line in report.left_out)
         report.failure = f"{video}: no label ({'; '.join(reasons) or 'no clip'})"

@@ -139,8 +139,9 @@ def label_clip(
         return _labeled(frames, fps, Tracks.empty(len(frames), height, width), 0.0, [], config, clock)
 
     with ThreadPoolExecutor(1) as beside:  # the fit leaves the second core free
-        window = _window(people)
-        flows = beside.submit(clock.timed, "flow", neighbour_flow, frames, config.flow, threads, window)
+        rows, columns = _window(people)
+        around = frames[:, rows, columns]
+        flows = beside.submit(clock.timed, "flow", neighbour_flow, around, config.flow, threads)
         body = load_body(config.body)
         with clock.stage("meshes"):
             meshes = MESH_SOURCES[config.mesh_source](
@@ -155,7 +156,9 @@ def label_clip(
         # everyone's, a point that it calls hidden is where nobody is.
         own, anyone = _in_masks(xy, person, people)
         believed = inside & np.where(visible, own, anyone)
-        valid = believed & filter_tracks(xy, visible & believed, forward, backward, config.filter)
+        unit = min(height, width) / 256
+        local = xy - np.array([columns.start, rows.start], np.float32)
+        valid = believed & filter_tracks(local, visible & believed, forward, backward, config.filter, unit)
         checked = visible & believed
         rejected_fraction = float((checked & ~valid).sum() / max(checked.sum(), 1))
         valid &= certain

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+
+from anthrotap_hf.imports import missing_builder
 
 app = typer.Typer(
     help="Human videos in, trustworthy point tracks out.",
@@ -44,10 +45,12 @@ def label(
 
     Example: anthrotap label dance.mp4 --out labels
     """
-    _need_builder()
-    from anthrotap_builder.assets import AssetError
-    from anthrotap_builder.config import labeling_config
-    from anthrotap_builder.label_command import find_videos, label_videos, summary_table
+    try:
+        from anthrotap_builder.assets import AssetError
+        from anthrotap_builder.config import labeling_config
+        from anthrotap_builder.label_command import find_videos, label_videos, summary_table
+    except ImportError as error:
+        _stop(str(missing_builder(error)))
 
     errors = Console(stderr=True)
     try:
@@ -63,7 +66,7 @@ def label(
         _stop(str(error))
     for report in reports:
         if report.failure:
-            errors.print(f"[red]{report.failure}[/red]", highlight=False, soft_wrap=True)
+            _say(report.failure)
     if as_json:
         found = [
             {"video": str(r.video), "failure": r.failure, "left_out": r.left_out, **r.totals()}
@@ -82,17 +85,14 @@ def label(
         print(f"dataset, overlay videos (*.tracks.mp4) and pictures (*.tracks.jpg): {out}")
 
 
-def _need_builder() -> None:
-    missing = [
-        name for name in ("pydantic", "numba", "ai_edge_litert", "scenedetect", "anny") if not find_spec(name)
-    ]
-    if missing:
-        _stop(f"labelling needs {', '.join(missing)}: pip install 'anthrotap[builder]'")
-
-
-def _stop(reason: str) -> None:
-    Console(stderr=True).print(f"[red]{reason}[/red]", highlight=False, soft_wrap=True)
+def _stop(reason: str) -> NoReturn:
+    _say(reason)
     raise typer.Exit(2)
+
+
+def _say(problem: str) -> None:
+    # Names of files and extras may hold square brackets: no markup.
+    Console(stderr=True).print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

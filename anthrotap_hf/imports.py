@@ -42,3 +42,10 @@ class _Watcher(MetaPathFinder):
 
             spec.loader.exec_module = run_and_act  # type: ignore[method-assign]
         return spec
+
+
+def missing_builder(error: ImportError) -> ImportError:
+    """What to say where a package that only labelling needs is absent."""
+    return ImportError(
+        f"labelling videos needs {error.name}: pip install 'anthrotap[builder]'", name=error.name
+    )

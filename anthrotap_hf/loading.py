@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anthrotap_hf.imports import missing_builder
 from anthrotap_hf.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -143,13 +144,6 @@ def serve_name(module: ModuleType) -> None:
 
     factory.serves_anthrotap = True  # type: ignore[attr-defined]
     module.dataset_module_factory = factory  # type: ignore[attr-defined]
-
-
-def missing_builder(error: ImportError) -> ImportError:
-    """What to say where a package that only labelling needs is absent."""
-    return ImportError(
-        f"labelling videos needs {error.name}: pip install 'anthrotap[builder]'", name=error.name
-    )
 
 
 def _video_source(video: Any) -> Any:

@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
 UNSEEN_WEIGHT = 0.1  # share of its weight that a landmark keeps outside the frame, where the network guesses
-# Passes over flow: frames between the two ends -> step between pairs. Long lags only once short ones have settled.
-FLOW_PASSES = ({1: 1}, {1: 1, 8: 2})
+# Frames between the two ends of a flow measurement -> step between measurements. A short lag sees fast motion, a
+# long one slow drift; a second pass over flow gains half a point of average delta for half as much time again.
+FLOW_LAGS = {1: 1, 8: 2}
 SURFACE_POINTS = 1024
 MISSING_WEIGHT = 1e-3  # in frames where the person was not found, landmarks are interpolated and hardly count
 
@@ -94,12 +95,11 @@ def fit_body(
         observer = MotionObserver(
             frames, person.mask, body, problem.surface, camera, flow_settings, settings, threads
         )
-        for lags in FLOW_PASSES:
-            problem.motions = observer.observe(parameters, lags)
-            parameters, taken = _levenberg_marquardt(
-                problem, parameters, settings.flow_iterations, settings.tolerance
-            )
-            iterations += taken
+        problem.motions = observer.observe(parameters, FLOW_LAGS)
+        parameters, taken = _levenberg_marquardt(
+            problem, parameters, settings.flow_iterations, settings.tolerance
+        )
+        iterations += taken
     return Fit(parameters, problem.reprojection_error(parameters), problem.size, iterations)
 
 

@@ -55,7 +55,12 @@ class MotionObserver:
         vertices = self.body.pose_vertices(parameters.posed(self.body))
         xy = self.camera.project(self.surface.positions(vertices, self.body.faces))
         xy = xy.transpose(1, 0, 2).astype(np.float32)
-        visible = [visible_points([v], [self.body.faces], [self.surface])[0] for v in vertices]
+
+        def see(mesh: np.ndarray) -> np.ndarray:
+            return visible_points([mesh], [self.body.faces], [self.surface])[0]
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            visible = list(pool.map(see, vertices))
         seen = np.stack(visible, axis=1) & self.camera.contains(xy)
         usable = seen & self._sure(xy)
         motions = []

@@ -29,14 +29,11 @@ def test_flow_has_the_sign_scale_and_axes_of_the_motion(shift: tuple[int, int]):
     )
 
 
-def test_flow_does_not_depend_on_threads_and_is_nan_outside_its_window():
+def test_flow_does_not_depend_on_threads():
     frames = shifted_noise(4, (2, 1))
-    window = (slice(10, 90), slice(20, 110))
-    one = neighbour_flow(frames, FlowSettings(), 1, window)
-    three = neighbour_flow(frames, FlowSettings(), 3, window)
-    np.testing.assert_array_equal(one[0], three[0])
-    assert np.isnan(one[0][:, :10]).all()
-    assert np.isfinite(one[0][:, window[0], window[1]]).all()
+    np.testing.assert_array_equal(
+        neighbour_flow(frames, FlowSettings(), 1), neighbour_flow(frames, FlowSettings(), 3)
+    )
 
 
 def test_sampling_is_bilinear_between_pixel_centres():

@@ -113,3 +113,12 @@ def test_one_frame_gives_no_trusted_label(
 def test_what_is_no_clip_is_refused(frames: np.ndarray, fps: float):
     with pytest.raises(ValueError, match="must be"):
         label_clip(frames, fps=fps)
+
+
+def test_the_front_doors_are_on_the_package():
+    import anthrotap_builder
+
+    assert anthrotap_builder.label_clip is label_clip
+    assert anthrotap_builder.LabelingConfig is LabelingConfig
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = anthrotap_builder.nonsense
