@@ -18,6 +18,7 @@ from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.filtering import filter_tracks
 from anthrotap_builder.flow import neighbour_flow
+from anthrotap_builder.memory import share_one_heap
 from anthrotap_builder.meshes import MESH_SOURCES, MeshTrack
 from anthrotap_builder.people import PersonTrack, find_people
 from anthrotap_builder.projection import Camera
@@ -88,6 +89,7 @@ def label_video(
         anthrotap_hf.video.VideoError: if the video cannot be read, or is damaged after the last clip given.
     """
     config = config or LabelingConfig()
+    share_one_heap()
     begin = time.perf_counter()
     for clip in read_clips(path, config.clips, skipped):
         reading = time.perf_counter() - begin

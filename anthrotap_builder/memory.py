@@ -1,0 +1,27 @@
+"""Keeps a long run's memory flat."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import functools
+import sys
+
+M_ARENA_MAX = -8  # of glibc's malloc.h
+
+
+@functools.cache
+def share_one_heap() -> bool:
+    """Has all threads allocate from one heap, where the C library is glibc.
+
+    By default each thread gets a heap of its own; arrays of a clip, made by one thread and freed after another's,
+    fragment them all, and memory creeps up with the length of the video (measured: by half in a minute of video).
+    Labelling allocates few and large arrays, so that nobody waits for the one heap.
+
+    Returns:
+        Whether the C library is one that can be told.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(ctypes.util.find_library("c"))
+    return hasattr(library, "gnu_get_libc_version") and bool(library.mallopt(M_ARENA_MAX, 1))
