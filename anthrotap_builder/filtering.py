@@ -24,8 +24,8 @@ def filter_tracks(
 
     A seen label is valid if a step to or from it has reliable flow that agrees with the track (its *witness*) and
     its summed drift lies with that of most of the track. A hidden label cannot be witnessed: it is valid if the
-    nearest seen labels before and after, as far as there are any within reach, are valid. A track of which too few
-    seen labels are valid is dropped whole.
+    nearest labels before and after that flow could check, as far as there are any within reach, are valid. A track of
+    which too few seen labels are valid is dropped whole.
 
     Args:
         xy: [N, T, 2] float, raster pixels; NaN where there is no label.
@@ -60,9 +60,7 @@ def filter_tracks(
     reliable, difference, motion = _flow_differences(xy, seen, forward_flow, backward_flow, config, unit)
     tolerance = config.step_pixels * unit + config.step_relative * motion
     agrees = reliable & (np.linalg.norm(difference, axis=-1) <= tolerance)
-    witnessed = np.zeros_like(seen)
-    witnessed[:, :-1] |= agrees
-    witnessed[:, 1:] |= agrees
+    witnessed, checked = _at_either_end(agrees), _at_either_end(reliable)
 
     drift = np.zeros((tracks, frames, 2))
     np.cumsum(np.where(reliable[..., None], difference, 0), axis=1, out=drift[:, 1:])
@@ -71,7 +69,7 @@ def filter_tracks(
 
     kept = valid.sum(1) >= np.maximum(config.min_track_share * seen.sum(1), 1)
     valid &= kept[:, None]
-    return valid | (_hidden_between(seen, valid, config.hidden_reach) & inside & ~visible)
+    return valid | (_hidden_between(checked, valid, config.hidden_reach) & inside & ~visible)
 
 
 def _flow_differences(
@@ -113,14 +111,22 @@ def _largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: float) ->
     return together
 
 
-def _hidden_between(seen: np.ndarray, valid: np.ndarray, reach: int) -> np.ndarray:
-    """[N, T] bool: unseen frames whose nearest seen frame within `reach`, on each side where there is one, is valid."""
-    frames = seen.shape[1]
-    at = np.broadcast_to(np.arange(frames), seen.shape)
-    before = np.maximum.accumulate(np.where(seen, at, -1), axis=1)
-    after = np.minimum.accumulate(np.where(seen, at, frames)[:, ::-1], axis=1)[:, ::-1]
-    rows = np.arange(len(seen))[:, None]
+def _at_either_end(steps: np.ndarray) -> np.ndarray:
+    """[N, T] bool: frames that a step [N, T - 1] which holds leads to or from."""
+    frames = np.zeros((steps.shape[0], steps.shape[1] + 1), bool)
+    frames[:, :-1] |= steps
+    frames[:, 1:] |= steps
+    return frames
+
+
+def _hidden_between(checked: np.ndarray, valid: np.ndarray, reach: int) -> np.ndarray:
+    """[N, T] bool: frames whose nearest checked ones within `reach`, on each side where there is one, are valid."""
+    frames = checked.shape[1]
+    at = np.broadcast_to(np.arange(frames), checked.shape)
+    before = np.maximum.accumulate(np.where(checked, at, -1), axis=1)
+    after = np.minimum.accumulate(np.where(checked, at, frames)[:, ::-1], axis=1)[:, ::-1]
+    rows = np.arange(len(checked))[:, None]
     has_before, has_after = (before >= 0) & (at - before <= reach), (after < frames) & (after - at <= reach)
     before_valid = valid[rows, np.maximum(before, 0)] | ~has_before
     after_valid = valid[rows, np.minimum(after, frames - 1)] | ~has_after
-    return ~seen & (has_before | has_after) & before_valid & after_valid
+    return (has_before | has_after) & before_valid & after_valid

@@ -212,6 +212,7 @@ def _numbers(clip: LabeledClip) -> dict:
         "fit_error": float(np.mean([person["reprojection_error"] for person in fitted])),
         "mask_overlap": float(np.mean([person["mask_overlap"] for person in fitted])),
         "stages": clip.seconds,
+        "fits": clip.people,
     }
 
 

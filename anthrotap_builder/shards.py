@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anthrotap_builder.labeling import LabeledClip
 
 BATCH_BYTES = 32 << 20  # rows are written out, as one row group, when they reach this size
-MAX_BATCH_ROWS = 16
+MAX_BATCH_ROWS = 4
 PACKAGES = (
     "anthrotap",
     "ai-edge-litert",

@@ -69,7 +69,13 @@ def label(
             _say(report.failure)
     if as_json:
         found = [
-            {"video": str(r.video), "failure": r.failure, "left_out": r.left_out, **r.totals()}
+            {
+                "video": str(r.video),
+                "failure": r.failure,
+                "left_out": r.left_out,
+                **r.totals(),
+                "per_clip": r.clips,  # with each person's fit
+            }
             for r in reports
         ]
         print(json.dumps(found, indent=2))

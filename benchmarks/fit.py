@@ -1,0 +1,61 @@
+"""What the body fit costs: CPU milliseconds a frame over 64 frames, one thread, without and with flow.
+
+python benchmarks/fit.py VIDEO...
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import argparse
+import time
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+
+from anthrotap_builder.bodies import load_body
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.meshes.fit import fit_body
+from anthrotap_builder.people import find_people
+from anthrotap_builder.projection import Camera
+from anthrotap_hf.video import iter_frames, probe
+
+FRAMES, RUNS = 64, 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    cv2.setNumThreads(1)
+    body, config = load_body("anny"), LabelingConfig()
+    without = config.fit.model_copy(update={"flow_points": 0})
+    print("| video | landmarks and silhouette | reprojection error | + flow | reprojection error |")
+    print("|---|---|---|---|---|")
+    for video in parser.parse_args().videos:
+        frames = np.stack([frame.image for frame in islice(iter_frames(video, 480), FRAMES)])
+        people = find_people(frames, config.people)
+        if not people:
+            print(f"| {video.name} | nobody was found |")
+            continue
+        everyone = np.any([person.mask for person in people], axis=0)
+        camera = Camera.guess(frames.shape[2], frames.shape[1], config.fit.focal_ratio)
+        columns = []
+        for settings in (without, config.fit):
+            spent = []
+            for _ in range(RUNS + 1):  # the first compiles and fills caches
+                start = time.process_time()
+                fit = fit_body(
+                    body, people[0], everyone, frames, camera, probe(video).fps or 30, settings, config.flow
+                )
+                spent.append(1000 * (time.process_time() - start) / len(frames))
+            columns += [f"{median(spent[1:]):.1f} ms", f"{np.nanmedian(fit.reprojection_error):.1f} px"]
+        print(f"| {video.name} | {' | '.join(columns)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
