@@ -169,7 +169,7 @@ class LabelingConfig(_Settings):
 
     clips: ClipSettings = ClipSettings()
     people: PeopleSettings = PeopleSettings()
-    body: str = Field("anny", description="body model")
+    body: Literal["anny"] = Field("anny", description="body model")
     mesh_source: Literal["fit"] = Field("fit", description="fit: of the body to landmarks and mask")
     fit: FitSettings = FitSettings()
     points: int = Field(1024, ge=1, description="surface points a person")

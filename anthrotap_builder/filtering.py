@@ -63,7 +63,9 @@ def filter_tracks(
     witnessed, checked = _at_either_end(agrees), _at_either_end(reliable)
 
     drift = np.zeros((tracks, frames, 2))
-    np.cumsum(np.where(reliable[..., None], difference, 0), axis=1, out=drift[:, 1:])
+    # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, leaving it out would
+    # let a jump of the mesh through. While a point is hidden nothing can be summed, and the mesh is believed.
+    np.cumsum(difference, axis=1, out=drift[:, 1:])
     together = _largest_gathering(drift, seen & witnessed, config.drift_pixels * unit)
     valid = seen & witnessed & together
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from anthrotap_builder.assets import AssetError
 from anthrotap_builder.clips import file_sha256
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import LabeledClip, label_video
@@ -31,7 +34,10 @@ from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe
 from anthrotap_hf.visualization import around_tracks, contact_sheet, draw_tracks, track_colors
 
+logger = logging.getLogger(__name__)
+
 SHEET_PICTURES = 8
+OVERLAY = ".tracks.mp4"
 
 
 @dataclass
@@ -76,7 +82,7 @@ class VideoReport:
 
 
 def find_videos(inputs: list[Path]) -> list[Path]:
-    """Files as given; folders give the videos below them, by suffix, in order.
+    """Files as given, each once; folders give the videos below them, by suffix, in order, but no overlay of ours.
 
     Raises:
         FileNotFoundError: for an input that is not there, or a folder without a video.
@@ -84,7 +90,11 @@ def find_videos(inputs: list[Path]) -> list[Path]:
     videos: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+            found = sorted(
+                p
+                for p in path.rglob("*")
+                if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.endswith(OVERLAY)
+            )
             if not found:
                 raise FileNotFoundError(
                     f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})"
@@ -94,7 +104,7 @@ def find_videos(inputs: list[Path]) -> list[Path]:
             videos.append(path)
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
-    return videos
+    return list({path.resolve(): path for path in videos}.values())
 
 
 def label_videos(
@@ -123,7 +133,10 @@ def label_videos(
     ):
         for report in reports:
             _label_one(report, out / names[report.video], shards, tally, config, threads, progress)
-    write_manifest(out, config, tally)
+    if shards.paths or not (out / "manifest.json").exists():
+        write_manifest(out, config, tally)
+    else:
+        logger.warning("%s: nothing was labelled, so what an earlier run left there stays", out)
     return reports
 
 
@@ -145,6 +158,12 @@ def _label_one(
     def write(clip: LabeledClip) -> None:
         pictures.add(clip)
         tally.add(clip)
+        where = f"{clip.source_video}: {len(clip.frames)} frames from frame {clip.start_frame} on"
+        report.left_out += [
+            f"{where}: person {fit['person']}: no trusted track; the fit was refused in {fit['refused_frames']} frames"
+            for fit in clip.people
+            if not fit["tracks"] and not clip.left_out
+        ]
         if clip.left_out:
             report.left_out.append(clip.left_out)
         else:
@@ -155,13 +174,11 @@ def _label_one(
     # Encoding a clip runs beside the labelling of the next; never more than one clip waits.
     with _Pictures(stem) as pictures, ThreadPoolExecutor(1) as beside:
         written: Future[None] | None = None
-        try:
-            for clip in label_video(video, config, threads, on_stage, report.left_out):
-                if written:
-                    written.result()
-                written = beside.submit(write, clip)
-        except VideoError as error:
-            report.failure = str(error)
+        clips = label_video(video, config, threads, on_stage, report.left_out)
+        while clip := _next_clip(clips, report):
+            if written:
+                written.result()
+            written = beside.submit(write, clip)
         if written:
             written.result()
     if not report.clips and not report.failure:
@@ -175,6 +192,23 @@ def _label_one(
     report.seconds = time.perf_counter() - begin
     outcome = "done" if not report.failure else "damaged" if report.clips else "failed"
     progress.update(bar, stage=outcome, total=progress.tasks[bar].completed)
+
+
+def _next_clip(clips: Iterator[LabeledClip], report: VideoReport) -> LabeledClip | None:
+    """The next clip; None at the end, also at one by an error, which costs only this video and is noted."""
+    try:
+        return next(clips, None)
+    except VideoError as error:
+        report.failure = str(error)
+    except (AssetError, ImportError, MemoryError):
+        raise  # no other video would fare better
+    except Exception as error:  # native libraries raise what they like
+        logger.debug("%s", report.video, exc_info=True)
+        reason = " ".join(str(error).split())
+        report.failure = (
+            f"{report.video}: stopped by an error in labelling ({type(error).__name__}: {reason})"
+        )
+    return None
 
 
 def summary_table(reports: list[VideoReport]) -> Table:
@@ -220,7 +254,7 @@ class _Pictures:
     """The overlay video of one input, and a contact sheet of a few of its frames."""
 
     def __init__(self, stem: Path) -> None:
-        self.video = stem.with_name(f"{stem.name}.tracks.mp4")
+        self.video = stem.with_name(stem.name + OVERLAY)
         self.sheet = stem.with_name(f"{stem.name}.tracks.jpg")
         self.writer: VideoWriter | None = None
         self.pictures: list[np.ndarray] = []
@@ -229,8 +263,6 @@ class _Pictures:
         self.every = 1  # frames between pictures kept; grows with the video, so that memory does not
 
     def __enter__(self) -> Self:
-        for earlier in (self.video, self.sheet):  # of a run that is being replaced
-            earlier.unlink(missing_ok=True)
         return self
 
     def add(self, clip: LabeledClip) -> None:

@@ -195,7 +195,7 @@ class ShardWriter:
 
     def _write_group(self, table: Any) -> None:
         if self._writer is None:
-            path = self.directory / f".{self.stem}-{len(self._aside):05d}.parquet.incomplete"
+            path = self.directory / f".{self.stem}-{len(self._aside):05d}.{os.getpid()}.incomplete"
             self._aside.append(path)
             # the schema's metadata brings Video and Array3D back in `load_dataset`
             self._writer = pq.ParquetWriter(path, self.features.arrow_schema)
@@ -209,7 +209,7 @@ class ShardWriter:
     def _finish(self) -> None:
         self._flush()
         self._close()
-        stale = set(self._earlier())
+        stale = set(self._earlier()) if self._aside else set()  # nothing made, nothing replaced
         for number, aside in enumerate(self._aside):
             path = self.directory / f"{self.stem}-{number:05d}-of-{len(self._aside):05d}.parquet"
             os.replace(aside, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -62,8 +62,12 @@ def label(
         settings = labeling_config(named, changes)
         videos = find_videos(inputs)
         reports = label_videos(videos, out, settings, threads, overwrite, errors)
-    except (FileNotFoundError, FileExistsError, AssetError, ValueError) as error:
+    except FileExistsError as error:
+        _stop(f"{error}; --overwrite replaces them")
+    except (FileNotFoundError, AssetError, ValueError) as error:
         _stop(str(error))
+    except OSError as error:
+        _stop(f"{error.filename or out}: {error.strerror or error}")
     for report in reports:
         if report.failure:
             _say(report.failure)
@@ -78,7 +82,7 @@ def label(
             }
             for r in reports
         ]
-        print(json.dumps(found, indent=2))
+        print(json.dumps(_plain(found), indent=2))
     else:
         Console().print(summary_table(reports))
         print(
@@ -89,6 +93,15 @@ def label(
         raise typer.Exit(1)
     if not as_json:
         print(f"dataset, overlay videos (*.tracks.mp4) and pictures (*.tracks.jpg): {out}")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def _stop(reason: str) -> NoReturn:

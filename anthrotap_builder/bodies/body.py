@@ -5,6 +5,7 @@ Any body of this kind (Anny, SMPL, SMPL-X) is the same few arrays, so the fit kn
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -150,7 +151,7 @@ class Body:
             else:
                 arrays[field.name] = np.asarray(value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".incomplete")
+        aside = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
         with open(aside, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         aside.replace(path)

@@ -99,8 +99,9 @@ def mask_overlap(vertices_xy: np.ndarray, mask: np.ndarray, others: np.ndarray) 
         mesh = np.zeros(shape, np.uint8)
         mesh[cells[:, 1], cells[:, 0]] = 1
         mesh = cv2.morphologyEx(mesh, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-        mesh = mesh[: (height + step - 1) // step, : (width + step - 1) // step].astype(bool)
-        own, other = mask[t, ::step, ::step], others[t, ::step, ::step]
+        middle = slice(step // 2, None, step)  # of each cell
+        own, other = mask[t, middle, middle], others[t, middle, middle]
+        mesh = mesh[: own.shape[0], : own.shape[1]].astype(bool)
         mesh &= ~other
         overlap[t] = (mesh & own).sum() / max((mesh | own).sum(), 1)
     return overlap

@@ -108,6 +108,7 @@ class MotionObserver:
         if not both.any():
             return np.zeros((count, 2), np.float32), both
         places = xy[seen[:, first] | seen[:, second]][:, [first, second]]
+        places = places[np.isfinite(places).all((1, 2))]  # the other end may be behind the camera
         limit = np.array([self.camera.width, self.camera.height])
         low = np.clip(places.min((0, 1)) - MARGIN, 0, np.maximum(limit - 64, 0)).astype(int)
         high = np.clip(places.max((0, 1)) + MARGIN, low + 64, limit).astype(int)

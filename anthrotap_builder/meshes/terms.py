@@ -127,7 +127,7 @@ class Silhouette:
         return cls(distance, step, found[:, None] * weight, sigma, camera)
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        distance, slope = _sample_with_slope(self.distance, xy / self.step - 0.5)
+        distance, slope = _sample_with_slope(self.distance, (xy - 0.5) / self.step)
         outside = np.maximum(distance - 1, 0) / self.sigma
         return outside, slope * (outside > 0)[..., None] / (self.step * self.sigma[..., None])
 

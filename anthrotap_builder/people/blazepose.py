@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import repeat
 from queue import Empty, SimpleQueue
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -357,6 +358,7 @@ def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> l
     return _person_tracks(people, frames.shape)
 
 
+_starting = Lock()  # one at a time: `_quiet_start` is about the whole process, and files are fetched once
 _idle_networks: SimpleQueue[BlazePose] = SimpleQueue()  # loading a pair takes 80 ms: clips share them
 
 
@@ -366,7 +368,8 @@ def _networks() -> Iterator[BlazePose]:
     try:
         networks = _idle_networks.get_nowait()
     except Empty:
-        networks = BlazePose()
+        with _starting:
+            networks = BlazePose()
     try:
         yield networks
     finally:

@@ -46,6 +46,15 @@ def test_unreliable_flow_vouches_for_nothing():
     assert valid[:, [5, 9]].all()
 
 
+def test_a_jump_under_unreliable_flow_is_not_let_through():
+    xy, visible, forward, backward = scene()
+    xy[0, 12:] += 40.0
+    backward[11] += 9.0
+    valid = filter_tracks(xy, visible, forward, backward)
+    assert valid[0].tolist() == [True] * 12 + [False] * 8
+    assert valid[1:].all()
+
+
 def test_a_hidden_label_is_valid_between_valid_seen_ones_and_within_reach():
     xy, visible, forward, backward = scene(frames=40)
     visible[0, 10:14] = False

@@ -1,9 +1,12 @@
 """`anthrotap label` as a user types it; the labels themselves are faked where only the command is at stake."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -119,6 +122,57 @@ def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_pat
     assert run(make_video(), "--out", out).exit_code != 0
     assert not list(out.rglob("*.parquet"))
     assert not leftovers(out)
+
+
+def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, monkeypatch):
+    def breaks(path, config, threads, on_stage, skipped):
+        if "bad" in str(path):
+            raise np.linalg.LinAlgError("not positive definite")
+        yield from labeling.label_video(path, config, skipped=skipped)
+
+    monkeypatch.setattr(label_command, "label_video", breaks)
+    result = run(make_video("good.mp4"), make_video("bad.mp4"), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "bad.mp4: stopped by an error in labelling (LinAlgError: not positive definite)" in result.stderr
+    assert list((tmp_path / "out").rglob("*.parquet"))
+    (failed,) = json.loads((tmp_path / "out/manifest.json").read_text())["failed"]
+    assert "LinAlgError" in failed["reason"]
+
+
+def test_a_run_that_makes_nothing_replaces_nothing(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    assert run(make_video("good.mp4"), "--out", out).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.rglob("*.*") if p.is_file()}
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("words")
+    assert run(bad, "--out", out, "--overwrite").exit_code == 1
+    assert {p.name: p.read_bytes() for p in out.rglob("*.*") if p.is_file()} == before
+
+
+def test_overlays_are_not_labelled_again(run, make_video, tmp_path):
+    folder = make_video("videos/a.mp4").parent
+    assert run(folder, "--out", folder).exit_code == 0
+    result = run(folder, folder / "a.mp4", "--out", folder, "--overwrite", "--json")
+    assert [Path(item["video"]).name for item in json.loads(result.stdout)] == ["a.mp4"]
+
+
+def test_the_summary_is_json_where_nothing_was_found(run, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("words")
+    result = run(bad, "--out", tmp_path / "out", "--json")
+    assert "NaN" not in result.stdout
+    assert json.loads(result.stdout)[0]["fit_error"] is None
+
+
+def test_reasons_reach_the_terminal_past_the_networks_greeting(make_video, tmp_path):
+    """A process of its own: the networks start in several threads, and greet on the real standard error."""
+    words = ["label", str(make_video()), "--out", str(tmp_path / "out")]
+    result = subprocess.run(
+        [sys.executable, "-m", "anthrotap_hf.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "nobody was found" in result.stderr
+    assert "XNNPACK" not in result.stderr
 
 
 def test_help_has_an_example():
