@@ -43,7 +43,7 @@ class LabeledClip:
             source video, before any resampling in time.
         body_model, mesh_source, flow, label_version: what made the labels.
         people: per person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
-        seconds: wall seconds spent in each stage; flow runs beside people and meshes.
+        seconds: wall seconds spent in each stage; flow runs beside meshes and visibility.
     """
 
     frames: np.ndarray

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +95,6 @@ class Body:
     @property
     def num_shapes(self) -> int:
         return len(self.shape_directions)
-
-    @cached_property
-    def subtree(self) -> np.ndarray:
-        """[J, J] float64: 1 where the second joint is the first or descends from it."""
-        below = np.eye(self.num_joints)
-        for joint in range(self.num_joints - 1, 0, -1):
-            below[self.parents[joint]] += below[joint]
-        return below
 
     def pose_vertices(self, pose: BodyPose, frames: slice | np.ndarray | None = None) -> np.ndarray:
         """[T, V, 3] float32, the posed mesh by linear blend skinning.
