@@ -2,14 +2,67 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 
+from anthrotap_builder.bodies import Body
 from anthrotap_builder.bodies.surface import SurfacePoints
-from anthrotap_builder.config import VisibilitySettings
+from anthrotap_builder.config import LabelingConfig, VisibilitySettings
+from anthrotap_builder.meshes import MeshTrack
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.visibility import visible_points
 
 ASIDE = np.array([[-1.0, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0]])
+
+
+@dataclass(frozen=True)
+class SurfaceTracks:
+    """Sampled surface points of everyone, as the meshes say.
+
+    Attributes:
+        xy: [N, T, 2] float32, raster pixels; NaN in frames without a trusted mesh.
+        visible: [N, T] bool, no mesh is in front of the point.
+        certain: [N, T] bool, visible or hidden by more than a thread.
+        person: [N] int32, index of the person in the clip.
+        vertex: [N] int32, the nearest vertex.
+    """
+
+    xy: np.ndarray
+    visible: np.ndarray
+    certain: np.ndarray
+    person: np.ndarray
+    vertex: np.ndarray
+
+
+def look_at_surface(
+    body: Body, meshes: list[MeshTrack], camera: Camera, config: LabelingConfig, threads: int
+) -> SurfaceTracks:
+    """Projects `config.points` surface points of everyone in every frame, and finds which are seen."""
+    surface = body.surface_points(config.points, config.seed)
+    frames = len(meshes[0].vertices)
+    xy = np.full((len(meshes), len(surface), frames, 2), np.nan, np.float32)
+    visible = np.zeros((len(meshes), len(surface), frames), bool)
+    certain = np.zeros_like(visible)
+
+    def look(t: int) -> None:
+        there = [index for index, mesh in enumerate(meshes) if mesh.present[t]]
+        vertices = [meshes[index].vertices[t] for index in there]
+        seen = see_points(vertices, body.faces, surface, camera, config.visibility)
+        for index, mesh_vertices, (mesh_seen, mesh_certain) in zip(there, vertices, seen, strict=True):
+            xy[index, :, t] = camera.project(surface.positions(mesh_vertices, body.faces))
+            visible[index, :, t], certain[index, :, t] = mesh_seen, mesh_certain
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(look, range(frames)))
+    return SurfaceTracks(
+        xy.reshape(-1, frames, 2),
+        visible.reshape(-1, frames),
+        certain.reshape(-1, frames),
+        np.repeat([mesh.person for mesh in meshes], len(surface)).astype(np.int32),
+        np.tile(surface.vertex, len(meshes)),
+    )
 
 
 def see_points(
@@ -23,8 +76,8 @@ def see_points(
 
     A point is looked at where it is, exactly, and again at four places beside it that are lifted towards the
     camera. Visible is certain if the surface is not grazed and all four are visible: no contour passes nearby.
-    Hidden is certain if all four are hidden: what hides the point reaches further, and is nearer by more than the
-    lift.
+    Hidden is certain if `hidden_around` of the four are hidden: what hides the point reaches further, and is nearer by
+    more than the lift.
 
     Args:
         vertices: one entry a person, float [V, 3], camera coordinates, metres.
@@ -57,6 +110,10 @@ def see_points(
     result = []
     for look, cosine in zip(looks, facing, strict=True):
         visible, around = look[:count], look[count:].reshape(4, count)
-        certain = np.where(visible, around.all(0) & (cosine > settings.grazing), ~around.any(0))
+        certain = np.where(
+            visible,
+            around.all(0) & (cosine > settings.grazing),
+            (~around).sum(0) >= settings.hidden_around,
+        )
         result.append((visible, certain))
     return result

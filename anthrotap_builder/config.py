@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 RECIPES = Path(__file__).parent / "recipes"
-LABEL_CODE_VERSION = 1  # raise it when the code changes labels under the same configuration
+LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
 
 
 class _Settings(BaseModel):
@@ -133,9 +133,12 @@ class VisibilitySettings(_Settings):
     """When seen or hidden hangs by a thread, and the label is unknown."""
 
     grazing: float = Field(
-        0.2, ge=0, le=1, description="cosine to the surface's normal below which it is grazed"
+        0.3, ge=0, le=1, description="cosine to the surface's normal below which it is grazed"
     )
-    contour_pixels: float = Field(1.5, ge=0, description="contours may be off by so much; short side of 256")
+    contour_pixels: float = Field(2.0, ge=0, description="contours may be off by so much; short side of 256")
+    hidden_around: int = Field(
+        0, ge=0, le=4, description="of the four places beside a hidden point so many must be hidden too"
+    )
     lift: float = Field(0.03, ge=0, description="what hides a point must be nearer by so much, metres")
 
 
@@ -149,15 +152,20 @@ class FlowSettings(_Settings):
 class FilterSettings(_Settings):
     """When a label is trusted. Pixels are those of a frame with a short side of 256, scaled to the frame at hand."""
 
+    masks: bool = Field(
+        True, description="seen labels must lie in their person's mask, hidden ones in anyone's"
+    )
+    rule: Literal["none", "steps", "drift"] = Field(
+        "drift",
+        description="none: flow refuses nothing; steps: single steps in which mesh and reliable flow differ, as the "
+        "paper does; drift: also where the signed difference, summed along the track, does not stay together",
+    )
     round_trip_pixels: float = Field(
         0.7, ge=0, description="flow is reliable if going and coming back err less"
     )
-    round_trip_relative: float = Field(
-        0.01, ge=0, description="and this share of squared motion (Sundaram: 0.01)"
-    )
     step_pixels: float = Field(1.0, ge=0, description="mesh and flow may differ in one step by this much")
     step_relative: float = Field(0.25, ge=0, description="and this share of the motion")
-    drift_pixels: float = Field(2.0, ge=0, description="radius within which the summed difference must stay")
+    drift_pixels: float = Field(1.5, ge=0, description="radius within which the summed difference must stay")
     min_track_share: float = Field(
         0.3, ge=0, le=1, description="tracks with a smaller share of valid labels are dropped"
     )

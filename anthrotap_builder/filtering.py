@@ -8,8 +8,60 @@ from __future__ import annotations
 
 import numpy as np
 
-from anthrotap_builder.config import FilterSettings
-from anthrotap_builder.flow import sample_flow
+from anthrotap_builder.certainty import SurfaceTracks
+from anthrotap_builder.config import FilterSettings, LabelingConfig
+from anthrotap_builder.flow import TrackFlow, sample_flow
+from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.projection import Camera
+from anthrotap_hf.tracks import Tracks
+
+
+def trust_labels(
+    points: SurfaceTracks,
+    people: list[PersonTrack],
+    flow: TrackFlow,
+    camera: Camera,
+    config: LabelingConfig,
+) -> tuple[Tracks, float]:
+    """Which labels of the meshes may be trusted: where they lie in masks, move with flow, and are not close calls.
+
+    Args:
+        points: the labels.
+        people: whose masks they must lie in.
+        flow: what it says of the labels' motion.
+        camera: of the clip.
+        config: thresholds.
+
+    Returns:
+        The tracks, and the share of the (track, frame) labels, seen by the mesh, that the flow check refused.
+    """
+    xy, visible = points.xy, points.visible
+    # Outside its person's mask a point that the mesh calls visible is off the body or behind something; outside
+    # everyone's, a point that it calls hidden is where nobody is.
+    believed = camera.contains(xy)
+    if config.filter.masks:
+        own, anyone = _in_masks(xy, points.person, people)
+        believed &= np.where(visible, own, anyone)
+    seen, hidden = visible & believed, ~visible & believed
+    valid = _consistent(xy, seen, hidden, flow, config.filter, min(camera.height, camera.width) / 256)
+    rejected_fraction = float((seen & ~valid).sum() / max(seen.sum(), 1))
+    valid &= points.certain
+    return Tracks(
+        xy, visible, valid, camera.height, camera.width, points.person, points.vertex
+    ), rejected_fraction
+
+
+def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
+    """[N, T] bool each: whether a point lies in its own person's mask, and in anyone's."""
+    height, width = people[0].mask.shape[1:]
+    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
+    frames = np.arange(xy.shape[1])
+    own = np.zeros(xy.shape[:2], bool)
+    for index, track in enumerate(people):
+        rows = person == index
+        own[rows] = track.mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
+    everyone = np.any([track.mask for track in people], axis=0)
+    return own, everyone[frames, cells[..., 1], cells[..., 0]]
 
 
 def filter_tracks(
@@ -18,23 +70,21 @@ def filter_tracks(
     forward_flow: np.ndarray,
     backward_flow: np.ndarray,
     config: FilterSettings | None = None,
-    unit: float | None = None,
 ) -> np.ndarray:
-    """Which labels may be trusted.
+    """Which labels may be trusted, by the flow between neighbouring frames.
 
-    A seen label is valid if a step to or from it has reliable flow that agrees with the track (its *witness*) and
-    its summed drift lies with that of most of the track. A hidden label cannot be witnessed: it is valid if the
-    nearest labels before and after that flow could check, as far as there are any within reach, are valid. A track of
-    which too few seen labels are valid is dropped whole.
+    By the rule "steps", a seen label is valid unless a step to or from it has reliable flow that disagrees with the
+    track (the paper's check). By the rule "drift" it is valid if a step to or from it has reliable flow that agrees
+    (its *witness*) and its summed drift lies with that of most of the track. A track of which too few seen labels are
+    valid is dropped whole. A hidden label cannot be witnessed: it is valid within reach of a
+    valid seen one of its track, before or after.
 
     Args:
         xy: [N, T, 2] float, raster pixels; NaN where there is no label.
         visible: [N, T] bool.
         forward_flow, backward_flow: [T - 1, H, W, 2] float32, from each frame to the next and back; pixel
             displacements sampled at pixel centres.
-        config: thresholds; the defaults when left out.
-        unit: what a pixel of the thresholds is worth here. When left out, the flow's short side over 256; needed
-            where flow covers only a part of the frame.
+        config: thresholds, in pixels of a frame with a short side of 256; the defaults when left out.
 
     Returns:
         valid: [N, T] bool. Labels outside the frame are never valid.
@@ -50,54 +100,47 @@ def filter_tracks(
         raise ValueError(
             f"flows must be [T - 1, H, W, 2] with T = {frames}, got {forward_flow.shape} and {backward_flow.shape}"
         )
-    if frames < 2:  # nothing to check against
-        return np.zeros((tracks, frames), bool)
     height, width = forward_flow.shape[1:3]
     inside = ((xy >= 0) & (xy < [width, height])).all(-1)
-    seen = visible & inside
-    unit = min(height, width) / 256 if unit is None else unit
+    displacement = np.zeros((tracks, frames - 1, 2), np.float32)
+    closing = np.zeros((tracks, frames - 1), np.float32)
+    for t in range(frames - 1):
+        displacement[:, t] = sample_flow(forward_flow[t], xy[:, t])
+        back = sample_flow(backward_flow[t], xy[:, t] + displacement[:, t])
+        closing[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
+    flow = TrackFlow(displacement, closing)
+    return _consistent(xy, visible & inside, ~visible & inside, flow, config, min(height, width) / 256)
 
-    reliable, difference, motion = _flow_differences(xy, seen, forward_flow, backward_flow, config, unit)
-    tolerance = config.step_pixels * unit + config.step_relative * motion
-    agrees = reliable & (np.linalg.norm(difference, axis=-1) <= tolerance)
-    witnessed, checked = _at_either_end(agrees), _at_either_end(reliable)
 
-    drift = np.zeros((tracks, frames, 2))
-    # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, leaving it out would
-    # let a jump of the mesh through. While a point is hidden nothing can be summed, and the mesh is believed.
-    np.cumsum(difference, axis=1, out=drift[:, 1:])
-    together = _largest_gathering(drift, seen & witnessed, config.drift_pixels * unit)
-    valid = seen & witnessed & together
+def _consistent(
+    xy: np.ndarray, seen: np.ndarray, hidden: np.ndarray, flow: TrackFlow, config: FilterSettings, unit: float
+) -> np.ndarray:
+    """[N, T] bool: which of the labels that are believed seen or hidden agree with flow.
 
+    `unit` is what a pixel of the thresholds is worth here.
+    """
+    if config.rule == "none":
+        return seen | hidden
+    both = seen[:, 1:] & seen[:, :-1]
+    motion = np.diff(xy, axis=1)
+    difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0)
+    reliable = both & (np.nan_to_num(flow.closing, nan=np.inf) <= config.round_trip_pixels * unit)
+    tolerance = config.step_pixels * unit + config.step_relative * np.nan_to_num(
+        np.linalg.norm(motion, axis=-1)
+    )
+    agrees = np.linalg.norm(difference, axis=-1) <= tolerance
+    if config.rule == "steps":
+        valid = seen & ~_at_either_end(reliable & ~agrees)
+    else:
+        # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, leaving it out
+        # would let a jump of the mesh through. While a point is hidden nothing can be summed, and the mesh is believed.
+        drift = np.zeros((*seen.shape, 2))
+        np.cumsum(difference, axis=1, out=drift[:, 1:])
+        witnessed = seen & _at_either_end(reliable & agrees)
+        valid = witnessed & _largest_gathering(drift, witnessed, config.drift_pixels * unit)
     kept = valid.sum(1) >= np.maximum(config.min_track_share * seen.sum(1), 1)
     valid &= kept[:, None]
-    return valid | (_hidden_between(checked, valid, config.hidden_reach) & inside & ~visible)
-
-
-def _flow_differences(
-    xy: np.ndarray,
-    seen: np.ndarray,
-    forward_flow: np.ndarray,
-    backward_flow: np.ndarray,
-    config: FilterSettings,
-    unit: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each step: is flow reliable [N, T-1], the track's displacement less flow [N, T-1, 2], its length [N, T-1]."""
-    tracks, frames = seen.shape
-    reliable = seen[:, 1:] & seen[:, :-1]
-    difference = np.zeros((tracks, frames - 1, 2))
-    displacement = np.diff(xy, axis=1)
-    for t in range(frames - 1):
-        rows = np.flatnonzero(reliable[:, t])
-        start = xy[rows, t]
-        ahead = sample_flow(forward_flow[t], start)
-        back = sample_flow(backward_flow[t], start + ahead)
-        # Forward-backward check of Sundaram, Brox and Keutzer (ECCV 2010), eq. 5.
-        slack = config.round_trip_relative * ((ahead**2).sum(1) + (back**2).sum(1))
-        closed = ((ahead + back) ** 2).sum(1) <= slack + config.round_trip_pixels**2 * unit**2
-        reliable[rows[~closed], t] = False
-        difference[rows, t] = displacement[rows, t] - ahead
-    return reliable, difference, np.nan_to_num(np.linalg.norm(displacement, axis=-1))
+    return valid | (hidden & _near(valid, config.hidden_reach))
 
 
 def _largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:
@@ -121,14 +164,10 @@ def _at_either_end(steps: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _hidden_between(checked: np.ndarray, valid: np.ndarray, reach: int) -> np.ndarray:
-    """[N, T] bool: frames whose nearest checked ones within `reach`, on each side where there is one, are valid."""
-    frames = checked.shape[1]
-    at = np.broadcast_to(np.arange(frames), checked.shape)
-    before = np.maximum.accumulate(np.where(checked, at, -1), axis=1)
-    after = np.minimum.accumulate(np.where(checked, at, frames)[:, ::-1], axis=1)[:, ::-1]
-    rows = np.arange(len(checked))[:, None]
-    has_before, has_after = (before >= 0) & (at - before <= reach), (after < frames) & (after - at <= reach)
-    before_valid = valid[rows, np.maximum(before, 0)] | ~has_before
-    after_valid = valid[rows, np.minimum(after, frames - 1)] | ~has_after
-    return (has_before | has_after) & before_valid & after_valid
+def _near(frames: np.ndarray, reach: int) -> np.ndarray:
+    """[N, T] bool: frames within `reach` of one that holds [N, T], before or after."""
+    count = frames.shape[1]
+    at = np.arange(count)
+    before = np.maximum.accumulate(np.where(frames, at, -reach - 1), axis=1)
+    after = np.minimum.accumulate(np.where(frames, at, count + reach)[:, ::-1], axis=1)[:, ::-1]
+    return (at - before <= reach) | (after - at <= reach)

@@ -1,15 +1,19 @@
-"""Dense optical flow between neighbouring frames, behind one small interface."""
+"""Optical flow behind one small interface, and what it says of the motion of a body's points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
 import numpy as np
 
 from anthrotap_builder.config import FlowSettings
+
+MARGIN = 24  # pixels around a body that guided flow may use
+FILL = 25  # pixels from a point up to which its predicted motion is taken over
 
 
 class Flow(Protocol):
@@ -44,33 +48,45 @@ class DISFlow:
 FLOWS: dict[str, Callable[[FlowSettings], Flow]] = {"dis": lambda settings: DISFlow(settings.preset)}
 
 
-def neighbour_flow(
-    frames: np.ndarray, settings: FlowSettings, threads: int = 2
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flow from each frame to the next, and back.
+@dataclass(frozen=True)
+class TrackFlow:
+    """What flow says of tracks' motion from each frame to the next.
+
+    Attributes:
+        displacement: [N, T - 1, 2] float32 pixels, from the track's place; NaN where unknown.
+        closing: [N, T - 1] float32 pixels, by how much going there and coming back misses the start; NaN likewise.
+    """
+
+    displacement: np.ndarray
+    closing: np.ndarray
+
+
+def track_flow(
+    frames: np.ndarray, xy: np.ndarray, visible: np.ndarray, settings: FlowSettings, threads: int = 2
+) -> TrackFlow:
+    """Flow at tracks, between neighbouring frames, guided by the tracks themselves.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB.
+        xy: [N, T, 2] float32, raster pixels; NaN where there is no label.
+        visible: [N, T] bool.
         settings: which flow, and how.
         threads: how many frame pairs are worked on at once; the result does not depend on it.
-
-    Returns:
-        forward, backward: [T - 1, H, W, 2] float32; forward[t] leads from frame t to t + 1, backward[t] from t + 1
-        to t. Pixels, sampled at pixel centres.
     """
-    steps, height, width = len(frames) - 1, *frames.shape[1:3]
-    forward = np.empty((steps, height, width, 2), np.float32)
-    backward = np.empty_like(forward)
+    steps = len(frames) - 1
+    found = TrackFlow(np.empty((len(xy), steps, 2), np.float32), np.empty((len(xy), steps), np.float32))
 
     def work(share: range) -> None:
         flow = FLOWS[settings.model](settings)
         for t in share:
-            forward[t] = flow(frames[t], frames[t + 1])
-            backward[t] = flow(frames[t + 1], frames[t])
+            pair = slice(t, t + 2)
+            found.displacement[:, t], found.closing[:, t] = guided_displacement(
+                flow, frames[t], frames[t + 1], xy[:, pair], visible[:, pair]
+            )
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, [range(first, steps, threads) for first in range(threads)]))
-    return forward, backward
+    return found
 
 
 def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -87,3 +103,92 @@ def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
         ).reshape(-1, 2)
     values[~known] = np.nan
     return values
+
+
+def guided_displacement(
+    flow: Flow,
+    first: np.ndarray,
+    second: np.ndarray,
+    xy: np.ndarray,
+    seen: np.ndarray,
+    count: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How points of a body move between two frames: flow that is guided by a prediction of it.
+
+    The second frame is warped by the predicted motion of all points that show; flow then only has to find the
+    remainder, which it can over many frames and through fast motion.
+
+    Args:
+        flow: which flow.
+        first, second: [H, W, 3] uint8 RGB.
+        xy: [N, 2, 2] float32, raster places of the points in the first and in the second frame, as predicted; NaN
+            where unknown.
+        seen: [N, 2] bool, which of them show.
+        count: how many of the points, the first ones, are measured; all when left out.
+
+    Returns:
+        displacement: [count, 2] float32 pixels, from the points' places in the first frame; NaN where unknown.
+        closing: [count] float32 pixels, by how much going there and coming back misses the start; NaN likewise.
+    """
+    count = len(xy) if count is None else count
+    known = np.isfinite(xy).all((1, 2))
+    places = xy[known & seen.any(1)]
+    if not len(places):
+        return np.full((count, 2), np.nan, np.float32), np.full(count, np.nan, np.float32)
+    limit = np.array(first.shape[1::-1])
+    low = np.clip(places.min((0, 1)) - MARGIN, 0, np.maximum(limit - 64, 0)).astype(int)
+    high = np.clip(places.max((0, 1)) + MARGIN, low + 64, limit).astype(int)
+    window = slice(low[1], high[1]), slice(low[0], high[0])
+    here, there = (xy - low).transpose(1, 0, 2)
+    ahead = _flow_beyond(flow, first[window], second[window], here, there, known & seen[:, 0])
+    back = _flow_beyond(flow, second[window], first[window], there, here, known & seen[:, 1])
+    displacement = sample_flow(ahead, here[:count])
+    closing = displacement + sample_flow(back, here[:count] + displacement)
+    return displacement, np.linalg.norm(closing, axis=1)
+
+
+def _flow_beyond(
+    flow: Flow,
+    first: np.ndarray,
+    second: np.ndarray,
+    first_xy: np.ndarray,
+    second_xy: np.ndarray,
+    visible: np.ndarray,
+) -> np.ndarray:
+    """[h, w, 2] float32: flow from `first` to `second`, found after taking away the motion of the surface points."""
+    predicted = _spread(first_xy[visible], (second_xy - first_xy)[visible], first.shape[:2])
+    columns, rows = np.meshgrid(
+        np.arange(first.shape[1], dtype=np.float32), np.arange(first.shape[0], dtype=np.float32)
+    )
+    warped = cv2.remap(
+        second,
+        columns + predicted[..., 0],
+        rows + predicted[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    rest = flow(first, warped)
+    # The pixel at x went to x + rest(x) in the warped frame, which shows the second frame at that place plus its
+    # predicted motion.
+    return rest + cv2.remap(
+        predicted,
+        columns + rest[..., 0],
+        rows + rest[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[h, w, 2] float32: at each pixel the value of the nearest point within FILL pixels, else zero."""
+    height, width = size
+    inside = ((xy >= 0) & (xy < [width, height])).all(1) & np.isfinite(values).all(1)
+    columns, rows = xy[inside].astype(np.intp).T
+    free = np.ones(size, np.uint8)
+    free[rows, columns] = 0
+    distance, label = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    table = np.zeros((int(label.max()) + 1, 2), np.float32)
+    table[label[rows, columns]] = values[inside]
+    spread = table[label]
+    spread[distance > FILL] = 0
+    return spread

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +13,11 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.bodies import Body, load_body
+from anthrotap_builder.certainty import SurfaceTracks, look_at_surface
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.filtering import filter_tracks
-from anthrotap_builder.flow import neighbour_flow
+from anthrotap_builder.filtering import trust_labels
+from anthrotap_builder.flow import TrackFlow, track_flow
 from anthrotap_builder.memory import share_one_heap
 from anthrotap_builder.meshes import MESH_SOURCES, MeshTrack
 from anthrotap_builder.people import PersonTrack, find_people
@@ -43,7 +43,7 @@ class LabeledClip:
             source video, before any resampling in time.
         body_model, mesh_source, flow, label_version: what made the labels.
         people: per person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
-        seconds: wall seconds spent in each stage; flow runs beside meshes and visibility.
+        seconds: wall seconds spent in each stage.
     """
 
     frames: np.ndarray
@@ -67,6 +67,30 @@ class LabeledClip:
             return None
         reason = "no label of those found could be trusted" if self.people else "nobody was found"
         return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
+
+
+def _meshes(
+    people: list[PersonTrack],
+    frames: np.ndarray,
+    body: Body,
+    camera: Camera,
+    fps: float,
+    config: LabelingConfig,
+    threads: int,
+) -> list[MeshTrack]:
+    make = MESH_SOURCES[config.mesh_source]
+    return make(people, frames, body, camera, fps, config.fit, config.flow, threads)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What does each stage's work. The proving ground puts the truth in the place of one, to see what it costs."""
+
+    people: Callable[..., list[PersonTrack]] = find_people
+    meshes: Callable[..., list[MeshTrack]] = _meshes
+    look: Callable[..., SurfaceTracks] = look_at_surface
+    flow: Callable[..., TrackFlow] = track_flow
+    trust: Callable[..., tuple[Tracks, float]] = trust_labels
 
 
 def label_video(
@@ -109,6 +133,7 @@ def label_clip(
     config: LabelingConfig | None = None,
     threads: int = 2,
     on_stage: StageReport | None = None,
+    stages: Stages | None = None,
 ) -> LabeledClip:
     """Labels one clip: people, meshes, projection, visibility, flow, filtering.
 
@@ -118,6 +143,7 @@ def label_clip(
         config: everything that changes a label; the open default when left out (`config.clips` is not used here).
         threads: how many frames are worked on at once; labels do not depend on it.
         on_stage: is told the name of each stage as it begins.
+        stages: what does the work of each stage; those of the configuration when left out.
 
     Returns:
         The clip with tracks in the frames' raster pixels; no track where nobody was found.
@@ -126,6 +152,7 @@ def label_clip(
         ValueError: if `frames` is not [T, H, W, 3] uint8 with at least one frame, or `fps` is not positive.
     """
     config = config or LabelingConfig()
+    stages = stages or Stages()
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
         raise ValueError(f"frames must be [T, H, W, 3] uint8, got {frames.shape} {frames.dtype}")
     if not fps > 0:
@@ -136,93 +163,21 @@ def label_clip(
     camera = Camera.guess(width, height, config.fit.focal_ratio)
 
     with clock.stage("people"):
-        people = find_people(frames, config.people, threads)
+        people = stages.people(frames, config.people, threads)
     if not people:
         return _labeled(frames, fps, Tracks.empty(len(frames), height, width), 0.0, [], config, clock)
 
-    with ThreadPoolExecutor(1) as beside:  # the fit leaves the second core free
-        rows, columns = _window(people)
-        around = frames[:, rows, columns]
-        flows = beside.submit(clock.timed, "flow", neighbour_flow, around, config.flow, threads)
-        body = load_body(config.body)
-        with clock.stage("meshes"):
-            meshes = MESH_SOURCES[config.mesh_source](
-                people, frames, body, camera, fps, config.fit, config.flow, threads
-            )
-        with clock.stage("visibility"):
-            xy, visible, certain, person, vertex = _project_and_see(body, meshes, camera, config, threads)
-        forward, backward = flows.result()
+    body = load_body(config.body)
+    with clock.stage("meshes"):
+        meshes = stages.meshes(people, frames, body, camera, fps, config, threads)
+    with clock.stage("visibility"):
+        points = stages.look(body, meshes, camera, config, threads)
+    with clock.stage("flow"):
+        flow = stages.flow(frames, points.xy, points.visible, config.flow, threads)
     with clock.stage("filtering"):
-        inside = camera.contains(xy)
-        # Outside its person's mask a point that the mesh calls visible is off the body or behind something; outside
-        # everyone's, a point that it calls hidden is where nobody is.
-        own, anyone = _in_masks(xy, person, people)
-        believed = inside & np.where(visible, own, anyone)
-        unit = min(height, width) / 256
-        local = xy - np.array([columns.start, rows.start], np.float32)
-        valid = believed & filter_tracks(local, visible & believed, forward, backward, config.filter, unit)
-        checked = visible & believed
-        rejected_fraction = float((checked & ~valid).sum() / max(checked.sum(), 1))
-        valid &= certain
-        tracks = Tracks(xy, visible, valid, height, width, person, vertex)
+        tracks, rejected_fraction = stages.trust(points, people, flow, camera, config)
         tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)
     return _labeled(frames, fps, tracks, rejected_fraction, meshes, config, clock)
-
-
-def _window(people: list[PersonTrack]) -> tuple[slice, slice]:
-    """Rows and columns around everyone's masks, with room for flow to see where they come from and go."""
-    everyone = np.any([person.mask.any(0) for person in people], axis=0)
-    bounds = []
-    for axis in (1, 0):
-        taken = np.flatnonzero(everyone.any(axis))
-        low, high = (taken[0], taken[-1] + 1) if len(taken) else (0, everyone.shape[1 - axis])
-        room = max(32, (high - low) // 8)
-        bounds.append(slice(max(0, low - room), min(everyone.shape[1 - axis], max(high + room, low + 64))))
-    return bounds[0], bounds[1]
-
-
-def _project_and_see(
-    body: Body, meshes: list[MeshTrack], camera: Camera, config: LabelingConfig, threads: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sampled surface points of everyone: xy [N, T, 2], visible and certain [N, T], person [N], vertex [N]."""
-    from anthrotap_builder.certainty import see_points  # numba: only where it is used
-
-    surface = body.surface_points(config.points, config.seed)
-    frames = len(meshes[0].vertices)
-    xy = np.full((len(meshes), len(surface), frames, 2), np.nan, np.float32)
-    visible = np.zeros((len(meshes), len(surface), frames), bool)
-    certain = np.zeros_like(visible)
-
-    def look(t: int) -> None:
-        there = [index for index, mesh in enumerate(meshes) if mesh.present[t]]
-        vertices = [meshes[index].vertices[t] for index in there]
-        seen = see_points(vertices, body.faces, surface, camera, config.visibility)
-        for index, mesh_vertices, (mesh_seen, mesh_certain) in zip(there, vertices, seen, strict=True):
-            xy[index, :, t] = camera.project(surface.positions(mesh_vertices, body.faces))
-            visible[index, :, t], certain[index, :, t] = mesh_seen, mesh_certain
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(look, range(frames)))
-    return (
-        xy.reshape(-1, frames, 2),
-        visible.reshape(-1, frames),
-        certain.reshape(-1, frames),
-        np.repeat([mesh.person for mesh in meshes], len(surface)).astype(np.int32),
-        np.tile(surface.vertex, len(meshes)),
-    )
-
-
-def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
-    """[N, T] bool each: whether a point lies in its own person's mask, and in anyone's."""
-    height, width = people[0].mask.shape[1:]
-    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
-    frames = np.arange(xy.shape[1])
-    own = np.zeros(xy.shape[:2], bool)
-    for index, track in enumerate(people):
-        rows = person == index
-        own[rows] = track.mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
-    everyone = np.any([track.mask for track in people], axis=0)
-    return own, everyone[frames, cells[..., 1], cells[..., 0]]
 
 
 def _labeled(
@@ -277,9 +232,3 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start
-
-    def timed(self, name: str, work: Callable, *arguments: object):
-        start = time.perf_counter()
-        result = work(*arguments)
-        self.seconds[name] = time.perf_counter() - start
-        return result

@@ -44,8 +44,7 @@ class _Watcher(MetaPathFinder):
         return spec
 
 
-def missing_builder(error: ImportError) -> ImportError:
-    """What to say where a package that only labelling needs is absent."""
-    return ImportError(
-        f"labelling videos needs {error.name}: pip install 'anthrotap[builder]'", name=error.name
-    )
+def missing_builder(error: ImportError, extra: str = "builder") -> ImportError:
+    """What to say where a package that only labelling needs (or judging labels: another `extra`) is absent."""
+    what = {"builder": "labelling videos", "proving-ground": "judging labels"}[extra]
+    return ImportError(f"{what} needs {error.name}: pip install 'anthrotap[{extra}]'", name=error.name)

@@ -12,14 +12,11 @@ import numpy as np
 from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import FitSettings, FlowSettings
-from anthrotap_builder.flow import FLOWS, Flow, sample_flow
+from anthrotap_builder.flow import FLOWS, Flow, guided_displacement
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.meshes.terms import Motion
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.visibility import visible_points
-
-MARGIN = 24  # pixels around the body that flow may use
-FILL = 25  # pixels from a surface point up to which its motion is taken over
 
 
 @dataclass(frozen=True)
@@ -107,64 +104,13 @@ class MotionObserver:
         both = usable[:count, first] & usable[:count, second]
         if not both.any():
             return np.zeros((count, 2), np.float32), both
-        places = xy[seen[:, first] | seen[:, second]][:, [first, second]]
-        places = places[np.isfinite(places).all((1, 2))]  # the other end may be behind the camera
-        limit = np.array([self.camera.width, self.camera.height])
-        low = np.clip(places.min((0, 1)) - MARGIN, 0, np.maximum(limit - 64, 0)).astype(int)
-        high = np.clip(places.max((0, 1)) + MARGIN, low + 64, limit).astype(int)
-        window = slice(low[1], high[1]), slice(low[0], high[0])
-        images = self.frames[first][window], self.frames[second][window]
-        here, there = xy[:, first] - low, xy[:, second] - low
-        ahead = _flow_beyond(flow, *images, here, there, seen[:, first])
-        back = _flow_beyond(flow, *images[::-1], there, here, seen[:, second])
-        displacement = sample_flow(ahead, here[:count])
-        closing = displacement + sample_flow(back, here[:count] + displacement)
+        displacement, closing = guided_displacement(
+            flow,
+            self.frames[first],
+            self.frames[second],
+            xy[:, [first, second]],
+            seen[:, [first, second]],
+            count,
+        )
         allowed = self._pixels(self.settings.flow_round_trip, second - first)
-        return np.nan_to_num(displacement), both & (np.linalg.norm(closing, axis=1) < allowed)
-
-
-def _flow_beyond(
-    flow: Flow,
-    first: np.ndarray,
-    second: np.ndarray,
-    first_xy: np.ndarray,
-    second_xy: np.ndarray,
-    visible: np.ndarray,
-) -> np.ndarray:
-    """[h, w, 2] float32: flow from `first` to `second`, found after taking away the motion of the surface points."""
-    predicted = _spread(first_xy[visible], (second_xy - first_xy)[visible], first.shape[:2])
-    columns, rows = np.meshgrid(
-        np.arange(first.shape[1], dtype=np.float32), np.arange(first.shape[0], dtype=np.float32)
-    )
-    warped = cv2.remap(
-        second,
-        columns + predicted[..., 0],
-        rows + predicted[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    rest = flow(first, warped)
-    # The pixel at x went to x + rest(x) in the warped frame, which shows the second frame at that place plus its
-    # predicted motion.
-    return rest + cv2.remap(
-        predicted,
-        columns + rest[..., 0],
-        rows + rest[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-
-
-def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w, 2] float32: at each pixel the value of the nearest point within FILL pixels, else zero."""
-    height, width = size
-    inside = ((xy >= 0) & (xy < [width, height])).all(1) & np.isfinite(values).all(1)
-    columns, rows = xy[inside].astype(np.intp).T
-    free = np.ones(size, np.uint8)
-    free[rows, columns] = 0
-    distance, label = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    table = np.zeros((int(label.max()) + 1, 2), np.float32)
-    table[label[rows, columns]] = values[inside]
-    spread = table[label]
-    spread[distance > FILL] = 0
-    return spread
+        return np.nan_to_num(displacement), both & (np.nan_to_num(closing, nan=np.inf) < allowed)

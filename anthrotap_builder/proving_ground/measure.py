@@ -200,17 +200,17 @@ def results_table(results: Mapping[str, Mapping[str, Any]], title: str = "") -> 
         table.add_column(name, justify="right")
     table.caption = f"shares in percent; hidden at lag {middle}"
     for name, result in results.items():
-        row = [name, _plain(result["num_tracks"], 0), _plain(result["yield"], 0), _plain(result["off_body"])]
+        row = [name, plain(result["num_tracks"], 0), plain(result["yield"], 0), plain(result["off_body"])]
         for lag in lags:
             figures = result["lags"][lag]
             row += [
-                _plain(figures["average_delta"]),
-                _plain(figures["within"]["8"]),
-                _plain(figures["survival"], 0),
+                plain(figures["average_delta"]),
+                plain(figures["within"]["8"]),
+                plain(figures["survival"], 0),
             ]
         figures = result["lags"][middle]
         row += [
-            _plain(figures[key], 1 if key == "seen_but_hidden" else 0)
+            plain(figures[key], 1 if key == "seen_but_hidden" else 0)
             for key in ("seen_but_hidden", "hidden_precision", "hidden_recall", "hidden_found")
         ]
         table.add_row(*row)
@@ -225,12 +225,12 @@ def parts_table(result: Mapping[str, Any], title: str = "") -> Table:
         for name in (f"lag {lag}\ndelta", "\nkept", "hidden\nprec.", "hidden\nrecall"):
             table.add_column(name, justify="right")
     for part, figures in result["parts"].items():
-        row = [part, _plain(figures["yield"], 0)]
+        row = [part, plain(figures["yield"], 0)]
         for lag in lags:
             own = figures["lags"][lag]
             row += [
-                _plain(own["average_delta"]),
-                *(_plain(own[name], 0) for name in ("survival", "hidden_precision", "hidden_recall")),
+                plain(own["average_delta"]),
+                *(plain(own[name], 0) for name in ("survival", "hidden_precision", "hidden_recall")),
             ]
         table.add_row(*row)
     return table
@@ -379,5 +379,6 @@ def _average(shares: list[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _plain(value: float | None, digits: int = 1) -> str:
+def plain(value: float | None, digits: int = 1) -> str:
+    """A share for a table; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"

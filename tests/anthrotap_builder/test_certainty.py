@@ -7,7 +7,7 @@ from anthrotap_builder.config import VisibilitySettings
 from anthrotap_builder.projection import Camera
 
 CAMERA = Camera(focal=256.0, width=256, height=256)
-SETTINGS = VisibilitySettings(grazing=0.2, contour_pixels=2.0, lift=0.03)
+SETTINGS = VisibilitySettings(grazing=0.2, contour_pixels=2.0, lift=0.03, hidden_around=4)
 
 
 def square(depth: float, left: float, right: float, steps: int = 40, slope: float = 0.0) -> np.ndarray:
@@ -47,6 +47,18 @@ def test_near_an_occluders_contour_nothing_is_certain():
     from_contour = xy[:, 0] - 128  # the occluder ends at x = 0
     np.testing.assert_array_equal(visible, from_contour > 0)
     np.testing.assert_array_equal(certain, np.abs(from_contour) > SETTINGS.contour_pixels)
+
+
+def test_how_much_around_a_hidden_point_must_be_hidden_is_a_setting():
+    sheets = [square(2.0, -0.5, 0.5), square(1.0, -0.5, 0.0)]
+    hidden = CAMERA.project(POINTS.positions(sheets[0], FACES))[:, 0] < 128
+    shares = []
+    for around in (0, 2, 4):
+        settings = SETTINGS.model_copy(update={"hidden_around": around})
+        _, certain = see_points(sheets, FACES, POINTS, CAMERA, settings)[0]
+        shares.append(certain[hidden].mean())
+    assert shares[0] == 1
+    assert shares[0] >= shares[1] > shares[2]
 
 
 @pytest.mark.parametrize(("gap", "known"), [(0.01, False), (0.2, True)])

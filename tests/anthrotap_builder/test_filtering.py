@@ -55,22 +55,37 @@ def test_a_jump_under_unreliable_flow_is_not_let_through():
     assert valid[1:].all()
 
 
-def test_a_hidden_label_is_valid_between_valid_seen_ones_and_within_reach():
+def test_a_hidden_label_is_valid_within_reach_of_a_valid_seen_one():
     xy, visible, forward, backward = scene(frames=40)
     visible[0, 10:14] = False
     visible[1, 5:] = False
+    visible[2, 20:] = False
+    xy[2, :20] += np.cumsum(np.random.default_rng(1).normal(0, 6, (20, 2)), 0)  # never valid
     config = FilterSettings(hidden_reach=8)
     valid = filter_tracks(xy, visible, forward, backward, config)
     assert valid[0].all()
     assert valid[1].tolist() == [True] * 13 + [False] * 27
+    assert not valid[2].any()
 
 
-def test_hidden_after_a_slide_is_unknown():
+def test_the_papers_rule_refuses_steps_and_lets_a_slide_through():
+    xy, visible, forward, backward = scene()
+    xy[0, :, 0] += 0.4 * np.arange(T)
+    xy[1, 14:] += 12.0
+    valid = filter_tracks(xy, visible, forward, backward, FilterSettings(rule="steps"))
+    assert valid[0].all()
+    assert valid[1].tolist() == [True] * 13 + [False] * 2 + [True] * 5
+    assert valid[2:].all()
+
+
+def test_without_a_rule_all_in_the_frame_is_valid():
     xy, visible, forward, backward = scene()
     xy[0, 10:] += 30.0
-    visible[0, 15:] = False
-    valid = filter_tracks(xy, visible, forward, backward)
-    assert valid[0].tolist() == [True] * 10 + [False] * 10
+    xy[1] -= 1000
+    visible[2] = False
+    valid = filter_tracks(xy, visible, forward, backward, FilterSettings(rule="none"))
+    assert valid[[0, 2, 3, 4]].all()
+    assert not valid[1].any()
 
 
 def test_a_track_that_is_mostly_bad_is_dropped_whole():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from anthrotap_builder.config import FlowSettings
-from anthrotap_builder.flow import neighbour_flow, sample_flow
+from anthrotap_builder.flow import DISFlow, sample_flow, track_flow
 
 
 def shifted_noise(frames: int, shift: tuple[int, int], size: tuple[int, int] = (96, 128)) -> np.ndarray:
@@ -17,23 +17,59 @@ def shifted_noise(frames: int, shift: tuple[int, int], size: tuple[int, int] = (
     )
 
 
+def moving_points(frames: int, shift: tuple[float, float], error: float = 0.0) -> np.ndarray:
+    """[N, T, 2] points that move by `shift` a frame, plus a steady error in x."""
+    x, y = np.meshgrid(np.arange(30, 100, 6.0), np.arange(25, 75, 6.0))
+    start = np.stack([x.ravel(), y.ravel()], 1)[:, None]
+    motion = np.array(shift) + [error, 0]
+    return (start + np.arange(frames)[None, :, None] * motion).astype(np.float32)
+
+
 @pytest.mark.parametrize("shift", [(3, 0), (0, -2), (-4, 5)])
 def test_flow_has_the_sign_scale_and_axes_of_the_motion(shift: tuple[int, int]):
-    frames = shifted_noise(3, shift)
-    forward, backward = neighbour_flow(frames, FlowSettings())
-    assert forward.shape == (2, 96, 128, 2)
-    inner = forward[:, 20:-20, 20:-20]
-    np.testing.assert_allclose(np.median(inner, axis=(0, 1, 2)), shift, atol=0.2)
-    np.testing.assert_allclose(
-        np.median(backward[:, 20:-20, 20:-20], axis=(0, 1, 2)), -np.array(shift), atol=0.2
-    )
+    first, second = shifted_noise(2, shift)
+    flow = DISFlow("fast")(first, second)
+    assert flow.shape == (96, 128, 2)
+    np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), shift, atol=0.2)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.7, -2.0])
+def test_what_the_tracks_get_wrong_flow_finds(error: float):
+    frames = shifted_noise(4, (3, -1))
+    xy = moving_points(4, (3, -1), error)
+    found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
+    assert found.displacement.shape == (len(xy), 3, 2)
+    np.testing.assert_allclose(np.median(found.displacement, axis=(0, 1)), (3, -1), atol=0.1)
+    assert np.median(found.closing) < 0.2
+
+
+def test_a_good_prediction_carries_flow_over_motion_that_it_could_not_find_alone():
+    motion = (40, 10)
+    frames = shifted_noise(2, motion)
+    xy = moving_points(2, motion)[:30]
+    alone = sample_flow(DISFlow("fast")(*frames), xy[:, 0])
+    found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
+    assert np.median(np.linalg.norm(alone - motion, axis=1)) > 5
+    assert np.median(np.linalg.norm(found.displacement[:, 0] - motion, axis=1)) < 0.5
 
 
 def test_flow_does_not_depend_on_threads():
-    frames = shifted_noise(4, (2, 1))
-    np.testing.assert_array_equal(
-        neighbour_flow(frames, FlowSettings(), 1), neighbour_flow(frames, FlowSettings(), 3)
-    )
+    frames, xy = shifted_noise(4, (2, 1)), moving_points(4, (2, 1), 0.4)
+    visible = np.random.default_rng(0).random(xy.shape[:2]) < 0.8
+    one, three = (track_flow(frames, xy, visible, FlowSettings(), threads) for threads in (1, 3))
+    np.testing.assert_array_equal(one.displacement, three.displacement)
+    np.testing.assert_array_equal(one.closing, three.closing)
+
+
+def test_a_point_without_a_place_has_no_flow_and_disturbs_no_other():
+    frames, xy = shifted_noise(3, (2, 1)), moving_points(3, (2, 1))
+    xy[0, 1] = np.nan
+    found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
+    assert np.isnan(found.displacement[0, 1]).all()
+    assert np.isnan(found.closing[0, 1])
+    np.testing.assert_allclose(found.displacement[1:].mean((0, 1)), (2, 1), atol=0.2)
+    nobody = track_flow(frames, np.full_like(xy, np.nan), np.ones(xy.shape[:2], bool), FlowSettings())
+    assert np.isnan(nobody.displacement).all()
 
 
 def test_sampling_is_bilinear_between_pixel_centres():
@@ -46,5 +82,7 @@ def test_sampling_is_bilinear_between_pixel_centres():
 
 
 def test_one_frame_has_no_flow():
-    forward, _ = neighbour_flow(np.zeros((1, 32, 32, 3), np.uint8), FlowSettings())
-    assert forward.shape == (0, 32, 32, 2)
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    found = track_flow(frames, np.ones((5, 1, 2), np.float32), np.ones((5, 1), bool), FlowSettings())
+    assert found.displacement.shape == (5, 0, 2)
+    assert found.closing.shape == (5, 0)

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from posed_people import as_person, textured_frames
 
-from anthrotap_builder import labeling
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.labeling import LabeledClip, label_clip
+from anthrotap_builder.labeling import LabeledClip, Stages, label_clip
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.visibility import visible_points
@@ -21,19 +20,14 @@ def frames(anny: Body, dance: PoseParameters, camera: Camera) -> np.ndarray:
 
 
 @pytest.fixture
-def someone(monkeypatch: pytest.MonkeyPatch, anny: Body, dance: PoseParameters, camera: Camera) -> None:
+def someone(anny: Body, dance: PoseParameters, camera: Camera) -> Stages:
     person = as_person(anny, dance, camera, noise=2.0)
-    monkeypatch.setattr(labeling, "find_people", lambda *_: [person])
+    return Stages(people=lambda *_: [person])
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labeling, "find_people", lambda *_: [])
-
-
-@pytest.fixture
-def labeled(someone: None, frames: np.ndarray) -> LabeledClip:
-    return label_clip(frames, fps=24.0, config=CONFIG)
+def labeled(someone: Stages, frames: np.ndarray) -> LabeledClip:
+    return label_clip(frames, fps=24.0, config=CONFIG, stages=someone)
 
 
 def test_seen_labels_stick_to_the_point_they_start_on(
@@ -70,8 +64,8 @@ def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
     assert labeled.left_out is None
 
 
-def test_labels_do_not_depend_on_threads(labeled: LabeledClip, frames: np.ndarray):
-    again = label_clip(frames, fps=24.0, config=CONFIG, threads=3)
+def test_labels_do_not_depend_on_threads(someone: Stages, labeled: LabeledClip, frames: np.ndarray):
+    again = label_clip(frames, fps=24.0, config=CONFIG, threads=3, stages=someone)
     np.testing.assert_array_equal(again.tracks.xy, labeled.tracks.xy)
     np.testing.assert_array_equal(again.tracks.valid, labeled.tracks.valid)
 
@@ -84,19 +78,20 @@ def test_trusted_labels_have_a_place_in_the_frame(labeled: LabeledClip):
     assert (tracks.seen.sum(1) >= CONFIG.min_seen).all()
 
 
-def test_nobody_gives_no_track_and_says_so(nobody: None):
-    labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10)
+def test_nobody_gives_no_track_and_says_so():
+    nobody = Stages(people=lambda *_: [])
+    labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)
     assert len(labeled.tracks) == 0
     assert labeled.tracks.xy.shape == (0, 5, 2)
     assert "nobody was found" in labeled.left_out
 
 
 def test_one_frame_gives_no_trusted_label(
-    someone: None, frames: np.ndarray, monkeypatch, anny, dance, camera
+    frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera
 ):
     pose = PoseParameters(dance.values[:1], dance.shape, dance.reference)
-    monkeypatch.setattr(labeling, "find_people", lambda *_: [as_person(anny, pose, camera)])
-    labeled = label_clip(frames[:1], fps=24.0, config=CONFIG)
+    still = Stages(people=lambda *_: [as_person(anny, pose, camera)])
+    labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
     assert len(labeled.tracks) == 0
     assert "trusted" in labeled.left_out
 

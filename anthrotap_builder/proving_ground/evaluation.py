@@ -1,0 +1,265 @@
+"""What `anthrotap evaluate-labels` does: renders the standard set, labels each clip, holds labels against truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from anthrotap_builder.config import LabelingConfig, labeling_config
+from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, Variant, Workbench
+from anthrotap_builder.proving_ground.measure import (
+    evaluate_labels,
+    mean_of,
+    parts_table,
+    plain,
+    pooled,
+    results_table,
+)
+from anthrotap_builder.proving_ground.scenes import HALVES, ClipSpec, load_clip, standard_set
+
+# What the default configuration promises of the held-out half, all labels together: a figure's path in a result,
+# its name, the bar, and whether the bar is the least or the most.
+BARS: tuple[tuple[tuple[str, ...], str, float, Callable[[float, float], bool]], ...] = (
+    (("lags", "24", "average_delta"), "average delta at lag 24, at least", 88, float.__ge__),
+    (("lags", "24", "within", "8"), "within 8 px at lag 24, at least", 95, float.__ge__),
+    (("lags", "24", "survival"), "still given at lag 24, at least", 40, float.__ge__),
+    (("lags", "48", "average_delta"), "average delta at lag 48, at least", 82, float.__ge__),
+    (("lags", "48", "survival"), "still given at lag 48, at least", 25, float.__ge__),
+    (("off_body",), "queries off the body, at most", 1, float.__le__),
+    (("lags", "24", "hidden_precision"), "hidden: precision, at least", 60, float.__ge__),
+    (("lags", "24", "hidden_recall"), "hidden: recall of labels given, at least", 60, float.__ge__),
+    (("lags", "24", "hidden_found"), "hidden: recall of all hidden points, at least", 60, float.__ge__),
+    (("lags", "24", "seen_but_hidden"), "called seen but hidden, at most", 3, float.__le__),
+)
+
+
+def evaluate_and_report(
+    out: Path,
+    half: str | None,
+    names: Sequence[str],
+    recipe: str | Path,
+    ablation: bool,
+    processes: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Measures labels on the standard set, shows how far it is, and leaves figures and plots in a folder.
+
+    Args:
+        out: the folder: `labels.json` and `labels.png`, besides what `evaluate_set` keeps there.
+        half, names: which clips (`choose_clips`).
+        recipe: how to label, as `labeling_config` takes it.
+        ablation: whether to measure all of `ABLATION`, or just the recipe as it is.
+        processes: how many clips are worked on at once.
+        console: where progress is shown.
+
+    Returns:
+        What `evaluate_set` returns.
+    """
+    specs, config = choose_clips(half, names), labeling_config(recipe)
+    variants = ABLATION if ablation else {DEFAULT: ABLATION[DEFAULT]}
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("clips", total=len(specs))
+        report = evaluate_set(specs, config, out, variants, processes, lambda _: progress.advance(bar))
+    plot_report(report, out / "labels.png")
+    _write(out / "labels.json", json.dumps(report, indent=1))
+    return report
+
+
+def choose_clips(half: str | None = None, names: Sequence[str] = ()) -> list[ClipSpec]:
+    """The clips of a half (both if None), or those named.
+
+    Raises:
+        ValueError: if there is no such half or clip; the message lists those that there are.
+    """
+    specs = standard_set(half)
+    unknown = sorted(set(names) - {spec.name for spec in specs})
+    if unknown:
+        known = ", ".join(spec.name for spec in specs)
+        raise ValueError(
+            f"no clip {', '.join(unknown)} in the standard set{f' ({half})' if half else ''}: {known}"
+        )
+    return [spec for spec in specs if not names or spec.name in names]
+
+
+def evaluate_set(
+    specs: Sequence[ClipSpec],
+    config: LabelingConfig,
+    folder: Path,
+    variants: Mapping[str, Variant],
+    processes: int = 2,
+    on_done: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Labels clips of the standard set in one or more ways and measures each.
+
+    Args:
+        specs: the clips.
+        config: how to label; the variants change it.
+        folder: keeps the rendered clips and each clip's figures: what is there is not done again, as long as neither
+            the configuration nor the code has changed.
+        variants: ways to label, by name.
+        processes: how many clips are worked on at once.
+        on_done: is told the name of each clip that is done.
+
+    Returns:
+        A dict that JSON can hold: `label_version`, and by variant and half the `clips` (by name, as
+        `evaluate_labels` gives them), their `mean` and all labels `pooled`.
+    """
+    kept = folder / f"figures-{config.version}-{code_version()}"
+    kept.mkdir(parents=True, exist_ok=True)
+    by_clip: dict[str, dict[str, Any]] = {}
+    with ProcessPoolExecutor(processes) as pool:
+        work = {
+            pool.submit(_figures, spec, config, folder, kept / f"{spec.name}.json", variants): spec
+            for spec in specs
+        }
+        for done in as_completed(work):
+            by_clip[work[done].name] = done.result()
+            if on_done:
+                on_done(work[done].name)
+    return {
+        "label_version": config.version,
+        "variants": {
+            name: {
+                half: _together({spec.name: by_clip[spec.name][name] for spec in specs if spec.half == half})
+                for half in HALVES
+                if any(spec.half == half for spec in specs)
+            }
+            for name in variants
+        },
+    }
+
+
+def _figures(
+    spec: ClipSpec, config: LabelingConfig, folder: Path, path: Path, variants: Mapping[str, Variant]
+) -> dict[str, Any]:
+    """A clip's figures by variant; those in the file at `path` are taken from there, new ones are added to it."""
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    bench: Workbench | None = None
+    for name, variant in variants.items():
+        if name not in known:
+            bench = bench or Workbench(load_clip(spec, folder, 1), threads=1)
+            known[name] = evaluate_labels(bench.label(config, variant), bench.clip.truth)
+            _write(path, json.dumps(known))
+    return known
+
+
+def _together(clips: dict[str, Any]) -> dict[str, Any]:
+    return {"clips": clips, "mean": mean_of([*clips.values()]), "pooled": pooled([*clips.values()])}
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_suffix(".incomplete")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def code_version() -> str:
+    """A hash of the builder's source: figures of other code are not reused."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        digest.update(os.fsencode(path.relative_to(package)) + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def report_tables(report: Mapping[str, Any]) -> Group:
+    """What the figures of `evaluate_set` say, for the console: clips, body parts, the ablation, and the bars."""
+    tables: list[Table] = []
+    default = report["variants"].get(DEFAULT, {})
+    for half in HALVES:
+        if half not in default:
+            continue
+        found = default[half]
+        rows = {**found["clips"], "mean of clips": found["mean"], "all labels": found["pooled"]}
+        tables.append(results_table(rows, f"{half.replace('_', ' ')}: labels {report['label_version']}"))
+        tables.append(parts_table(found["pooled"], f"{half.replace('_', ' ')}: all labels by body part"))
+    if len(report["variants"]) > 1:
+        for half in HALVES:
+            rows = {
+                name: found[half]["pooled"] for name, found in report["variants"].items() if half in found
+            }
+            if rows:
+                tables.append(
+                    results_table(rows, f"{half.replace('_', ' ')}: what each stage is worth, all labels")
+                )
+    if "held_out" in default:
+        tables.append(bars_table(default["held_out"]))
+    return Group(*tables)
+
+
+def bars_table(found: Mapping[str, Any]) -> Table:
+    """The held-out half against `BARS`, for the console."""
+    table = Table(
+        "held out", "bar", "all labels", "", "mean of clips", "", title="bars", title_justify="left"
+    )
+    for path, name, bar, holds in BARS:
+        row = [name, f"{bar:g}"]
+        for result in (found["pooled"], found["mean"]):
+            value: Any = result
+            for key in path:
+                value = value[key]
+            verdict = "-" if value is None else "met" if holds(float(value), float(bar)) else "missed"
+            row += [plain(value), verdict]
+        table.add_row(*row)
+    return table
+
+
+def plot_report(report: Mapping[str, Any], path: Path) -> None:
+    """Writes a picture of the figures: accuracy against labels kept for each variant, and by clip and body part."""
+    from matplotlib.figure import Figure
+
+    half = "held_out" if "held_out" in report["variants"][DEFAULT] else "tuning"
+    found = report["variants"][DEFAULT][half]
+    figure = Figure(figsize=(15, 9), layout="constrained")
+    kept, by_lag, parts = figure.subplot_mosaic([["kept", "lags"], ["kept", "parts"]]).values()
+
+    for name, halves in report["variants"].items():
+        figures = halves[half]["pooled"]["lags"]["24"]
+        if figures["average_delta"] is None:
+            continue
+        place = figures["survival"], figures["average_delta"]
+        kept.scatter(*place, color="tab:red" if name == DEFAULT else "tab:blue", zorder=3)
+        kept.annotate(name, place, textcoords="offset points", xytext=(5, 4), fontsize=8)
+    kept.set(xlabel="labels still given, %", ylabel="average delta, %", title="24 frames after the query")
+    kept.grid(alpha=0.3)
+    kept.margins(0.2)
+
+    clips = list(found["clips"])
+    for lag in ("8", "24", "48"):
+        deltas = [found["clips"][clip]["lags"][lag]["average_delta"] for clip in clips]
+        by_lag.plot(clips, [float("nan") if v is None else v for v in deltas], "o-", label=f"lag {lag}")
+    by_lag.set(ylabel="average delta, %", title="by clip")
+    by_lag.tick_params(axis="x", rotation=30)
+    by_lag.legend()
+    by_lag.grid(alpha=0.3)
+
+    names = list(found["pooled"]["parts"])
+    yields = [found["pooled"]["parts"][name]["yield"] or 0 for name in names]
+    delta = [found["pooled"]["parts"][name]["lags"]["24"]["average_delta"] or 0 for name in names]
+    parts.bar([i - 0.2 for i in range(len(names))], yields, 0.4, label="visible surface with a label")
+    parts.bar([i + 0.2 for i in range(len(names))], delta, 0.4, label="average delta at lag 24")
+    parts.set_xticks(range(len(names)), names)
+    parts.set(ylabel="%", title="by body part")
+    parts.legend(loc="lower right")
+    figure.suptitle(f"Labels {report['label_version']} against truth, {half.replace('_', ' ')} half")
+    aside = path.with_name(f"incomplete-{path.name}")
+    figure.savefig(aside, dpi=110)
+    aside.replace(path)

@@ -1,0 +1,76 @@
+"""Are the thresholds of the default configuration the best? Varies each of them on the tuning half.
+
+python benchmarks/thresholds.py --folder outputs/proving_ground --json outputs/thresholds.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.proving_ground.ablation import Variant, Workbench
+from anthrotap_builder.proving_ground.measure import evaluate_labels, mean_of, pooled, results_table
+from anthrotap_builder.proving_ground.scenes import HALVES, ClipSpec, load_clip, standard_set
+
+SWEEP: dict[str, tuple[Any, ...]] = {
+    "filter.round_trip_pixels": (0.4, 0.7, 1.2),
+    "filter.step_pixels": (0.6, 1.0, 1.6),
+    "filter.step_relative": (0.1, 0.25, 0.4),
+    "filter.drift_pixels": (1.0, 1.5, 2.0),
+    "filter.min_track_share": (0.1, 0.3, 0.5),
+    "filter.hidden_reach": (8, 24, 48),
+    "visibility.grazing": (0.2, 0.3, 0.4),
+    "visibility.contour_pixels": (1.0, 2.0, 3.0),
+    "visibility.lift": (0.015, 0.03, 0.05),
+    "visibility.hidden_around": (0, 2, 4),
+}
+
+
+def sweep(spec: ClipSpec, variants: dict[str, Variant], folder: Path) -> dict[str, Any]:
+    """The figures of a clip under each variant."""
+    bench = Workbench(load_clip(spec, folder, 1), threads=1)
+    config = LabelingConfig()
+    return {
+        name: evaluate_labels(bench.label(config, variant), bench.clip.truth)
+        for name, variant in variants.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("outputs/proving_ground"), help="rendered clips")
+    parser.add_argument("--half", choices=HALVES, default="tuning")
+    parser.add_argument("--settings", nargs="+", choices=list(SWEEP), help="only these")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+
+    default = LabelingConfig()
+    variants = {"default": Variant()}
+    for setting in arguments.settings or SWEEP:
+        group, _, name = setting.partition(".")
+        for value in SWEEP[setting]:
+            if value != getattr(getattr(default, group), name):
+                variants[f"{name} = {value}"] = Variant({setting: value})
+    specs = standard_set(arguments.half)
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        by_clip = list(pool.map(partial(sweep, variants=variants, folder=arguments.folder), specs))
+    rows = {name: [figures[name] for figures in by_clip] for name in variants}
+    console = Console(width=180)
+    for title, together in (("all labels", pooled), ("mean of clips", mean_of)):
+        table = {name: together(figures) for name, figures in rows.items()}
+        console.print(results_table(table, f"{arguments.half}, {title}: one threshold changed at a time"))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps({"label_version": default.version, "variants": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The ablation on a short clip: each stage left out does what it says, and truth is no worse than what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.proving_ground import evaluation
+from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, TRUTHS, Variant, Workbench
+from anthrotap_builder.proving_ground.demo import demo_scene
+from anthrotap_builder.proving_ground.measure import evaluate_labels
+from anthrotap_builder.proving_ground.renderer import render_scene
+from anthrotap_builder.proving_ground.scenes import ClipSpec
+from anthrotap_hf.cli import app
+from anthrotap_hf.tracks import Tracks
+
+CONFIG = LabelingConfig(points=200)
+
+
+def short_scene():
+    return demo_scene(num_frames=16)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return Workbench(render_scene(short_scene()), threads=2)
+
+
+@pytest.fixture(scope="module")
+def labels(bench: Workbench) -> dict[str, Tracks]:
+    return {name: bench.label(CONFIG, variant) for name, variant in ABLATION.items()}
+
+
+def figures(bench: Workbench, tracks: Tracks) -> dict:
+    result = evaluate_labels(tracks, bench.clip.truth, lags=(8,))
+    return {**result, **result["lags"]["8"]}
+
+
+def test_projection_calls_all_seen_and_ray_casting_does_not(labels: dict[str, Tracks]):
+    assert not labels["projection of the mesh"].hidden.any()
+    assert labels["+ ray casting"].hidden.mean() > 0.03
+
+
+def test_the_flow_check_only_takes_labels_away(labels: dict[str, Tracks]):
+    assert labels["without the flow check"].valid.sum() > labels[DEFAULT].valid.sum()
+    assert labels["+ ray casting"].valid.sum() > labels["+ flow check of steps (the paper)"].valid.sum()
+
+
+def test_with_all_true_labels_are_right(bench: Workbench, labels: dict[str, Tracks]):
+    found = figures(bench, labels["all four true"])
+    assert found["average_delta"] > 99.5
+    assert found["off_body"] < 0.5
+    assert found["seen_but_hidden"] < 0.5
+
+
+def test_a_true_mesh_is_better_than_a_fitted_one(bench: Workbench, labels: dict[str, Tracks]):
+    fitted, true = (figures(bench, labels[name]) for name in (DEFAULT, "true mesh"))
+    assert true["average_delta"] > max(99.5, fitted["average_delta"])
+    assert true["seen_but_hidden"] <= fitted["seen_but_hidden"] + 0.5
+
+
+def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict[str, Tracks]):
+    tracks = labels["true visibility"]
+    assert tracks.visible.any()
+    assert not np.array_equal(tracks.visible[:50], labels["without the flow check"].visible[:50])
+
+
+def test_the_default_row_is_what_label_clip_gives(bench: Workbench, labels: dict[str, Tracks]):
+    from anthrotap_builder.labeling import label_clip
+
+    clip = bench.clip
+    plain = label_clip(clip.frames, clip.fps, CONFIG).tracks
+    np.testing.assert_array_equal(plain.xy, labels[DEFAULT].xy)
+    np.testing.assert_array_equal(plain.valid, labels[DEFAULT].valid)
+
+
+def test_a_variant_changes_the_settings_that_it_names_and_no_other():
+    changed = Variant({"filter.rule": "none", "points": 7}).configured(CONFIG)
+    assert (changed.filter.rule, changed.points) == ("none", 7)
+    assert changed.fit == CONFIG.fit
+    assert set(TRUTHS) == {"masks", "mesh", "visibility", "flow"}
+
+
+@pytest.fixture
+def short_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ClipSpec("short", "held_out", short_scene)
+    monkeypatch.setattr(evaluation, "standard_set", lambda half=None: [spec])
+    monkeypatch.setattr(evaluation, "code_version", lambda: "test")
+
+
+def test_the_command_writes_figures_and_plots_and_goes_on_where_it_was_stopped(
+    short_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = ["evaluate-labels", "--out", str(tmp_path), "--processes", "1"]
+    first = CliRunner().invoke(app, [*words, "--no-ablation"])
+    assert first.exit_code == 0, first.output
+    assert "bars" in first.output
+    report = json.loads((tmp_path / "labels.json").read_text())
+    assert set(report["variants"]) == {DEFAULT}
+    assert report["variants"][DEFAULT]["held_out"]["clips"]["short"]["num_tracks"] > 0
+    assert (tmp_path / "labels.png").stat().st_size > 10_000
+
+    def nobody_labels(*_: object) -> None:
+        raise AssertionError("was there already")
+
+    monkeypatch.setattr(Workbench, "label", nobody_labels)
+    again = CliRunner().invoke(app, [*words, "--no-ablation", "--json"])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == report
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--half", "third"], "no half 'third'"),
+        (["--clip", "nonsense"], "no clip nonsense in the standard set: walk, "),
+        (["--recipe", "nowhere.yaml"], "no recipe"),
+    ],
+)
+def test_what_is_not_there_is_one_line(words: list[str], reason: str, tmp_path: Path):
+    result = CliRunner().invoke(app, ["evaluate-labels", "--out", str(tmp_path), *words])
+    assert result.exit_code == 2
+    assert reason in result.output
+    assert "Traceback" not in result.output
+
+
+def test_tables_of_several_variants_and_the_bars(bench: Workbench, labels: dict[str, Tracks]):
+    one = {name: evaluate_labels(tracks, bench.clip.truth) for name, tracks in labels.items()}
+    report = {
+        "label_version": "v",
+        "variants": {
+            name: {"held_out": evaluation._together({"short": found})} for name, found in one.items()
+        },
+    }
+    console = Console(record=True, width=180, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(evaluation.report_tables(report))
+    text = console.export_text()
+    assert "what each stage is worth" in text
+    assert "true mesh" in text
+    assert "met" in text or "missed" in text
