@@ -23,6 +23,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from scipy.optimize import least_squares
 
 SUBPIXELS = 64  # a pixel's units in a .qca.txt
 UNDISTORT_ITERATIONS = 20
@@ -121,6 +122,30 @@ def meet(
         for camera, xy in ((first, first_xy), (second, second_xy))
     ]
     return Meeting(points, on_b - on_a, signed, np.stack(pixels, axis=-1))
+
+
+def aim(
+    first: CalibratedCamera, second: CalibratedCamera, first_xy: np.ndarray, second_xy: np.ndarray
+) -> CalibratedCamera:
+    """`first` with the principal point at which its rays best meet those of `second`.
+
+    A camera that was touched after its calibration looks elsewhere, which to first order is a shift of the picture.
+    Points of the scene that stand still and are seen in both views tell by how much.
+
+    Args:
+        first, second: the cameras.
+        first_xy, second_xy: [N, 2] float, the same points in each view, raster pixels; at least 3.
+    """
+    if len(first_xy) < 3 or first_xy.shape != second_xy.shape:
+        raise ValueError(
+            f"aiming needs 3 points or more in both views, got {first_xy.shape}, {second_xy.shape}"
+        )
+
+    def shifted(shift: np.ndarray) -> CalibratedCamera:
+        return replace(first, principal=first.principal + shift)
+
+    found = least_squares(lambda shift: meet(shifted(shift), second, first_xy, second_xy).signed, np.zeros(2))
+    return shifted(found.x)
 
 
 def read_qca(path: str | Path) -> dict[str, CalibratedCamera]:
