@@ -1,9 +1,10 @@
 """Markers on the skin, followed by template matching: a reference for labels nearby that knows nothing of bodies.
 
 A marker is a small bright ball glued to the skin. It is found as a round blob and followed by normalised
-cross-correlation with the patch around it where it was found, which never changes: so errors do not add up, and
-a track that holds is as right on its last frame as on its first. One that does not hold is cut off by rule: at
-a low correlation, where the way back from the next frame ends elsewhere, and where no round blob is left.
+cross-correlation with the patch around it where it was found. Where it no longer looks like that, a patch is cut
+anew, centred on the blob: so errors do not add up, and a track that holds is as right on its last frame as on its
+first. One that does not hold is cut off by rule: at a low correlation, where the way back from the next frame ends
+elsewhere, and where the template does not sit on a blob any more.
 
 What is looked at is the darkest of the three colours: skin has little blue, grey and white balls have as much of
 it as of red.
@@ -152,29 +153,30 @@ def _follow(
 ) -> np.ndarray:
     """[T, 2]: one marker, forwards and backwards from where it was found."""
     track = np.full((len(pictures), 2), np.nan)
-    template = _patch(pictures[start], xy, settings.patch)
     first = _blob_near(blobs[start], xy, settings.max_off_blob)
-    if template is None or first is None:
+    if first is None or _patch(pictures[start], xy, settings.patch) is None:
         return track
     track[start] = xy
     for step in (1, -1):
-        place, motion = xy, np.zeros(2)
+        template = _patch(pictures[start], xy, settings.patch)
+        place, motion, blob = xy, np.zeros(2), first
         for t in range(start + step, len(pictures) if step > 0 else -1, step):
             match = _match(pictures[t], template, place + motion, settings.search)
             if match is None or match[1] < settings.min_score:
-                break
+                # It has turned, or what is behind it has changed: look again with how it last looked.
+                template = _patch(pictures[t - step], blob[0], settings.patch)
+                match = _match(pictures[t], template, place + motion, settings.search)
+                if match is None or match[1] < settings.min_score:
+                    break
             there = match[0]
-            blob = _blob_near(blobs[t], there, settings.max_off_blob)
-            if blob is None or blob < settings.min_kept * first:
+            below = _blob_near(blobs[t], there, settings.max_off_blob)
+            if below is None or below[1] < settings.min_kept * first[1]:
                 break
             patch = _patch(pictures[t], there, settings.patch)
-            back = (
-                None if patch is None else _match(pictures[t - step], patch, there - motion, settings.search)
-            )
+            back = _match(pictures[t - step], patch, there - motion, settings.search)
             if back is None or np.linalg.norm(back[0] - place) > settings.round_trip:
                 break
-            motion = there - place
-            place = there
+            place, motion, blob = there, there - place, below
             track[t] = there
     return track
 
@@ -213,17 +215,19 @@ def _blob_response(picture: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(floating, None, sigma / 1.26) - cv2.GaussianBlur(floating, None, sigma * 1.6)
 
 
-def _blob_near(response: np.ndarray, xy: np.ndarray, reach: float) -> float | None:
-    """The response of the blob peak within `reach` of a place; None where the response only climbs outwards."""
+def _blob_near(response: np.ndarray, xy: np.ndarray, reach: float) -> tuple[np.ndarray, float] | None:
+    """The top of the blob within `reach` of a place, raster xy, and its response; None where it lies farther off."""
     column, row = np.floor(xy).astype(int)
     radius = int(np.ceil(reach))
     top, left = row - radius - 1, column - radius - 1
     window = response[max(top, 0) : row + radius + 2, max(left, 0) : column + radius + 2]
     if top < 0 or left < 0 or window.shape != (2 * radius + 3, 2 * radius + 3):
         return None
-    peak = np.unravel_index(window.argmax(), window.shape)
-    where = np.array([left + peak[1], top + peak[0]]) + 0.5
-    return float(window[peak]) if np.abs(where - xy).max() <= reach + 0.5 else None
+    y, x = (int(i) for i in np.unravel_index(window.argmax(), window.shape))
+    if not (0 < y < len(window) - 1 and 0 < x < len(window) - 1):
+        return None
+    where = _peak(window, y, x) + (left, top)
+    return (where, float(window[y, x])) if np.linalg.norm(where - xy) <= reach else None
 
 
 def _patch(picture: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray | None:
@@ -237,9 +241,11 @@ def _patch(picture: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray | None:
 
 
 def _match(
-    picture: np.ndarray, template: np.ndarray, near: np.ndarray, search: int
+    picture: np.ndarray, template: np.ndarray | None, near: np.ndarray, search: int
 ) -> tuple[np.ndarray, float] | None:
     """Where `template` fits best within `search` pixels of a place, and its correlation there; None at the rim."""
+    if template is None:
+        return None
     half = template.shape[0] // 2
     column, row = np.floor(near).astype(int)
     top, left = row - search - half, column - search - half

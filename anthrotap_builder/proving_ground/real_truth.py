@@ -59,6 +59,7 @@ SCENE_POINTS = {
 }
 OFFSETS = range(-3, 4)  # frames by which one view is tried against the other
 NEAR = (4.0, 8.0)  # pixels of a 256x256 frame between a label and the marker that judges it
+JUDGED = ("labels", "mesh")
 NEIGHBOURS = 8  # surface points that tell how the skin around a marker turns
 NEIGHBOUR_REACH = 16.0  # pixels of a 256x256 frame: a farther one is elsewhere on the body
 ON_PERSON = 14  # full-size pixels: holes between surface points that are closed, to say where markers may be
@@ -192,22 +193,31 @@ def judge_two_views(
     first_camera: CalibratedCamera,
     second_camera: CalibratedCamera,
     lags: Sequence[int] = LAGS,
+    scene_points: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = SCENE_POINTS,
 ) -> dict[str, Any]:
     """Whether the rays of the two views' labels meet.
 
+    Args:
+        first, second: what is labelled, in step.
+        first_camera, second_camera: their cameras, for frames of full size.
+        lags: frames over which the gap's change is judged.
+        scene_points: places in both views of things that stand still, to aim the first camera by.
+
     Returns:
-        scene: gaps, millimetres, at the points of `SCENE_POINTS`: `as_shipped`; `aimed`, after `aim`; `held_out`,
+        scene: gaps, millimetres, at the `scene_points`: `as_shipped`; `aimed`, after `aim`; `held_out`,
             each point with the aim of all others; and the `shift` of the first camera's principal point, pixels.
         pairs: median gap over all surface points for each pair of people "first, second", millimetres.
         people: the pair that agrees, which all else is about.
         offsets: median gap with the second view so many frames later; least at 0 if the views are in step.
-        seen, all: for points seen in both views, and for all of the mesh: `count` and, as `median` and `p90`,
+        seen, all: for points seen in both views, and for all of the mesh: `count` of labels, of how many surface
+            `points`, and, as `median` and `p90`,
             gap_mm: between the two rays;
             px: distance of the triangulated point from the label, mean of the views, full-size pixels;
             px_256: the same for a short side of 256.
-            lags: by lag, how much the gap changes: `count`, slide_mm, and slide_px_256: a view's half of it.
+            lags: by lag, how much the gap changes: `count`, `points`, slide_mm, and each view's half of it as slide_px
+                and slide_px_256.
     """
-    points = np.array(list(SCENE_POINTS.values()))
+    points = np.array(list(scene_points.values()))
     shipped = meet(first_camera, second_camera, points[:, 0], points[:, 1]).signed
     aimed = aim(first_camera, second_camera, points[:, 0], points[:, 1])
     held_out = []
@@ -216,15 +226,15 @@ def judge_two_views(
         blind = aim(first_camera, second_camera, others[:, 0], others[:, 1])
         held_out.append(meet(blind, second_camera, points[index, 0], points[index, 1]).signed)
     scene = {
-        "as_shipped": dict(zip(SCENE_POINTS, np.round(shipped, 1).tolist(), strict=True)),
+        "as_shipped": dict(zip(scene_points, np.round(shipped, 1).tolist(), strict=True)),
         "aimed": dict(
             zip(
-                SCENE_POINTS,
+                scene_points,
                 np.round(meet(aimed, second_camera, points[:, 0], points[:, 1]).signed, 1).tolist(),
                 strict=True,
             )
         ),
-        "held_out": dict(zip(SCENE_POINTS, np.round(held_out, 1).tolist(), strict=True)),
+        "held_out": dict(zip(scene_points, np.round(held_out, 1).tolist(), strict=True)),
         "shift": (aimed.principal - first_camera.principal).round(2).tolist(),
     }
     gaps = {
@@ -261,12 +271,12 @@ def _gap_figures(
     lags: Sequence[int],
 ) -> dict[str, Any]:
     to_256 = 256 / np.array(sizes)
-    # A millimetre across the line of sight, in pixels of a short side of 256: mean of the views.
-    depth = [np.linalg.norm(meeting.points - camera.centre, axis=-1) for camera in cameras]
-    pixels = [c.focal.mean() / d * s for c, d, s in zip(cameras, depth, to_256, strict=True)]
-    pixel_of_mm = (pixels[0] + pixels[1]) / 2
+    # A millimetre across the line of sight in pixels of each view; half the gap is each view's.
+    depth = np.stack([np.linalg.norm(meeting.points - camera.centre, axis=-1) for camera in cameras], axis=-1)
+    half = np.array([camera.focal.mean() for camera in cameras]) / depth / 2
     out: dict[str, Any] = {
         "count": int(chosen.sum()),
+        "points": int(chosen.any(1).sum()),
         "gap_mm": _spread(np.abs(meeting.signed[chosen])),
         "px": _spread(meeting.pixels[chosen].mean(-1)),
         "px_256": _spread((meeting.pixels[chosen] * to_256).mean(-1)),
@@ -277,8 +287,10 @@ def _gap_figures(
         slide = np.abs(meeting.signed[:, lag:] - meeting.signed[:, :-lag])[kept]
         out["lags"][str(lag)] = {
             "count": int(kept.sum()),
+            "points": int(kept.any(1).sum()),
             "slide_mm": _spread(slide),
-            "slide_px_256": _spread(slide / 2 * pixel_of_mm[:, lag:][kept]),
+            "slide_px": _spread(slide * half[:, lag:][kept].mean(-1)),
+            "slide_px_256": _spread(slide * (half[:, lag:][kept] * to_256).mean(-1)),
         }
     return out
 
@@ -314,21 +326,30 @@ def judge_by_markers(
 
     Returns:
         num_markers: tracks; `at_once`: median number in a frame; `frames`: marker positions in all.
-        near: by radius of `NEAR`, by lag, `as_is` and `turned`: `within` by threshold, average_delta,
-            median_error; for both: `count` of judged labels, `markers` that judge, `survival` of queries whose marker
-            is still followed, and `still_average_delta`, what labels that never move would get.
+        labels, mesh: of seen labels, and of whatever the mesh leaves visible, before any check of the labels;
+            by radius of `NEAR`, by lag:
+            as_is, turned: `within` by threshold, average_delta, median_error;
+            count: how many are judged, by how many `markers`;
+            survival: share of queries still given at the lag, where the marker is still followed;
+            still_average_delta: what labels that never move would get.
     """
     followed = np.isfinite(markers.xy[..., 0])
-    near: dict[str, Any] = {str(radius): {"lags": {}} for radius in NEAR}
-    for radius, lag in product(NEAR, lags):
+    out: dict[str, Any] = {
+        "num_markers": len(markers),
+        "at_once": float(np.median(followed.sum(0))),
+        "frames": int(followed.sum()),
+        **{judged: {f"{radius:g}": {} for radius in NEAR} for judged in JUDGED},
+    }
+    for judged, radius, lag in product(JUDGED, NEAR, lags):
+        given = view.seen[person] if judged == "labels" else view.visible[person]
         cases = [
-            (m, _beside_marker(view, person, markers.xy[m], t, lag, radius))
+            (m, _beside_marker(view, person, given, markers.xy[m], t, lag, radius))
             for m, t in product(range(len(markers)), range(0, followed.shape[1] - lag, QUERY_EVERY))
             if followed[m, t] and followed[m, t + lag]
         ]
         table = np.concatenate([np.zeros((0, 4)), *(case for _, case in cases)])
         kept = table[:, 0] > 0
-        near[str(radius)]["lags"][str(lag)] = {
+        out[judged][f"{radius:g}"][str(lag)] = {
             "count": int(kept.sum()),
             "markers": len({m for m, case in cases if case[:, 0].any()}),
             "survival": _share(kept),
@@ -336,24 +357,18 @@ def judge_by_markers(
             "turned": _error_figures(table[kept, 2]),
             "still_average_delta": _error_figures(table[kept, 3])["average_delta"],
         }
-    return {
-        "num_markers": len(markers),
-        "at_once": float(np.median(followed.sum(0))),
-        "frames": int(followed.sum()),
-        "near": near,
-    }
+    return out
 
 
 def _beside_marker(
-    view: View, person: int, marker: np.ndarray, t: int, lag: int, radius: float
+    view: View, person: int, given: np.ndarray, marker: np.ndarray, t: int, lag: int, radius: float
 ) -> np.ndarray:
-    """[L, 4] for each label seen near a marker at `t`: whether it is still seen at the lag, and in pixels of a
-    256x256 frame the change of its offset from the marker, the same with the offset turned, the marker's motion."""
+    """[L, 4] for each surface point `given` [K, T] near a marker at `t`: whether it is given at the lag too, and in
+    pixels of a 256x256 frame the change of its offset from the marker, the same with the offset turned, and how far
+    the marker went."""
     xy, visible = view.xy[person], view.visible[person]
     offset = xy[:, t] - marker[t]
-    labels = np.flatnonzero(
-        view.seen[person][:, t] & (np.linalg.norm(offset * view.to_256, axis=1) <= radius)
-    )
+    labels = np.flatnonzero(given[:, t] & (np.linalg.norm(offset * view.to_256, axis=1) <= radius))
     rows = np.full((len(labels), 4), np.nan)
     for row, label in zip(rows, labels, strict=True):
         change = xy[label, t + lag] - marker[t + lag] - offset[label]
@@ -363,7 +378,7 @@ def _beside_marker(
         turn = _similarity(xy[around, t], xy[around, t + lag])
         turned = xy[label, t + lag] - marker[t + lag] - turn @ offset[label]
         row[:] = (
-            view.seen[person][label, t + lag],
+            given[label, t + lag],
             np.linalg.norm(change * view.to_256),
             np.linalg.norm(turned * view.to_256),
             np.linalg.norm((marker[t + lag] - marker[t]) * view.to_256),
@@ -386,7 +401,7 @@ def judge_by_mask(view: View, threads: int = 2, markers: MarkerTracks | None = N
     Returns:
         inside: of seen labels, those on a pixel more probably a person's than not; `almost`: or so near to one
             (`ALMOST_INSIDE`); `count` of labels.
-        mesh: the same as `inside` for whatever the mesh leaves visible, before any check of the labels.
+        mesh: the same as `inside` for whatever the mesh leaves visible in the frame, before any check of the labels.
         moved: the control: `inside` for the labels moved by `MOVED` in eight directions.
         parts: `inside` by body part; where the mask misses a part of the body, this shows it.
         markers: share of marker positions inside the mask: what the mask misses of what is surely on the body,
@@ -404,7 +419,9 @@ def judge_by_mask(view: View, threads: int = 2, markers: MarkerTracks | None = N
     almost = np.stack([cv2.dilate(m, disc) for m in mask.astype(np.uint8)]).astype(bool)
 
     labels, frame = view.xy[view.seen] * to_labelled, np.nonzero(view.seen)[2]
-    mesh, mesh_frame = view.xy[view.visible] * to_labelled, np.nonzero(view.visible)[2]
+    with np.errstate(invalid="ignore"):
+        unchecked = view.visible & ((view.xy >= 0) & (view.xy < [view.width, view.height])).all(-1)
+    mesh, mesh_frame = view.xy[unchecked] * to_labelled, np.nonzero(unchecked)[2]
     circle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     moves = MOVED * unit * np.stack([np.cos(circle), np.sin(circle)], axis=1)
     part = np.broadcast_to(view.part[:, None], view.seen.shape)[view.seen]
@@ -471,31 +488,22 @@ def _scene_table(figures: Mapping[str, Any]) -> Table:
 
 def _two_views_table(figures: Mapping[str, Any]) -> Table:
     table = Table(title="Two views: labels of one surface point in both", title_justify="left")
-    lags = list(figures["all"]["lags"])
-    for name in (
-        "",
-        "labels",
-        "gap mm\nmedian",
-        "\np90",
-        "px\nmedian",
-        "\np90",
-        "px at 256\nmedian",
-        "\np90",
-    ):
+    for name in ("", "lag", "labels", "points", "mm\nmedian", "\np90"):
         table.add_column(name, justify="right" if name else "left")
-    for lag in lags:
-        for name in (f"slide {lag}\nlabels", "mm\nmedian", "\np90", "px at 256\nmedian", "\np90"):
-            table.add_column(name, justify="right")
+    for name in ("px\nmedian", "\np90", "px at 256\nmedian", "\np90"):
+        table.add_column(name, justify="right")
     for key, name in (("seen", "seen in both"), ("all", "whole mesh")):
         own = figures[key]
-        row = [name, str(own["count"])]
+        row = [f"gap, {name}", "", str(own["count"]), str(own["points"])]
         for quantity in ("gap_mm", "px", "px_256"):
             row += [_plain(own[quantity][kind]) for kind in ("median", "p90")]
-        for lag in lags:
-            row.append(str(own["lags"][lag]["count"]))
-            for quantity in ("slide_mm", "slide_px_256"):
-                row += [_plain(own["lags"][lag][quantity][kind]) for kind in ("median", "p90")]
         table.add_row(*row)
+        for lag, slide in own["lags"].items():
+            row = [f"slide, {name}", lag, str(slide["count"]), str(slide["points"])]
+            for quantity in ("slide_mm", "slide_px", "slide_px_256"):
+                row += [_plain(slide[quantity][kind]) for kind in ("median", "p90")]
+            table.add_row(*row)
+        table.add_section()
     pairs = "; ".join(f"persons {pair}: {gap:.0f} mm" for pair, gap in figures["pairs"].items())
     offsets = ", ".join(f"{offset}: {gap:.1f}" for offset, gap in figures["offsets"].items())
     table.caption = (
@@ -515,17 +523,23 @@ def _markers_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column("\nmedian px", justify="right")
     table.add_column("standing\nstill", justify="right")
     for name, result in results.items():
-        for radius, own in result["near"].items():
-            for lag, figures in own["lags"].items():
-                row = [name, f"{result['num_markers']} ({result['at_once']:.0f})", radius, lag]
-                row += [str(figures["count"]), str(figures["markers"]), _plain(figures["survival"], 0)]
+        for judged, radius in (("labels", NEAR[0]), ("labels", NEAR[1]), ("mesh", NEAR[1])):
+            for lag, figures in result[judged][f"{radius:g}"].items():
+                row = [
+                    f"{name}, {judged}",
+                    f"{result['num_markers']} ({result['at_once']:.0f})",
+                    f"{radius:g}",
+                ]
+                row += [lag, str(figures["count"]), str(figures["markers"]), _plain(figures["survival"], 0)]
                 for kind in ("as_is", "turned"):
                     error = figures[kind]
                     row += [_plain(error["average_delta"]), *(_plain(v, 0) for v in error["within"].values())]
                     row.append(_plain(error["median_error"], 2))
                 table.add_row(*row, _plain(figures["still_average_delta"]))
+            table.add_section()
     table.caption = (
-        "shares in percent; turned: offsets turned with the mesh; standing still: what unmoved labels get"
+        "shares in percent; turned: offsets turned with the mesh; standing still: what unmoved labels get; "
+        "mesh: whatever it leaves visible, unchecked"
     )
     return table
 
