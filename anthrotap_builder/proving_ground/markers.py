@@ -39,7 +39,8 @@ class MarkerSettings:
         max_off_blob: farthest that the template may sit from its blob.
         find_every: frames between two searches for new markers.
         min_frames: shorter tracks are dropped.
-        min_motion: tracks that never leave their mean place by so much are dropped: things in the background.
+        min_motion: tracks that are so near to their median place for three quarters of the time are dropped: things in
+            the background, which an occluder's edge may drag along a little.
     """
 
     sigma: float = 3.0
@@ -51,7 +52,7 @@ class MarkerSettings:
     patch: int = 7
     search: int = 10
     min_score: float = 0.75
-    round_trip: float = 0.7
+    round_trip: float = 1.2
     min_kept: float = 0.4
     max_off_blob: float = 2.0
     find_every: int = 8
@@ -190,7 +191,7 @@ def _is_useful(track: np.ndarray, settings: MarkerSettings) -> bool:
     """Whether a track is long enough, and moves."""
     there = track[np.isfinite(track[:, 0])]
     return len(there) >= settings.min_frames and bool(
-        np.linalg.norm(there - there.mean(0), axis=1).max() >= settings.min_motion
+        np.percentile(np.linalg.norm(there - np.median(there, axis=0), axis=1), 75) >= settings.min_motion
     )
 
 
