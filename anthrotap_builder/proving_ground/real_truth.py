@@ -317,12 +317,12 @@ def judge_by_markers(
 ) -> dict[str, Any]:
     """Whether labels of a person go where the markers next to them go.
 
-    Every `QUERY_EVERY` frames each label seen near a marker is a query. At the lag, where the label is still seen
-    and the marker still followed, the error is how much the offset from marker to label has changed, in pixels of a
-    256x256 frame. As the skin turns and comes nearer, so does an offset: `turned` takes that off, by the similarity
-    that takes the `NEIGHBOURS` mesh points around the query to where the mesh has them at the lag. (It is the
-    mesh's own word; but it multiplies offsets of a few pixels, and where mesh and skin slide together it changes
-    nothing of the slide.)
+    Every `QUERY_EVERY` frames each label seen near a marker, on the same part of the body (a hand may pass before a
+    thigh), is a query. At the lag, where the label is still seen and the marker still followed, the error is how much
+    the offset from marker to label has changed, in pixels of a 256x256 frame. As the skin turns and comes nearer, so
+    does an offset: `turned` takes that off, by the similarity that takes the `NEIGHBOURS` mesh points of that part
+    around the query to where the mesh has them at the lag. (It is the mesh's own word; but it multiplies offsets of
+    a few pixels, and where mesh and skin slide together it changes nothing of the slide.)
 
     Returns:
         num_markers: tracks; `at_once`: median number in a frame; `frames`: marker positions in all.
@@ -334,6 +334,7 @@ def judge_by_markers(
             still_average_delta: what labels that never move would get.
     """
     followed = np.isfinite(markers.xy[..., 0])
+    same_part = [view.part == _part_under(view, person, track) for track in markers.xy]
     out: dict[str, Any] = {
         "num_markers": len(markers),
         "at_once": float(np.median(followed.sum(0))),
@@ -343,7 +344,7 @@ def judge_by_markers(
     for judged, radius, lag in product(JUDGED, NEAR, lags):
         given = view.seen[person] if judged == "labels" else view.visible[person]
         cases = [
-            (m, _beside_marker(view, person, given, markers.xy[m], t, lag, radius))
+            (m, _beside_marker(view, person, given, same_part[m], markers.xy[m], t, lag, radius))
             for m, t in product(range(len(markers)), range(0, followed.shape[1] - lag, QUERY_EVERY))
             if followed[m, t] and followed[m, t + lag]
         ]
@@ -360,21 +361,41 @@ def judge_by_markers(
     return out
 
 
+def _part_under(view: View, person: int, marker: np.ndarray) -> int:
+    """The body part that a marker [T, 2] sits on: the one most often nearest; -1 if the person is never there."""
+    parts = []
+    for t in np.flatnonzero(np.isfinite(marker[:, 0])):
+        there = np.flatnonzero(view.visible[person][:, t])
+        if len(there):
+            nearest = np.linalg.norm(view.xy[person][there, t] - marker[t], axis=1).argmin()
+            parts.append(view.part[there[nearest]])
+    return int(np.bincount(parts).argmax()) if parts else -1
+
+
 def _beside_marker(
-    view: View, person: int, given: np.ndarray, marker: np.ndarray, t: int, lag: int, radius: float
+    view: View,
+    person: int,
+    given: np.ndarray,
+    same_part: np.ndarray,
+    marker: np.ndarray,
+    t: int,
+    lag: int,
+    radius: float,
 ) -> np.ndarray:
-    """[L, 4] for each surface point `given` [K, T] near a marker at `t`: whether it is given at the lag too, and in
-    pixels of a 256x256 frame the change of its offset from the marker, the same with the offset turned, and how far
-    the marker went."""
-    xy, visible = view.xy[person], view.visible[person]
+    """[L, 4] for each surface point `given` [K, T] near a marker [T, 2] at `t`, among those on its part of the body
+    [K]: whether it is given at the lag too, and in pixels of a 256x256 frame the change of its offset from the
+    marker, the same with the offset turned, and how far the marker went."""
+    xy = view.xy[person]
+    visible = view.visible[person] & same_part[:, None]
     offset = xy[:, t] - marker[t]
-    labels = np.flatnonzero(given[:, t] & (np.linalg.norm(offset * view.to_256, axis=1) <= radius))
+    near = np.linalg.norm(offset * view.to_256, axis=1) <= radius
+    labels = np.flatnonzero(given[:, t] & same_part & near)
     rows = np.full((len(labels), 4), np.nan)
     for row, label in zip(rows, labels, strict=True):
         change = xy[label, t + lag] - marker[t + lag] - offset[label]
         distance = np.linalg.norm((xy[:, t] - xy[label, t]) * view.to_256, axis=1)
         around = np.argsort(np.where(visible[:, t], distance, np.inf))[: NEIGHBOURS + 1]  # itself too
-        around = around[distance[around] <= NEIGHBOUR_REACH]
+        around = around[visible[around, t] & (distance[around] <= NEIGHBOUR_REACH)]
         turn = _similarity(xy[around, t], xy[around, t + lag])
         turned = xy[label, t + lag] - marker[t + lag] - turn @ offset[label]
         row[:] = (

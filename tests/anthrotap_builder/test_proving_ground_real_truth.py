@@ -30,7 +30,7 @@ T, K = 40, 60
 SIZE = 512  # of square frames: two pixels to one of a 256x256 frame
 
 
-def _view(xy: np.ndarray, seen: np.ndarray | None = None) -> View:
+def _view(xy: np.ndarray, seen: np.ndarray | None = None, part: np.ndarray | None = None) -> View:
     """A view of labels xy [P, K, T, 2], all visible."""
     everywhere = np.isfinite(xy[..., 0])
     return View(
@@ -41,7 +41,7 @@ def _view(xy: np.ndarray, seen: np.ndarray | None = None) -> View:
         xy=xy,
         visible=everywhere,
         seen=everywhere if seen is None else seen,
-        part=np.arange(xy.shape[1]) % 8,
+        part=np.zeros(xy.shape[1], int) if part is None else part,
     )
 
 
@@ -88,6 +88,15 @@ def test_refused_labels_do_not_survive_but_stay_in_the_mesh_row(limb):
     result = judge_by_markers(_view(xy, seen), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,))
     assert 30 < _lag(result)["survival"] < 70
     assert _lag(result, "mesh")["survival"] == 100
+
+
+def test_what_passes_behind_the_marker_is_not_judged_by_it(limb):
+    xy, marker = limb
+    behind = np.tile(xy[:, :, 12:13], (1, 1, T, 1)) + 6.0  # another part of the body, which stands still
+    both = np.concatenate([xy, behind], axis=1)
+    view = _view(both, part=np.repeat([2, 5], K))
+    figures = _lag(judge_by_markers(view, 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,)))
+    assert figures["turned"]["average_delta"] == 100
 
 
 def test_a_marker_that_is_lost_judges_nothing(limb):
@@ -175,7 +184,7 @@ def test_masks_count_labels_inside_nearby_and_moved(monkeypatch):
     monkeypatch.setattr(real_truth, "person_probability", lambda frames, boxes, threads: mask)
     places = np.concatenate([np.tile([[200.0, 200.0]], (30, 1)), np.tile([[302.0, 200.0]], (30, 1))])
     view = _view(
-        np.tile(places[None, :, None], (1, 1, T, 1))
+        np.tile(places[None, :, None], (1, 1, T, 1)), part=np.arange(K) % 8
     )  # in full-size pixels: the mask ends at x = 300
     markers = MarkerTracks(np.full((1, T, 2), 200.0), np.zeros(1, int))
 
