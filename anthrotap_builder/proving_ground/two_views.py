@@ -5,14 +5,16 @@ the other. Two rays have four coordinates and a point has three, so what the vie
 is one number a point: the gap between its rays, across the plane of the two cameras and the point. An error
 within that plane moves the point and leaves no gap; so a gap is a lower bound of the labels' error.
 
-Conventions of Qualisys's calibration files (`.qca.txt`), each held against pictures (see `benchmarks/real_truth.py`):
+Conventions of Qualisys's calibration files (`.qca.txt`), and what bears them out:
 
 - `x y z` is the camera's centre in millimetres; `r11 ... r33`, row by row, is the rotation from the world to a
-  camera that looks along *minus* z with y up. diag(1, -1, -1) takes that to ours: along plus z, y down.
-- Focal lengths and principal point are in 1/64 pixel, counted from the centre of the first pixel (the sensor
-  ends at 64 (width - 1)): half a pixel is added, for our rasters begin at the first pixel's corner.
-- Distortion is OpenCV's (Brown's model): it takes ideal to real directions, in units of the focal length and
-  *not* of 1/64 of it.
+  camera that looks along *minus* z with y up. diag(1, -1, -1) takes that to ours: along plus z, y down. (The scene of
+  the balance clips, triangulated, is level and metric.)
+- Focal lengths and principal point are in 1/64 pixel, counted from the centre of the first pixel, for the sensor ends
+  at 64 (width - 1): half a pixel is added, since our rasters begin at the first pixel's corner.
+- Distortion is OpenCV's (Brown's model), from ideal to real directions, in units of the focal length: a charuco
+  calibration of the same cameras (Pose2Sim's Demo_SinglePerson, Calib_scene.toml) has k1 -0.053 and k2 0.151 where the
+  file has -0.046 and 0.140. (Pose2Sim's reader divides them by 64, which makes them vanish.)
 """
 
 from __future__ import annotations
