@@ -40,7 +40,7 @@ from anthrotap_hf.video import iter_frames, probe
 
 CALIBRATION = "balance_cameras.qca.txt"
 # The second view is as its camera gave it, 1088x1920. The first is 1080 wide: the camera's picture scaled to 1080x1906
-# between black bars. Registered to Pose2Sim's full-size still of that camera (710 matches) it is off by under 0.1 pixel.
+# between black bars. Registered to Pose2Sim's full-size still of that camera (710 matches) it is off by 0.05 pixel.
 VIEWS = {"balance_cam01.mp4": "cam01", "balance_cam03.mp4": "cam03"}  # video: its camera's name
 MASK_VIDEOS = ("juggle.mp4", "upper_body.mkv", "bedroom.mp4")  # besides the two views
 MASK_FRAMES = 48  # of each of those
