@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,10 @@ POSE_LANDMARK = Asset(
     "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 )
 BLAZEPOSE = (POSE_DETECTION, POSE_LANDMARK)
+SELFIE_SEGMENTATION = Asset(
+    "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
+    "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+)
 
 
 def cache_dir() -> Path:
@@ -53,6 +58,16 @@ def cache_dir() -> Path:
 def blazepose_paths() -> tuple[Path, Path]:
     """Paths of the pose detection and the pose landmark network, fetched on first use.
 
+    Raises:
+        AssetError: as `network_paths` does.
+    """
+    detection, landmark = network_paths(BLAZEPOSE)
+    return detection, landmark
+
+
+def network_paths(assets: Sequence[Asset]) -> list[Path]:
+    """Paths of network files, fetched on first use.
+
     The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so pip's configuration (index,
     proxy, certificates) holds here too. What is in the cache is believed only if its SHA-256 is right; a
     damaged file is fetched anew.
@@ -62,13 +77,13 @@ def blazepose_paths() -> tuple[Path, Path]:
             which command to get it elsewhere and where to put it.
     """
     folder = cache_dir()
-    wanted = [asset for asset in BLAZEPOSE if not _is_intact(folder / asset.name, asset)]
+    wanted = [asset for asset in assets if not _is_intact(folder / asset.name, asset)]
     if wanted:
         try:
             _extract_from_wheel(wanted, folder)
         except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError, ValueError) as error:
             raise AssetError(_way_out(wanted, folder, error)) from error
-    return folder / POSE_DETECTION.name, folder / POSE_LANDMARK.name
+    return [folder / asset.name for asset in assets]
 
 
 def _is_intact(path: Path, asset: Asset) -> bool:

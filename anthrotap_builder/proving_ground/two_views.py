@@ -1,0 +1,250 @@
+"""Two calibrated cameras that watch one scene: where labels of the two views say that a surface point is in space.
+
+A label is right only if the ray through it in one view meets the ray through the same surface point's label in
+the other. Two rays have four coordinates and a point has three, so what the views can contradict each other in
+is one number a point: the gap between its rays, across the plane of the two cameras and the point. An error
+within that plane moves the point and leaves no gap; so a gap is a lower bound of the labels' error.
+
+Conventions of Qualisys's calibration files (`.qca.txt`), and what bears them out:
+
+- `x y z` is the camera's centre in millimetres; `r11 ... r33`, row by row, is the rotation from the world to a
+  camera that looks along *minus* z with y up. diag(1, -1, -1) takes that to ours: along plus z, y down. (The scene of
+  the balance clips, triangulated, is level and metric.)
+- Focal lengths and principal point are in 1/64 pixel, counted from the centre of the first pixel, for the sensor ends
+  at 64 (width - 1): half a pixel is added, since our rasters begin at the first pixel's corner.
+- Distortion is OpenCV's (Brown's model), from ideal to real directions, in units of the focal length: a charuco
+  calibration of the same cameras (Pose2Sim's Demo_SinglePerson, Calib_scene.toml) has k1 -0.053 and k2 0.151 where the
+  file has -0.046 and 0.140. (Pose2Sim's reader divides them by 64, which makes them vanish.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from scipy.optimize import least_squares
+
+SUBPIXELS = 64  # a pixel's units in a .qca.txt
+UNDISTORT_ITERATIONS = 20
+_TO_OURS = np.diag([1.0, -1.0, -1.0])  # from y up, looking along -z
+
+
+@dataclass(frozen=True)
+class CalibratedCamera:
+    """A pinhole camera with lens distortion, somewhere in the world.
+
+    Attributes:
+        name: as in the calibration file.
+        width, height: size of the frames that pixels refer to.
+        focal: [2] float64, focal lengths in pixels along x and y.
+        principal: [2] float64, principal point, raster pixels.
+        distortion: [5] float64, OpenCV's k1, k2, p1, p2, k3.
+        rotation: [3, 3] float64, from world to camera directions (x right, y down, z forward).
+        centre: [3] float64, the camera's place in the world, millimetres.
+    """
+
+    name: str
+    width: int
+    height: int
+    focal: np.ndarray
+    principal: np.ndarray
+    distortion: np.ndarray
+    rotation: np.ndarray
+    centre: np.ndarray
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """[..., 2] raster pixels of world points [..., 3] in millimetres; NaN at or behind the camera plane."""
+        local = (points - self.centre) @ self.rotation.T
+        depth = np.where(local[..., 2:] > 0, local[..., 2:], np.nan)
+        return _distort(local[..., :2] / depth, self.distortion) * self.focal + self.principal
+
+    def rays(self, xy: np.ndarray) -> np.ndarray:
+        """[..., 3] unit directions in the world of the rays through raster pixels [..., 2]."""
+        ideal = _undistort((xy - self.principal) / self.focal, self.distortion)
+        local = np.concatenate([ideal, np.ones_like(ideal[..., :1])], axis=-1)
+        world = local @ self.rotation
+        return world / np.linalg.norm(world, axis=-1, keepdims=True)
+
+    def fitted_into(self, width: int, height: int) -> CalibratedCamera:
+        """The same camera in frames of another size, the picture scaled to fit and centred between black bars."""
+        scale = min(width / self.width, height / self.height)
+        bars = np.array([width - scale * self.width, height - scale * self.height]) / 2
+        return replace(
+            self,
+            width=width,
+            height=height,
+            focal=scale * self.focal,
+            principal=scale * self.principal + bars,
+        )
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where pairs of rays come closest.
+
+    Attributes:
+        points: [..., 3] float64, the middle of the shortest line between the two rays, millimetres.
+        gap: [..., 3] float64, that line, from the first camera's ray to the second's, millimetres.
+        signed: [...] float64, its length, with a sign that tells on which side the second ray passes.
+        pixels: [..., 2] float64, distance of `points` from the labels in each view, pixels of that view.
+    """
+
+    points: np.ndarray
+    gap: np.ndarray
+    signed: np.ndarray
+    pixels: np.ndarray
+
+
+def meet(
+    first: CalibratedCamera, second: CalibratedCamera, first_xy: np.ndarray, second_xy: np.ndarray
+) -> Meeting:
+    """Triangulates points by the shortest line between their two rays.
+
+    Args:
+        first, second: the cameras.
+        first_xy, second_xy: [..., 2] float, the points in each view, raster pixels. NaN gives NaN.
+    """
+    first_xy, second_xy = first_xy.astype(np.float64), second_xy.astype(np.float64)
+    a, b = first.rays(first_xy), second.rays(second_xy)
+    base = second.centre - first.centre
+    normal = np.cross(a, b)
+    square = (normal**2).sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # rays that are parallel meet nowhere: NaN
+        along_a = (np.cross(base, b) * normal).sum(-1) / square
+        along_b = (np.cross(base, a) * normal).sum(-1) / square
+        signed = (base * normal).sum(-1) / np.sqrt(square)
+    on_a = first.centre + along_a[..., None] * a
+    on_b = second.centre + along_b[..., None] * b
+    points = (on_a + on_b) / 2
+    pixels = [
+        np.linalg.norm(camera.project(points) - xy, axis=-1)
+        for camera, xy in ((first, first_xy), (second, second_xy))
+    ]
+    return Meeting(points, on_b - on_a, signed, np.stack(pixels, axis=-1))
+
+
+def aim(
+    first: CalibratedCamera, second: CalibratedCamera, first_xy: np.ndarray, second_xy: np.ndarray
+) -> CalibratedCamera:
+    """`first` with the principal point at which its rays best meet those of `second`.
+
+    A camera that was touched after its calibration looks elsewhere, which to first order is a shift of the picture.
+    Points of the scene that stand still and are seen in both views tell by how much.
+
+    Args:
+        first, second: the cameras.
+        first_xy, second_xy: [N, 2] float, the same points in each view, raster pixels; at least 3.
+    """
+    if len(first_xy) < 3 or first_xy.shape != second_xy.shape:
+        raise ValueError(
+            f"aiming needs 3 points or more in both views, got {first_xy.shape}, {second_xy.shape}"
+        )
+
+    def shifted(shift: np.ndarray) -> CalibratedCamera:
+        return replace(first, principal=first.principal + shift)
+
+    found = least_squares(lambda shift: meet(shifted(shift), second, first_xy, second_xy).signed, np.zeros(2))
+    return shifted(found.x)
+
+
+def read_qca(path: str | Path) -> dict[str, CalibratedCamera]:
+    """The cameras of a Qualisys calibration file, by name (its `serial`), in full-size raster pixels.
+
+    Raises:
+        ValueError: if the file cannot be read or is no such calibration; one line that names the file.
+    """
+    try:
+        root = ElementTree.fromstring(Path(path).read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise ValueError(f"{path}: is no Qualisys calibration (.qca.txt): {error}") from error
+    cameras = {}
+    for number, element in enumerate(root.iterfind("cameras/camera"), 1):
+        name = element.get("serial", "")
+        try:
+            cameras[name] = _camera(name, element)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: camera {name or number} cannot be used: {error}; export the calibration again"
+            ) from error
+    if not cameras:
+        raise ValueError(f"{path}: has no <cameras><camera>; is it a Qualisys calibration (.qca.txt)?")
+    return cameras
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """A calibration has no use for a document type, and entities (the way to blow a parser up) need one."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("a document type is declared, which calibrations do not have")
+
+
+def _camera(name: str, element: ElementTree.Element) -> CalibratedCamera:
+    turn, lens, video = (_numbers(element, tag) for tag in ("transform", "intrinsic", "fov_video"))
+    rotation = np.array([[turn(f"r{row}{column}") for column in (1, 2, 3)] for row in (1, 2, 3)])
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise ValueError("r11 ... r33 are no rotation")
+    corner = np.array([video("left"), video("top")])
+    width, height = np.array([video("right"), video("bottom")]) - corner + 1
+    focal = np.array([lens("focalLengthU"), lens("focalLengthV")]) / SUBPIXELS
+    if not (width >= 1 and height >= 1 and (focal > 0).all()):
+        raise ValueError(f"a frame of {width:g}x{height:g} and focal lengths {focal} make no camera")
+    if lens("skew"):
+        raise ValueError(f"skew {lens('skew'):g} is not handled here, only 0")
+    distortion = ["radialDistortion1", "radialDistortion2", "tangentalDistortion1", "tangentalDistortion2"]
+    return CalibratedCamera(
+        name=name,
+        width=int(width),
+        height=int(height),
+        focal=focal,
+        principal=np.array([lens("centerPointU"), lens("centerPointV")]) / SUBPIXELS - corner + 0.5,
+        distortion=np.array([lens(key) for key in (*distortion, "radialDistortion3")]),
+        rotation=_TO_OURS @ rotation,
+        centre=np.array([turn(axis) for axis in "xyz"]),
+    )
+
+
+def _numbers(element: ElementTree.Element, tag: str) -> Callable[[str], float]:
+    """Reads the number attributes of a child of `element`."""
+    child = element.find(tag)
+    if child is None:
+        raise ValueError(f"<{tag}> is missing")
+
+    def number(key: str) -> float:
+        text = child.get(key)
+        try:
+            value = float(text if text is not None else "")
+        except ValueError:
+            raise ValueError(f"{key} of <{tag}> is {text!r}, not a number") from None
+        if not np.isfinite(value):
+            raise ValueError(f"{key} of <{tag}> is {text!r}, not finite")
+        return value
+
+    return number
+
+
+def _distort(ideal: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """[..., 2] directions on the plane z = 1 as the lens bends them (Brown 1966, in OpenCV's order)."""
+    k1, k2, p1, p2, k3 = distortion
+    x, y = ideal[..., 0], ideal[..., 1]
+    square = x * x + y * y
+    radial = 1 + square * (k1 + square * (k2 + square * k3))
+    return np.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
+            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
+        ],
+        axis=-1,
+    )
+
+
+def _undistort(real: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """The inverse of `_distort`, by fixed point: distortion is a small step."""
+    ideal = real
+    for _ in range(UNDISTORT_ITERATIONS):
+        ideal = real - (_distort(ideal, distortion) - ideal)
+    return ideal

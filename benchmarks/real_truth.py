@@ -1,0 +1,42 @@
+"""How right the labels of real videos are: two synchronised views, skin markers, and masks of another network.
+
+python benchmarks/real_truth.py ../shared/clips --json outputs/real_truth.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from anthrotap_builder.assets import AssetError
+from anthrotap_builder.proving_ground.real_truth import evaluate_real_truth, real_truth_tables
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("../shared/clips"), help="the real clips"
+    )
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+
+    console, progress = Console(width=190), Console(stderr=True)
+    try:
+        result = evaluate_real_truth(arguments.folder, threads=arguments.threads, on_step=progress.print)
+    except (AssetError, ValueError) as error:
+        sys.exit(str(error))
+    console.print(f"labels {result['label_version']}")
+    for table in real_truth_tables(result):
+        console.print(table)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
