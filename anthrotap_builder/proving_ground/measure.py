@@ -284,7 +284,7 @@ class _Outcomes:
 def _query(tracks: Tracks, truth: Truth, t: int, start_frame: int) -> _Query:
     track = np.nonzero(tracks.seen[:, t])[0]
     person, face, barycentric = truth.surface_point_under(start_frame + t, tracks.xy[track, t])
-    part = np.where(person >= 0, _part_of_face()[face], -1)
+    part = np.where(person >= 0, part_of_face()[face], -1)
     return _Query(track, person, face, barycentric, part)
 
 
@@ -347,7 +347,7 @@ def _coverage(tracks: Tracks, truth: Truth, frames: range, start_frame: int) -> 
         person, face, _ = truth.surface_point_under(start_frame + t, grid)
         on_body = person >= 0
         labels = tracks.xy[tracks.seen[:, t], t] * scale
-        parts.append(_part_of_face()[face[on_body]])
+        parts.append(part_of_face()[face[on_body]])
         if len(labels):
             distance, _ = cKDTree(labels).query(grid[on_body] * scale, distance_upper_bound=YIELD_RADIUS)
             near.append(np.isfinite(distance))
@@ -357,7 +357,7 @@ def _coverage(tracks: Tracks, truth: Truth, frames: range, start_frame: int) -> 
 
 
 @lru_cache(maxsize=1)
-def _part_of_face() -> np.ndarray:
+def part_of_face() -> np.ndarray:
     """[F] int64, index into PARTS for each face of the Anny body, which all people of rendered clips are."""
     body = load_body("anny")
     part_of_joint = np.array(

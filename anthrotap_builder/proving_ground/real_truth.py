@@ -33,7 +33,7 @@ from anthrotap_builder.proving_ground.measure import (
     PARTS,
     QUERY_EVERY,
     THRESHOLDS,
-    _part_of_face,
+    part_of_face,
 )
 from anthrotap_builder.proving_ground.two_views import CalibratedCamera, Meeting, aim, meet, read_qca
 from anthrotap_hf.video import iter_frames, probe
@@ -185,7 +185,7 @@ def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int
     xy = (tracks.xy.astype(np.float64) * scale).reshape(*shape, 2)
     visible = tracks.visible.reshape(shape) & np.isfinite(xy[..., 0])
     surface = load_body(config.body).surface_points(config.points, config.seed)
-    part = _part_of_face()[surface.face]
+    part = part_of_face()[surface.face]
     return View(path, info.width, info.height, frames, xy, visible, seen.reshape(shape), part)
 
 
