@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from anthrotap_builder.assets import AssetError
-from anthrotap_builder.proving_ground.real_truth import evaluate_real_truth, real_truth_tables
+from anthrotap_builder.proving_ground.real.report import evaluate_real_truth, real_truth_tables
 
 
 def main() -> None:

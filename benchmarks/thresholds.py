@@ -17,7 +17,7 @@ from rich.console import Console
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.proving_ground.ablation import Variant, Workbench
 from anthrotap_builder.proving_ground.measure import evaluate_labels, mean_of, pooled, results_table
-from anthrotap_builder.proving_ground.scenes import HALVES, ClipSpec, load_clip, standard_set
+from anthrotap_builder.proving_ground.rendering.scenes import HALVES, ClipSpec, load_clip, standard_set
 
 SWEEP: dict[str, tuple[Any, ...]] = {
     "filter.round_trip_pixels": (0.4, 0.7, 1.2),

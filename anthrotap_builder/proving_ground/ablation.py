@@ -19,8 +19,8 @@ from anthrotap_builder.labeling import Stages, label_clip
 from anthrotap_builder.meshes import MeshTrack
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
-from anthrotap_builder.proving_ground.renderer import RenderedClip
-from anthrotap_builder.proving_ground.truth import Truth
+from anthrotap_builder.proving_ground.rendering.renderer import RenderedClip
+from anthrotap_builder.proving_ground.rendering.truth import Truth
 from anthrotap_hf.tracks import Tracks
 
 TRUTHS = ("masks", "mesh", "visibility", "flow")

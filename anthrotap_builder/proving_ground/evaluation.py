@@ -32,7 +32,7 @@ from anthrotap_builder.proving_ground.measure import (
     pooled,
     results_table,
 )
-from anthrotap_builder.proving_ground.scenes import HALVES, ClipSpec, load_clip, standard_set
+from anthrotap_builder.proving_ground.rendering.scenes import HALVES, ClipSpec, load_clip, standard_set
 
 # What the default configuration promises of the held-out half, all labels together: a figure's path in a result,
 # its name, the bar, and whether the bar is the least or the most.

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.bodies.anny import JOINTS
-from anthrotap_builder.proving_ground.truth import Truth
+from anthrotap_builder.proving_ground.rendering.truth import Truth
 from anthrotap_hf.tracks import Tracks
 
 LAGS = (8, 24, 48)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.proving_ground import evaluation
 from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, TRUTHS, Variant, Workbench
-from anthrotap_builder.proving_ground.demo import demo_scene
 from anthrotap_builder.proving_ground.measure import evaluate_labels
-from anthrotap_builder.proving_ground.renderer import render_scene
-from anthrotap_builder.proving_ground.scenes import ClipSpec
+from anthrotap_builder.proving_ground.rendering.demo import demo_scene
+from anthrotap_builder.proving_ground.rendering.renderer import render_scene
+from anthrotap_builder.proving_ground.rendering.scenes import ClipSpec
 from anthrotap_hf.cli import app
 from anthrotap_hf.tracks import Tracks
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anthrotap_builder.proving_ground.markers import MarkerSettings, find_blobs, follow_markers
+from anthrotap_builder.proving_ground.real.markers import MarkerSettings, find_blobs, follow_markers
 
 T, HEIGHT, WIDTH = 30, 160, 200
 

@@ -17,7 +17,7 @@ from anthrotap_builder.proving_ground.measure import (
     pooled,
     results_table,
 )
-from anthrotap_builder.proving_ground.truth import Truth
+from anthrotap_builder.proving_ground.rendering.truth import Truth
 from anthrotap_hf.tracks import Tracks
 
 T = 48

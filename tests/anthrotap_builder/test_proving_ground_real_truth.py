@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from anthrotap_builder.proving_ground import masks, real_truth
-from anthrotap_builder.proving_ground.markers import MarkerTracks
-from anthrotap_builder.proving_ground.real_truth import (
+from anthrotap_builder.proving_ground.real import masks
+from anthrotap_builder.proving_ground.real import report as real_truth
+from anthrotap_builder.proving_ground.real.markers import MarkerTracks
+from anthrotap_builder.proving_ground.real.report import (
     View,
     evaluate_real_truth,
     judge_by_markers,
@@ -24,7 +25,7 @@ from anthrotap_builder.proving_ground.real_truth import (
     judge_two_views,
     real_truth_tables,
 )
-from anthrotap_builder.proving_ground.two_views import CalibratedCamera
+from anthrotap_builder.proving_ground.real.two_views import CalibratedCamera
 
 T, K = 40, 60
 SIZE = 512  # of square frames: two pixels to one of a 256x256 frame

@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.proving_ground import motion
-from anthrotap_builder.proving_ground.demo import demo_scene
-from anthrotap_builder.proving_ground.motion import Motion
-from anthrotap_builder.proving_ground.renderer import Actor, CameraPath, RenderedClip, Scene, render_scene
-from anthrotap_builder.proving_ground.room import build_room, crates
-from anthrotap_builder.proving_ground.scenes import HALVES, standard_set
-from anthrotap_builder.proving_ground.truth import Truth
-from anthrotap_builder.proving_ground.wardrobe import CLOTH_COLOURS, Outfit
+from anthrotap_builder.proving_ground.rendering import motion
+from anthrotap_builder.proving_ground.rendering.demo import demo_scene
+from anthrotap_builder.proving_ground.rendering.motion import Motion
+from anthrotap_builder.proving_ground.rendering.renderer import (
+    Actor,
+    CameraPath,
+    RenderedClip,
+    Scene,
+    render_scene,
+)
+from anthrotap_builder.proving_ground.rendering.room import build_room, crates
+from anthrotap_builder.proving_ground.rendering.scenes import HALVES, standard_set
+from anthrotap_builder.proving_ground.rendering.truth import Truth
+from anthrotap_builder.proving_ground.rendering.wardrobe import CLOTH_COLOURS, Outfit
 
 T = 4
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anthrotap_builder.proving_ground.two_views import CalibratedCamera, aim, meet, read_qca
+from anthrotap_builder.proving_ground.real.two_views import CalibratedCamera, aim, meet, read_qca
 
 CAMERA = """<camera serial="{name}"><fov_video left="0" right="1087" top="0" bottom="1919"/>
 <transform x="{x}" y="-20" z="30" r11="{r11}" r12="0" r13="0" r21="0" r22="1" r23="0" r31="0" r32="0" r33="1"/>
@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_real_cameras_agree_on_what_stands_still(clips_dir):
-    from anthrotap_builder.proving_ground.real_truth import CALIBRATION, SCENE_POINTS
+    from anthrotap_builder.proving_ground.real.report import CALIBRATION, SCENE_POINTS
 
     calibration = read_qca(clips_dir / CALIBRATION)
     first = calibration["cam01"].fitted_into(1080, 1920)

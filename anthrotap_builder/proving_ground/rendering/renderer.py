@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from anthrotap_builder.bodies import Body, load_body
-from anthrotap_builder.proving_ground import raster
-from anthrotap_builder.proving_ground.motion import Motion
-from anthrotap_builder.proving_ground.room import Furniture, Room
-from anthrotap_builder.proving_ground.truth import Truth
-from anthrotap_builder.proving_ground.wardrobe import Outfit, dress, noise_cube
+from anthrotap_builder.proving_ground.rendering import raster
+from anthrotap_builder.proving_ground.rendering.motion import Motion
+from anthrotap_builder.proving_ground.rendering.room import Furniture, Room
+from anthrotap_builder.proving_ground.rendering.truth import Truth
+from anthrotap_builder.proving_ground.rendering.wardrobe import Outfit, dress, noise_cube
 
 LEAD = 1.0  # seconds that a motion has before the first and after the last frame
 SHADOW_SIDE = 1024

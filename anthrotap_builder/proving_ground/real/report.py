@@ -25,8 +25,6 @@ from rich.table import Table
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import label_clip
-from anthrotap_builder.proving_ground.markers import MarkerTracks, follow_markers
-from anthrotap_builder.proving_ground.masks import person_probability
 from anthrotap_builder.proving_ground.measure import (
     LAGS,
     MIN_CASES,
@@ -35,7 +33,9 @@ from anthrotap_builder.proving_ground.measure import (
     THRESHOLDS,
     part_of_face,
 )
-from anthrotap_builder.proving_ground.two_views import CalibratedCamera, Meeting, aim, meet, read_qca
+from anthrotap_builder.proving_ground.real.markers import MarkerTracks, follow_markers
+from anthrotap_builder.proving_ground.real.masks import person_probability
+from anthrotap_builder.proving_ground.real.two_views import CalibratedCamera, Meeting, aim, meet, read_qca
 from anthrotap_hf.video import iter_frames, probe
 
 CALIBRATION = "balance_cameras.qca.txt"

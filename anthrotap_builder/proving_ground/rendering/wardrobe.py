@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.bodies.anny import JOINTS
-from anthrotap_builder.proving_ground import raster
+from anthrotap_builder.proving_ground.rendering import raster
 
 SKIN_TONES = (
     (0.91, 0.74, 0.62),

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import skimage.data
 
-from anthrotap_builder.proving_ground import raster
-from anthrotap_builder.proving_ground.wardrobe import linear
+from anthrotap_builder.proving_ground.rendering import raster
+from anthrotap_builder.proving_ground.rendering.wardrobe import linear
 
 STYLES = ("studio", "loft", "yard", "gallery")
 _PAINT = ((0.80, 0.76, 0.68), (0.58, 0.66, 0.68), (0.72, 0.60, 0.50), (0.55, 0.60, 0.50), (0.82, 0.80, 0.78))

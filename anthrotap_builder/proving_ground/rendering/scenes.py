@@ -11,12 +11,18 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from anthrotap_builder.proving_ground import motion
-from anthrotap_builder.proving_ground.motion import Motion
-from anthrotap_builder.proving_ground.renderer import Actor, CameraPath, RenderedClip, Scene, render_scene
-from anthrotap_builder.proving_ground.room import Furniture, build_room, crates, pillar, table
-from anthrotap_builder.proving_ground.truth import Truth
-from anthrotap_builder.proving_ground.wardrobe import Outfit
+from anthrotap_builder.proving_ground.rendering import motion
+from anthrotap_builder.proving_ground.rendering.motion import Motion
+from anthrotap_builder.proving_ground.rendering.renderer import (
+    Actor,
+    CameraPath,
+    RenderedClip,
+    Scene,
+    render_scene,
+)
+from anthrotap_builder.proving_ground.rendering.room import Furniture, build_room, crates, pillar, table
+from anthrotap_builder.proving_ground.rendering.truth import Truth
+from anthrotap_builder.proving_ground.rendering.wardrobe import Outfit
 from anthrotap_hf.video import decode_video, write_video
 
 HALVES = ("tuning", "held_out")

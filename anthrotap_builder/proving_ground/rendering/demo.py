@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_builder.proving_ground.motion import Motion, dance
-from anthrotap_builder.proving_ground.renderer import Actor, CameraPath, RenderedClip, Scene, render_scene
-from anthrotap_builder.proving_ground.room import build_room
-from anthrotap_builder.proving_ground.wardrobe import (
+from anthrotap_builder.proving_ground.rendering.motion import Motion, dance
+from anthrotap_builder.proving_ground.rendering.renderer import (
+    Actor,
+    CameraPath,
+    RenderedClip,
+    Scene,
+    render_scene,
+)
+from anthrotap_builder.proving_ground.rendering.room import build_room
+from anthrotap_builder.proving_ground.rendering.wardrobe import (
     CLOTH_COLOURS,
     HAIR_COLOURS,
     SKIN_TONES,
