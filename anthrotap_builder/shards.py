@@ -53,6 +53,7 @@ def features(clip_frames: int) -> datasets.Features:
             "tracks": datasets.Array3D((None, clip_frames, 2), "float32"),
             "visible": datasets.Array2D((None, clip_frames), "bool"),
             "valid": datasets.Array2D((None, clip_frames), "bool"),
+            "confidence": datasets.Array2D((None, clip_frames), "uint8"),  # percent
             "person": datasets.List(value("int32")),
             "vertex": datasets.List(value("int32")),
             "body_model": value("string"),
@@ -86,6 +87,8 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
             f"{[tracks.num_frames, tracks.height, tracks.width]}"
         )
     after = (0, clip_frames - num_frames)
+    known = np.zeros(tracks.visible.shape) if tracks.confidence is None else tracks.confidence
+    confidence = np.round(100 * known).astype(np.uint8)
     return {
         "clip_id": clip.clip_id,
         "source_video": Path(clip.source_video).name,
@@ -99,6 +102,7 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
         "tracks": np.pad(tracks.xy, ((0, 0), after, (0, 0)), constant_values=np.nan),
         "visible": np.pad(tracks.visible, ((0, 0), after)),
         "valid": np.pad(tracks.valid, ((0, 0), after)),
+        "confidence": np.pad(confidence, ((0, 0), after)),
         "person": tracks.person,
         "vertex": tracks.vertex,
         "body_model": clip.body_model,

@@ -95,6 +95,7 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
     person = np.asarray(row["person"], np.int32)
     if not len(person):  # as plain lists, no tracks have no shape
         return frames, Tracks.empty(num_frames, height, width)
+    percent = row.get("confidence")  # shards of others may lack it
     tracks = Tracks(
         xy=np.asarray(row["tracks"], np.float32)[:, :num_frames],
         visible=np.asarray(row["visible"], bool)[:, :num_frames],
@@ -103,6 +104,7 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
         width=width,
         person=person,
         vertex=np.asarray(row["vertex"], np.int32),
+        confidence=None if percent is None else np.asarray(percent, np.float32)[:, :num_frames] / 100,
     )
     return frames, tracks
 

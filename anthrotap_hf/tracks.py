@@ -22,6 +22,9 @@ class Tracks:
         height, width: size of the frames that `xy` refers to, pixels.
         person: [N] int32, which person of the clip the track lies on.
         vertex: [N] int32, the body-model vertex nearest to the surface point that the track follows.
+        confidence: [N, T] float32 or None, of seen labels the probability that they lie within 2 pixels (in a frame
+            scaled to 256x256) of the point of the scene that their track follows; 0 for other labels. None where
+            nothing is known of it.
 
     Raises:
         ValueError: if shapes disagree.
@@ -34,6 +37,7 @@ class Tracks:
     width: int
     person: np.ndarray
     vertex: np.ndarray
+    confidence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.visible.shape
@@ -44,6 +48,8 @@ class Tracks:
             )
         if self.person.shape != shape[:1] or self.vertex.shape != shape[:1]:
             raise ValueError(f"person and vertex need one value for each of the {shape[0]} tracks")
+        if self.confidence is not None and self.confidence.shape != shape:
+            raise ValueError(f"confidence must be [N, T] = {shape}, got {self.confidence.shape}")
 
     def __len__(self) -> int:
         return self.xy.shape[0]
@@ -76,6 +82,7 @@ class Tracks:
             valid=self.valid[index],
             person=self.person[index],
             vertex=self.vertex[index],
+            confidence=None if self.confidence is None else self.confidence[index],
         )
 
     def resized(self, height: int, width: int) -> Tracks:
@@ -114,4 +121,5 @@ class Tracks:
             valid=joined("valid"),
             person=joined("person"),
             vertex=joined("vertex"),
+            confidence=None if any(part.confidence is None for part in parts) else joined("confidence"),
         )

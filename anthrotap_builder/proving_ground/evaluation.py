@@ -191,6 +191,7 @@ def report_tables(report: Mapping[str, Any]) -> Group:
         rows = {**found["clips"], "mean of clips": found["mean"], "all labels": found["pooled"]}
         tables.append(results_table(rows, f"{half.replace('_', ' ')}: labels {report['label_version']}"))
         tables.append(parts_table(found["pooled"], f"{half.replace('_', ' ')}: all labels by body part"))
+        tables.append(reliability_table(found, f"{half.replace('_', ' ')}: is the confidence calibrated?"))
     if len(report["variants"]) > 1:
         for half in HALVES:
             rows = {
@@ -203,6 +204,14 @@ def report_tables(report: Mapping[str, Any]) -> Group:
     if "held_out" in default:
         tables.append(bars_table(default["held_out"]))
     return Group(*tables)
+
+
+def reliability_table(found: Mapping[str, Any], title: str) -> Table:
+    """How often labels of a confidence are right, for the console."""
+    table = Table("confidence", "labels", "within 2 px", title=title, title_justify="left")
+    for step, count in found["pooled"]["reliability"]["counts"].items():
+        table.add_row(step, str(count), plain(found["pooled"]["reliability"][step]))
+    return table
 
 
 def bars_table(found: Mapping[str, Any]) -> Table:
@@ -229,7 +238,7 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     half = "held_out" if "held_out" in report["variants"][DEFAULT] else "tuning"
     found = report["variants"][DEFAULT][half]
     figure = Figure(figsize=(15, 9), layout="constrained")
-    kept, by_lag, parts = figure.subplot_mosaic([["kept", "lags"], ["kept", "parts"]]).values()
+    kept, by_lag, sure, parts = figure.subplot_mosaic([["kept", "lags"], ["sure", "parts"]]).values()
 
     for name, halves in report["variants"].items():
         figures = halves[half]["pooled"]["lags"]["24"]
@@ -250,6 +259,15 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     by_lag.tick_params(axis="x", rotation=30)
     by_lag.legend()
     by_lag.grid(alpha=0.3)
+
+    steps = [step for step in found["pooled"]["reliability"] if step != "counts"]
+    shares = [found["pooled"]["reliability"][step] for step in steps]
+    middles = [50 * sum(map(float, step.split(" to "))) for step in steps]
+    sure.plot([70, 100], [70, 100], "--", color="grey", label="as promised")
+    sure.plot(middles, [float("nan") if share is None else share for share in shares], "o-", label="measured")
+    sure.set(xlabel="confidence, %", ylabel="within 2 px, %", title="is the confidence calibrated?")
+    sure.legend()
+    sure.grid(alpha=0.3)
 
     names = list(found["pooled"]["parts"])
     yields = [found["pooled"]["parts"][name]["yield"] or 0 for name in names]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ THRESHOLDS = (2, 4, 8, 16)  # pixels of a 256x256 frame, as in TAP-Vid (Doersch 
 QUERY_EVERY = 4  # frames
 MIN_CASES = 20  # a share of fewer cases says nothing
 YIELD_STEP = 6  # pixels between the places at which the yield is sampled
+CONFIDENCE_STEPS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 YIELD_RADIUS = 4.0  # pixels of a 256x256 frame: a place this near to a seen label has a track
 
 PARTS = {
@@ -78,6 +80,8 @@ def evaluate_labels(
             hidden_found: of all points in frame and hidden, labels unknown too, the share called hidden.
             hidden_average_delta: as average_delta, for labels rightly called hidden.
             counts: how many cases the shares are of.
+        reliability: by confidence of a seen label (steps of `CONFIDENCE_STEPS`), the share within 2 pixels of the
+            surface point under its track's surest label; with the cases in `counts`.
         parts: by body part, its `yield` and `lags` as above. Labels with a query off the body belong to none.
         counts: queries, and places at which the yield was sampled.
 
@@ -118,6 +122,7 @@ def evaluate_labels(
         "off_body": _share(off),
         "yield": _share(near),
         "lags": {str(lag): _summary(outcome) for lag, outcome in outcomes.items()},
+        "reliability": _reliability(tracks, truth, start_frame),
         "parts": parts,
         "counts": {"queries": len(off), "places": len(near)},
     }
@@ -144,6 +149,7 @@ _COUNT_OF = {
     "seen_but_hidden": "seen", "hidden_precision": "called_hidden", "hidden_recall": "given_and_hidden",
     "hidden_found": "truly_hidden", "hidden_average_delta": "rightly_hidden",
     **{str(limit): "judged" for limit in THRESHOLDS},
+    **{f"{low:.2f} to {high:.2f}": f"{low:.2f} to {high:.2f}" for low, high in pairwise(CONFIDENCE_STEPS)},
 }  # fmt: skip
 
 
@@ -331,6 +337,27 @@ def _summary(outcome: _Outcomes) -> dict[str, Any]:
             "rightly_hidden": len(rightly_hidden),
         },
     }
+
+
+def _reliability(tracks: Tracks, truth: Truth, start_frame: int) -> dict[str, Any]:
+    """By confidence, how often a label lies within 2 pixels of what the track's surest label lies on."""
+    right: list[np.ndarray] = [np.zeros((0, 2))]
+    confidence = np.zeros_like(tracks.xy[..., 0]) if tracks.confidence is None else tracks.confidence
+    surest = np.where(tracks.seen, confidence, -1).argmax(1) if len(tracks) else np.zeros(0, np.int64)
+    for reference in np.unique(surest).tolist():
+        own = np.flatnonzero((surest == reference) & tracks.seen[np.arange(len(tracks)), surest])
+        point = truth.surface_point_under(start_frame + reference, tracks.xy[own, reference])
+        for t in range(0, tracks.num_frames, QUERY_EVERY):
+            xy, shows = truth.place(start_frame + t, *point)
+            error = np.linalg.norm((tracks.xy[own, t] - xy) * _to_256(truth), axis=1)
+            judged = tracks.seen[own, t] & (shows | (point[0] < 0)) & (t != reference)
+            right.append(np.stack([confidence[own, t], error < THRESHOLDS[0]], axis=1)[judged])
+    known, within = np.concatenate(right).T
+    shares, counts = {}, {}
+    for low, high in pairwise(CONFIDENCE_STEPS):
+        cases = within[(known >= low) & (known < high)]
+        shares[f"{low:.2f} to {high:.2f}"], counts[f"{low:.2f} to {high:.2f}"] = _share(cases), len(cases)
+    return {**shares, "counts": counts}
 
 
 def _coverage(tracks: Tracks, truth: Truth, frames: range, start_frame: int) -> tuple[np.ndarray, np.ndarray]:

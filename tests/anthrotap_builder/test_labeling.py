@@ -78,6 +78,13 @@ def test_trusted_labels_have_a_place_in_the_frame(labeled: LabeledClip):
     assert (tracks.seen.sum(1) >= CONFIG.min_seen).all()
 
 
+def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: LabeledClip):
+    tracks = labeled.tracks
+    assert tracks.confidence.shape == tracks.visible.shape
+    assert ((tracks.confidence > 0) == tracks.seen).all()
+    assert 0.7 < tracks.confidence[tracks.seen].min() < tracks.confidence[tracks.seen].max() < 1
+
+
 def test_nobody_gives_no_track_and_says_so():
     nobody = Stages(people=lambda *_: [])
     labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)

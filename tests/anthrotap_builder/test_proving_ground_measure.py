@@ -150,6 +150,21 @@ def test_labels_of_another_size_are_scaled(truth: Truth, perfect: Tracks) -> Non
     assert at(result, 8)["average_delta"] > 99.9
 
 
+def test_reliability_is_by_confidence(truth: Truth, perfect: Tracks) -> None:
+    sure = np.full(perfect.visible.shape, 0.97, np.float32)
+    moved = perfect.xy.copy()
+    moved[:, 1::2] += 12.0  # 3.6 px and more of a frame of 256x256
+    sure[:, 1::2] = 0.72
+    reliability = evaluate_labels(replace(perfect, xy=moved, confidence=sure), truth, lags=(8,))[
+        "reliability"
+    ]
+    assert reliability["0.95 to 1.00"] > 99
+    assert reliability["counts"]["0.95 to 1.00"] > 500
+    assert reliability["counts"]["0.70 to 0.75"] == 0  # only every fourth frame is looked at
+    unknown = evaluate_labels(perfect, truth, lags=(8,))["reliability"]
+    assert all(count == 0 for count in unknown["counts"].values())
+
+
 def test_no_labels_at_all(truth: Truth) -> None:
     result = evaluate_labels(Tracks.empty(T, 480, 854), truth, lags=LAGS)
     assert result["yield"] == 0

@@ -35,6 +35,7 @@ def make_clip(moving_pattern):
             width=48,
             person=rng.integers(0, 2, num_tracks).astype(np.int32),
             vertex=rng.integers(0, 13718, num_tracks).astype(np.int32),
+            confidence=rng.random((num_tracks, num_frames), np.float32),
         )
         return LabeledClip(
             frames=moving_pattern(num_frames, 32, 48, number),
@@ -63,6 +64,7 @@ def assert_same(row: dict, clip: LabeledClip) -> None:
     np.testing.assert_array_equal(row["visible"][:, :num_frames], clip.tracks.visible)
     np.testing.assert_array_equal(row["valid"][:, :num_frames], clip.tracks.valid)
     assert not row["valid"][:, num_frames:].any()
+    np.testing.assert_allclose(row["confidence"][:, :num_frames] / 100, clip.tracks.confidence, atol=0.006)
     np.testing.assert_array_equal(row["person"], clip.tracks.person)
     np.testing.assert_array_equal(row["vertex"], clip.tracks.vertex)
     frames = decode_video(row["video"]["bytes"])
@@ -84,7 +86,17 @@ def test_columns():
             "video",
             "tracks",
         ),
-        *("visible", "valid", "person", "vertex", "body_model", "mesh_source", "flow", "label_version"),
+        *(
+            "visible",
+            "valid",
+            "confidence",
+            "person",
+            "vertex",
+            "body_model",
+            "mesh_source",
+            "flow",
+            "label_version",
+        ),
         "rejected_fraction",
     ]
     assert columns["tracks"] == datasets.Array3D((None, 48, 2), "float32")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,16 @@ def some_tracks(count: int = 3, frames: int = 5, person: int = 0) -> Tracks:
         person=np.full(count, person, np.int32),
         vertex=np.arange(count, dtype=np.int32),
     )
+
+
+def test_confidence_goes_with_its_tracks():
+    tracks = replace(some_tracks(), confidence=np.linspace(0, 1, 15, dtype=np.float32).reshape(3, 5))
+    assert tracks.select(np.array([2])).confidence[0, -1] == 1
+    np.testing.assert_array_equal(tracks.resized(120, 160).confidence, tracks.confidence)
+    assert Tracks.concatenate([tracks, tracks]).confidence.shape == (6, 5)
+    assert Tracks.concatenate([tracks, some_tracks()]).confidence is None
+    with pytest.raises(ValueError, match="confidence must be"):
+        replace(tracks, confidence=np.zeros((3, 4), np.float32))
 
 
 def test_every_label_is_seen_or_hidden_or_unknown():
