@@ -161,10 +161,10 @@ def _from_largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: floa
     block = 512  # bounds memory: [block, T, T]
     for first in range(0, len(counted), block):
         part, count = drift[first : first + block], counted[first : first + block]
-        apart = np.sum((part[:, :, None] - part[:, None]) ** 2, axis=-1)
-        near = np.sum((apart <= radius**2) & count[:, None, :], axis=2)
-        centre = np.where(count, near, -1).argmax(1)
-        from_centre = np.sqrt(np.asarray(apart)[np.arange(len(part)), centre])
+        apart = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)
+        near = (apart <= radius**2) & count[:, None, :]
+        centre = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
+        from_centre = np.linalg.norm(part - centre[:, None], axis=-1)
         distance[first : first + block] = np.where(count.any(1)[:, None], from_centre, np.inf)
     return distance
 
