@@ -165,7 +165,7 @@ def _from_largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: floa
         near = (apart <= radius**2) & count[:, None, :]
         centre = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
         from_centre = np.linalg.norm(part - centre[:, None], axis=-1)
-        distance[first : first + block] = np.where(count.any(1)[:, None], from_centre, np.inf)
+        distance[first : first + block] = np.where(count.any(1, keepdims=True), from_centre, np.inf)
     return distance
 
 
