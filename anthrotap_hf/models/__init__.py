@@ -1,0 +1,1 @@
+"""Point trackers as transformers models, one folder each: configuration, model, conversion of released checkpoints."""
