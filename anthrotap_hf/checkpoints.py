@@ -137,7 +137,7 @@ class Rename:
     """One line of a converter's table.
 
     Attributes:
-        target: Our name, `{}` for each number in it.
+        target: Our name, `{}` for each number in it; or a name with its own numbers, which goes first.
         sources: The released names that it is made from, with the same `{}`.
         merge: Makes our tensor from theirs, in that order; one tensor goes over as it is.
     """
@@ -157,7 +157,7 @@ def rename_tensors(source: Mapping[str, Tensor], model: nn.Module, table: Sequen
     result, used, missing, misshapen = {}, set(), [], []
     for name, wanted in model.state_dict().items():
         numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
-        line = lines[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
+        line = lines.get(name) or lines[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
         names = [each.format(*numbers) for each in line.sources]
         used.update(names)
         absent = [each for each in names if each not in source]
