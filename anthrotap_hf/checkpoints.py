@@ -24,16 +24,18 @@ class CheckpointError(ValueError):
 # What tensors and plain containers are pickled as.
 _PLAIN = {
     ("collections", "OrderedDict"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
+    ("builtins", "frozenset"),
+    ("builtins", "set"),
     ("torch", "Size"),
     ("torch", "device"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._utils", "_rebuild_tensor_v2"),
 }
-# Packages whose objects training frameworks leave in checkpoints: read as inert blanks, none of their code runs.
-_BLANKED = {
-    "argparse", "datetime", "functools", "lightning", "lightning_fabric", "lightning_utilities", "numpy",
-    "omegaconf", "pathlib", "pytorch_lightning", "torchmetrics", "typing",
-}  # fmt: skip
+# What training frameworks leave in checkpoints beside weights: read as inert blanks, none of their code runs.
+_LEFTOVERS = (
+    "argparse", "builtins.getattr", "datetime", "functools", "lightning", "lightning_fabric", "lightning_utilities",
+    "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.optim", "torchmetrics", "typing",
+)  # fmt: skip
 
 
 class _Blank:
@@ -68,11 +70,18 @@ class _TensorUnpickler(pickle.Unpickler):
     """Builds tensors and plain containers; blanks training leftovers; refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _PLAIN or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+        module = (
+            "builtins" if module == "__builtin__" else module
+        )  # as Python 2 called it, and pickles still do
+        if (module, name) in _PLAIN or (
+            module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        ):
             return super().find_class(module, name)
-        if module.split(".")[0] in _BLANKED:
+        if f"{module}.{name}.".startswith(tuple(f"{leftover}." for leftover in _LEFTOVERS)):
             return _Blank
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither a tensor nor a container")
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}, which is neither a tensor nor a container"
+        )
 
 
 def load_tensors(path: Path, prefixes: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -147,7 +156,9 @@ class Rename:
     merge: Callable[..., Tensor] = lambda tensor: tensor
 
 
-def rename_tensors(source: Mapping[str, Tensor], model: nn.Module, table: Sequence[Rename]) -> dict[str, Tensor]:
+def rename_tensors(
+    source: Mapping[str, Tensor], model: nn.Module, table: Sequence[Rename]
+) -> dict[str, Tensor]:
     """The state dict of `model` from released tensors, by a table.
 
     Raises:

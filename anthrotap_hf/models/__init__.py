@@ -31,7 +31,9 @@ def _modeling(folder: str) -> str:
 
 def _register_configs(module: ModuleType) -> None:
     for folder, prefix in MODELS.items():
-        config = getattr(importlib.import_module(f"{__name__}.{folder}.configuration_{folder}"), f"{prefix}Config")
+        config = getattr(
+            importlib.import_module(f"{__name__}.{folder}.configuration_{folder}"), f"{prefix}Config"
+        )
         module.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 

@@ -42,7 +42,11 @@ class LocoTrackConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if len(self.stage_channels) != 4 or len(self.stage_blocks) != 4:
             raise ValueError("stage_channels and stage_blocks need four entries, one a stage")
-        layers = {len(self.correlation_channels), len(self.correlation_kernels), len(self.correlation_strides)}
+        layers = {
+            len(self.correlation_channels),
+            len(self.correlation_kernels),
+            len(self.correlation_strides),
+        }
         if len(layers) != 1 or 0 in layers:
             raise ValueError("correlation_channels, _kernels and _strides need one entry a layer each")
         if any(channels % 16 for channels in self.correlation_channels):

@@ -81,7 +81,8 @@ def config_of(
 
     try:
         stages = [
-            tensors[f"resnet_torch.block_groups.{stage}.blocks.0.conv_0.weight"].shape[0] for stage in range(4)
+            tensors[f"resnet_torch.block_groups.{stage}.blocks.0.conv_0.weight"].shape[0]
+            for stage in range(4)
         ]
         layers = range(count(r"cmdtop\.0\.conv\.(\d+)\.0\.weight$"))
         convs = [tensors[f"cmdtop.0.conv.{layer}.0.weight"].shape for layer in layers]

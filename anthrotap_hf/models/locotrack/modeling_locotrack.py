@@ -49,8 +49,8 @@ class LocoTrackOutput(ModelOutput):
     unrefined_uncertainty_logits: tuple[Tensor, ...] | None = None
 
 
-@dataclass
-class LocoTrackFeatures(ModelOutput):
+@dataclass(frozen=True)
+class LocoTrackFeatures:
     """Features of a clip, computed once for any number of query sets. Grids are [B, T, h, w, C], unit length.
 
     Args:
@@ -60,10 +60,10 @@ class LocoTrackFeatures(ModelOutput):
         resolution: (height, width) that the clip was refined at.
     """
 
-    initial: tuple[Tensor, Tensor] | None = None
-    refinement: tuple[Tensor, Tensor, Tensor] | None = None
-    video_size: tuple[int, int] | None = None
-    resolution: tuple[int, int] | None = None
+    initial: tuple[Tensor, Tensor]
+    refinement: tuple[Tensor, Tensor, Tensor]
+    video_size: tuple[int, int]
+    resolution: tuple[int, int]
 
 
 # Backbone
@@ -74,7 +74,9 @@ class SamePadConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         padding = []
-        for size, kernel, stride in zip(x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+        for size, kernel, stride in zip(
+            x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
             total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             padding += [total // 2, total - total // 2]
         left, right, top, bottom = padding
@@ -210,7 +212,9 @@ def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
     places = F.embedding(index.view(B * N, -1), features.reshape(-1, C))  # [B N, T 8 8, C]
     found = torch.bmm(places, support.reshape(B * N, -1, C).transpose(1, 2))
     found = found.view(B, N, T, SUPPORT + 1, SUPPORT + 1, -1) * inside[..., None].to(found.dtype)
-    found = torch.lerp(found[..., :-1, :, :], found[..., 1:, :, :], y_share[..., None, None, None].to(found.dtype))
+    found = torch.lerp(
+        found[..., :-1, :, :], found[..., 1:, :, :], y_share[..., None, None, None].to(found.dtype)
+    )
     found = torch.lerp(found[..., :-1, :], found[..., 1:, :], x_share[..., None, None, None].to(found.dtype))
     return found.flatten(3, 4)
 
@@ -455,7 +459,11 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         for side in (side for resolution in refinement_resolutions for side in resolution):
             if side < 16 or side % 8:
                 raise ValueError(f"refinement resolutions must be multiples of 8 from 16 up, got {side}")
-        first, last = (tuple(refinement_resolutions[place]) for place in (0, -1))
+        (first_height, first_width), (last_height, last_width) = (
+            refinement_resolutions[0],
+            refinement_resolutions[-1],
+        )
+        first, last = (first_height, first_width), (last_height, last_width)
         chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         fine, middle, coarse = self._feature_grids(pixel_values_videos, last, chunk)
         initial = (coarse, middle)
@@ -499,14 +507,14 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         Raises:
             ValueError: on no or both of video and features, or on queries outside the video.
         """
-        if (pixel_values_videos is None) == (video_features is None):
-            raise ValueError("give either pixel_values_videos or video_features")
         if query_points is None:
             raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
-        if video_features is None:
+        if pixel_values_videos is not None and video_features is None:
             video_features = self.get_video_features(
                 pixel_values_videos, refinement_resolutions, frame_chunk_size
             )
+        elif video_features is None or pixel_values_videos is not None:
+            raise ValueError("give either pixel_values_videos or video_features")
         elif refinement_resolutions is not None:
             raise ValueError("refinement_resolutions go to get_video_features where features are given")
         B, T = video_features.refinement[0].shape[:2]
@@ -551,7 +559,9 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         )
         guesses = [
             self.matching(coarse, middle, coarse_queries, middle_queries)
-            for coarse, middle in zip(*(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True)
+            for coarse, middle in zip(
+                *(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True
+            )
         ]
         middle = features.initial[1]
         points = torch.cat([guess for guess, _ in guesses], dim=2)
@@ -563,13 +573,19 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
 
         supports = [sample_support(grid, query_points, features.video_size) for grid in features.refinement]
         grids = [grid.split(frame_chunk, dim=1) for grid in features.refinement]
-        steps: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([points * to_video], [occlusion], [uncertainty])
+        steps: tuple[list[Tensor], list[Tensor], list[Tensor]] = (
+            [points * to_video],
+            [occlusion],
+            [uncertainty],
+        )
         # Each step is trained on its own: no gradient flows into its guess. The last one starts afresh.
         for _ in range(self.config.num_iterations):
             points, occlusion, uncertainty = points.detach(), occlusion.detach(), uncertainty.detach()
             known = [occlusion[..., None], uncertainty[..., None]]
             for encoder, chunks, support in zip(self.correlation_encoders, grids, supports, strict=True):
-                cells = points * (torch.tensor([chunks[0].shape[3], chunks[0].shape[2]], device=device) / work)
+                cells = points * (
+                    torch.tensor([chunks[0].shape[3], chunks[0].shape[2]], device=device) / work
+                )
                 encoded = [
                     encoder(chunk, part, support)
                     for chunk, part in zip(chunks, cells.split(frame_chunk, dim=2), strict=True)

@@ -1,6 +1,6 @@
 """Released TAPNext checkpoints to this package's layout.
 
-TAPNext, BootsTAPNext and Anthro-TAPNext in JAX's `.npz`; TAPNext and TAPNext++ in PyTorch's `.pt` or Lightning's `.ckpt`.
+TAPNext, BootsTAPNext and Anthro-TAPNext in JAX's `.npz`; TAPNext and TAPNext++ in a `.pt` or Lightning `.ckpt`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def _transposed(kernel: Tensor) -> Tensor:
     """JAX's [in, out]."""
-    return kernel.T
+    return kernel.mT
 
 
 def _stack(*tensors: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def _stack(*tensors: Tensor) -> Tensor:
 
 
 def _stack_transposed(*kernels: Tensor) -> Tensor:
-    return torch.cat([kernel.T for kernel in kernels])
+    return torch.cat([kernel.mT for kernel in kernels])
 
 
 def _stack_last(*tensors: Tensor) -> Tensor:
@@ -53,12 +53,12 @@ def _gated_weight(weight: Tensor) -> Tensor:
 
 def _stack_heads(*kernels: Tensor) -> Tensor:
     """JAX's [in, heads, head size] of query, key and value."""
-    return torch.cat([kernel.flatten(1).T for kernel in kernels])
+    return torch.cat([kernel.flatten(1).mT for kernel in kernels])
 
 
 def _join_heads(kernel: Tensor) -> Tensor:
     """JAX's [heads, head size, out]."""
-    return kernel.flatten(0, 1).T
+    return kernel.flatten(0, 1).mT
 
 
 def _flat_stack(*biases: Tensor) -> Tensor:
@@ -102,7 +102,13 @@ def _norm(ours: str, theirs: str, jax: str) -> list[Row]:
 
 
 TABLE = [
-    Row("embeddings.patches.weight", ("lin_proj.weight",), ("backbone/embedding/kernel",), _same, _patch_kernel),
+    Row(
+        "embeddings.patches.weight",
+        ("lin_proj.weight",),
+        ("backbone/embedding/kernel",),
+        _same,
+        _patch_kernel,
+    ),
     Row("embeddings.patches.bias", ("lin_proj.bias",), ("backbone/embedding/bias",)),
     Row("embeddings.patch_positions", ("image_pos_emb",), ("backbone/pos_embedding",)),
     Row("embeddings.before_query", ("unknown_token",), ("backbone/unknown_token",), _flat, _flat),
@@ -204,7 +210,9 @@ def _table(jax: bool) -> list[Rename]:
     ]
 
 
-def config_of(tensors: Mapping[str, Tensor], jax: bool, num_attention_heads: int | None = None) -> TAPNextConfig:
+def config_of(
+    tensors: Mapping[str, Tensor], jax: bool, num_attention_heads: int | None = None
+) -> TAPNextConfig:
     """Read the sizes off the shapes.
 
     Args:
@@ -217,7 +225,8 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool, num_attention_heads: int
     names = {
         "patches": "backbone/embedding/kernel" if jax else "lin_proj.weight",
         "positions": "backbone/pos_embedding" if jax else "image_pos_emb",
-        "gate": block + ("recurrent_block/rg_lru/input_gate/w" if jax else "recurrent_block.rg_lru.input_gate.w"),
+        "gate": block
+        + ("recurrent_block/rg_lru/input_gate/w" if jax else "recurrent_block.rg_lru.input_gate.w"),
         "conv": block + ("recurrent_block/conv_1d/w" if jax else "recurrent_block.conv_1d.w"),
         "head": "coordinate_head/layers_0/bias" if jax else "coordinate_head.0.bias",
     }
@@ -261,7 +270,7 @@ def convert_tapnext(checkpoint: Path, num_attention_heads: int | None = None) ->
 
 
 def _check_positions(table: Tensor | None, config: TAPNextConfig) -> None:
-    """The stored sines [1, side * side, C], row by row, are not parameters: the model computes its own. Warns if other."""
+    """Warn if the stored sines [1, side * side, C], which are no parameters, are not those that the model computes."""
     if table is None:
         return
     side, channels = config.image_size, config.hidden_size
@@ -274,7 +283,8 @@ def _check_positions(table: Tensor | None, config: TAPNextConfig) -> None:
     along_x, along_y = diagonal.chunk(2, dim=-1)
     table = table.view(side, side, 2, channels // 2)
     off = max(
-        (table[:, :, 0] - along_x[None]).abs().max().item(), (table[:, :, 1] - along_y[:, None]).abs().max().item()
+        (table[:, :, 0] - along_x[None]).abs().max().item(),
+        (table[:, :, 1] - along_y[:, None]).abs().max().item(),
     )
     if not off < 1e-3:
         warnings.warn(

@@ -41,7 +41,7 @@ class TAPNextState:
     query_points: Tensor
     step: int = 0
     video_size: tuple[int, int] | None = None
-    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    layers: list[tuple[Tensor, Tensor] | None] = field(default_factory=list)
 
 
 @dataclass
@@ -119,7 +119,13 @@ class GatedRecurrence(nn.Module):
 
         heads = x.unflatten(-1, (len(self.gate_weight), -1))  # [B, T, S, heads, E / heads]
         gates = torch.bmm(heads.flatten(0, 2).transpose(0, 1), self.gate_weight)
-        gates = (gates + self.gate_bias[:, None]).float().sigmoid_().transpose(0, 1).reshape(*heads.shape[:-1], -1)
+        gates = (
+            (gates + self.gate_bias[:, None])
+            .float()
+            .sigmoid_()
+            .transpose(0, 1)
+            .reshape(*heads.shape[:-1], -1)
+        )
         in_gate, decay_gate = (gate.flatten(-2) for gate in gates.chunk(2, dim=-1))
         log_decay = decay_gate * (-DECAY_SHARPNESS * F.softplus(self.decay.float()))
         decay = log_decay.exp()
@@ -189,7 +195,9 @@ class Attention(nn.Module):
             weight, bias = self.qkv.weight, self.qkv.bias
             query = F.linear(x[:, -wanted:], weight[:C], bias[:C])
             query = query.view(M, wanted, -1, self.head_size).transpose(1, 2)
-            key, value = F.linear(x, weight[C:], bias[C:]).view(M, S, 2, -1, self.head_size).permute(2, 0, 3, 1, 4)
+            key, value = (
+                F.linear(x, weight[C:], bias[C:]).view(M, S, 2, -1, self.head_size).permute(2, 0, 3, 1, 4)
+            )
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         attended, _ = attend(self, query, key, value, None, dropout=0.0, scaling=self.head_size**-0.5)
         return self.out(attended.reshape(M, wanted, C))
@@ -400,33 +408,37 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             )
         B, T, _, height, width = pixel_values_videos.shape
         if height % patch or width % patch:
-            raise ValueError(f"frames must be multiples of {patch} pixels, got {height} x {width}: resize them")
-        if (query_points is None) == (state is None):
-            raise ValueError("give either query_points or state")
+            raise ValueError(
+                f"frames must be multiples of {patch} pixels, got {height} x {width}: resize them"
+            )
         if bidirectional and state is not None:
             raise ValueError("bidirectional needs the whole clip at once: give query_points, no state")
+        if state is None and query_points is not None:
+            state = TAPNextState(query_points)
+            last = None if T == 1 and not bidirectional else T - 1
+        elif state is not None and query_points is None:
+            last = None
+        else:
+            raise ValueError("give either query_points or state")
         chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         if chunk < 1:
             raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
-        if state is None:
-            state = TAPNextState(query_points)
-            starts_video = T == 1 and not bidirectional
-        else:
-            starts_video = True
         if state.video_size not in (None, (height, width)):
             raise ValueError(f"frames were {state.video_size} (height, width), now {(height, width)}")
         if state.step == 0 and not torch.compiler.is_compiling():  # looking at values would break the graph
-            check_query_points(state.query_points, B, None if starts_video else T, height, width)
+            check_query_points(state.query_points, B, last, height, width)
 
-        tracks, logits, coordinates, end = self._run(pixel_values_videos, state, chunk, output_coordinate_logits)
+        tracks, logits, coordinates, end = self._run(
+            pixel_values_videos, state, chunk, output_coordinate_logits
+        )
         if bidirectional:
-            flipped = state.query_points * query_points.new_tensor([-1, 1, 1])
-            flipped = TAPNextState(flipped + query_points.new_tensor([T - 1, 0, 0]))
+            times, places = state.query_points.split([1, 2], dim=-1)
+            flipped = TAPNextState(torch.cat([T - 1 - times, places], dim=-1))
             back = self._run(pixel_values_videos.flip(1), flipped, chunk, output_coordinate_logits)
-            ahead = torch.arange(T, device=tracks.device) >= query_points[..., :1]  # [B, N, T]
+            ahead = torch.arange(T, device=tracks.device) >= times  # [B, N, T]
             tracks = torch.where(ahead[..., None], tracks, back[0].flip(2))
             logits = torch.where(ahead, logits, back[1].flip(2))
-            if output_coordinate_logits:
+            if coordinates is not None and back[2] is not None:
                 coordinates = torch.where(ahead[..., None, None], coordinates, back[2].flip(2))
         output = TAPNextOutput(tracks, logits, coordinates, None if bidirectional else end)
         return output.to_tuple() if return_dict is False else output
@@ -435,10 +447,10 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         self, videos: Tensor, state: TAPNextState, chunk: int, keep_coordinates: bool
     ) -> tuple[Tensor, Tensor, Tensor | None, TAPNextState]:
         """Forward in time, `chunk` frames at once: tracks, visible logits, coordinate logits if kept, new state."""
-        B, T, _, height, width = videos.shape
+        height, width = videos.shape[-2:]
         queries = state.query_points.float()
         N, bins, step = queries.shape[1], self.config.image_size, state.step
-        layers: list[tuple[Tensor, Tensor] | None] = [*state.layers] or [None] * len(self.blocks)
+        layers = [*state.layers] or [None] * len(self.blocks)
         to_video = torch.tensor([width / bins, height / bins], device=videos.device)
         tracks, logits, coordinates = [], [], []
         for frames in videos.split(chunk, dim=1):
@@ -465,14 +477,13 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         )
 
 
-def check_query_points(query_points: Tensor, B: int, T: int | None, height: int, width: int) -> None:
-    """Raise ValueError, saying which query is wrong and why, unless all lie in the video (T None: no end known)."""
+def check_query_points(query_points: Tensor, B: int, last: int | None, height: int, width: int) -> None:
+    """Raise ValueError, saying which query is wrong, unless all lie in the video (no `last`: no end known)."""
     if query_points.ndim != 3 or query_points.shape[0] != B or query_points.shape[2] != 3:
         raise ValueError(f"query_points must be [{B}, N, 3] of (t, x, y), got {list(query_points.shape)}")
     if query_points.shape[1] == 0:
         raise ValueError("no query point: give at least one (t, x, y)")
-    last = torch.inf if T is None else T - 1
-    limit = torch.tensor([last, width, height], device=query_points.device)
+    limit = torch.tensor([torch.inf if last is None else last, width, height], device=query_points.device)
     fine = (query_points >= 0) & (query_points <= limit) & query_points.isfinite()
     fine[..., 0] &= query_points[..., 0] == query_points[..., 0].round()
     if not fine.all():
@@ -480,7 +491,7 @@ def check_query_points(query_points: Tensor, B: int, T: int | None, height: int,
         t, x, y = query_points[clip, query].tolist()
         raise ValueError(
             f"query {query} of clip {clip} is (t, x, y) = ({t:g}, {x:g}, {y:g}); "
-            f"t must be a whole number from 0{'' if T is None else f' to {T - 1}'}, x within 0 to {width}, "
+            f"t must be a whole number from 0{'' if last is None else f' to {last}'}, x within 0 to {width}, "
             f"y within 0 to {height}"
         )
 
