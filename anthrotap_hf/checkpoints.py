@@ -33,8 +33,9 @@ _PLAIN = {
 }
 # What training frameworks leave in checkpoints beside weights: read as inert blanks, none of their code runs.
 _LEFTOVERS = (
-    "_codecs.encode", "argparse", "builtins.getattr", "datetime", "functools", "lightning", "lightning_fabric", "lightning_utilities",
-    "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.optim", "torchmetrics", "typing",
+    "_codecs.encode", "argparse", "builtins.getattr", "datetime", "functools", "lightning", "lightning_fabric",
+    "lightning_utilities", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.optim", "torchmetrics",
+    "typing",
 )  # fmt: skip
 
 
