@@ -1,6 +1,6 @@
 """AnthroTAP: trustworthy point tracks on people, as a dataset and in trackers.
 
-Importing this registers the dataset's name; heavy imports stay lazy.
+Importing this registers the dataset's name and the models; heavy imports stay lazy.
 """
 
 from __future__ import annotations
@@ -8,16 +8,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.imports import when_imported
+from anthrotap_hf.models import register_with_transformers
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from anthrotap_hf.loading import decode_row, load_dataset
+    from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+    from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
     from anthrotap_hf.tracks import Tracks
 
-__all__ = ["Tracks", "__version__", "decode_row", "load_dataset"]
+__all__ = [
+    "LocoTrackConfig",
+    "LocoTrackForPointTracking",
+    "TAPNextConfig",
+    "TAPNextForPointTracking",
+    "Tracks",
+    "__version__",
+    "decode_row",
+    "load_dataset",
+]
 
-_HOMES = {"Tracks": "tracks", "decode_row": "loading", "load_dataset": "loading"}
+_HOMES = {
+    "LocoTrackConfig": "models.locotrack",
+    "LocoTrackForPointTracking": "models.locotrack",
+    "TAPNextConfig": "models.tapnext",
+    "TAPNextForPointTracking": "models.tapnext",
+    "Tracks": "tracks",
+    "decode_row": "loading",
+    "load_dataset": "loading",
+}
 
 
 def _serve_dataset(module: ModuleType) -> None:
@@ -43,3 +63,4 @@ def __dir__() -> list[str]:
 
 
 when_imported("datasets.load", _serve_dataset)
+register_with_transformers()

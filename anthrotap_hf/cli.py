@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from anthrotap_hf import convert_command
 from anthrotap_hf.imports import missing_builder
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(convert_command.app, name="convert")
 
 
 @app.callback()

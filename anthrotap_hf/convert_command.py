@@ -1,0 +1,87 @@
+"""`anthrotap convert ...`: released checkpoints into folders that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+app = typer.Typer(help="Convert released checkpoints for from_pretrained.", no_args_is_help=True)
+
+Checkpoint = Annotated[Path, typer.Argument(help="The released file.", metavar="CHECKPOINT")]
+Folder = Annotated[Path, typer.Argument(help="Folder for the converted model.", metavar="DIR")]
+Heads = Annotated[
+    int | None, typer.Option(min=1, help="Attention heads, where they are not as in the released sizes.")
+]
+
+
+@app.callback()
+def main() -> None:
+    """Convert released checkpoints for from_pretrained."""
+
+
+@app.command()
+def locotrack(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    heads: Heads = None,
+    strides: Annotated[
+        str | None,
+        typer.Option(help="Strides of the correlation convolutions, as 2,2,2; where not as released."),
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Refinement steps.")] = 4,
+) -> None:
+    """LocoTrack and Anthro-LocoTrack, small or base: a Lightning .ckpt.
+
+    Example: anthrotap convert locotrack Anthro-LocoTrack.ckpt anthro-locotrack
+    """
+    if strides is not None and not all(part.isdigit() and int(part) for part in strides.split(",")):
+        _stop(f"--strides must be whole numbers like 2,2,2, got {strides}")
+    steps = None if strides is None else [int(part) for part in strides.split(",")]
+
+    def convert() -> PreTrainedModel:
+        from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
+
+        return convert_locotrack(checkpoint, heads, steps, iterations)
+
+    _convert(convert, folder)
+
+
+@app.command()
+def tapnext(checkpoint: Checkpoint, folder: Folder, heads: Heads = None) -> None:
+    """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
+
+    Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext
+    """
+
+    def convert() -> PreTrainedModel:
+        from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
+
+        return convert_tapnext(checkpoint, heads)
+
+    _convert(convert, folder)
+
+
+def _convert(convert: Callable[[], PreTrainedModel], folder: Path) -> None:
+    """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
+    if folder.exists() and not folder.is_dir():
+        _stop(f"{folder} is a file, not a folder")
+    try:
+        model = convert()
+        model.save_pretrained(folder)
+    except ValueError as error:
+        _stop(str(error))
+    except OSError as error:
+        _stop(f"{error.filename or folder}: {error.strerror or error}")
+    print(f"{type(model).__name__}, {model.num_parameters():,} parameters: {folder}")
+
+
+def _stop(reason: str) -> NoReturn:
+    Console(stderr=True).print(reason, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2)

@@ -1,0 +1,59 @@
+"""Point trackers as transformers models, one folder each: configuration, model, conversion of released checkpoints."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from anthrotap_hf.imports import when_imported
+
+MODELS = {"locotrack": "LocoTrack", "tapnext": "TAPNext"}  # folder (and model type), prefix of its classes
+
+_AUTO_CONFIG = "transformers.models.auto.configuration_auto"
+_AUTO_MODEL = "transformers.models.auto.modeling_auto"
+# Our modeling files import these, and these import the auto classes: ours must wait until they are whole.
+_FOUNDATIONS = ("transformers.modeling_utils", "transformers.modeling_layers")
+
+
+def register_with_transformers() -> None:
+    """Make `AutoConfig` and `AutoModel` know our trackers, as soon as transformers has them."""
+    when_imported(_AUTO_CONFIG, _register_configs)
+    for name in (_AUTO_MODEL, *_FOUNDATIONS, *map(_modeling, MODELS)):
+        when_imported(name, _register_models)
+
+
+def _modeling(folder: str) -> str:
+    return f"{__name__}.{folder}.modeling_{folder}"
+
+
+def _register_configs(module: ModuleType) -> None:
+    for folder, prefix in MODELS.items():
+        config = getattr(
+            importlib.import_module(f"{__name__}.{folder}.configuration_{folder}"), f"{prefix}Config"
+        )
+        module.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_models(finished: ModuleType) -> None:
+    def is_whole(name: str) -> bool:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        return name == finished.__name__ or not getattr(spec, "_initializing", False)
+
+    auto = sys.modules.get(_AUTO_MODEL)
+    if auto is None or not all(map(is_whole, (_AUTO_MODEL, *_FOUNDATIONS))):
+        return  # the one that is still being imported calls again
+    for folder, prefix in MODELS.items():
+        if is_whole(_modeling(folder)):
+            model = getattr(importlib.import_module(_modeling(folder)), f"{prefix}ForPointTracking")
+            auto.AutoModel.register(model.config_class, model, exist_ok=True)
+
+
+def lazy_member(package: str, name: str, names: Sequence[str]) -> Any:
+    """`name` of a model's folder, from its configuration or modeling file, which are imported only now."""
+    if name not in names:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    kind = "configuration" if name.endswith("Config") else "modeling"
+    return getattr(importlib.import_module(f"{package}.{kind}_{package.rpartition('.')[2]}"), name)

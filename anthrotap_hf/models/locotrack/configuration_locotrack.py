@@ -1,0 +1,65 @@
+"""Configuration of LocoTrack (Cho et al., ECCV 2024, arXiv 2407.15420)."""
+
+from transformers import PreTrainedConfig
+
+
+class LocoTrackConfig(PreTrainedConfig):
+    """Sizes and settings of a LocoTrack model; the defaults are the released size *base*.
+
+    Args:
+        stage_channels: Channels of the backbone's four stages, at strides 2, 4, 8 and 8. Stages 1, 2 and 4 are
+            the fine, middle and coarse features that are tracked on.
+        stage_blocks: Residual blocks of each stage.
+        hidden_size, num_hidden_layers, num_attention_heads: Of the temporal transformer. Half the heads look
+            back in time and half ahead, so their number is even.
+        correlation_channels, correlation_kernels, correlation_strides: Convolutions that encode a 7 x 7 x 7 x 7
+            correlation, one entry a layer; channels are multiples of 16.
+        num_iterations: Refinement steps.
+        initial_resolution: (height, width) that coordinates are refined in, and smallest refinement resolution.
+        softmax_temperature, soft_argmax_radius: Of the peak found in the first, global cost volume.
+        query_chunk_size: Queries worked on at once; bounds memory, changes no result.
+        frame_chunk_size: Frames that the backbone and the correlations work on at once; likewise.
+    """
+
+    model_type = "locotrack"
+
+    stage_channels: list[int] | tuple[int, ...] = (64, 128, 256, 256)
+    stage_blocks: list[int] | tuple[int, ...] = (2, 2, 2, 2)
+    hidden_size: int = 384
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 6
+    correlation_channels: list[int] | tuple[int, ...] = (64, 128, 128)
+    correlation_kernels: list[int] | tuple[int, ...] = (3, 3, 2)
+    correlation_strides: list[int] | tuple[int, ...] = (2, 2, 2)
+    num_iterations: int = 4
+    initial_resolution: list[int] | tuple[int, ...] = (256, 256)
+    softmax_temperature: float = 20.0
+    soft_argmax_radius: float = 5.0
+    query_chunk_size: int = 64
+    frame_chunk_size: int = 8
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if len(self.stage_channels) != 4 or len(self.stage_blocks) != 4:
+            raise ValueError("stage_channels and stage_blocks need four entries, one a stage")
+        layers = {
+            len(self.correlation_channels),
+            len(self.correlation_kernels),
+            len(self.correlation_strides),
+        }
+        if len(layers) != 1 or 0 in layers:
+            raise ValueError("correlation_channels, _kernels and _strides need one entry a layer each")
+        if any(channels % 16 for channels in self.correlation_channels):
+            raise ValueError(f"correlation_channels must be multiples of 16, got {self.correlation_channels}")
+        if self.num_attention_heads % 2 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads must be even and divide hidden_size, "
+                f"got {self.num_attention_heads} heads for size {self.hidden_size}"
+            )
+        if any(side % 8 for side in self.initial_resolution):
+            raise ValueError(f"initial_resolution must be multiples of 8, got {self.initial_resolution}")
+        if min(self.num_iterations, self.query_chunk_size, self.frame_chunk_size) < 1:
+            raise ValueError("num_iterations, query_chunk_size and frame_chunk_size must be at least 1")
+
+
+__all__ = ["LocoTrackConfig"]

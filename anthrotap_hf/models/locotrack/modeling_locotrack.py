@@ -1,0 +1,653 @@
+"""LocoTrack: local all-pair correspondence for point tracking (Cho et al., ECCV 2024, arXiv 2407.15420).
+
+Top to bottom: outputs, backbone, sampling, first guess from a global cost volume, refinement (local 4D correlation,
+then a transformer over time), the model. Points are xy in raster pixels: the frame spans (0, 0) to (W, H) and the
+first pixel's centre is (0.5, 0.5). Arrays: B clips, T frames, N query points, C channels, h x w a feature grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
+
+from .configuration_locotrack import LocoTrackConfig
+
+SUPPORT_RADIUS = 3  # correlations span 7 x 7 places around the query and 7 x 7 around the guess
+SUPPORT = 2 * SUPPORT_RADIUS + 1
+MOTION_OCTAVES = 10  # of the sine encoding of a point's motion to its neighbour frames
+
+
+@dataclass
+class LocoTrackOutput(ModelOutput):
+    """What LocoTrack finds.
+
+    Args:
+        tracks: [B, N, T, 2] xy in pixels of the input video.
+        visible_logits: [B, N, T]; a point is visible where positive, that is where
+            (1 - sigmoid(occlusion)) (1 - sigmoid(uncertainty)) > 0.5.
+        occlusion_logits: [B, N, T]; positive where something hides the point.
+        uncertainty_logits: [B, N, T]; positive where the position is likely off.
+        unrefined_tracks, unrefined_occlusion_logits, unrefined_uncertainty_logits: The same before each
+            refinement step (the first guess, then all steps but the last): losses supervise them too.
+    """
+
+    tracks: Tensor | None = None
+    visible_logits: Tensor | None = None
+    occlusion_logits: Tensor | None = None
+    uncertainty_logits: Tensor | None = None
+    unrefined_tracks: tuple[Tensor, ...] | None = None
+    unrefined_occlusion_logits: tuple[Tensor, ...] | None = None
+    unrefined_uncertainty_logits: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LocoTrackFeatures:
+    """Features of a clip, computed once for any number of query sets. Grids are [B, T, h, w, C], unit length.
+
+    Args:
+        initial: (coarse, middle) at the first refinement resolution, for the first guess.
+        refinement: (middle, coarse, fine) at the last refinement resolution.
+        video_size: (height, width) of the clip, whose pixels queries and tracks are in.
+        resolution: (height, width) that the clip was refined at.
+    """
+
+    initial: tuple[Tensor, Tensor]
+    refinement: tuple[Tensor, Tensor, Tensor]
+    video_size: tuple[int, int]
+    resolution: tuple[int, int]
+
+
+# Backbone
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution padded to ceil(size / stride), the odd pixel at the far side (TensorFlow's SAME)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = []
+        for size, kernel, stride in zip(
+            x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
+            total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+            padding += [total // 2, total - total // 2]
+        left, right, top, bottom = padding
+        if left == right and top == bottom:
+            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left))
+        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Instance norm, as group norm with a group a channel: the same, and much faster in channels-last layout."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, eps=1e-5)
+
+
+class ResidualBlock(GradientCheckpointingLayer):
+    """Pre-activation residual block. The first one of a stage projects its shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, project: bool) -> None:
+        super().__init__()
+        self.norm1 = InstanceNorm(in_channels)
+        self.conv1 = SamePadConv2d(in_channels, channels, 3, stride, bias=False)
+        self.norm2 = InstanceNorm(channels)
+        self.conv2 = SamePadConv2d(channels, channels, 3, bias=False)
+        self.shortcut = SamePadConv2d(in_channels, channels, 1, stride, bias=False) if project else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, C, h, w] -> [M, C', h', w']."""
+        inner = F.relu(self.norm1(x), inplace=True)
+        shortcut = x if self.shortcut is None else self.shortcut(inner)
+        inner = F.relu(self.norm2(self.conv1(inner)), inplace=True)
+        return self.conv2(inner) + shortcut
+
+
+class Backbone(nn.Module):
+    """ResNet whose stages work at strides 2, 4, 8 and 8."""
+
+    def __init__(self, config: LocoTrackConfig) -> None:
+        super().__init__()
+        widths = config.stage_channels
+        self.stem = SamePadConv2d(3, widths[0], 7, stride=2, bias=False)
+        self.stages = nn.ModuleList()
+        in_channels = widths[0]
+        for channels, blocks, stride in zip(widths, config.stage_blocks, (1, 2, 2, 1), strict=True):
+            stage = [ResidualBlock(in_channels, channels, stride, project=True)]
+            stage += [ResidualBlock(channels, channels, 1, project=False) for _ in range(blocks - 1)]
+            self.stages.append(nn.Sequential(*stage))
+            in_channels = channels
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[M, 3, H, W] -> fine [M, H/2, W/2, C], middle [M, H/4, W/4, C], coarse [M, H/8, W/8, C]."""
+        x = self.stem(frames.contiguous(memory_format=torch.channels_last))
+        stages = []
+        for stage in self.stages:
+            x = stage(x)
+            stages.append(x)
+        fine, middle, _, coarse = (_unit_length(stage.permute(0, 2, 3, 1)) for stage in stages)
+        return fine, middle, coarse
+
+
+def _unit_length(features: Tensor) -> Tensor:
+    """Scale the last axis to length 1."""
+    square = features.float().square().sum(-1, keepdim=True)
+    return features * square.clamp_min(1e-12).rsqrt().to(features.dtype)
+
+
+# Sampling
+
+
+def sample_support(features: Tensor, query_points: Tensor, video_size: tuple[int, int]) -> Tensor:
+    """Features at 7 x 7 places, one grid cell apart, around each query; the border's beyond the border.
+
+    Args:
+        features: [B, T, h, w, C].
+        query_points: [B, N, 3] (t, x, y), pixels of `video_size`; between two frames, both count.
+
+    Returns:
+        [B, N, 49, C], row by row.
+    """
+    B, T, h, w, C = features.shape
+    t, x, y = query_points.float().unbind(-1)  # [B, N]
+    offsets = torch.arange(-SUPPORT_RADIUS, SUPPORT_RADIUS + 1, device=features.device)
+    t0, t1, t_share = _neighbours(t[..., None], T)
+    y0, y1, y_share = _neighbours((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, 7]
+    x0, x1, x_share = _neighbours((x * (w / video_size[1]) - 0.5)[..., None] + offsets, w)
+    rows = features.reshape(-1, C)
+    clip = torch.arange(B, device=features.device)[:, None, None] * T
+    total: Tensor | None = None
+    for frame, frame_share in ((t0, 1 - t_share), (t1, t_share)):
+        for row, row_share in ((y0, 1 - y_share), (y1, y_share)):
+            for column, column_share in ((x0, 1 - x_share), (x1, x_share)):
+                index = (((clip + frame) * h + row)[..., None] * w + column[..., None, :]).flatten(2)
+                share = (frame_share * row_share)[..., None] * column_share[..., None, :]
+                corner = F.embedding(index, rows) * share.flatten(2)[..., None].to(features.dtype)
+                total = corner if total is None else total + corner
+    assert total is not None
+    return total
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two cells of 0 ... size - 1 around each position, and the second one's share."""
+    position = position.clamp(0, size - 1)
+    first = position.floor().long()
+    return first, (first + 1).clamp(max=size - 1), position - first
+
+
+def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
+    """Correlations of 7 x 7 places around each point with the query's 7 x 7 places; nothing beyond the border.
+
+    All 49 places share one fractional shift, and correlation is linear: so correlations at 8 x 8 whole cells are
+    computed and then shifted, instead of interpolating features 49 times.
+
+    Args:
+        features: [B, T, h, w, C].
+        points: [B, N, T, 2] xy in cells of this grid.
+        support: [B, N, 49, C], of `sample_support`.
+
+    Returns:
+        [B, N, T, 7 * 7, 49].
+    """
+    B, T, h, w, C = features.shape
+    N = points.shape[1]
+    corner = points - (0.5 + SUPPORT_RADIUS)
+    # Far outside the frame everything is zero: keep the integers small there.
+    corner = torch.stack([corner[..., 0].clamp(-9, w + 1), corner[..., 1].clamp(-9, h + 1)], dim=-1)
+    whole = corner.floor()
+    x_share, y_share = (corner - whole).to(features.dtype).unbind(-1)  # [B, N, T]
+    cells = whole.long()[..., None] + torch.arange(SUPPORT + 1, device=features.device)  # [B, N, T, 2, 8]
+    column, row = cells.unbind(-2)
+    inside = ((row >= 0) & (row < h))[..., None] & ((column >= 0) & (column < w))[..., None, :]
+    frame = torch.arange(B * T, device=features.device).view(B, 1, T, 1)
+    index = (frame * h + row.clamp(0, h - 1))[..., None] * w + column.clamp(0, w - 1)[..., None, :]
+    places = F.embedding(index.view(B * N, -1), features.reshape(-1, C))  # [B N, T 8 8, C]
+    found = torch.bmm(places, support.reshape(B * N, -1, C).transpose(1, 2))
+    found = found.view(B, N, T, SUPPORT + 1, SUPPORT + 1, -1) * inside[..., None].to(found.dtype)
+    found = torch.lerp(
+        found[..., :-1, :, :], found[..., 1:, :, :], y_share[..., None, None, None].to(found.dtype)
+    )
+    found = torch.lerp(found[..., :-1, :], found[..., 1:, :], x_share[..., None, None, None].to(found.dtype))
+    return found.flatten(3, 4)
+
+
+# First guess
+
+
+class GlobalMatching(GradientCheckpointingLayer):
+    """First guess of every point in every frame: the peak of its correlation with the whole frame."""
+
+    def __init__(self, config: LocoTrackConfig) -> None:
+        super().__init__()
+        self.temperature = config.softmax_temperature
+        self.radius = config.soft_argmax_radius
+        self.conv = nn.Conv2d(2, 1, 3, padding=1)
+        self.occlusion = nn.Linear(6, 2)
+
+    def forward(
+        self, coarse: Tensor, middle: Tensor, coarse_queries: Tensor, middle_queries: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """[B, T, h, w, C] grids, [B, N, C] queries -> [B, N, T, 2] xy in cells of `middle`, [B, N, T, 2] logits."""
+        (B, T, h, w, _), N = middle.shape, middle_queries.shape[1]
+        costs = []
+        for grid, queries in ((coarse, coarse_queries), (middle, middle_queries)):
+            cost = torch.bmm(queries, grid.flatten(1, 3).transpose(1, 2))  # [B, N, T h w]
+            cost = cost.view(B * N * T, 1, *grid.shape[2:4])
+            if cost.shape[-2:] != (h, w):
+                cost = F.interpolate(cost, (h, w), mode="bilinear")
+            costs.append(cost)
+        cost = torch.cat(costs, dim=1)  # [B N T, 2, h, w]
+        flat = cost.flatten(2)
+        summary = torch.cat([flat.mean(-1), flat.amax(-1), flat.amin(-1)], dim=-1)
+        logits = self.occlusion(summary).float()
+        points = self.soft_argmax(self.conv(cost)[:, 0])
+        return points.view(B, N, T, 2), logits.view(B, N, T, 2)
+
+    def soft_argmax(self, scores: Tensor) -> Tensor:
+        """[M, h, w] scores -> [M, 2] xy: the softmax's mean place, within a radius of its peak."""
+        h, w = scores.shape[1:]
+        flat = scores.flatten(1)
+        peak = flat.argmax(-1, keepdim=True)
+        reach = math.ceil(self.radius) - 1
+        steps = torch.arange(-reach, reach + 1, device=scores.device)
+        dy, dx = (grid.flatten() for grid in torch.meshgrid(steps, steps, indexing="ij"))
+        row, column = peak // w + dy, peak % w + dx
+        counts = (row >= 0) & (row < h) & (column >= 0) & (column < w) & (dy**2 + dx**2 < self.radius**2)
+        near = flat.gather(1, row.clamp(0, h - 1) * w + column.clamp(0, w - 1)).float()
+        weight = ((near * self.temperature).masked_fill(~counts, float("-inf"))).softmax(-1)
+        return torch.stack([(weight * (column + 0.5)).sum(-1), (weight * (row + 0.5)).sum(-1)], dim=-1)
+
+
+# Refinement
+
+
+class CorrelationEncoder(GradientCheckpointingLayer):
+    """Convolves a 4D correlation along the guess's places and along the query's, with the same weights."""
+
+    def __init__(self, config: LocoTrackConfig) -> None:
+        super().__init__()
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        in_channels = SUPPORT**2
+        for channels, kernel, stride in zip(
+            config.correlation_channels, config.correlation_kernels, config.correlation_strides, strict=True
+        ):
+            self.convs.append(SamePadConv2d(in_channels, channels, kernel, stride))
+            self.norms.append(nn.GroupNorm(channels // 16, channels))
+            in_channels = channels
+
+    def forward(self, features: Tensor, points: Tensor, support: Tensor) -> Tensor:
+        """As `correlate` -> [B, N, T, 2 C]."""
+        correlation = correlate(features, points, support)
+        B, N, T = points.shape[:3]
+        pairs = correlation.flatten(0, 2)  # [M, guess's places, query's places]
+        x = torch.cat([pairs, pairs.transpose(1, 2)])
+        x = x.view(-1, SUPPORT, SUPPORT, SUPPORT**2).permute(0, 3, 1, 2)  # channels last in memory
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x)), inplace=True)
+        along_guess, along_query = x.mean((2, 3)).chunk(2)
+        return torch.cat([along_guess, along_query], dim=-1).view(B, N, T, -1)
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[Tensor, Tensor]:
+    """[M, heads, T, D] each -> [M, T, heads, D] and the weights."""
+    scores = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).transpose(1, 2), weights
+
+
+class TemporalLayer(GradientCheckpointingLayer):
+    """Pre-norm transformer layer over the frames of each track."""
+
+    def __init__(self, config: LocoTrackConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.config = config
+        self.is_causal = False
+        self.head_size = size // config.num_attention_heads
+        self.norm1 = nn.LayerNorm(size)
+        self.qkv = nn.Linear(size, 3 * size)
+        self.out = nn.Linear(size, size)
+        self.norm2 = nn.LayerNorm(size)
+        self.expand = nn.Linear(size, 4 * size)
+        self.contract = nn.Linear(4 * size, size)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """[M, T, C] with additive attention bias [1, heads, T, T] -> [M, T, C]."""
+        M, T, _ = x.shape
+        qkv = self.qkv(self.norm1(x)).view(M, T, 3, -1, self.head_size)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attended, _ = attend(
+            self, query, key, value, bias.to(query.dtype), dropout=0.0, scaling=self.head_size**-0.5
+        )
+        x = x + self.out(attended.reshape(M, T, -1))
+        return x + self.contract(F.gelu(self.expand(self.norm2(x))))
+
+
+class TemporalTransformer(nn.Module):
+    """From what is known of a track in each frame to corrections of position, occlusion and uncertainty."""
+
+    def __init__(self, config: LocoTrackConfig) -> None:
+        super().__init__()
+        inputs = 2 + 6 * config.correlation_channels[-1] + 4 * (1 + 2 * MOTION_OCTAVES)
+        unused = config.stage_channels[1] + config.stage_channels[3]
+        self.num_heads = config.num_attention_heads
+        self.project_in = nn.Linear(inputs, config.hidden_size)
+        self.layers = nn.ModuleList([TemporalLayer(config) for _ in range(config.num_hidden_layers)])
+        self.norm = nn.LayerNorm(config.hidden_size)
+        # Released checkpoints carry outputs past the first four that nothing reads: kept, never computed.
+        self.project_out = nn.Linear(config.hidden_size, 4 + unused)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, T, inputs] -> [M, T, 4]: x, y, occlusion, uncertainty."""
+        x = self.project_in(x)
+        bias = distance_bias(x.shape[1], self.num_heads, x.device)
+        for layer in self.layers:
+            x = layer(x, bias)
+        return F.linear(self.norm(x), self.project_out.weight[:4], self.project_out.bias[:4])
+
+
+def distance_bias(num_frames: int, num_heads: int, device: torch.device) -> Tensor:
+    """[1, heads, T, T]: ALiBi (Press et al., 2022); the first half of the heads looks back, the other ahead."""
+    half = num_heads // 2
+    slopes = torch.tensor([24 ** (-(head + 1) / half) for head in range(half)], device=device)
+    time = torch.arange(num_frames, device=device)
+    ahead = time[None, :] - time[:, None]  # key - query
+    bias = -slopes[:, None, None] * ahead.abs()
+    back_only, ahead_only = bias.masked_fill(ahead > 0, -torch.inf), bias.masked_fill(ahead < 0, -torch.inf)
+    return torch.cat([back_only, ahead_only])[None]
+
+
+def encode_motion(points: Tensor, scale: Tensor) -> Tensor:
+    """[B, N, T, 2] -> [B, N, T, 84]: displacements to both neighbour frames, and sines of them in octaves."""
+    step = (points[..., 1:, :] - points[..., :-1, :]) * scale
+    motion = torch.cat([F.pad(-step, (0, 0, 0, 1)), F.pad(step, (0, 0, 1, 0))], dim=-1)
+    octaves = 2.0 ** torch.arange(MOTION_OCTAVES, device=points.device)
+    phase = (motion[..., None, :] * octaves[:, None]).flatten(-2)
+    return torch.cat([motion, phase.sin(), (phase + math.pi / 2).sin()], dim=-1)
+
+
+# The model
+
+
+class LocoTrackPreTrainedModel(PreTrainedModel):
+    config_class = LocoTrackConfig
+    base_model_prefix = "locotrack"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """PyTorch's own initialisation, which suits all layers here."""
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)):
+            module.reset_parameters()
+
+
+class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
+    """Tracks any point of a clip through all its frames.
+
+    Example:
+        >>> import torch
+        >>> from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+        >>> model = LocoTrackForPointTracking(LocoTrackConfig()).eval()
+        >>> video = torch.rand(1, 4, 3, 256, 256) * 2 - 1
+        >>> with torch.inference_mode():
+        ...     out = model(pixel_values_videos=video, query_points=torch.tensor([[[0.0, 100.5, 80.5]]]))
+        >>> out.tracks.shape
+        torch.Size([1, 1, 4, 2])
+    """
+
+    def __init__(self, config: LocoTrackConfig) -> None:
+        super().__init__(config)
+        self.backbone = Backbone(config)
+        self.matching = GlobalMatching(config)
+        self.correlation_encoders = nn.ModuleList([CorrelationEncoder(config) for _ in range(3)])
+        self.transformer = TemporalTransformer(config)
+        self.post_init()
+
+    def get_video_features(
+        self,
+        pixel_values_videos: Tensor,
+        refinement_resolutions: Sequence[tuple[int, int]] | None = None,
+        frame_chunk_size: int | None = None,
+    ) -> LocoTrackFeatures:
+        """Compute a clip's features once, for any number of calls with other query points.
+
+        Args:
+            pixel_values_videos: [B, T, 3, H, W] in [-1, 1].
+            refinement_resolutions: (height, width) pairs, multiples of 8. As in the released code the first one
+                serves the first guess and the last one every refinement. Left out: from the configuration's
+                `initial_resolution` to the video's size, both included.
+            frame_chunk_size: Frames at once; the configuration's if left out.
+
+        Raises:
+            ValueError: on a video of another shape or resolutions that the backbone can't take.
+        """
+        if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
+            raise ValueError(
+                f"pixel_values_videos must be [B, T, 3, H, W], got {list(pixel_values_videos.shape)}"
+            )
+        if 0 in pixel_values_videos.shape or not pixel_values_videos.is_floating_point():
+            raise ValueError(
+                f"pixel_values_videos must be floats in [-1, 1] and not empty, "
+                f"got {pixel_values_videos.dtype} {list(pixel_values_videos.shape)}"
+            )
+        height, width = pixel_values_videos.shape[-2:]
+        if refinement_resolutions is None:
+            refinement_resolutions = default_resolutions((height, width), self.config.initial_resolution)
+        if not refinement_resolutions:
+            raise ValueError("refinement_resolutions is empty: name one (height, width), or leave it out")
+        for side in (side for resolution in refinement_resolutions for side in resolution):
+            if side < 16 or side % 8:
+                raise ValueError(f"refinement resolutions must be multiples of 8 from 16 up, got {side}")
+        (first_height, first_width), (last_height, last_width) = (
+            refinement_resolutions[0],
+            refinement_resolutions[-1],
+        )
+        first, last = (first_height, first_width), (last_height, last_width)
+        chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
+        fine, middle, coarse = self._feature_grids(pixel_values_videos, last, chunk)
+        initial = (coarse, middle)
+        if first != last:
+            _, first_middle, first_coarse = self._feature_grids(pixel_values_videos, first, chunk)
+            initial = (first_coarse, first_middle)
+        return LocoTrackFeatures(initial, (middle, coarse, fine), (height, width), last)
+
+    def _feature_grids(self, videos: Tensor, resolution: tuple[int, ...], chunk: int) -> list[Tensor]:
+        """[B, T, 3, H, W] -> fine, middle and coarse grids [B, T, h, w, C] of the video at `resolution`."""
+        B, T = videos.shape[:2]
+        if chunk < 1:
+            raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
+        parts = []
+        for frames in videos.flatten(0, 1).split(chunk):
+            if frames.shape[-2:] != resolution:
+                frames = F.interpolate(frames, resolution, mode="bilinear")
+            parts.append(self.backbone(frames.to(self.backbone.stem.weight.dtype)))
+        return [torch.cat(level).unflatten(0, (B, T)) for level in zip(*parts, strict=True)]
+
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        query_points: Tensor | None = None,
+        video_features: LocoTrackFeatures | None = None,
+        refinement_resolutions: Sequence[tuple[int, int]] | None = None,
+        query_chunk_size: int | None = None,
+        frame_chunk_size: int | None = None,
+        return_dict: bool | None = None,
+    ) -> LocoTrackOutput | tuple:
+        """Track query points.
+
+        Args:
+            pixel_values_videos: [B, T, 3, H, W] in [-1, 1].
+            query_points: [B, N, 3] (t, x, y): t counts frames from 0, xy in pixels of the video. A t between two
+                frames means a mix of their features, as in the released code.
+            video_features: Of `get_video_features`, instead of the video.
+            refinement_resolutions: See `get_video_features`; belongs there where features are given.
+            query_chunk_size, frame_chunk_size: Bound memory; the configuration's if left out.
+
+        Raises:
+            ValueError: on no or both of video and features, or on queries outside the video.
+        """
+        if query_points is None:
+            raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
+        if pixel_values_videos is not None and video_features is None:
+            video_features = self.get_video_features(
+                pixel_values_videos, refinement_resolutions, frame_chunk_size
+            )
+        elif video_features is None or pixel_values_videos is not None:
+            raise ValueError("give either pixel_values_videos or video_features")
+        elif refinement_resolutions is not None:
+            raise ValueError("refinement_resolutions go to get_video_features where features are given")
+        B, T = video_features.refinement[0].shape[:2]
+        if not torch.compiler.is_compiling():  # looking at values would break the graph
+            check_query_points(query_points, B, T, *video_features.video_size)
+        queries = self.config.query_chunk_size if query_chunk_size is None else query_chunk_size
+        frames = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
+        if min(queries, frames) < 1:
+            raise ValueError(f"chunk sizes must be at least 1, got {queries} queries and {frames} frames")
+        parts = [
+            self._track(video_features, chunk, frames) for chunk in query_points.float().split(queries, dim=1)
+        ]
+        # One entry a step: the first guess, then each refinement.
+        tracks, occlusion, uncertainty = (
+            [torch.cat(step, dim=1) for step in zip(*kind, strict=True)] for kind in zip(*parts, strict=True)
+        )
+        output = LocoTrackOutput(
+            tracks=tracks[-1],
+            visible_logits=visible_logits(occlusion[-1], uncertainty[-1]),
+            occlusion_logits=occlusion[-1],
+            uncertainty_logits=uncertainty[-1],
+            unrefined_tracks=tuple(tracks[:-1]),
+            unrefined_occlusion_logits=tuple(occlusion[:-1]),
+            unrefined_uncertainty_logits=tuple(uncertainty[:-1]),
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _track(
+        self, features: LocoTrackFeatures, query_points: Tensor, frame_chunk: int
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Tracks [B, N, T, 2], occlusion and uncertainty logits [B, N, T] at every step for a chunk of queries."""
+        (height, width), (work_height, work_width) = features.video_size, self.config.initial_resolution
+        device = query_points.device
+        # Points are refined in the pixels of `initial_resolution`, whatever the video's size.
+        to_video = torch.tensor([width / work_width, height / work_height], device=device)
+        resolution = torch.tensor(features.resolution[::-1], device=device)
+        work = torch.tensor([work_width, work_height], device=device)
+
+        coarse_queries, middle_queries = (
+            sample_support(grid, query_points, features.video_size)[:, :, SUPPORT**2 // 2]
+            for grid in features.initial
+        )
+        guesses = [
+            self.matching(coarse, middle, coarse_queries, middle_queries)
+            for coarse, middle in zip(
+                *(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True
+            )
+        ]
+        middle = features.initial[1]
+        points = torch.cat([guess for guess, _ in guesses], dim=2)
+        points = points * (work / torch.tensor([middle.shape[3], middle.shape[2]], device=device))
+        occlusion, uncertainty = torch.cat([logits for _, logits in guesses], dim=2).unbind(-1)
+        time = torch.arange(middle.shape[1], device=device)
+        is_query = query_points[:, :, :1].round() == time  # [B, N, T]
+        points = torch.where(is_query[..., None], (query_points[:, :, 1:] / to_video)[:, :, None], points)
+
+        supports = [sample_support(grid, query_points, features.video_size) for grid in features.refinement]
+        grids = [grid.split(frame_chunk, dim=1) for grid in features.refinement]
+        steps: tuple[list[Tensor], list[Tensor], list[Tensor]] = (
+            [points * to_video],
+            [occlusion],
+            [uncertainty],
+        )
+        # Each step is trained on its own: no gradient flows into its guess. The last one starts afresh.
+        for _ in range(self.config.num_iterations):
+            points, occlusion, uncertainty = points.detach(), occlusion.detach(), uncertainty.detach()
+            known = [occlusion[..., None], uncertainty[..., None]]
+            for encoder, chunks, support in zip(self.correlation_encoders, grids, supports, strict=True):
+                cells = points * (
+                    torch.tensor([chunks[0].shape[3], chunks[0].shape[2]], device=device) / work
+                )
+                encoded = [
+                    encoder(chunk, part, support)
+                    for chunk, part in zip(chunks, cells.split(frame_chunk, dim=2), strict=True)
+                ]
+                known.append(torch.cat(encoded, dim=2))
+            known.append(encode_motion(points, resolution / work / work))
+            known = [part.to(supports[0].dtype) for part in known]
+            change = self.transformer(torch.cat(known, dim=-1).flatten(0, 1)).float()
+            change = change.view(*points.shape[:3], 4)
+            points = points + change[..., :2] * (work / resolution)
+            occlusion, uncertainty = occlusion + change[..., 2], uncertainty + change[..., 3]
+            for history, value in zip(steps, (points * to_video, occlusion, uncertainty), strict=True):
+                history.append(value)
+        return steps
+
+
+def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tensor:
+    """Log-odds that a point is neither occluded nor uncertain, the two taken as independent.
+
+    With odds of occlusion e^o and of uncertainty e^u, p = 1 / ((1 + e^o) (1 + e^u)), so
+    (1 - p) / p = e^o + e^u + e^(o + u): no probability near 0 or 1 is ever formed.
+    """
+    terms = [occlusion_logits, uncertainty_logits, occlusion_logits + uncertainty_logits]
+    return -torch.logsumexp(torch.stack(terms), dim=0)
+
+
+def default_resolutions(
+    video_size: tuple[int, int], initial_resolution: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Resolutions from the initial one to the video's, each less than twice the one before, multiples of 8.
+
+    A video that is nowhere larger than the initial resolution is refined at the initial one alone.
+    """
+    ratios = [size / start for size, start in zip(video_size, initial_resolution, strict=True)]
+    levels = math.ceil(math.log2(max(ratios))) + 1
+    if levels <= 1:
+        return [(initial_resolution[0], initial_resolution[1])]
+    shares = [level / (levels - 1) for level in range(levels)]
+    return [
+        tuple(
+            max(round(start * ratio**share // 8) * 8, 16)
+            for start, ratio in zip(initial_resolution, ratios, strict=True)
+        )
+        for share in shares
+    ]
+
+
+def check_query_points(query_points: Tensor, B: int, T: int, height: int, width: int) -> None:
+    """Raise ValueError, saying which query is wrong and why, unless all lie in the video."""
+    if query_points.ndim != 3 or query_points.shape[0] != B or query_points.shape[2] != 3:
+        raise ValueError(f"query_points must be [{B}, N, 3] of (t, x, y), got {list(query_points.shape)}")
+    if query_points.shape[1] == 0:
+        raise ValueError("no query point: give at least one (t, x, y)")
+    limit = torch.tensor([T - 1, width, height], device=query_points.device)
+    fine = ((query_points >= 0) & (query_points <= limit)).all(-1)  # NaN fails both
+    if not fine.all():
+        clip, query = (~fine).nonzero()[0].tolist()
+        t, x, y = query_points[clip, query].tolist()
+        raise ValueError(
+            f"query {query} of clip {clip} is (t, x, y) = ({t:g}, {x:g}, {y:g}), outside the video: "
+            f"t goes from 0 to {T - 1}, x to {width}, y to {height}"
+        )
+
+
+__all__ = ["LocoTrackFeatures", "LocoTrackForPointTracking", "LocoTrackOutput", "LocoTrackPreTrainedModel"]

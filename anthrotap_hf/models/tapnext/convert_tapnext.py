@@ -1,0 +1,293 @@
+"""Released TAPNext checkpoints to this package's layout.
+
+TAPNext, BootsTAPNext and Anthro-TAPNext in JAX's `.npz`; TAPNext and TAPNext++ in a `.pt` or Lightning `.ckpt`.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anthrotap_hf.checkpoints import CheckpointError, Rename, load_tensors, rename_tensors
+from anthrotap_hf.models.tapnext.configuration_tapnext import TAPNextConfig
+from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextForPointTracking, embed_position
+
+POSITION_TABLE = "query_pos_embed"  # sines that the PyTorch files store; ours are computed
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.flatten()
+
+
+def _transposed(kernel: Tensor) -> Tensor:
+    """JAX's [in, out]."""
+    return kernel.mT
+
+
+def _stack(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors)
+
+
+def _stack_transposed(*kernels: Tensor) -> Tensor:
+    return torch.cat([kernel.mT for kernel in kernels])
+
+
+def _stack_last(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors, dim=-1)
+
+
+def _gated_weight(weight: Tensor) -> Tensor:
+    """[2, in, out] -> [2 out, in]."""
+    return weight.transpose(1, 2).flatten(0, 1)
+
+
+def _stack_heads(*kernels: Tensor) -> Tensor:
+    """JAX's [in, heads, head size] of query, key and value."""
+    return torch.cat([kernel.flatten(1).mT for kernel in kernels])
+
+
+def _join_heads(kernel: Tensor) -> Tensor:
+    """JAX's [heads, head size, out]."""
+    return kernel.flatten(0, 1).mT
+
+
+def _flat_stack(*biases: Tensor) -> Tensor:
+    return torch.cat([bias.flatten() for bias in biases])
+
+
+def _patch_kernel(kernel: Tensor) -> Tensor:
+    """JAX's [1, height, width, in, out]."""
+    return kernel[0].permute(3, 2, 0, 1)
+
+
+class Row(NamedTuple):
+    """One line of the table: our name, and what it is made from in either released layout."""
+
+    ours: str
+    torch: tuple[str, ...]
+    jax: tuple[str, ...]
+    from_torch: Callable[..., Tensor] = _same
+    from_jax: Callable[..., Tensor] = _same
+
+
+_OURS, _T_SSM, _T_VIT = "blocks.{}.", "blocks.{}.ssm_block.", "blocks.{}.vit_block."
+_J_BLOCK = "backbone/Transformer/encoderblock_{}/"
+_J_SSM, _J_VIT = _J_BLOCK + "ssm_block/", _J_BLOCK + "vit_block/"
+_T_REC, _J_REC = _T_SSM + "recurrent_block.", _J_SSM + "recurrent_block/"
+_J_ATT = _J_VIT + "MultiHeadDotProductAttention_0/"
+
+
+def _dense(ours: str, theirs: str, jax: str) -> list[Row]:
+    return [
+        Row(f"{ours}.weight", (f"{theirs}.weight",), (f"{jax}/kernel",), from_jax=_transposed),
+        Row(f"{ours}.bias", (f"{theirs}.bias",), (f"{jax}/bias",)),
+    ]
+
+
+def _norm(ours: str, theirs: str, jax: str) -> list[Row]:
+    return [
+        Row(f"{ours}.weight", (f"{theirs}.weight",), (f"{jax}/scale",)),
+        Row(f"{ours}.bias", (f"{theirs}.bias",), (f"{jax}/bias",)),
+    ]
+
+
+TABLE = [
+    Row(
+        "embeddings.patches.weight",
+        ("lin_proj.weight",),
+        ("backbone/embedding/kernel",),
+        _same,
+        _patch_kernel,
+    ),
+    Row("embeddings.patches.bias", ("lin_proj.bias",), ("backbone/embedding/bias",)),
+    Row("embeddings.patch_positions", ("image_pos_emb",), ("backbone/pos_embedding",)),
+    Row("embeddings.before_query", ("unknown_token",), ("backbone/unknown_token",), _flat, _flat),
+    Row("embeddings.at_query", ("point_query_token",), ("backbone/point_query_token",), _flat, _flat),
+    Row("embeddings.after_query", ("mask_token",), ("backbone/mask_token",), _flat, _flat),
+    *_norm("norm", "encoder_norm", "backbone/Transformer/encoder_norm"),
+    *(
+        row
+        for head in ("visible_head", "coordinate_head")
+        for kind, layers in ((_dense, (0, 3, 6)), (_norm, (1, 4)))
+        for layer in layers
+        for row in kind(f"{head}.{layer}", f"{head}.{layer}", f"{head}/layers_{layer}")
+    ),
+    # Recurrence over time
+    *(
+        Row(f"{_OURS}{ours}", (f"{_T_SSM}{theirs}",), (_J_SSM + theirs.replace(".", "/"),))
+        for ours, theirs in (
+            ("recurrence_norm.scale", "temporal_pre_norm.scale"),
+            ("gated_mlp_norm.scale", "channel_pre_norm.scale"),
+            ("recurrence.conv_weight", "recurrent_block.conv_1d.w"),
+            ("recurrence.conv_bias", "recurrent_block.conv_1d.b"),
+            ("recurrence.decay", "recurrent_block.rg_lru.a_param"),
+        )
+    ),
+    Row(
+        f"{_OURS}recurrence.project_in.weight",
+        (f"{_T_REC}linear_y.weight", f"{_T_REC}linear_x.weight"),
+        (f"{_J_REC}linear_y/kernel", f"{_J_REC}linear_x/kernel"),
+        _stack,
+        _stack_transposed,
+    ),
+    Row(
+        f"{_OURS}recurrence.project_in.bias",
+        (f"{_T_REC}linear_y.bias", f"{_T_REC}linear_x.bias"),
+        (f"{_J_REC}linear_y/bias", f"{_J_REC}linear_x/bias"),
+        _stack,
+        _stack,
+    ),
+    *(
+        Row(
+            f"{_OURS}recurrence.gate_{ours}",
+            (f"{_T_REC}rg_lru.input_gate.{theirs}", f"{_T_REC}rg_lru.a_gate.{theirs}"),
+            (f"{_J_REC}rg_lru/input_gate/{theirs}", f"{_J_REC}rg_lru/a_gate/{theirs}"),
+            _stack_last,
+            _stack_last,
+        )
+        for ours, theirs in (("weight", "w"), ("bias", "b"))
+    ),
+    *_dense(f"{_OURS}recurrence.project_out", f"{_T_REC}linear_out", f"{_J_REC}linear_out"),
+    Row(
+        f"{_OURS}gated_mlp.expand.weight",
+        (f"{_T_SSM}mlp_block.ffw_up.w",),
+        (f"{_J_SSM}mlp_block/ffw_up/w",),
+        _gated_weight,
+        _gated_weight,
+    ),
+    Row(
+        f"{_OURS}gated_mlp.expand.bias",
+        (f"{_T_SSM}mlp_block.ffw_up.b",),
+        (f"{_J_SSM}mlp_block/ffw_up/b",),
+        _flat,
+        _flat,
+    ),
+    *_dense(f"{_OURS}gated_mlp.contract", f"{_T_SSM}mlp_block.ffw_down", f"{_J_SSM}mlp_block/ffw_down"),
+    # Attention within frames
+    *_norm(f"{_OURS}attention_norm", f"{_T_VIT}ln_1", f"{_J_VIT}LayerNorm_0"),
+    *_norm(f"{_OURS}mlp_norm", f"{_T_VIT}ln_2", f"{_J_VIT}LayerNorm_1"),
+    Row(
+        f"{_OURS}attention.qkv.weight",
+        (f"{_T_VIT}self_attention.in_proj_weight",),
+        tuple(f"{_J_ATT}{kind}/kernel" for kind in ("query", "key", "value")),
+        _same,
+        _stack_heads,
+    ),
+    Row(
+        f"{_OURS}attention.qkv.bias",
+        (f"{_T_VIT}self_attention.in_proj_bias",),
+        tuple(f"{_J_ATT}{kind}/bias" for kind in ("query", "key", "value")),
+        _same,
+        _flat_stack,
+    ),
+    Row(
+        f"{_OURS}attention.out.weight",
+        (f"{_T_VIT}self_attention.out_proj.weight",),
+        (f"{_J_ATT}out/kernel",),
+        _same,
+        _join_heads,
+    ),
+    Row(f"{_OURS}attention.out.bias", (f"{_T_VIT}self_attention.out_proj.bias",), (f"{_J_ATT}out/bias",)),
+    *_dense(f"{_OURS}expand", f"{_T_VIT}mlp.0", f"{_J_VIT}MlpBlock_0/Dense_0"),
+    *_dense(f"{_OURS}contract", f"{_T_VIT}mlp.3", f"{_J_VIT}MlpBlock_0/Dense_1"),
+]
+
+
+def _table(jax: bool) -> list[Rename]:
+    return [
+        Rename(row.ours, row.jax, row.from_jax) if jax else Rename(row.ours, row.torch, row.from_torch)
+        for row in TABLE
+    ]
+
+
+def config_of(
+    tensors: Mapping[str, Tensor], jax: bool, num_attention_heads: int | None = None
+) -> TAPNextConfig:
+    """Read the sizes off the shapes.
+
+    Args:
+        num_attention_heads: As the recurrence's gates, as released, if left out.
+
+    Raises:
+        CheckpointError: if `tensors` is no TAPNext.
+    """
+    block = "backbone/Transformer/encoderblock_0/ssm_block/" if jax else "blocks.0.ssm_block."
+    names = {
+        "patches": "backbone/embedding/kernel" if jax else "lin_proj.weight",
+        "positions": "backbone/pos_embedding" if jax else "image_pos_emb",
+        "gate": block
+        + ("recurrent_block/rg_lru/input_gate/w" if jax else "recurrent_block.rg_lru.input_gate.w"),
+        "conv": block + ("recurrent_block/conv_1d/w" if jax else "recurrent_block.conv_1d.w"),
+        "head": "coordinate_head/layers_0/bias" if jax else "coordinate_head.0.bias",
+    }
+    try:
+        shapes = {what: tensors[name].shape for what, name in names.items()}
+    except KeyError as error:
+        raise CheckpointError(f"this is no TAPNext checkpoint: it has no {error}") from error
+    numbered = re.compile(r".*encoderblock_(\d+)/" if jax else r"blocks\.(\d+)\.")
+    depths = [int(match[1]) for name in tensors if (match := numbered.match(name))]
+    try:
+        patch = shapes["patches"][1 if jax else 2]
+        return TAPNextConfig(
+            image_size=round(shapes["positions"][1] ** 0.5) * patch,
+            patch_size=patch,
+            hidden_size=shapes["positions"][2],
+            num_hidden_layers=max(depths) + 1,
+            num_attention_heads=num_attention_heads or shapes["gate"][0],
+            recurrent_size=shapes["conv"][1],
+            conv_width=shapes["conv"][0],
+            head_hidden_size=shapes["head"][0],
+        )
+    except (IndexError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's sizes make no TAPNext: {error}") from error
+
+
+def convert_tapnext(checkpoint: Path, num_attention_heads: int | None = None) -> TAPNextForPointTracking:
+    """The model of a released checkpoint file.
+
+    Raises:
+        CheckpointError: listing what is missing, left over or misshapen; or if the file is unsafe.
+    """
+    tensors = load_tensors(checkpoint, prefixes=("model.", "tapnext."))
+    jax = any(name.startswith("backbone/") for name in tensors)
+    config = config_of(tensors, jax, num_attention_heads)
+    if not jax:
+        _check_positions(tensors.pop(POSITION_TABLE, None), config)
+    with torch.device("meta"):
+        model = TAPNextForPointTracking(config)
+    model.load_state_dict(rename_tensors(tensors, model, _table(jax)), assign=True)
+    return model.eval()
+
+
+def _check_positions(table: Tensor | None, config: TAPNextConfig) -> None:
+    """Warn if the stored sines [1, side * side, C], which are no parameters, are not those that the model computes."""
+    if table is None:
+        return
+    side, channels = config.image_size, config.hidden_size
+    if table.shape != (1, side * side, channels):
+        raise CheckpointError(
+            f"{POSITION_TABLE} is {list(table.shape)}, not [1, {side * side}, {channels}]: one row a pixel"
+        )
+    pixels = torch.arange(side) + 0.5
+    diagonal = embed_position(torch.stack([pixels, pixels], dim=-1), side, channels)
+    along_x, along_y = diagonal.chunk(2, dim=-1)
+    table = table.view(side, side, 2, channels // 2)
+    off = max(
+        (table[:, :, 0] - along_x[None]).abs().max().item(),
+        (table[:, :, 1] - along_y[:, None]).abs().max().item(),
+    )
+    if not off < 1e-3:
+        warnings.warn(
+            f"{POSITION_TABLE} of the checkpoint is left out: the model computes sines, which differ by {off:.2g}",
+            stacklevel=3,
+        )

@@ -1,0 +1,499 @@
+"""TAPNext: tracking any point as next token prediction (Zholus et al., ICCV 2025, arXiv 2504.05579).
+
+Every frame is a set of tokens: its patches, and one token a query point. Each block runs a gated linear recurrence
+over time (RG-LRU, De et al., arXiv 2402.19427) in every token, then attention among the tokens of each frame. So a
+clip may be run whole or frame by frame with a state that does not grow.
+
+Top to bottom: outputs and state, recurrence over time, attention within frames, embeddings, heads, the model. Points
+are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's centre is (0.5, 0.5). Arrays: B clips,
+T frames, N query points, S tokens of a frame (patches, then queries), C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
+
+from .configuration_tapnext import TAPNextConfig
+
+DECAY_SHARPNESS = 8.0  # c of RG-LRU: decay = exp(-c softplus(decay parameter) gate)
+STEEPEST_ROOT = 1000.0  # bound on the slope of the square root that scales the recurrence's input
+
+
+@dataclass
+class TAPNextState:
+    """All that later frames need to know of earlier ones. Its size does not grow with their number.
+
+    Args:
+        query_points: [B, N, 3] (t, x, y) of all queries, those of coming frames included.
+        step: Frames seen.
+        video_size: (height, width) of the frames seen; None before the first.
+        layers: For each block its recurrence [B, S, E] and its last inputs [B, conv_width - 1, S, E].
+    """
+
+    query_points: Tensor
+    step: int = 0
+    video_size: tuple[int, int] | None = None
+    layers: list[tuple[Tensor, Tensor] | None] = field(default_factory=list)
+
+
+@dataclass
+class TAPNextOutput(ModelOutput):
+    """What TAPNext finds.
+
+    Args:
+        tracks: [B, N, T, 2] xy in pixels of the input video. Means nothing before a query's own frame.
+        visible_logits: [B, N, T]; a point is visible where positive.
+        coordinate_logits: [B, N, T, 2, image_size], of x then y, one bin a pixel of a frame of `image_size`; if
+            asked for.
+        state: For the frames that follow; None where the clip was run both ways.
+    """
+
+    tracks: Tensor | None = None
+    visible_logits: Tensor | None = None
+    coordinate_logits: Tensor | None = None
+    state: TAPNextState | None = None
+
+
+# Recurrence over time
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm whose gain is 1 + scale."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.scale.shape, (1 + self.scale).to(x.dtype), eps=1e-6)
+
+
+def bounded_sqrt(x: Tensor) -> Tensor:
+    """Square root whose gradient is at most `STEEPEST_ROOT`, as at 0 it would be infinite."""
+    if not x.requires_grad:
+        return x.sqrt()
+    steep = (2 * STEEPEST_ROOT) ** -2
+    bounded = x.detach().sqrt() + STEEPEST_ROOT * (x - x.detach())
+    return torch.where(x > steep, x.clamp_min(steep).sqrt(), bounded)
+
+
+class GatedRecurrence(nn.Module):
+    """Causal convolution over time, then RG-LRU: h[t] = a[t] h[t-1] + sqrt(1 - a[t]^2) gate[t] x[t]."""
+
+    def __init__(self, config: TAPNextConfig) -> None:
+        super().__init__()
+        size, heads = config.recurrent_size, config.num_attention_heads
+        self.project_in = nn.Linear(config.hidden_size, 2 * size)  # output gate, input
+        self.conv_weight = nn.Parameter(torch.empty(config.conv_width, size))
+        self.conv_bias = nn.Parameter(torch.empty(size))
+        self.gate_weight = nn.Parameter(torch.empty(heads, size // heads, 2 * size // heads))  # input, decay
+        self.gate_bias = nn.Parameter(torch.empty(heads, 2 * size // heads))
+        self.decay = nn.Parameter(torch.empty(size))
+        self.project_out = nn.Linear(size, config.hidden_size)
+
+    def reset_parameters(self) -> None:
+        """As RG-LRU: decays a spread over 0.9 to 0.999, gates of variance 1 / fan-in, a near-silent convolution."""
+        nn.init.normal_(self.conv_weight, std=(0.01 / len(self.conv_weight)) ** 0.5)
+        nn.init.zeros_(self.conv_bias)
+        nn.init.normal_(self.gate_weight, std=self.gate_weight.shape[1] ** -0.5)
+        nn.init.zeros_(self.gate_bias)
+        nn.init.uniform_(self.decay, -9.0, -4.3)  # softplus of these: a between 0.9 and 0.999 with open gates
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """[B, T, S, C] -> [B, T, S, C], and the state after the last frame."""
+        T = x.shape[1]
+        out_gate, x = self.project_in(x).chunk(2, dim=-1)
+        past = x.new_zeros(x.shape[0], len(self.conv_weight) - 1, *x.shape[2:]) if state is None else state[1]
+        inputs = torch.cat([past, x], dim=1)
+        x = self.conv_bias.to(x.dtype)
+        for delay, weight in enumerate(self.conv_weight.to(inputs.dtype)):
+            x = torch.addcmul(x, inputs[:, delay : delay + T], weight)
+
+        heads = x.unflatten(-1, (len(self.gate_weight), -1))  # [B, T, S, heads, E / heads]
+        gates = torch.bmm(heads.flatten(0, 2).transpose(0, 1), self.gate_weight)
+        gates = (
+            (gates + self.gate_bias[:, None])
+            .float()
+            .sigmoid_()
+            .transpose(0, 1)
+            .reshape(*heads.shape[:-1], -1)
+        )
+        in_gate, decay_gate = (gate.flatten(-2) for gate in gates.chunk(2, dim=-1))
+        log_decay = decay_gate * (-DECAY_SHARPNESS * F.softplus(self.decay.float()))
+        decay = log_decay.exp()
+        strength = bounded_sqrt(1 - (2 * log_decay).exp())
+        if state is None:  # nothing came before the first frame: its input counts in full
+            strength = torch.cat([torch.ones_like(strength[:, :1]), strength[:, 1:]], dim=1)
+        driven = x * in_gate * strength
+        hidden = driven[:, 0] if state is None else torch.addcmul(driven[:, 0], decay[:, 0], state[0])
+        seen = [hidden]
+        for t in range(1, T):
+            hidden = torch.addcmul(driven[:, t], decay[:, t], hidden)
+            seen.append(hidden)
+        x = torch.stack(seen, dim=1).to(out_gate.dtype) * F.gelu(out_gate, approximate="tanh")
+        return self.project_out(x), (hidden, inputs[:, T:].clone())
+
+
+class GatedMLP(nn.Module):
+    """Feed-forward layer with a GELU gate."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(size, 8 * size)  # gate, value
+        self.contract = nn.Linear(4 * size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.expand(x).chunk(2, dim=-1)
+        return self.contract(F.gelu(gate, approximate="tanh") * value)
+
+
+# Attention within frames
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[Tensor, Tensor]:
+    """[M, heads, S, D] each -> [M, S, heads, D] and the weights."""
+    scores = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).transpose(1, 2), weights
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; only the last `wanted` tokens ask."""
+
+    def __init__(self, config: TAPNextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.is_causal = False
+        self.head_size = config.hidden_size // config.num_attention_heads
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, wanted: int) -> Tensor:
+        """[M, S, C] -> [M, wanted, C]."""
+        M, S, C = x.shape
+        if wanted == S:
+            query, key, value = self.qkv(x).view(M, S, 3, -1, self.head_size).permute(2, 0, 3, 1, 4)
+        else:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(x[:, -wanted:], weight[:C], bias[:C])
+            query = query.view(M, wanted, -1, self.head_size).transpose(1, 2)
+            key, value = (
+                F.linear(x, weight[C:], bias[C:]).view(M, S, 2, -1, self.head_size).permute(2, 0, 3, 1, 4)
+            )
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attended, _ = attend(self, query, key, value, None, dropout=0.0, scaling=self.head_size**-0.5)
+        return self.out(attended.reshape(M, wanted, C))
+
+
+class TAPNextBlock(GradientCheckpointingLayer):
+    """Recurrence over time in each token, then attention among the tokens of each frame."""
+
+    def __init__(self, config: TAPNextConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.recurrence_norm = RMSNorm(size)
+        self.recurrence = GatedRecurrence(config)
+        self.gated_mlp_norm = RMSNorm(size)
+        self.gated_mlp = GatedMLP(size)
+        self.attention_norm = nn.LayerNorm(size, eps=1e-6)
+        self.attention = Attention(config)
+        self.mlp_norm = nn.LayerNorm(size, eps=1e-6)
+        self.expand = nn.Linear(size, 4 * size)
+        self.contract = nn.Linear(4 * size, size)
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None, wanted: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """[B, T, S, C] -> its last tokens [B, T, wanted, C], and the state after the last frame."""
+        change, state = self.recurrence(self.recurrence_norm(x), state)
+        x = x + change
+        x = x + self.gated_mlp(self.gated_mlp_norm(x))
+        shape = x.shape[:2]
+        x = x.flatten(0, 1)
+        x = x[:, -wanted:] + self.attention(self.attention_norm(x), wanted)
+        x = x + self.contract(F.gelu(self.expand(self.mlp_norm(x))))
+        return x.unflatten(0, shape), state
+
+
+# Embeddings
+
+
+def embed_position(xy: Tensor, size: int, channels: int) -> Tensor:
+    """Sines and cosines of x, then of y, at the pixels around each point, mixed bilinearly; zero out of frame.
+
+    Args:
+        xy: [..., 2] raster pixels of a square frame of side `size`.
+
+    Returns:
+        [..., channels].
+    """
+    quarter = channels // 4
+    frequency = 10_000.0 ** -(torch.arange(quarter, device=xy.device) / max(quarter - 1, 1))
+    first = (xy - 0.5).floor()
+    share = xy - 0.5 - first
+    waves, inside = torch.zeros((*xy.shape, 2 * quarter), device=xy.device), torch.zeros_like(xy)
+    for pixel, weight in ((first, 1 - share), (first + 1, share)):
+        weight = weight * ((pixel >= 0) & (pixel < size))
+        phase = pixel[..., None] * frequency
+        waves = waves + weight[..., None] * torch.cat([phase.sin(), phase.cos()], dim=-1)
+        inside = inside + weight
+    return (waves * inside.flip(-1)[..., None]).flatten(-2)
+
+
+class Embeddings(nn.Module):
+    """Tokens of each frame: its patches, then one a query, which differs before, at and after the query's frame."""
+
+    def __init__(self, config: TAPNextConfig) -> None:
+        super().__init__()
+        self.image_size = config.image_size
+        size, side = config.hidden_size, config.image_size // config.patch_size
+        self.patches = nn.Conv2d(3, size, config.patch_size, stride=config.patch_size)
+        self.patch_positions = nn.Parameter(torch.empty(1, side * side, size))
+        self.before_query = nn.Parameter(torch.empty(size))
+        self.at_query = nn.Parameter(torch.empty(size))
+        self.after_query = nn.Parameter(torch.empty(size))
+
+    def reset_parameters(self) -> None:
+        for parameter in (self.patch_positions, self.before_query, self.at_query, self.after_query):
+            nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, frames: Tensor, query_points: Tensor, step: int) -> Tensor:
+        """Frames [B, T, 3, H, W], the first being number `step`, and queries [B, N, 3] -> [B, T, S, C]."""
+        B, T, _, height, width = frames.shape
+        patches = self.patches(frames.flatten(0, 1).to(self.patches.weight.dtype))  # [B T, C, h, w]
+        positions = self._positions(*patches.shape[-2:])
+        patches = patches.flatten(2).transpose(1, 2) + positions
+        scale = self.image_size / torch.tensor([width, height], device=frames.device)
+        place = embed_position(query_points[..., 1:] * scale, self.image_size, patches.shape[-1])
+        at_query = self.at_query + place.to(patches.dtype)
+        frame = torch.arange(step, step + T, device=frames.device)[None, :, None, None]
+        query_frame = query_points[:, None, :, :1]  # [B, 1, N, 1]
+        queries = torch.where(frame < query_frame, self.before_query, self.after_query)
+        queries = torch.where(frame == query_frame, at_query[:, None], queries)
+        return torch.cat([patches.unflatten(0, (B, T)), queries], dim=2)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        """[1, rows columns, C]: the learned grid, bicubically resized where frames are not of the trained size."""
+        side = round(self.patch_positions.shape[1] ** 0.5)
+        if (rows, columns) == (side, side):
+            return self.patch_positions
+        grid = self.patch_positions.transpose(1, 2).unflatten(-1, (side, side)).float()
+        grid = F.interpolate(grid, (rows, columns), mode="bicubic")
+        return grid.flatten(2).transpose(1, 2).to(self.patch_positions.dtype)
+
+
+# Heads
+
+
+class Head(nn.Sequential):
+    """Three-layer perceptron on each query token."""
+
+    def __init__(self, config: TAPNextConfig, outputs: int) -> None:
+        hidden = config.head_hidden_size
+        super().__init__(
+            nn.Linear(config.hidden_size, hidden), nn.LayerNorm(hidden), nn.GELU(),
+            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(),
+            nn.Linear(hidden, outputs),
+        )  # fmt: skip
+
+
+def soft_argmax(logits: Tensor, scale: float, radius: int) -> Tensor:
+    """[..., bins] -> [...]: the softmax's mean place within `radius` bins of its peak; bin i is centred at i + 0.5."""
+    place = torch.arange(logits.shape[-1], device=logits.device)
+    far = (place - logits.argmax(-1, keepdim=True)).abs() > radius
+    return ((logits * scale).masked_fill(far, -torch.inf).softmax(-1) * (place + 0.5)).sum(-1)
+
+
+# The model
+
+
+class TAPNextPreTrainedModel(PreTrainedModel):
+    config_class = TAPNextConfig
+    base_model_prefix = "tapnext"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.LayerNorm, GatedRecurrence, Embeddings)):
+            module.reset_parameters()
+        elif isinstance(module, RMSNorm):
+            nn.init.zeros_(module.scale)
+
+
+class TAPNextForPointTracking(TAPNextPreTrainedModel):
+    """Tracks any point of a clip from its query frame on; with `bidirectional`, before it too.
+
+    Queries attend to each other, so they can't be split over calls without changing the answer.
+
+    Example, frame by frame:
+        >>> import torch
+        >>> from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+        >>> config = TAPNextConfig(image_size=32, hidden_size=32, recurrent_size=32, num_attention_heads=2)
+        >>> model = TAPNextForPointTracking(config).eval()
+        >>> state = model.start(torch.tensor([[[0.0, 9.5, 8.5], [2.0, 20.0, 8.0]]]))
+        >>> for frame in torch.rand(3, 1, 1, 3, 32, 32) * 2 - 1:
+        ...     with torch.inference_mode():
+        ...         out = model(pixel_values_videos=frame, state=state)
+        ...     state = out.state
+        >>> out.tracks.shape
+        torch.Size([1, 2, 1, 2])
+    """
+
+    def __init__(self, config: TAPNextConfig) -> None:
+        super().__init__(config)
+        self.embeddings = Embeddings(config)
+        self.blocks = nn.ModuleList([TAPNextBlock(config) for _ in range(config.num_hidden_layers)])
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.visible_head = Head(config, 1)
+        self.coordinate_head = Head(config, 2 * config.image_size)  # y, then x
+        self.post_init()
+
+    def start(self, query_points: Tensor) -> TAPNextState:
+        """The state before the first frame: queries [B, N, 3] (t, x, y) may lie in any frame to come."""
+        return TAPNextState(query_points)
+
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        query_points: Tensor | None = None,
+        state: TAPNextState | None = None,
+        bidirectional: bool = False,
+        output_coordinate_logits: bool = False,
+        frame_chunk_size: int | None = None,
+        return_dict: bool | None = None,
+    ) -> TAPNextOutput | tuple:
+        """Track query points.
+
+        Args:
+            pixel_values_videos: [B, T, 3, H, W] in [-1, 1]; H and W multiples of the patch size.
+            query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
+            state: Of `start` or of the call on the frames before, instead of query points. (A first call on one
+                frame with query points starts a video too: their frames may lie ahead.)
+            bidirectional: Also run backwards in time, for the frames before each query (TAP-Vid's strided mode).
+            output_coordinate_logits: Return the logits that tracks are read from.
+            frame_chunk_size: Bounds memory; the configuration's if left out.
+
+        Raises:
+            ValueError: on frames that can't be cut into patches, queries outside the video, or arguments that
+                exclude each other.
+        """
+        patch = self.config.patch_size
+        if pixel_values_videos is None or pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
+            got = None if pixel_values_videos is None else list(pixel_values_videos.shape)
+            raise ValueError(f"pixel_values_videos must be [B, T, 3, H, W], got {got}")
+        if 0 in pixel_values_videos.shape or not pixel_values_videos.is_floating_point():
+            raise ValueError(
+                f"pixel_values_videos must be floats in [-1, 1] and not empty, "
+                f"got {pixel_values_videos.dtype} {list(pixel_values_videos.shape)}"
+            )
+        B, T, _, height, width = pixel_values_videos.shape
+        if height % patch or width % patch:
+            raise ValueError(
+                f"frames must be multiples of {patch} pixels, got {height} x {width}: resize them"
+            )
+        if bidirectional and state is not None:
+            raise ValueError("bidirectional needs the whole clip at once: give query_points, no state")
+        if state is None and query_points is not None:
+            state = TAPNextState(query_points)
+            last = None if T == 1 and not bidirectional else T - 1
+        elif state is not None and query_points is None:
+            last = None
+        else:
+            raise ValueError("give either query_points or state")
+        chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
+        if chunk < 1:
+            raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
+        if state.video_size not in (None, (height, width)):
+            raise ValueError(f"frames were {state.video_size} (height, width), now {(height, width)}")
+        if state.step == 0 and not torch.compiler.is_compiling():  # looking at values would break the graph
+            check_query_points(state.query_points, B, last, height, width)
+
+        tracks, logits, coordinates, end = self._run(
+            pixel_values_videos, state, chunk, output_coordinate_logits
+        )
+        if bidirectional:
+            times, places = state.query_points.split([1, 2], dim=-1)
+            flipped = TAPNextState(torch.cat([T - 1 - times, places], dim=-1))
+            back = self._run(pixel_values_videos.flip(1), flipped, chunk, output_coordinate_logits)
+            ahead = torch.arange(T, device=tracks.device) >= times  # [B, N, T]
+            tracks = torch.where(ahead[..., None], tracks, back[0].flip(2))
+            logits = torch.where(ahead, logits, back[1].flip(2))
+            if coordinates is not None and back[2] is not None:
+                coordinates = torch.where(ahead[..., None, None], coordinates, back[2].flip(2))
+        output = TAPNextOutput(tracks, logits, coordinates, None if bidirectional else end)
+        return output.to_tuple() if return_dict is False else output
+
+    def _run(
+        self, videos: Tensor, state: TAPNextState, chunk: int, keep_coordinates: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, TAPNextState]:
+        """Forward in time, `chunk` frames at once: tracks, visible logits, coordinate logits if kept, new state."""
+        height, width = videos.shape[-2:]
+        queries = state.query_points.float()
+        N, bins, step = queries.shape[1], self.config.image_size, state.step
+        layers = [*state.layers] or [None] * len(self.blocks)
+        to_video = torch.tensor([width / bins, height / bins], device=videos.device)
+        tracks, logits, coordinates = [], [], []
+        for frames in videos.split(chunk, dim=1):
+            x = self.embeddings(frames, queries, step)
+            for depth, block in enumerate(self.blocks):
+                # Only query tokens are read after the last block.
+                wanted = N if depth == len(self.blocks) - 1 else x.shape[2]
+                x, layers[depth] = block(x, layers[depth], wanted)
+            x = self.norm(x).transpose(1, 2)  # [B, N, t, C]
+            bin_logits = self.coordinate_head(x).float().unflatten(-1, (2, bins)).flip(-2)
+            tracks.append(
+                soft_argmax(bin_logits, self.config.softmax_scale, self.config.soft_argmax_radius) * to_video
+            )
+            logits.append(self.visible_head(x)[..., 0].float())
+            if keep_coordinates:
+                coordinates.append(bin_logits)
+            step += frames.shape[1]
+        end = TAPNextState(state.query_points, step, (height, width), layers)
+        return (
+            torch.cat(tracks, dim=2),
+            torch.cat(logits, dim=2),
+            torch.cat(coordinates, dim=2) if keep_coordinates else None,
+            end,
+        )
+
+
+def check_query_points(query_points: Tensor, B: int, last: int | None, height: int, width: int) -> None:
+    """Raise ValueError, saying which query is wrong, unless all lie in the video (no `last`: no end known)."""
+    if query_points.ndim != 3 or query_points.shape[0] != B or query_points.shape[2] != 3:
+        raise ValueError(f"query_points must be [{B}, N, 3] of (t, x, y), got {list(query_points.shape)}")
+    if query_points.shape[1] == 0:
+        raise ValueError("no query point: give at least one (t, x, y)")
+    limit = torch.tensor([torch.inf if last is None else last, width, height], device=query_points.device)
+    fine = (query_points >= 0) & (query_points <= limit) & query_points.isfinite()
+    fine[..., 0] &= query_points[..., 0] == query_points[..., 0].round()
+    if not fine.all():
+        clip, query = (~fine.all(-1)).nonzero()[0].tolist()
+        t, x, y = query_points[clip, query].tolist()
+        raise ValueError(
+            f"query {query} of clip {clip} is (t, x, y) = ({t:g}, {x:g}, {y:g}); "
+            f"t must be a whole number from 0{'' if last is None else f' to {last}'}, x within 0 to {width}, "
+            f"y within 0 to {height}"
+        )
+
+
+__all__ = ["TAPNextForPointTracking", "TAPNextOutput", "TAPNextPreTrainedModel", "TAPNextState"]

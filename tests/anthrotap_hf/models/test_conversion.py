@@ -1,0 +1,244 @@
+"""Through the converters: the released layouts in, the released answers out."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from anthrotap_hf.checkpoints import CheckpointError
+from anthrotap_hf.cli import app
+from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
+from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
+from anthrotap_hf.models.tapnext import TAPNextForPointTracking
+from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
+
+REFERENCE = Path(__file__).parents[3] / "../shared/reference"
+TRACKS, LOGITS = 1e-2, 1e-3  # pixels, log-odds
+
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no parity cases in {REFERENCE}")
+
+
+@functools.cache
+def stand_in():
+    """The parity cases' module of weights and videos."""
+    sys.path.insert(0, str(REFERENCE))
+    try:
+        import fill
+    finally:
+        sys.path.remove(str(REFERENCE))
+    return fill
+
+
+def released_weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+    shapes = json.loads((REFERENCE / f"{name}_keys.json").read_text())
+    return {key: torch.from_numpy(stand_in().fill(key, tuple(shape), seed)) for key, shape in shapes.items()}
+
+
+def inputs(case, frames: int, height: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The case's video [1, T, 3, H, W] in [-1, 1] and its queries [1, N, 3] (t, x, y)."""
+    video = torch.from_numpy(stand_in().video(frames, height, width, seed)).permute(0, 3, 1, 2)[None]
+    return video / 255 * 2 - 1, torch.from_numpy(case["query_points_tyx"][None][..., [0, 2, 1]])
+
+
+def assert_near(ours: torch.Tensor, theirs: np.ndarray, tolerance: float) -> None:
+    torch.testing.assert_close(ours[0], torch.from_numpy(theirs), atol=tolerance, rtol=0)
+
+
+@needs_reference
+@pytest.mark.parametrize(
+    ("name", "size", "seed", "video_size", "resolutions"),
+    [
+        ("locotrack_small_256", "small", 1, (6, 256, 256), [(256, 256)]),
+        ("locotrack_base_256", "base", 1, (6, 256, 256), [(256, 256)]),
+        ("locotrack_base_192x320", "base", 2, (5, 192, 320), None),
+    ],
+)
+def test_locotrack_answers_as_released(name, size, seed, video_size, resolutions, tmp_path):
+    case = np.load(REFERENCE / f"{name}.npz")
+    torch.save({"state_dict": released_weights(f"locotrack_{size}", seed)}, tmp_path / "x.ckpt")
+    model = convert_locotrack(tmp_path / "x.ckpt")
+    video, queries = inputs(case, *video_size, seed)
+    with torch.inference_mode():
+        out = model(pixel_values_videos=video, query_points=queries, refinement_resolutions=resolutions)
+    assert_near(out.tracks, case["tracks_xy"], TRACKS)
+    assert_near(out.occlusion_logits, case["occlusion"], LOGITS)
+    assert_near(out.uncertainty_logits, case["expected_dist"], LOGITS)
+    for step in range(4):
+        assert_near(out.unrefined_tracks[step], case[f"unrefined_tracks_xy_{step}"], TRACKS)
+        assert_near(out.unrefined_occlusion_logits[step], case[f"unrefined_occlusion_{step}"], LOGITS)
+        assert_near(out.unrefined_uncertainty_logits[step], case[f"unrefined_expected_dist_{step}"], LOGITS)
+
+
+def tapnext_answers_as_released(model, case, video, queries) -> None:
+    with torch.inference_mode():
+        whole = model(pixel_values_videos=video, query_points=queries, output_coordinate_logits=True)
+        state, tracks, logits = model.start(queries), [], []
+        for frame in video.split(1, dim=1):
+            out = model(pixel_values_videos=frame, state=state)
+            state = out.state
+            tracks.append(out.tracks)
+            logits.append(out.visible_logits)
+    assert_near(whole.tracks, case["tracks_xy"], TRACKS)
+    assert_near(whole.visible_logits, case["visible_logits"], LOGITS)
+    y_then_x = whole.coordinate_logits[:, :, 0].flip(-2).flatten(-2)
+    assert_near(y_then_x, case["track_logits_frame0"], LOGITS)
+    assert_near(torch.cat(tracks, dim=2), case["online_tracks_xy"], TRACKS)
+    assert_near(torch.cat(logits, dim=2), case["online_visible_logits"], LOGITS)
+
+
+@needs_reference
+@pytest.mark.parametrize("layout", ["pt", "lightning", "jax"])
+@pytest.mark.filterwarnings("ignore:query_pos_embed")  # filled with noise here; no parameter
+def test_tapnext_answers_as_released_in_every_layout(layout, tmp_path):
+    case = np.load(REFERENCE / "tapnext_w96d3.npz")
+    weights, file = released_weights("tapnext_w96d3", 1), tmp_path / "x.pt"
+    if layout == "jax":
+        file = REFERENCE / "tapnext_w96d3_jax.npz"
+    elif layout == "lightning":
+        torch.save({"state_dict": {f"tapnext.{key}": weight for key, weight in weights.items()}}, file)
+    else:
+        torch.save(weights, file)
+    tapnext_answers_as_released(convert_tapnext(file), case, *inputs(case, 6, 256, 256, 1))
+
+
+@needs_reference
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:query_pos_embed")
+def test_tapnext_of_the_released_size_answers_as_released(tmp_path):
+    case = np.load(REFERENCE / "tapnext_full.npz")
+    torch.save(released_weights("tapnext_full", 2), tmp_path / "x.pt")
+    tapnext_answers_as_released(convert_tapnext(tmp_path / "x.pt"), case, *inputs(case, 2, 256, 256, 2))
+
+
+# Without the cases: released layouts of the tiny models, made by the table backwards
+
+
+def released_locotrack(model: LocoTrackForPointTracking) -> dict[str, torch.Tensor]:
+    """The released layout, by the converter's table read from right to left."""
+    from anthrotap_hf.models.locotrack.convert_locotrack import TABLE
+
+    return backwards(model, {line.target: line.sources for line in TABLE})
+
+
+def backwards(model, table: dict[str, tuple[str, ...]]) -> dict[str, torch.Tensor]:
+    import re
+
+    result = {}
+    for name, tensor in model.state_dict().items():
+        numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
+        sources = table.get(name) or table[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
+        for source, part in zip(sources, tensor.chunk(len(sources)), strict=True):
+            result[source.format(*numbers)] = part.clone()
+    return result
+
+
+@pytest.fixture
+def locotrack_weights(locotrack):
+    return released_locotrack(locotrack)
+
+
+def converted(weights, tmp_path, **settings):
+    torch.save(
+        {"state_dict": {f"model.{key}": tensor for key, tensor in weights.items()}}, tmp_path / "x.ckpt"
+    )
+    return convert_locotrack(tmp_path / "x.ckpt", **settings)
+
+
+def test_every_weight_of_a_small_locotrack_arrives(locotrack, locotrack_weights, tmp_path):
+    model = converted(locotrack_weights, tmp_path, num_attention_heads=4, num_iterations=2)
+    for name, weight in locotrack.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+    assert model.config.stage_channels == [8, 12, 16, 16]
+    assert model.config.stage_blocks == [1, 2, 1, 1]
+    assert model.config.num_iterations == 2
+    assert model.config.correlation_strides == [4, 2]
+
+
+def test_missing_extra_and_misshapen_tensors_are_listed(locotrack_weights, tmp_path):
+    del (
+        locotrack_weights["occ_linear.bias"],
+        locotrack_weights["torch_pips_mixer.transformer.layers.1.dense.2.bias"],
+    )
+    locotrack_weights["left.over"] = torch.rand(1)
+    locotrack_weights["cost_conv.weight"] = torch.rand(1, 3, 3, 3)
+    with pytest.raises(CheckpointError) as caught:
+        converted(locotrack_weights, tmp_path, num_attention_heads=4)
+    for says in (
+        "2 missing:",
+        "occ_linear.bias",
+        "torch_pips_mixer.transformer.layers.1.dense.2.bias",
+        "1 not expected: left.over",
+        "1 of another shape: cost_conv.weight [1, 3, 3, 3] (for matching.conv.weight [1, 2, 3, 3])",
+    ):
+        assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_strides_that_kernels_do_not_tell_are_asked_for(locotrack_weights, tmp_path):
+    for layer in range(3):
+        locotrack_weights[f"cmdtop.{layer}.conv.1.0.weight"] = torch.rand(32, 16, 3, 3)
+    with pytest.raises(CheckpointError, match="--strides"):
+        converted(locotrack_weights, tmp_path, num_attention_heads=4)
+    model = converted(locotrack_weights, tmp_path, num_attention_heads=4, correlation_strides=[2, 2])
+    assert model.config.correlation_strides == [2, 2]
+
+
+def test_missing_jax_arrays_are_listed(tmp_path, tapnext):
+    from anthrotap_hf.models.tapnext.convert_tapnext import TABLE
+
+    weights = backwards(tapnext, {row.ours: row.jax for row in TABLE})
+    arrays = {name: np.asarray(weight) for name, weight in weights.items()}
+    arrays["backbone/embedding/kernel"] = np.zeros((1, 8, 8, 3, 32))
+    del arrays["visible_head/layers_6/bias"]
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(CheckpointError, match=r"1 missing: visible_head/layers_6/bias"):
+        convert_tapnext(tmp_path / "x.npz", num_attention_heads=2)
+
+
+def test_another_models_checkpoint_is_refused(tmp_path):
+    torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
+    for convert, says in ((convert_locotrack, "no LocoTrack"), (convert_tapnext, "no TAPNext")):
+        with pytest.raises(CheckpointError, match=says):
+            convert(tmp_path / "x.pt")
+
+
+def test_the_command_writes_a_folder_that_from_pretrained_reads(locotrack, locotrack_weights, tmp_path):
+    torch.save({"state_dict": locotrack_weights}, tmp_path / "x.ckpt")
+    arguments = [str(tmp_path / "x.ckpt"), str(tmp_path / "out"), "--heads", "4", "--iterations", "3"]
+    result = CliRunner().invoke(app, ["convert", "locotrack", *arguments, "--strides", "4,2"])
+    assert result.exit_code == 0, result.output
+    loaded = LocoTrackForPointTracking.from_pretrained(tmp_path / "out")
+    assert loaded.config.num_iterations == 3
+    assert torch.equal(loaded.backbone.stem.weight, locotrack.backbone.stem.weight)
+
+
+@needs_reference
+def test_the_command_converts_tapnext(tmp_path):
+    file = str(REFERENCE / "tapnext_w96d3_jax.npz")
+    result = CliRunner().invoke(app, ["convert", "tapnext", file, str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    config = TAPNextForPointTracking.from_pretrained(tmp_path / "out").config
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (96, 3, 3)
+
+
+def test_the_command_stops_with_one_line(tmp_path):
+    torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
+    (tmp_path / "taken").touch()
+    checkpoint = str(tmp_path / "x.pt")
+    for words, says in (
+        (["tapnext", str(tmp_path / "no.npz"), str(tmp_path / "out")], "no such checkpoint"),
+        (["tapnext", checkpoint, str(tmp_path / "out")], "no TAPNext"),
+        (["locotrack", checkpoint, str(tmp_path / "out")], "no LocoTrack"),
+        (["locotrack", checkpoint, str(tmp_path / "taken")], "is a file"),
+        (["locotrack", checkpoint, str(tmp_path / "out"), "--strides", "2;2"], "--strides must be"),
+    ):
+        result = CliRunner().invoke(app, ["convert", *words])
+        assert result.exit_code == 2
+        assert says in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
