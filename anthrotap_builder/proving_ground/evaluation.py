@@ -240,16 +240,18 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(15, 9), layout="constrained")
     kept, by_lag, sure, parts = figure.subplot_mosaic([["kept", "lags"], ["sure", "parts"]]).values()
 
-    for name, halves in report["variants"].items():
+    for number, (name, halves) in enumerate(report["variants"].items(), 1):
         figures = halves[half]["pooled"]["lags"]["24"]
         if figures["average_delta"] is None:
             continue
         place = figures["survival"], figures["average_delta"]
-        kept.scatter(*place, color="tab:red" if name == DEFAULT else "tab:blue", zorder=3)
-        kept.annotate(name, place, textcoords="offset points", xytext=(5, 4), fontsize=8)
+        color = "tab:red" if name == DEFAULT else "tab:blue"
+        kept.scatter(*place, color=color, label=f"{number}  {name}", zorder=3)
+        kept.annotate(str(number), place, textcoords="offset points", xytext=(5, 4))
     kept.set(xlabel="labels still given, %", ylabel="average delta, %", title="24 frames after the query")
+    kept.legend(loc="lower left", handlelength=0)
     kept.grid(alpha=0.3)
-    kept.margins(0.2)
+    kept.margins(0.1)
 
     clips = list(found["clips"])
     for lag in ("8", "24", "48"):
