@@ -249,9 +249,10 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
         kept.scatter(*place, color=color, label=f"{number}  {name}", zorder=3)
         kept.annotate(str(number), place, textcoords="offset points", xytext=(5, 4))
     kept.set(xlabel="labels still given, %", ylabel="average delta, %", title="24 frames after the query")
-    kept.legend(loc="lower left", handlelength=0)
+    kept.legend(loc="lower left", handlelength=0, fontsize=9)
+    kept.set_xlim(0, 100)
     kept.grid(alpha=0.3)
-    kept.margins(0.1)
+    kept.margins(y=0.1)
 
     clips = list(found["clips"])
     for lag in ("8", "24", "48"):
