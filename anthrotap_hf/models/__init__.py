@@ -10,7 +10,7 @@ from typing import Any
 
 from anthrotap_hf.imports import when_imported
 
-MODELS = {"locotrack": "LocoTrack", "tapnext": "TAPNext"}  # folder (and model type), prefix of its classes
+MODELS = {"flowchain": "FlowChain", "locotrack": "LocoTrack", "tapnext": "TAPNext"}  # folder (and model type), prefix of its classes
 
 _AUTO_CONFIG = "transformers.models.auto.configuration_auto"
 _AUTO_MODEL = "transformers.models.auto.modeling_auto"
