@@ -112,10 +112,9 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             )
         size = self.target_size(*video.shape[1:3], resolution)
         frames = video.permute(0, 3, 1, 2)
-        if frames.shape[2:] == size:
-            return frames / 127.5 - 1 if self.do_rescale else frames.contiguous()
-        resized = F.interpolate(frames.float(), size, mode="bilinear", antialias=True)
-        return resized / 127.5 - 1 if self.do_rescale else resized.round().byte()
+        if frames.shape[2:] != size:
+            frames = F.interpolate(frames, size, mode="bilinear", antialias=True)  # bytes: 18 times faster
+        return frames / 127.5 - 1 if self.do_rescale else frames.contiguous()
 
 
 def _check_size(sides, divisor: int) -> None:

@@ -107,7 +107,7 @@ class PointTrackingPipeline(Pipeline):
             query_chunk_size, frame_chunk_size: Bound memory; the model's if left out.
             batch_size: Videos that the model works on at once; only those that agree in length and number of
                 queries are, the others go one by one, so results do not depend on it.
-            progress: Show progress: True, False, or None, for work of more than some seconds.
+            progress: Show progress: True, False, or None, on a terminal and for work of more than some seconds.
 
         Returns:
             {"tracks": [N, T, 2] float32 xy in the video's pixels, "visible": [N, T] bool, "scores": [N, T] float32, the
@@ -253,7 +253,9 @@ class PointTrackingPipeline(Pipeline):
                     )
                     bar.update(some.shape[1])
             return torch.cat([f.tracks for f in found], 1), torch.cat([f.visible_logits for f in found], 1)
-        with _progress_bar("tracking", "frames", B * (T - 1), progress) as bar:
+        # Each clip is gone through from its first query on, and back from its last.
+        steps = B * (T - 1) + int((queries[..., 0].amax(1) - queries[..., 0].amin(1)).sum())
+        with _progress_bar("tracking", "frames", steps, progress) as bar:
             chunk |= {} if query_chunk is None else {"query_chunk_size": query_chunk}
             if "progress" in self._arguments:
                 chunk["progress"] = bar.update
@@ -405,8 +407,9 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
 
 
 def _progress_bar(what: str, unit: str, total: int | None, progress: bool | None) -> Any:
+    disable = None if progress is None else not progress  # None: where nobody watches
     delay = 0 if progress else QUIET_SECONDS
-    return tqdm(desc=what, unit=f" {unit}", total=total, disable=progress is False, delay=delay, leave=False)
+    return tqdm(desc=what, unit=f" {unit}", total=total, disable=disable, delay=delay, leave=False)
 
 
 __all__ = ["PointTrackingPipeline"]

@@ -95,8 +95,8 @@ class FlowChainForPointTracking(PreTrainedModel):
         Args:
             pixel_values_videos: [B, T, 3, H, W], uint8, or floats in [-1, 1]; at least 16 pixels a side.
             query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
-            progress: Called with the number of frames that a point has just been taken over; they sum up to
-                B (T - 1) at least, or more where queries lie in several frames.
+            progress: Called with 1 after each step from frame to frame. A clip takes T - 1 steps, and as many more
+                as lie between its first and its last query.
 
         Raises:
             ValueError: on a video of another shape, or queries outside it.
