@@ -82,13 +82,13 @@ def _track(
     import numpy as np
     from transformers import pipeline
 
-    import anthrotap_hf.pipelines  # noqa: F401 - registers the task
+    from anthrotap_hf.pipelines import DEFAULT_MODEL
     from anthrotap_hf.pipelines.point_tracking import query_points
     from anthrotap_hf.tracks import Tracks
     from anthrotap_hf.video import probe
 
     info = probe(video)  # what can't be read is said before a model is loaded
-    tracker = pipeline("point-tracking", model=model)
+    tracker = pipeline("point-tracking", model=model or str(DEFAULT_MODEL))
     start = time.perf_counter()
     wanted = {"points": queries, "grid_size": grid, "query_frame": query_frame}
     found = tracker(str(video), **wanted, resolution=resolution)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline"]
 
-TASK = "point-tracking"
 DEFAULT_MODEL = Path(__file__).parents[1] / "models/flowchain/default"
 
 _HOMES = {
@@ -33,7 +32,7 @@ def register_with_transformers() -> None:
 
 
 def _register_pipeline(module: ModuleType) -> None:
-    from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
+    from anthrotap_hf.pipelines.point_tracking import TASK, PointTrackingPipeline
 
     module.PIPELINE_REGISTRY.register_pipeline(
         TASK,
@@ -42,10 +41,6 @@ def _register_pipeline(module: ModuleType) -> None:
         default={"model": (str(DEFAULT_MODEL), None)},
         type="video",
     )
-    # What saved pipelines say of themselves: not where this machine keeps the default model.
-    PointTrackingPipeline._registered_impl = {
-        TASK: {"impl": PointTrackingPipeline, "pt": (module.AutoModel,), "type": "video"}
-    }
 
 
 def _register_processor(module: ModuleType) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Pipeline
+from transformers import AutoModel, Pipeline
 from transformers.utils import logging
 from transformers.utils.logging import tqdm
 
@@ -27,6 +27,7 @@ from .video import VideoError, VideoSource, iter_frames
 
 logger = logging.get_logger(__name__)
 
+TASK = "point-tracking"
 FRAMES_AT_ONCE = 16  # read, resized and, where the model goes frame by frame, tracked
 QUIET_SECONDS = 2  # shorter work shows no progress, unless asked to
 URL_TIMEOUT = 60  # seconds without an answer
@@ -288,18 +289,22 @@ class PointTrackingPipeline(Pipeline):
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save model, image processor and the code of both and of the pipeline, so that `pipeline("point-tracking",
         model=save_directory, trust_remote_code=True)` runs where this package is not installed."""
-        parts = [
-            (self.model, "AutoModel"),
-            (self.model.config, "AutoConfig"),
-            (self.image_processor, "AutoImageProcessor"),
-        ]
-        for part, auto in parts:
-            type(part).register_for_auto_class(auto)
+        config, processor = self.model.config, self.image_processor
+        kinds = {type(self.model): "AutoModel", type(config): "AutoConfig", type(processor): "AutoImageProcessor"}
+        before = [(kind, kind._auto_class) for kind in kinds]
+        notes = {name: config.__dict__.get(name) for name in ("custom_pipelines", "auto_map")}
+        self._registered_impl = {TASK: {"impl": type(self), "pt": (AutoModel,), "type": "video"}}
+        for kind, auto in kinds.items():
+            kind.register_for_auto_class(auto)
         try:
             super().save_pretrained(save_directory, **kwargs)
-        finally:
-            for part, _ in parts:
-                type(part)._auto_class = None  # a model saved by itself saves no code
+        finally:  # a model that is saved by itself names no code
+            for kind, auto in before:
+                kind._auto_class = auto
+            for name, value in notes.items():
+                config.__dict__.pop(name, None)
+                if value is not None:
+                    setattr(config, name, value)
         # Code is copied along relative imports; the reader lies elsewhere while it is part of a package.
         shutil.copyfile(inspect.getfile(iter_frames), Path(save_directory) / "video.py")
 
