@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    import numpy as np
+    from transformers import Pipeline
 
     from anthrotap_hf.tracks import Tracks
 
@@ -80,17 +80,15 @@ def _track(
     import time
 
     import numpy as np
-    from transformers import pipeline
 
-    from anthrotap_hf.pipelines import DEFAULT_MODEL
     from anthrotap_hf.pipelines.point_tracking import query_points
     from anthrotap_hf.tracks import Tracks
     from anthrotap_hf.video import probe
 
     info = probe(video)  # what can't be read is said before a model is loaded
-    tracker = pipeline("point-tracking", model=model or str(DEFAULT_MODEL))
+    tracker = _load(model)
     start = time.perf_counter()
-    wanted = {"points": queries, "grid_size": grid, "query_frame": query_frame}
+    wanted: dict[str, Any] = {"points": queries, "grid_size": grid, "query_frame": query_frame}
     found = tracker(str(video), **wanted, resolution=resolution)
     seconds = time.perf_counter() - start
     tracks, visible = found["tracks"], found["visible"]
@@ -104,7 +102,7 @@ def _track(
         **found,
         "queries": asked.astype(np.float32),
         "fps": np.float32(fps),
-        "size": np.int32([info.height, info.width]),
+        "size": np.array([info.height, info.width], np.int32),
         "model": np.array(name),
     }
     plain = {key: value.tolist() for key, value in arrays.items()}
@@ -126,6 +124,22 @@ def _track(
         "frames_per_second": frames / seconds,
         "files": [str(file) for file in files],
     }
+
+
+def _load(model: str | None) -> Pipeline:
+    """The tracker. Raises ValueError, in one line, for none that can be loaded."""
+    from safetensors import SafetensorError
+    from transformers import pipeline
+
+    from anthrotap_hf.pipelines import DEFAULT_MODEL
+
+    try:
+        return pipeline("point-tracking", model=model or str(DEFAULT_MODEL))
+    except (OSError, ValueError, SafetensorError) as error:
+        lines = str(error).strip().splitlines()
+        # Where transformers tried several classes, it quotes what each of them said in full.
+        reason = lines[-1] if "Traceback (most" in str(error) else " ".join(lines)
+        raise ValueError(f"--model {model}: {reason}") from error
 
 
 def _write_overlay(path: Path, video: Path, fps: float, tracks: Tracks) -> None:
@@ -160,7 +174,7 @@ def _read_points(points: str) -> list[list[float]]:
     Raises ValueError, saying which entry is no point.
     """
     suffix = Path(points).suffix.lower()
-    rows: list[Any]
+    rows: Any
     if suffix == ".json":
         try:
             content = json.loads(Path(points).read_text())

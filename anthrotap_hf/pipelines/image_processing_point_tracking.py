@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
 
     def preprocess(
         self,
-        videos: np.ndarray | torch.Tensor | Sequence[np.ndarray],
+        videos: np.ndarray | torch.Tensor | list[np.ndarray],
         resolution: tuple[int, int] | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
@@ -97,7 +97,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         """
         if return_tensors != "pt":
             raise ValueError(f'return_tensors must be "pt", got {return_tensors!r}')
-        batch = videos if isinstance(videos, (list, tuple)) else [videos]
+        batch = videos if isinstance(videos, list) else [videos]
         shapes = {tuple(video.shape) for video in batch}
         if len(shapes) != 1:
             raise ValueError(f"videos must all have one shape, got {sorted(shapes)}")
@@ -110,7 +110,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             raise ValueError(
                 f"a video must be [T, H, W, 3] uint8 RGB and not empty, got {video.dtype} {list(video.shape)}"
             )
-        size = self.target_size(*video.shape[1:3], resolution)
+        size = self.target_size(video.shape[1], video.shape[2], resolution)
         frames = video.permute(0, 3, 1, 2)
         if frames.shape[2:] != size:
             frames = F.interpolate(frames, size, mode="bilinear", antialias=True)  # bytes: 18 times faster

@@ -72,6 +72,8 @@ class PointTrackingPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
+    image_processor: Any
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._arguments = set(inspect.signature(self.model.forward).parameters)
@@ -169,9 +171,7 @@ class PointTrackingPipeline(Pipeline):
             own = inputs.get("points")
             inputs, points = inputs["video"], points if own is None else own
         pixels, (height, width) = self._read(inputs, resolution, progress)
-        queries = query_points(
-            len(pixels), height, width, points, grid_size, query_frame, points_per_frame
-        )
+        queries = query_points(len(pixels), height, width, points, grid_size, query_frame, points_per_frame)
         scale = np.array([pixels.shape[3] / width, pixels.shape[2] / height])
         # A border of the frame stays one in float32.
         limit = np.array([np.inf, pixels.shape[3], pixels.shape[2]])
@@ -250,7 +250,12 @@ class PointTrackingPipeline(Pipeline):
                 found = []
                 for some in queries.split(query_chunk or model.config.query_chunk_size, dim=1):
                     found.append(
-                        model(video_features=features, query_points=some, query_chunk_size=some.shape[1], **chunk)
+                        model(
+                            video_features=features,
+                            query_points=some,
+                            query_chunk_size=some.shape[1],
+                            **chunk,
+                        )
                     )
                     bar.update(some.shape[1])
             return torch.cat([f.tracks for f in found], 1), torch.cat([f.visible_logits for f in found], 1)
@@ -264,7 +269,11 @@ class PointTrackingPipeline(Pipeline):
         return out.tracks, out.visible_logits
 
     def _go(
-        self, pixels: torch.Tensor, queries: torch.Tensor, chunk: dict[str, int], progress: Callable[[int], Any]
+        self,
+        pixels: torch.Tensor,
+        queries: torch.Tensor,
+        chunk: dict[str, int],
+        progress: Callable[[int], Any],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward in time, with a state that is carried along."""
         state, tracks, logits = self.model.start(queries), [], []
@@ -290,7 +299,11 @@ class PointTrackingPipeline(Pipeline):
         """Save model, image processor and the code of both and of the pipeline, so that `pipeline("point-tracking",
         model=save_directory, trust_remote_code=True)` runs where this package is not installed."""
         config, processor = self.model.config, self.image_processor
-        kinds = {type(self.model): "AutoModel", type(config): "AutoConfig", type(processor): "AutoImageProcessor"}
+        kinds = {
+            type(self.model): "AutoModel",
+            type(config): "AutoConfig",
+            type(processor): "AutoImageProcessor",
+        }
         before = [(kind, kind._auto_class) for kind in kinds]
         notes = {name: config.__dict__.get(name) for name in ("custom_pipelines", "auto_map")}
         self._registered_impl = {TASK: {"impl": type(self), "pt": (AutoModel,), "type": "video"}}
@@ -342,7 +355,9 @@ def query_points(
         if not isinstance(t, int) or not 0 <= t < num_frames:
             raise ValueError(f"query_frame must be a whole number from 0 to {num_frames - 1}, got {t}")
         if grid_size > min(height, width):
-            raise ValueError(f"a grid of {grid_size} x {grid_size} is finer than the video, {width} x {height}")
+            raise ValueError(
+                f"a grid of {grid_size} x {grid_size} is finer than the video, {width} x {height}"
+            )
         place = (np.arange(grid_size) + 0.5) / grid_size
         y, x = (axis.ravel() for axis in np.meshgrid(place * height, place * width, indexing="ij"))
         return np.stack([np.full(grid_size**2, t), x, y], axis=1)
@@ -366,10 +381,12 @@ def _check_points(points: Any, num_frames: int, height: int, width: int) -> np.n
         raise ValueError(f"points must be [[t, x, y], ...], got an array of shape {list(queries.shape)}")
     t = queries[:, 0]
     with np.errstate(invalid="ignore"):
-        inside = ((queries >= 0) & (queries <= [num_frames - 1, width, height])).all(1)  # NaN fails both
-    whole = t == np.round(t)
-    if not (inside & whole).all():
-        n = int(np.argmin(inside & whole))
+        inside = np.all(
+            (queries >= 0) & (queries <= [num_frames - 1, width, height]), axis=1
+        )  # NaN fails both
+    fine = inside & (t == np.round(t))
+    if not fine.all():
+        n = int(np.argmin(fine))
         reason = "not in a whole frame" if inside[n] else "outside the video"
         raise ValueError(
             f"point {n} is (t, x, y) = ({', '.join(f'{value:g}' for value in queries[n])}), {reason}: t is a whole "

@@ -71,7 +71,9 @@ def test_each_flow_is_computed_once_for_queries_at_both_ends(monkeypatch, flowch
     original = NeighbourFlows._flow
     monkeypatch.setattr(NeighbourFlows, "_flow", lambda *args: count.append(1) or original(*args))
     steps = []
-    flowchain(pixel_values_videos=as_pixels(drifting_texture(12)), query_points=QUERIES, progress=steps.append)
+    flowchain(
+        pixel_values_videos=as_pixels(drifting_texture(12)), query_points=QUERIES, progress=steps.append
+    )
     assert len(count) == 2 * 11  # there and back
     assert sum(steps) == 2 * 11
 
@@ -125,7 +127,8 @@ def test_saved_without_weights_it_loads(tmp_path):
 
 def test_one_frame_gives_the_queries_back(flowchain):
     out = flowchain(
-        pixel_values_videos=as_pixels(drifting_texture(1)), query_points=torch.tensor([[[0.0, 3.5, 128.0 - 40]]])
+        pixel_values_videos=as_pixels(drifting_texture(1)),
+        query_points=torch.tensor([[[0.0, 3.5, 128.0 - 40]]]),
     )
     assert out.tracks.tolist() == [[[[3.5, 88.0]]]]
     assert out.visible_logits[0, 0, 0] > 0
@@ -170,7 +173,7 @@ def test_bad_videos_and_settings_are_refused(flowchain):
         {"kept_flows": 0},
         {"error_limit": 0.5},
     ):
-        with pytest.raises(ValueError, match="must|no preset"):
+        with pytest.raises(ValueError, match=r"must|no preset"):
             FlowChainConfig(**settings)
 
 

@@ -142,14 +142,20 @@ def test_importing_the_package_is_quick_and_imports_nothing_heavy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "first", ["transformers.pipelines", "transformers.models.auto.image_processing_auto", "anthrotap_hf"]
+    "first",
+    [
+        "import transformers.pipelines",
+        "import anthrotap_hf.pipelines.point_tracking",
+        "import anthrotap_hf.pipelines.image_processing_point_tracking",
+        "from anthrotap_hf.models.flowchain import FlowChainConfig",
+    ],
 )
 def test_the_task_is_registered_whatever_is_imported_first(tmp_path, first):
     code = (
-        f"import {first}, anthrotap_hf\n"
-        "from transformers import AutoImageProcessor, pipeline\n"
-        "from transformers.pipelines import PIPELINE_REGISTRY\n"
-        "assert 'point-tracking' in PIPELINE_REGISTRY.get_supported_tasks()\n"
+        f"{first}; import anthrotap_hf; "
+        "from transformers import AutoImageProcessor, pipeline; "
+        "from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING; "
+        "assert anthrotap_hf.LocoTrackConfig in IMAGE_PROCESSOR_MAPPING; "
         "print(type(pipeline('point-tracking')).__module__)"
     )
     found = run(code, PYTHONPATH=str(ROOT), HF_MODULES_CACHE=str(tmp_path))

@@ -298,9 +298,9 @@ def test_tapnext_goes_both_ways_as_the_model_does(tapnext, video):
 def test_the_resolution_may_be_chosen(locotrack, tapnext, video):
     seen = []
     original = locotrack.model.get_video_features
-    locotrack.model.get_video_features = lambda pixels, **kwargs: seen.append(
-        tuple(pixels.shape[-2:])
-    ) or original(pixels, **kwargs)
+    locotrack.model.get_video_features = lambda pixels, **kwargs: (
+        seen.append(tuple(pixels.shape[-2:])) or original(pixels, **kwargs)
+    )
     try:
         locotrack(video, points=POINTS)
         locotrack(video, points=POINTS, resolution=(48, 64))
