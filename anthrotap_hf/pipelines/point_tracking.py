@@ -214,7 +214,9 @@ class PointTrackingPipeline(Pipeline):
         for clip in clips if isinstance(clips, list) else [clips]:
             alike.setdefault((*clip.pixels.shape, len(clip.queries)), []).append(clip)
         for group in alike.values():
-            pixels = torch.stack([clip.pixels for clip in group]).to(self.device)
+            alone = len(group) == 1  # a view: long videos are large
+            pixels = group[0].pixels[None] if alone else torch.stack([clip.pixels for clip in group])
+            pixels = pixels.to(self.device)
             queries = torch.stack([clip.queries for clip in group]).to(self.device)
             tracks, logits = self._track(pixels, queries, query_chunk_size, frame_chunk_size, progress)
             for index, clip in enumerate(group):

@@ -18,8 +18,8 @@ class FlowChainConfig(PreTrainedConfig):
         error_memory: Share of a point's error that it carries on to the next frame: 0 forgets at once, 1 never
             takes a point back that was lost.
         error_limit: Bound on that error, in tolerances: how long a lost point stays lost at most.
-        kept_flows: Flows between frames that are remembered, where queries need them in both directions of time;
-            bounds memory (4 bytes a pixel and direction each).
+        kept_flows: Pairs of frames whose flow is remembered (8 bytes a pixel), where queries need it in both
+            directions of time; bounds memory, changes no result.
     """
 
     model_type = "flowchain"

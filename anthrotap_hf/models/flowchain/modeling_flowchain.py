@@ -134,7 +134,7 @@ class FlowChainForPointTracking(PreTrainedModel):
         xy = np.zeros((len(queries), T, 2))
         errors = np.zeros((len(queries), T))  # in tolerances
         xy[np.arange(len(queries)), times] = queries[:, 1:]
-        flows = NeighbourFlows(video, config.preset, config.kept_flows)
+        flows = NeighbourFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
         # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
         for t, step in [(t, 1) for t in range(times.min(), T - 1)] + [
             (t, -1) for t in range(times.max(), 0, -1)
@@ -156,16 +156,17 @@ class FlowChainForPointTracking(PreTrainedModel):
 
 
 class NeighbourFlows:
-    """Flow between neighbouring frames of a video, computed when first asked for; the last ones are remembered.
+    """Flow between neighbouring frames of a video, for a way ahead in time and one back.
 
     Args:
         video: [T, 3, H, W], uint8 or floats in [-1, 1].
         preset: Of DIS.
-        kept: How many pairs of frames are remembered.
+        twice: The earlier frames of those pairs that are gone through both ways: their flow is remembered.
+        kept: But no more than the last so many.
     """
 
-    def __init__(self, video: Tensor, preset: str, kept: int) -> None:
-        self._video, self._kept = video, kept
+    def __init__(self, video: Tensor, preset: str, twice: range, kept: int) -> None:
+        self._video, self._twice = video, twice[-kept:]
         self._preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
         self._flows: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by the earlier frame: ahead, back
         self._gray: dict[int, np.ndarray] = {}
@@ -173,14 +174,14 @@ class NeighbourFlows:
     def between(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
         """Flow from frame `first` to its neighbour `second`, and back: [H, W, 2] int16, in steps of FLOW_STEP."""
         earlier = min(first, second)
-        if earlier not in self._flows:
-            if len(self._flows) == self._kept:
-                del self._flows[next(iter(self._flows))]
+        known = self._flows.pop(earlier, None)
+        if known is None:
             one, other = self._frame(earlier), self._frame(earlier + 1)
             self._gray = {earlier: one, earlier + 1: other}
-            self._flows[earlier] = self._flow(one, other), self._flow(other, one)
-        ahead, back = self._flows[earlier]
-        return (ahead, back) if first < second else (back, ahead)
+            known = self._flow(one, other), self._flow(other, one)
+            if first < second and earlier in self._twice:
+                self._flows[earlier] = known
+        return known if first < second else known[::-1]
 
     def _frame(self, t: int) -> np.ndarray:
         """[H, W] uint8, grey."""

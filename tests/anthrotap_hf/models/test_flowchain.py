@@ -84,10 +84,13 @@ def test_forgotten_flows_are_found_again():
         model = FlowChainForPointTracking(FlowChainConfig(kept_flows=kept))
         tracks.append(model(pixel_values_videos=pixels, query_points=QUERIES).tracks)
     torch.testing.assert_close(tracks[0], tracks[1], atol=0, rtol=0)
-    flows = NeighbourFlows(pixels[0], "medium", 3)
+    flows = NeighbourFlows(pixels[0], "medium", range(2, 9), 3)
     for t in range(11):
         flows.between(t, t + 1)
-    assert len(flows._flows) == 3
+    assert list(flows._flows) == [6, 7, 8]  # the ones that the way back meets first
+    for t in range(11, 0, -1):
+        flows.between(t, t - 1)
+    assert not flows._flows
 
 
 def test_what_is_covered_is_hidden_and_what_leaves_too(flowchain):

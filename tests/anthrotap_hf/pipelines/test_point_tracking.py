@@ -365,3 +365,18 @@ def test_the_image_processor_loads_by_itself(locotrack, tmp_path):
 def test_names_are_at_the_front_door():
     assert anthrotap_hf.PointTrackingPipeline is PointTrackingPipeline
     assert anthrotap_hf.FlowChainForPointTracking is FlowChainForPointTracking
+
+
+def test_a_real_clip_by_the_default_model(clips_dir):
+    """The camera of this clip stands still, and so does what lies behind the juggler."""
+    from itertools import islice
+
+    from anthrotap_hf.video import iter_frames
+
+    frames = np.stack([frame.image for frame in islice(iter_frames(clips_dir / "juggle.mp4"), 12)])
+    found = pipeline("point-tracking")(frames, points=[[5, 100, 220], [0, 1100, 400], [11, 699.5, 120]])
+    still = found["tracks"][:2]
+    assert np.abs(still - still[:, :1]).max() < 1
+    assert found["visible"][:2].all()
+    face = found["tracks"][2]
+    assert np.linalg.norm(face - face[-1], axis=-1).max() < 60
