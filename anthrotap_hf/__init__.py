@@ -1,26 +1,32 @@
 """AnthroTAP: trustworthy point tracks on people, as a dataset and in trackers.
 
-Importing this registers the dataset's name and the models; heavy imports stay lazy.
+Importing this registers the dataset's name, the models and the pipeline's task; heavy imports stay lazy.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from anthrotap_hf import models, pipelines
 from anthrotap_hf.imports import when_imported
-from anthrotap_hf.models import register_with_transformers
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from anthrotap_hf.loading import decode_row, load_dataset
+    from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+    from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
     from anthrotap_hf.tracks import Tracks
 
 __all__ = [
+    "FlowChainConfig",
+    "FlowChainForPointTracking",
     "LocoTrackConfig",
     "LocoTrackForPointTracking",
+    "PointTrackingImageProcessor",
+    "PointTrackingPipeline",
     "TAPNextConfig",
     "TAPNextForPointTracking",
     "Tracks",
@@ -30,8 +36,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FlowChainConfig": "models.flowchain",
+    "FlowChainForPointTracking": "models.flowchain",
     "LocoTrackConfig": "models.locotrack",
     "LocoTrackForPointTracking": "models.locotrack",
+    "PointTrackingImageProcessor": "pipelines",
+    "PointTrackingPipeline": "pipelines",
     "TAPNextConfig": "models.tapnext",
     "TAPNextForPointTracking": "models.tapnext",
     "Tracks": "tracks",
@@ -63,4 +73,5 @@ def __dir__() -> list[str]:
 
 
 when_imported("datasets.load", _serve_dataset)
-register_with_transformers()
+models.register_with_transformers()
+pipelines.register_with_transformers()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from anthrotap_hf import convert_command
+from anthrotap_hf import convert_command, track_command
 from anthrotap_hf.imports import missing_builder
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(convert_command.app, name="convert")
+app.command()(track_command.track)
 
 
 @app.callback()

@@ -70,11 +70,14 @@ def tapnext(checkpoint: Checkpoint, folder: Folder, heads: Heads = None) -> None
 
 def _convert(convert: Callable[[], PreTrainedModel], folder: Path) -> None:
     """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
+    from anthrotap_hf.pipelines import PointTrackingPipeline
+
     if folder.exists() and not folder.is_dir():
         _stop(f"{folder} is a file, not a folder")
     try:
         model = convert()
-        model.save_pretrained(folder)
+        # As a pipeline: with its image processor, and with the code that runs it where this package is absent.
+        PointTrackingPipeline(model, device="cpu").save_pretrained(folder)
     except ValueError as error:
         _stop(str(error))
     except OSError as error:

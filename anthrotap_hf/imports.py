@@ -18,6 +18,12 @@ def when_imported(name: str, action: Callable[[ModuleType], None]) -> None:
         sys.meta_path.insert(0, _Watcher(name, action))
 
 
+def is_half_imported(name: str, finished: ModuleType) -> bool:
+    """Whether the module `name` is being imported now. (`finished`, for which an action is called, no longer is.)"""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return name != finished.__name__ and getattr(spec, "_initializing", False)
+
+
 class _Watcher(MetaPathFinder):
     """Finds nothing by itself: lets the other finders find, and acts after the module has run."""
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from anthrotap_hf.imports import when_imported
+from anthrotap_hf.imports import is_half_imported, when_imported
 
-MODELS = {"locotrack": "LocoTrack", "tapnext": "TAPNext"}  # folder (and model type), prefix of its classes
+# Folder (and model type), prefix of its classes.
+MODELS = {"flowchain": "FlowChain", "locotrack": "LocoTrack", "tapnext": "TAPNext"}
 
 _AUTO_CONFIG = "transformers.models.auto.configuration_auto"
 _AUTO_MODEL = "transformers.models.auto.modeling_auto"
@@ -38,15 +39,11 @@ def _register_configs(module: ModuleType) -> None:
 
 
 def _register_models(finished: ModuleType) -> None:
-    def is_whole(name: str) -> bool:
-        spec = getattr(sys.modules.get(name), "__spec__", None)
-        return name == finished.__name__ or not getattr(spec, "_initializing", False)
-
     auto = sys.modules.get(_AUTO_MODEL)
-    if auto is None or not all(map(is_whole, (_AUTO_MODEL, *_FOUNDATIONS))):
+    if auto is None or any(is_half_imported(name, finished) for name in (_AUTO_MODEL, *_FOUNDATIONS)):
         return  # the one that is still being imported calls again
     for folder, prefix in MODELS.items():
-        if is_whole(_modeling(folder)):
+        if not is_half_imported(_modeling(folder), finished):
             model = getattr(importlib.import_module(_modeling(folder)), f"{prefix}ForPointTracking")
             auto.AutoModel.register(model.config_class, model, exist_ok=True)
 

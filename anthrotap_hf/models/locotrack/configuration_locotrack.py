@@ -39,6 +39,9 @@ class LocoTrackConfig(PreTrainedConfig):
     frame_chunk_size: int = 8
 
     def __post_init__(self, **kwargs):
+        # Saved pipelines name their code; where this class is the installed one, so is the pipeline.
+        if not type(self).__module__.startswith("transformers_modules"):
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         if len(self.stage_channels) != 4 or len(self.stage_blocks) != 4:
             raise ValueError("stage_channels and stage_blocks need four entries, one a stage")

@@ -35,6 +35,9 @@ class TAPNextConfig(PreTrainedConfig):
     frame_chunk_size: int = 4
 
     def __post_init__(self, **kwargs):
+        # Saved pipelines name their code; where this class is the installed one, so is the pipeline.
+        if not type(self).__module__.startswith("transformers_modules"):
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         if self.image_size % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} must divide image_size {self.image_size}")

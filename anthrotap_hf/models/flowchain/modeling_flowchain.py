@@ -1,0 +1,231 @@
+"""FlowChain: a point follows the optical flow from frame to frame, both ways in time from its query.
+
+Flow is Dense Inverse Search (Kroeger et al., ECCV 2016) as OpenCV has it. A point counts as visible while flow and
+the flow back agree on it. Nothing is learned: this is the tracker that needs no download, and the baseline. It drifts,
+and a point that something walks in front of may go along with it.
+
+Points are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's centre is (0.5, 0.5). Arrays: B
+clips, T frames, N query points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_flowchain import FlowChainConfig
+
+# Flow is kept as whole 64ths of a pixel: a chain of 1,000 steps errs by a tenth of a pixel.
+FLOW_STEP = 1 / 64
+FLOW_LIMIT = np.iinfo(np.int16).max
+# Log-odds of a point whose flow and flow back agree exactly; 0 is at the tolerance.
+SURE_LOGIT = 4.0
+
+
+@dataclass
+class FlowChainOutput(ModelOutput):
+    """What FlowChain finds.
+
+    Args:
+        tracks: [B, N, T, 2] xy in pixels of the input video; points may leave the frame.
+        visible_logits: [B, N, T]; a point is visible where positive.
+    """
+
+    tracks: Tensor | None = None
+    visible_logits: Tensor | None = None
+
+
+class FlowChainForPointTracking(PreTrainedModel):
+    """Tracks any point of a clip through all its frames, by chained flow.
+
+    Example:
+        >>> import torch
+        >>> from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
+        >>> model = FlowChainForPointTracking(FlowChainConfig())
+        >>> video = torch.rand(1, 4, 3, 64, 96) * 2 - 1
+        >>> out = model(pixel_values_videos=video, query_points=torch.tensor([[[0.0, 50.5, 30.5]]]))
+        >>> out.tracks.shape
+        torch.Size([1, 1, 4, 2])
+    """
+
+    config_class = FlowChainConfig
+    base_model_prefix = "flowchain"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+
+    def __init__(self, config: FlowChainConfig) -> None:
+        super().__init__(config)
+        # There is no weight that could tell where the model is.
+        self.register_buffer("place", torch.zeros(0), persistent=False)
+        self.post_init()
+
+    @property
+    def device(self) -> torch.device:
+        return self.place.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.place.dtype
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, **kwargs):
+        """As ever, but the configuration is all there is: a folder needs no file of weights."""
+        if config is None:
+            where = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+            found = {name: kwargs[name] for name in where if name in kwargs}
+            config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **found)
+        return super().from_pretrained(None, *args, config=config, state_dict={}, **kwargs)
+
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        query_points: Tensor | None = None,
+        progress: Callable[[int], object] | None = None,
+        return_dict: bool | None = None,
+    ) -> FlowChainOutput | tuple:
+        """Track query points.
+
+        Args:
+            pixel_values_videos: [B, T, 3, H, W], uint8, or floats in [-1, 1]; at least 16 pixels a side.
+            query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
+            progress: Called with 1 after each step from frame to frame. A clip takes T - 1 steps, and as many more
+                as lie between its first and its last query.
+
+        Raises:
+            ValueError: on a video of another shape, or queries outside it.
+        """
+        if pixel_values_videos is None or pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
+            got = None if pixel_values_videos is None else list(pixel_values_videos.shape)
+            raise ValueError(f"pixel_values_videos must be [B, T, 3, H, W], got {got}")
+        dtype = pixel_values_videos.dtype
+        if 0 in pixel_values_videos.shape or not (dtype.is_floating_point or dtype == torch.uint8):
+            raise ValueError(
+                f"pixel_values_videos must be floats in [-1, 1] or uint8, and not empty, "
+                f"got {dtype} {list(pixel_values_videos.shape)}"
+            )
+        B, T, _, height, width = pixel_values_videos.shape
+        if min(height, width) < 16:
+            raise ValueError(f"flow needs frames of at least 16 pixels a side, got {height} x {width}")
+        if query_points is None:
+            raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
+        check_query_points(query_points, B, T, height, width)
+        found = [
+            self._track(video, queries, progress)
+            for video, queries in zip(pixel_values_videos, query_points.cpu().double().numpy(), strict=True)
+        ]
+        tracks, logits = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
+        output = FlowChainOutput(tracks.to(query_points.device), logits.to(query_points.device))
+        return output.to_tuple() if return_dict is False else output
+
+    def _track(
+        self, video: Tensor, queries: np.ndarray, progress: Callable[[int], object] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tracks [N, T, 2] and visible logits [N, T], float32, in a video [T, 3, H, W] for queries [N, 3]."""
+        T, _, height, width = video.shape
+        config = self.config
+        times = queries[:, 0].astype(int)
+        xy = np.zeros((len(queries), T, 2))
+        errors = np.zeros((len(queries), T))  # in tolerances
+        xy[np.arange(len(queries)), times] = queries[:, 1:]
+        flows = NeighbourFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
+        # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
+        for t, step in [(t, 1) for t in range(times.min(), T - 1)] + [
+            (t, -1) for t in range(times.max(), 0, -1)
+        ]:
+            moving = np.flatnonzero((times <= t) if step > 0 else (times >= t))
+            there, back = flows.between(t, t + step)
+            places = xy[moving, t]
+            move = sample_flow(there, places)
+            xy[moving, t + step] = places + move
+            miss = np.linalg.norm(move + sample_flow(back, places + move), axis=-1)
+            tolerance = config.error_tolerance + config.relative_tolerance * np.linalg.norm(move, axis=-1)
+            carried = config.error_memory * errors[moving, t] + miss / tolerance
+            errors[moving, t + step] = np.minimum(carried, config.error_limit)
+            if progress is not None:
+                progress(1)
+        inside = ((xy >= 0) & (xy <= [width, height])).all(-1)
+        logits = SURE_LOGIT * (1 - np.where(inside, errors, config.error_limit))
+        return xy.astype(np.float32), logits.astype(np.float32)
+
+
+class NeighbourFlows:
+    """Flow between neighbouring frames of a video, for a way ahead in time and one back.
+
+    Args:
+        video: [T, 3, H, W], uint8 or floats in [-1, 1].
+        preset: Of DIS.
+        twice: The earlier frames of those pairs that are gone through both ways: their flow is remembered.
+        kept: But no more than the last so many.
+    """
+
+    def __init__(self, video: Tensor, preset: str, twice: range, kept: int) -> None:
+        self._video, self._twice = video, twice[-kept:]
+        self._preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
+        self._flows: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by the earlier frame: ahead, back
+        self._gray: dict[int, np.ndarray] = {}
+
+    def between(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+        """Flow from frame `first` to its neighbour `second`, and back: [H, W, 2] int16, in steps of FLOW_STEP."""
+        earlier = min(first, second)
+        known = self._flows.pop(earlier, None)
+        if known is None:
+            one, other = self._frame(earlier), self._frame(earlier + 1)
+            self._gray = {earlier: one, earlier + 1: other}
+            known = self._flow(one, other), self._flow(other, one)
+            if first < second and earlier in self._twice:
+                self._flows[earlier] = known
+        return known if first < second else known[::-1]
+
+    def _frame(self, t: int) -> np.ndarray:
+        """[H, W] uint8, grey."""
+        if t in self._gray:
+            return self._gray[t]
+        image = self._video[t].permute(1, 2, 0).cpu()
+        if image.is_floating_point():
+            image = ((image.float() + 1) * 127.5).round().clamp(0, 255).byte()
+        return cv2.cvtColor(image.contiguous().numpy(), cv2.COLOR_RGB2GRAY)
+
+    def _flow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        # A new estimator each time: it remembers a little of the pair before.
+        flow = cv2.DISOpticalFlow.create(self._preset).calc(first, second, None)
+        return np.clip(np.rint(flow / FLOW_STEP), -FLOW_LIMIT, FLOW_LIMIT).astype(np.int16)
+
+
+def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """[N, 2] displacements in pixels: flow [H, W, 2] int16 in steps of FLOW_STEP at raster places [N, 2],
+    bilinear; the edge's value beyond it."""
+    height, width = flow.shape[:2]
+    places = np.clip(xy - 0.5, 0, [width - 1, height - 1])  # flow[0, 0] is at the first pixel's centre
+    low = np.minimum(places.astype(int), [max(width - 2, 0), max(height - 2, 0)])
+    (x, y), (right, down) = low.T, (places - low).T[..., None]
+    top = flow[y, x] * (1 - right) + flow[y, x + 1] * right
+    bottom = flow[y + 1, x] * (1 - right) + flow[y + 1, x + 1] * right
+    return (top * (1 - down) + bottom * down) * FLOW_STEP
+
+
+def check_query_points(query_points: Tensor, B: int, T: int, height: int, width: int) -> None:
+    """Raise ValueError, saying which query is wrong, unless all lie in the video."""
+    if query_points.ndim != 3 or query_points.shape[0] != B or query_points.shape[2] != 3:
+        raise ValueError(f"query_points must be [{B}, N, 3] of (t, x, y), got {list(query_points.shape)}")
+    if query_points.shape[1] == 0:
+        raise ValueError("no query point: give at least one (t, x, y)")
+    limit = torch.tensor([T - 1, width, height], device=query_points.device)
+    fine = (query_points >= 0) & (query_points <= limit)  # NaN fails both
+    fine[..., 0] &= query_points[..., 0] == query_points[..., 0].round()
+    if not fine.all():
+        clip, query = (~fine.all(-1)).nonzero()[0].tolist()
+        t, x, y = query_points[clip, query].tolist()
+        raise ValueError(
+            f"query {query} of clip {clip} is (t, x, y) = ({t:g}, {x:g}, {y:g}); t must be a whole number "
+            f"from 0 to {T - 1}, x within 0 to {width}, y within 0 to {height}"
+        )
+
+
+__all__ = ["FlowChainForPointTracking", "FlowChainOutput"]

@@ -1,0 +1,73 @@
+"""`pipeline("point-tracking")`: the pipeline, and the image processor that brings videos to a model's size."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anthrotap_hf.imports import is_half_imported, when_imported
+from anthrotap_hf.models import MODELS
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
+    from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
+
+__all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline"]
+
+DEFAULT_MODEL = Path(__file__).parents[1] / "models/flowchain/default"
+
+_HOMES = {
+    "PointTrackingImageProcessor": "image_processing_point_tracking",
+    "PointTrackingPipeline": "point_tracking",
+}
+
+
+_PIPELINES = "transformers.pipelines"
+_AUTO_PROCESSOR = "transformers.models.auto.image_processing_auto"
+
+
+def register_with_transformers() -> None:
+    """Make `pipeline()` know the task, and `AutoImageProcessor` our processor, as soon as transformers has them."""
+    for name in (_PIPELINES, f"{__name__}.point_tracking"):
+        when_imported(name, _register_pipeline)
+    for name in (_AUTO_PROCESSOR, f"{__name__}.image_processing_point_tracking"):
+        when_imported(name, _register_processor)
+
+
+def _register_pipeline(finished: ModuleType) -> None:
+    transformers = sys.modules.get(_PIPELINES)
+    ours = f"{__name__}.point_tracking"
+    if transformers is None or any(is_half_imported(name, finished) for name in (_PIPELINES, ours)):
+        return  # the one that is still being imported calls again
+    tracking = importlib.import_module(ours)
+    if tracking.TASK not in transformers.PIPELINE_REGISTRY.supported_tasks:
+        transformers.PIPELINE_REGISTRY.register_pipeline(
+            tracking.TASK,
+            pipeline_class=tracking.PointTrackingPipeline,
+            pt_model=(transformers.AutoModel,),
+            default={"model": (str(DEFAULT_MODEL), None)},
+            type="video",
+        )
+
+
+def _register_processor(finished: ModuleType) -> None:
+    auto = sys.modules.get(_AUTO_PROCESSOR)
+    ours = f"{__name__}.image_processing_point_tracking"
+    if auto is None or any(is_half_imported(name, finished) for name in (_AUTO_PROCESSOR, ours)):
+        return
+    processor = importlib.import_module(ours).PointTrackingImageProcessor
+    for folder, prefix in MODELS.items():
+        config = importlib.import_module(f"anthrotap_hf.models.{folder}.configuration_{folder}")
+        auto.AutoImageProcessor.register(
+            getattr(config, f"{prefix}Config"), image_processor_classes={"pil": processor}, exist_ok=True
+        )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,129 @@
+"""What a tracker sees of a video: frames at its resolution, as a tensor. Plain torch, without torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+
+
+class PointTrackingImageProcessor(BaseImageProcessor):
+    """Resizes the frames of a video and rescales them to [-1, 1]. Resizing is pure scaling, so points are scaled
+    by (width / old width, height / old height).
+
+    Args:
+        size: {"height": h, "width": w}, whatever the video's shape (the benchmarks' way); or
+            {"shortest_edge": s}, which keeps the shape and never enlarges; or None, which keeps the size.
+        size_divisor: Height and width must be multiples of this; sizes that follow from the video's are rounded
+            to them.
+        do_rescale: Floats in [-1, 1]; otherwise uint8 as it came.
+
+    Raises:
+        ValueError: for a size that is none of these.
+    """
+
+    model_input_names = ("pixel_values_videos",)
+
+    def __init__(
+        self,
+        size: Mapping[str, int] | None = None,
+        size_divisor: int = 1,
+        do_rescale: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size = None if size is None else dict(size)
+        self.size_divisor = size_divisor
+        self.do_rescale = do_rescale
+        keys = set() if self.size is None else set(self.size)
+        if keys not in (set(), {"height", "width"}, {"shortest_edge"}):
+            raise ValueError(f"size must have height and width, or shortest_edge, got {self.size}")
+        if self.size is not None:
+            _check_size(self.size.values(), size_divisor)
+
+    @classmethod
+    def for_model(cls, config) -> PointTrackingImageProcessor:
+        """What a tracker of this configuration wants, where no processor was saved with it."""
+        if hasattr(config, "shortest_edge"):  # FlowChain, which takes whole bytes
+            return cls({"shortest_edge": config.shortest_edge}, do_rescale=False)
+        if hasattr(config, "initial_resolution"):  # LocoTrack
+            height, width = config.initial_resolution
+            return cls({"height": height, "width": width}, size_divisor=8)
+        if hasattr(config, "image_size"):  # TAPNext
+            side = config.image_size
+            return cls({"height": side, "width": side}, size_divisor=config.patch_size)
+        raise ValueError(
+            f"which resolution does a {config.model_type} model want? Pass image_processor=, or save one with it"
+        )
+
+    def target_size(
+        self, height: int, width: int, resolution: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """(height, width) that frames of this size are brought to; `resolution` counts more than `size`."""
+        if resolution is not None:
+            sides = tuple(resolution)
+            if len(sides) != 2:
+                raise ValueError(f"resolution must be (height, width), got {resolution}")
+            _check_size(sides, self.size_divisor)
+            return sides
+        if self.size is not None and "height" in self.size:
+            return self.size["height"], self.size["width"]
+        scale = 1.0 if self.size is None else min(1.0, self.size["shortest_edge"] / min(height, width))
+        divisor = self.size_divisor
+        rounded = [max(round(side * scale / divisor), 1) * divisor for side in (height, width)]
+        return rounded[0], rounded[1]
+
+    def preprocess(
+        self,
+        videos: np.ndarray | torch.Tensor | list[np.ndarray],
+        resolution: tuple[int, int] | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Videos for a tracker.
+
+        Args:
+            videos: [T, H, W, 3] uint8 RGB, or a list of such, all of one shape.
+            resolution: (height, width), instead of `size`.
+            return_tensors: "pt".
+
+        Returns:
+            pixel_values_videos [B, T, 3, h, w].
+
+        Raises:
+            ValueError: for something else than videos, or a size that the model can't take.
+        """
+        if return_tensors != "pt":
+            raise ValueError(f'return_tensors must be "pt", got {return_tensors!r}')
+        batch = videos if isinstance(videos, list) else [videos]
+        shapes = {tuple(video.shape) for video in batch}
+        if len(shapes) != 1:
+            raise ValueError(f"videos must all have one shape, got {sorted(shapes)}")
+        prepared = [self._prepare(torch.as_tensor(video), resolution) for video in batch]
+        return BatchFeature({"pixel_values_videos": torch.stack(prepared)})
+
+    def _prepare(self, video: torch.Tensor, resolution: tuple[int, int] | None) -> torch.Tensor:
+        """[T, H, W, 3] -> [T, 3, h, w]."""
+        if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape or video.dtype != torch.uint8:
+            raise ValueError(
+                f"a video must be [T, H, W, 3] uint8 RGB and not empty, got {video.dtype} {list(video.shape)}"
+            )
+        size = self.target_size(video.shape[1], video.shape[2], resolution)
+        frames = video.permute(0, 3, 1, 2)
+        if frames.shape[2:] != size:
+            frames = F.interpolate(frames, size, mode="bilinear", antialias=True)  # bytes: 18 times faster
+        return frames / 127.5 - 1 if self.do_rescale else frames.contiguous()
+
+
+def _check_size(sides, divisor: int) -> None:
+    for side in sides:
+        if not isinstance(side, int) or side < 1 or side % divisor:
+            raise ValueError(
+                f"the model takes frames whose sides are multiples of {divisor} pixels, got {side}: "
+                f"take {max(round(side / divisor), 1) * divisor}"
+            )
+
+
+__all__ = ["PointTrackingImageProcessor"]

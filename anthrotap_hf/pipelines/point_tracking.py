@@ -1,0 +1,439 @@
+"""`pipeline("point-tracking")`: a video and query points in, tracks in the video's own pixels out.
+
+The file stands alone beside the two that it imports: saved pipelines carry all three along, and run without this
+package by `trust_remote_code=True`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModel, Pipeline
+from transformers.utils import logging
+from transformers.utils.logging import tqdm
+
+from .image_processing_point_tracking import PointTrackingImageProcessor
+from .video import VideoError, VideoSource, iter_frames
+
+logger = logging.get_logger(__name__)
+
+TASK = "point-tracking"
+FRAMES_AT_ONCE = 16  # read, resized and, where the model goes frame by frame, tracked
+QUIET_SECONDS = 2  # shorter work shows no progress, unless asked to
+URL_TIMEOUT = 60  # seconds without an answer
+
+
+@dataclass
+class Clip:
+    """A video on its way through the pipeline.
+
+    Args:
+        pixels: [T, 3, h, w], as the model takes them.
+        queries: [N, 3] float32 (t, x, y), xy in the model's pixels.
+        scale: [2], the model's pixels for one of the input's, x and y.
+        tracks, logits: [N, T, 2] in the model's pixels and [N, T], once they are found.
+    """
+
+    pixels: torch.Tensor
+    queries: torch.Tensor
+    scale: np.ndarray
+    tracks: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+class PointTrackingPipeline(Pipeline):
+    """Tracks points through videos.
+
+    Example:
+        >>> from transformers import pipeline
+        >>> import anthrotap_hf
+        >>> tracker = pipeline("point-tracking")
+        >>> found = tracker("dance.mp4", points=[[0, 320.5, 180.5]])  # doctest: +SKIP
+        >>> found["tracks"].shape  # doctest: +SKIP
+        (1, 48, 2)
+
+    Points are xy in raster pixels of the input video, as displayed: the frame spans (0, 0) to (W, H) and the first
+    pixel's centre is (0.5, 0.5).
+    """
+
+    _load_processor = False
+    _load_image_processor = None
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    image_processor: Any
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._arguments = set(inspect.signature(self.model.forward).parameters)
+        if not {"pixel_values_videos", "query_points"} <= self._arguments:
+            raise ValueError(
+                f"{type(self.model).__name__} is no point tracker: its forward takes no pixel_values_videos and "
+                "query_points; name a LocoTrack, TAPNext or FlowChain model"
+            )
+        self.model.eval()
+        if self.image_processor is None:
+            self.image_processor = PointTrackingImageProcessor.for_model(self.model.config)
+        kind = self.model.config.model_type
+        if kind == "flowchain":
+            logger.warning(
+                "tracking by FlowChain: chained optical flow, nothing learned; name a trained tracker with model= "
+                "where drift and occlusions matter"
+            )
+        else:
+            logger.info(f"tracking by {type(self.model).__name__} ({kind}), {self.model.name_or_path}")
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Track points in one video or many.
+
+        Args:
+            inputs: A path, an http(s) address, the bytes of a file, an array [T, H, W, 3] uint8 RGB, a `Video` value
+                of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these, "points": its own
+                queries, optional}, as rows of datasets are. A list of videos gives a list of results; a dataset, or a
+                generator, is streamed: results come one by one.
+            points: Queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
+            grid_size: Instead: n x n queries, spread evenly over one frame.
+            query_frame: Of `grid_size`; default 0.
+            points_per_frame: Instead: so many queries in every frame, spread evenly.
+            resolution: (height, width) that the model sees the video at; the image processor's if left out.
+            query_chunk_size, frame_chunk_size: Bound memory; the model's if left out.
+            batch_size: Videos that the model works on at once; only those that agree in length and number of
+                queries are, the others go one by one, so results do not depend on it.
+            progress: Show progress: True, False, or None, on a terminal and for work of more than some seconds.
+
+        Returns:
+            {"tracks": [N, T, 2] float32 xy in the video's pixels, "visible": [N, T] bool, "scores": [N, T] float32, the
+            probability of being visible}, numpy. Both directions of time are tracked. In order of the queries; a
+            grid goes row by row, `points_per_frame` frame by frame.
+
+        Raises:
+            ValueError: For a video that can't be read, or queries that are none, outside it or not in whole frames.
+        """
+        if type(inputs).__module__.split(".")[0] == "datasets":
+            inputs = (row for row in inputs)
+        elif isinstance(inputs, Iterator):
+            inputs = (item for item in inputs)  # transformers knows generators only
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(
+        self,
+        points: Any = None,
+        grid_size: int | None = None,
+        query_frame: int | None = None,
+        points_per_frame: int | None = None,
+        resolution: tuple[int, int] | None = None,
+        query_chunk_size: int | None = None,
+        frame_chunk_size: int | None = None,
+        progress: bool | None = None,
+    ) -> tuple[dict, dict, dict]:
+        def given(**options: Any) -> dict:
+            return {name: value for name, value in options.items() if value is not None}
+
+        before = given(
+            points=points,
+            grid_size=grid_size,
+            query_frame=query_frame,
+            points_per_frame=points_per_frame,
+            resolution=resolution,
+            progress=progress,
+        )
+        chunks = given(query_chunk_size=query_chunk_size, frame_chunk_size=frame_chunk_size)
+        for name, size in chunks.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+            if name not in self._arguments:
+                why = "works on all queries at once" if name == "query_chunk_size" else "goes frame by frame"
+                raise ValueError(f"{type(self.model).__name__} {why}: leave {name} out")
+        return before, chunks | given(progress=progress), {}
+
+    def preprocess(
+        self,
+        inputs: Any,
+        points: Any = None,
+        grid_size: int | None = None,
+        query_frame: int | None = None,
+        points_per_frame: int | None = None,
+        resolution: tuple[int, int] | None = None,
+        progress: bool | None = None,
+    ) -> dict[str, Clip]:
+        if isinstance(inputs, Mapping) and "video" in inputs:
+            own = inputs.get("points")
+            inputs, points = inputs["video"], points if own is None else own
+        pixels, (height, width) = self._read(inputs, resolution, progress)
+        queries = query_points(len(pixels), height, width, points, grid_size, query_frame, points_per_frame)
+        scale = np.array([pixels.shape[3] / width, pixels.shape[2] / height])
+        # A border of the frame stays one in float32.
+        limit = np.array([np.inf, pixels.shape[3], pixels.shape[2]])
+        scaled = np.minimum(queries * [1, *scale], limit)
+        return {"clip": Clip(pixels, torch.from_numpy(scaled.astype(np.float32)), scale)}
+
+    def _read(
+        self, video: Any, resolution: tuple[int, int] | None, progress: bool | None
+    ) -> tuple[torch.Tensor, tuple[int, int]]:
+        """[T, 3, h, w] as the model takes it, and (height, width) of the video. No more than `FRAMES_AT_ONCE` frames
+        are held at their own size."""
+        source = video_source(video)
+        frames = source if isinstance(source, np.ndarray) else (frame.image for frame in iter_frames(source))
+        parts, some, size = [], [], (0, 0)
+        with _progress_bar("reading", "frames", None, progress) as bar:
+            for image in frames:
+                some.append(image)
+                if len(some) == FRAMES_AT_ONCE:
+                    parts.append(self._prepare(some, resolution))
+                    some = []
+                size = image.shape[:2]
+                bar.update(1)
+        if some:
+            parts.append(self._prepare(some, resolution))
+        return torch.cat(parts), size
+
+    def _prepare(self, frames: list[np.ndarray], resolution: tuple[int, int] | None) -> torch.Tensor:
+        prepared = self.image_processor.preprocess(np.stack(frames), resolution=resolution)
+        return prepared["pixel_values_videos"][0]
+
+    def _forward(
+        self,
+        model_inputs: dict[str, Any],
+        query_chunk_size: int | None = None,
+        frame_chunk_size: int | None = None,
+        progress: bool | None = None,
+    ) -> dict[str, Any]:
+        clips = model_inputs["clip"]
+        alike: dict[tuple[int, ...], list[Clip]] = {}
+        for clip in clips if isinstance(clips, list) else [clips]:
+            alike.setdefault((*clip.pixels.shape, len(clip.queries)), []).append(clip)
+        for group in alike.values():
+            alone = len(group) == 1  # a view: long videos are large
+            pixels = group[0].pixels[None] if alone else torch.stack([clip.pixels for clip in group])
+            pixels = pixels.to(self.device)
+            queries = torch.stack([clip.queries for clip in group]).to(self.device)
+            tracks, logits = self._track(pixels, queries, query_chunk_size, frame_chunk_size, progress)
+            for index, clip in enumerate(group):
+                clip.tracks, clip.logits = tracks[index].float().cpu(), logits[index].float().cpu()
+        return model_inputs
+
+    def _track(
+        self,
+        pixels: torch.Tensor,
+        queries: torch.Tensor,
+        query_chunk: int | None,
+        frame_chunk: int | None,
+        progress: bool | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tracks [B, N, T, 2] and visible logits [B, N, T], by what the model can do: go frame by frame, share a
+        video's features among queries, or neither."""
+        B, T = pixels.shape[:2]
+        model, chunk = self.model, {} if frame_chunk is None else {"frame_chunk_size": frame_chunk}
+        if "state" in self._arguments:
+            back = bool((queries[..., 0] > 0).any())
+            with _progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:
+                tracks, logits = self._go(pixels, queries, chunk, bar.update)
+                if back:
+                    flipped = queries * queries.new_tensor([-1, 1, 1]) + queries.new_tensor([T - 1, 0, 0])
+                    before = self._go(pixels.flip(1), flipped, chunk, bar.update)
+                    ahead = torch.arange(T, device=tracks.device) >= queries[..., :1]
+                    tracks = torch.where(ahead[..., None], tracks, before[0].flip(2))
+                    logits = torch.where(ahead, logits, before[1].flip(2))
+            return tracks, logits
+        if "video_features" in self._arguments:
+            with _progress_bar("tracking", "queries", queries.shape[1], progress) as bar:
+                features = model.get_video_features(pixels, **chunk)
+                found = []
+                for some in queries.split(query_chunk or model.config.query_chunk_size, dim=1):
+                    found.append(
+                        model(
+                            video_features=features,
+                            query_points=some,
+                            query_chunk_size=some.shape[1],
+                            **chunk,
+                        )
+                    )
+                    bar.update(some.shape[1])
+            return torch.cat([f.tracks for f in found], 1), torch.cat([f.visible_logits for f in found], 1)
+        # Each clip is gone through from its first query on, and back from its last.
+        steps = B * (T - 1) + int((queries[..., 0].amax(1) - queries[..., 0].amin(1)).sum())
+        with _progress_bar("tracking", "frames", steps, progress) as bar:
+            chunk |= {} if query_chunk is None else {"query_chunk_size": query_chunk}
+            if "progress" in self._arguments:
+                chunk["progress"] = bar.update
+            out = model(pixel_values_videos=pixels, query_points=queries, **chunk)
+        return out.tracks, out.visible_logits
+
+    def _go(
+        self,
+        pixels: torch.Tensor,
+        queries: torch.Tensor,
+        chunk: dict[str, int],
+        progress: Callable[[int], Any],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward in time, with a state that is carried along."""
+        state, tracks, logits = self.model.start(queries), [], []
+        for frames in pixels.split(FRAMES_AT_ONCE, dim=1):
+            out = self.model(pixel_values_videos=frames, state=state, **chunk)
+            state = out.state
+            tracks.append(out.tracks)
+            logits.append(out.visible_logits)
+            progress(frames.shape[1])
+        return torch.cat(tracks, dim=2), torch.cat(logits, dim=2)
+
+    def postprocess(self, model_outputs: dict[str, Clip]) -> dict[str, np.ndarray]:
+        clip = model_outputs["clip"]
+        assert clip.tracks is not None
+        assert clip.logits is not None
+        return {
+            "tracks": (clip.tracks.numpy() / clip.scale).astype(np.float32),
+            "visible": (clip.logits > 0).numpy(),
+            "scores": clip.logits.sigmoid().numpy(),
+        }
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save model, image processor and the code of both and of the pipeline, so that `pipeline("point-tracking",
+        model=save_directory, trust_remote_code=True)` runs where this package is not installed."""
+        config, processor = self.model.config, self.image_processor
+        kinds = {
+            type(self.model): "AutoModel",
+            type(config): "AutoConfig",
+            type(processor): "AutoImageProcessor",
+        }
+        before = [(kind, kind._auto_class) for kind in kinds]
+        notes = {name: config.__dict__.get(name) for name in ("custom_pipelines", "auto_map")}
+        self._registered_impl = {TASK: {"impl": type(self), "pt": (AutoModel,), "type": "video"}}
+        for kind, auto in kinds.items():
+            kind.register_for_auto_class(auto)
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:  # a model that is saved by itself names no code
+            for kind, auto in before:
+                kind._auto_class = auto
+            for name, value in notes.items():
+                config.__dict__.pop(name, None)
+                if value is not None:
+                    setattr(config, name, value)
+        # Code is copied along relative imports; the reader lies elsewhere while it is part of a package.
+        shutil.copyfile(inspect.getfile(iter_frames), Path(save_directory) / "video.py")
+
+
+def query_points(
+    num_frames: int,
+    height: int,
+    width: int,
+    points: Any = None,
+    grid_size: int | None = None,
+    query_frame: int | None = None,
+    points_per_frame: int | None = None,
+) -> np.ndarray:
+    """Queries [N, 3] float64 (t, x, y) in a video's pixels, by one of three ways of saying which.
+
+    Raises:
+        ValueError: unless exactly one way is taken and all points lie in the video.
+    """
+    ways = {"points": points, "grid_size": grid_size, "points_per_frame": points_per_frame}
+    named = [name for name, value in ways.items() if value is not None]
+    if len(named) != 1:
+        got = f"got {' and '.join(named)}" if named else "got none"
+        raise ValueError(
+            f"say what to track by one of points=[[t, x, y], ...], grid_size= or points_per_frame=; {got}"
+        )
+    if query_frame is not None and grid_size is None:
+        raise ValueError("query_frame belongs to grid_size; points have their own t")
+    if points is not None:
+        return _check_points(points, num_frames, height, width)
+    count = grid_size if points_per_frame is None else points_per_frame
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{named[0]} must be a whole number from 1 up, got {count}")
+    if grid_size is not None:
+        t = query_frame or 0
+        if not isinstance(t, int) or not 0 <= t < num_frames:
+            raise ValueError(f"query_frame must be a whole number from 0 to {num_frames - 1}, got {t}")
+        if grid_size > min(height, width):
+            raise ValueError(
+                f"a grid of {grid_size} x {grid_size} is finer than the video, {width} x {height}"
+            )
+        place = (np.arange(grid_size) + 0.5) / grid_size
+        y, x = (axis.ravel() for axis in np.meshgrid(place * height, place * width, indexing="ij"))
+        return np.stack([np.full(grid_size**2, t), x, y], axis=1)
+    if count > height * width:
+        raise ValueError(f"points_per_frame {count} is more than the video has pixels, {height * width}")
+    # A low-discrepancy sequence (the plastic number's; Roberts 2018) fills the frame evenly, however many.
+    plastic = 1.324717957244746
+    number = np.arange(num_frames * count)
+    xy = (0.5 + number[:, None] / [plastic, plastic**2]) % 1 * [width, height]
+    return np.concatenate([number[:, None] // count, xy], axis=1)
+
+
+def _check_points(points: Any, num_frames: int, height: int, width: int) -> np.ndarray:
+    try:
+        queries = np.asarray(points, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"points must be numbers [[t, x, y], ...]: {error}") from error
+    if queries.size == 0:
+        raise ValueError("no query point: give at least one [t, x, y]")
+    if queries.ndim != 2 or queries.shape[1] != 3:
+        raise ValueError(f"points must be [[t, x, y], ...], got an array of shape {list(queries.shape)}")
+    t = queries[:, 0]
+    with np.errstate(invalid="ignore"):
+        inside = np.all(
+            (queries >= 0) & (queries <= [num_frames - 1, width, height]), axis=1
+        )  # NaN fails both
+    fine = inside & (t == np.round(t))
+    if not fine.all():
+        n = int(np.argmin(fine))
+        reason = "not in a whole frame" if inside[n] else "outside the video"
+        raise ValueError(
+            f"point {n} is (t, x, y) = ({', '.join(f'{value:g}' for value in queries[n])}), {reason}: t is a whole "
+            f"number from 0 to {num_frames - 1}, x from 0 to {width}, y from 0 to {height}"
+        )
+    return queries
+
+
+def video_source(video: Any) -> np.ndarray | VideoSource:
+    """An array of frames, a path or a file's bytes, from any form that a video comes in.
+
+    Raises:
+        VideoError: for anything else, or an address that gives no file.
+    """
+    video = getattr(video, "_hf_encoded", video)  # a decoder of `datasets`, which keeps what it decodes
+    if isinstance(video, Mapping):
+        if video.get("bytes") is None and video.get("path") is None:
+            raise VideoError(f"a video must have bytes or path, got a dict of {', '.join(map(str, video))}")
+        video = video["path"] if video.get("bytes") is None else video["bytes"]
+    if isinstance(video, str) and video.startswith(("http://", "https://")):
+        try:
+            with urllib.request.urlopen(video, timeout=URL_TIMEOUT) as answer:
+                return answer.read()
+        except (urllib.error.URLError, OSError) as error:
+            raise VideoError(f"{video}: {getattr(error, 'reason', None) or error}") from error
+    if isinstance(video, (str, os.PathLike, bytes)):
+        return video
+    if isinstance(video, (bytearray, memoryview)):
+        return bytes(video)
+    if hasattr(video, "__array__") or isinstance(video, Sequence):
+        array = np.asarray(video)
+        if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or 0 in array.shape:
+            raise VideoError(
+                f"a video must be [T, H, W, 3] uint8 RGB and not empty, got {array.dtype} {list(array.shape)}"
+            )
+        return array
+    raise VideoError(
+        f"a video must be a path, an address, bytes, an array or a dataset's Video value, got {type(video).__name__}"
+    )
+
+
+def _progress_bar(what: str, unit: str, total: int | None, progress: bool | None) -> Any:
+    disable = None if progress is None else not progress  # None: where nobody watches
+    delay = 0 if progress else QUIET_SECONDS
+    return tqdm(desc=what, unit=f" {unit}", total=total, disable=disable, delay=delay, leave=False)
+
+
+__all__ = ["PointTrackingPipeline"]

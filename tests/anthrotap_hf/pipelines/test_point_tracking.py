@@ -1,0 +1,382 @@
+import functools
+import http.server
+import threading
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoImageProcessor, BertConfig, BertModel, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+import anthrotap_hf
+from anthrotap_hf import PointTrackingImageProcessor, PointTrackingPipeline
+from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
+from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+from anthrotap_hf.pipelines.point_tracking import query_points
+from anthrotap_hf.video import decode_video
+
+POINTS = [[0, 10.5, 8.0], [3, 70, 50], [5, 0, 0]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def flowchain():
+    return pipeline("point-tracking", model=FlowChainForPointTracking(FlowChainConfig()))
+
+
+@pytest.fixture(scope="module")
+def locotrack():
+    torch.manual_seed(1)
+    config = LocoTrackConfig(
+        stage_channels=[8, 12, 16, 16],
+        stage_blocks=[1, 1, 1, 1],
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        correlation_channels=[16, 32],
+        correlation_kernels=[5, 2],
+        correlation_strides=[4, 2],
+        num_iterations=1,
+        initial_resolution=[32, 32],
+    )
+    return pipeline("point-tracking", model=LocoTrackForPointTracking(config))
+
+
+@pytest.fixture(scope="module")
+def tapnext():
+    torch.manual_seed(1)
+    config = TAPNextConfig(
+        image_size=32, hidden_size=32, recurrent_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    return pipeline("point-tracking", model=TAPNextForPointTracking(config))
+
+
+@pytest.fixture(params=["flowchain", "locotrack", "tapnext"])
+def tracker(request) -> PointTrackingPipeline:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def video() -> np.ndarray:
+    """[6, 50, 70, 3]: sides that 8 does not divide."""
+    return np.random.default_rng(0).integers(0, 255, (6, 50, 70, 3), dtype=np.uint8)
+
+
+def test_what_comes_out(tracker, video):
+    found = tracker(video, points=POINTS)
+    assert set(found) == {"tracks", "visible", "scores"}
+    assert found["tracks"].shape == (3, 6, 2)
+    assert found["visible"].shape == found["scores"].shape == (3, 6)
+    assert (found["tracks"].dtype, found["visible"].dtype) == (np.float32, bool)
+    np.testing.assert_array_equal(found["visible"], found["scores"] > 0.5)
+    assert np.isfinite(found["tracks"]).all()
+
+
+@pytest.mark.parametrize("size", [(720, 404), (404, 720), (50, 71)])
+def test_tracks_are_in_the_videos_own_pixels(flowchain, moving_pattern, size):
+    """Portrait, landscape, and odd sides; the first two are made smaller for the model."""
+    frames = moving_pattern(5, 60, 60).repeat(12, axis=1).repeat(12, axis=2)[:, : size[0], : size[1]]
+    queries = [[0, 20.5, 30.25], [4, size[1] - 4, size[0] - 6]]
+    found = flowchain(frames, points=queries)
+    assert found["tracks"][0, 0].tolist() == pytest.approx([20.5, 30.25], abs=0.01)
+    assert found["tracks"][1, 4].tolist() == pytest.approx([size[1] - 4, size[0] - 6], abs=0.01)
+
+
+def test_a_known_motion_is_found_in_a_video_that_is_made_smaller():
+    import cv2
+
+    noise = np.random.default_rng(0).uniform(0, 255, (1000, 1000, 3)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 6)
+    noise = 255 * (noise - noise.min()) / (noise.max() - noise.min())
+    frames = np.stack([noise[100 + 4 * t : 700 + 4 * t, 150 - 6 * t : 650 - 6 * t] for t in range(6)])
+    model = FlowChainForPointTracking(FlowChainConfig(shortest_edge=240))
+    found = pipeline("point-tracking", model=model)(frames.astype(np.uint8), points=[[2, 250.5, 300.5]])
+    step = np.arange(6)[:, None] - 2
+    np.testing.assert_allclose(found["tracks"][0], [250.5, 300.5] + step * [6, -4], atol=1)
+    assert found["visible"].all()
+
+
+def test_one_frame(tracker, video):
+    found = tracker(video[:1], points=[[0, 69.5, 49.5]])
+    assert found["tracks"].shape == (1, 1, 2)
+
+
+@pytest.fixture
+def served(tmp_path):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_every_way_of_giving_a_video(flowchain, make_video, served):
+    path = make_video("a.mp4", shots=[5])
+    data = path.read_bytes()
+    ways = [
+        path,
+        str(path),
+        data,
+        bytearray(data),
+        f"{served}/a.mp4",
+        {"bytes": data, "path": None},
+        {"bytes": None, "path": str(path)},
+        {"bytes": None, "path": f"{served}/a.mp4"},
+        {"video": {"bytes": data, "path": "a.mp4"}},
+        torch.from_numpy(decode_video(path)),
+        list(decode_video(path)),
+    ]
+    expected = flowchain(decode_video(path), grid_size=2)["tracks"]
+    for way in ways[:-1]:
+        np.testing.assert_array_equal(flowchain(way, grid_size=2)["tracks"], expected)
+
+
+def test_videos_that_cannot_be_read_say_why_in_one_line(flowchain, tmp_path, served):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    for given, says in [
+        ("nowhere.mp4", "no such file"),
+        (str(broken), "not a video"),
+        (broken.read_bytes(), "not a video"),
+        (f"{served}/nowhere.mp4", "not found"),
+        ("http://127.0.0.1:9/a.mp4", "refused"),
+        ({"bytes": None, "path": None}, "bytes or path"),
+        (7, "got int"),
+        (np.zeros((2, 8, 8, 3)), "uint8"),
+        (np.zeros((2, 8, 8, 4), np.uint8), "T, H, W, 3"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "not empty"),
+    ]:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
+            flowchain(given, grid_size=2)
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+BAD_QUERIES = {
+    "one of points=": {},
+    "points and grid_size": {"points": POINTS, "grid_size": 3},
+    "no query point": {"points": []},
+    "got an array of shape [3]": {"points": [0, 1, 2]},
+    "must be numbers": {"points": [[0, 1, "x"]]},
+    "(6, 1, 1), outside the video": {"points": [[0, 1, 1], [6, 1, 1]]},
+    "(-1, 1, 1), outside": {"points": [[-1, 1, 1]]},
+    "(0, 70.5, 1), outside": {"points": [[0, 70.5, 1]]},
+    "(0, 1, -0.1), outside": {"points": [[0, 1, -0.1]]},
+    "(0, nan, 1), outside": {"points": [[0, float("nan"), 1]]},
+    "(nan, 1, 1), outside": {"points": [[float("nan"), 1, 1]]},
+    "(0, inf, 1), outside": {"points": [[0, float("inf"), 1]]},
+    "(1.5, 1, 1), not in a whole frame": {"points": [[1.5, 1, 1]]},
+    "grid_size must be a whole number": {"grid_size": 0},
+    "finer than the video": {"grid_size": 51},
+    "query_frame must be a whole number from 0 to 5": {"grid_size": 2, "query_frame": 6},
+    "query_frame belongs to grid_size": {"points": POINTS, "query_frame": 1},
+    "points_per_frame must be": {"points_per_frame": 2.5},
+    "more than the video has pixels": {"points_per_frame": 3501},
+    "must be at least 1": {"points": POINTS, "query_chunk_size": 0},
+    "resolution must be (height, width)": {"points": POINTS, "resolution": (32,)},
+}
+
+
+@pytest.mark.parametrize("says", BAD_QUERIES)
+def test_bad_queries_are_refused_in_one_line(locotrack, video, says):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
+        locotrack(video, **BAD_QUERIES[says])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_frames_own_border_may_be_asked_for_at_any_scale(tracker):
+    """Scaled to the model and rounded to float32, a border must not fall outside."""
+    for width in (71, 333, 1277):
+        frames = np.zeros((2, 37, width, 3), np.uint8)
+        tracker(frames, points=[[0, width, 37], [1, 0, 0]])
+
+
+def test_a_grid_is_even_and_goes_row_by_row():
+    queries = query_points(4, 20, 40, grid_size=2, query_frame=3)
+    assert queries.tolist() == [[3, 10, 5], [3, 30, 5], [3, 10, 15], [3, 30, 15]]
+
+
+def test_points_per_frame_fill_every_frame_evenly():
+    queries = query_points(5, 20, 40, points_per_frame=16)
+    assert queries[:, 0].tolist() == np.repeat(np.arange(5), 16).tolist()
+    assert (queries[:, 1:] > 0).all()
+    assert (queries[:, 1:] < [40, 20]).all()
+    for t in range(5):
+        own = queries[queries[:, 0] == t, 1:] // [20, 10]
+        assert {tuple(cell) for cell in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert len(np.unique(queries[:, 1:], axis=0)) == len(queries)
+
+
+def test_lists_datasets_and_generators(flowchain, make_video):
+    import datasets
+
+    paths = [make_video(f"{n}.mp4", shots=[n]) for n in (3, 5)]
+    expected = [flowchain(path, grid_size=2)["tracks"] for path in paths]
+
+    rows = datasets.Dataset.from_dict({"video": [str(path) for path in paths]})
+    rows = rows.cast_column("video", datasets.Video(decode=False))
+    streamed = [
+        flowchain([str(path) for path in paths], grid_size=2),
+        flowchain((path for path in paths), grid_size=2),
+        flowchain(iter(paths), grid_size=2),
+        flowchain(KeyDataset(rows, "video"), grid_size=2),
+        flowchain(rows, grid_size=2),
+        flowchain(rows.to_iterable_dataset(), grid_size=2),
+    ]
+    for results in streamed:
+        for found, tracks in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(found["tracks"], tracks)
+
+
+def test_a_stream_is_read_no_further_than_asked(flowchain, video):
+    read = []
+
+    def videos():
+        for n in range(5):
+            read.append(n)
+            yield video[: n + 1]
+
+    results = iter(flowchain(videos(), grid_size=1))
+    assert next(results)["tracks"].shape == (1, 1, 2)
+    assert len(read) <= 2
+
+
+def test_videos_may_bring_their_own_queries(flowchain, video):
+    own = {"video": video, "points": [[2, 30, 20]]}
+    both = flowchain([own, {"video": video}], points=[[1, 40, 30], [0, 1, 1]])
+    assert [len(found["tracks"]) for found in both] == [1, 2]
+    assert both[0]["tracks"][0, 2].tolist() == [30, 20]
+
+
+def test_a_batch_of_unlike_videos_is_as_each_alone(tracker, video):
+    videos = [video, video[::-1].copy(), video[:3], video[:, ::-1].copy()]
+    alone = [tracker(one, points=POINTS[:1]) for one in videos]
+    together = tracker(videos, points=POINTS[:1], batch_size=3)
+    for one, found in zip(alone, together, strict=True):
+        np.testing.assert_allclose(found["tracks"], one["tracks"], atol=1e-2)
+        np.testing.assert_allclose(found["scores"], one["scores"], atol=1e-3)
+
+
+def test_chunks_change_nothing(locotrack, tapnext, flowchain, video):
+    many = {"points_per_frame": 15}
+    whole = locotrack(video, **many)
+    assert len(whole["tracks"]) == 90  # more than LocoTrack takes at once
+    for chunks in ({"query_chunk_size": 7}, {"frame_chunk_size": 2}):
+        chunked = locotrack(video, **many, **chunks)
+        np.testing.assert_allclose(chunked["tracks"], whole["tracks"], atol=1e-2)
+    chunked = tapnext(video, points=POINTS, frame_chunk_size=1)
+    np.testing.assert_allclose(chunked["tracks"], tapnext(video, points=POINTS)["tracks"], atol=1e-2)
+    with pytest.raises(ValueError, match="all queries at once: leave query_chunk_size out"):
+        tapnext(video, points=POINTS, query_chunk_size=2)
+    with pytest.raises(ValueError, match="leave frame_chunk_size out"):
+        flowchain(video, points=POINTS, frame_chunk_size=2)
+
+
+def test_tapnext_goes_both_ways_as_the_model_does(tapnext, video):
+    long = np.concatenate([video] * 6)  # more frames than go at once
+    queries = [[0, 10, 8], [20, 70, 50], [35, 0, 0]]
+    found = tapnext(long, points=queries)
+    scale = torch.tensor([1, 32 / 70, 32 / 50])
+    pixels = tapnext.image_processor.preprocess(long)["pixel_values_videos"]
+    with torch.inference_mode():
+        out = tapnext.model(
+            pixel_values_videos=pixels, query_points=torch.tensor([queries]) * scale, bidirectional=True
+        )
+    np.testing.assert_allclose(found["tracks"], out.tracks[0] / scale[1:], atol=1e-2)
+    np.testing.assert_array_equal(found["visible"], out.visible_logits[0] > 0)
+
+
+def test_the_resolution_may_be_chosen(locotrack, tapnext, video):
+    seen = []
+    original = locotrack.model.get_video_features
+    locotrack.model.get_video_features = lambda pixels, **kwargs: (
+        seen.append(tuple(pixels.shape[-2:])) or original(pixels, **kwargs)
+    )
+    try:
+        locotrack(video, points=POINTS)
+        locotrack(video, points=POINTS, resolution=(48, 64))
+    finally:
+        del locotrack.model.get_video_features
+    assert seen == [(32, 32), (48, 64)]
+    with pytest.raises(ValueError, match="multiples of 8 pixels, got 50: take 48"):
+        tapnext(video, points=POINTS, resolution=(50, 64))
+
+
+def test_options_may_be_given_once_and_for_all(locotrack, video):
+    tracker = pipeline("point-tracking", model=locotrack.model, grid_size=2, resolution=(32, 48))
+    expected = locotrack(video, grid_size=2, resolution=(32, 48))
+    np.testing.assert_array_equal(tracker(video)["tracks"], expected["tracks"])
+    with pytest.raises(TypeError, match="grid"):
+        locotrack(video, grid=2)
+
+
+def test_progress_is_shown_when_asked_for(tracker, video, capfd):
+    tracker(video, points=POINTS, progress=True)
+    shown = capfd.readouterr().err
+    assert "reading" in shown
+    assert "tracking" in shown
+    tracker(video, points=POINTS)
+    assert capfd.readouterr().err == ""
+
+
+def test_no_model_named_is_flowchain_and_says_so(caplog, video):
+    tracker = pipeline("point-tracking")
+    assert type(tracker) is PointTrackingPipeline
+    assert type(tracker.model) is FlowChainForPointTracking
+    assert type(tracker.image_processor) is PointTrackingImageProcessor
+    assert "tracking by FlowChain" in caplog.text
+    assert tracker(video, points=POINTS)["tracks"].shape == (3, 6, 2)
+
+
+def test_models_that_track_nothing_are_refused(tmp_path):
+    bert = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8))
+    with pytest.raises(ValueError, match="BertModel is no point tracker"):
+        pipeline("point-tracking", model=bert)
+    with pytest.raises(OSError, match="nowhere"):
+        pipeline("point-tracking", model=str(tmp_path / "nowhere"))
+
+
+def test_a_saved_model_alone_finds_its_processor(locotrack, video, tmp_path):
+    locotrack.model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    loaded = pipeline("point-tracking", model=str(tmp_path))
+    assert loaded.image_processor.size == {"height": 32, "width": 32}
+    np.testing.assert_array_equal(
+        loaded(video, points=POINTS)["tracks"], locotrack(video, points=POINTS)["tracks"]
+    )
+
+
+def test_the_image_processor_loads_by_itself(locotrack, tmp_path):
+    locotrack.save_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    assert type(processor) is PointTrackingImageProcessor
+    assert processor.to_dict() == locotrack.image_processor.to_dict()
+
+
+def test_names_are_at_the_front_door():
+    assert anthrotap_hf.PointTrackingPipeline is PointTrackingPipeline
+    assert anthrotap_hf.FlowChainForPointTracking is FlowChainForPointTracking
+
+
+def test_a_real_clip_by_the_default_model(clips_dir):
+    """The camera of this clip stands still, and so does what lies behind the juggler."""
+    from itertools import islice
+
+    from anthrotap_hf.video import iter_frames
+
+    frames = np.stack([frame.image for frame in islice(iter_frames(clips_dir / "juggle.mp4"), 12)])
+    found = pipeline("point-tracking")(frames, points=[[5, 100, 220], [0, 1100, 400], [11, 699.5, 120]])
+    still = found["tracks"][:2]
+    assert np.abs(still - still[:, :1]).max() < 1
+    assert found["visible"][:2].all()
+    face = found["tracks"][2]
+    assert np.linalg.norm(face - face[-1], axis=-1).max() < 60

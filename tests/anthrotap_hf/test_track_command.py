@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+from transformers import pipeline
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli import app
+from anthrotap_hf.video import decode_video, probe
+
+
+def track(*words: object):
+    return CliRunner().invoke(app, ["track", *map(str, words)])
+
+
+def test_what_is_written(make_video, tmp_path):
+    video, out = make_video("a.b.mp4", shots=[8], size=(64, 96), fps=12), tmp_path / "new/out"
+    result = track(video, "--points", "0,20.5,30;5,60,40", "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    names = {f"a.b.tracks{suffix}" for suffix in (".mp4", ".npz", ".json")}
+    assert {path.name for path in out.iterdir()} == names
+
+    expected = pipeline("point-tracking")(str(video), points=[[0, 20.5, 30], [5, 60, 40]])
+    plain = json.loads((out / "a.b.tracks.json").read_text())
+    with np.load(out / "a.b.tracks.npz", allow_pickle=False) as arrays:
+        for name, values in expected.items():
+            np.testing.assert_array_equal(arrays[name], values)
+            np.testing.assert_array_equal(np.array(plain[name], values.dtype), values)
+        assert arrays["queries"].tolist() == plain["queries"] == [[0, 20.5, 30], [5, 60, 40]]
+        assert arrays["size"].tolist() == plain["size"] == [64, 96]
+        assert arrays["fps"] == plain["fps"] == 12
+        assert str(arrays["model"]) == plain["model"] == "flowchain (default)"
+
+    assert probe(out / "a.b.tracks.mp4").fps == 12
+    overlay, frames = decode_video(out / "a.b.tracks.mp4"), decode_video(video)
+    assert overlay.shape == frames.shape
+    for t in (0, 7):  # a dot where each point is, the picture elsewhere
+        x, y = expected["tracks"][0, t].astype(int)
+        change = np.abs(overlay[t].astype(int) - frames[t]).max(-1)
+        assert change[y, x] > 40
+        assert np.median(change) < 10
+
+
+def test_the_summary_is_json_when_asked_for(make_video, tmp_path):
+    result = track(make_video(shots=[3]), "--grid", 3, "--out", tmp_path / "out", "--json")
+    summary = json.loads(result.stdout)
+    assert (summary["points"], summary["frames"], summary["model"]) == (9, 3, "flowchain (default)")
+    assert 0 <= summary["visible"] <= 1
+    assert len(summary["files"]) == 3
+
+
+def test_sides_that_h264_does_not_take(make_video, tmp_path):
+    video = make_video(shots=[3], size=(65, 97))
+    result = track(video, "--grid", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "4 points over 3 frames by flowchain" in result.stdout
+    assert decode_video(tmp_path / "out/video.tracks.mp4").shape == (3, 66, 98, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.csv", "t,x,y\n0,5,6\n2,7.5,8\n"),
+        ("q.csv", "0,5,6\n\n2, 7.5, 8\n"),
+        ("q.json", "[[0, 5, 6], [2, 7.5, 8]]"),
+        ("q.json", '{"queries": [[0, 5, 6], [2, 7.5, 8]], "fps": 3}'),
+    ],
+)
+def test_points_from_a_file(make_video, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    result = track(make_video(shots=[3]), "--points", tmp_path / name, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out/video.tracks.npz", allow_pickle=False) as arrays:
+        assert arrays["queries"].tolist() == [[0, 5, 6], [2, 7.5, 8]]
+
+
+def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
+    video = make_video(shots=[3])
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange/config.json").write_text("{}")
+    out = tmp_path / "out"
+    for words, says in [
+        ((video, "--out", out), "either --points or --grid"),
+        ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "either --points or --grid"),
+        ((video, "--out", out, "--points", "0,1"), "0,1 is not t,x,y"),
+        ((video, "--out", out, "--points", "0,1,b"), "--points wants"),
+        ((video, "--out", out, "--points", ";"), "no query point"),
+        ((video, "--out", out, "--points", "0,1,nan"), "outside the video"),
+        ((video, "--out", out, "--points", "3,1,1"), "from 0 to 2"),
+        ((video, "--out", out, "--points", "0.5,1,1"), "not in a whole frame"),
+        ((video, "--out", out, "--points", "0,97,1"), "x from 0 to 96"),
+        ((video, "--out", out, "--points", "none.csv"), "none.csv: No such file"),
+        ((video, "--out", out, "--points", tmp_path / "broken.json"), "not JSON"),
+        ((video, "--out", out, "--points", tmp_path / "other.json"), "must hold a list"),
+        ((video, "--out", out, "--grid", 2, "--query-frame", 3), "query_frame"),
+        ((video, "--out", out, "--grid", 2, "--resolution", "64"), "HEIGHTxWIDTH"),
+        ((video, "--out", tmp_path / "a file", "--grid", 2), "is a file, not a folder"),
+        ((tmp_path / "none.mp4", "--out", out, "--grid", 2), "no such file"),
+        ((tmp_path / "broken.mp4", "--out", out, "--grid", 2), "not a video"),
+        ((video, "--out", out, "--grid", 2, "--model", tmp_path / "none"), "none"),
+        ((video, "--out", out, "--grid", 2, "--model", tmp_path / "strange"), "strange"),
+    ]:
+        result = track(*words)
+        assert result.exit_code == 2, (words, result.output)
+        lines = [line for line in result.stderr.splitlines() if "tracking by" not in line and line.strip()]
+        assert says in lines[-1], (words, result.stderr)
+        assert "Traceback" not in result.stderr
+        assert len([line for line in lines if "Loading weights" not in line]) == 1, lines
+    assert not out.exists()
