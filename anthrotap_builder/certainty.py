@@ -24,7 +24,7 @@ class SurfaceTracks:
     Attributes:
         xy: [N, T, 2] float32, raster pixels; NaN in frames without a trusted mesh.
         visible: [N, T] bool, no mesh is in front of the point.
-        certain: [N, T] bool, visible or hidden by more than a thread.
+        certain: [N, T] bool, visible, or hidden, by as much as `VisibilitySettings` asks for.
         person: [N] int32, index of the person in the clip.
         vertex: [N] int32, the nearest vertex.
     """

@@ -139,7 +139,11 @@ class VisibilitySettings(_Settings):
     hidden_around: int = Field(
         0, ge=0, le=4, description="of the four places beside a hidden point so many must be hidden too"
     )
-    lift: float = Field(0.03, ge=0, description="what hides a point must be nearer by so much, metres")
+    lift: float = Field(
+        0.03,
+        ge=0,
+        description="how much nearer to the camera the places beside a point are looked at, metres",
+    )
 
 
 class FlowSettings(_Settings):

@@ -15,8 +15,8 @@ from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.tracks import Tracks
 
-# How often a seen label was within 2 pixels (at 256x256) of the point that its track follows, by its drift in pixels of
-# a frame with a short side of 256: measured on the tuning half of the proving ground, whose report holds it against
+# How often a seen label, if its point truly showed, was within 2 pixels (at 256x256) of the point that its track follows,
+# by its drift in pixels of a frame with a short side of 256: measured on the tuning half of the proving ground, whose report holds it against
 # the truth (`reliability`).
 DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
 WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
@@ -49,9 +49,10 @@ def trust_labels(
         own, anyone = _in_masks(xy, points.person, people)
         believed &= np.where(visible, own, anyone)
     seen, hidden = visible & believed, ~visible & believed
-    valid, drift = _consistent(xy, seen, hidden, flow, config.filter, min(camera.height, camera.width) / 256)
-    rejected_fraction = float((seen & ~valid).sum() / max(seen.sum(), 1))
-    valid &= points.certain
+    trusted, drift = _consistent(xy, seen, flow, config.filter, min(camera.height, camera.width) / 256)
+    rejected_fraction = float((seen & ~trusted).sum() / max(seen.sum(), 1))
+    trusted &= points.certain
+    valid = trusted | (hidden & points.certain & _near(trusted, config.filter.hidden_reach))
     confidence = None
     if drift is not None:
         confidence = np.where(valid & visible, np.interp(drift, DRIFT, WITHIN_2_PIXELS), 0).astype(np.float32)
@@ -117,20 +118,19 @@ def filter_tracks(
         back = sample_flow(backward_flow[t], xy[:, t] + displacement[:, t])
         closing[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
     flow = TrackFlow(displacement, closing)
-    valid, _ = _consistent(xy, visible & inside, ~visible & inside, flow, config, min(height, width) / 256)
-    return valid
+    trusted, _ = _consistent(xy, visible & inside, flow, config, min(height, width) / 256)
+    return trusted | (~visible & inside & _near(trusted, config.hidden_reach))
 
 
 def _consistent(
-    xy: np.ndarray, seen: np.ndarray, hidden: np.ndarray, flow: TrackFlow, config: FilterSettings, unit: float
+    xy: np.ndarray, seen: np.ndarray, flow: TrackFlow, config: FilterSettings, unit: float
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """[N, T] bool: which of the labels that are believed seen or hidden agree with flow. By the rule "drift" also how
-    far each label is from the middle of its track's drift, [N, T] pixels of the thresholds, inf where none.
+    """[N, T] bool: which of the labels that are believed seen agree with flow. By the rule "drift" also how far each label is from the middle of its track's drift, [N, T] pixels of the thresholds, inf where none.
 
     `unit` is what a pixel of the thresholds is worth here.
     """
     if config.rule == "none":
-        return seen | hidden, None
+        return seen, None
     both = seen[:, 1:] & seen[:, :-1]
     motion = np.diff(xy, axis=1)
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0)
@@ -144,7 +144,8 @@ def _consistent(
         valid = seen & ~_at_either_end(reliable & ~agrees)
     else:
         # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, leaving it out
-        # would let a jump of the mesh through. While a point is hidden nothing can be summed, and the mesh is believed.
+        # would let a jump of the mesh through. While a point is hidden, or out of its mask (something is in front), flow says nothing of
+        # it, and the mesh is believed.
         drift = np.zeros((*seen.shape, 2))
         np.cumsum(difference, axis=1, out=drift[:, 1:])
         witnessed = seen & _at_either_end(reliable & agrees)
@@ -152,7 +153,7 @@ def _consistent(
         valid = witnessed & (apart <= config.drift_pixels)
     kept = valid.sum(1) >= np.maximum(config.min_track_share * seen.sum(1), 1)
     valid &= kept[:, None]
-    return valid | (hidden & _near(valid, config.hidden_reach)), apart
+    return valid, apart
 
 
 def _from_largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_hf.loading import UNKNOWN_CONFIDENCE
 from anthrotap_hf.video import encode_video
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def features(clip_frames: int) -> datasets.Features:
             "tracks": datasets.Array3D((None, clip_frames, 2), "float32"),
             "visible": datasets.Array2D((None, clip_frames), "bool"),
             "valid": datasets.Array2D((None, clip_frames), "bool"),
-            "confidence": datasets.Array2D((None, clip_frames), "uint8"),  # percent
+            "confidence": datasets.Array2D((None, clip_frames), "uint8"),  # percent; 255: unknown
             "person": datasets.List(value("int32")),
             "vertex": datasets.List(value("int32")),
             "body_model": value("string"),
@@ -87,8 +88,10 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
             f"{[tracks.num_frames, tracks.height, tracks.width]}"
         )
     after = (0, clip_frames - num_frames)
-    known = np.zeros(tracks.visible.shape) if tracks.confidence is None else tracks.confidence
-    confidence = np.round(100 * known).astype(np.uint8)
+    if tracks.confidence is None:
+        confidence = np.full(tracks.visible.shape, UNKNOWN_CONFIDENCE, np.uint8)
+    else:
+        confidence = np.round(100 * tracks.confidence).astype(np.uint8)
     return {
         "clip_id": clip.clip_id,
         "source_video": Path(clip.source_video).name,

@@ -117,13 +117,14 @@ def evaluate_labels(
 ) -> None:
     """How right are the labels? Renders clips with exact truth, labels them, and measures every stage.
 
-    The standard set is twenty clips; what is done is kept in the folder, so a run that was stopped goes on.
+    The standard set is twenty clips: about twenty minutes on two cores with the ablation, five without. What is done
+    is kept in the folder, so a run that was stopped goes on. The tables are wide; labels.txt keeps them.
 
     Example: anthrotap evaluate-labels --half held_out --no-ablation
     """
     try:
         from anthrotap_builder.assets import AssetError
-        from anthrotap_builder.proving_ground.evaluation import evaluate_and_report, report_tables
+        from anthrotap_builder.proving_ground.evaluation import WIDTH, evaluate_and_report, report_tables
     except ImportError as error:
         _stop(str(missing_builder(error, "proving-ground")))
     try:
@@ -137,7 +138,8 @@ def evaluate_labels(
     if as_json:
         print(json.dumps(report))
     else:
-        Console().print(report_tables(report))
+        terminal = Console()
+        Console(width=max(WIDTH, terminal.width)).print(report_tables(report))
         print(f"figures: {out / 'labels.json'}; plots: {out / 'labels.png'}")
 
 

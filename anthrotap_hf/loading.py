@@ -74,6 +74,9 @@ def load_dataset(
     return builder.as_dataset(split=split)
 
 
+UNKNOWN_CONFIDENCE = 255  # in the column `confidence`, whose other values are percent
+
+
 def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
     """A row of the dataset, in whatever format, as frames [T, H, W, 3] uint8 RGB and their Tracks.
 
@@ -96,6 +99,12 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
     if not len(person):  # as plain lists, no tracks have no shape
         return frames, Tracks.empty(num_frames, height, width)
     percent = row.get("confidence")  # shards of others may lack it
+    if percent is not None:
+        percent = np.asarray(percent, np.uint8)[:, :num_frames]
+    if percent is None or (percent == UNKNOWN_CONFIDENCE).all():
+        confidence = None
+    else:
+        confidence = percent.astype(np.float32) / 100
     tracks = Tracks(
         xy=np.asarray(row["tracks"], np.float32)[:, :num_frames],
         visible=np.asarray(row["visible"], bool)[:, :num_frames],
@@ -104,7 +113,7 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
         width=width,
         person=person,
         vertex=np.asarray(row["vertex"], np.int32),
-        confidence=None if percent is None else np.asarray(percent, np.float32)[:, :num_frames] / 100,
+        confidence=confidence,
     )
     return frames, tracks
 

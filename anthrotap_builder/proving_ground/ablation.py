@@ -54,14 +54,17 @@ class Variant:
 
 
 DEFAULT = "default"
+UNCHECKED = "without the flow check"
 ABLATION: dict[str, Variant] = {
     "projection of the mesh": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED, all_seen=True),
     "+ ray casting": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED),
-    "+ flow check of steps (the paper)": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS),
+    "+ flow check of steps (the paper's rule)": Variant(
+        _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS
+    ),
     DEFAULT: Variant(),
     "without flow in the fit": Variant(_LANDMARKS_ONLY),
     "without masks": Variant(_NO_MASKS),
-    "without the flow check": Variant(_UNCHECKED),
+    UNCHECKED: Variant(_UNCHECKED),
     "flow check of single steps": Variant(_SINGLE_STEPS),
     "no close call is unknown": Variant(_ALL_CERTAIN),
     "true masks": Variant(truths=("masks",)),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
@@ -23,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from anthrotap_builder.config import LabelingConfig, labeling_config
-from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, Variant, Workbench
+from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, UNCHECKED, Variant, Workbench
 from anthrotap_builder.proving_ground.measure import (
     evaluate_labels,
     mean_of,
@@ -50,6 +53,12 @@ BARS: tuple[tuple[tuple[str, ...], str, float, Callable[[float, float], bool]], 
 )
 
 
+WIDTH = 190  # characters that the tables need
+
+
+CHECK_GAIN = 5  # points
+
+
 def evaluate_and_report(
     out: Path,
     half: str | None,
@@ -62,7 +71,7 @@ def evaluate_and_report(
     """Measures labels on the standard set, shows how far it is, and leaves figures and plots in a folder.
 
     Args:
-        out: the folder: `labels.json` and `labels.png`, besides what `evaluate_set` keeps there.
+        out: the folder: `labels.json`, `labels.txt` (the tables) and `labels.png`, besides what `evaluate_set` keeps there.
         half, names: which clips (`choose_clips`).
         recipe: how to label, as `labeling_config` takes it.
         ablation: whether to measure all of `ABLATION`, or just the recipe as it is.
@@ -78,8 +87,11 @@ def evaluate_and_report(
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("clips", total=len(specs))
         report = evaluate_set(specs, config, out, variants, processes, lambda _: progress.advance(bar))
-    plot_report(report, out / "labels.png")
     _write(out / "labels.json", json.dumps(report, indent=1))
+    text = Console(width=WIDTH, file=io.StringIO(), record=True)
+    text.print(report_tables(report))
+    _write(out / "labels.txt", text.export_text())
+    plot_report(report, out / "labels.png")
     return report
 
 
@@ -125,7 +137,8 @@ def evaluate_set(
     kept = folder / f"figures-{config.version}-{code_version()}"
     kept.mkdir(parents=True, exist_ok=True)
     by_clip: dict[str, dict[str, Any]] = {}
-    with ProcessPoolExecutor(processes) as pool:
+    pool = ProcessPoolExecutor(processes)
+    try:
         work = {
             pool.submit(_figures, spec, config, folder, kept / f"{spec.name}.json", variants): spec
             for spec in specs
@@ -134,6 +147,12 @@ def evaluate_set(
             by_clip[work[done].name] = done.result()
             if on_done:
                 on_done(work[done].name)
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "a process died, perhaps for lack of memory: run again (what is done is kept), with fewer --processes"
+        ) from error
+    finally:  # after an error or Ctrl-C too: what waits is not begun
+        pool.shutdown(wait=False, cancel_futures=True)
     return {
         "label_version": config.version,
         "variants": {
@@ -151,7 +170,10 @@ def _figures(
     spec: ClipSpec, config: LabelingConfig, folder: Path, path: Path, variants: Mapping[str, Variant]
 ) -> dict[str, Any]:
     """A clip's figures by variant; those in the file at `path` are taken from there, new ones are added to it."""
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and it is made again") from error
     bench: Workbench | None = None
     for name, variant in variants.items():
         if name not in known:
@@ -201,8 +223,9 @@ def report_tables(report: Mapping[str, Any]) -> Group:
                 tables.append(
                     results_table(rows, f"{half.replace('_', ' ')}: what each stage is worth, all labels")
                 )
-    if "held_out" in default:
-        tables.append(bars_table(default["held_out"]))
+    if len(default.get("held_out", {}).get("clips", ())) == len(standard_set("held_out")):
+        unchecked = report["variants"].get(UNCHECKED)
+        tables.append(bars_table(default["held_out"], unchecked and unchecked["held_out"]))
     return Group(*tables)
 
 
@@ -214,8 +237,8 @@ def reliability_table(found: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def bars_table(found: Mapping[str, Any]) -> Table:
-    """The held-out half against `BARS`, for the console."""
+def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) -> Table:
+    """The held-out half against `BARS`, and what the flow check adds to labels without it, for the console."""
     table = Table(
         "held out", "bar", "all labels", "", "mean of clips", "", title="bars", title_justify="left"
     )
@@ -228,13 +251,17 @@ def bars_table(found: Mapping[str, Any]) -> Table:
             verdict = "-" if value is None else "met" if holds(float(value), float(bar)) else "missed"
             row += [plain(value), verdict]
         table.add_row(*row)
+    if unchecked:
+        row = ["average delta at lag 24 over no flow check, at least", f"{CHECK_GAIN:g}"]
+        for together in ("pooled", "mean"):
+            gain = [result[together]["lags"]["24"]["average_delta"] for result in (found, unchecked)]
+            row += [f"{gain[0] - gain[1]:.1f}", "met" if gain[0] - gain[1] >= CHECK_GAIN else "missed"]
+        table.add_row(*row)
     return table
 
 
 def plot_report(report: Mapping[str, Any], path: Path) -> None:
     """Writes a picture of the figures: accuracy against labels kept for each variant, and by clip and body part."""
-    from matplotlib.figure import Figure
-
     half = "held_out" if "held_out" in report["variants"][DEFAULT] else "tuning"
     found = report["variants"][DEFAULT][half]
     figure = Figure(figsize=(15, 9), layout="constrained")
@@ -280,7 +307,8 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     parts.set_xticks(range(len(names)), names)
     parts.set(ylabel="%", title="by body part")
     parts.legend(loc="lower right")
-    figure.suptitle(f"Labels {report['label_version']} against truth, {half.replace('_', ' ')} half")
+    count = f"{len(clips)} of {len(standard_set(half))} clips of the {half.replace('_', ' ')} half"
+    figure.suptitle(f"Labels {report['label_version']} against truth, {count}")
     aside = path.with_name(f"incomplete-{path.name}")
     figure.savefig(aside, dpi=110)
     aside.replace(path)

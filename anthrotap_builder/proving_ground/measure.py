@@ -74,7 +74,7 @@ def evaluate_labels(
             median_error: pixels; None where more than half fail off the body.
             survival: of on-body queries whose point truly shows at the lag, the share still given as seen.
             seen_but_hidden: of labels called seen at the lag, the share whose point does not show.
-            hidden_precision: of labels called hidden, the share whose point is in frame and hidden.
+            hidden_precision: of labels called hidden whose point is in frame, the share whose point is hidden.
             hidden_recall: of points in frame and hidden whose label is seen or hidden, the share called
                 hidden.
             hidden_found: of all points in frame and hidden, labels unknown too, the share called hidden.

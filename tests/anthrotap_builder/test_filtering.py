@@ -3,8 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthrotap_builder.config import FilterSettings
-from anthrotap_builder.filtering import filter_tracks
+from anthrotap_builder.certainty import SurfaceTracks
+from anthrotap_builder.config import FilterSettings, LabelingConfig
+from anthrotap_builder.filtering import filter_tracks, trust_labels
+from anthrotap_builder.flow import TrackFlow
+from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.projection import Camera
 
 T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 256: here, pixels
 
@@ -82,7 +86,7 @@ def test_without_a_rule_all_in_the_frame_is_valid():
     xy, visible, forward, backward = scene()
     xy[0, 10:] += 30.0
     xy[1] -= 1000
-    visible[2] = False
+    visible[2, 5:9] = False
     valid = filter_tracks(xy, visible, forward, backward, FilterSettings(rule="none"))
     assert valid[[0, 2, 3, 4]].all()
     assert not valid[1].any()
@@ -134,3 +138,40 @@ def test_thresholds_scale_with_the_frame(seed: int, scale: float):
     small = filter_tracks(xy, visible, forward, backward)
     large = filter_tracks(xy * scale, visible, resized(forward), resized(backward))
     assert (small != large).mean() < 0.02  # rounding at a threshold
+
+
+def trusted(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **settings: object):
+    """Five points that go with the flow, in a person's mask [T, H, W]."""
+    xy, _, _, _ = scene()
+    points = SurfaceTracks(xy, visible, certain, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
+    flow = TrackFlow(np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))
+    nothing = np.zeros((T, 33, 3), np.float32)
+    config = LabelingConfig(filter=FilterSettings(**settings))
+    person = PersonTrack(nothing, nothing, mask)
+    return trust_labels(points, [person], flow, Camera(300.0, SIZE, SIZE), config)
+
+
+def test_labels_outside_the_mask_are_unknown_unless_masks_are_not_asked_for():
+    everywhere, mask = np.ones((5, T), bool), np.ones((T, SIZE, SIZE), bool)
+    mask[8] = False
+    tracks, refused = trusted(everywhere, everywhere, mask)
+    assert not tracks.valid[:, 8].any()
+    assert np.delete(tracks.valid, 8, axis=1).all()
+    assert refused == 0
+    assert trusted(everywhere, everywhere, mask, masks=False)[0].valid.all()
+
+
+def test_a_hidden_label_needs_a_seen_one_that_is_trusted_in_the_end():
+    visible = np.ones((5, T), bool)
+    visible[:2, 10:] = False
+    certain = np.ones((5, T), bool)
+    certain[0, :10] = False  # close calls all of them: seen by flow, but not trusted
+    tracks, _ = trusted(visible, certain, np.ones((T, SIZE, SIZE), bool))
+    assert not tracks.valid[0].any()
+    assert tracks.hidden[1, 10:].all()
+    assert (tracks.confidence > 0).tolist() == tracks.seen.tolist()
+
+
+def test_only_summed_drift_gives_a_confidence():
+    everywhere, mask = np.ones((5, T), bool), np.ones((T, SIZE, SIZE), bool)
+    assert trusted(everywhere, everywhere, mask, rule="steps")[0].confidence is None

@@ -243,7 +243,9 @@ def judge_two_views(
         (i, j): float(np.nanmedian(np.abs(meet(aimed, second_camera, first.xy[i], second.xy[j]).signed)))
         for i, j in product(range(len(first.xy)), range(len(second.xy)))
     }
-    one, other = min(gaps, key=lambda pair: gaps[pair])
+    one, other = min(
+        gaps, key=lambda pair: np.nan_to_num(gaps[pair], nan=np.inf)
+    )  # NaN: never there together
     a, b = first.xy[one], second.xy[other]
     frames = np.arange(a.shape[1])
     offsets = {}
