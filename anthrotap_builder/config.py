@@ -140,9 +140,7 @@ class VisibilitySettings(_Settings):
         0, ge=0, le=4, description="of the four places beside a hidden point so many must be hidden too"
     )
     lift: float = Field(
-        0.03,
-        ge=0,
-        description="how much nearer to the camera the places beside a point are looked at, metres",
+        0.03, ge=0, description="how much nearer to the camera the places beside a point are, metres"
     )
 
 

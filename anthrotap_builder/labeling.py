@@ -38,7 +38,7 @@ class LabeledClip:
         frames: [T, H, W, 3] uint8 RGB, the frames that the tracks refer to.
         fps: frames a second of `frames`.
         tracks: the labels.
-        rejected_fraction: share of the (track, frame) labels, seen by the mesh inside frame and mask, that the flow check
+        rejected_fraction: share of the (track, frame) labels, seen by the mesh inside frame and mask, that flow
             refused.
         clip_id, source_video, start_frame: where the clip comes from; `start_frame` counts decoded frames of the
             source video, before any resampling in time.

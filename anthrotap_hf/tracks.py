@@ -23,8 +23,8 @@ class Tracks:
         person: [N] int32, which person of the clip the track lies on.
         vertex: [N] int32, the body-model vertex nearest to the surface point that the track follows.
         confidence: [N, T] float32 or None, of seen labels the probability that they lie within 2 pixels (in a frame
-            scaled to 256x256) of the point of the scene that their track follows, given that this point does show; 0 for other labels. None where
-            nothing is known of it.
+            scaled to 256x256) of the point of the scene that their track follows, given that this point does show;
+            0 for other labels. None where nothing is known of it.
 
     Raises:
         ValueError: if shapes disagree.

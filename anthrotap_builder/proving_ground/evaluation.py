@@ -71,7 +71,8 @@ def evaluate_and_report(
     """Measures labels on the standard set, shows how far it is, and leaves figures and plots in a folder.
 
     Args:
-        out: the folder: `labels.json`, `labels.txt` (the tables) and `labels.png`, besides what `evaluate_set` keeps there.
+        out: the folder: `labels.json`, `labels.txt` (the tables) and `labels.png`, besides what
+            `evaluate_set` keeps there.
         half, names: which clips (`choose_clips`).
         recipe: how to label, as `labeling_config` takes it.
         ablation: whether to measure all of `ABLATION`, or just the recipe as it is.
