@@ -15,9 +15,9 @@ from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.tracks import Tracks
 
-# How often a seen label whose point truly shows was within 2 pixels (at 256x256) of the point that its track follows, by
-# its drift in pixels of a frame with a short side of 256: measured on the tuning half of the proving ground, whose report
-# holds it against the truth (`reliability`).
+# How often a seen label whose point truly shows was within 2 pixels (at 256x256) of the point that its track follows,
+# by its drift in pixels of a frame with a short side of 256: measured on the tuning half of the proving ground, whose
+# report holds it against the truth (`reliability`).
 DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
 WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
 
@@ -125,8 +125,8 @@ def filter_tracks(
 def _consistent(
     xy: np.ndarray, seen: np.ndarray, flow: TrackFlow, config: FilterSettings, unit: float
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """[N, T] bool: which of the labels that are believed seen agree with flow. By the rule "drift" also how far each label
-    is from the middle of its track's drift, [N, T] pixels of the thresholds, inf where none.
+    """[N, T] bool: which of the labels that are believed seen agree with flow. By the rule "drift" also how far each
+    label is from the middle of its track's drift, [N, T] pixels of the thresholds, inf where none.
 
     `unit` is what a pixel of the thresholds is worth here.
     """
