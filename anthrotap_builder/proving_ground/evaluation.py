@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -138,22 +138,25 @@ def evaluate_set(
     kept = folder / f"figures-{config.version}-{code_version()}"
     kept.mkdir(parents=True, exist_ok=True)
     by_clip: dict[str, dict[str, Any]] = {}
-    pool = ProcessPoolExecutor(processes)
+    pool, waiting = ProcessPoolExecutor(processes), list(specs)
+    running: dict[Future[dict[str, Any]], ClipSpec] = {}
     try:
-        work = {
-            pool.submit(_figures, spec, config, folder, kept / f"{spec.name}.json", variants): spec
-            for spec in specs
-        }
-        for done in as_completed(work):
-            by_clip[work[done].name] = done.result()
-            if on_done:
-                on_done(work[done].name)
+        while waiting or running:
+            while waiting and len(running) < processes:  # no more, so that Ctrl-C leaves none to be begun
+                spec = waiting.pop(0)
+                path = kept / f"{spec.name}.json"
+                running[pool.submit(_figures, spec, config, folder, path, variants)] = spec
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(done).name
+                by_clip[name] = done.result()
+                if on_done:
+                    on_done(name)
     except BrokenProcessPool as error:
         raise ValueError(
             "a process died, perhaps for lack of memory: run again (what is done is kept), with fewer --processes"
         ) from error
-    finally:  # after an error or Ctrl-C too: what waits is not begun
-        pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        pool.shutdown(wait=False)
     return {
         "label_version": config.version,
         "variants": {
