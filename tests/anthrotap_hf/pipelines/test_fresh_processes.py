@@ -9,30 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_trackers import tiny_locotrack
 from transformers import pipeline
 
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 
 ROOT = Path(__file__).parents[3]
 QUERIES = [[0, 10.5, 8], [3, 40, 30]]
 TINY = {
     "flowchain": lambda: FlowChainForPointTracking(FlowChainConfig(error_tolerance=2.5)),
-    "locotrack": lambda: LocoTrackForPointTracking(
-        LocoTrackConfig(
-            stage_channels=[8, 12, 16, 16],
-            stage_blocks=[1, 1, 1, 1],
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=4,
-            correlation_channels=[16, 32],
-            correlation_kernels=[5, 2],
-            correlation_strides=[4, 2],
-            num_iterations=1,
-            initial_resolution=[32, 32],
-        )
-    ),
+    "locotrack": tiny_locotrack,
     "tapnext": lambda: TAPNextForPointTracking(
         TAPNextConfig(
             image_size=32, hidden_size=32, recurrent_size=32, num_hidden_layers=1, num_attention_heads=2

@@ -5,13 +5,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from tiny_trackers import tiny_locotrack
 from transformers import AutoImageProcessor, BertConfig, BertModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import anthrotap_hf
 from anthrotap_hf import PointTrackingImageProcessor, PointTrackingPipeline
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines.point_tracking import query_points
 from anthrotap_hf.video import decode_video
@@ -35,19 +35,7 @@ def flowchain():
 @pytest.fixture(scope="module")
 def locotrack():
     torch.manual_seed(1)
-    config = LocoTrackConfig(
-        stage_channels=[8, 12, 16, 16],
-        stage_blocks=[1, 1, 1, 1],
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        correlation_channels=[16, 32],
-        correlation_kernels=[5, 2],
-        correlation_strides=[4, 2],
-        num_iterations=1,
-        initial_resolution=[32, 32],
-    )
-    return pipeline("point-tracking", model=LocoTrackForPointTracking(config))
+    return pipeline("point-tracking", model=tiny_locotrack())
 
 
 @pytest.fixture(scope="module")
