@@ -80,6 +80,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         self,
         videos: np.ndarray | torch.Tensor | list[np.ndarray],
         resolution: tuple[int, int] | None = None,
+        do_rescale: bool | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
         """Videos for a tracker.
@@ -87,6 +88,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         Args:
             videos: [T, H, W, 3] uint8 RGB, or a list of such, all of one shape.
             resolution: (height, width), instead of `size`.
+            do_rescale: Instead of the processor's own; all models here take bytes too.
             return_tensors: "pt".
 
         Returns:
@@ -101,10 +103,13 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         shapes = {tuple(video.shape) for video in batch}
         if len(shapes) != 1:
             raise ValueError(f"videos must all have one shape, got {sorted(shapes)}")
-        prepared = [self._prepare(torch.as_tensor(video), resolution) for video in batch]
+        rescale = self.do_rescale if do_rescale is None else do_rescale
+        prepared = [self._prepare(torch.as_tensor(video), resolution, rescale) for video in batch]
         return BatchFeature({"pixel_values_videos": torch.stack(prepared)})
 
-    def _prepare(self, video: torch.Tensor, resolution: tuple[int, int] | None) -> torch.Tensor:
+    def _prepare(
+        self, video: torch.Tensor, resolution: tuple[int, int] | None, rescale: bool
+    ) -> torch.Tensor:
         """[T, H, W, 3] -> [T, 3, h, w]."""
         if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape or video.dtype != torch.uint8:
             raise ValueError(
@@ -114,7 +119,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         frames = video.permute(0, 3, 1, 2)
         if frames.shape[2:] != size:
             frames = F.interpolate(frames, size, mode="bilinear", antialias=True)  # bytes: 18 times faster
-        return frames / 127.5 - 1 if self.do_rescale else frames.contiguous()
+        return frames / 127.5 - 1 if rescale else frames.contiguous()
 
 
 def _check_size(sides, divisor: int) -> None:

@@ -38,7 +38,7 @@ class Clip:
     """A video on its way through the pipeline.
 
     Args:
-        pixels: [T, 3, h, w], as the model takes them.
+        pixels: [T, 3, h, w] uint8, at the model's resolution.
         queries: [N, 3] float32 (t, x, y), xy in the model's pixels.
         scale: [2], the model's pixels for one of the input's, x and y.
         tracks, logits: [N, T, 2] in the model's pixels and [N, T], once they are found.
@@ -107,7 +107,7 @@ class PointTrackingPipeline(Pipeline):
             query_frame: Of `grid_size`; default 0.
             points_per_frame: Instead: so many queries in every frame, spread evenly.
             resolution: (height, width) that the model sees the video at; the image processor's if left out.
-            query_chunk_size, frame_chunk_size: Bound memory; the model's if left out.
+            query_chunk_size, frame_chunk_size, window_size: Bound memory; the model's if left out.
             batch_size: Videos that the model works on at once; only those that agree in length and number of
                 queries are, the others go one by one, so results do not depend on it.
             progress: Show progress: True, False, or None, on a terminal and for work of more than some seconds.
@@ -135,6 +135,7 @@ class PointTrackingPipeline(Pipeline):
         resolution: tuple[int, int] | None = None,
         query_chunk_size: int | None = None,
         frame_chunk_size: int | None = None,
+        window_size: int | None = None,
         progress: bool | None = None,
     ) -> tuple[dict, dict, dict]:
         def given(**options: Any) -> dict:
@@ -148,13 +149,14 @@ class PointTrackingPipeline(Pipeline):
             resolution=resolution,
             progress=progress,
         )
-        chunks = given(query_chunk_size=query_chunk_size, frame_chunk_size=frame_chunk_size)
+        chunks = given(
+            query_chunk_size=query_chunk_size, frame_chunk_size=frame_chunk_size, window_size=window_size
+        )
         for name, size in chunks.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
             if name not in self._arguments:
-                why = "works on all queries at once" if name == "query_chunk_size" else "goes frame by frame"
-                raise ValueError(f"{type(self.model).__name__} {why}: leave {name} out")
+                raise ValueError(f"{type(self.model).__name__} has no {name}: leave it out")
         return before, chunks | given(progress=progress), {}
 
     def preprocess(
@@ -181,8 +183,8 @@ class PointTrackingPipeline(Pipeline):
     def _read(
         self, video: Any, resolution: tuple[int, int] | None, progress: bool | None
     ) -> tuple[torch.Tensor, tuple[int, int]]:
-        """[T, 3, h, w] as the model takes it, and (height, width) of the video. No more than `FRAMES_AT_ONCE` frames
-        are held at their own size."""
+        """[T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video. No more than
+        `FRAMES_AT_ONCE` frames are held at their own size."""
         source = video_source(video)
         frames = source if isinstance(source, np.ndarray) else (frame.image for frame in iter_frames(source))
         parts, some, size = [], [], (0, 0)
@@ -199,15 +201,14 @@ class PointTrackingPipeline(Pipeline):
         return torch.cat(parts), size
 
     def _prepare(self, frames: list[np.ndarray], resolution: tuple[int, int] | None) -> torch.Tensor:
-        prepared = self.image_processor.preprocess(np.stack(frames), resolution=resolution)
+        prepared = self.image_processor.preprocess(np.stack(frames), resolution, do_rescale=False)
         return prepared["pixel_values_videos"][0]
 
     def _forward(
         self,
         model_inputs: dict[str, Any],
-        query_chunk_size: int | None = None,
-        frame_chunk_size: int | None = None,
         progress: bool | None = None,
+        **chunks: int,
     ) -> dict[str, Any]:
         clips = model_inputs["clip"]
         alike: dict[tuple[int, ...], list[Clip]] = {}
@@ -218,7 +219,7 @@ class PointTrackingPipeline(Pipeline):
             pixels = group[0].pixels[None] if alone else torch.stack([clip.pixels for clip in group])
             pixels = pixels.to(self.device)
             queries = torch.stack([clip.queries for clip in group]).to(self.device)
-            tracks, logits = self._track(pixels, queries, query_chunk_size, frame_chunk_size, progress)
+            tracks, logits = self._track(pixels, queries, chunks, progress)
             for index, clip in enumerate(group):
                 clip.tracks, clip.logits = tracks[index].float().cpu(), logits[index].float().cpu()
         return model_inputs
@@ -227,60 +228,38 @@ class PointTrackingPipeline(Pipeline):
         self,
         pixels: torch.Tensor,
         queries: torch.Tensor,
-        query_chunk: int | None,
-        frame_chunk: int | None,
+        chunks: Mapping[str, int],
         progress: bool | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tracks [B, N, T, 2] and visible logits [B, N, T], by what the model can do: go frame by frame, share a
-        video's features among queries, or neither."""
-        B, T = pixels.shape[:2]
-        model, chunk = self.model, {} if frame_chunk is None else {"frame_chunk_size": frame_chunk}
+        """Tracks [B, N, T, 2] and visible logits [B, N, T]; frame by frame where the model carries a state."""
+        T, model = pixels.shape[1], self.model
         if "state" in self._arguments:
             back = bool((queries[..., 0] > 0).any())
             with _progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:
-                tracks, logits = self._go(pixels, queries, chunk, bar.update)
+                tracks, logits = self._go(pixels, queries, chunks, bar.update)
                 if back:
                     flipped = queries * queries.new_tensor([-1, 1, 1]) + queries.new_tensor([T - 1, 0, 0])
-                    before = self._go(pixels.flip(1), flipped, chunk, bar.update)
+                    before = self._go(pixels.flip(1), flipped, chunks, bar.update)
                     ahead = torch.arange(T, device=tracks.device) >= queries[..., :1]
                     tracks = torch.where(ahead[..., None], tracks, before[0].flip(2))
                     logits = torch.where(ahead, logits, before[1].flip(2))
             return tracks, logits
-        if "video_features" in self._arguments:
-            with _progress_bar("tracking", "queries", queries.shape[1], progress) as bar:
-                features = model.get_video_features(pixels, **chunk)
-                found = []
-                for some in queries.split(query_chunk or model.config.query_chunk_size, dim=1):
-                    found.append(
-                        model(
-                            video_features=features,
-                            query_points=some,
-                            query_chunk_size=some.shape[1],
-                            **chunk,
-                        )
-                    )
-                    bar.update(some.shape[1])
-            return torch.cat([f.tracks for f in found], 1), torch.cat([f.visible_logits for f in found], 1)
-        # Each clip is gone through from its first query on, and back from its last.
-        steps = B * (T - 1) + int((queries[..., 0].amax(1) - queries[..., 0].amin(1)).sum())
-        with _progress_bar("tracking", "frames", steps, progress) as bar:
-            chunk |= {} if query_chunk is None else {"query_chunk_size": query_chunk}
-            if "progress" in self._arguments:
-                chunk["progress"] = bar.update
-            out = model(pixel_values_videos=pixels, query_points=queries, **chunk)
+        sizes = {name: size for name, size in chunks.items() if name != "frame_chunk_size"}
+        with _progress_bar("tracking", "steps", model.num_steps(T, queries, **sizes), progress) as bar:
+            out = model(pixel_values_videos=pixels, query_points=queries, progress=bar.update, **chunks)
         return out.tracks, out.visible_logits
 
     def _go(
         self,
         pixels: torch.Tensor,
         queries: torch.Tensor,
-        chunk: dict[str, int],
+        chunks: Mapping[str, int],
         progress: Callable[[int], Any],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward in time, with a state that is carried along."""
         state, tracks, logits = self.model.start(queries), [], []
         for frames in pixels.split(FRAMES_AT_ONCE, dim=1):
-            out = self.model(pixel_values_videos=frames, state=state, **chunk)
+            out = self.model(pixel_values_videos=frames, state=state, **chunks)
             state = out.state
             tracks.append(out.tracks)
             logits.append(out.visible_logits)

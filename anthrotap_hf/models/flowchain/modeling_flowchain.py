@@ -95,8 +95,7 @@ class FlowChainForPointTracking(PreTrainedModel):
         Args:
             pixel_values_videos: [B, T, 3, H, W], uint8, or floats in [-1, 1]; at least 16 pixels a side.
             query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
-            progress: Called with 1 after each step from frame to frame. A clip takes T - 1 steps, and as many more
-                as lie between its first and its last query.
+            progress: Called with 1 after each of `num_steps` steps.
 
         Raises:
             ValueError: on a video of another shape, or queries outside it.
@@ -123,6 +122,12 @@ class FlowChainForPointTracking(PreTrainedModel):
         tracks, logits = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
         output = FlowChainOutput(tracks.to(query_points.device), logits.to(query_points.device))
         return output.to_tuple() if return_dict is False else output
+
+    def num_steps(self, num_frames: int, query_points: Tensor) -> int:
+        """How often `forward` calls `progress`: each clip is gone through from its first query on, and back from its
+        last."""
+        times = query_points[..., 0]
+        return len(times) * (num_frames - 1) + int((times.amax(1) - times.amin(1)).sum())
 
     def _track(
         self, video: Tensor, queries: np.ndarray, progress: Callable[[int], object] | None

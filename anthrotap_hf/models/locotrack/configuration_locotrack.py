@@ -19,6 +19,10 @@ class LocoTrackConfig(PreTrainedConfig):
         softmax_temperature, soft_argmax_radius: Of the peak found in the first, global cost volume.
         query_chunk_size: Queries worked on at once; bounds memory, changes no result.
         frame_chunk_size: Frames that the backbone and the correlations work on at once; likewise.
+        window_size: Frames whose features are held at once (7 MB each at 256 x 256); longer videos are gone through
+            in windows of that length.
+        window_context: Frames of a window before and after those that are kept from it. The released models were
+            trained on clips of 24 frames, so nothing further away was ever of use to them.
     """
 
     model_type = "locotrack"
@@ -37,6 +41,8 @@ class LocoTrackConfig(PreTrainedConfig):
     soft_argmax_radius: float = 5.0
     query_chunk_size: int = 64
     frame_chunk_size: int = 8
+    window_size: int = 192
+    window_context: int = 24
 
     def __post_init__(self, **kwargs):
         # Saved pipelines name their code; where this class is the installed one, so is the pipeline.
@@ -63,6 +69,10 @@ class LocoTrackConfig(PreTrainedConfig):
             raise ValueError(f"initial_resolution must be multiples of 8, got {self.initial_resolution}")
         if min(self.num_iterations, self.query_chunk_size, self.frame_chunk_size) < 1:
             raise ValueError("num_iterations, query_chunk_size and frame_chunk_size must be at least 1")
+        if not 0 <= 2 * self.window_context < self.window_size:
+            raise ValueError(
+                f"window_size must be more than twice window_context, got {self.window_size} and {self.window_context}"
+            )
 
 
 __all__ = ["LocoTrackConfig"]

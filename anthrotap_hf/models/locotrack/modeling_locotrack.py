@@ -8,7 +8,7 @@ first pixel's centre is (0.5, 0.5). Arrays: B clips, T frames, N query points, C
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,60 @@ class LocoTrackFeatures:
     refinement: tuple[Tensor, Tensor, Tensor]
     video_size: tuple[int, int]
     resolution: tuple[int, int]
+
+    @property
+    def num_frames(self) -> int:
+        return self.refinement[0].shape[1]
+
+    def from_frame(self, first: int, more: LocoTrackFeatures) -> LocoTrackFeatures:
+        """Those of the frames from `first` on, then `more`."""
+
+        def joined(old: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(
+                torch.cat([grid[:, first:], other], dim=1) for grid, other in zip(old, new, strict=True)
+            )
+
+        middle, coarse, fine = joined(self.refinement, more.refinement)
+        shared = self.initial[0] is self.refinement[1]  # one resolution for both: not kept twice
+        initial = (coarse, middle) if shared else joined(self.initial, more.initial)
+        return LocoTrackFeatures(
+            (initial[0], initial[1]), (middle, coarse, fine), self.video_size, self.resolution
+        )
+
+
+@dataclass(frozen=True)
+class QueryFeatures:
+    """What query points look like, in the frames that they are given in.
+
+    Args:
+        coarse, middle: [B, N, C] at the point, for the first guess.
+        supports: [B, N, 49, C] around it, on each grid of `LocoTrackFeatures.refinement`.
+    """
+
+    coarse: Tensor
+    middle: Tensor
+    supports: tuple[Tensor, ...]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.coarse, self.middle, *self.supports)
+
+    def split(self, size: int) -> list[QueryFeatures]:
+        parts = zip(*(tensor.split(size, dim=1) for tensor in self.tensors()), strict=True)
+        return [QueryFeatures(coarse, middle, tuple(rest)) for coarse, middle, *rest in parts]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames `begin` to `end` (excluded) of a video, seen at once; what is found for `keep` is kept."""
+
+    begin: int
+    end: int
+    keep: range
+
+    @property
+    def kept(self) -> slice:
+        """`keep`, counted from `begin`."""
+        return slice(self.keep.start - self.begin, self.keep.stop - self.begin)
 
 
 # Backbone
@@ -433,7 +487,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         """Compute a clip's features once, for any number of calls with other query points.
 
         Args:
-            pixel_values_videos: [B, T, 3, H, W] in [-1, 1].
+            pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8.
             refinement_resolutions: (height, width) pairs, multiples of 8. As in the released code the first one
                 serves the first guess and the last one every refinement. Left out: from the configuration's
                 `initial_resolution` to the video's size, both included.
@@ -442,15 +496,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         Raises:
             ValueError: on a video of another shape or resolutions that the backbone can't take.
         """
-        if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
-            raise ValueError(
-                f"pixel_values_videos must be [B, T, 3, H, W], got {list(pixel_values_videos.shape)}"
-            )
-        if 0 in pixel_values_videos.shape or not pixel_values_videos.is_floating_point():
-            raise ValueError(
-                f"pixel_values_videos must be floats in [-1, 1] and not empty, "
-                f"got {pixel_values_videos.dtype} {list(pixel_values_videos.shape)}"
-            )
+        check_video(pixel_values_videos)
         height, width = pixel_values_videos.shape[-2:]
         if refinement_resolutions is None:
             refinement_resolutions = default_resolutions((height, width), self.config.initial_resolution)
@@ -479,6 +525,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
         parts = []
         for frames in videos.flatten(0, 1).split(chunk):
+            if frames.dtype == torch.uint8:
+                frames = frames / 127.5 - 1
             if frames.shape[-2:] != resolution:
                 frames = F.interpolate(frames, resolution, mode="bilinear")
             parts.append(self.backbone(frames.to(self.backbone.stem.weight.dtype)))
@@ -492,44 +540,73 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         refinement_resolutions: Sequence[tuple[int, int]] | None = None,
         query_chunk_size: int | None = None,
         frame_chunk_size: int | None = None,
+        window_size: int | None = None,
+        progress: Callable[[int], object] | None = None,
         return_dict: bool | None = None,
     ) -> LocoTrackOutput | tuple:
         """Track query points.
 
+        A video longer than `window_size` is gone through in windows that overlap by twice `window_context`, so that
+        memory does not grow with its length. Frames further apart than the context then know nothing of each other;
+        the model was trained on clips no longer than the context.
+
         Args:
-            pixel_values_videos: [B, T, 3, H, W] in [-1, 1].
+            pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8.
             query_points: [B, N, 3] (t, x, y): t counts frames from 0, xy in pixels of the video. A t between two
                 frames means a mix of their features, as in the released code.
             video_features: Of `get_video_features`, instead of the video.
             refinement_resolutions: See `get_video_features`; belongs there where features are given.
-            query_chunk_size, frame_chunk_size: Bound memory; the configuration's if left out.
+            query_chunk_size, frame_chunk_size, window_size: Bound memory; the configuration's if left out. Features
+                that are given are one window.
+            progress: Called with 1 after each of `num_steps` steps.
 
         Raises:
             ValueError: on no or both of video and features, or on queries outside the video.
         """
         if query_points is None:
             raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
-        if pixel_values_videos is not None and video_features is None:
-            video_features = self.get_video_features(
-                pixel_values_videos, refinement_resolutions, frame_chunk_size
-            )
-        elif video_features is None or pixel_values_videos is not None:
+        if (pixel_values_videos is None) == (video_features is None):
             raise ValueError("give either pixel_values_videos or video_features")
-        elif refinement_resolutions is not None:
+        if video_features is not None and refinement_resolutions is not None:
             raise ValueError("refinement_resolutions go to get_video_features where features are given")
-        B, T = video_features.refinement[0].shape[:2]
-        if not torch.compiler.is_compiling():  # looking at values would break the graph
-            check_query_points(query_points, B, T, *video_features.video_size)
         queries = self.config.query_chunk_size if query_chunk_size is None else query_chunk_size
         frames = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         if min(queries, frames) < 1:
             raise ValueError(f"chunk sizes must be at least 1, got {queries} queries and {frames} frames")
-        parts = [
-            self._track(video_features, chunk, frames) for chunk in query_points.float().split(queries, dim=1)
-        ]
+        query_points = query_points.float()
+        windows: Iterable[tuple[Window, LocoTrackFeatures]]
+        if pixel_values_videos is not None:
+            check_video(pixel_values_videos)
+            (B, T), size = pixel_values_videos.shape[:2], tuple(pixel_values_videos.shape[-2:])
+            check_query_points(query_points, B, T, *size)
+            plan = self._plan_windows(T, window_size)
+            if len(plan) > 1:
+                looks = self._look_up(pixel_values_videos, query_points, refinement_resolutions, frames)
+                windows = self._slide(plan, pixel_values_videos, refinement_resolutions, frames)
+            else:
+                video_features = self.get_video_features(pixel_values_videos, refinement_resolutions, frames)
+        if video_features is not None:
+            (B, T), size = video_features.refinement[0].shape[:2], video_features.video_size
+            check_query_points(query_points, B, T, *size)
+            looks = self._query_features(video_features, query_points)
+            windows = [(Window(0, T, range(T)), video_features)]
+        parts = []  # of each window: tracks, occlusion, uncertainty, each a list over steps
+        for window, features in windows:
+            found = []
+            for points, look in zip(query_points.split(queries, dim=1), looks.split(queries), strict=True):
+                steps = self._track(features, look, points, window.begin, frames)
+                found.append([[value[:, :, window.kept] for value in kind] for kind in steps])
+                if progress is not None:
+                    progress(1)
+            parts.append(
+                [
+                    [torch.cat(step, dim=1) for step in zip(*kind, strict=True)]
+                    for kind in zip(*found, strict=True)
+                ]
+            )
         # One entry a step: the first guess, then each refinement.
         tracks, occlusion, uncertainty = (
-            [torch.cat(step, dim=1) for step in zip(*kind, strict=True)] for kind in zip(*parts, strict=True)
+            [torch.cat(step, dim=2) for step in zip(*kind, strict=True)] for kind in zip(*parts, strict=True)
         )
         output = LocoTrackOutput(
             tracks=tracks[-1],
@@ -542,10 +619,101 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
+    def num_steps(
+        self,
+        num_frames: int,
+        query_points: Tensor,
+        query_chunk_size: int | None = None,
+        window_size: int | None = None,
+    ) -> int:
+        """How often `forward` calls `progress` for a video: once a chunk of queries in each window."""
+        chunk = self.config.query_chunk_size if query_chunk_size is None else query_chunk_size
+        return len(self._plan_windows(num_frames, window_size)) * math.ceil(query_points.shape[1] / chunk)
+
+    def _plan_windows(self, num_frames: int, size: int | None) -> list[Window]:
+        """Windows over a video: each frame is kept from one that also sees the frames around it."""
+        context = self.config.window_context
+        size = self.config.window_size if size is None else size
+        if size <= 2 * context:
+            raise ValueError(
+                f"window_size must be more than twice the window_context of {context}, got {size}"
+            )
+        windows, begin = [], 0
+        while True:
+            end = min(begin + size, num_frames)
+            last = end == num_frames
+            windows.append(
+                Window(begin, end, range(begin + context if begin else 0, end if last else end - context))
+            )
+            if last:
+                return windows
+            begin = end - 2 * context
+
+    def _slide(
+        self,
+        windows: list[Window],
+        videos: Tensor,
+        resolutions: Sequence[tuple[int, int]] | None,
+        chunk: int,
+    ) -> Iterator[tuple[Window, LocoTrackFeatures]]:
+        """Each window with its features, those of a frame computed once."""
+        features: LocoTrackFeatures | None = None
+        end = 0
+        for window in windows:
+            more = self.get_video_features(videos[:, end : window.end], resolutions, chunk)
+            if features is None:
+                features = more
+            else:
+                features = features.from_frame(features.num_frames - (end - window.begin), more)
+            del more
+            yield window, features
+            end = window.end
+
+    def _query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> QueryFeatures:
+        coarse, middle = (
+            sample_support(grid, query_points, features.video_size)[:, :, SUPPORT**2 // 2]
+            for grid in features.initial
+        )
+        supports = [sample_support(grid, query_points, features.video_size) for grid in features.refinement]
+        return QueryFeatures(coarse, middle, tuple(supports))
+
+    def _look_up(
+        self,
+        videos: Tensor,
+        query_points: Tensor,
+        resolutions: Sequence[tuple[int, int]] | None,
+        chunk: int,
+    ) -> QueryFeatures:
+        """Features of query points anywhere in a long video; only their own frames are looked at."""
+        found: list[tuple[Tensor, ...]] = []
+        for video, points in zip(videos, query_points, strict=True):
+            firsts, number = points[:, 0].floor().long().unique(return_inverse=True)
+            order, parts = [], []
+            for begin in range(0, len(firsts), chunk):
+                own = ((number >= begin) & (number < begin + chunk)).nonzero()[:, 0]
+                # A query between two frames needs both.
+                frames = torch.cat([points[own, 0].floor(), points[own, 0].ceil()]).long().unique()
+                t = points[own, 0]
+                place = torch.searchsorted(frames, t.floor().long()) + t.frac()
+                local = torch.cat([place[:, None], points[own, 1:]], dim=1)
+                features = self.get_video_features(video[None, frames], resolutions, chunk)
+                parts.append(self._query_features(features, local[None]).tensors())
+                order.append(own)
+            back = torch.cat(order).argsort()
+            found.append(tuple(torch.cat(kind, dim=1)[:, back] for kind in zip(*parts, strict=True)))
+        coarse, middle, *supports = (torch.cat(kind) for kind in zip(*found, strict=True))
+        return QueryFeatures(coarse, middle, tuple(supports))
+
     def _track(
-        self, features: LocoTrackFeatures, query_points: Tensor, frame_chunk: int
+        self,
+        features: LocoTrackFeatures,
+        looks: QueryFeatures,
+        query_points: Tensor,
+        first_frame: int,
+        frame_chunk: int,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Tracks [B, N, T, 2], occlusion and uncertainty logits [B, N, T] at every step for a chunk of queries."""
+        """Tracks [B, N, T, 2], occlusion and uncertainty logits [B, N, T] at every step for a chunk of queries, in the
+        frames of the features, the first of which is the video's `first_frame`."""
         (height, width), (work_height, work_width) = features.video_size, self.config.initial_resolution
         device = query_points.device
         # Points are refined in the pixels of `initial_resolution`, whatever the video's size.
@@ -553,12 +721,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         resolution = torch.tensor(features.resolution[::-1], device=device)
         work = torch.tensor([work_width, work_height], device=device)
 
-        coarse_queries, middle_queries = (
-            sample_support(grid, query_points, features.video_size)[:, :, SUPPORT**2 // 2]
-            for grid in features.initial
-        )
         guesses = [
-            self.matching(coarse, middle, coarse_queries, middle_queries)
+            self.matching(coarse, middle, looks.coarse, looks.middle)
             for coarse, middle in zip(
                 *(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True
             )
@@ -567,11 +731,11 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         points = torch.cat([guess for guess, _ in guesses], dim=2)
         points = points * (work / torch.tensor([middle.shape[3], middle.shape[2]], device=device))
         occlusion, uncertainty = torch.cat([logits for _, logits in guesses], dim=2).unbind(-1)
-        time = torch.arange(middle.shape[1], device=device)
+        time = torch.arange(first_frame, first_frame + middle.shape[1], device=device)
         is_query = query_points[:, :, :1].round() == time  # [B, N, T]
         points = torch.where(is_query[..., None], (query_points[:, :, 1:] / to_video)[:, :, None], points)
 
-        supports = [sample_support(grid, query_points, features.video_size) for grid in features.refinement]
+        supports = looks.supports
         grids = [grid.split(frame_chunk, dim=1) for grid in features.refinement]
         steps: tuple[list[Tensor], list[Tensor], list[Tensor]] = (
             [points * to_video],
@@ -633,8 +797,24 @@ def default_resolutions(
     ]
 
 
+def check_video(pixel_values_videos: Tensor) -> None:
+    """Raise ValueError unless it is a batch of videos."""
+    if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
+        raise ValueError(
+            f"pixel_values_videos must be [B, T, 3, H, W], got {list(pixel_values_videos.shape)}"
+        )
+    dtype = pixel_values_videos.dtype
+    if 0 in pixel_values_videos.shape or not (dtype.is_floating_point or dtype == torch.uint8):
+        raise ValueError(
+            f"pixel_values_videos must be floats in [-1, 1] or uint8, and not empty, "
+            f"got {dtype} {list(pixel_values_videos.shape)}"
+        )
+
+
 def check_query_points(query_points: Tensor, B: int, T: int, height: int, width: int) -> None:
     """Raise ValueError, saying which query is wrong and why, unless all lie in the video."""
+    if torch.compiler.is_compiling():  # looking at values would break the graph
+        return
     if query_points.ndim != 3 or query_points.shape[0] != B or query_points.shape[2] != 3:
         raise ValueError(f"query_points must be [{B}, N, 3] of (t, x, y), got {list(query_points.shape)}")
     if query_points.shape[1] == 0:

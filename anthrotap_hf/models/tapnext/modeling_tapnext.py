@@ -385,7 +385,7 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         """Track query points.
 
         Args:
-            pixel_values_videos: [B, T, 3, H, W] in [-1, 1]; H and W multiples of the patch size.
+            pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8; H and W multiples of the patch size.
             query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
             state: Of `start` or of the call on the frames before, instead of query points. (A first call on one
                 frame with query points starts a video too: their frames may lie ahead.)
@@ -401,10 +401,11 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         if pixel_values_videos is None or pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
             got = None if pixel_values_videos is None else list(pixel_values_videos.shape)
             raise ValueError(f"pixel_values_videos must be [B, T, 3, H, W], got {got}")
-        if 0 in pixel_values_videos.shape or not pixel_values_videos.is_floating_point():
+        dtype = pixel_values_videos.dtype
+        if 0 in pixel_values_videos.shape or not (dtype.is_floating_point or dtype == torch.uint8):
             raise ValueError(
-                f"pixel_values_videos must be floats in [-1, 1] and not empty, "
-                f"got {pixel_values_videos.dtype} {list(pixel_values_videos.shape)}"
+                f"pixel_values_videos must be floats in [-1, 1] or uint8, and not empty, "
+                f"got {dtype} {list(pixel_values_videos.shape)}"
             )
         B, T, _, height, width = pixel_values_videos.shape
         if height % patch or width % patch:
@@ -454,6 +455,8 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         to_video = torch.tensor([width / bins, height / bins], device=videos.device)
         tracks, logits, coordinates = [], [], []
         for frames in videos.split(chunk, dim=1):
+            if frames.dtype == torch.uint8:
+                frames = frames / 127.5 - 1
             x = self.embeddings(frames, queries, step)
             for depth, block in enumerate(self.blocks):
                 # Only query tokens are read after the last block.

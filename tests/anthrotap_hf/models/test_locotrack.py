@@ -1,9 +1,12 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
@@ -86,6 +89,94 @@ def test_clips_of_a_batch_do_not_mix(locotrack, video, queries):
         )
         alone = locotrack(pixel_values_videos=other, query_points=queries.flip(1))
     torch.testing.assert_close(both.tracks[1:], alone.tracks, atol=1e-4, rtol=0)
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 12))
+def test_windows_keep_every_frame_once_and_see_the_frames_around_it(num_frames, extra, context):
+    config = LocoTrackConfig(window_size=2 * context + extra, window_context=context)
+    windows = LocoTrackForPointTracking._plan_windows(SimpleNamespace(config=config), num_frames, None)
+    assert [t for window in windows for t in window.keep] == list(range(num_frames))
+    for window in windows:
+        assert window.end - window.begin <= config.window_size
+        for t in window.keep:
+            assert window.begin <= max(t - context, 0)
+            assert min(t + context, num_frames - 1) < window.end
+
+
+def long_clip():
+    video = torch.rand(2, 41, 3, 32, 48) * 2 - 1
+    points = torch.tensor([[0, 10.5, 8.2], [40, 48, 32], [17, 0, 0], [17.5, 30.1, 20.7], [3, 5, 5]])
+    return video, torch.stack([points, points.flip(0)])
+
+
+def test_windows_change_little_and_less_with_more_context(locotrack):
+    video, points = long_clip()
+    points = points[:, [0, 1, 2, 4]]
+    errors = []
+    with torch.inference_mode():
+        whole = locotrack(pixel_values_videos=video, query_points=points)
+        for context in (2, 12):
+            locotrack.config.window_context = context
+            parts = locotrack(
+                pixel_values_videos=video, query_points=points, window_size=30, query_chunk_size=3
+            )
+            # The first guess knows no other frame.
+            torch.testing.assert_close(
+                parts.unrefined_tracks[0], whole.unrefined_tracks[0], atol=1e-3, rtol=0
+            )
+            assert parts.visible_logits.shape == whole.visible_logits.shape
+            errors.append((parts.tracks - whole.tracks).norm(dim=-1).max().item())
+    assert errors[1] < min(errors[0] / 2, 0.3)
+
+
+def test_queries_of_a_long_video_are_looked_up_in_their_own_frames(locotrack):
+    video, points = long_clip()
+    with torch.inference_mode():
+        features = locotrack.get_video_features(video)
+        expected = locotrack._query_features(features, points)
+        found = locotrack._look_up(video, points, None, 2)
+    for ours, theirs in zip(found.tensors(), expected.tensors(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_in_windows_no_frame_is_computed_twice_but_the_queries_own(locotrack, monkeypatch):
+    video, points = long_clip()
+    locotrack.config.window_context = 3
+    seen, held = [], []
+    plain, track = locotrack.backbone.forward, locotrack._track
+    monkeypatch.setattr(locotrack.backbone, "forward", lambda x: seen.append(len(x)) or plain(x))
+    monkeypatch.setattr(locotrack, "_track", lambda f, *rest: held.append(f.num_frames) or track(f, *rest))
+    with torch.inference_mode():
+        steps = []
+        options = {"window_size": 12, "query_chunk_size": 2}
+        locotrack(
+            pixel_values_videos=video[:1],
+            query_points=points[:1],
+            refinement_resolutions=[(32, 48)],
+            progress=steps.append,
+            **options,
+        )
+    assert sum(seen) == 41 + 5  # the queries lie in frames 0, 3, 17, 18 and 40
+    assert max(held) == 12
+    assert sum(steps) == locotrack.num_steps(41, points[:1], **options)
+
+
+def test_a_window_that_is_all_context_is_refused(locotrack):
+    video, points = long_clip()
+    with pytest.raises(
+        ValueError, match="window_size must be more than twice the window_context of 24, got 48"
+    ):
+        locotrack(pixel_values_videos=video, query_points=points, window_size=48)
+    with pytest.raises(ValueError, match="more than twice window_context"):
+        LocoTrackConfig(window_size=8, window_context=4)
+
+
+def test_bytes_are_the_same_video(locotrack, queries):
+    video = torch.randint(0, 256, (1, 5, 3, 32, 48), dtype=torch.uint8)
+    with torch.inference_mode():
+        ours = locotrack(pixel_values_videos=video, query_points=queries)
+        theirs = locotrack(pixel_values_videos=video / 127.5 - 1, query_points=queries)
+    assert torch.equal(ours.tracks, theirs.tracks)
 
 
 def test_correlation_of_whole_cells_then_shifted_is_that_of_interpolated_features():
@@ -224,7 +315,7 @@ def test_arguments_that_exclude_each_other_are_refused(locotrack, video, queries
         ({"pixel_values_videos": video, "query_points": queries, "frame_chunk_size": 0}, "at least 1"),
         ({"pixel_values_videos": video[:, :0], "query_points": queries}, "not empty"),
         ({"pixel_values_videos": video[0], "query_points": queries}, "must be [B, T, 3, H, W]"),
-        ({"pixel_values_videos": (video * 255).byte(), "query_points": queries}, "floats"),
+        ({"pixel_values_videos": (video * 255).int(), "query_points": queries}, "floats"),
     ]:
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             locotrack(**arguments)

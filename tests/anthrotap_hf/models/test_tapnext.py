@@ -215,7 +215,7 @@ def test_arguments_that_exclude_each_other_are_refused(tapnext, video, queries):
         ({"pixel_values_videos": video[..., :40], "state": state}, "frames were (32, 48)"),
         ({"pixel_values_videos": video[..., :30], "query_points": queries}, "multiples of 8 pixels"),
         ({"pixel_values_videos": video[:, :0], "query_points": queries}, "not empty"),
-        ({"pixel_values_videos": (video * 255).byte(), "query_points": queries}, "floats"),
+        ({"pixel_values_videos": (video * 255).int(), "query_points": queries}, "floats"),
         ({"pixel_values_videos": video, "query_points": queries, "frame_chunk_size": 0}, "at least 1"),
         ({"pixel_values_videos": video, "state": tapnext.start(endless)}, "whole number"),
     ]:
@@ -238,3 +238,12 @@ def test_impossible_configurations_are_refused():
 def test_the_released_size_has_its_parameter_count():
     with torch.device("meta"):
         assert TAPNextForPointTracking(TAPNextConfig()).num_parameters() == 194_202_881
+
+
+def test_bytes_are_the_same_video(tapnext):
+    video = torch.randint(0, 256, (1, 3, 3, 32, 32), dtype=torch.uint8)
+    queries = torch.tensor([[[0, 3.5, 4.0], [1, 20.0, 9.0]]])
+    with torch.inference_mode():
+        ours = tapnext(pixel_values_videos=video, query_points=queries)
+        theirs = tapnext(pixel_values_videos=video / 127.5 - 1, query_points=queries)
+    assert torch.equal(ours.tracks, theirs.tracks)
