@@ -38,7 +38,6 @@ class ClipSettings(_Settings):
 class FitSettings(_Settings):
     """How a body is fitted to a person's track. Angles in radians; rates are those of 30 frames a second."""
 
-    focal_ratio: float = Field(1.2, gt=0, description="focal length as a multiple of the frame's longer side")
     sigma_2d: float = Field(0.012, gt=0, description="2D landmark error as a share of the person's size")
     sigma_3d: float = Field(0.06, gt=0, description="3D landmark error, metres")
     sigma_silhouette: float = Field(0.008, gt=0, description="mask error as a share of the person's size")
@@ -181,6 +180,7 @@ class LabelingConfig(_Settings):
     people: PeopleSettings = PeopleSettings()
     body: Literal["anny"] = Field("anny", description="body model")
     mesh_source: Literal["fit"] = Field("fit", description="fit: of the body to landmarks and mask")
+    focal_ratio: float = Field(1.2, gt=0, description="focal length as a multiple of the frame's longer side")
     fit: FitSettings = FitSettings()
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")

@@ -11,7 +11,7 @@ import numpy as np
 from anthrotap_builder.certainty import SurfaceTracks
 from anthrotap_builder.config import FilterSettings, LabelingConfig
 from anthrotap_builder.flow import TrackFlow, sample_flow
-from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.tracks import Tracks
 
@@ -62,14 +62,15 @@ def trust_labels(
 
 def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
     """[N, T] bool each: whether a point lies in its own person's mask, and in anyone's."""
-    height, width = people[0].mask.shape[1:]
+    masks = masks_of(people)
+    height, width = masks[0].shape[1:]
     cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
     frames = np.arange(xy.shape[1])
     own = np.zeros(xy.shape[:2], bool)
-    for index, track in enumerate(people):
+    for index, mask in enumerate(masks):
         rows = person == index
-        own[rows] = track.mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
-    everyone = np.any([track.mask for track in people], axis=0)
+        own[rows] = mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
+    everyone = np.any(masks, axis=0)
     return own, everyone[frames, cells[..., 1], cells[..., 0]]
 
 

@@ -79,8 +79,7 @@ def _meshes(
     config: LabelingConfig,
     threads: int,
 ) -> list[MeshTrack]:
-    make = MESH_SOURCES[config.mesh_source]
-    return make(people, frames, body, camera, fps, config.fit, config.flow, threads)
+    return MESH_SOURCES[config.mesh_source](people, frames, body, camera, fps, config, threads)
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def label_clip(
     cv2.setNumThreads(1)  # frames are shared out over threads here; OpenCV's own would only get in the way
     clock = _Clock(on_stage)
     height, width = frames.shape[1:3]
-    camera = Camera.guess(width, height, config.fit.focal_ratio)
+    camera = Camera.guess(width, height, config.focal_ratio)
 
     with clock.stage("people"):
         people = stages.people(frames, config.people, threads)

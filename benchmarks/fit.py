@@ -43,7 +43,7 @@ def main() -> None:
             print(f"| {video.name} | nobody was found |")
             continue
         everyone = np.any([person.mask for person in people], axis=0)
-        camera = Camera.guess(frames.shape[2], frames.shape[1], config.fit.focal_ratio)
+        camera = Camera.guess(frames.shape[2], frames.shape[1], config.focal_ratio)
         columns = []
         for settings in (without, config.fit):
             spent = []

@@ -11,8 +11,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from anthrotap_builder.bodies import Body
-from anthrotap_builder.config import FitSettings, FlowSettings
-from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.bodies.body import BodyPose
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
 
 
@@ -23,16 +24,20 @@ class MeshTrack:
     Attributes:
         person: index of the person in the clip.
         vertices: [T, V, 3] float32, camera coordinates, metres; NaN where there is no trusted mesh.
-        reprojection_error: [T] float, median distance of the mesh's keypoints from believed landmarks, pixels.
-        mask_overlap: [T] float, intersection over union of the mesh's outline and the person's mask.
         present: [T] bool, frames with a trusted mesh.
+        reprojection_error: [T] float, median distance of the mesh's keypoints from believed landmarks, pixels; NaN
+            where there are none.
+        mask_overlap: [T] float, intersection over union of the mesh's outline and the person's mask; NaN where there
+            is none.
+        pose: what the vertices were made from, where that is a body; anything in frames that are not present.
     """
 
     person: int
     vertices: np.ndarray
+    present: np.ndarray
     reprojection_error: np.ndarray
     mask_overlap: np.ndarray
-    present: np.ndarray
+    pose: BodyPose | None = None
 
 
 def fit_meshes(
@@ -41,8 +46,7 @@ def fit_meshes(
     body: Body,
     camera: Camera,
     fps: float,
-    settings: FitSettings,
-    flow_settings: FlowSettings,
+    config: LabelingConfig,
     threads: int = 2,
 ) -> list[MeshTrack]:
     """The open default: fits `body` to each person's landmarks, mask and flow; refuses frames where the fit is bad."""
@@ -50,15 +54,17 @@ def fit_meshes(
 
     if not people:
         return []
-    everyone = np.any([person.mask for person in people], axis=0)
+    settings, masks = config.fit, masks_of(people)
+    everyone = np.any(masks, axis=0)
 
     inner = max(1, threads // len(people))
 
     def fit(index: int) -> MeshTrack:
-        person = people[index]
-        result = fit_body(body, person, everyone, frames, camera, fps, settings, flow_settings, inner)
-        vertices = body.pose_vertices(result.parameters.posed(body))
-        overlap = mask_overlap(camera.project(vertices), person.mask, everyone & ~person.mask)
+        person, mask = people[index], masks[index]
+        result = fit_body(body, person, everyone, frames, camera, fps, settings, config.flow, inner)
+        pose = result.parameters.posed(body)
+        vertices = body.pose_vertices(pose)
+        overlap = mask_overlap(camera.project(vertices), mask, everyone & ~mask)
         with np.errstate(invalid="ignore"):
             good = result.reprojection_error <= settings.max_reprojection_error * result.size[:, 0]
         present = person.found & good & (overlap >= settings.min_mask_overlap)
@@ -67,7 +73,7 @@ def fit_meshes(
                 False  # a body that fits so seldom is no body: a coat, a statue's shadow, two people in one
             )
         vertices[~present] = np.nan
-        return MeshTrack(index, vertices, result.reprojection_error, overlap, present)
+        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose)
 
     # One BLAS thread: the solve is many small steps, which several threads slow down five times (FACTS).
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:

@@ -29,7 +29,7 @@ class MotionObserver:
 
     Attributes:
         frames: [T, H, W, 3] uint8 RGB.
-        mask: [T, H, W] bool, the person's pixels.
+        mask: [T, H, W] bool, the person's pixels; None: unknown.
         body: the body model.
         surface: points spread over the body: the motion of all of them is what frames are warped by.
         camera: of the clip.
@@ -39,7 +39,7 @@ class MotionObserver:
     """
 
     frames: np.ndarray
-    mask: np.ndarray
+    mask: np.ndarray | None
     body: Body
     surface: SurfacePoints
     camera: Camera
@@ -90,7 +90,9 @@ class MotionObserver:
         return threshold * min(self.camera.height, self.camera.width) / 256 * (1.0 if lag == 1 else 1.5)
 
     def _sure(self, xy: np.ndarray) -> np.ndarray:
-        """[N, T] bool: well inside the mask."""
+        """[N, T] bool: well inside the mask, where there is one."""
+        if self.mask is None:
+            return np.ones(xy.shape[:2], bool)
         kernel = np.ones((5, 5), np.uint8)
         cells = np.clip(np.nan_to_num(xy), 0, [self.camera.width - 1, self.camera.height - 1]).astype(np.intp)
         eroded = np.stack([cv2.erode(mask.astype(np.uint8), kernel) for mask in self.mask]) > 0

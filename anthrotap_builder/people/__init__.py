@@ -1,4 +1,4 @@
-"""Who is where: each person of a clip, frame by frame, as landmarks and a mask."""
+"""Who is where: each person of a clip, frame by frame, as a box; by some detectors also as landmarks and a mask."""
 
 from __future__ import annotations
 
@@ -20,21 +20,34 @@ class PersonTrack:
     """One person over a clip.
 
     Attributes:
+        boxes: [T, 4] float32, left, top, right and bottom of the person in raster pixels; NaN in frames where the
+            person was not found.
         landmarks: [T, 33, 3] float32, BlazePose's 33 landmarks as x, y in raster pixels and a confidence in
-            [0, 1]. NaN in frames where the person was not found.
+            [0, 1]; NaN in the same frames. None if the detector has none.
         world_landmarks: [T, 33, 3] float32, metres, relative to the middle of the hips, x right, y down,
-            z away from the camera. NaN in the same frames.
-        mask: [T, H, W] bool, the person's pixels as the landmark network saw them; False where not found.
+            z away from the camera; NaN in the same frames. None likewise.
+        mask: [T, H, W] bool, the person's pixels; False where not found. None likewise.
     """
 
-    landmarks: np.ndarray
-    world_landmarks: np.ndarray
-    mask: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray | None = None
+    world_landmarks: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
     @property
     def found(self) -> np.ndarray:
         """[T] bool: the frames in which the person was found."""
-        return np.isfinite(self.landmarks[:, 0, 0])
+        return np.isfinite(self.boxes[:, 0])
+
+
+def masks_of(people: list[PersonTrack]) -> list[np.ndarray]:
+    """Each person's mask. Raises ValueError if they were found by a detector that has none."""
+    masks = [person.mask for person in people if person.mask is not None]
+    if len(masks) != len(people):
+        raise ValueError(
+            "masks of the people are needed, and this detector gives none: detect with blazepose"
+        )
+    return masks
 
 
 def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int = 2) -> list[PersonTrack]:

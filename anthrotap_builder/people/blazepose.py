@@ -507,14 +507,10 @@ def _paint_over(frame: np.ndarray, poses: list[Pose]) -> np.ndarray:
 def _person_tracks(people: list[Track[Pose]], shape: tuple[int, ...]) -> list[PersonTrack]:
     """Poses as arrays; a pixel that several masks claim goes to the one that is surest of it."""
     num_frames, height, width = shape[:3]
-    tracks = [
-        PersonTrack(
-            landmarks=np.full((num_frames, NUM_LANDMARKS, 3), np.nan, np.float32),
-            world_landmarks=np.full((num_frames, NUM_LANDMARKS, 3), np.nan, np.float32),
-            mask=np.zeros((num_frames, height, width), bool),
-        )
-        for _ in people
-    ]
+    landmarks, world_landmarks = (
+        np.full((len(people), num_frames, NUM_LANDMARKS, 3), np.nan, np.float32) for _ in range(2)
+    )
+    masks = np.zeros((len(people), num_frames, height, width), bool)
     for t in range(num_frames):
         best = np.zeros((height, width), np.float32)
         order = sorted(
@@ -522,14 +518,31 @@ def _person_tracks(people: list[Track[Pose]], shape: tuple[int, ...]) -> list[Pe
         )
         for before, i in zip([None, *order], order, strict=False):
             pose = people[i][t]
-            tracks[i].landmarks[t] = pose.landmarks
-            tracks[i].world_landmarks[t] = pose.world_landmarks
+            landmarks[i, t] = pose.landmarks
+            world_landmarks[i, t] = pose.world_landmarks
             if before is not None and people[before][t].layer < pose.layer:
                 best[best > 0] = 1  # painted over when this one was seen
             where, sure = pose.paint_mask(height, width)
             mine = sure > best[where]
-            for track in tracks:
-                track.mask[t][where] &= ~mine
-            tracks[i].mask[t][where] = mine
+            for mask in masks:
+                mask[t][where] &= ~mine
+            masks[i][t][where] = mine
             best[where][mine] = sure[mine]
-    return tracks
+    return [
+        PersonTrack(_boxes(points, mask), points, world, mask)
+        for points, world, mask in zip(landmarks, world_landmarks, masks, strict=True)
+    ]
+
+
+def _boxes(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[T, 4] float32: left, top, right, bottom around a person's mask and surer landmarks; NaN where not found."""
+    boxes = np.full((len(mask), 4), np.nan, np.float32)
+    for t in np.flatnonzero(np.isfinite(landmarks[:, 0, 0])).tolist():
+        confidence = landmarks[t, :, 2]
+        places = [landmarks[t, confidence >= min(0.5, confidence.max()), :2]]
+        rows, columns = np.flatnonzero(mask[t].any(1)), np.flatnonzero(mask[t].any(0))
+        if len(rows):
+            places.append(np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], np.float32))
+        around = np.concatenate(places)
+        boxes[t] = *around.min(0), *around.max(0)
+    return boxes

@@ -17,7 +17,7 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.flow import TrackFlow
 from anthrotap_builder.labeling import Stages, label_clip
 from anthrotap_builder.meshes import MeshTrack
-from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.proving_ground.rendering.renderer import RenderedClip
 from anthrotap_builder.proving_ground.rendering.truth import Truth
@@ -172,11 +172,11 @@ class _TruePixels:
 def _true_owners(pixels: _TruePixels, people: list[PersonTrack]) -> list[int]:
     """Which true person each found one is: the one that most of its mask shows; -1 if it shows mostly nobody."""
     owners = []
-    for person in people:
+    for person, mask in zip(people, masks_of(people), strict=True):
         votes: dict[int, int] = {}
         for t in np.flatnonzero(person.found).tolist():
             index, owner, *_ = pixels(t)
-            inside = person.mask[t].ravel()
+            inside = mask[t].ravel()
             shown = owner[inside[index]]
             votes[-1] = votes.get(-1, 0) + int(inside.sum()) - len(shown)
             for one in np.unique(shown).tolist():
@@ -187,8 +187,8 @@ def _true_owners(pixels: _TruePixels, people: list[PersonTrack]) -> list[int]:
 
 def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTrack]:
     true = []
-    for person, owner in zip(people, _true_owners(pixels, people), strict=True):
-        mask = np.zeros_like(person.mask)
+    for person, found, owner in zip(people, masks_of(people), _true_owners(pixels, people), strict=True):
+        mask = np.zeros_like(found)
         for t in np.flatnonzero(person.found).tolist():
             mask[t] = pixels.mask(t, owner)
         true.append(replace(person, mask=mask))
@@ -208,7 +208,7 @@ def _true_meshes(
             stretch = np.ones((count, 1, 3), np.float32)
             stretch[:, 0, 2] = camera.focal / truth.focal
             vertices, present = truth.people[owner] * stretch, np.ones(count, bool)
-        meshes.append(MeshTrack(index, vertices, np.zeros(count), np.ones(count), present))
+        meshes.append(MeshTrack(index, vertices, present, np.zeros(count), np.ones(count)))
     return meshes
 
 

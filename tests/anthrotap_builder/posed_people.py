@@ -31,7 +31,8 @@ def as_person(
         for triangle in np.round(vertices[t][body.faces] - 0.5).astype(np.int32):
             cv2.fillConvexPoly(drawn, triangle, 1)
         mask[t] = drawn > 0
-    return PersonTrack(landmarks, world, mask)
+    boxes = np.concatenate([vertices.min(1), vertices.max(1)], axis=1).astype(np.float32)
+    return PersonTrack(boxes, landmarks, world, mask)
 
 
 def textured_frames(body: Body, pose: PoseParameters, camera: Camera) -> np.ndarray:

@@ -145,9 +145,8 @@ def trusted(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **settin
     xy, _, _, _ = scene()
     points = SurfaceTracks(xy, visible, certain, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
     flow = TrackFlow(np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))
-    nothing = np.zeros((T, 33, 3), np.float32)
     config = LabelingConfig(filter=FilterSettings(**settings))
-    person = PersonTrack(nothing, nothing, mask)
+    person = PersonTrack(np.zeros((T, 4), np.float32), mask=mask)
     return trust_labels(points, [person], flow, Camera(300.0, SIZE, SIZE), config)
 
 

@@ -5,7 +5,7 @@ import pytest
 from posed_people import as_person
 
 from anthrotap_builder.bodies import Body
-from anthrotap_builder.config import FitSettings, FlowSettings
+from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
 from anthrotap_builder.meshes import fit_meshes, mask_overlap
 from anthrotap_builder.meshes.fit import Fit, fit_body
 from anthrotap_builder.meshes.kinematics import PoseParameters
@@ -46,7 +46,7 @@ def test_a_gap_is_bridged_and_a_wild_landmark_does_not_pull(
     anny: Body, dance: PoseParameters, camera: Camera
 ):
     person = as_person(anny, dance, camera)
-    person.landmarks[8:12] = np.nan
+    person.boxes[8:12] = person.landmarks[8:12] = np.nan
     person.world_landmarks[8:12] = np.nan
     person.mask[8:12] = False
     person.landmarks[16, 15, :2] += 150  # a wrist far off in one frame
@@ -65,7 +65,7 @@ def test_short_tracks_can_be_fitted(anny: Body, dance: PoseParameters, camera: C
 
 def test_a_person_never_found_is_refused(anny: Body, dance: PoseParameters, camera: Camera):
     person = as_person(anny, dance, camera)
-    person.landmarks[:] = np.nan
+    person.boxes[:] = person.landmarks[:] = np.nan
     with pytest.raises(ValueError, match="in no frame"):
         fit(anny, person, camera)
 
@@ -73,9 +73,9 @@ def test_a_person_never_found_is_refused(anny: Body, dance: PoseParameters, came
 def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParameters, camera: Camera):
     person = as_person(anny, dance, camera)
     person.mask[5] = np.roll(person.mask[5], 120, axis=1)  # the mask is elsewhere
-    person.landmarks[10] = np.nan
+    person.boxes[10] = person.landmarks[10] = np.nan
     frames = np.zeros((*person.mask.shape, 3), np.uint8)
-    (mesh,) = fit_meshes([person], frames, anny, camera, 24.0, WITHOUT_FLOW, FlowSettings())
+    (mesh,) = fit_meshes([person], frames, anny, camera, 24.0, LabelingConfig(fit=WITHOUT_FLOW))
     assert sorted(np.flatnonzero(~mesh.present)) == [5, 10]
     assert np.isnan(mesh.vertices[[5, 10]]).all()
     assert np.isfinite(mesh.vertices[mesh.present]).all()
@@ -84,15 +84,14 @@ def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParamet
 
 def test_nobody_has_no_mesh(anny: Body, camera: Camera):
     frames = np.zeros((3, camera.height, camera.width, 3), np.uint8)
-    assert fit_meshes([], frames, anny, camera, 24.0, WITHOUT_FLOW, FlowSettings()) == []
+    assert fit_meshes([], frames, anny, camera, 24.0, LabelingConfig()) == []
 
 
 def test_people_do_not_depend_on_threads(anny: Body, dance: PoseParameters, camera: Camera):
     people = [as_person(anny, dance, camera, noise=1.0, seed=seed) for seed in range(2)]
     frames = np.random.default_rng(0).integers(0, 255, (*people[0].mask.shape, 3)).astype(np.uint8)
     one, two = (
-        fit_meshes(people, frames, anny, camera, 24.0, FitSettings(), FlowSettings(), threads)
-        for threads in (1, 4)
+        fit_meshes(people, frames, anny, camera, 24.0, LabelingConfig(), threads) for threads in (1, 4)
     )
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.vertices, b.vertices)
