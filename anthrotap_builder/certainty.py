@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anthrotap_builder.bodies import Body
+from anthrotap_builder.bodies import Body, MeshSurface
 from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import LabelingConfig, VisibilitySettings
 from anthrotap_builder.meshes import MeshTrack
@@ -37,7 +37,11 @@ class SurfaceTracks:
 
 
 def look_at_surface(
-    body: Body, meshes: list[MeshTrack], camera: Camera, config: LabelingConfig, threads: int
+    body: Body | MeshSurface,
+    meshes: list[MeshTrack],
+    camera: Camera,
+    config: LabelingConfig,
+    threads: int,
 ) -> SurfaceTracks:
     """Projects `config.points` surface points of everyone in every frame, and finds which are seen."""
     surface = body.surface_points(config.points, config.seed)

@@ -31,6 +31,7 @@ class Clip:
         frames: [T, H, W, 3] uint8 RGB, H and W even.
         fps: frames a second of `frames`.
         start_frame: the first one's place among the decoded frames of the source video.
+        source_frames: [T] int64, each one's.
         source_video: the video's path, as given.
         clip_id: the file's stem, twelve digits of its content's SHA-256, and the start frame.
     """
@@ -38,6 +39,7 @@ class Clip:
     frames: np.ndarray
     fps: float
     start_frame: int
+    source_frames: np.ndarray
     source_video: str
     clip_id: str
 
@@ -83,6 +85,7 @@ def read_clips(
             frames=np.stack([frame.image for frame in piece]),
             fps=fps or _own_rate(piece, rate),
             start_frame=start,
+            source_frames=np.array([frame.index for frame in piece]),
             source_video=name,
             clip_id=f"{Path(path).stem}-{digest}-{start:06d}",
         )

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 RECIPES = Path(__file__).parent / "recipes"
 LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
@@ -71,6 +71,15 @@ class FitSettings(_Settings):
     max_refused: float = Field(
         0.3, ge=0, le=1, description="who has a larger share of refused frames is nobody"
     )
+
+
+class RefineSettings(_Settings):
+    """How far a mesh source's bodies may be off. Mask, flow and smoothness weigh as in the fit."""
+
+    sigma_rotation: float = Field(0.15, gt=0, description="of each joint's rotation, radians")
+    sigma_place: float = Field(0.05, gt=0, description="of the root's place, right and down, metres")
+    sigma_depth: float = Field(0.3, gt=0, description="of the root's depth, metres")
+    sigma_shape: float = Field(1.0, gt=0, description="of the shape, in the body's standard deviations")
 
 
 class PeopleSettings(_Settings):
@@ -178,16 +187,38 @@ class LabelingConfig(_Settings):
 
     clips: ClipSettings = ClipSettings()
     people: PeopleSettings = PeopleSettings()
-    body: Literal["anny"] = Field("anny", description="body model")
-    mesh_source: Literal["fit"] = Field("fit", description="fit: of the body to landmarks and mask")
+    body: Literal["anny", "mesh"] = Field(
+        "anny", description="body model; mesh: none, whatever surface a file of meshes has"
+    )
+    mesh_source: Literal["fit", "file"] = Field(
+        "fit",
+        description="fit: of the body to landmarks, mask and flow; file: meshes that come with the video",
+    )
     focal_ratio: float = Field(1.2, gt=0, description="focal length as a multiple of the frame's longer side")
     fit: FitSettings = FitSettings()
+    refine: RefineSettings | None = Field(
+        None,
+        description="let the fit refine a mesh source's bodies with mask and flow; None: keep them as they are",
+    )
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")
     min_seen: int = Field(4, ge=1, description="tracks seen in fewer frames are dropped")
     visibility: VisibilitySettings = VisibilitySettings()
     flow: FlowSettings = FlowSettings()
     filter: FilterSettings = FilterSettings()
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Self:
+        if self.refine and self.mesh_source == "fit":
+            raise ValueError("refine is for other mesh sources: the fit has seen mask and flow already")
+        if self.body == "mesh" and (self.mesh_source != "file" or self.refine):
+            raise ValueError("body: mesh is for a file of vertices, which can't be fitted or refined")
+        return self
+
+    @property
+    def looks_for_people(self) -> bool:
+        """Whether people have to be found in the pictures: for their meshes, or for masks."""
+        return self.mesh_source != "file" or self.filter.masks or self.refine is not None
 
     @property
     def version(self) -> str:

@@ -70,7 +70,9 @@ def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> 
     for index, mask in enumerate(masks):
         rows = person == index
         own[rows] = mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
-    everyone = np.any(masks, axis=0)
+    everyone = np.zeros_like(masks[0])
+    for mask in masks:
+        everyone |= mask
     return own, everyone[frames, cells[..., 1], cells[..., 0]]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,9 +28,11 @@ from rich.table import Table
 from rich.text import Text
 
 from anthrotap_builder.assets import AssetError
+from anthrotap_builder.bodies import load_body
 from anthrotap_builder.clips import file_sha256
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import LabeledClip, label_video
+from anthrotap_builder.meshes.file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe
 from anthrotap_hf.visualization import around_tracks, contact_sheet, draw_tracks, track_colors
@@ -107,8 +110,40 @@ def find_videos(inputs: list[Path]) -> list[Path]:
     return list({path.resolve(): path for path in videos}.values())
 
 
+def find_meshes(path: Path, videos: list[Path]) -> dict[Path, MeshFile]:
+    """The meshes of each video: from one file for one video, or a folder with a file for each, by the video's name.
+
+    Raises:
+        MeshFileError: if a file is missing or can't be used, or one has meshes of another body than the others.
+    """
+    if path.is_dir():
+        files = {video: path / f"{video.stem}{SUFFIX}" for video in videos}
+    elif len(videos) == 1:
+        files = {videos[0]: path}
+    else:
+        raise MeshFileError(
+            f"{path}: one file for {len(videos)} videos; name a folder with a NAME{SUFFIX} for each NAME.mp4"
+        )
+    meshes = {video: read_meshes(file) for video, file in files.items()}
+    first = next(iter(meshes.values()))
+    for other in meshes.values():
+        if other.body != first.body:
+            raise MeshFileError(
+                f"{other.path}: meshes of the body {other.body!r}, those of {first.path} of {first.body!r}; "
+                "label them in two runs"
+            )
+    return meshes
+
+
 def label_videos(
-    videos: list[Path], out: Path, config: LabelingConfig, threads: int, replace: bool, console: Console
+    videos: list[Path],
+    out: Path,
+    config: LabelingConfig,
+    threads: int,
+    replace: bool,
+    console: Console,
+    meshes: Mapping[Path, MeshFile] | None = None,
+    write_meshes: bool = False,
 ) -> list[VideoReport]:
     """Labels videos into one folder of shards; a bad video costs only itself and is listed in the manifest.
 
@@ -119,6 +154,8 @@ def label_videos(
         threads: how many frames are worked on at once.
         replace: whether shards of an earlier run may be replaced.
         console: where progress is shown.
+        meshes: of each video, where `config.mesh_source` is "file".
+        write_meshes: whether to leave each video's meshes in a `*.meshes.npz`.
 
     Raises:
         FileExistsError: if `out` holds shards and `replace` is false.
@@ -132,7 +169,9 @@ def label_videos(
         _progress(console) as progress,
     ):
         for report in reports:
-            _label_one(report, out / names[report.video], shards, tally, config, threads, progress)
+            given = (meshes or {}).get(report.video)
+            stem = out / names[report.video]
+            _label_one(report, stem, shards, tally, config, threads, progress, given, write_meshes)
     if shards.paths or not (out / "manifest.json").exists():
         write_manifest(out, config, tally)
     else:
@@ -148,6 +187,8 @@ def _label_one(
     config: LabelingConfig,
     threads: int,
     progress: Progress,
+    meshes: MeshFile | None,
+    write_meshes: bool,
 ) -> None:
     video, begin = report.video, time.perf_counter()
     bar = progress.add_task(video.name, total=_expected_frames(video, config), stage="reading")
@@ -157,6 +198,8 @@ def _label_one(
 
     def write(clip: LabeledClip) -> None:
         pictures.add(clip)
+        if kept and clip.camera:
+            kept.add(clip.source_frames, clip.meshes, clip.camera)
         tally.add(clip)
         where = f"{clip.source_video}: {len(clip.frames)} frames from frame {clip.start_frame} on"
         report.left_out += [
@@ -172,9 +215,13 @@ def _label_one(
         progress.advance(bar, len(clip.frames))
 
     # Encoding a clip runs beside the labelling of the next; never more than one clip waits.
-    with _Pictures(stem) as pictures, ThreadPoolExecutor(1) as beside:
+    with (
+        _Pictures(stem) as pictures,
+        _mesh_writer(stem, config, meshes) if write_meshes else nullcontext() as kept,
+        ThreadPoolExecutor(1) as beside,
+    ):
         written: Future[None] | None = None
-        clips = label_video(video, config, threads, on_stage, report.left_out)
+        clips = label_video(video, config, threads, on_stage, report.left_out, meshes)
         while clip := _next_clip(clips, report):
             if written:
                 written.result()
@@ -187,7 +234,10 @@ def _label_one(
     if report.failure:
         tally.failed.append({"file": str(video), "reason": report.failure})
     if report.clips:
-        tally.inputs.append({"file": str(video), "sha256": file_sha256(video)})
+        inputs = {"file": str(video), "sha256": file_sha256(video)}
+        if meshes:
+            inputs |= {"meshes": str(meshes.path), "meshes_sha256": file_sha256(meshes.path)}
+        tally.inputs.append(inputs)
     tally.left_out += report.left_out
     report.seconds = time.perf_counter() - begin
     outcome = "done" if not report.failure else "damaged" if report.clips else "failed"
@@ -211,6 +261,11 @@ def _next_clip(clips: Iterator[LabeledClip], report: VideoReport) -> LabeledClip
     return None
 
 
+def _mesh_writer(stem: Path, config: LabelingConfig, meshes: MeshFile | None) -> MeshWriter:
+    body = meshes.surface(config.body) if meshes else load_body(config.body)
+    return MeshWriter(stem.with_name(stem.name + SUFFIX), body)
+
+
 def summary_table(reports: list[VideoReport]) -> Table:
     """One line a video: people, tracks, shares of seen, hidden and unknown labels, rejected share, fit error, rate."""
     table = Table(box=None, padding=(0, 1, 0, 0))
@@ -226,7 +281,7 @@ def summary_table(reports: list[VideoReport]) -> Table:
             report.video.name,
             *(f"{total[key]}" for key in ("frames", "people", "tracks")),
             *(f"{100 * total[key]:.0f} %" for key in ("seen", "hidden", "unknown", "rejected")),
-            f"{total['fit_error']:.1f} px",
+            "-" if np.isnan(total["fit_error"]) else f"{total['fit_error']:.1f} px",
             f"{total['frames'] / report.seconds:.1f}",
         )
     return table

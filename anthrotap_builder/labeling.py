@@ -12,14 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anthrotap_builder.bodies import Body, load_body
+from anthrotap_builder.bodies import Body, MeshSurface, load_body
 from anthrotap_builder.certainty import SurfaceTracks, look_at_surface
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.filtering import trust_labels
 from anthrotap_builder.flow import TrackFlow, track_flow
 from anthrotap_builder.memory import share_one_heap
-from anthrotap_builder.meshes import MESH_SOURCES, MeshTrack
+from anthrotap_builder.meshes import MeshTrack, find_meshes
+from anthrotap_builder.meshes.file import MeshFile, whose_masks
 from anthrotap_builder.people import PersonTrack, find_people
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.tracks import Tracks
@@ -44,6 +45,9 @@ class LabeledClip:
             source video, before any resampling in time.
         body_model, mesh_source, flow, label_version: what made the labels.
         people: per person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
+        source_frames: [T] int, each frame's place among the decoded frames of the source video.
+        meshes: everyone's.
+        camera: that the meshes are seen by.
         seconds: wall seconds spent in each stage.
     """
 
@@ -59,6 +63,9 @@ class LabeledClip:
     flow: str = ""
     label_version: str = ""
     people: list[dict[str, float]] = field(default_factory=list)
+    source_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    meshes: list[MeshTrack] = field(default_factory=list)
+    camera: Camera | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -70,24 +77,12 @@ class LabeledClip:
         return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
 
 
-def _meshes(
-    people: list[PersonTrack],
-    frames: np.ndarray,
-    body: Body,
-    camera: Camera,
-    fps: float,
-    config: LabelingConfig,
-    threads: int,
-) -> list[MeshTrack]:
-    return MESH_SOURCES[config.mesh_source](people, frames, body, camera, fps, config, threads)
-
-
 @dataclass(frozen=True)
 class Stages:
     """What does each stage's work. The proving ground puts the truth in the place of one, to see what it costs."""
 
     people: Callable[..., list[PersonTrack]] = find_people
-    meshes: Callable[..., list[MeshTrack]] = _meshes
+    meshes: Callable[..., list[MeshTrack]] = find_meshes
     look: Callable[..., SurfaceTracks] = look_at_surface
     flow: Callable[..., TrackFlow] = track_flow
     trust: Callable[..., tuple[Tracks, float]] = trust_labels
@@ -99,6 +94,7 @@ def label_video(
     threads: int = 2,
     on_stage: StageReport | None = None,
     skipped: list[str] | None = None,
+    meshes: MeshFile | None = None,
 ) -> Iterator[LabeledClip]:
     """Labels a video clip by clip; nothing needs the whole video in memory.
 
@@ -108,6 +104,7 @@ def label_video(
         threads: how many frames are worked on at once; labels do not depend on it.
         on_stage: is told the name of each stage as it begins.
         skipped: gets a line for each piece of the video that is left out, with the reason.
+        meshes: of the video, where `config.mesh_source` is "file".
 
     Raises:
         anthrotap_hf.video.VideoError: if the video cannot be read, or is damaged after the last clip given.
@@ -117,10 +114,22 @@ def label_video(
     begin = time.perf_counter()
     for clip in read_clips(path, config.clips, skipped):
         reading = time.perf_counter() - begin
-        labeled = label_clip(clip.frames, fps=clip.fps, config=config, threads=threads, on_stage=on_stage)
+        labeled = label_clip(
+            clip.frames,
+            fps=clip.fps,
+            config=config,
+            threads=threads,
+            on_stage=on_stage,
+            meshes=meshes,
+            source_frames=clip.source_frames,
+        )
         labeled.seconds["reading"] = reading
         yield replace(
-            labeled, clip_id=clip.clip_id, source_video=clip.source_video, start_frame=clip.start_frame
+            labeled,
+            clip_id=clip.clip_id,
+            source_video=clip.source_video,
+            start_frame=clip.start_frame,
+            source_frames=clip.source_frames,
         )
         if on_stage:
             on_stage("reading")
@@ -134,6 +143,8 @@ def label_clip(
     threads: int = 2,
     on_stage: StageReport | None = None,
     stages: Stages | None = None,
+    meshes: MeshFile | None = None,
+    source_frames: np.ndarray | None = None,
 ) -> LabeledClip:
     """Labels one clip: people, meshes, projection, visibility, flow, filtering.
 
@@ -144,6 +155,9 @@ def label_clip(
         threads: how many frames are worked on at once; labels do not depend on it.
         on_stage: is told the name of each stage as it begins.
         stages: what does the work of each stage; those of the configuration when left out.
+        meshes: of the video, where `config.mesh_source` is "file".
+        source_frames: [T] int, each frame's place among the decoded frames of the video, for `meshes`; from 0 on when
+            left out.
 
     Returns:
         The clip with tracks in the frames' raster pixels; no track where nobody was found.
@@ -160,24 +174,34 @@ def label_clip(
     cv2.setNumThreads(1)  # frames are shared out over threads here; OpenCV's own would only get in the way
     clock = _Clock(on_stage)
     height, width = frames.shape[1:3]
-    camera = Camera.guess(width, height, config.focal_ratio)
+    if (meshes is None) == (config.mesh_source == "file"):
+        raise ValueError('meshes belong to mesh_source "file", and only there')
+    given = None
+    body: Body | MeshSurface
+    if meshes is None:
+        camera, body = Camera.guess(width, height, config.focal_ratio), load_body(config.body)
+    else:
+        camera, body = meshes.camera(width, height), meshes.surface(config.body)
+        times = np.arange(len(frames)) if source_frames is None else source_frames
+        given = meshes.tracks(times, body, camera)
 
     with clock.stage("people"):
-        people = stages.people(frames, config.people, threads)
-    if not people:
-        return _labeled(frames, fps, Tracks.empty(len(frames), height, width), 0.0, [], config, clock)
-
-    body = load_body(config.body)
+        people = stages.people(frames, config.people, threads) if config.looks_for_people else []
+        if given:
+            people = whose_masks(given, people, camera)
+    if not (people if given is None else given):
+        nobody = Tracks.empty(len(frames), height, width)
+        return _labeled(frames, fps, nobody, 0.0, [], camera, config, clock)
     with clock.stage("meshes"):
-        meshes = stages.meshes(people, frames, body, camera, fps, config, threads)
+        found = stages.meshes(people, frames, body, camera, fps, config, threads, given)
     with clock.stage("visibility"):
-        points = stages.look(body, meshes, camera, config, threads)
+        points = stages.look(body, found, camera, config, threads)
     with clock.stage("flow"):
         flow = stages.flow(frames, points.xy, points.visible, config.flow, threads)
     with clock.stage("filtering"):
         tracks, rejected_fraction = stages.trust(points, people, flow, camera, config)
         tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)
-    return _labeled(frames, fps, tracks, rejected_fraction, meshes, config, clock)
+    return _labeled(frames, fps, tracks, rejected_fraction, found, camera, config, clock)
 
 
 def _labeled(
@@ -186,6 +210,7 @@ def _labeled(
     tracks: Tracks,
     rejected_fraction: float,
     meshes: list[MeshTrack],
+    camera: Camera,
     config: LabelingConfig,
     clock: _Clock,
 ) -> LabeledClip:
@@ -210,6 +235,8 @@ def _labeled(
         flow=config.flow.model,
         label_version=config.version,
         people=people,
+        meshes=meshes,
+        camera=camera,
         seconds=clock.seconds,
     )
 

@@ -38,6 +38,18 @@ def label(
     recipe: Annotated[
         str, typer.Option(help="A recipe's name, or a YAML file of settings; the options above count more.")
     ] = "open",
+    meshes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label these meshes, from a .npz or a folder of NAME.meshes.npz, instead of fitting any."
+        ),
+    ] = None,
+    refine: Annotated[
+        bool, typer.Option(help="Let the fit refine the mesh source's bodies with masks and flow.")
+    ] = False,
+    write_meshes: Annotated[
+        bool, typer.Option(help="Also write each video's meshes, as --meshes reads them.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Frames worked on at once.")] = 2,
     overwrite: Annotated[bool, typer.Option(help="Replace shards of an earlier run in the folder.")] = False,
     as_json: Annotated[
@@ -51,7 +63,7 @@ def label(
     try:
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.label_command import find_videos, label_videos, summary_table
+        from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
     except ImportError as error:
         _stop(str(missing_builder(error)))
 
@@ -60,10 +72,15 @@ def label(
         clips = {
             name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
         }
-        changes = {"clips": clips} | ({} if points is None else {"points": points})
-        settings = labeling_config(_recipe(recipe), changes)
+        changes: dict[str, Any] = {"clips": clips} | ({} if points is None else {"points": points})
         videos = find_videos(inputs)
-        reports = label_videos(videos, out, settings, threads, overwrite, errors)
+        given = None if meshes is None else find_meshes(meshes, videos)
+        if given:
+            changes |= {"mesh_source": "file", "body": next(iter(given.values())).body}
+        if refine:
+            changes["refine"] = {}
+        settings = labeling_config(_recipe(recipe), changes)
+        reports = label_videos(videos, out, settings, threads, overwrite, errors, given, write_meshes)
     except FileExistsError as error:
         _stop(f"{error}; --overwrite replaces them")
     except (FileNotFoundError, AssetError, ValueError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from anthrotap_builder.bodies.body import Body
+from anthrotap_builder.bodies.surface import MeshSurface
 
 
 def _anny() -> Body:
@@ -29,4 +30,4 @@ def load_body(name: str) -> Body:
     return BODIES[name]()
 
 
-__all__ = ["BODIES", "Body", "load_body"]
+__all__ = ["BODIES", "Body", "MeshSurface", "load_body"]

@@ -106,12 +106,17 @@ class Body:
         rotations, places = pose.rotations, pose.places
         if frames is not None:
             rotations, places = rotations[frames], places[frames]
-        rest = self.template + np.tensordot(pose.shape, self.shape_directions, 1).astype(np.float32)
-        joints = self.joints + np.tensordot(pose.shape, self.joint_directions, 1)
-        offsets = places - np.einsum("tjab,jb->tja", rotations, joints)
+        shape = np.broadcast_to(pose.shape, (len(pose.rotations), self.num_shapes))
+        if frames is not None:
+            shape = shape[frames]
+        joints = self.joints + np.tensordot(shape, self.joint_directions, 1)
+        offsets = places - np.einsum("tjab,tjb->tja", rotations, joints)
         transforms = np.concatenate([rotations, offsets[..., None]], axis=-1).astype(np.float32)
-        out = np.empty((len(rotations), *rest.shape), np.float32)
+        out = np.empty((len(rotations), *self.template.shape), np.float32)
+        rest = self.template
         for t, transform in enumerate(transforms.reshape(len(rotations), self.num_joints, 12)):
+            if t == 0 or (shape[t] != shape[t - 1]).any():
+                rest = self.template + np.tensordot(shape[t], self.shape_directions, 1).astype(np.float32)
             skinned = (self.weights @ transform).reshape(-1, 3, 4)
             out[t] = np.einsum("vab,vb->va", skinned[..., :3], rest) + skinned[..., 3]
         return out
@@ -179,12 +184,43 @@ class BodyPose:
     Attributes:
         rotations: [T, J, 3, 3] float64, each joint's global rotation, model axes to camera axes.
         places: [T, J, 3] float64, each joint's place in camera coordinates, metres.
-        shape: [S] float64, in standard deviations.
+        shape: [S] float64, in standard deviations; or [T, S], another in each frame.
     """
 
     rotations: np.ndarray
     places: np.ndarray
     shape: np.ndarray
+
+    @classmethod
+    def of_local(
+        cls, body: Body, rotations: np.ndarray, shape: np.ndarray, translation: np.ndarray
+    ) -> BodyPose:
+        """The pose that model parameters give, as SMPL's do.
+
+        Args:
+            body: the body model.
+            rotations: [T, J, 3, 3], the root's to the camera, the others' from their parents.
+            shape: [S] or [T, S] in standard deviations; missing coefficients are zero.
+            translation: [T, 3] metres, added to the posed body.
+
+        Raises:
+            ValueError: if the body has another number of joints, or fewer shape coefficients.
+        """
+        if rotations.shape[1] != body.num_joints:
+            raise ValueError(f"{body.name} has {body.num_joints} joints, got {rotations.shape[1]} rotations")
+        if shape.shape[-1] > body.num_shapes:
+            raise ValueError(f"{body.name} has {body.num_shapes} shape coefficients, got {shape.shape[-1]}")
+        shape = np.pad(shape, [(0, 0)] * (shape.ndim - 1) + [(0, body.num_shapes - shape.shape[-1])])
+        rest = body.joints + np.tensordot(shape, body.joint_directions, 1)  # [J, 3] or [T, J, 3]
+        rest = np.broadcast_to(rest, (len(rotations), body.num_joints, 3))
+        turned, places = rotations.astype(np.float64), np.empty((len(rotations), body.num_joints, 3))
+        places[:, 0] = rest[:, 0] + translation
+        for joint in range(1, body.num_joints):
+            parent = body.parents[joint]
+            turned[:, joint] = turned[:, parent] @ rotations[:, joint]
+            bone = rest[:, joint] - rest[:, parent]
+            places[:, joint] = places[:, parent] + np.einsum("tab,tb->ta", turned[:, parent], bone)
+        return cls(turned, places, shape)
 
 
 @lru_cache(maxsize=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +33,25 @@ class SurfacePoints:
         """[..., K, 3]: where the points are on `vertices` [..., V, 3] joined by `faces` [F, 3]."""
         corners = vertices[..., faces[self.face], :]
         return np.einsum("...kcx,kc->...kx", corners, self.barycentric)
+
+
+@dataclass(frozen=True, eq=False)
+class MeshSurface:
+    """A triangle mesh that is no body model of ours.
+
+    Attributes:
+        name: as in a dataset's `body_model`.
+        template: [V, 3] float32, the mesh in one pose.
+        faces: [F, 3] int32.
+    """
+
+    name: str
+    template: np.ndarray
+    faces: np.ndarray
+
+    def surface_points(self, count: int, seed: int) -> SurfacePoints:
+        """`count` points spread evenly over the surface; the same for the same seed."""
+        return _sample(self, count, seed)
 
 
 def sample_surface(
@@ -74,3 +94,8 @@ def sample_surface(
     face, barycentric = face[chosen].astype(np.int32), barycentric[chosen]
     vertex = faces[face, barycentric.argmax(1)].astype(np.int32)
     return SurfacePoints(face, barycentric, vertex)
+
+
+@lru_cache(maxsize=8)
+def _sample(surface: MeshSurface, count: int, seed: int) -> SurfacePoints:
+    return sample_surface(surface.template, surface.faces, count, seed)

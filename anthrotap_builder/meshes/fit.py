@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.config import FitSettings, FlowSettings
+from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.meshes.problem import Problem, interpolate, mean_rotation, solve, unwrap
 from anthrotap_builder.meshes.terms import HIPS, Landmarks2D, Landmarks3D, Posture, Silhouette
-from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.meshes.track import MeshTrack, mask_overlap
+from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
 
 BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
 UNSEEN_WEIGHT = 0.1  # share of its weight that a landmark keeps outside the frame, where the network guesses
 MISSING_WEIGHT = 1e-3  # in frames where the person was not found, landmarks are interpolated and hardly count
+
+
+def find_meshes(
+    people: list[PersonTrack],
+    frames: np.ndarray,
+    body: Body,
+    camera: Camera,
+    fps: float,
+    config: LabelingConfig,
+    threads: int = 2,
+) -> list[MeshTrack]:
+    """The open default: fits `body` to each person's landmarks, mask and flow; refuses frames where the fit is bad."""
+    if not people:
+        return []
+    settings, masks = config.fit, masks_of(people)
+    everyone = np.any(masks, axis=0)
+
+    inner = max(1, threads // len(people))
+
+    def fit(index: int) -> MeshTrack:
+        person, mask = people[index], masks[index]
+        result = fit_body(body, person, everyone, frames, camera, fps, settings, config.flow, inner)
+        pose = result.parameters.posed(body)
+        vertices = body.pose_vertices(pose)
+        overlap = mask_overlap(camera.project(vertices), mask, everyone & ~mask)
+        with np.errstate(invalid="ignore"):
+            good = result.reprojection_error <= settings.max_reprojection_error * result.size[:, 0]
+        present = person.found & good & (overlap >= settings.min_mask_overlap)
+        if present.sum() < (1 - settings.max_refused) * person.found.sum():
+            present[:] = (
+                False  # a body that fits so seldom is no body: a coat, a statue's shadow, two people in one
+            )
+        vertices[~present] = np.nan
+        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose)
+
+    # One BLAS thread: the solve is many small steps, which several threads slow down five times (FACTS).
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(fit, range(len(people))))
 
 
 @dataclass(frozen=True)

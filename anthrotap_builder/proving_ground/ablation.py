@@ -111,11 +111,11 @@ class Workbench:
                 return self._once(("true masks", id(found)), _true_masks, pixels, found)
             return found
 
-        def meshes(people, frames, body, camera, fps, config, threads) -> list[MeshTrack]:
+        def meshes(people, frames, body, camera, fps, config, threads, given) -> list[MeshTrack]:
             if "mesh" in variant.truths:
                 return self._once(("true mesh", id(people)), _true_meshes, truth, pixels, people, camera)
-            key = ("meshes", id(people), config.fit, config.flow, config.mesh_source)
-            return self._once(key, usual.meshes, people, frames, body, camera, fps, config, threads)
+            key = ("meshes", id(people), config.fit, config.flow, config.focal_ratio)
+            return self._once(key, usual.meshes, people, frames, body, camera, fps, config, threads, given)
 
         def look(body, meshes, camera, config, threads) -> SurfaceTracks:
             key = (id(meshes), config.visibility, config.points, config.seed)

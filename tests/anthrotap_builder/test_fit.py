@@ -6,9 +6,9 @@ from posed_people import as_person
 
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
-from anthrotap_builder.meshes import fit_meshes, mask_overlap
-from anthrotap_builder.meshes.fit import Fit, fit_body
+from anthrotap_builder.meshes.fit import Fit, find_meshes, fit_body
 from anthrotap_builder.meshes.kinematics import PoseParameters
+from anthrotap_builder.meshes.track import mask_overlap
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 
@@ -75,7 +75,7 @@ def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParamet
     person.mask[5] = np.roll(person.mask[5], 120, axis=1)  # the mask is elsewhere
     person.boxes[10] = person.landmarks[10] = np.nan
     frames = np.zeros((*person.mask.shape, 3), np.uint8)
-    (mesh,) = fit_meshes([person], frames, anny, camera, 24.0, LabelingConfig(fit=WITHOUT_FLOW))
+    (mesh,) = find_meshes([person], frames, anny, camera, 24.0, LabelingConfig(fit=WITHOUT_FLOW))
     assert sorted(np.flatnonzero(~mesh.present)) == [5, 10]
     assert np.isnan(mesh.vertices[[5, 10]]).all()
     assert np.isfinite(mesh.vertices[mesh.present]).all()
@@ -84,14 +84,14 @@ def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParamet
 
 def test_nobody_has_no_mesh(anny: Body, camera: Camera):
     frames = np.zeros((3, camera.height, camera.width, 3), np.uint8)
-    assert fit_meshes([], frames, anny, camera, 24.0, LabelingConfig()) == []
+    assert find_meshes([], frames, anny, camera, 24.0, LabelingConfig()) == []
 
 
 def test_people_do_not_depend_on_threads(anny: Body, dance: PoseParameters, camera: Camera):
     people = [as_person(anny, dance, camera, noise=1.0, seed=seed) for seed in range(2)]
     frames = np.random.default_rng(0).integers(0, 255, (*people[0].mask.shape, 3)).astype(np.uint8)
     one, two = (
-        fit_meshes(people, frames, anny, camera, 24.0, LabelingConfig(), threads) for threads in (1, 4)
+        find_meshes(people, frames, anny, camera, 24.0, LabelingConfig(), threads) for threads in (1, 4)
     )
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.vertices, b.vertices)
