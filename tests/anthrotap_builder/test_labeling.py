@@ -5,8 +5,9 @@ import pytest
 from posed_people import as_person, textured_frames
 
 from anthrotap_builder.bodies import Body
-from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.config import LabelingConfig, RefineSettings
 from anthrotap_builder.labeling import LabeledClip, Stages, label_clip
+from anthrotap_builder.meshes.file import MeshWriter, read_meshes
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.visibility import visible_points
@@ -124,3 +125,64 @@ def test_the_front_doors_are_on_the_package():
     assert anthrotap_builder.LabelingConfig is LabelingConfig
     with pytest.raises(AttributeError, match="nonsense"):
         _ = anthrotap_builder.nonsense
+
+
+def test_meshes_that_were_written_give_the_same_labels(
+    labeled: LabeledClip, someone: Stages, frames: np.ndarray, anny: Body, tmp_path
+):
+    with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
+        writer.add(np.arange(100, 100 + len(frames)), labeled.meshes, labeled.camera)
+    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    config = CONFIG.model_copy(update={"mesh_source": "file"})
+    times = np.arange(100, 100 + len(frames))
+    again = label_clip(frames, 24.0, config, stages=someone, meshes=meshes, source_frames=times)
+    for name in ("xy", "visible", "valid", "person", "vertex", "confidence"):
+        np.testing.assert_array_equal(getattr(again.tracks, name), getattr(labeled.tracks, name))
+    assert again.rejected_fraction == labeled.rejected_fraction
+    assert again.label_version != labeled.label_version
+
+    elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)  # frames 0 to 23 of the video
+    assert len(elsewhere.tracks) == 0
+    assert "nobody was found" in elsewhere.left_out
+
+
+def test_refined_meshes_lie_nearer_to_the_truth(
+    someone: Stages, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
+):
+    """A source that errs by seven degrees at each joint and by some centimetres."""
+    rng = np.random.default_rng(0)
+    values = dance.values + rng.normal(size=dance.values.shape) * 0.12 * np.linspace(0.5, 1, 24)[:, None]
+    values[:, :3] = dance.values[:, :3] + rng.normal(size=(24, 3)) * [0.02, 0.02, 0.1]
+    values[:, 2] *= 1.2 * 360 / camera.focal  # as far as the clip's own camera has it
+    pose = PoseParameters(values, dance.shape, dance.reference).posed(anny)
+    local = pose.rotations.copy()
+    local[:, 1:] = np.swapaxes(pose.rotations[:, anny.parents[1:]], -1, -2) @ pose.rotations[:, 1:]
+    root = anny.joints[0] + np.tensordot(dance.shape, anny.joint_directions[:, 0], 1)
+    np.savez(
+        tmp_path / "noisy.npz",
+        frame=np.arange(24),
+        person=np.zeros(24, int),
+        size=np.array([300, 360]),
+        focal=np.array(1.2 * 360),
+        body=np.array("anny"),
+        global_orient=local[:, 0],
+        body_pose=local[:, 1:],
+        betas=dance.shape,
+        translation=pose.places[:, 0] - root,
+    )
+    meshes = read_meshes(tmp_path / "noisy.npz")
+    surface = anny.surface_points(300, 0)
+    truth = camera.project(surface.positions(anny.pose_vertices(dance.posed(anny)), anny.faces))
+    slide = {}
+    for refine in (None, RefineSettings()):
+        config = LabelingConfig(points=300, mesh_source="file", refine=refine)
+        clip = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)
+        (mesh,) = clip.meshes
+        offset = clip.camera.project(surface.positions(mesh.vertices, anny.faces)) - truth
+        slide[bool(refine)] = np.nanmedian(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
+    assert slide[True] < 0.5 * slide[False]
+
+
+def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, someone: Stages):
+    with pytest.raises(ValueError, match='meshes belong to mesh_source "file"'):
+        label_clip(frames, 24.0, CONFIG.model_copy(update={"mesh_source": "file"}), stages=someone)
