@@ -34,6 +34,7 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import LabeledClip, label_video
 from anthrotap_builder.meshes.file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
+from anthrotap_hf.files import written_whole
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe
 from anthrotap_hf.visualization import around_tracks, contact_sheet, draw_tracks, track_colors
 
@@ -353,9 +354,8 @@ class _Pictures:
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-    aside = path.with_name(f".{path.name}.incomplete")
-    aside.write_bytes(encoded.tobytes())
-    aside.replace(path)
+    with written_whole(path) as aside:
+        aside.write_bytes(encoded.tobytes())
 
 
 def _unique_names(videos: list[Path]) -> dict[Path, str]:

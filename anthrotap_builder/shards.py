@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_hf.files import written_whole
 from anthrotap_hf.loading import UNKNOWN_CONFIDENCE
 from anthrotap_hf.video import encode_video
 
@@ -294,9 +295,8 @@ def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, ta
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
     path = Path(directory) / "manifest.json"
-    aside = path.with_name(".manifest.json.incomplete")
-    aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 

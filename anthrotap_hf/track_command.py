@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+from anthrotap_hf.files import written_whole
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -112,8 +112,10 @@ def _track(
         tracks, visible, np.ones_like(visible), info.height, info.width, person=nothing, vertex=nothing
     )
     _write_overlay(files[0], video, fps, drawn)
-    _write_aside(files[1], lambda file: np.savez_compressed(file, **arrays))
-    _write_aside(files[2], lambda file: file.write(json.dumps(plain).encode()))
+    with written_whole(files[1]) as aside:
+        np.savez_compressed(aside, **arrays)
+    with written_whole(files[2]) as aside:
+        aside.write_text(json.dumps(plain))
     return {
         "video": str(video),
         "model": name,
@@ -155,17 +157,6 @@ def _write_overlay(path: Path, video: Path, fps: float, tracks: Tracks) -> None:
         for t, frame in enumerate(iter_frames(video)):
             drawn = draw_tracks(frame.image, tracks, t, colors, TRAIL)
             writer.write(np.pad(drawn, odd, mode="edge"))
-
-
-def _write_aside(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """A file that gets its name once it is whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
-    try:
-        with aside.open("wb") as file:
-            write(file)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _read_points(points: str) -> list[list[float]]:

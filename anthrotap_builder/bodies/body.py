@@ -5,7 +5,6 @@ Any body of this kind (Anny, SMPL, SMPL-X) is the same few arrays, so the fit kn
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_builder.bodies.surface import SurfacePoints, sample_surface
+from anthrotap_hf.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Body:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the arrays to a compressed-free `.npz`, aside first, then renamed into place."""
+        """Writes the arrays to an uncompressed `.npz`."""
         arrays: dict[str, np.ndarray] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -147,11 +147,8 @@ class Body:
                     arrays[f"{field.name}.{part.name}"] = getattr(value, part.name)
             else:
                 arrays[field.name] = np.asarray(value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.incomplete")
-        with open(aside, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        aside.replace(path)
+        with written_whole(path) as aside:
+            np.savez(aside, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Body:

@@ -45,6 +45,7 @@ from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.meshes.track import MeshTrack, mask_overlap
 from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
+from anthrotap_hf.files import written_whole
 
 SUFFIX = ".meshes.npz"
 MOST_PEOPLE = 10_000
@@ -366,10 +367,8 @@ class MeshWriter:
         arrays |= (
             {"faces": self.body.faces} if self.body.name == "mesh" else {"body": np.array(self.body.name)}
         )
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.incomplete")
-        try:
-            with open(aside, "wb") as file:
-                np.savez(file, **arrays)
+        with written_whole(self.path) as aside:
+            np.savez(aside, **arrays)
             with (
                 zipfile.ZipFile(aside, "a") as archive,
                 archive.open("vertices.npy", "w", force_zip64=True) as out,
@@ -381,6 +380,3 @@ class MeshWriter:
                 self._vertices.seek(0)
                 while block := self._vertices.read(1 << 22):
                     out.write(block)
-            aside.replace(self.path)
-        finally:
-            aside.unlink(missing_ok=True)

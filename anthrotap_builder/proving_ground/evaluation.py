@@ -36,6 +36,7 @@ from anthrotap_builder.proving_ground.measure import (
     results_table,
 )
 from anthrotap_builder.proving_ground.rendering.scenes import HALVES, ClipSpec, load_clip, standard_set
+from anthrotap_hf.files import written_whole
 
 # What the default configuration promises of the held-out half, all labels together: a figure's path in a result,
 # its name, the bar, and whether the bar is the least or the most.
@@ -88,10 +89,12 @@ def evaluate_and_report(
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("clips", total=len(specs))
         report = evaluate_set(specs, config, out, variants, processes, lambda _: progress.advance(bar))
-    _write(out / "labels.json", json.dumps(report, indent=1))
+    with written_whole(out / "labels.json") as aside:
+        aside.write_text(json.dumps(report, indent=1))
     text = Console(width=WIDTH, file=io.StringIO(), record=True)
     text.print(report_tables(report))
-    _write(out / "labels.txt", text.export_text())
+    with written_whole(out / "labels.txt") as aside:
+        aside.write_text(text.export_text())
     plot_report(report, out / "labels.png")
     return report
 
@@ -183,18 +186,13 @@ def _figures(
         if name not in known:
             bench = bench or Workbench(load_clip(spec, folder, 1), threads=1)
             known[name] = evaluate_labels(bench.label(config, variant), bench.clip.truth)
-            _write(path, json.dumps(known))
+            with written_whole(path) as aside:
+                aside.write_text(json.dumps(known))
     return known
 
 
 def _together(clips: dict[str, Any]) -> dict[str, Any]:
     return {"clips": clips, "mean": mean_of([*clips.values()]), "pooled": pooled([*clips.values()])}
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_suffix(".incomplete")
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def code_version() -> str:
@@ -313,6 +311,5 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     parts.legend(loc="lower right")
     count = f"{len(clips)} of {len(standard_set(half))} clips of the {half.replace('_', ' ')} half"
     figure.suptitle(f"Labels {report['label_version']} against truth, {count}")
-    aside = path.with_name(f"incomplete-{path.name}")
-    figure.savefig(aside, dpi=110)
-    aside.replace(path)
+    with written_whole(path) as aside:
+        figure.savefig(aside, dpi=110)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anthrotap_builder import label_command, labeling
+from anthrotap_builder.meshes.file import MeshFileError
 from anthrotap_hf.cli import app
 from anthrotap_hf.video import decode_video
 
@@ -20,7 +21,9 @@ def run(monkeypatch: pytest.MonkeyPatch, fake_labels: None):
     monkeypatch.setattr(
         label_command,
         "label_video",
-        lambda path, config, threads, on_stage, skipped: labeling.label_video(path, config, skipped=skipped),
+        lambda path, config, threads, on_stage, skipped, meshes: labeling.label_video(
+            path, config, skipped=skipped
+        ),
     )
 
     def run(*words: object):
@@ -125,7 +128,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_pat
 
 
 def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, monkeypatch):
-    def breaks(path, config, threads, on_stage, skipped):
+    def breaks(path, config, threads, on_stage, skipped, meshes):
         if "bad" in str(path):
             raise np.linalg.LinAlgError("not positive definite")
         yield from labeling.label_video(path, config, skipped=skipped)
@@ -197,3 +200,42 @@ def test_hands_alone_are_nobody(clips_dir, tmp_path):
     result = CliRunner().invoke(app, ["label", str(clips_dir / "hands_only.mp4"), "--out", str(tmp_path)])
     assert result.exit_code == 1
     assert "nobody was found" in result.stderr
+
+
+def cube_file(path, body=None):
+    arrays = {
+        "frame": np.arange(2),
+        "person": np.zeros(2, int),
+        "size": np.array([48, 64]),
+        "focal": np.array(60.0),
+    }
+    arrays |= {"vertices": np.ones((2, 3, 3))} | (
+        {"body": np.array(body)} if body else {"faces": [[0, 1, 2]]}
+    )
+    np.savez(path, **arrays)
+    return path
+
+
+def test_meshes_are_found_by_file_or_by_the_video_s_name(tmp_path):
+    videos = [Path("x/a.mp4"), Path("b.mp4")]
+    one = cube_file(tmp_path / "a.meshes.npz")
+    assert label_command.find_meshes(one, videos[:1])[videos[0]].path == one
+    with pytest.raises(MeshFileError, match=r"one file for 2 videos; name a folder with a NAME\.meshes\.npz"):
+        label_command.find_meshes(one, videos)
+    with pytest.raises(MeshFileError, match=r"b\.meshes\.npz: no such file"):
+        label_command.find_meshes(tmp_path, videos)
+    cube_file(tmp_path / "b.meshes.npz", "anny")
+    with pytest.raises(
+        MeshFileError, match="of the body 'anny', those of .* of 'mesh'; label them in two runs"
+    ):
+        label_command.find_meshes(tmp_path, videos)
+
+
+def test_a_bad_file_of_meshes_ends_the_run_before_it_begins(run, make_video, tmp_path):
+    result = run(make_video(), "--out", tmp_path / "out", "--meshes", tmp_path / "none.npz")
+    assert result.exit_code == 2
+    assert "none.npz: no such file of meshes" in result.output
+    result = run(make_video(), "--out", tmp_path / "out", "--refine")
+    assert result.exit_code == 2
+    assert "refine is for other mesh sources" in result.output
+    assert not (tmp_path / "out").exists()
