@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+    from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
     from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
     from anthrotap_hf.tracks import Tracks
 
@@ -29,6 +30,8 @@ __all__ = [
     "PointTrackingPipeline",
     "TAPNextConfig",
     "TAPNextForPointTracking",
+    "TokenHMRConfig",
+    "TokenHMRForHumanMeshRecovery",
     "Tracks",
     "__version__",
     "decode_row",
@@ -44,6 +47,8 @@ _HOMES = {
     "PointTrackingPipeline": "pipelines",
     "TAPNextConfig": "models.tapnext",
     "TAPNextForPointTracking": "models.tapnext",
+    "TokenHMRConfig": "models.tokenhmr",
+    "TokenHMRForHumanMeshRecovery": "models.tokenhmr",
     "Tracks": "tracks",
     "decode_row": "loading",
     "load_dataset": "loading",

@@ -36,6 +36,7 @@ _LEFTOVERS = (
     "_codecs.encode", "argparse", "builtins.getattr", "datetime", "functools", "lightning", "lightning_fabric",
     "lightning_utilities", "numpy", "omegaconf", "pathlib", "pytorch_lightning", "torch.optim", "torchmetrics",
     "typing",
+    "yacs",
 )  # fmt: skip
 
 
@@ -85,8 +86,8 @@ class _TensorUnpickler(pickle.Unpickler):
         )
 
 
-def load_tensors(path: Path, prefixes: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: `.npz`, or a PyTorch file with or without a `state_dict` inside.
+def load_tensors(path: Path, prefixes: Sequence[str] = (), holder: str = "state_dict") -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name: `.npz`, or a PyTorch file with or without a `holder` of them inside.
 
     No code of the file is run. A Lightning file's other contents (hyper-parameters, callbacks) are read past.
 
@@ -99,7 +100,7 @@ def load_tensors(path: Path, prefixes: Sequence[str] = ()) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(2, "no such checkpoint", str(path))
-    tensors = _load_npz(path) if path.suffix == ".npz" else _load_torch(path)
+    tensors = _load_npz(path) if path.suffix == ".npz" else _load_torch(path, holder)
     for prefix in prefixes:
         if all(name.startswith(prefix) for name in tensors):
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -114,17 +115,17 @@ def _load_npz(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is no .npz of plain arrays: {error}") from error
 
 
-def _load_torch(path: Path) -> dict[str, Tensor]:
+def _load_torch(path: Path, holder: str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         content = _load_with_leftovers(path)
     except (RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path} is no PyTorch checkpoint: {_first_line(error)}") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
+        content = content[holder]
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no state_dict")
+        raise CheckpointError(f"{path} holds no {holder}")
     strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strange:
         raise CheckpointError(f"{path} holds more than tensors where weights should be: {_listed(strange)}")

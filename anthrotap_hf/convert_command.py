@@ -68,16 +68,54 @@ def tapnext(checkpoint: Checkpoint, folder: Folder, heads: Heads = None) -> None
     _convert(convert, folder)
 
 
-def _convert(convert: Callable[[], PreTrainedModel], folder: Path) -> None:
-    """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
+@app.command()
+def tokenhmr(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    tokenizer: Annotated[Path, typer.Option(help="The tokenizer's file.")],
+    mean_parameters: Annotated[Path, typer.Option(help="SMPL's mean parameters, a .npz.")],
+    config: Annotated[
+        Path | None, typer.Option(help="JSON of TokenHMRConfig settings, where sizes are not as released.")
+    ] = None,
+) -> None:
+    """TokenHMR, a Lightning .ckpt, for labelling. Licensed for research: keep the folder to yourself.
+
+    Example: anthrotap convert tokenhmr tokenhmr.ckpt tokenhmr --tokenizer tokenizer.pth
+    --mean-parameters smpl_mean_params.npz
+    """
+
+    def convert() -> PreTrainedModel:
+        from anthrotap_hf.models.tokenhmr.convert_tokenhmr import convert_tokenhmr
+
+        return convert_tokenhmr(checkpoint, tokenizer, mean_parameters, config)
+
+    def save(model: PreTrainedModel, folder: Path) -> None:
+        from anthrotap_hf.models.tokenhmr.convert_tokenhmr import CARD
+
+        model.save_pretrained(folder)
+        (folder / "README.md").write_text(CARD)
+
+    _convert(convert, folder, save)
+
+
+def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
+    """As a pipeline: with its image processor, and with the code that runs it where this package is absent."""
     from anthrotap_hf.pipelines import PointTrackingPipeline
 
+    PointTrackingPipeline(model, device="cpu").save_pretrained(folder)
+
+
+def _convert(
+    convert: Callable[[], PreTrainedModel],
+    folder: Path,
+    save: Callable[[PreTrainedModel, Path], None] = _save_pipeline,
+) -> None:
+    """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
     if folder.exists() and not folder.is_dir():
         _stop(f"{folder} is a file, not a folder")
     try:
         model = convert()
-        # As a pipeline: with its image processor, and with the code that runs it where this package is absent.
-        PointTrackingPipeline(model, device="cpu").save_pretrained(folder)
+        save(model, folder)
     except ValueError as error:
         _stop(str(error))
     except OSError as error:

@@ -34,6 +34,7 @@ class Case:
     rounds: int
     threads: int
     compiled: bool
+    window: int | None  # of LocoTrack, frames; the configuration's if None
 
 
 def build(name: str) -> torch.nn.Module:
@@ -66,13 +67,16 @@ def measure(case: Case) -> tuple[int, float, float, float]:
     torch.manual_seed(0)
     model = build(case.model).to(getattr(torch, case.dtype))
     run = torch.compile(model) if case.compiled else model
-    video = torch.rand(1, case.frames, 3, 256, 256) * 2 - 1
+    video = torch.randint(0, 256, (1, case.frames, 3, 256, 256), dtype=torch.uint8)
     queries = torch.rand(1, case.queries, 3) * torch.tensor([case.frames - 1, 255.0, 255.0])
     queries[..., 0] = queries[..., 0].round()
 
     def track() -> None:
         if case.model == "tapnext":  # queries attend to each other: always one call
             run(pixel_values_videos=video, query_points=queries)
+            return
+        if case.calls == 1:
+            run(pixel_values_videos=video, query_points=queries, window_size=case.window)
             return
         features = model.get_video_features(video)
         for part in queries.chunk(case.calls, dim=1):
@@ -98,6 +102,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--calls", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--window", type=int, help="of LocoTrack: frames whose features are held at once")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true")
@@ -118,6 +123,7 @@ def main() -> None:
                 words.rounds,
                 words.threads,
                 words.compile,
+                words.window,
             )
             with fresh.Pool(1) as pool:
                 parameters, wall, cpu, peak = pool.apply(measure, (case,))

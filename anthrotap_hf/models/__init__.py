@@ -1,4 +1,4 @@
-"""Point trackers as transformers models, one folder each: configuration, model, conversion of released checkpoints."""
+"""Point trackers, and TokenHMR, as transformers models, one folder each: configuration, model, conversion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 from anthrotap_hf.imports import is_half_imported, when_imported
 
 # Folder (and model type), prefix of its classes.
-MODELS = {"flowchain": "FlowChain", "locotrack": "LocoTrack", "tapnext": "TAPNext"}
+TRACKERS = {"flowchain": "FlowChain", "locotrack": "LocoTrack", "tapnext": "TAPNext"}
+# Folder, configuration and model.
+MODELS = {
+    **{folder: (f"{prefix}Config", f"{prefix}ForPointTracking") for folder, prefix in TRACKERS.items()},
+    "tokenhmr": ("TokenHMRConfig", "TokenHMRForHumanMeshRecovery"),
+}
 
 _AUTO_CONFIG = "transformers.models.auto.configuration_auto"
 _AUTO_MODEL = "transformers.models.auto.modeling_auto"
@@ -20,7 +25,7 @@ _FOUNDATIONS = ("transformers.modeling_utils", "transformers.modeling_layers")
 
 
 def register_with_transformers() -> None:
-    """Make `AutoConfig` and `AutoModel` know our trackers, as soon as transformers has them."""
+    """Make `AutoConfig` and `AutoModel` know our models, as soon as transformers has them."""
     when_imported(_AUTO_CONFIG, _register_configs)
     for name in (_AUTO_MODEL, *_FOUNDATIONS, *map(_modeling, MODELS)):
         when_imported(name, _register_models)
@@ -31,10 +36,8 @@ def _modeling(folder: str) -> str:
 
 
 def _register_configs(module: ModuleType) -> None:
-    for folder, prefix in MODELS.items():
-        config = getattr(
-            importlib.import_module(f"{__name__}.{folder}.configuration_{folder}"), f"{prefix}Config"
-        )
+    for folder, (name, _) in MODELS.items():
+        config = getattr(importlib.import_module(f"{__name__}.{folder}.configuration_{folder}"), name)
         module.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
@@ -42,9 +45,9 @@ def _register_models(finished: ModuleType) -> None:
     auto = sys.modules.get(_AUTO_MODEL)
     if auto is None or any(is_half_imported(name, finished) for name in (_AUTO_MODEL, *_FOUNDATIONS)):
         return  # the one that is still being imported calls again
-    for folder, prefix in MODELS.items():
+    for folder, (_, name) in MODELS.items():
         if not is_half_imported(_modeling(folder), finished):
-            model = getattr(importlib.import_module(_modeling(folder)), f"{prefix}ForPointTracking")
+            model = getattr(importlib.import_module(_modeling(folder)), name)
             auto.AutoModel.register(model.config_class, model, exist_ok=True)
 
 

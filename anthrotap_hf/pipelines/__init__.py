@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.imports import is_half_imported, when_imported
-from anthrotap_hf.models import MODELS
+from anthrotap_hf.models import TRACKERS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,7 +60,7 @@ def _register_processor(finished: ModuleType) -> None:
     if auto is None or any(is_half_imported(name, finished) for name in (_AUTO_PROCESSOR, ours)):
         return
     processor = importlib.import_module(ours).PointTrackingImageProcessor
-    for folder, prefix in MODELS.items():
+    for folder, prefix in TRACKERS.items():
         config = importlib.import_module(f"anthrotap_hf.models.{folder}.configuration_{folder}")
         auto.AutoImageProcessor.register(
             getattr(config, f"{prefix}Config"), image_processor_classes={"pil": processor}, exist_ok=True

@@ -225,9 +225,7 @@ def test_meshes_are_found_by_file_or_by_the_video_s_name(tmp_path):
     with pytest.raises(MeshFileError, match=r"b\.meshes\.npz: no such file"):
         label_command.find_meshes(tmp_path, videos)
     cube_file(tmp_path / "b.meshes.npz", "anny")
-    with pytest.raises(
-        MeshFileError, match="of the body 'anny', those of .* of 'mesh'; label them in two runs"
-    ):
+    with pytest.raises(MeshFileError, match="label them in two runs"):
         label_command.find_meshes(tmp_path, videos)
 
 

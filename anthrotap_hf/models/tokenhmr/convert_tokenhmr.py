@@ -1,0 +1,208 @@
+"""From TokenHMR's released files to a folder that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anthrotap_hf.checkpoints import CheckpointError, Rename, load_tensors, rename_tensors
+from anthrotap_hf.models.tokenhmr.configuration_tokenhmr import TokenHMRConfig
+from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import TokenHMRForHumanMeshRecovery
+
+# What the checkpoint holds beside the network: the body model, what training needed.
+IGNORED = ("smpl.", "discriminator.", "initialized")
+RELEASED_HEADS = 16
+
+CARD = """---
+license: other
+license_name: tokenhmr
+license_link: https://tokenhmr.is.tue.mpg.de
+---
+
+# TokenHMR, converted
+
+Weights of TokenHMR (Dwivedi et al., CVPR 2024) in the layout of `transformers`. **Licensed for non-commercial
+scientific research; they may not be passed on in any form: do not upload this folder.** SMPL's mean parameters in it
+are under SMPL's licence (https://smpl.is.tue.mpg.de), with the same terms.
+
+    anthrotap label VIDEO --out DIR --recipe anthrotap-ld
+"""
+
+
+def _third(part: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor.chunk(3)[part]
+
+
+def _both(target: str, source: str) -> list[Rename]:
+    return [Rename(f"{target}.{kind}", (f"{source}.{kind}",)) for kind in ("weight", "bias")]
+
+
+_VIT, _LAYER = "backbone.blocks.{}", "backbone.encoder.layer.{}"
+_DEC, _OURS = "smpl_head.transformer.transformer.layers.{}", "decoder.layers.{}"
+_MIX, _MIXER = "smpl_head.decpose.mixer_head.{}", "token_head.layers.{}"
+_TOK = "tokenizer.decoder.decoder"
+
+TABLE = [
+    Rename("backbone.embeddings.position_embeddings", ("backbone.pos_embed",)),
+    *_both("backbone.embeddings.patch_embeddings.projection", "backbone.patch_embed.proj"),
+    *(
+        Rename(f"{_LAYER}.attention.attention.{name}.{kind}", (f"{_VIT}.attn.qkv.{kind}",), _third(part))
+        for part, name in enumerate(("query", "key", "value"))
+        for kind in ("weight", "bias")
+    ),
+    *_both(f"{_LAYER}.attention.output.dense", f"{_VIT}.attn.proj"),
+    *_both(f"{_LAYER}.layernorm_before", f"{_VIT}.norm1"),
+    *_both(f"{_LAYER}.layernorm_after", f"{_VIT}.norm2"),
+    *_both(f"{_LAYER}.mlp.fc1", f"{_VIT}.mlp.fc1"),
+    *_both(f"{_LAYER}.mlp.fc2", f"{_VIT}.mlp.fc2"),
+    *_both("backbone.layernorm", "backbone.last_norm"),
+    # The query is the embedding of the number 0, which leaves its bias, plus a place.
+    Rename(
+        "decoder.query",
+        (
+            "smpl_head.transformer.to_token_embedding.bias",
+            "smpl_head.transformer.pos_embedding",
+            "smpl_head.transformer.to_token_embedding.weight",
+        ),
+        lambda bias, place, weight: bias + place + 0 * weight[:, 0],
+    ),
+    *_both(f"{_OURS}.self_norm", f"{_DEC}.0.norm"),
+    Rename(f"{_OURS}.self_value.weight", (f"{_DEC}.0.fn.to_qkv.weight",), _third(2)),
+    *_both(f"{_OURS}.self_out", f"{_DEC}.0.fn.to_out.0"),
+    *_both(f"{_OURS}.cross_norm", f"{_DEC}.1.norm"),
+    Rename(f"{_OURS}.cross_query.weight", (f"{_DEC}.1.fn.to_q.weight",)),
+    Rename(f"{_OURS}.cross_key_value.weight", (f"{_DEC}.1.fn.to_kv.weight",)),
+    *_both(f"{_OURS}.cross_out", f"{_DEC}.1.fn.to_out.0"),
+    *_both(f"{_OURS}.norm", f"{_DEC}.2.norm"),
+    *_both(f"{_OURS}.expand", f"{_DEC}.2.fn.net.0"),
+    *_both(f"{_OURS}.contract", f"{_DEC}.2.fn.net.3"),
+    *_both("root_head", "smpl_head.decpose_grot"),
+    *_both("hands_head", "smpl_head.decpose_hands"),
+    *_both("shape_head", "smpl_head.decshape"),
+    *_both("camera_head", "smpl_head.deccam"),
+    *_both("token_head.project_in", "smpl_head.decpose.mixer_trans.ff.0"),
+    *_both("token_head.norm_in", "smpl_head.decpose.mixer_trans.ff.1"),
+    *_both(f"{_MIXER}.token_norm", f"{_MIX}.layernorm1"),
+    *_both(f"{_MIXER}.token_expand", f"{_MIX}.MLP_token.ff.0"),
+    *_both(f"{_MIXER}.token_contract", f"{_MIX}.MLP_token.ff.3"),
+    *_both(f"{_MIXER}.channel_norm", f"{_MIX}.layernorm2"),
+    *_both(f"{_MIXER}.channel_expand", f"{_MIX}.MLP_channel.ff.0"),
+    *_both(f"{_MIXER}.channel_contract", f"{_MIX}.MLP_channel.ff.3"),
+    *_both("token_head.project_out", "smpl_head.decpose.mixer_norm_layer.ff.0"),
+    *_both("token_head.norm_out", "smpl_head.decpose.mixer_norm_layer.ff.1"),
+    *_both("token_head.classify", "smpl_head.decpose.class_pred_layer"),
+    Rename("token_decoder.codebook", ("tokenizer.quantizer.codebook",)),
+    *_both("token_decoder.conv_in", f"{_TOK}.0"),
+    *(line for step in range(4) for line in _both(f"token_decoder.convs.{step}", f"{_TOK}.{3 * step + 3}")),
+    *_both("token_decoder.blocks.{}.conv1", _TOK + ".14.0.model.{}.conv1"),
+    *_both("token_decoder.blocks.{}.conv2", _TOK + ".14.0.model.{}.conv2"),
+    *_both("token_decoder.conv_middle", f"{_TOK}.14.1"),
+    *_both("token_decoder.conv_out", f"{_TOK}.15"),
+    Rename("mean_pose", ("means.pose",)),
+    Rename("mean_shape", ("means.shape",)),
+    Rename("mean_camera", ("means.cam",)),
+]
+
+
+def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None = None) -> TokenHMRConfig:
+    """Read the sizes off the shapes; what shapes can't tell is as released, or as `changes` say.
+
+    Raises:
+        CheckpointError: if `tensors` is no TokenHMR, or `changes` are none of its settings.
+    """
+
+    def count(pattern: str) -> int:
+        return len({match[1] for name in tensors if (match := re.match(pattern, name))})
+
+    try:
+        width = tensors["backbone.pos_embed"].shape[-1]
+        classes, code = tensors["tokenizer.quantizer.codebook"].shape
+        mixer = tensors["smpl_head.decpose.mixer_norm_layer.ff.0.weight"].shape[0]
+        inner, hidden = tensors[f"{_DEC.format(0)}.1.fn.to_q.weight"].shape
+        sizes: dict[str, Any] = {
+            "backbone_config": {
+                "hidden_size": width,
+                "num_hidden_layers": count(r"backbone\.blocks\.(\d+)\."),
+                "num_attention_heads": RELEASED_HEADS,
+                "mlp_ratio": tensors[f"{_VIT.format(0)}.mlp.fc1.weight"].shape[0] // width,
+            },
+            "decoder_hidden_size": hidden,
+            "decoder_layers": count(r"smpl_head\.transformer\.transformer\.layers\.(\d+)\."),
+            "decoder_intermediate_size": tensors[f"{_DEC.format(0)}.2.fn.net.0.weight"].shape[0],
+            "num_tokens": tensors["smpl_head.decpose.mixer_trans.ff.0.weight"].shape[0] // mixer,
+            "num_classes": classes,
+            "token_size": code,
+            "mixer_layers": count(r"smpl_head\.decpose\.mixer_head\.(\d+)\."),
+            "mixer_size": mixer,
+            "mixer_token_size": tensors[f"{_MIX.format(0)}.MLP_token.ff.0.weight"].shape[0],
+            "mixer_channel_size": tensors[f"{_MIX.format(0)}.MLP_channel.ff.0.weight"].shape[0],
+            "tokenizer_size": tensors[f"{_TOK}.0.weight"].shape[0],
+            "num_betas": tensors["smpl_head.decshape.weight"].shape[0],
+        }
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"this is no TokenHMR checkpoint with its tokenizer: {error}") from error
+    for name, value in (changes or {}).items():
+        inside = isinstance(value, Mapping) and isinstance(sizes.get(name), dict)
+        sizes[name] = sizes[name] | dict(value) if inside else value
+    heads = sizes.get("decoder_heads", TokenHMRConfig().decoder_heads)
+    sizes.setdefault("decoder_head_size", inner // heads)
+    unknown = [name for name in sizes if not hasattr(TokenHMRConfig, name)]
+    if unknown:
+        raise CheckpointError(f"TokenHMRConfig has no {', '.join(unknown)}")
+    try:
+        return TokenHMRConfig(**sizes)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"the sizes make no TokenHMR: {error}") from error
+
+
+def convert_tokenhmr(
+    checkpoint: Path, tokenizer: Path, mean_parameters: Path, config: Path | None = None
+) -> TokenHMRForHumanMeshRecovery:
+    """The model of the released files.
+
+    Args:
+        checkpoint: A Lightning file, the network.
+        tokenizer: The tokenizer's own file, whose decoder and codes the network uses.
+        mean_parameters: SMPL's mean parameters, a `.npz` of `pose` (144), `shape` and `cam`.
+        config: JSON of settings of `TokenHMRConfig` that shapes can't tell, where they are not as released.
+
+    Raises:
+        CheckpointError: listing what is missing, left over or misshapen; or if a file is unsafe or another one.
+    """
+    tensors = load_tensors(checkpoint)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(IGNORED)}
+    parts = load_tensors(tokenizer, holder="net")
+    used = ("decoder.decoder.", "quantizer.codebook")
+    tensors |= {f"tokenizer.{name}": tensor for name, tensor in parts.items() if name.startswith(used)}
+    means = load_tensors(mean_parameters)
+    missing = [name for name in ("pose", "shape", "cam") if name not in means]
+    if missing:
+        raise CheckpointError(
+            f"{mean_parameters} has no {', '.join(missing)}: it is no file of SMPL's mean parameters"
+        )
+    for name, theirs in (("pose", "init_body_pose"), ("shape", "init_betas"), ("cam", "init_cam")):
+        tensors[f"means.{name}"] = means[name].flatten()
+        tensors.pop(f"smpl_head.{theirs}", None)
+    settings = config_of(tensors, _settings(config))
+    with torch.device("meta"):
+        model = TokenHMRForHumanMeshRecovery(settings)
+    model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
+    return model.eval()
+
+
+def _settings(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f'{path}: must be an object of settings, as {{"decoder_heads": 8}}')
+    return values
