@@ -273,6 +273,10 @@ class TokenHMRForHumanMeshRecovery(TokenHMRPreTrainedModel):
         side = self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, side, side):
             raise ValueError(f"pixel_values must be [B, 3, {side}, {side}], got {list(pixel_values.shape)}")
+        if not len(pixel_values):  # the backbone can't
+            someone = self(pixel_values.new_zeros(1, 3, side, side), return_dict=False)
+            nobody = TokenHMROutput(*(value[:0] for value in someone))
+            return nobody.to_tuple() if return_dict is False else nobody
         width = self.config.backbone_config.image_size[1]
         left = (side - width) // 2
         pixels = pixel_values[..., left : left + width].to(self.dtype)
