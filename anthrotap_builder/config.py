@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationError,
+    model_validator,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
@@ -17,6 +26,38 @@ LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same c
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _identity(source: str, info: SerializationInfo) -> str:
+    path = Path(source)
+    return f"sha256:{_content_hash(path)}" if info.context == BY_CONTENT and path.exists() else source
+
+
+def _content_hash(path: Path) -> str:
+    """Of a file; of a folder, over names and contents of the files in it."""
+    if path.is_dir():
+        parts = [
+            f"{file.relative_to(path).as_posix()} {_content_hash(file)}"
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    state = path.stat()
+    return _file_hash(path, state.st_mtime_ns, state.st_size)
+
+
+@cache  # a version is asked for with each row
+def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+BY_CONTENT = "by content"
+"""As `context` of a dump: sources are told by what they hold."""
+
+Source = Annotated[str, PlainSerializer(_identity)]
+"""A file or folder of this machine, or a name on a hub. In the label version and the manifest a path stands as the
+SHA-256 of what is there, so labels are the same wherever the files lie, and others where the files are others."""
 
 
 class ClipSettings(_Settings):
@@ -153,10 +194,27 @@ class VisibilitySettings(_Settings):
 
 
 class FlowSettings(_Settings):
-    """Which optical flow."""
+    """Which optical flow. An option of one that would change nothing under the other is an error."""
 
-    model: Literal["dis"] = Field("dis", description="dis: OpenCV's DIS")
+    model: Literal["dis", "raft"] = Field("dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT")
     preset: Literal["ultrafast", "fast", "medium"] = Field("fast", description="DIS preset")
+    raft_size: Literal["small", "large"] = Field("large", description="which of RAFT's two networks")
+    raft_iterations: int = Field(12, ge=1, description="RAFT's updates of its estimate")
+    tile: int = Field(
+        1024, ge=128, description="RAFT sees frames with longer sides in tiles of this side, pixels"
+    )
+    weights: Source | None = Field(
+        None, description="file with RAFT's weights (a state_dict of torchvision's model); None: its released ones"
+    )
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        others = {"dis": ("raft_size", "raft_iterations", "tile", "weights"), "raft": ("preset",)}[self.model]
+        # Compared with defaults and not by model_fields_set: a dump sets all fields, and must read back.
+        ignored = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
+        if ignored:
+            raise ValueError(f"the flow {self.model} has no {', '.join(ignored)}")
+        return self
 
 
 class FilterSettings(_Settings):
@@ -220,10 +278,14 @@ class LabelingConfig(_Settings):
         """Whether people have to be found in the pictures: for their meshes, or for masks."""
         return self.mesh_source != "file" or self.filter.masks or self.refine is not None
 
+    def described(self) -> dict[str, Any]:
+        """All settings as JSON values, with no path of this machine: see `Source`."""
+        return self.model_dump(mode="json", context=BY_CONTENT)
+
     @property
     def version(self) -> str:
         """The label version: the same code version and settings give the same labels."""
-        settings = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        settings = json.dumps(self.described(), sort_keys=True)
         return f"{LABEL_CODE_VERSION}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
