@@ -204,7 +204,8 @@ class FlowSettings(_Settings):
         1024, ge=128, description="RAFT sees frames with longer sides in tiles of this side, pixels"
     )
     weights: Source | None = Field(
-        None, description="file with RAFT's weights (a state_dict of torchvision's model); None: its released ones"
+        None,
+        description="file with RAFT's weights (a state_dict of torchvision's model); None: its released ones",
     )
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
     "torch",
+    "torchvision",
 )
 
 

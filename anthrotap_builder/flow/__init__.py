@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +17,9 @@ from anthrotap_builder.flow.dis import DISFlow
 
 MARGIN = 24  # pixels around a body that guided flow may use
 FILL = 25  # pixels from a point up to which its predicted motion is taken over
+
+
+Result = TypeVar("Result")
 
 
 class Flow(Protocol):
@@ -54,6 +59,50 @@ class TrackFlow:
     closing: np.ndarray
 
 
+def for_each_pair(
+    work: Callable[[Flow, int], Result],
+    pairs: Iterable[int],
+    settings: FlowSettings,
+    threads: int,
+    device: str = "cpu",
+) -> list[Result]:
+    """What `work` says of each frame pair, given the flow of the settings; in order.
+
+    Args:
+        work: is called with the flow and one of `pairs`, by several threads at once.
+        pairs: numbers of frame pairs.
+        settings: which flow, and how.
+        threads: how many pairs are worked on at once; the result does not depend on it.
+        device: where a flow that is a network runs, as torch names it.
+
+    Raises:
+        ImportError, AssetError: if the flow needs a package or weights that are not to be had.
+    """
+    flow = FLOWS[settings.model](settings, device)
+    with (
+        _one_torch_thread() if settings.model == "raft" else nullcontext(),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        return list(pool.map(partial(work, flow), pairs))
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Torch keeps to the thread that asks it, in threads that begin meanwhile.
+
+    Pairs are shared out over threads already. Torch's own would wait for each other, and results would depend, in
+    their last digits, on how many there are.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def track_flow(
     frames: np.ndarray,
     xy: np.ndarray,
@@ -68,25 +117,18 @@ def track_flow(
         frames: [T, H, W, 3] uint8 RGB.
         xy: [N, T, 2] float32, raster pixels; NaN where there is no label.
         visible: [N, T] bool.
-        settings: which flow, and how.
-        threads: how many frame pairs are worked on at once; the result does not depend on it.
-        device: where a flow that is a network runs, as torch names it.
-
-    Raises:
-        ImportError, AssetError: if the flow needs a package or weights that are not to be had.
+        settings, threads, device: as for `for_each_pair`, whose errors are raised here too.
     """
-    flow = FLOWS[settings.model](settings, device)
     steps = len(frames) - 1
     found = TrackFlow(np.empty((len(xy), steps, 2), np.float32), np.empty((len(xy), steps), np.float32))
 
-    def work(t: int) -> None:
+    def work(flow: Flow, t: int) -> None:
         pair = slice(t, t + 2)
         found.displacement[:, t], found.closing[:, t] = guided_displacement(
             flow, frames[t], frames[t + 1], xy[:, pair], visible[:, pair]
         )
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(steps)))
+    for_each_pair(work, range(steps), settings, threads, device)
     return found
 
 

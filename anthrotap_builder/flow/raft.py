@@ -6,7 +6,6 @@ import math
 import pickle
 from collections.abc import Callable
 from functools import cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -41,10 +40,8 @@ def load_raft(settings: FlowSettings, device: str) -> RAFTFlow:
 class RAFTFlow:
     """Recurrent All-Pairs Field Transforms (Teed and Deng, ECCV 2020); a `Flow`.
 
-    The all-pairs correlation of a tile of a by b pixels takes a^2 b^2 / 770 bytes (1.4 GB at 1024 by 1024). It is what
-    memory is spent on, so tiles bound it, and threads share one network that works on one pair at a time: torch spreads
-    that pair over its own threads, which is as fast as many pairs side by side. What threads prepare and sample still
-    goes on meanwhile, and no result depends on how many there are.
+    Memory goes into the all-pairs correlation of a tile, of a by b pixels: a^2 b^2 / 500 bytes while it is made (2.2 GB
+    at 1024 by 1024), in each thread that asks; tiles bound it. Threads share one network.
 
     Args:
         network: RAFT itself.
@@ -54,7 +51,6 @@ class RAFTFlow:
 
     def __init__(self, network: Network, tile: int = 1024, device: str = "cpu") -> None:
         self._network, self._tile, self._device = network, tile, device
-        self._one_pair = Lock()
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """See `anthrotap_builder.flow.Flow`."""
@@ -80,7 +76,7 @@ class RAFTFlow:
             padded = np.pad(image, ((above, below), (left, right), (0, 0)), mode="edge")
             return torch.from_numpy(padded).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
-        with self._one_pair, torch.inference_mode():
+        with torch.inference_mode():
             flow = self._network(prepared(first), prepared(second))[0].float().cpu()
         # As in OpenCV: x is the first channel, a displacement counts pixels, from the first image to the second.
         return flow.permute(1, 2, 0).numpy()[above : above + height, left : left + width]
@@ -147,7 +143,11 @@ def _fill(model: torch.nn.Module, path: str, size: str) -> None:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AssetError(f"flow.weights: {path} cannot be read as weights of torch: {reason}") from error
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    got = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()} if isinstance(state, dict) else {}
+    got = (
+        {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+        if isinstance(state, dict)
+        else {}
+    )
     wrong = [name for name in {**own, **got} if own.get(name) != got.get(name)]
     if wrong:
         name = wrong[0]

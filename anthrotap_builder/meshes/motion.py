@@ -11,7 +11,7 @@ import numpy as np
 from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import FitSettings, FlowSettings
-from anthrotap_builder.flow import FLOWS, Flow, guided_displacement
+from anthrotap_builder.flow import Flow, for_each_pair, guided_displacement
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.meshes.terms import Motion
 from anthrotap_builder.projection import Camera
@@ -61,18 +61,17 @@ class MotionObserver:
             visible = list(pool.map(see, vertices))
         seen = np.stack(visible, axis=1) & self.camera.contains(xy)
         usable = seen & self._sure(xy)
-        flow = FLOWS[self.flow.model](self.flow, self.device)
         motions = []
         for lag, step in lags.items():
             start = np.arange(0, len(self.frames) - lag, step)
             if not len(start):
                 continue
 
-            def work(t: int, lag: int = lag) -> tuple[np.ndarray, np.ndarray]:
+            def work(flow: Flow, t: int, lag: int = lag) -> tuple[np.ndarray, np.ndarray]:
                 return self._measure(flow, xy, seen, usable, t, t + lag)
 
-            with ThreadPoolExecutor(self.threads) as pool:
-                displacement, good = (np.stack(part) for part in zip(*pool.map(work, start), strict=True))
+            measured = for_each_pair(work, start, self.flow, self.threads, self.device)
+            displacement, good = (np.stack(part) for part in zip(*measured, strict=True))
             motions.append(
                 Motion(
                     lag=lag,
