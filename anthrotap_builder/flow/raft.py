@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.config import FlowSettings
+from anthrotap_hf.checkpoints import CheckpointError, load_tensors
 
 STRIDE = 8  # the network wants sides that are multiples of it
 MIN_SIDE = 128  # below, the coarsest of its four correlation levels would be empty
@@ -138,26 +138,17 @@ def _load_model(size: str, weights: str | None, device: str) -> torch.nn.Module:
 def _fill(model: torch.nn.Module, path: str, size: str) -> None:
     """Puts the weights of a file into a model. Nothing of the file's own code is run."""
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise AssetError(f"flow.weights: {path} cannot be read as weights of torch: {reason}") from error
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    got = (
-        {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
-        if isinstance(state, dict)
-        else {}
-    )
+        state = load_tensors(Path(path), ["module."])
+    except (OSError, CheckpointError) as error:
+        raise AssetError(f"flow.weights: {error}") from error
+    own = {name: list(value.shape) for name, value in model.state_dict().items()}
+    got = {name: list(value.shape) for name, value in state.items()}
     wrong = [name for name in {**own, **got} if own.get(name) != got.get(name)]
     if wrong:
         name = wrong[0]
         raise AssetError(
             f"flow.weights: {path} does not hold torchvision's raft_{size} (flow.raft_size): {name} is "
-            f"{_shape(got.get(name))} there and {_shape(own.get(name))} in the network"
+            f"{got.get(name, 'absent')} there and {own.get(name, 'absent')} in the network"
             + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
         )
     model.load_state_dict(state)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else str(list(shape))

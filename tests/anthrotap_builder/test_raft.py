@@ -160,13 +160,13 @@ def test_other_weights_are_one_line(optical_flow, random_weights: str, tmp_path)
         return str(caught.value)
 
     assert "does not hold torchvision's raft_large" in message(random_weights)
-    assert "No such file" in message(tmp_path / "absent.pth")
+    assert "no such checkpoint" in message(tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("these are no weights")
-    assert "cannot be read as weights" in message(tmp_path / "text.pth")
+    assert "is no PyTorch checkpoint" in message(tmp_path / "text.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "does not hold" in message(tmp_path / "list.pth")
+    assert "holds no state_dict" in message(tmp_path / "list.pth")
     torch.save(print, tmp_path / "code.pth")
-    assert "cannot be read as weights" in message(tmp_path / "code.pth")
+    assert "is refused" in message(tmp_path / "code.pth")
 
 
 def test_no_network_is_one_line_with_the_way_out(optical_flow, monkeypatch: pytest.MonkeyPatch, tmp_path):
