@@ -71,14 +71,18 @@ def test_tiles_that_disagree_blend_without_a_step():
     assert steps.max() < 0.05
 
 
-class FakeModel:
+class FakeModel(torch.nn.Module):
     """In the place of torchvision's model."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.iterations: set[int] = set()
         self.threads: set[int] = set()
 
-    def __call__(self, first, second, num_flow_updates: int) -> list:
+    def __deepcopy__(self, memo) -> "FakeModel":
+        return self
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor, num_flow_updates: int) -> list[torch.Tensor]:
         self.iterations.add(num_flow_updates)
         self.threads.add(torch.get_num_threads())
         zero = torch.zeros(1, 2, *first.shape[2:])
@@ -150,6 +154,18 @@ def test_a_frame_that_needs_no_padding_is_seen_as_by_torchvision(optical_flow, r
     flow = load_raft(settings, "cpu")(first, second)
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(flow, expected, atol=1e-3)
+
+
+def test_threads_do_not_disturb_each_other(optical_flow, random_weights: str):
+    settings = FlowSettings(model="raft", raft_size="small", raft_iterations=2, weights=random_weights)
+    frames = [noise(130 + 20 * (t % 3), 140, t) for t in range(6)]
+
+    def work(flow: Flow, t: int) -> np.ndarray:
+        return flow(frames[t], frames[t][::-1])
+
+    one, three = (for_each_pair(work, range(6), settings, threads) for threads in (1, 3))
+    for a, b in zip(one, three, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_other_weights_are_one_line(optical_flow, random_weights: str, tmp_path):
