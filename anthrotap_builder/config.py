@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -26,6 +26,9 @@ LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same c
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=_Settings)
 
 
 def _identity(source: str, info: SerializationInfo) -> str:
@@ -58,6 +61,19 @@ BY_CONTENT = "by content"
 Source = Annotated[str, PlainSerializer(_identity)]
 """A file or folder of this machine, or a name on a hub. In the label version and the manifest a path stands as the
 SHA-256 of what is there, so labels are the same wherever the files lie, and others where the files are others."""
+
+
+def _without_others(settings: S, choice: str, own: Set[str]) -> S:
+    """The settings, if all that are not the choice's own have their defaults."""
+    # Not told by model_fields_set: a dump sets all fields, and must read back.
+    ignored = [
+        name
+        for name, field in type(settings).model_fields.items()
+        if name not in own and getattr(settings, name) != field.default
+    ]
+    if ignored:
+        raise ValueError(f"{choice} does not use {', '.join(ignored)}")
+    return settings
 
 
 class ClipSettings(_Settings):
@@ -124,9 +140,29 @@ class RefineSettings(_Settings):
 
 
 class PeopleSettings(_Settings):
-    """How persons are found and told apart."""
+    """How persons are found and told apart. An option that would change nothing with the detector is an error."""
 
-    detector: str = Field("blazepose", description="a name in anthrotap_builder.people.DETECTORS")
+    detector: str = Field(
+        "blazepose",
+        description="a name in anthrotap_builder.people.DETECTORS. blazepose: boxes, landmarks and masks; boxes: any "
+        "object detector of transformers, and ByteTrack",
+    )
+    detector_model: Source = Field(
+        "ustc-community/dfine-medium-coco",
+        description="boxes: folder or Hub id of the detector; this one is D-FINE, Apache-2.0",
+    )
+    min_weak_detection: float = Field(
+        0.1, ge=0, le=1, description="boxes: a weaker sighting, of this probability, may go on with a track"
+    )
+    min_box_overlap: float = Field(
+        0.25, ge=0, le=1, description="boxes: IoU with the predicted box that a link needs"
+    )
+    same_box: float = Field(
+        0.8, ge=0, le=1, description="boxes: two of one frame with a larger IoU are one person"
+    )
+    max_filled: int = Field(
+        5, ge=0, description="boxes: longest gap of a track, frames, in which they are interpolated"
+    )
     detect_every: int = Field(
         4, ge=1, description="the detector runs on every n-th frame; between, people are followed"
     )
@@ -177,6 +213,13 @@ class PeopleSettings(_Settings):
         3, ge=1, description="searches; each paints over who was found, to see who stands behind"
     )
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        boxes_only = {"detector_model", "min_weak_detection", "min_box_overlap", "same_box", "max_filled"}
+        of_boxes = {*boxes_only, "detector", "min_detection", "sure_detection", "min_frames", "max_gap"}
+        of_others = type(self).model_fields.keys() - boxes_only
+        return _without_others(self, self.detector, of_boxes if self.detector == "boxes" else of_others)
+
 
 class VisibilitySettings(_Settings):
     """When seen or hidden hangs by a thread, and the label is unknown."""
@@ -210,12 +253,9 @@ class FlowSettings(_Settings):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
-        others = {"dis": ("raft_size", "raft_iterations", "tile", "weights"), "raft": ("preset",)}[self.model]
-        # Compared with defaults and not by model_fields_set: a dump sets all fields, and must read back.
-        ignored = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
-        if ignored:
-            raise ValueError(f"the flow {self.model} has no {', '.join(ignored)}")
-        return self
+        of_raft = {"raft_size", "raft_iterations", "tile", "weights"}
+        own = {"dis": {"preset"}, "raft": of_raft}[self.model]
+        return _without_others(self, self.model, {"model", *own})
 
 
 class FilterSettings(_Settings):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 
 from anthrotap_builder.config import FlowSettings
 from anthrotap_builder.flow.dis import DISFlow
+from anthrotap_builder.threads import one_torch_thread
 
 MARGIN = 24  # pixels around a body that guided flow may use
 FILL = 25  # pixels from a point up to which its predicted motion is taken over
@@ -80,27 +81,10 @@ def for_each_pair(
     """
     flow = FLOWS[settings.model](settings, device)
     with (
-        _one_torch_thread() if settings.model == "raft" else nullcontext(),
+        one_torch_thread() if settings.model == "raft" else nullcontext(),
         ThreadPoolExecutor(threads) as pool,
     ):
         return list(pool.map(partial(work, flow), pairs))
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Torch keeps to the thread that asks it, in threads that begin meanwhile.
-
-    Pairs are shared out over threads already. Torch's own would wait for each other, and results would depend, in
-    their last digits, on how many there are.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def track_flow(

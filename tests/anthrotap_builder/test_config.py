@@ -43,11 +43,15 @@ def test_what_changes_a_label_changes_the_version():
 
 
 def test_an_option_of_the_other_flow_is_an_error():
-    with pytest.raises(ValueError, match=r"flow: .*the flow dis has no raft_size, tile") as caught:
+    with pytest.raises(ValueError, match=r"flow: .*dis does not use raft_size, tile") as caught:
         labeling_config(settings={"flow": {"raft_size": "small", "tile": 256}})
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"the flow raft has no preset"):
+    with pytest.raises(ValueError, match=r"raft does not use preset"):
         FlowSettings(model="raft", preset="medium")
+    with pytest.raises(ValueError, match=r"people: .*boxes does not use rounds"):
+        labeling_config(settings={"people": {"detector": "boxes", "rounds": 1, "max_gap": 3}})
+    with pytest.raises(ValueError, match=r"people: .*blazepose does not use max_filled"):
+        labeling_config(settings={"people": {"max_filled": 1}})
     settings = FlowSettings(model="raft", raft_size="small", weights="raft.pth")
     assert FlowSettings.model_validate(settings.model_dump()) == settings
 
