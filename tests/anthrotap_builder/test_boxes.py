@@ -131,8 +131,6 @@ def test_no_one():
 
 # Below, a real detector with weights that mean nothing.
 
-SURE_OF_NOTHING = {"min_weak_detection": 0.0, "min_detection": 0.0, "sure_detection": 0.0}
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -152,18 +150,19 @@ def test_boxes_are_those_of_the_persons_in_raster_pixels(folder: Path, moving_pa
     for t, (boxes, scores) in enumerate(found):
         middle, size = np.split(outputs.pred_boxes[t].numpy(), 2, axis=1)
         expected = 128 * np.concatenate([middle - size / 2, middle + size / 2], axis=1)
-        probability = outputs.logits[t, :, 0].sigmoid().numpy()
+        probability = outputs.logits[t, :, 1].sigmoid().numpy()
         assert len(boxes)
         for box, score in zip(boxes, scores, strict=True):
             near = np.abs(expected - box).max(1) + 100 * np.abs(probability - score)
             assert near.min() < 0.01
     tall = load_detector(str(folder), 0.0, "cpu")(np.repeat(frames, 2, axis=1))
-    assert max(boxes[:, 3].max() for boxes, _ in tall) > 128  # stretched with the picture, not padded
+    for (boxes, _), (stretched, _) in zip(found, tall, strict=True):
+        np.testing.assert_allclose(stretched, boxes * [1, 2, 1, 2], atol=0.1)
 
 
 def test_people_do_not_depend_on_threads_and_come_by_the_usual_door(folder: Path, moving_pattern):
     frames = np.repeat(moving_pattern(1, 90, 160), 20, axis=0)
-    settings = PeopleSettings(detector="boxes", detector_model=str(folder), **SURE_OF_NOTHING)
+    settings = PeopleSettings(detector="boxes", detector_model=str(folder))
     before = torch.get_num_threads()
     one, two = (find_people(frames, settings, threads) for threads in (1, 2))
     assert torch.get_num_threads() == before
@@ -199,7 +198,7 @@ def test_other_detectors_are_read_too(tmp_path: Path, moving_pattern):
         decoder_in_channels=[32, 32, 32],
         decoder_ffn_dim=32,
         decoder_attention_heads=2,
-        decoder_layers=1,
+        decoder_layers=2,
         num_queries=10,
         num_denoising=0,
         id2label={0: "cat", 1: "Person"},
