@@ -29,6 +29,7 @@ Boxes = tuple[np.ndarray, np.ndarray]
 
 def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, device: str) -> list[PersonTrack]:
     """See `anthrotap_builder.people.find_people`."""
+    _byte_track()  # if it is missing, that is said before the work
     detect = load_detector(settings.detector_model, settings.min_weak_detection, device)
     batches = [frames[first : first + BATCH] for first in range(0, len(frames), BATCH)]
     with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
@@ -55,15 +56,8 @@ def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleS
     Raises:
         ImportError: if edgefirst-tracker is absent.
     """
-    try:
-        from edgefirst.tracker import ByteTrack
-    except ImportError as error:
-        raise ImportError(
-            "people by an object detector need edgefirst-tracker: pip install 'anthrotap[detector]'",
-            name=error.name,
-        ) from error
     # Its clock counts nanoseconds; ours frames.
-    tracker = ByteTrack(
+    tracker = _byte_track()(
         high_conf=settings.min_detection, iou=settings.min_box_overlap, lifespan_ns=settings.max_gap
     )
     people: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
@@ -82,6 +76,17 @@ def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleS
     ]
     tracks.sort(key=lambda track: (-len(track), min(track)))
     return [PersonTrack(_filled(track, len(found), settings.max_filled)) for track in tracks]
+
+
+def _byte_track() -> Any:
+    try:
+        from edgefirst.tracker import ByteTrack
+    except ImportError as error:
+        raise ImportError(
+            "people by an object detector need edgefirst-tracker: pip install 'anthrotap[detector]'",
+            name=error.name,
+        ) from error
+    return ByteTrack
 
 
 def _distinct(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], max_iou: float) -> Boxes:
