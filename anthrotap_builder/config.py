@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationError,
+    model_validator,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
@@ -17,6 +26,54 @@ LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same c
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def _identity(source: str, info: SerializationInfo) -> str:
+    path = Path(source)
+    return f"sha256:{_content_hash(path)}" if info.context == BY_CONTENT and path.exists() else source
+
+
+def _content_hash(path: Path) -> str:
+    """Of a file; of a folder, over names and contents of the files in it."""
+    if path.is_dir():
+        parts = [
+            f"{file.relative_to(path).as_posix()} {_content_hash(file)}"
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    state = path.stat()
+    return _file_hash(path, state.st_mtime_ns, state.st_size)
+
+
+@cache  # a version is asked for with each row
+def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+BY_CONTENT = "by content"
+"""As `context` of a dump: sources are told by what they hold."""
+
+Source = Annotated[str, PlainSerializer(_identity)]
+"""A file or folder of this machine, or a name on a hub. In the label version and the manifest a path stands as the
+SHA-256 of what is there, so labels are the same wherever the files lie, and others where the files are others."""
+
+
+def _without_others(settings: S, choice: str, own: Set[str]) -> S:
+    """The settings, if all that are not the choice's own have their defaults."""
+    # Not told by model_fields_set: a dump sets all fields, and must read back.
+    ignored = [
+        name
+        for name, field in type(settings).model_fields.items()
+        if name not in own and getattr(settings, name) != field.default
+    ]
+    if ignored:
+        raise ValueError(f"{choice} does not use {', '.join(ignored)}")
+    return settings
 
 
 class ClipSettings(_Settings):
@@ -83,9 +140,29 @@ class RefineSettings(_Settings):
 
 
 class PeopleSettings(_Settings):
-    """How persons are found and told apart."""
+    """How persons are found and told apart. An option that would change nothing with the detector is an error."""
 
-    detector: str = Field("blazepose", description="a name in anthrotap_builder.people.DETECTORS")
+    detector: str = Field(
+        "blazepose",
+        description="a name in anthrotap_builder.people.DETECTORS. blazepose: boxes, landmarks and masks; boxes: any "
+        "object detector of transformers, and ByteTrack",
+    )
+    detector_model: Source = Field(
+        "ustc-community/dfine-medium-coco",
+        description="boxes: folder or Hub id of the detector; this one is D-FINE, Apache-2.0",
+    )
+    min_weak_detection: float = Field(
+        0.1, ge=0, le=1, description="boxes: a weaker sighting, of this probability, may go on with a track"
+    )
+    min_box_overlap: float = Field(
+        0.25, ge=0, le=1, description="boxes: IoU with the predicted box that a link needs"
+    )
+    same_box: float = Field(
+        0.8, ge=0, le=1, description="boxes: two of one frame with a larger IoU are one person"
+    )
+    max_filled: int = Field(
+        5, ge=0, description="boxes: longest gap of a track, frames, in which they are interpolated"
+    )
     detect_every: int = Field(
         4, ge=1, description="the detector runs on every n-th frame; between, people are followed"
     )
@@ -136,6 +213,13 @@ class PeopleSettings(_Settings):
         3, ge=1, description="searches; each paints over who was found, to see who stands behind"
     )
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        boxes_only = {"detector_model", "min_weak_detection", "min_box_overlap", "same_box", "max_filled"}
+        of_boxes = {*boxes_only, "detector", "min_detection", "sure_detection", "min_frames", "max_gap"}
+        of_others = type(self).model_fields.keys() - boxes_only
+        return _without_others(self, self.detector, of_boxes if self.detector == "boxes" else of_others)
+
 
 class VisibilitySettings(_Settings):
     """When seen or hidden hangs by a thread, and the label is unknown."""
@@ -153,10 +237,25 @@ class VisibilitySettings(_Settings):
 
 
 class FlowSettings(_Settings):
-    """Which optical flow."""
+    """Which optical flow. An option of one that would change nothing under the other is an error."""
 
-    model: Literal["dis"] = Field("dis", description="dis: OpenCV's DIS")
+    model: Literal["dis", "raft"] = Field("dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT")
     preset: Literal["ultrafast", "fast", "medium"] = Field("fast", description="DIS preset")
+    raft_size: Literal["small", "large"] = Field("large", description="which of RAFT's two networks")
+    raft_iterations: int = Field(12, ge=1, description="RAFT's updates of its estimate")
+    tile: int = Field(
+        1024, ge=128, description="RAFT sees frames with longer sides in tiles of this side, pixels"
+    )
+    weights: Source | None = Field(
+        None,
+        description="file with RAFT's weights (a state_dict of torchvision's model); None: its released ones",
+    )
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        of_raft = {"raft_size", "raft_iterations", "tile", "weights"}
+        own = {"dis": {"preset"}, "raft": of_raft}[self.model]
+        return _without_others(self, self.model, {"model", *own})
 
 
 class FilterSettings(_Settings):
@@ -220,10 +319,14 @@ class LabelingConfig(_Settings):
         """Whether people have to be found in the pictures: for their meshes, or for masks."""
         return self.mesh_source != "file" or self.filter.masks or self.refine is not None
 
+    def described(self) -> dict[str, Any]:
+        """All settings as JSON values, with no path of this machine: see `Source`."""
+        return self.model_dump(mode="json", context=BY_CONTENT)
+
     @property
     def version(self) -> str:
         """The label version: the same code version and settings give the same labels."""
-        settings = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        settings = json.dumps(self.described(), sort_keys=True)
         return f"{LABEL_CODE_VERSION}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 

@@ -34,6 +34,7 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
     "torch",
+    "torchvision",
 )
 
 
@@ -287,7 +288,7 @@ def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, ta
     counts["mean_rejected_fraction"] = rejected / with_people if with_people else None
     manifest = {
         "label_version": config.version,
-        "config": config.model_dump(mode="json"),
+        "config": config.described(),
         "counts": counts,
         "inputs": inputs,
         "failed": failed,

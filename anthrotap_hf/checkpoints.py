@@ -120,7 +120,7 @@ def _load_torch(path: Path, holder: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         content = _load_with_leftovers(path)
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise CheckpointError(f"{path} is no PyTorch checkpoint: {_first_line(error)}") from error
     if isinstance(content, Mapping) and isinstance(content.get(holder), Mapping):
         content = content[holder]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 
 import cv2
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import FitSettings, FlowSettings
-from anthrotap_builder.flow import FLOWS, Flow, guided_displacement
+from anthrotap_builder.flow import Flow, for_each_pair, guided_displacement
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.meshes.terms import Motion
 from anthrotap_builder.projection import Camera
@@ -36,6 +35,7 @@ class MotionObserver:
         flow: which flow.
         settings: thresholds; flow is asked for at the first `flow_points` of the surface points.
         threads: how many pairs are worked on at once.
+        device: where a flow that is a network runs, as torch names it.
     """
 
     frames: np.ndarray
@@ -46,6 +46,7 @@ class MotionObserver:
     flow: FlowSettings
     settings: FitSettings
     threads: int
+    device: str = "cpu"
 
     def observe(self, parameters: PoseParameters, lags: dict[int, int]) -> list[Motion]:
         """Flow over each of `lags` (frames between the two ends -> step between pairs), given the fit as it stands."""
@@ -66,13 +67,11 @@ class MotionObserver:
             if not len(start):
                 continue
 
-            def work(share: np.ndarray, lag: int = lag) -> list[tuple[np.ndarray, np.ndarray]]:
-                flow = FLOWS[self.flow.model](self.flow)
-                return [self._measure(flow, xy, seen, usable, t, t + lag) for t in share]
+            def work(flow: Flow, t: int, lag: int = lag) -> tuple[np.ndarray, np.ndarray]:
+                return self._measure(flow, xy, seen, usable, t, t + lag)
 
-            with ThreadPoolExecutor(self.threads) as pool:
-                parts = pool.map(work, np.array_split(start, self.threads))
-                displacement, good = (np.stack(part) for part in zip(*chain(*parts), strict=True))
+            measured = for_each_pair(work, start, self.flow, self.threads, self.device)
+            displacement, good = (np.stack(part) for part in zip(*measured, strict=True))
             motions.append(
                 Motion(
                     lag=lag,

@@ -9,9 +9,10 @@ import numpy as np
 
 from anthrotap_builder.config import PeopleSettings
 
-# A detector is a module with find_people(frames, settings, threads), imported when asked for.
+# A detector is a module with find_people(frames, settings, threads, device), imported when asked for.
 DETECTORS = {
     "blazepose": "anthrotap_builder.people.blazepose",
+    "boxes": "anthrotap_builder.people.boxes",
 }
 
 
@@ -50,13 +51,16 @@ def masks_of(people: list[PersonTrack]) -> list[np.ndarray]:
     return masks
 
 
-def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int = 2) -> list[PersonTrack]:
+def find_people(
+    frames: np.ndarray, settings: PeopleSettings, threads: int = 2, device: str = "cpu"
+) -> list[PersonTrack]:
     """Every person of a clip, each followed through it; nothing is smoothed over time.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB.
         settings: which detector, and its thresholds.
         threads: how many frames are looked at side by side; the result does not depend on it.
+        device: where a detector of torch runs, as torch names it.
 
     Returns:
         One track a person, longest first; empty if nobody is there.
@@ -64,6 +68,7 @@ def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int = 2) 
     Raises:
         ValueError: if `frames` has another shape or dtype, `threads` is below 1, or the detector is unknown.
         AssetError: if the detector's network files are not to be had.
+        ImportError: if it needs a package that is not installed.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ValueError(
@@ -73,4 +78,4 @@ def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int = 2) 
         raise ValueError(f"threads must be at least 1, got {threads}")
     if settings.detector not in DETECTORS:
         raise ValueError(f"no people detector {settings.detector!r}; there are: {', '.join(DETECTORS)}")
-    return import_module(DETECTORS[settings.detector]).find_people(frames, settings, threads)
+    return import_module(DETECTORS[settings.detector]).find_people(frames, settings, threads, device)

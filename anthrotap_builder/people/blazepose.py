@@ -341,8 +341,8 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
     return [network.get_tensor(output["index"])[0] for output in network.get_output_details()]
 
 
-def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int) -> list[PersonTrack]:
-    """See `anthrotap_builder.people.find_people`."""
+def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, device: str) -> list[PersonTrack]:
+    """See `anthrotap_builder.people.find_people`. LiteRT runs on the CPU, whatever the device of torch."""
     people: list[Track[Pose]] = []
     scraps: list[Track[Pose]] = []
     with ThreadPoolExecutor(threads) as pool:

@@ -1,6 +1,6 @@
 import pytest
 
-from anthrotap_builder.config import LabelingConfig, labeling_config
+from anthrotap_builder.config import FlowSettings, LabelingConfig, labeling_config
 
 
 def test_settings_are_checked():
@@ -40,3 +40,36 @@ def test_a_recipe_may_be_a_file_of_ones_own(tmp_path):
 def test_what_changes_a_label_changes_the_version():
     assert LabelingConfig().version == LabelingConfig().version
     assert labeling_config(settings={"fit": {"sigma_3d": 0.07}}).version != LabelingConfig().version
+
+
+def test_an_option_of_the_other_flow_is_an_error():
+    with pytest.raises(ValueError, match=r"flow: .*dis does not use raft_size, tile") as caught:
+        labeling_config(settings={"flow": {"raft_size": "small", "tile": 256}})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"raft does not use preset"):
+        FlowSettings(model="raft", preset="medium")
+    with pytest.raises(ValueError, match=r"people: .*boxes does not use rounds"):
+        labeling_config(settings={"people": {"detector": "boxes", "rounds": 1, "max_gap": 3}})
+    with pytest.raises(ValueError, match=r"people: .*blazepose does not use max_filled"):
+        labeling_config(settings={"people": {"max_filled": 1}})
+    settings = FlowSettings(model="raft", raft_size="small", weights="raft.pth")
+    assert FlowSettings.model_validate(settings.model_dump()) == settings
+
+
+def test_files_count_by_what_they_hold_not_by_where_they_lie(tmp_path):
+    def version(path) -> str:
+        config = labeling_config(settings={"flow": {"model": "raft", "weights": str(path)}})
+        assert config.flow.weights == config.model_dump(mode="json")["flow"]["weights"] == str(path)
+        assert str(tmp_path) not in str(config.described())
+        return config.version
+
+    for name, content in {"a.pth": "one", "b.pth": "one", "c.pth": "other"}.items():
+        (tmp_path / name).write_text(content)
+    assert version(tmp_path / "a.pth") == version(tmp_path / "b.pth") != version(tmp_path / "c.pth")
+    before = version(tmp_path / "a.pth")
+    (tmp_path / "a.pth").write_text("changed")
+    assert version(tmp_path / "a.pth") != before
+    for name, content in {"x": "one", "y": "one", "z": "other"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text(content)
+    assert version(tmp_path / "x") == version(tmp_path / "y") != version(tmp_path / "z")

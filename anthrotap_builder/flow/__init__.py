@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 
 from anthrotap_builder.config import FlowSettings
+from anthrotap_builder.flow.dis import DISFlow
+from anthrotap_builder.threads import one_torch_thread
 
 MARGIN = 24  # pixels around a body that guided flow may use
 FILL = 25  # pixels from a point up to which its predicted motion is taken over
 
 
+Result = TypeVar("Result")
+
+
 class Flow(Protocol):
-    """Estimates flow. An instance is used by one thread at a time."""
+    """Estimates flow. Several threads may use one at once; what it says of a pair depends on nothing else."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centres of `first`.
@@ -28,24 +35,16 @@ class Flow(Protocol):
         ...
 
 
-class DISFlow:
-    """Dense Inverse Search (Kroeger et al., ECCV 2016), OpenCV's implementation: the open default."""
+def _raft(settings: FlowSettings, device: str) -> Flow:
+    from anthrotap_builder.flow.raft import load_raft  # torch takes seconds to import
 
-    def __init__(self, preset: str) -> None:
-        self._preset = {
-            "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-            "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-            "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-        }[preset]
-
-    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        # A displacement is the same whether the first pixel's centre is (0, 0), as in OpenCV, or (0.5, 0.5).
-        gray, next_gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
-        # An estimator remembers a little of the pair before, and labels must not depend on the order of work.
-        return cv2.DISOpticalFlow.create(self._preset).calc(gray, next_gray, None)
+    return load_raft(settings, device)
 
 
-FLOWS: dict[str, Callable[[FlowSettings], Flow]] = {"dis": lambda settings: DISFlow(settings.preset)}
+FLOWS: dict[str, Callable[[FlowSettings, str], Flow]] = {
+    "dis": lambda settings, device: DISFlow(settings.preset),  # OpenCV has the CPU only
+    "raft": _raft,
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,40 @@ class TrackFlow:
     closing: np.ndarray
 
 
+def for_each_pair(
+    work: Callable[[Flow, int], Result],
+    pairs: Iterable[int],
+    settings: FlowSettings,
+    threads: int,
+    device: str = "cpu",
+) -> list[Result]:
+    """What `work` says of each frame pair, given the flow of the settings; in order.
+
+    Args:
+        work: is called with the flow and one of `pairs`, by several threads at once.
+        pairs: numbers of frame pairs.
+        settings: which flow, and how.
+        threads: how many pairs are worked on at once; the result does not depend on it.
+        device: where a flow that is a network runs, as torch names it.
+
+    Raises:
+        ImportError, AssetError: if the flow needs a package or weights that are not to be had.
+    """
+    flow = FLOWS[settings.model](settings, device)
+    with (
+        one_torch_thread() if settings.model == "raft" else nullcontext(),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        return list(pool.map(partial(work, flow), pairs))
+
+
 def track_flow(
-    frames: np.ndarray, xy: np.ndarray, visible: np.ndarray, settings: FlowSettings, threads: int = 2
+    frames: np.ndarray,
+    xy: np.ndarray,
+    visible: np.ndarray,
+    settings: FlowSettings,
+    threads: int = 2,
+    device: str = "cpu",
 ) -> TrackFlow:
     """Flow at tracks, between neighbouring frames, guided by the tracks themselves.
 
@@ -70,22 +101,18 @@ def track_flow(
         frames: [T, H, W, 3] uint8 RGB.
         xy: [N, T, 2] float32, raster pixels; NaN where there is no label.
         visible: [N, T] bool.
-        settings: which flow, and how.
-        threads: how many frame pairs are worked on at once; the result does not depend on it.
+        settings, threads, device: as for `for_each_pair`, whose errors are raised here too.
     """
     steps = len(frames) - 1
     found = TrackFlow(np.empty((len(xy), steps, 2), np.float32), np.empty((len(xy), steps), np.float32))
 
-    def work(share: range) -> None:
-        flow = FLOWS[settings.model](settings)
-        for t in share:
-            pair = slice(t, t + 2)
-            found.displacement[:, t], found.closing[:, t] = guided_displacement(
-                flow, frames[t], frames[t + 1], xy[:, pair], visible[:, pair]
-            )
+    def work(flow: Flow, t: int) -> None:
+        pair = slice(t, t + 2)
+        found.displacement[:, t], found.closing[:, t] = guided_displacement(
+            flow, frames[t], frames[t + 1], xy[:, pair], visible[:, pair]
+        )
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, [range(first, steps, threads) for first in range(threads)]))
+    for_each_pair(work, range(steps), settings, threads, device)
     return found
 
 
