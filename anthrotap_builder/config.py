@@ -289,9 +289,13 @@ class LabelingConfig(_Settings):
     body: Literal["anny", "mesh"] = Field(
         "anny", description="body model; mesh: none, whatever surface a file of meshes has"
     )
-    mesh_source: Literal["fit", "file"] = Field(
+    mesh_source: Literal["fit", "tokenhmr", "file"] = Field(
         "fit",
-        description="fit: of the body to landmarks, mask and flow; file: meshes that come with the video",
+        description="fit: of the body to landmarks, mask and flow; tokenhmr: the paper's network; file: meshes that "
+        "come with the video",
+    )
+    tokenhmr: Source | None = Field(
+        None, description="tokenhmr: folder of the converted network; None: `tokenhmr` in the cache"
     )
     focal_ratio: float = Field(1.2, gt=0, description="focal length as a multiple of the frame's longer side")
     fit: FitSettings = FitSettings()
@@ -310,6 +314,20 @@ class LabelingConfig(_Settings):
     def _stages_fit_together(self) -> Self:
         if self.refine and self.mesh_source == "fit":
             raise ValueError("refine is for other mesh sources: the fit has seen mask and flow already")
+        if self.mesh_source == "tokenhmr" and self.body != "smpl":
+            raise ValueError("mesh_source: tokenhmr gives SMPL's parameters; set body: smpl")
+        if self.tokenhmr is not None and self.mesh_source != "tokenhmr":
+            raise ValueError(f"mesh_source: {self.mesh_source} does not use tokenhmr")
+        if self.people.detector == "boxes" and self.looks_for_people:
+            if self.mesh_source == "fit":
+                raise ValueError(
+                    "mesh_source: fit needs landmarks, which people.detector: boxes does not find"
+                )
+            if self.filter.masks:
+                raise ValueError(
+                    "filter.masks needs masks, which people.detector: boxes does not find; set filter.masks: false, "
+                    "or people.detector: blazepose"
+                )
         if self.body == "mesh" and (self.mesh_source != "file" or self.refine):
             raise ValueError("body: mesh is for a file of vertices, which can't be fitted or refined")
         return self

@@ -145,6 +145,7 @@ def label_videos(
     console: Console,
     meshes: Mapping[Path, MeshFile] | None = None,
     write_meshes: bool = False,
+    device: str = "cpu",
 ) -> list[VideoReport]:
     """Labels videos into one folder of shards; a bad video costs only itself and is listed in the manifest.
 
@@ -157,6 +158,7 @@ def label_videos(
         console: where progress is shown.
         meshes: of each video, where `config.mesh_source` is "file".
         write_meshes: whether to leave each video's meshes in a `*.meshes.npz`.
+        device: where networks run, as torch names it.
 
     Raises:
         FileExistsError: if `out` holds shards and `replace` is false.
@@ -172,7 +174,7 @@ def label_videos(
         for report in reports:
             given = (meshes or {}).get(report.video)
             stem = out / names[report.video]
-            _label_one(report, stem, shards, tally, config, threads, progress, given, write_meshes)
+            _label_one(report, stem, shards, tally, config, threads, progress, given, write_meshes, device)
     if shards.paths or not (out / "manifest.json").exists():
         write_manifest(out, config, tally)
     else:
@@ -190,6 +192,7 @@ def _label_one(
     progress: Progress,
     meshes: MeshFile | None,
     write_meshes: bool,
+    device: str,
 ) -> None:
     video, begin = report.video, time.perf_counter()
     bar = progress.add_task(video.name, total=_expected_frames(video, config), stage="reading")
@@ -222,7 +225,7 @@ def _label_one(
         ThreadPoolExecutor(1) as beside,
     ):
         written: Future[None] | None = None
-        clips = label_video(video, config, threads, on_stage, report.left_out, meshes)
+        clips = label_video(video, config, threads, device, on_stage, report.left_out, meshes)
         while clip := _next_clip(clips, report):
             if written:
                 written.result()

@@ -92,6 +92,7 @@ def label_video(
     path: str | Path,
     config: LabelingConfig | None = None,
     threads: int = 2,
+    device: str = "cpu",
     on_stage: StageReport | None = None,
     skipped: list[str] | None = None,
     meshes: MeshFile | None = None,
@@ -102,6 +103,7 @@ def label_video(
         path: the video.
         config: everything that changes a label; the open default when left out.
         threads: how many frames are worked on at once; labels do not depend on it.
+        device: where networks run, as torch names it ("cuda"); the open default has none that would gain by it.
         on_stage: is told the name of each stage as it begins.
         skipped: gets a line for each piece of the video that is left out, with the reason.
         meshes: of the video, where `config.mesh_source` is "file".
@@ -119,6 +121,7 @@ def label_video(
             fps=clip.fps,
             config=config,
             threads=threads,
+            device=device,
             on_stage=on_stage,
             meshes=meshes,
             source_frames=clip.source_frames,
@@ -141,6 +144,7 @@ def label_clip(
     fps: float,
     config: LabelingConfig | None = None,
     threads: int = 2,
+    device: str = "cpu",
     on_stage: StageReport | None = None,
     stages: Stages | None = None,
     meshes: MeshFile | None = None,
@@ -153,6 +157,7 @@ def label_clip(
         fps: frames a second.
         config: everything that changes a label; the open default when left out (`config.clips` is not used here).
         threads: how many frames are worked on at once; labels do not depend on it.
+        device: where networks run, as torch names it ("cuda"); the open default has none that would gain by it.
         on_stage: is told the name of each stage as it begins.
         stages: what does the work of each stage; those of the configuration when left out.
         meshes: of the video, where `config.mesh_source` is "file".
@@ -186,18 +191,18 @@ def label_clip(
         given = meshes.tracks(times, body, camera)
 
     with clock.stage("people"):
-        people = stages.people(frames, config.people, threads) if config.looks_for_people else []
+        people = stages.people(frames, config.people, threads, device) if config.looks_for_people else []
         if given:
             people = whose_masks(given, people, camera)
     if not (people if given is None else given):
         nobody = Tracks.empty(len(frames), height, width)
         return _labeled(frames, fps, nobody, 0.0, [], camera, config, clock)
     with clock.stage("meshes"):
-        found = stages.meshes(people, frames, body, camera, fps, config, threads, given)
+        found = stages.meshes(people, frames, body, camera, fps, config, threads, device, given)
     with clock.stage("visibility"):
         points = stages.look(body, found, camera, config, threads)
     with clock.stage("flow"):
-        flow = stages.flow(frames, points.xy, points.visible, config.flow, threads)
+        flow = stages.flow(frames, points.xy, points.visible, config.flow, threads, device)
     with clock.stage("filtering"):
         tracks, rejected_fraction = stages.trust(points, people, flow, camera, config)
         tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)

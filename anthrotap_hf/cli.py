@@ -51,6 +51,7 @@ def label(
         bool, typer.Option(help="Also write each video's meshes, as --meshes reads them.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Frames worked on at once.")] = 2,
+    device: Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
     overwrite: Annotated[bool, typer.Option(help="Replace shards of an earlier run in the folder.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")
@@ -63,6 +64,7 @@ def label(
     try:
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config
+        from anthrotap_builder.devices import check_device
         from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
     except ImportError as error:
         _stop(str(missing_builder(error)))
@@ -73,6 +75,7 @@ def label(
             name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
         }
         changes: dict[str, Any] = {"clips": clips} | ({} if points is None else {"points": points})
+        check_device(device)
         videos = find_videos(inputs)
         given = None if meshes is None else find_meshes(meshes, videos)
         if given:
@@ -80,7 +83,7 @@ def label(
         if refine:
             changes["refine"] = {}
         settings = labeling_config(_recipe(recipe), changes)
-        reports = label_videos(videos, out, settings, threads, overwrite, errors, given, write_meshes)
+        reports = label_videos(videos, out, settings, threads, overwrite, errors, given, write_meshes, device)
     except FileExistsError as error:
         _stop(f"{error}; --overwrite replaces them")
     except (FileNotFoundError, AssetError, ValueError) as error:

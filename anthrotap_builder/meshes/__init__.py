@@ -12,9 +12,9 @@ from anthrotap_builder.meshes.track import MeshTrack, refuse_off_mask
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 
-# A mesh source is a module with find_meshes(people, frames, body, camera, fps, config, threads), imported when asked
-# for.
-MESH_SOURCES = {"fit": "anthrotap_builder.meshes.fit"}
+# A mesh source is a module with find_meshes(people, frames, body, camera, fps, config, threads, device), imported
+# when asked for.
+MESH_SOURCES = {"fit": "anthrotap_builder.meshes.fit", "tokenhmr": "anthrotap_builder.meshes.tokenhmr"}
 
 
 def find_meshes(
@@ -25,6 +25,7 @@ def find_meshes(
     fps: float,
     config: LabelingConfig,
     threads: int = 2,
+    device: str = "cpu",
     given: list[MeshTrack] | None = None,
 ) -> list[MeshTrack]:
     """Everyone's meshes over a clip.
@@ -37,17 +38,18 @@ def find_meshes(
         fps: frames a second.
         config: which source, whether to refine it, whether masks count.
         threads: how many frames are worked on at once; the result does not depend on it.
+        device: where networks run, as torch names it.
         given: meshes that come from a file, instead of a source.
     """
     if given is None:
         source = import_module(MESH_SOURCES[config.mesh_source])
-        meshes = source.find_meshes(people, frames, body, camera, fps, config, threads)
+        meshes = source.find_meshes(people, frames, body, camera, fps, config, threads, device)
     else:
         meshes = given
     if config.refine and isinstance(body, Body):
         from anthrotap_builder.meshes.refine import refine_meshes
 
-        meshes = refine_meshes(meshes, people, frames, body, camera, fps, config, threads)
+        meshes = refine_meshes(meshes, people, frames, body, camera, fps, config, threads, device)
     if config.filter.masks and config.mesh_source != "fit":  # which refuses by itself
         meshes = refuse_off_mask(meshes, people, camera, config.fit)
     return meshes

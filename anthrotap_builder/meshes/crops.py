@@ -33,8 +33,8 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
         raise ValueError(f"a box must be left, top, right, bottom with an area, got {shown}")
     if not (left < width and right > 0 and top < height and bottom > 0):
         raise ValueError(f"the box {shown} lies outside the frame of {width} x {height} pixels")
-    centre, side = square_of(box[None])
-    (x, y), side = centre[0], float(side[0])
+    centres, sides = square_of(box[None])
+    (x, y), side = centres[0], float(sides[0])
     image: np.ndarray = frame
     shrink = side / (2 * CROP)
     if shrink > BLURRED_FROM:

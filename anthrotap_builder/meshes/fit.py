@@ -31,6 +31,7 @@ def find_meshes(
     fps: float,
     config: LabelingConfig,
     threads: int = 2,
+    device: str = "cpu",
 ) -> list[MeshTrack]:
     """The open default: fits `body` to each person's landmarks, mask and flow; refuses frames where the fit is bad."""
     if not people:
@@ -42,7 +43,7 @@ def find_meshes(
 
     def fit(index: int) -> MeshTrack:
         person, mask = people[index], masks[index]
-        result = fit_body(body, person, everyone, frames, camera, fps, settings, config.flow, inner)
+        result = fit_body(body, person, everyone, frames, camera, fps, settings, config.flow, inner, device)
         pose = result.parameters.posed(body)
         vertices = body.pose_vertices(pose)
         overlap = mask_overlap(camera.project(vertices), mask, everyone & ~mask)
@@ -88,6 +89,7 @@ def fit_body(
     settings: FitSettings,
     flow_settings: FlowSettings,
     threads: int = 1,
+    device: str = "cpu",
 ) -> Fit:
     """Fits `body` to a person: landmarks, silhouette, flow, pose prior, smoothness, one shape for the track.
 
@@ -101,6 +103,7 @@ def fit_body(
         settings: weights and iterations.
         flow_settings: which flow.
         threads: how many frame pairs flow is measured on at once.
+        device: where a flow that is a network runs, as torch names it.
 
     Raises:
         ValueError: if the person was found in no frame, or has no landmarks or no mask.
@@ -133,7 +136,7 @@ def fit_body(
     parameters, taken = solve(problem, parameters, settings.silhouette_iterations)
     iterations += taken
     if settings.flow_points and settings.flow_weight:
-        problem = problem.with_flow(parameters, frames, person.mask, flow_settings, threads)
+        problem = problem.with_flow(parameters, frames, person.mask, flow_settings, threads, device)
         parameters, taken = solve(problem, parameters, settings.flow_iterations)
         iterations += taken
     xy = camera.project(parameters.points(body, problem.keypoints))

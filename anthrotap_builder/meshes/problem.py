@@ -100,6 +100,7 @@ class Problem:
         mask: np.ndarray | None,
         flow: FlowSettings,
         threads: int,
+        device: str,
     ) -> Problem:
         """The same, and surface points move as flow says, which is measured around the pose at hand.
 
@@ -109,9 +110,10 @@ class Problem:
             mask: [T, H, W] bool, the person's pixels, outside which flow counts for nothing; None: unknown.
             flow: which flow.
             threads: how many frame pairs are worked on at once.
+            device: where a flow that is a network runs, as torch names it.
         """
         observer = MotionObserver(
-            frames, mask, self.body, self.surface, self.camera, flow, self.settings, threads
+            frames, mask, self.body, self.surface, self.camera, flow, self.settings, threads, device
         )
         return replace(self, motions=tuple(observer.observe(parameters, FLOW_LAGS)))
 

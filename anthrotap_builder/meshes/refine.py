@@ -62,6 +62,7 @@ def refine_meshes(
     fps: float,
     config: LabelingConfig,
     threads: int = 2,
+    device: str = "cpu",
 ) -> list[MeshTrack]:
     """Each mesh source's body as the fit's solver refines it, with the masks of the people where they have any.
 
@@ -82,7 +83,7 @@ def refine_meshes(
         mask = masks[mesh.person] if masks else None
         pose = refine_pose(
             *(body, mesh.pose, mesh.present, mask, everyone, frames, camera, fps),
-            *(config.fit, refinement, config.flow, inner),
+            *(config.fit, refinement, config.flow, inner, device),
         )
         vertices = body.pose_vertices(pose)
         vertices[~mesh.present] = np.nan
@@ -105,6 +106,7 @@ def refine_pose(
     refinement: RefineSettings,
     flow: FlowSettings,
     threads: int = 1,
+    device: str = "cpu",
 ) -> BodyPose:
     """The pose near the source's that agrees best with mask, flow and smooth motion.
 
@@ -122,6 +124,7 @@ def refine_pose(
         refinement: how far off the source may be.
         flow: which flow.
         threads: how many frame pairs flow is measured on at once.
+        device: where a flow that is a network runs, as torch names it.
 
     Raises:
         ValueError: if no frame is present.
@@ -153,7 +156,7 @@ def refine_pose(
         problem = replace(problem, silhouette=silhouette)
     parameters, _ = solve(problem, start, settings.silhouette_iterations)
     if settings.flow_points and settings.flow_weight:
-        problem = problem.with_flow(parameters, frames, mask, flow, threads)
+        problem = problem.with_flow(parameters, frames, mask, flow, threads, device)
         parameters, _ = solve(problem, parameters, settings.flow_iterations)
     return parameters.posed(body)
 

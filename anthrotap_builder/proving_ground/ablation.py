@@ -105,17 +105,19 @@ class Workbench:
     def _stages(self, variant: Variant) -> Stages:
         usual, truth, pixels = Stages(), self.clip.truth, self._pixels
 
-        def people(frames, settings, threads) -> list[PersonTrack]:
-            found = self._once(("people", settings), usual.people, frames, settings, threads)
+        def people(frames, settings, threads, device) -> list[PersonTrack]:
+            found = self._once(("people", settings), usual.people, frames, settings, threads, device)
             if "masks" in variant.truths:
                 return self._once(("true masks", id(found)), _true_masks, pixels, found)
             return found
 
-        def meshes(people, frames, body, camera, fps, config, threads, given) -> list[MeshTrack]:
+        def meshes(people, frames, body, camera, fps, config, threads, device, given) -> list[MeshTrack]:
             if "mesh" in variant.truths:
                 return self._once(("true mesh", id(people)), _true_meshes, truth, pixels, people, camera)
             key = ("meshes", id(people), config.fit, config.flow, config.focal_ratio)
-            return self._once(key, usual.meshes, people, frames, body, camera, fps, config, threads, given)
+            return self._once(
+                key, usual.meshes, people, frames, body, camera, fps, config, threads, device, given
+            )
 
         def look(body, meshes, camera, config, threads) -> SurfaceTracks:
             key = (id(meshes), config.visibility, config.points, config.seed)
@@ -129,9 +131,16 @@ class Workbench:
                 return self._once(("true look", *key), _true_look, truth, owners, points, body, config)
             return points
 
-        def flow(frames, xy, visible, settings, threads) -> TrackFlow:
+        def flow(frames, xy, visible, settings, threads, device) -> TrackFlow:
             found = self._once(
-                ("flow", id(xy), id(visible), settings), usual.flow, frames, xy, visible, settings, threads
+                ("flow", id(xy), id(visible), settings),
+                usual.flow,
+                frames,
+                xy,
+                visible,
+                settings,
+                threads,
+                device,
             )
             if "flow" in variant.truths:
                 return self._once(("true flow", id(found)), _true_flow, truth, found, xy)

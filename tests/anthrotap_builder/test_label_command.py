@@ -21,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, fake_labels: None):
     monkeypatch.setattr(
         label_command,
         "label_video",
-        lambda path, config, threads, on_stage, skipped, meshes: labeling.label_video(
+        lambda path, config, threads, device, on_stage, skipped, meshes: labeling.label_video(
             path, config, skipped=skipped
         ),
     )
@@ -128,7 +128,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_pat
 
 
 def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, monkeypatch):
-    def breaks(path, config, threads, on_stage, skipped, meshes):
+    def breaks(path, config, threads, device, on_stage, skipped, meshes):
         if "bad" in str(path):
             raise np.linalg.LinAlgError("not positive definite")
         yield from labeling.label_video(path, config, skipped=skipped)

@@ -96,7 +96,9 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
     lost = changed(tokenizer, lambda net: net.pop("decoder.decoder.15.bias"), "net")
     with pytest.raises(CheckpointError, match=r"1 missing: tokenizer\.decoder\.decoder\.15\.bias"):
         convert_tokenhmr(checkpoint, lost, means, config)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.pth holds more than tensors where weights should be"):
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer\.pth holds more than tensors where weights should be"
+    ):
         convert_tokenhmr(tokenizer, tokenizer, means, config)
     with pytest.raises(CheckpointError, match="this is no TokenHMR checkpoint with its tokenizer"):
         convert_tokenhmr(checkpoint, checkpoint, means, config)
