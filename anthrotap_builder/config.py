@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from anthrotap_builder.bodies.smpl import find_model_file
+
 RECIPES = Path(__file__).parent / "recipes"
 LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
 
@@ -286,8 +288,15 @@ class LabelingConfig(_Settings):
 
     clips: ClipSettings = ClipSettings()
     people: PeopleSettings = PeopleSettings()
-    body: Literal["anny", "mesh"] = Field(
-        "anny", description="body model; mesh: none, whatever surface a file of meshes has"
+    body: Literal["anny", "mesh", "smpl", "smplh", "smplx", "smal"] = Field(
+        "anny",
+        description="body model; mesh: none, whatever surface a file of meshes has; smpl, smplh, smplx and smal (for "
+        "animals, without a fit) are files that you bring: see anthrotap_builder.bodies.smpl",
+    )
+    gender: Literal["neutral", "male", "female"] = Field("neutral", description="of smpl, smplh and smplx")
+    body_file: Path | None = Field(
+        None,
+        description="body model file, or a folder of them. In the label version it stands as the SHA-256 of the file",
     )
     mesh_source: Literal["fit", "tokenhmr", "file"] = Field(
         "fit",
@@ -330,6 +339,18 @@ class LabelingConfig(_Settings):
                 )
         if self.body == "mesh" and (self.mesh_source != "file" or self.refine):
             raise ValueError("body: mesh is for a file of vertices, which can't be fitted or refined")
+        if self.body == "smal" and self.mesh_source == "fit":
+            raise ValueError("body: smal is for a file of meshes: the fit knows no landmarks of animals")
+        return self
+
+    @model_validator(mode="after")
+    def _body_takes_its_options(self) -> Self:
+        if self.gender != "neutral" and self.body not in ("smpl", "smplh", "smplx"):
+            raise ValueError(f"gender is for smpl, smplh and smplx; {self.body} has only neutral")
+        if self.body_file is not None and self.body in ("anny", "mesh"):
+            raise ValueError(f"body_file is for smpl, smplh, smplx and smal; {self.body} has none")
+        if self.body_file is None and self.body == "smal":
+            raise ValueError("smal needs body_file, the path of its model file")
         return self
 
     @property
@@ -338,8 +359,17 @@ class LabelingConfig(_Settings):
         return self.mesh_source != "file" or self.filter.masks or self.refine is not None
 
     def described(self) -> dict[str, Any]:
-        """All settings as JSON values, with no path of this machine: see `Source`."""
-        return self.model_dump(mode="json", context=BY_CONTENT)
+        """All settings as JSON values, with no path of this machine: see `Source`.
+
+        Raises:
+            AssetError: if the body is one that users bring, and its file is missing.
+        """
+        values = self.model_dump(mode="json", context=BY_CONTENT)
+        if self.body not in ("anny", "mesh"):
+            # The file, whether it was named or found where such files lie.
+            found = find_model_file(self.body, self.gender, self.body_file)
+            values["body_file"] = f"sha256:{_content_hash(found)}"
+        return values
 
     @property
     def version(self) -> str:

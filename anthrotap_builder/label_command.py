@@ -266,7 +266,8 @@ def _next_clip(clips: Iterator[LabeledClip], report: VideoReport) -> LabeledClip
 
 
 def _mesh_writer(stem: Path, config: LabelingConfig, meshes: MeshFile | None) -> MeshWriter:
-    body = meshes.surface(config.body) if meshes else load_body(config.body)
+    surface = meshes.surface if meshes else load_body
+    body = surface(config.body, config.gender, config.body_file)
     return MeshWriter(stem.with_name(stem.name + SUFFIX), body)
 
 

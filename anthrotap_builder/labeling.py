@@ -184,9 +184,11 @@ def label_clip(
     given = None
     body: Body | MeshSurface
     if meshes is None:
-        camera, body = Camera.guess(width, height, config.focal_ratio), load_body(config.body)
+        camera = Camera.guess(width, height, config.focal_ratio)
+        body = load_body(config.body, config.gender, config.body_file)
     else:
-        camera, body = meshes.camera(width, height), meshes.surface(config.body)
+        camera = meshes.camera(width, height)
+        body = meshes.surface(config.body, config.gender, config.body_file)
         times = np.arange(len(frames)) if source_frames is None else source_frames
         given = meshes.tracks(times, body, camera)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from anthrotap_builder.assets import cache_dir
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior
-from anthrotap_builder.bodies.surface import SurfacePoints
+from anthrotap_builder.bodies.surface import outer_faces
 
 COMPACT_VERSION = 1
 NUM_SHAPES = 10
@@ -133,7 +133,7 @@ def _build() -> Body:
         parents=np.array([-1] + [carriers[parents[bone]] for bone in bones[1:]]),
         weights=weights.astype(np.float32),
         faces=faces,
-        outer=_outer_faces(template, faces),
+        outer=outer_faces(template, faces),
         keypoints=points,
         keypoint_landmarks=np.array([landmark for landmark, _ in targets]),
         keypoint_weights=np.array([weight for _, weight in targets]),
@@ -198,26 +198,6 @@ def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
     scores = centred @ root @ components[:NUM_SHAPES].T
     # A direction is the regression of the coefficients on a score of unit variance.
     return mean, (scores / scores.std(0)).T @ centred / PHENOTYPE_SAMPLES
-
-
-def _outer_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[F] bool: faces whose middle is visible from at least one of 26 directions."""
-    from anthrotap_builder.visibility import visible_points  # numba: only where a body is made
-
-    middles = SurfacePoints(
-        face=np.arange(len(faces), dtype=np.int32),
-        barycentric=np.full((len(faces), 3), 1 / 3),
-        vertex=faces[:, 0],
-    )
-    outer = np.zeros(len(faces), bool)
-    steps = (-1.0, 0.0, 1.0)
-    for direction in (np.array([x, y, z]) for x in steps for y in steps for z in steps if x or y or z):
-        forward = direction / np.linalg.norm(direction)
-        side = np.cross(forward, [0.3, 0.5, 0.8])
-        side /= np.linalg.norm(side)
-        view = np.stack([side, np.cross(forward, side), forward])
-        outer |= visible_points([vertices @ view.T + [0, 0, 30.0]], [faces], [middles])[0]
-    return outer
 
 
 def _pose_prior(heads: dict[str, np.ndarray]) -> PosePrior:

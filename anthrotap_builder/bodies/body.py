@@ -5,7 +5,7 @@ Any body of this kind (Anny, SMPL, SMPL-X) is the same few arrays, so the fit kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -68,10 +68,17 @@ class Body:
         weights: [V, J] float32, skinning weights; rows sum to one.
         faces: [F, 3] int32.
         outer: [F] bool, faces that can be seen from outside (not the inside of mouth and eyes).
-        keypoints: the landmarks that the fit aims at.
-        keypoint_landmarks: [K] int64, which of BlazePose's 33 landmarks each keypoint is.
+        keypoints: the landmarks that the fit aims at; none (K = 0) where nobody knows where they are, as on animals.
+        keypoint_landmarks: [K] int64, which of BlazePose's 33 landmarks each keypoint is; left and right hip are
+            keypoints 11 and 12, where the fit looks for them.
         keypoint_weights: [K] float64, how much each counts.
         prior: what its joints tend to do.
+        pose_directions: [9 (J - 1), V, 3] float32, displacement of the rest shape by each entry of the local
+            rotations of all joints but the root, less the identity, row by row (SMPL's pose blend shapes);
+            None: there are none. `pose_vertices` applies them. `keypoints` and `body_points` do not: the fit
+            moves its points by blend skinning alone, some millimetres off where a joint bends far.
+        axes: [3, 3] float64, columns are the body's left, back and up in the model's axes.
+        source: the file that the body was read from and its SHA-256, where users bring it; else empty.
     """
 
     name: str
@@ -87,6 +94,9 @@ class Body:
     keypoint_landmarks: np.ndarray
     keypoint_weights: np.ndarray
     prior: PosePrior
+    pose_directions: np.ndarray | None = None
+    axes: np.ndarray = field(default_factory=lambda: np.eye(3))
+    source: str = ""
 
     @property
     def num_joints(self) -> int:
@@ -97,7 +107,7 @@ class Body:
         return len(self.shape_directions)
 
     def pose_vertices(self, pose: BodyPose, frames: slice | np.ndarray | None = None) -> np.ndarray:
-        """[T, V, 3] float32, the posed mesh by linear blend skinning.
+        """[T, V, 3] float32, the posed mesh: pose blend shapes, if there are any, then linear blend skinning.
 
         Args:
             pose: rotations, places and shape.
@@ -111,6 +121,11 @@ class Body:
             shape = shape[frames]
         joints = self.joints + np.tensordot(shape, self.joint_directions, 1)
         offsets = places - np.einsum("tjab,tjb->tja", rotations, joints)
+        bends = None
+        if self.pose_directions is not None:
+            local = rotations[:, self.parents[1:]].swapaxes(-1, -2) @ rotations[:, 1:] - np.eye(3)
+            features = local.reshape(len(local), -1).astype(np.float32)
+            bends = np.tensordot(features, self.pose_directions, 1)
         transforms = np.concatenate([rotations, offsets[..., None]], axis=-1).astype(np.float32)
         out = np.empty((len(rotations), *self.template.shape), np.float32)
         rest = self.template
@@ -118,7 +133,8 @@ class Body:
             if t == 0 or (shape[t] != shape[t - 1]).any():
                 rest = self.template + np.tensordot(shape[t], self.shape_directions, 1).astype(np.float32)
             skinned = (self.weights @ transform).reshape(-1, 3, 4)
-            out[t] = np.einsum("vab,vb->va", skinned[..., :3], rest) + skinned[..., 3]
+            skin = rest if bends is None else rest + bends[t]
+            out[t] = np.einsum("vab,vb->va", skinned[..., :3], skin) + skinned[..., 3]
         return out
 
     def surface_points(self, count: int, seed: int) -> SurfacePoints:
@@ -138,15 +154,15 @@ class Body:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the arrays to an uncompressed `.npz`."""
+        """Writes the arrays that there are to an uncompressed `.npz`."""
         arrays: dict[str, np.ndarray] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, BodyPoints | PosePrior):
                 for part in fields(value):
-                    arrays[f"{field.name}.{part.name}"] = getattr(value, part.name)
-            else:
-                arrays[field.name] = np.asarray(value)
+                    arrays[f"{each.name}.{part.name}"] = getattr(value, part.name)
+            elif value is not None:
+                arrays[each.name] = np.asarray(value)
         with written_whole(path) as aside:
             np.savez(aside, allow_pickle=False, **arrays)
 
@@ -160,8 +176,9 @@ class Body:
             return {k.removeprefix(name + "."): v for k, v in arrays.items() if k.startswith(name + ".")}
 
         plain = {k: v for k, v in arrays.items() if "." not in k}
-        plain["name"] = str(plain["name"])
         return cls(
+            name=str(plain.pop("name")),
+            source=str(plain.pop("source", "")),
             **plain,
             keypoints=BodyPoints(**group("keypoints")),
             prior=PosePrior(**group("prior")),

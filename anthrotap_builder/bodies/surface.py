@@ -96,6 +96,26 @@ def sample_surface(
     return SurfacePoints(face, barycentric, vertex)
 
 
+def outer_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[F] bool: faces whose middle is visible from at least one of 26 directions."""
+    from anthrotap_builder.visibility import visible_points  # numba: only where a body is made
+
+    middles = SurfacePoints(
+        face=np.arange(len(faces), dtype=np.int32),
+        barycentric=np.full((len(faces), 3), 1 / 3),
+        vertex=faces[:, 0],
+    )
+    outer = np.zeros(len(faces), bool)
+    steps = (-1.0, 0.0, 1.0)
+    for direction in (np.array([x, y, z]) for x in steps for y in steps for z in steps if x or y or z):
+        forward = direction / np.linalg.norm(direction)
+        side = np.cross(forward, [0.3, 0.5, 0.8])
+        side /= np.linalg.norm(side)
+        view = np.stack([side, np.cross(forward, side), forward])
+        outer |= visible_points([vertices @ view.T + [0, 0, 30.0]], [faces], [middles])[0]
+    return outer
+
+
 @lru_cache(maxsize=8)
 def _sample(surface: MeshSurface, count: int, seed: int) -> SurfacePoints:
     return sample_surface(surface.template, surface.faces, count, seed)

@@ -98,11 +98,12 @@ class MeshFile:
     faces: np.ndarray | None
     parameters: BodyParameters | None
 
-    def surface(self, body: str) -> Body | MeshSurface:
+    def surface(self, body: str, gender: str = "neutral", file: Path | None = None) -> Body | MeshSurface:
         """The body model, or of a file without one its first mesh, as if that were at rest.
 
         Args:
             body: name of the body that labels are asked for.
+            gender, file: of the body, as `load_body` takes them.
 
         Raises:
             MeshFileError: if the file's meshes are not of that body.
@@ -111,7 +112,7 @@ class MeshFile:
             raise MeshFileError(f"{self.path}: its meshes are of the body {self.body!r}, not {body!r}")
         if self.faces is not None and self.vertices is not None:
             return MeshSurface("mesh", self.vertices[np.lexsort((self.person, self.frame))[0]], self.faces)
-        model = load_body(body)
+        model = load_body(body, gender, file)
         problem = None
         if self.parameters is None:
             assert self.vertices is not None

@@ -167,6 +167,11 @@ class Landmarks:
     def of(cls, body: Body, person: PersonTrack, camera: Camera) -> Landmarks:
         if person.landmarks is None or person.world_landmarks is None:
             raise ValueError("the fit needs landmarks of the people: detect them with blazepose")
+        if not len(body.keypoints):
+            raise ValueError(
+                f"the fit needs to know where landmarks are on the body, and of {body.name} it does not: "
+                "only meshes that come from elsewhere can use this body"
+            )
         found, chosen = person.found, body.keypoint_landmarks
         landmarks = interpolate(person.landmarks, found)
         world = interpolate(person.world_landmarks, found)
@@ -191,8 +196,8 @@ class Landmarks:
         up = _unit((left_shoulder + right_shoulder) / 2 - hips)
         left = left_hip - right_hip + left_shoulder - right_shoulder
         left = _unit(left - (left * up).sum(-1, keepdims=True) * up)
-        # Columns: where the model's x (its left), y (its back) and z (up) point in the camera.
-        rotation = np.stack([left, np.cross(up, left), up], axis=-1)
+        # Columns: where the body's left, back and up point in the camera.
+        rotation = np.stack([left, np.cross(up, left), up], axis=-1) @ body.axes.T
 
         share = self.weights / self.weights.sum(1, keepdims=True)
         mean_2d = np.einsum("tk,tkx->tx", share, self.xy)

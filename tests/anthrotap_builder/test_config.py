@@ -1,5 +1,6 @@
 import pytest
 
+from anthrotap_builder.assets import AssetError
 from anthrotap_builder.config import FlowSettings, LabelingConfig, labeling_config
 
 
@@ -73,3 +74,39 @@ def test_files_count_by_what_they_hold_not_by_where_they_lie(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_text(content)
     assert version(tmp_path / "x") == version(tmp_path / "y") != version(tmp_path / "z")
+
+
+def test_a_body_takes_only_the_options_that_it_has(tmp_path):
+    assert labeling_config(settings={"body": "smplx", "gender": "female"}).gender == "female"
+    animal = {"body": "smal", "body_file": tmp_path, "mesh_source": "file"}
+    assert labeling_config(settings=animal).body_file == tmp_path
+    for settings, reason in (
+        ({"gender": "male"}, "gender is for smpl, smplh and smplx; anny has only neutral"),
+        ({**animal, "gender": "male"}, "smal has only neutral"),
+        ({**animal, "body_file": None}, "smal needs body_file"),
+        ({**animal, "mesh_source": "fit"}, "body: smal is for a file of meshes"),
+        ({"body_file": "x.npz"}, "body_file is for smpl, smplh, smplx and smal; anny has none"),
+        ({"body": "smpl", "gender": "other"}, "gender: Input should be 'neutral', 'male' or 'female'"),
+        ({"body": "smurf"}, "body: Input should be 'anny', 'mesh', 'smpl'"),
+    ):
+        with pytest.raises(ValueError, match=reason) as caught:
+            labeling_config(settings=settings)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_body_counts_by_its_file_wherever_that_is_found(tmp_path, monkeypatch):
+    def version(**settings) -> str:
+        config = labeling_config(settings=settings)
+        assert str(tmp_path) not in str(config.described())
+        return config.version
+
+    for place, content in {"here/smpl": "one", "there": "one", "other": "other"}.items():
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "SMPL_NEUTRAL.pkl").write_text(content)
+    monkeypatch.setenv("ANTHROTAP_BODY_MODELS", str(tmp_path / "here"))
+    one = version(body="smpl")
+    assert one == version(body="smpl", body_file=tmp_path / "there" / "SMPL_NEUTRAL.pkl")
+    assert one == version(body="smpl", body_file=tmp_path / "there")
+    assert len({one, version(), version(body="smpl", body_file=tmp_path / "other")}) == 3
+    with pytest.raises(AssetError, match="no male SMPL body model"):
+        version(body="smpl", gender="male")
