@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -408,6 +408,27 @@ def labeling_config(recipe: str | Path = "open", settings: Mapping[str, Any] | N
         raise ValueError(
             f"recipe {recipe}: {wrong} (the settings are those of anthrotap_builder.config.LabelingConfig)"
         ) from error
+
+
+def parse_settings(words: Iterable[str]) -> dict[str, Any]:
+    """Changes to a recipe, from words like "filter.rule=none" and "clips.fps=10" (values are YAML).
+
+    Raises:
+        ValueError: for words of another form.
+    """
+    changes: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ValueError(f"a setting is NAME=VALUE, such as filter.rule=none; got {word!r}")
+        try:
+            change: Any = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{word!r}: the value is no YAML") from error
+        for part in reversed(name.split(".")):
+            change = {part: change}
+        changes = _merged(changes, change)
+    return changes
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ def label(
     recipe: Annotated[
         str, typer.Option(help="A recipe's name, or a YAML file of settings; the options above count more.")
     ] = "open",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the recipe: filter.rule=none. May be repeated."),
+    ] = None,
     meshes: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +67,7 @@ def label(
     """
     try:
         from anthrotap_builder.assets import AssetError
-        from anthrotap_builder.config import labeling_config
+        from anthrotap_builder.config import labeling_config, parse_settings
         from anthrotap_builder.devices import check_device
         from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
     except ImportError as error:
@@ -74,7 +78,9 @@ def label(
         clips = {
             name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
         }
-        changes: dict[str, Any] = {"clips": clips} | ({} if points is None else {"points": points})
+        changes = parse_settings(settings or [])
+        changes["clips"] = {**changes.get("clips", {}), **clips}
+        changes |= {} if points is None else {"points": points}
         check_device(device)
         videos = find_videos(inputs)
         given = None if meshes is None else find_meshes(meshes, videos)
@@ -82,8 +88,8 @@ def label(
             changes |= {"mesh_source": "file", "body": next(iter(given.values())).body}
         if refine:
             changes["refine"] = {}
-        settings = labeling_config(_recipe(recipe), changes)
-        reports = label_videos(videos, out, settings, threads, overwrite, errors, given, write_meshes, device)
+        config = labeling_config(_recipe(recipe), changes)
+        reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
     except FileExistsError as error:
         _stop(f"{error}; --overwrite replaces them")
     except (FileNotFoundError, AssetError, ValueError) as error:

@@ -1,0 +1,144 @@
+"""The paper's own path end to end, with made-up files: the labels are rubbish, the plumbing is not."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+from body_files import write_smpl
+from tiny_detector import save_tiny_detector
+from tiny_tokenhmr import save_tiny_tokenhmr
+from typer.testing import CliRunner
+
+from anthrotap_builder.bodies import load_body
+from anthrotap_builder.config import LabelingConfig, labeling_config, parse_settings
+from anthrotap_builder.meshes.file import read_meshes
+from anthrotap_builder.meshes.tokenhmr import find_meshes, load_tokenhmr
+from anthrotap_builder.people import PersonTrack
+from anthrotap_builder.projection import Camera
+from anthrotap_hf.cli import app
+
+pytest.importorskip("edgefirst.tracker", reason="needs the extra: pip install 'anthrotap[detector]'")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory):
+    """A user's licensed files: `detector`, `tokenhmr` and `smpl/SMPL_NEUTRAL.npz`."""
+    folder = tmp_path_factory.mktemp("files")
+    save_tiny_detector(folder / "detector")
+    save_tiny_tokenhmr(folder / "tokenhmr")
+    write_smpl(folder / "smpl" / "SMPL_NEUTRAL.npz")
+    return folder
+
+
+@pytest.fixture
+def settings(files) -> list[str]:
+    """The paper's recipe, but with DIS, as RAFT's weights can't be had here, and without its check of rubbish."""
+    return [
+        f"people.detector_model={files / 'detector'}",
+        f"tokenhmr={files / 'tokenhmr'}",
+        f"body_file={files}",
+        "flow.model=dis",
+        "filter.rule=none",
+        "points=64",
+    ]
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_the_command_goes_all_the_way(settings, make_video, tmp_path, refine):
+    out = tmp_path / "out"
+    words = [word for setting in settings for word in ("--set", setting)]
+    words += ["--refine"] if refine else []
+    video = make_video(shots=[12], size=(128, 160), fps=10)
+    result = CliRunner().invoke(
+        app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", "--write-meshes", *words]
+    )
+    assert result.exit_code == 0, result.output
+    rows = datasets.load_dataset("parquet", data_files=str(out / "data" / "*.parquet"), split="train")
+    assert rows[0]["body_model"] == "smpl"
+    assert rows[0]["mesh_source"] == "tokenhmr"
+    assert len(rows[0]["tracks"]) > 0
+    meshes = read_meshes(out / f"{video.stem}.meshes.npz")
+    assert meshes.body == "smpl"
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["config"]["tokenhmr"].startswith("sha256:")
+    assert str(tmp_path.parent) not in json.dumps(manifest["config"])
+
+
+def test_the_recipe_s_version_does_not_depend_on_where_files_lie(files, settings, tmp_path):
+    first = labeling_config("anthrotap-ld", parse_settings(settings))
+    (tmp_path / "elsewhere").symlink_to(files)
+    moved = [setting.replace(str(files), str(tmp_path / "elsewhere")) for setting in settings]
+    second = labeling_config("anthrotap-ld", parse_settings(moved))
+    assert first != second
+    assert first.version == second.version
+    assert first.version != labeling_config("anthrotap-ld", parse_settings([*settings, "seed=1"])).version
+
+
+def test_bodies_stand_in_their_boxes(files):
+    body = load_body("smpl", "neutral", files)
+    config = LabelingConfig(
+        body="smpl",
+        body_file=files,
+        mesh_source="tokenhmr",
+        tokenhmr=str(files / "tokenhmr"),
+    )
+    frames = np.random.default_rng(0).integers(0, 255, (3, 240, 320, 3)).astype(np.uint8)
+    boxes = np.array([[100, 20, 180, 220], [np.nan] * 4, [110, 20, 190, 220]], np.float32)
+    camera = Camera.guess(320, 240, 5000 / 256)
+    (track,) = find_meshes([PersonTrack(boxes)], frames, body, camera, 10.0, config)
+    assert track.present.tolist() == [True, False, True]
+    assert np.isnan(track.vertices[1]).all()
+    xy = camera.project(track.vertices[0])
+    # The model's origin, which in the made-up body lies between the feet, is put in the box's middle.
+    rest = body.joints[0] + np.tensordot(track.pose.shape[0], body.joint_directions[:, 0], 1)
+    origin = camera.project(track.pose.places[0, 0] - rest)
+    assert np.abs(origin - [140, 120]).max() < 25
+    assert 100 < np.ptp(xy[:, 1]) < 260
+    # Upright: the head's vertices are above the feet's.
+    assert xy[body.template[:, 1].argmax(), 1] < xy[body.template[:, 1].argmin(), 1]
+    (again,) = find_meshes([PersonTrack(boxes)], frames, body, camera, 10.0, config, threads=1)
+    np.testing.assert_allclose(again.vertices, track.vertices, atol=1e-4)
+
+
+def test_a_network_that_is_not_there_is_told_with_the_way_to_get_it(tmp_path):
+    from anthrotap_builder.assets import AssetError
+
+    with pytest.raises(
+        AssetError, match=r"there is no converted TokenHMR; get the released files.*anthrotap convert"
+    ):
+        load_tokenhmr(str(tmp_path), "cpu")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(AssetError, match="holds no converted TokenHMR"):
+        load_tokenhmr(str(tmp_path), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["mesh_source=tokenhmr"], "set body: smpl"),
+        (["tokenhmr=x"], "fit does not use tokenhmr"),
+        (["people.detector=boxes"], "fit needs landmarks"),
+        (["people.detector=boxes", "mesh_source=tokenhmr", "body=smpl"], "filter.masks needs masks"),
+        (["refine={}"], "refine is for other mesh sources"),
+        (["body=mesh"], "body: mesh is for a file of vertices"),
+    ],
+)
+def test_stages_that_do_not_fit_together_are_told(settings, says):
+    with pytest.raises(ValueError, match=says):
+        labeling_config("open", parse_settings(settings))
+
+
+def test_a_setting_is_a_name_and_a_value():
+    assert parse_settings(["a.b=1", "a.c=x", "d=null"]) == {"a": {"b": 1, "c": "x"}, "d": None}
+    for wrong in ("a", "=1", "a=[1"):
+        with pytest.raises(ValueError, match=r"NAME=VALUE|no YAML"):
+            parse_settings([wrong])
+
+
+def test_a_device_that_is_not_there_is_told(make_video, tmp_path):
+    result = CliRunner().invoke(
+        app, ["label", str(make_video()), "--out", str(tmp_path), "--device", "cuda:7"]
+    )
+    assert result.exit_code == 2
+    assert "--device cuda:7 can't be used here" in result.output
