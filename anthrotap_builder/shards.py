@@ -31,6 +31,7 @@ PACKAGES = (
     "anny",
     "av",
     "datasets",
+    "edgefirst-tracker",
     "numpy",
     "opencv-python-headless",
     "torch",

@@ -13,6 +13,7 @@ import torch
 from anthrotap_builder.assets import AssetError, cache_dir
 from anthrotap_builder.bodies.body import Body, BodyPose
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.networks import quietly, torch_threads
 from anthrotap_builder.meshes.crops import crop_person, place_in_frame
 from anthrotap_builder.meshes.track import MeshTrack
 from anthrotap_builder.people import PersonTrack
@@ -54,16 +55,10 @@ def find_meshes(
         AssetError: if there is no converted network.
     """
     model = load_tokenhmr(config.tokenhmr, device)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return [
-                _track(index, person, frames, body, camera, model, pool)
-                for index, person in enumerate(people)
-            ]
-    finally:
-        torch.set_num_threads(threads_before)
+    with torch_threads(threads), ThreadPoolExecutor(threads) as pool:
+        return [
+            _track(index, person, frames, body, camera, model, pool) for index, person in enumerate(people)
+        ]
 
 
 def _track(
@@ -135,7 +130,8 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
     if not (folder / "config.json").is_file():
         raise AssetError(f"{folder}: there is no converted TokenHMR; {way_out}")
     try:
-        model = TokenHMRForHumanMeshRecovery.from_pretrained(folder, local_files_only=True)
+        with quietly():
+            model = TokenHMRForHumanMeshRecovery.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise AssetError(f"{folder} holds no converted TokenHMR ({reason}); {way_out}") from error

@@ -19,7 +19,7 @@ from anthrotap_builder.assets import AssetError
 from anthrotap_builder.config import PeopleSettings
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.people.blazepose import suppress
-from anthrotap_builder.threads import one_torch_thread
+from anthrotap_builder.networks import quietly, torch_threads
 
 BATCH = 8  # frames that the network sees at once
 
@@ -32,7 +32,7 @@ def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, devi
     _byte_track()  # if it is missing, that is said before the work
     detect = load_detector(settings.detector_model, settings.min_weak_detection, device)
     batches = [frames[first : first + BATCH] for first in range(0, len(frames), BATCH)]
-    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
+    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
         found = [boxes for batch in pool.map(detect, batches) for boxes in batch]
     height, width = frames.shape[1:3]
     return track_boxes(found, (height, width), settings)
@@ -167,7 +167,8 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
         else f"on a machine with network run `hf download {name} --local-dir FOLDER`, and name that folder"
     )
     try:
-        model, report = AutoModelForObjectDetection.from_pretrained(name, output_loading_info=True)
+        with quietly():
+            model, report = AutoModelForObjectDetection.from_pretrained(name, output_loading_info=True)
         # By PIL also where torchvision is installed: boxes must not depend on that.
         processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     except (
