@@ -68,8 +68,8 @@ def label(
     try:
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config, parse_settings
-        from anthrotap_builder.networks import check_device
         from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
+        from anthrotap_builder.networks import check_device
     except ImportError as error:
         _stop(str(missing_builder(error)))
 

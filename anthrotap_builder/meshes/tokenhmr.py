@@ -13,9 +13,9 @@ import torch
 from anthrotap_builder.assets import AssetError, cache_dir
 from anthrotap_builder.bodies.body import Body, BodyPose
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.networks import quietly, torch_threads
 from anthrotap_builder.meshes.crops import crop_person, place_in_frame
 from anthrotap_builder.meshes.track import MeshTrack
+from anthrotap_builder.networks import quietly, torch_threads
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 

@@ -17,9 +17,9 @@ import torch
 
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.config import PeopleSettings
+from anthrotap_builder.networks import quietly, torch_threads
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.people.blazepose import suppress
-from anthrotap_builder.networks import quietly, torch_threads
 
 BATCH = 8  # frames that the network sees at once
 
