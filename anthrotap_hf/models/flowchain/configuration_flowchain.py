@@ -36,6 +36,7 @@ class FlowChainConfig(PreTrainedConfig):
         # Saved pipelines name their code; where this class is the installed one, so is the pipeline.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
+            kwargs.pop("auto_map", None)
         super().__post_init__(**kwargs)
         if self.preset not in PRESETS:
             raise ValueError(f"no preset {self.preset!r}: choose from {', '.join(PRESETS)}")

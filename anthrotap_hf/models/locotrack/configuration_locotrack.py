@@ -21,8 +21,8 @@ class LocoTrackConfig(PreTrainedConfig):
         frame_chunk_size: Frames that the backbone and the correlations work on at once; likewise.
         window_size: Frames whose features are held at once (7 MB each at 256 x 256); longer videos are gone through
             in windows of that length.
-        window_context: Frames of a window before and after those that are kept from it. The released models were
-            trained on clips of 24 frames, so nothing further away was ever of use to them.
+        window_context: Frames of a window before and after those that are kept from it. Attention falls off with
+            the distance in time, in the slowest head of the released models by e^-0.042 a frame.
     """
 
     model_type = "locotrack"
@@ -41,13 +41,14 @@ class LocoTrackConfig(PreTrainedConfig):
     soft_argmax_radius: float = 5.0
     query_chunk_size: int = 64
     frame_chunk_size: int = 8
-    window_size: int = 192
-    window_context: int = 24
+    window_size: int = 384
+    window_context: int = 64
 
     def __post_init__(self, **kwargs):
         # Saved pipelines name their code; where this class is the installed one, so is the pipeline.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
+            kwargs.pop("auto_map", None)
         super().__post_init__(**kwargs)
         if len(self.stage_channels) != 4 or len(self.stage_blocks) != 4:
             raise ValueError("stage_channels and stage_blocks need four entries, one a stage")

@@ -69,19 +69,17 @@ class LocoTrackFeatures:
     def num_frames(self) -> int:
         return self.refinement[0].shape[1]
 
-    def from_frame(self, first: int, more: LocoTrackFeatures) -> LocoTrackFeatures:
-        """Those of the frames from `first` on, then `more`."""
+    def grids(self) -> list[Tensor]:
+        """Every grid once: with one resolution, the first guess and the refinement share theirs."""
+        shared = self.initial[0] is self.refinement[1]
+        return [*self.refinement] if shared else [*self.refinement, *self.initial]
 
-        def joined(old: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(
-                torch.cat([grid[:, first:], other], dim=1) for grid, other in zip(old, new, strict=True)
-            )
-
-        middle, coarse, fine = joined(self.refinement, more.refinement)
-        shared = self.initial[0] is self.refinement[1]  # one resolution for both: not kept twice
-        initial = (coarse, middle) if shared else joined(self.initial, more.initial)
+    def frames(self, first: int, end: int) -> LocoTrackFeatures:
+        """Those of some frames; the same memory."""
+        middle, coarse, fine, *others = (grid[:, first:end] for grid in self.grids())
+        first_coarse, first_middle = others or (coarse, middle)
         return LocoTrackFeatures(
-            (initial[0], initial[1]), (middle, coarse, fine), self.video_size, self.resolution
+            (first_coarse, first_middle), (middle, coarse, fine), self.video_size, self.resolution
         )
 
 
@@ -520,17 +518,28 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
 
     def _feature_grids(self, videos: Tensor, resolution: tuple[int, ...], chunk: int) -> list[Tensor]:
         """[B, T, 3, H, W] -> fine, middle and coarse grids [B, T, h, w, C] of the video at `resolution`."""
-        B, T = videos.shape[:2]
         if chunk < 1:
             raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
-        parts = []
-        for frames in videos.flatten(0, 1).split(chunk):
+        B, T = videos.shape[:2]
+        step = max(chunk // B, 1)
+        parts: list[list[Tensor]] = []
+        grids: list[Tensor] = []
+        for first in range(0, T, step):
+            frames = videos[:, first : first + step].flatten(0, 1)
             if frames.dtype == torch.uint8:
                 frames = frames / 127.5 - 1
             if frames.shape[-2:] != resolution:
                 frames = F.interpolate(frames, resolution, mode="bilinear")
-            parts.append(self.backbone(frames.to(self.backbone.stem.weight.dtype)))
-        return [torch.cat(level).unflatten(0, (B, T)) for level in zip(*parts, strict=True)]
+            levels = self.backbone(frames.to(self.backbone.stem.weight.dtype))
+            levels = [level.unflatten(0, (B, -1)) for level in levels]
+            if torch.is_grad_enabled():
+                parts.append(levels)
+                continue
+            if not grids:  # filled bit by bit: joined at the end they would be held twice
+                grids = [level.new_empty(B, T, *level.shape[2:]) for level in levels]
+            for grid, level in zip(grids, levels, strict=True):
+                grid[:, first : first + step] = level
+        return grids or [torch.cat(level, dim=1) for level in zip(*parts, strict=True)]
 
     def forward(
         self,
@@ -547,8 +556,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         """Track query points.
 
         A video longer than `window_size` is gone through in windows that overlap by twice `window_context`, so that
-        memory does not grow with its length. Frames further apart than the context then know nothing of each other;
-        the model was trained on clips no longer than the context.
+        memory does not grow with its length; answers then differ a little from those of the video as a whole (README).
+        Where gradients are recorded, there is one window.
 
         Args:
             pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8.
@@ -580,7 +589,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             (B, T), size = pixel_values_videos.shape[:2], tuple(pixel_values_videos.shape[-2:])
             check_query_points(query_points, B, T, *size)
             plan = self._plan_windows(T, window_size)
-            if len(plan) > 1:
+            if len(plan) > 1 and not torch.is_grad_enabled():
                 looks = self._look_up(pixel_values_videos, query_points, refinement_resolutions, frames)
                 windows = self._slide(plan, pixel_values_videos, refinement_resolutions, frames)
             else:
@@ -656,18 +665,23 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         resolutions: Sequence[tuple[int, int]] | None,
         chunk: int,
     ) -> Iterator[tuple[Window, LocoTrackFeatures]]:
-        """Each window with its features, those of a frame computed once."""
-        features: LocoTrackFeatures | None = None
+        """Each window with its features; those of a frame are computed once, and one window's are held."""
+        held = self.get_video_features(videos[:, : windows[0].end], resolutions, chunk)
         end = 0
         for window in windows:
-            more = self.get_video_features(videos[:, end : window.end], resolutions, chunk)
-            if features is None:
-                features = more
-            else:
-                features = features.from_frame(features.num_frames - (end - window.begin), more)
-            del more
-            yield window, features
+            if window.begin:
+                overlap = end - window.begin
+                for grid in held.grids():
+                    grid[:, :overlap] = grid[:, -overlap:].clone()
+                # A few frames at a time: they are held beside the window.
+                for first in range(end, window.end, chunk):
+                    last = min(first + chunk, window.end)
+                    more = self.get_video_features(videos[:, first:last], resolutions, chunk)
+                    places = held.frames(first - window.begin, last - window.begin)
+                    for grid, frames in zip(places.grids(), more.grids(), strict=True):
+                        grid.copy_(frames)
             end = window.end
+            yield window, held.frames(0, window.end - window.begin)
 
     def _query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> QueryFeatures:
         coarse, middle = (

@@ -38,6 +38,7 @@ class TAPNextConfig(PreTrainedConfig):
         # Saved pipelines name their code; where this class is the installed one, so is the pipeline.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
+            kwargs.pop("auto_map", None)
         super().__post_init__(**kwargs)
         if self.image_size % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} must divide image_size {self.image_size}")

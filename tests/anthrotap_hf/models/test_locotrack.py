@@ -164,7 +164,7 @@ def test_in_windows_no_frame_is_computed_twice_but_the_queries_own(locotrack, mo
 def test_a_window_that_is_all_context_is_refused(locotrack):
     video, points = long_clip()
     with pytest.raises(
-        ValueError, match="window_size must be more than twice the window_context of 24, got 48"
+        ValueError, match="window_size must be more than twice the window_context of 64, got 48"
     ):
         locotrack(pixel_values_videos=video, query_points=points, window_size=48)
     with pytest.raises(ValueError, match="more than twice window_context"):
