@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 
 import numpy as np
@@ -64,11 +65,12 @@ class PointTrackingImageProcessor(BaseImageProcessor):
     ) -> tuple[int, int]:
         """(height, width) that frames of this size are brought to; `resolution` counts more than `size`."""
         if resolution is not None:
-            sides = tuple(resolution)
-            if len(sides) != 2:
-                raise ValueError(f"resolution must be (height, width), got {resolution}")
-            _check_size(sides, self.size_divisor)
-            return sides
+            try:
+                height, width = (operator.index(side) for side in resolution)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"resolution must be (height, width), got {resolution}") from error
+            _check_size((height, width), self.size_divisor)
+            return height, width
         if self.size is not None and "height" in self.size:
             return self.size["height"], self.size["width"]
         scale = 1.0 if self.size is None else min(1.0, self.size["shortest_edge"] / min(height, width))

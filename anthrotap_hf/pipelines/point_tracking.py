@@ -7,6 +7,7 @@ package by `trust_remote_code=True`.
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 import shutil
 import urllib.error
@@ -82,6 +83,11 @@ class PointTrackingPipeline(Pipeline):
                 f"{type(self.model).__name__} is no point tracker: its forward takes no pixel_values_videos and "
                 "query_points; name a LocoTrack, TAPNext or FlowChain model"
             )
+        if not hasattr(self.model, "start" if "state" in self._arguments else "num_steps"):
+            raise ValueError(
+                f"{type(self.model).__name__} must either carry a state, which `start(query_points)` gives, or say by "
+                "`num_steps(num_frames, query_points)` how often it calls the `progress` that its forward takes"
+            )
         self.model.eval()
         if self.image_processor is None:
             self.image_processor = PointTrackingImageProcessor.for_model(self.model.config)
@@ -98,8 +104,8 @@ class PointTrackingPipeline(Pipeline):
         """Track points in one video or many.
 
         Args:
-            inputs: A path, an http(s) address, the bytes of a file, an array [T, H, W, 3] uint8 RGB, a `Video` value
-                of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these, "points": its own
+            inputs: A path, an http(s) address (or one of fsspec's), a file or its bytes, an array [T, H, W, 3] uint8
+                RGB, a `Video` value of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these, "points": its own
                 queries, optional}, as rows of datasets are. A list of videos gives a list of results; a dataset, or a
                 generator, is streamed: results come one by one.
             points: Queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
@@ -122,7 +128,7 @@ class PointTrackingPipeline(Pipeline):
         """
         if type(inputs).__module__.split(".")[0] == "datasets":
             inputs = (row for row in inputs)
-        elif isinstance(inputs, Iterator):
+        elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             inputs = (item for item in inputs)  # transformers knows generators only
         return super().__call__(inputs, **kwargs)
 
@@ -198,7 +204,14 @@ class PointTrackingPipeline(Pipeline):
                 bar.update(1)
         if some:
             parts.append(self._prepare(some, resolution))
-        return torch.cat(parts), size
+        # Joined bit by bit: a long video is not held twice.
+        whole = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+        filled = 0
+        while parts:
+            part = parts.pop(0)
+            whole[filled : filled + len(part)] = part
+            filled += len(part)
+        return whole, size
 
     def _prepare(self, frames: list[np.ndarray], resolution: tuple[int, int] | None) -> torch.Tensor:
         prepared = self.image_processor.preprocess(np.stack(frames), resolution, do_rescale=False)
@@ -258,7 +271,7 @@ class PointTrackingPipeline(Pipeline):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward in time, with a state that is carried along."""
         state, tracks, logits = self.model.start(queries), [], []
-        for frames in pixels.split(FRAMES_AT_ONCE, dim=1):
+        for frames in pixels.split(max(FRAMES_AT_ONCE, chunks.get("frame_chunk_size", 0)), dim=1):
             out = self.model(pixel_values_videos=frames, state=state, **chunks)
             state = out.state
             tracks.append(out.tracks)
@@ -328,20 +341,20 @@ def query_points(
         raise ValueError("query_frame belongs to grid_size; points have their own t")
     if points is not None:
         return _check_points(points, num_frames, height, width)
-    count = grid_size if points_per_frame is None else points_per_frame
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"{named[0]} must be a whole number from 1 up, got {count}")
+    count = _whole(grid_size if points_per_frame is None else points_per_frame)
+    if count is None or count < 1:
+        raise ValueError(f"{named[0]} must be a whole number from 1 up, got {ways[named[0]]!r}")
     if grid_size is not None:
-        t = query_frame or 0
-        if not isinstance(t, int) or not 0 <= t < num_frames:
-            raise ValueError(f"query_frame must be a whole number from 0 to {num_frames - 1}, got {t}")
-        if grid_size > min(height, width):
+        t = _whole(query_frame or 0)
+        if t is None or not 0 <= t < num_frames:
             raise ValueError(
-                f"a grid of {grid_size} x {grid_size} is finer than the video, {width} x {height}"
+                f"query_frame must be a whole number from 0 to {num_frames - 1}, got {query_frame!r}"
             )
-        place = (np.arange(grid_size) + 0.5) / grid_size
+        if count > min(height, width):
+            raise ValueError(f"a grid of {count} x {count} is finer than the video, {width} x {height}")
+        place = (np.arange(count) + 0.5) / count
         y, x = (axis.ravel() for axis in np.meshgrid(place * height, place * width, indexing="ij"))
-        return np.stack([np.full(grid_size**2, t), x, y], axis=1)
+        return np.stack([np.full(count**2, t), x, y], axis=1)
     if count > height * width:
         raise ValueError(f"points_per_frame {count} is more than the video has pixels, {height * width}")
     # A low-discrepancy sequence (the plastic number's; Roberts 2018) fills the frame evenly, however many.
@@ -349,6 +362,16 @@ def query_points(
     number = np.arange(num_frames * count)
     xy = (0.5 + number[:, None] / [plastic, plastic**2]) % 1 * [width, height]
     return np.concatenate([number[:, None] // count, xy], axis=1)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, numpy's too; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _check_points(points: Any, num_frames: int, height: int, width: int) -> np.ndarray:
@@ -393,8 +416,21 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
                 return answer.read()
         except (urllib.error.URLError, OSError) as error:
             raise VideoError(f"{video}: {getattr(error, 'reason', None) or error}") from error
+    if isinstance(video, str) and "://" in video:  # as rows of streamed datasets have it: zip://, hf://
+        import fsspec
+
+        try:
+            with fsspec.open(video, "rb") as file:
+                return file.read()
+        except (OSError, ValueError, ImportError) as error:
+            raise VideoError(f"{video}: {' '.join(str(error).split()) or type(error).__name__}") from error
     if isinstance(video, (str, os.PathLike, bytes)):
         return video
+    if hasattr(video, "read"):
+        content = video.read()
+        if isinstance(content, bytes):
+            return content
+        raise VideoError(f"a file must be opened to read bytes, got {type(content).__name__}")
     if isinstance(video, (bytearray, memoryview)):
         return bytes(video)
     if hasattr(video, "__array__") or isinstance(video, Sequence):

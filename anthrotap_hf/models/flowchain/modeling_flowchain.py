@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .configuration_flowchain import FlowChainConfig
 
@@ -79,9 +79,17 @@ class FlowChainForPointTracking(PreTrainedModel):
         """As ever, but the configuration is all there is: a folder needs no file of weights."""
         if config is None:
             where = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-            found = {name: kwargs[name] for name in where if name in kwargs}
-            config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **found)
-        return super().from_pretrained(None, *args, config=config, state_dict={}, **kwargs)
+            found = {name: kwargs.pop(name) for name in where if name in kwargs}
+            config, kwargs = cls.config_class.from_pretrained(
+                pretrained_model_name_or_path, return_unused_kwargs=True, **found, **kwargs
+            )
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # of loading no weight
+        try:
+            return super().from_pretrained(None, *args, config=config, state_dict={}, **kwargs)
+        finally:
+            if shown:
+                logging.enable_progress_bar()
 
     def forward(
         self,

@@ -66,8 +66,12 @@ class LocoTrackConfig(PreTrainedConfig):
                 f"num_attention_heads must be even and divide hidden_size, "
                 f"got {self.num_attention_heads} heads for size {self.hidden_size}"
             )
-        if any(side % 8 for side in self.initial_resolution):
-            raise ValueError(f"initial_resolution must be multiples of 8, got {self.initial_resolution}")
+        if any(side % 8 or side < 16 for side in self.initial_resolution):
+            raise ValueError(
+                f"initial_resolution must be multiples of 8 from 16 up, got {self.initial_resolution}"
+            )
+        if not (self.soft_argmax_radius > 0 and self.softmax_temperature > 0):
+            raise ValueError("soft_argmax_radius and softmax_temperature must be above 0")
         if min(self.num_iterations, self.query_chunk_size, self.frame_chunk_size) < 1:
             raise ValueError("num_iterations, query_chunk_size and frame_chunk_size must be at least 1")
         if not 0 <= 2 * self.window_context < self.window_size:

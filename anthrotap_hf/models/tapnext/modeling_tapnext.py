@@ -388,7 +388,8 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8; H and W multiples of the patch size.
             query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
             state: Of `start` or of the call on the frames before, instead of query points. (A first call on one
-                frame with query points starts a video too: their frames may lie ahead.)
+                frame with query points starts a video too: their frames may lie ahead.) Call under `inference_mode`:
+                where gradients are recorded, the state holds on to all frames before.
             bidirectional: Also run backwards in time, for the frames before each query (TAP-Vid's strided mode).
             output_coordinate_logits: Return the logits that tracks are read from.
             frame_chunk_size: Bounds memory; the configuration's if left out.
@@ -424,6 +425,8 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         if chunk < 1:
             raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
+        if len(state.query_points) != B:
+            raise ValueError(f"the state is of {len(state.query_points)} clips, the frames of {B}")
         if state.video_size not in (None, (height, width)):
             raise ValueError(f"frames were {state.video_size} (height, width), now {(height, width)}")
         if state.step == 0 and not torch.compiler.is_compiling():  # looking at values would break the graph

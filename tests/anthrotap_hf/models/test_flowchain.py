@@ -182,3 +182,9 @@ def test_bad_videos_and_settings_are_refused(flowchain):
 
 def test_the_step_of_kept_flow_is_small():
     assert FLOW_STEP / 2 * np.sqrt(1000) < 0.5  # a chain of 1,000 roundings, as a random walk
+
+
+def test_settings_may_be_changed_when_it_is_loaded(tmp_path, capfd):
+    FlowChainForPointTracking(FlowChainConfig()).save_pretrained(tmp_path)
+    assert FlowChainForPointTracking.from_pretrained(tmp_path, preset="fast").config.preset == "fast"
+    assert "Loading" not in capfd.readouterr().err

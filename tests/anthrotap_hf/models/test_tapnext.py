@@ -247,3 +247,9 @@ def test_bytes_are_the_same_video(tapnext):
         ours = tapnext(pixel_values_videos=video, query_points=queries)
         theirs = tapnext(pixel_values_videos=video / 127.5 - 1, query_points=queries)
     assert torch.equal(ours.tracks, theirs.tracks)
+
+
+def test_a_state_goes_with_its_own_clips(tapnext):
+    state = tapnext.start(torch.tensor([[[0.0, 3, 4]]]))
+    with pytest.raises(ValueError, match="the state is of 1 clips, the frames of 2"):
+        tapnext(pixel_values_videos=torch.zeros(2, 1, 3, 32, 32), state=state)

@@ -1,12 +1,15 @@
 import functools
 import http.server
+import io
+import json
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from tiny_trackers import tiny_locotrack
-from transformers import AutoImageProcessor, BertConfig, BertModel, pipeline
+from transformers import AutoImageProcessor, AutoModel, BertConfig, BertModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import anthrotap_hf
@@ -109,6 +112,9 @@ def served(tmp_path):
 def test_every_way_of_giving_a_video(flowchain, make_video, served):
     path = make_video("a.mp4", shots=[5])
     data = path.read_bytes()
+    packed = path.with_suffix(".zip")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(path, "a.mp4")
     ways = [
         path,
         str(path),
@@ -120,10 +126,14 @@ def test_every_way_of_giving_a_video(flowchain, make_video, served):
         {"bytes": None, "path": f"{served}/a.mp4"},
         {"video": {"bytes": data, "path": "a.mp4"}},
         torch.from_numpy(decode_video(path)),
-        list(decode_video(path)),
+        io.BytesIO(data),
+        f"file://{path}",
+        f"zip://a.mp4::{packed}",  # as a streamed dataset has it
     ]
     expected = flowchain(decode_video(path), grid_size=2)["tracks"]
-    for way in ways[:-1]:
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(flowchain(file, grid_size=2)["tracks"], expected)
+    for way in ways:
         np.testing.assert_array_equal(flowchain(way, grid_size=2)["tracks"], expected)
 
 
@@ -137,6 +147,9 @@ def test_videos_that_cannot_be_read_say_why_in_one_line(flowchain, tmp_path, ser
         (f"{served}/nowhere.mp4", "not found"),
         ("http://127.0.0.1:9/a.mp4", "refused"),
         ({"bytes": None, "path": None}, "bytes or path"),
+        (f"zip://b.mp4::{tmp_path}/nowhere.zip", "nowhere.zip"),
+        ("nothing://a.mp4", "nothing"),
+        (io.StringIO("text"), "opened to read bytes"),
         (7, "got int"),
         (np.zeros((2, 8, 8, 3)), "uint8"),
         (np.zeros((2, 8, 8, 4), np.uint8), "T, H, W, 3"),
@@ -368,3 +381,34 @@ def test_a_real_clip_by_the_default_model(clips_dir):
     assert found["visible"][:2].all()
     face = found["tracks"][2]
     assert np.linalg.norm(face - face[-1], axis=-1).max() < 60
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers(flowchain, video):
+    plain = flowchain(video, grid_size=2, query_frame=1, resolution=(32, 48))
+    other = flowchain(video, grid_size=np.int64(2), query_frame=np.int32(1), resolution=np.array([32, 48]))
+    np.testing.assert_array_equal(plain["tracks"], other["tracks"])
+    for wrong, says in [
+        ({"grid_size": True}, "grid_size must be a whole number from 1 up, got True"),
+        ({"grid_size": 2.0}, "got 2.0"),
+        ({"grid_size": 2, "query_frame": 1.5}, "query_frame must be a whole number from 0 to 5, got 1.5"),
+        ({"grid_size": 2, "resolution": 32}, r"resolution must be \(height, width\), got 32"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            flowchain(video, **wrong)
+
+
+def test_a_model_that_keeps_no_side_of_the_bargain_is_refused():
+    class Half(FlowChainForPointTracking):
+        num_steps = property()
+
+    with pytest.raises(ValueError, match="must either carry a state"):
+        PointTrackingPipeline(Half(FlowChainConfig()), image_processor=PointTrackingImageProcessor())
+
+
+def test_a_model_that_was_loaded_from_a_saved_pipeline_names_no_code_when_saved(locotrack, tmp_path):
+    locotrack.save_pretrained(tmp_path / "pipeline")
+    model = AutoModel.from_pretrained(tmp_path / "pipeline")
+    model.save_pretrained(tmp_path / "model")
+    saved = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert "auto_map" not in saved
+    assert "custom_pipelines" not in saved
