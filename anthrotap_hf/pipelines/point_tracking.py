@@ -105,9 +105,9 @@ class PointTrackingPipeline(Pipeline):
 
         Args:
             inputs: A path, an http(s) address (or one of fsspec's), a file or its bytes, an array [T, H, W, 3] uint8
-                RGB, a `Video` value of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these, "points": its own
-                queries, optional}, as rows of datasets are. A list of videos gives a list of results; a dataset, or a
-                generator, is streamed: results come one by one.
+                RGB, a `Video` value of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these,
+                "points": its own queries, optional}, as rows of datasets are. A list of videos gives a list of
+                results; a dataset, or a generator, is streamed: results come one by one.
             points: Queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
             grid_size: Instead: n x n queries, spread evenly over one frame.
             query_frame: Of `grid_size`; default 0.
