@@ -332,6 +332,10 @@ class LabelingConfig(_Settings):
                 raise ValueError(
                     "mesh_source: fit needs landmarks, which people.detector: boxes does not find"
                 )
+            if self.mesh_source == "file":
+                raise ValueError(
+                    "a file of meshes needs people.detector: blazepose, whose masks it is held against"
+                )
             if self.filter.masks:
                 raise ValueError(
                     "filter.masks needs masks, which people.detector: boxes does not find; set filter.masks: false, "

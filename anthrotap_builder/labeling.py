@@ -194,7 +194,7 @@ def label_clip(
 
     with clock.stage("people"):
         people = stages.people(frames, config.people, threads, device) if config.looks_for_people else []
-        if given:
+        if given and config.looks_for_people:
             people = whose_masks(given, people, camera)
     if not (people if given is None else given):
         nobody = Tracks.empty(len(frames), height, width)

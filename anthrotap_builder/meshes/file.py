@@ -28,6 +28,7 @@ Arrays only: a file that holds pickled objects is refused.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import zipfile
@@ -46,6 +47,8 @@ from anthrotap_builder.meshes.track import MeshTrack, mask_overlap
 from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.files import written_whole
+
+logger = logging.getLogger(__name__)
 
 SUFFIX = ".meshes.npz"
 MOST_PEOPLE = 10_000
@@ -180,10 +183,10 @@ class MeshFile:
 def whose_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[PersonTrack]:
     """The people found in the pictures, in the places that meshes give them: entry p is person p of the meshes, with
     an empty mask if nobody found looks like it; those without a mesh come after."""
-    if not people:
-        return []
     masks = masks_of(people)
-    everyone = np.any(masks, axis=0)
+    everyone = np.zeros((len(meshes[0].present), camera.height, camera.width), bool)
+    for mask in masks:
+        everyone |= mask
     frames = np.linspace(0, len(everyone) - 1, min(len(everyone), MATCHED_FRAMES)).astype(int)
     overlap = np.zeros((len(meshes), len(people)))
     for row, mesh in enumerate(meshes):
@@ -198,6 +201,13 @@ def whose_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Came
         for row, column in zip(rows, columns, strict=True)
         if overlap[row, column] >= SAME_PERSON
     }
+    lost = [mesh.person for mesh in meshes if mesh.person not in owner]
+    if lost:
+        logger.warning(
+            "nobody who was found in the pictures looks like the meshes of person %s: their labels are refused "
+            "(filter.masks: false believes meshes alone)",
+            ", ".join(map(str, lost)),
+        )
     last = max(mesh.person for mesh in meshes)
     nobody = PersonTrack(np.full((len(everyone), 4), np.nan, np.float32), mask=np.zeros_like(everyone))
     others = [person for column, person in enumerate(people) if column not in owner.values()]

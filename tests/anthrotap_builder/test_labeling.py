@@ -183,6 +183,26 @@ def test_refined_meshes_lie_nearer_to_the_truth(
     assert slide[True] < 0.5 * slide[False]
 
 
+def test_meshes_where_nobody_is_found_are_refused_or_by_wish_believed(
+    labeled: LabeledClip, frames: np.ndarray, anny: Body, tmp_path
+):
+    with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
+        writer.add(np.arange(len(frames)), labeled.meshes, labeled.camera)
+    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    config = LabelingConfig(points=300, mesh_source="file")
+    nobody = Stages(people=lambda *_: [])
+    refused = label_clip(frames, 24.0, config, stages=nobody, meshes=meshes)
+    assert len(refused.tracks) == 0
+    assert "could be trusted" in refused.left_out
+
+    def never(*_: object) -> list:
+        raise AssertionError("nobody is to be looked for")
+
+    alone = LabelingConfig(points=300, mesh_source="file", filter={"masks": False})
+    believed = label_clip(frames, 24.0, alone, stages=Stages(people=never), meshes=meshes)
+    assert len(believed.tracks) > 80
+
+
 def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, someone: Stages):
     with pytest.raises(ValueError, match='meshes belong to mesh_source "file"'):
         label_clip(frames, 24.0, CONFIG.model_copy(update={"mesh_source": "file"}), stages=someone)

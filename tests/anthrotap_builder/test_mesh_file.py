@@ -146,7 +146,7 @@ def test_the_shape_may_change_from_frame_to_frame(anny: Body, dance: PoseParamet
     np.testing.assert_allclose(both[1], anny.pose_vertices(one)[0], atol=1e-6)
 
 
-def test_masks_are_given_to_the_meshes_that_lie_on_them():
+def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
     camera = Camera(60.0, 64, 48)
     grid = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 20), np.linspace(-0.5, 0.5, 20)), -1).reshape(-1, 2)
     square = np.concatenate([grid, np.full((400, 1), 5.0)], axis=1).astype(np.float32)
@@ -168,7 +168,10 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them():
     assert placed[3] is people[0]
     assert len(placed) == 5
     assert not placed[4].mask.any()
-    assert whose_masks(meshes, [], camera) == []
+    assert "of person 4: their labels are refused" in caplog.text
+    alone = whose_masks(meshes, [], camera)  # nobody was found at all
+    assert len(alone) == 5
+    assert not any(person.mask.any() for person in alone)
 
 
 @pytest.mark.parametrize(
