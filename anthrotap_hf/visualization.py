@@ -14,6 +14,8 @@ from anthrotap_hf.tracks import Tracks
 
 _SUBPIXEL = 4  # bits of fraction that OpenCV's drawing takes
 _RIM = (20, 20, 20)
+# OpenCV's own small circles are diamonds.
+_CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)], axis=1)
 
 
 def track_colors(tracks: Tracks) -> np.ndarray:
@@ -22,8 +24,7 @@ def track_colors(tracks: Tracks) -> np.ndarray:
     colors = np.zeros((len(tracks), 3), np.uint8)
     if not len(tracks):
         return colors
-    first = np.where(tracks.valid.any(1), tracks.valid.argmax(1), 0)
-    height = tracks.xy[np.arange(len(tracks)), first, 1]
+    height = _first_places(tracks)[:, 1]
     for person in np.unique(tracks.person):
         own = np.flatnonzero(tracks.person == person)
         rank = np.argsort(np.argsort(height[own])) / max(len(own) - 1, 1)
@@ -41,9 +42,20 @@ def _light(hue: float) -> np.ndarray:
 
 
 def dot_radius(tracks: Tracks) -> float:
-    """Pixels: by the frame's size, smaller where there are many tracks."""
-    room = (tracks.height * tracks.width / max(len(tracks), 1)) ** 0.5
-    return max(1.5, min(min(tracks.height, tracks.width) / 130, 0.1 * room))
+    """Pixels: by the frame's size, smaller where a person's tracks, or a grid's, are crowded."""
+    frame = tracks.height * tracks.width
+    places = _first_places(tracks)
+    room = [float("inf")]
+    for person in np.unique(tracks.person):
+        own = places[tracks.person == person]
+        room.append((max(np.ptp(own, axis=0).prod(), frame / 10) / len(own)) ** 0.5)
+    return max(1.5, min(min(tracks.height, tracks.width) / 130, 0.17 * min(room)))
+
+
+def _first_places(tracks: Tracks) -> np.ndarray:
+    """[N, 2] xy of each track where it is first trusted."""
+    first = np.where(tracks.valid.any(1), tracks.valid.argmax(1), 0)
+    return np.nan_to_num(tracks.xy[np.arange(len(tracks)), first])
 
 
 def draw_tracks(
@@ -69,21 +81,24 @@ def draw_tracks(
     canvas = np.ascontiguousarray(image).copy()
     radius = dot_radius(tracks)
     # OpenCV's first pixel centre is (0, 0).
-    places = np.round((np.nan_to_num(tracks.xy) - 0.5) * (1 << _SUBPIXEL)).astype(int)
+    places = np.round((np.nan_to_num(tracks.xy) - 0.5) * (1 << _SUBPIXEL)).astype(np.int32)
     seen, hidden = tracks.seen[:, t], tracks.hidden[:, t]
     _draw_trails(canvas, places, tracks.seen, t, colors, trail, max(1, round(radius / 3)))
 
     def circles(
         labels: np.ndarray, size: float, width: int, color: tuple[int, int, int] | None = None
     ) -> None:
+        ring = np.round(size * (1 << _SUBPIXEL) * _CIRCLE).astype(np.int32)
         for n in np.flatnonzero(labels):
-            x, y = places[n, t].tolist()
-            paint, reach = color or colors[n].tolist(), round(size * (1 << _SUBPIXEL))
-            cv2.circle(canvas, (x, y), reach, paint, width, cv2.LINE_AA, _SUBPIXEL)
+            outline, paint = ring + places[n, t], color or colors[n].tolist()
+            if width == cv2.FILLED:
+                cv2.fillConvexPoly(canvas, outline, paint, cv2.LINE_AA, _SUBPIXEL)
+            else:
+                cv2.polylines(canvas, [outline], True, paint, width, cv2.LINE_AA, _SUBPIXEL)
 
     # All rims first: those of a crowd's dots would hide its colours.
     line = max(1, round(radius / 3))
-    circles(hidden, 1.3 * radius, line + 2, _RIM)
+    circles(hidden, 1.3 * radius, line + (2 if radius > 3 else 1), _RIM)
     circles(seen, radius + max(0.5, 0.25 * radius), cv2.FILLED, _RIM)
     circles(hidden, 1.3 * radius, line)
     circles(seen, radius, cv2.FILLED)

@@ -81,7 +81,12 @@ def test_hues_go_all_the_way_round_and_none_is_dark():
 def test_dots_grow_with_the_frame_and_shrink_in_a_crowd():
     assert 5 <= dot_radius(grid_tracks(12)) <= 6
     assert dot_radius(grid_tracks(12, size=(360, 640))) == pytest.approx(dot_radius(grid_tracks(12)) / 2)
-    assert 1.5 <= dot_radius(grid_tracks(32, size=(480, 854))) <= 2.2
+    crowd = grid_tracks(32, size=(480, 854))
+    crowd.xy[..., 0] = 400 + crowd.xy[..., 0] / 7  # as wide as a person
+    assert 1.5 <= dot_radius(crowd) <= 2
+    few = grid_tracks(2)
+    few.xy[:] = 100
+    assert dot_radius(few) == dot_radius(grid_tracks(12))
 
 
 def test_a_dot_shows_on_its_own_colour():
