@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+
+from anthrotap_hf.files import folder_written_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,9 +19,7 @@ app = typer.Typer(help="Convert released checkpoints for from_pretrained.", no_a
 
 Checkpoint = Annotated[Path, typer.Argument(help="The released file.", metavar="CHECKPOINT")]
 Folder = Annotated[Path, typer.Argument(help="Folder for the converted model.", metavar="DIR")]
-Heads = Annotated[
-    int | None, typer.Option(min=1, help="Attention heads, where they are not as in the released sizes.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a converted model in the folder.")]
 
 
 @app.callback()
@@ -30,12 +31,15 @@ def main() -> None:
 def locotrack(
     checkpoint: Checkpoint,
     folder: Folder,
-    heads: Heads = None,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads, where they are not as in the released sizes.")
+    ] = None,
     strides: Annotated[
         str | None,
         typer.Option(help="Strides of the correlation convolutions, as 2,2,2; where not as released."),
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Refinement steps.")] = 4,
+    overwrite: Overwrite = False,
 ) -> None:
     """LocoTrack and Anthro-LocoTrack, small or base: a Lightning .ckpt.
 
@@ -50,11 +54,11 @@ def locotrack(
 
         return convert_locotrack(checkpoint, heads, steps, iterations)
 
-    _convert(convert, folder)
+    _convert(convert, folder, overwrite)
 
 
 @app.command()
-def tapnext(checkpoint: Checkpoint, folder: Folder, heads: Heads = None) -> None:
+def tapnext(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False) -> None:
     """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
 
     Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext
@@ -63,9 +67,9 @@ def tapnext(checkpoint: Checkpoint, folder: Folder, heads: Heads = None) -> None
     def convert() -> PreTrainedModel:
         from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 
-        return convert_tapnext(checkpoint, heads)
+        return convert_tapnext(checkpoint)
 
-    _convert(convert, folder)
+    _convert(convert, folder, overwrite)
 
 
 @app.command()
@@ -77,6 +81,7 @@ def tokenhmr(
     config: Annotated[
         Path | None, typer.Option(help="JSON of TokenHMRConfig settings, where sizes are not as released.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """TokenHMR, a Lightning .ckpt, for labelling. Licensed for research: keep the folder to yourself.
 
@@ -95,7 +100,7 @@ def tokenhmr(
         model.save_pretrained(folder)
         (folder / "README.md").write_text(CARD)
 
-    _convert(convert, folder, save)
+    _convert(convert, folder, overwrite, save)
 
 
 def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
@@ -108,21 +113,36 @@ def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
 def _convert(
     convert: Callable[[], PreTrainedModel],
     folder: Path,
+    overwrite: bool,
     save: Callable[[PreTrainedModel, Path], None] = _save_pipeline,
 ) -> None:
     """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
     if folder.exists() and not folder.is_dir():
         _stop(f"{folder} is a file, not a folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            _stop(f"{folder} is not empty; --overwrite replaces a converted model")
+        if not (folder / "config.json").is_file():
+            _stop(f"{folder} holds no converted model (no config.json), so it is not replaced")
     try:
-        model = convert()
-        save(model, folder)
+        with folder_written_whole(folder) as aside, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = convert()
+            save(model, aside)
     except ValueError as error:
         _stop(str(error))
     except OSError as error:
         _stop(f"{error.filename or folder}: {error.strerror or error}")
+    for warning in caught:
+        _say(str(warning.message), "yellow")
     print(f"{type(model).__name__}, {model.num_parameters():,} parameters: {folder}")
 
 
 def _stop(reason: str) -> NoReturn:
-    Console(stderr=True).print(reason, style="red", markup=False, highlight=False, soft_wrap=True)
+    _say(reason, "red")
     raise typer.Exit(2)
+
+
+def _say(words: str, style: str) -> None:
+    line = " ".join(words.split())
+    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

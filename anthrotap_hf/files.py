@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,3 +23,26 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `path` to write to, as `written_whole` for files; what was in `path` before is gone then."""
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}-incomplete-{path.name}")
+    before = path.with_name(f".{os.getpid()}-before-{path.name}")
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():
+            path.rename(before)
+        try:
+            aside.rename(path)
+        except OSError:
+            if before.exists():
+                before.rename(path)
+            raise
+    finally:
+        for folder in (aside, before):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -30,6 +31,9 @@ def track(
     grid: Annotated[
         int | None, typer.Option(min=1, help="Instead: so many points a side, over one frame.")
     ] = None,
+    points_per_frame: Annotated[
+        int | None, typer.Option(min=1, help="Instead: so many points in every frame, spread evenly.")
+    ] = None,
     query_frame: Annotated[
         int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")
     ] = None,
@@ -39,6 +43,17 @@ def track(
     resolution: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH that the model sees. Default: the model's own.")
     ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")] = "cpu",
+    frame_chunk: Annotated[
+        int | None, typer.Option(min=1, help="Frames worked on at once, to bound memory.")
+    ] = None,
+    query_chunk: Annotated[
+        int | None, typer.Option(min=1, help="Points worked on at once, to bound memory.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Frames whose features are held at once, to bound memory.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace files of an earlier run in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Track points through a video; write an overlay video, a .npz and a .json.
@@ -46,13 +61,21 @@ def track(
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
     try:
-        queries = None if points is None else _read_points(points)
-        size = None if resolution is None else _read_resolution(resolution)
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"{out} is a file, not a folder")
-        if (queries is None) == (grid is None):
-            raise ValueError("say what to track: either --points or --grid")
-        summary = _track(video, out, queries, grid, query_frame, model, size)
+        wanted = {
+            "points": None if points is None else _read_points(points),
+            "grid_size": grid,
+            "points_per_frame": points_per_frame,
+            "query_frame": query_frame,
+        }
+        if [points, grid, points_per_frame].count(None) != 2:
+            raise ValueError("say what to track: one of --points, --grid and --points-per-frame")
+        options = {
+            "resolution": None if resolution is None else _read_resolution(resolution),
+            "frame_chunk_size": frame_chunk,
+            "query_chunk_size": query_chunk,
+            "window_size": window,
+        }
+        summary = _track(video, out, wanted, options, model, device, overwrite)
     except OSError as error:
         _stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
     except ValueError as error:
@@ -70,11 +93,11 @@ def track(
 def _track(
     video: Path,
     out: Path,
-    queries: list[list[float]] | None,
-    grid: int | None,
-    query_frame: int | None,
+    wanted: dict[str, Any],
+    options: dict[str, Any],
     model: str | None,
-    resolution: tuple[int, int] | None,
+    device: str,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Track and write; what was done, for the user."""
     import time
@@ -85,11 +108,22 @@ def _track(
     from anthrotap_hf.tracks import Tracks
     from anthrotap_hf.video import probe
 
-    info = probe(video)  # what can't be read is said before a model is loaded
-    tracker = _load(model)
+    # What can be known to go wrong is said before a model is loaded.
+    files = [out / f"{video.stem}.tracks{suffix}" for suffix in (".mp4", ".npz", ".json")]
+    earlier = [str(file) for file in files if file.exists()]
+    if earlier and not overwrite:
+        raise ValueError(f"{', '.join(earlier)}: of an earlier run; --overwrite replaces")
+    _check_writable(out)
+    info = probe(video)
+    for n, (t, x, y) in enumerate(wanted["points"] or ()):
+        if not (t >= 0 and 0 <= x <= info.width and 0 <= y <= info.height):
+            raise ValueError(
+                f"point {n} is (t, x, y) = ({t:g}, {x:g}, {y:g}), outside the video: t from 0, x from 0 to "
+                f"{info.width}, y from 0 to {info.height}"
+            )
+    tracker = _load(model, device)
     start = time.perf_counter()
-    wanted: dict[str, Any] = {"points": queries, "grid_size": grid, "query_frame": query_frame}
-    found = tracker(str(video), **wanted, resolution=resolution)
+    found = tracker(str(video), **wanted, **options)
     seconds = time.perf_counter() - start
     tracks, visible = found["tracks"], found["visible"]
     count, frames = visible.shape
@@ -106,7 +140,6 @@ def _track(
         "model": np.array(name),
     }
     plain = {key: value.tolist() for key, value in arrays.items()}
-    files = [out / f"{video.stem}.tracks{suffix}" for suffix in (".mp4", ".npz", ".json")]
     nothing = np.zeros(count, np.int32)
     drawn = Tracks(
         tracks, visible, np.ones_like(visible), info.height, info.width, person=nothing, vertex=nothing
@@ -128,15 +161,32 @@ def _track(
     }
 
 
-def _load(model: str | None) -> Pipeline:
+def _check_writable(out: Path) -> None:
+    """Raises ValueError, in one line, if nothing can be written to the folder `out`; leaves nothing there."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{there} is a file, not a folder")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ValueError(f"{there} can't be written to: {error.strerror}") from error
+
+
+def _load(model: str | None, device: str) -> Pipeline:
     """The tracker. Raises ValueError, in one line, for none that can be loaded."""
+    import torch
     from safetensors import SafetensorError
     from transformers import pipeline
 
     from anthrotap_hf.pipelines import DEFAULT_MODEL
 
     try:
-        return pipeline("point-tracking", model=model or str(DEFAULT_MODEL))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"--device {device} can't be used here ({reason}); --device cpu can") from error
+    try:
+        return pipeline("point-tracking", model=model or str(DEFAULT_MODEL), device=device)
     except (OSError, ValueError, SafetensorError) as error:
         lines = str(error).strip().splitlines()
         # Where transformers tried several classes, it quotes what each of them said in full.
@@ -147,14 +197,18 @@ def _load(model: str | None) -> Pipeline:
 def _write_overlay(path: Path, video: Path, fps: float, tracks: Tracks) -> None:
     """The video with its points; a row or column more where a side is odd, as H.264 wants it."""
     import numpy as np
+    from rich.progress import track as shown
 
     from anthrotap_hf.video import VideoWriter, iter_frames
     from anthrotap_hf.visualization import draw_tracks, track_colors
 
     colors = track_colors(tracks)
     odd = ((0, tracks.height % 2), (0, tracks.width % 2), (0, 0))
+    count = tracks.xy.shape[1]
+    errors = Console(stderr=True)
     with VideoWriter(path, fps) as writer:
-        for t, frame in enumerate(iter_frames(video)):
+        # Off a terminal rich gives one line at the end.
+        for t, frame in enumerate(shown(iter_frames(video), "overlay", count, console=errors)):
             drawn = draw_tracks(frame.image, tracks, t, colors, TRAIL)
             writer.write(np.pad(drawn, odd, mode="edge"))
 
@@ -166,31 +220,50 @@ def _read_points(points: str) -> list[list[float]]:
     """
     suffix = Path(points).suffix.lower()
     rows: Any
-    if suffix == ".json":
-        try:
-            content = json.loads(Path(points).read_text())
-        except ValueError as error:
-            raise ValueError(f"{points}: not JSON: {error}") from error
-        rows = content.get("queries", content.get("points")) if isinstance(content, dict) else content
-        if not isinstance(rows, list):
-            raise ValueError(f"{points}: must hold a list [[t, x, y], ...], or one under queries or points")
-    elif suffix == ".csv":
-        with Path(points).open(newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-        if rows and [name.strip() for name in rows[0]] == ["t", "x", "y"]:
-            rows = rows[1:]
-    else:
-        rows = [part.split(",") for part in points.split(";") if part.strip()]
+    try:  # utf-8-sig: Excel begins its files with a mark
+        if suffix == ".json":
+            rows = _json_rows(json.loads(Path(points).read_text("utf-8-sig")))
+        elif suffix == ".csv":
+            with Path(points).open(newline="", encoding="utf-8-sig") as file:
+                rows = [row for row in csv.reader(file) if row]
+            if rows and [name.strip() for name in rows[0]] == ["t", "x", "y"]:
+                rows = rows[1:]
+        else:
+            rows = [part.split(",") for part in points.split(";") if part.strip()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{points}: not JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{points}: not a text file (not UTF-8)") from error
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{points}: {error}") from error
     try:
         queries = [[float(value) for value in row] for row in rows]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"--points wants t,x,y;t,x,y or a .csv or .json file: {error}") from error
+        where = f"{points}:" if suffix in (".csv", ".json") else "--points"
+        raise ValueError(f"{where} wants rows of t,x,y: {error}") from error
     for row in queries:
         if len(row) != 3:
             raise ValueError(f"--points: {','.join(f'{value:g}' for value in row)} is not t,x,y")
     if not queries:
         raise ValueError("--points: no query point; give at least one t,x,y")
     return queries
+
+
+def _json_rows(content: Any) -> list[Any]:
+    """Rows of [[t, x, y], ...] or [{"t": ..., "x": ..., "y": ...}, ...], by themselves or under a name."""
+    rows = content.get("queries", content.get("points")) if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise ValueError("must hold a list [[t, x, y], ...], or one under queries or points")
+    named = [
+        [row[name] for name in "txy"] if isinstance(row, dict) and set("txy") <= set(row) else row
+        for row in rows
+    ]
+    for n, row in enumerate(named):
+        if not isinstance(row, list):
+            raise ValueError(
+                f"entry {n} is {json.dumps(row)}, no point [t, x, y]; a single one is [[t, x, y]]"
+            )
+    return named
 
 
 def _read_resolution(resolution: str) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""Pictures of tracks: dots coloured by track, filled where seen, hollow where hidden, absent where unknown."""
+"""Pictures of tracks: dots coloured by track, filled where seen, hollow where hidden, absent where unknown.
+
+Dots have a dark rim, so that they stand out from anything of their colour.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,49 @@ import numpy as np
 from anthrotap_hf.tracks import Tracks
 
 _SUBPIXEL = 4  # bits of fraction that OpenCV's drawing takes
+_RIM = (20, 20, 20)
+# OpenCV's own small circles are diamonds.
+_CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)], axis=1)
 
 
 def track_colors(tracks: Tracks) -> np.ndarray:
     """[N, 3] uint8 RGB: the hue runs down each person's tracks, by their height at first sight, so that neighbours
-    are alike and a jump to another body part shows; each person starts at another hue."""
+    are alike and a jump to another body part shows; each person starts at another hue. None is dark."""
     colors = np.zeros((len(tracks), 3), np.uint8)
     if not len(tracks):
         return colors
-    first = np.where(tracks.valid.any(1), tracks.valid.argmax(1), 0)
-    height = tracks.xy[np.arange(len(tracks)), first, 1]
+    height = _first_places(tracks)[:, 1]
     for person in np.unique(tracks.person):
         own = np.flatnonzero(tracks.person == person)
         rank = np.argsort(np.argsort(height[own])) / max(len(own) - 1, 1)
-        # Golden-ratio steps keep the hue ranges of neighbouring people apart.
-        hues = (0.618 * person + 0.45 * rank) % 1
-        colors[own] = [[round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 1.0)] for hue in hues]
+        # Golden-ratio steps keep neighbouring people apart; the last sixth is left out, or ends would be alike.
+        hues = (0.618 * person + 0.83 * rank) % 1
+        colors[own] = [_light(hue) for hue in hues]
     return colors
+
+
+def _light(hue: float) -> np.ndarray:
+    """RGB of a hue, blue and its like mixed with white: [3] of 0 to 255."""
+    color = np.array(colorsys.hsv_to_rgb(hue, 0.9, 1.0))
+    luma = color @ [0.299, 0.587, 0.114]
+    return np.round(255 * (color + max(0.0, (0.5 - luma) / (1 - luma)) * (1 - color)))
+
+
+def dot_radius(tracks: Tracks) -> float:
+    """Pixels: by the frame's size, smaller where a person's tracks, or a grid's, are crowded."""
+    frame = tracks.height * tracks.width
+    places = _first_places(tracks)
+    room = [float("inf")]
+    for person in np.unique(tracks.person):
+        own = places[tracks.person == person]
+        room.append((max(np.ptp(own, axis=0).prod(), frame / 10) / len(own)) ** 0.5)
+    return max(1.5, min(min(tracks.height, tracks.width) / 130, 0.17 * min(room)))
+
+
+def _first_places(tracks: Tracks) -> np.ndarray:
+    """[N, 2] xy of each track where it is first trusted."""
+    first = np.where(tracks.valid.any(1), tracks.valid.argmax(1), 0)
+    return np.nan_to_num(tracks.xy[np.arange(len(tracks)), first])
 
 
 def draw_tracks(
@@ -39,7 +68,7 @@ def draw_tracks(
         tracks: the labels.
         t: which of their frames this is.
         colors: [N, 3] uint8 RGB, one a track; `track_colors` when left out.
-        trail: how many frames back a line follows each seen point.
+        trail: how many frames back a line follows each seen point, where it was seen.
 
     Raises:
         ValueError: if the image has another size than the tracks.
@@ -50,19 +79,52 @@ def draw_tracks(
         )
     colors = track_colors(tracks) if colors is None else colors
     canvas = np.ascontiguousarray(image).copy()
-    radius = max(1.6, min(image.shape[:2]) / 240)
-    scale = 1 << _SUBPIXEL
+    radius = dot_radius(tracks)
     # OpenCV's first pixel centre is (0, 0).
-    places = np.round((np.nan_to_num(tracks.xy) - 0.5) * scale).astype(int)
-    seen, hidden = tracks.seen, tracks.hidden
-    for n in np.flatnonzero(seen[:, max(t - trail, 0) : t + 1].all(1)) if trail else ():
-        path = places[n, max(t - trail, 0) : t + 1].reshape(-1, 1, 2)
-        cv2.polylines(canvas, [path], False, colors[n].tolist(), 1, cv2.LINE_AA, _SUBPIXEL)
-    for labels, width, size in ((hidden, 1, 1.5 * radius), (seen, cv2.FILLED, radius)):
-        for n in np.flatnonzero(labels[:, t]):
-            x, y = places[n, t].tolist()
-            cv2.circle(canvas, (x, y), round(size * scale), colors[n].tolist(), width, cv2.LINE_AA, _SUBPIXEL)
+    places = np.round((np.nan_to_num(tracks.xy) - 0.5) * (1 << _SUBPIXEL)).astype(np.int32)
+    seen, hidden = tracks.seen[:, t], tracks.hidden[:, t]
+    _draw_trails(canvas, places, tracks.seen, t, colors, trail, max(1, round(radius / 3)))
+
+    def circles(
+        labels: np.ndarray, size: float, width: int, color: tuple[int, int, int] | None = None
+    ) -> None:
+        ring = np.round(size * (1 << _SUBPIXEL) * _CIRCLE).astype(np.int32)
+        for n in np.flatnonzero(labels):
+            outline, paint = ring + places[n, t], color or colors[n].tolist()
+            if width == cv2.FILLED:
+                cv2.fillConvexPoly(canvas, outline, paint, cv2.LINE_AA, _SUBPIXEL)
+            else:
+                cv2.polylines(canvas, [outline], True, paint, width, cv2.LINE_AA, _SUBPIXEL)
+
+    # All rims first: those of a crowd's dots would hide its colours.
+    line = max(1, round(radius / 3))
+    circles(hidden, 1.3 * radius, line + (2 if radius > 3 else 1), _RIM)
+    circles(seen, radius + max(0.5, 0.25 * radius), cv2.FILLED, _RIM)
+    circles(hidden, 1.3 * radius, line)
+    circles(seen, radius, cv2.FILLED)
     return canvas
+
+
+def _draw_trails(
+    canvas: np.ndarray,
+    places: np.ndarray,
+    seen: np.ndarray,
+    t: int,
+    colors: np.ndarray,
+    trail: int,
+    width: int,
+) -> None:
+    """Behind each point that is seen in frame `t`, where it was in the last `trail` frames that saw it."""
+    begin = max(t - trail, 0)
+    if begin == t:
+        return
+    lines = canvas.copy()
+    both = seen[:, begin:t] & seen[:, begin + 1 : t + 1]
+    for n in np.flatnonzero(seen[:, t]):
+        for step in begin + np.flatnonzero(both[n]):
+            start, end = places[n, step : step + 2].tolist()
+            cv2.line(lines, start, end, colors[n].tolist(), width, cv2.LINE_AA, _SUBPIXEL)
+    cv2.addWeighted(lines, 0.7, canvas, 0.3, 0, dst=canvas)
 
 
 def around_tracks(tracks: Tracks) -> tuple[slice, slice]:

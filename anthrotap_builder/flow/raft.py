@@ -149,7 +149,7 @@ def _load_model(size: str, weights: str | None, device: str) -> torch.nn.Module:
 def _fill(model: torch.nn.Module, path: str, size: str) -> None:
     """Puts the weights of a file into a model. Nothing of the file's own code is run."""
     try:
-        state = load_tensors(Path(path), ["module."])
+        state = load_tensors(Path(path), list(model.state_dict()))
     except (OSError, CheckpointError) as error:
         raise AssetError(f"flow.weights: {error}") from error
     own = {name: list(value.shape) for name, value in model.state_dict().items()}

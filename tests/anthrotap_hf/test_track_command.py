@@ -62,12 +62,14 @@ def test_sides_that_h264_does_not_take(make_video, tmp_path):
     [
         ("q.csv", "t,x,y\n0,5,6\n2,7.5,8\n"),
         ("q.csv", "0,5,6\n\n2, 7.5, 8\n"),
+        ("q.csv", "\ufefft,x,y\r\n0,5,6\r\n2,7.5,8\r\n"),  # as Excel writes it
         ("q.json", "[[0, 5, 6], [2, 7.5, 8]]"),
+        ("q.json", '\ufeff[{"t": 0, "x": 5, "y": 6}, {"x": 7.5, "y": 8, "t": 2, "name": "nose"}]'),
         ("q.json", '{"queries": [[0, 5, 6], [2, 7.5, 8]], "fps": 3}'),
     ],
 )
 def test_points_from_a_file(make_video, tmp_path, name, content):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode())
     result = track(make_video(shots=[3]), "--points", tmp_path / name, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     with np.load(tmp_path / "out/video.tracks.npz", allow_pickle=False) as arrays:
@@ -79,13 +81,18 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "flat.json").write_text("[0, 5, 6]")
+    (tmp_path / "words.json").write_text('["012"]')
+    (tmp_path / "binary.csv").write_bytes(b"PK\x03\x04\xff\xfe\x00")
+    (tmp_path / "nul.csv").write_bytes(b"0,1,\x00")
     (tmp_path / "a file").write_text("")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange/config.json").write_text("{}")
     out = tmp_path / "out"
     for words, says in [
-        ((video, "--out", out), "either --points or --grid"),
-        ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "either --points or --grid"),
+        ((video, "--out", out), "one of --points, --grid"),
+        ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "one of --points, --grid"),
+        ((video, "--out", out, "--grid", 2, "--points-per-frame", 1), "one of --points, --grid"),
         ((video, "--out", out, "--points", "0,1"), "0,1 is not t,x,y"),
         ((video, "--out", out, "--points", "0,1,b"), "--points wants"),
         ((video, "--out", out, "--points", ";"), "no query point"),
@@ -96,6 +103,16 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
         ((video, "--out", out, "--points", "none.csv"), "none.csv: No such file"),
         ((video, "--out", out, "--points", tmp_path / "broken.json"), "not JSON"),
         ((video, "--out", out, "--points", tmp_path / "other.json"), "must hold a list"),
+        ((video, "--out", out, "--points", tmp_path / "flat.json"), "flat.json: entry 0 is 0, no point"),
+        (
+            (video, "--out", out, "--points", tmp_path / "words.json"),
+            'words.json: entry 0 is "012", no point',
+        ),
+        ((video, "--out", out, "--points", tmp_path / "binary.csv"), "binary.csv: not a text file"),
+        ((video, "--out", out, "--points", tmp_path / "nul.csv"), "nul.csv"),
+        ((video, "--out", out, "--grid", 2, "--window", 50), "FlowChainForPointTracking has no window_size"),
+        ((video, "--out", out, "--grid", 2, "--device", "nonsense"), "--device nonsense can't be used here"),
+        ((video, "--out", tmp_path / "a file/out", "--grid", 2), "a file is a file, not a folder"),
         ((video, "--out", out, "--grid", 2, "--query-frame", 3), "query_frame"),
         ((video, "--out", out, "--grid", 2, "--resolution", "64"), "HEIGHTxWIDTH"),
         ((video, "--out", tmp_path / "a file", "--grid", 2), "is a file, not a folder"),
@@ -111,3 +128,62 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
         assert "Traceback" not in result.stderr
         assert len([line for line in lines if "Loading weights" not in line]) == 1, lines
     assert not out.exists()
+
+
+def test_what_can_be_known_is_said_before_the_tracking(make_video, tmp_path, monkeypatch):
+    monkeypatch.setattr("anthrotap_hf.track_command._load", lambda *_: pytest.fail("a model was loaded"))
+    video = make_video(shots=[3])
+    for words, says in [
+        (("--out", tmp_path / "out", "--points", "0,97,1"), "x from 0 to 96"),
+        (("--out", tmp_path / "out", "--points", "0,1,1;-1,2,2"), "point 1"),
+        (("--out", video / "out", "--grid", 2), "is a file, not a folder"),
+        (("--out", "/proc/nowhere/out", "--grid", 2), "/proc can't be written to"),
+    ]:
+        result = track(video, *words)
+        assert result.exit_code == 2, result.exception
+        assert says in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_an_earlier_run_stay_unless_asked(make_video, tmp_path):
+    video, out = make_video(shots=[3]), tmp_path / "out"
+    assert track(video, "--grid", 2, "--out", out).exit_code == 0
+    before = (out / "video.tracks.npz").read_bytes()
+    result = track(video, "--grid", 3, "--out", out)
+    assert result.exit_code == 2
+    assert "video.tracks.json: of an earlier run; --overwrite replaces" in result.stderr
+    assert (out / "video.tracks.npz").read_bytes() == before
+    assert track(video, "--grid", 3, "--out", out, "--overwrite").exit_code == 0
+    assert (out / "video.tracks.npz").read_bytes() != before
+
+
+def test_points_per_frame_and_the_overlay_says_when_it_is_done(make_video, tmp_path):
+    result = track(make_video(shots=[3]), "--points-per-frame", 2, "--out", tmp_path / "out", "--json")
+    assert json.loads(result.stdout)["points"] == 6
+    assert result.stderr.strip().splitlines()[-1].startswith("overlay")
+    assert "100%" in result.stderr
+
+
+def test_chunks_and_device_reach_the_pipeline(make_video, tmp_path, monkeypatch):
+    calls = []
+
+    class Tracker:
+        class model:  # noqa: N801
+            class config:  # noqa: N801
+                model_type = "fake"
+
+        def __call__(self, video, **options):
+            calls.append(options)
+            return {
+                "tracks": np.full((1, 3, 2), 9, np.float32),
+                "visible": np.ones((1, 3), bool),
+                "scores": np.ones((1, 3), np.float32),
+            }
+
+    monkeypatch.setattr("transformers.pipeline", lambda *_, **options: calls.append(options) or Tracker())
+    words = ["--frame-chunk", 2, "--query-chunk", 3, "--window", 60, "--device", "cpu"]
+    result = track(make_video(shots=[3]), "--points", "0,9,9", "--out", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    assert calls[0]["device"] == "cpu"
+    assert calls[1]["points"] == [[0, 9, 9]]
+    assert [calls[1][f"{name}_size"] for name in ("frame_chunk", "query_chunk", "window")] == [2, 3, 60]

@@ -1,8 +1,10 @@
+import colorsys
+
 import numpy as np
 import pytest
 
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.visualization import contact_sheet, draw_tracks, track_colors
+from anthrotap_hf.visualization import contact_sheet, dot_radius, draw_tracks, track_colors
 
 
 def one_track(visible: bool, valid: bool) -> Tracks:
@@ -56,3 +58,49 @@ def test_contact_sheet_holds_every_picture():
     assert [sheet[15, 20, 0], sheet[15, 60, 0], sheet[75, 20, 0]] == [20, 60, 180]
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([])
+
+
+def grid_tracks(side: int, frames: int = 1, size: tuple[int, int] = (720, 1280)) -> Tracks:
+    """Points that stand still, all seen."""
+    y, x = np.mgrid[:side, :side].reshape(2, -1, 1) + 0.5
+    xy = np.concatenate([x * size[1] / side, y * size[0] / side], axis=1).astype(np.float32)
+    yes, nobody = np.ones((side * side, frames), bool), np.zeros(side * side, np.int32)
+    return Tracks(np.repeat(xy[:, None], frames, 1), yes, yes, *size, person=nobody, vertex=nobody)
+
+
+def test_hues_go_all_the_way_round_and_none_is_dark():
+    tracks = grid_tracks(12)
+    colors = track_colors(tracks) / 255
+    hues = np.array([colorsys.rgb_to_hsv(*color)[0] for color in colors])
+    assert (np.histogram(hues, 6, (0, 1))[0][:5] > 10).all()  # red to violet
+    green = (colors[:, 1] > 1.2 * colors[:, 0]) & (colors[:, 1] > 1.2 * colors[:, 2])
+    assert green.mean() < 0.35
+    assert (colors @ [0.299, 0.587, 0.114]).min() > 0.3
+
+
+def test_dots_grow_with_the_frame_and_shrink_in_a_crowd():
+    assert 5 <= dot_radius(grid_tracks(12)) <= 6
+    assert dot_radius(grid_tracks(12, size=(360, 640))) == pytest.approx(dot_radius(grid_tracks(12)) / 2)
+    crowd = grid_tracks(32, size=(480, 854))
+    crowd.xy[..., 0] = 400 + crowd.xy[..., 0] / 7  # as wide as a person
+    assert 1.5 <= dot_radius(crowd) <= 2
+    few = grid_tracks(2)
+    few.xy[:] = 100
+    assert dot_radius(few) == dot_radius(grid_tracks(12))
+
+
+def test_a_dot_shows_on_its_own_colour():
+    tracks = grid_tracks(1)
+    color = track_colors(tracks)[0]
+    drawn = draw_tracks(np.full((720, 1280, 3), color, np.uint8), tracks, 0)
+    assert drawn.min() < 60
+
+
+def test_a_trail_has_a_gap_where_the_point_was_not_seen():
+    tracks = grid_tracks(1, frames=9)
+    tracks.xy[0, :, 0] = 640 + 40 * np.arange(9)
+    tracks.visible[0, 4] = False
+    drawn = draw_tracks(np.zeros((720, 1280, 3), np.uint8), tracks, 8, trail=8)[358:363].max((0, 2))
+    assert drawn[660:760:40].min() > 100
+    assert drawn[860:950:40].min() > 100
+    assert drawn[766:834].max() == 0

@@ -9,13 +9,40 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anthrotap_hf.checkpoints import CheckpointError, Rename, load_tensors, rename_tensors
+from anthrotap_hf.checkpoints import (
+    CheckpointError,
+    Rename,
+    load_tensors,
+    rename_tensors,
+    size_of,
+    warn_unless_released,
+)
 from anthrotap_hf.models.locotrack.configuration_locotrack import LocoTrackConfig
 from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackForPointTracking
 
 # Strides leave no trace in a checkpoint: those of the released sizes, by their kernels.
 RELEASED_STRIDES = {(5, 2): (4, 2), (3, 3, 2): (2, 2, 2)}
 RELEASED_HEAD_SIZE = 64
+RELEASED = (
+    LocoTrackConfig(),
+    LocoTrackConfig(
+        hidden_size=256,
+        num_attention_heads=4,
+        correlation_channels=[64, 128],
+        correlation_kernels=[5, 2],
+        correlation_strides=[4, 2],
+    ),
+)
+SIZES = (
+    *("stage_channels", "stage_blocks", "hidden_size", "num_hidden_layers"),
+    *("correlation_channels", "correlation_kernels"),
+)
+ANCHORS = (
+    "resnet_torch.initial_conv.weight",
+    "cost_conv.weight",
+    "torch_pips_mixer.input_proj.weight",
+    "torch_pips_mixer.output_proj.weight",
+)
 
 _BLOCK = ("backbone.stages.{}.{}.", "resnet_torch.block_groups.{}.blocks.{}.")
 _LAYER = ("transformer.layers.{}.", "torch_pips_mixer.transformer.layers.{}.")
@@ -79,30 +106,33 @@ def config_of(
         found = [int(match[1]) for name in tensors if (match := re.match(pattern, name))]
         return max(found, default=-1) + 1
 
-    try:
-        stages = [
-            tensors[f"resnet_torch.block_groups.{stage}.blocks.0.conv_0.weight"].shape[0]
-            for stage in range(4)
-        ]
-        layers = range(count(r"cmdtop\.0\.conv\.(\d+)\.0\.weight$"))
-        convs = [tensors[f"cmdtop.0.conv.{layer}.0.weight"].shape for layer in layers]
-        size = tensors["torch_pips_mixer.input_proj.weight"].shape[0]
-    except KeyError as error:
-        raise CheckpointError(f"this is no LocoTrack checkpoint: it has no {error}") from error
-    kernels = tuple(shape[-1] for shape in convs)
+    def size(*places: tuple[str, int]) -> int:
+        return size_of(tensors, "LocoTrack", *places)
+
+    def correlation(layer: int, axis: int) -> int:
+        """Three encoders are of one size."""
+        return size(*((f"cmdtop.{encoder}.conv.{layer}.0.weight", axis) for encoder in range(3)))
+
+    mixer = "torch_pips_mixer."
+    hidden = size((f"{mixer}input_proj.weight", 0), (f"{mixer}input_proj.bias", 0))
+    blocks = [f"resnet_torch.block_groups.{stage}.blocks." for stage in range(4)]
+    stages = [
+        size((f"{block}0.conv_0.weight", 0), (f"{block}0.conv_1.weight", 0), (f"{block}0.bn_1.weight", 0))
+        for block in blocks
+    ]
+    layers = range(count(r"cmdtop\.\d\.conv\.(\d+)\.0\.weight$"))
+    kernels = tuple(correlation(layer, 3) for layer in layers)
     strides = correlation_strides or RELEASED_STRIDES.get(kernels)
     if strides is None:
         raise CheckpointError(f"strides of correlation kernels {kernels} are unknown: say them (--strides)")
     try:
         return LocoTrackConfig(
             stage_channels=stages,
-            stage_blocks=[
-                count(rf"resnet_torch\.block_groups\.{stage}\.blocks\.(\d+)\.") for stage in range(4)
-            ],
-            hidden_size=size,
+            stage_blocks=[count(rf"{re.escape(block)}(\d+)\.") for block in blocks],
+            hidden_size=hidden,
             num_hidden_layers=count(r"torch_pips_mixer\.transformer\.layers\.(\d+)\."),
-            num_attention_heads=num_attention_heads or max(size // RELEASED_HEAD_SIZE, 2),
-            correlation_channels=[shape[0] for shape in convs],
+            num_attention_heads=num_attention_heads or max(hidden // RELEASED_HEAD_SIZE, 2),
+            correlation_channels=[correlation(layer, 0) for layer in layers],
             correlation_kernels=list(kernels),
             correlation_strides=list(strides),
             num_iterations=num_iterations,
@@ -121,10 +151,13 @@ def convert_locotrack(
 
     Raises:
         CheckpointError: listing what is missing, left over or misshapen; or if the file is unsafe.
+
+    Warns of sizes that are none of the released ones.
     """
-    tensors = load_tensors(checkpoint, prefixes=("model.",))
+    tensors = load_tensors(checkpoint, ANCHORS)
     config = config_of(tensors, num_attention_heads, correlation_strides, num_iterations)
     with torch.device("meta"):
         model = LocoTrackForPointTracking(config)
     model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
+    warn_unless_released(config, RELEASED, SIZES)
     return model.eval()

@@ -14,11 +14,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anthrotap_hf.checkpoints import CheckpointError, Rename, load_tensors, rename_tensors
+from anthrotap_hf.checkpoints import (
+    CheckpointError,
+    Rename,
+    load_tensors,
+    rename_tensors,
+    size_of,
+    warn_unless_released,
+)
 from anthrotap_hf.models.tapnext.configuration_tapnext import TAPNextConfig
 from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextForPointTracking, embed_position
 
 POSITION_TABLE = "query_pos_embed"  # sines that the PyTorch files store; ours are computed
+SIZES = (
+    *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("recurrent_size", "conv_width", "head_hidden_size"),
+)
+# Of the PyTorch files, and of JAX's.
+ANCHORS = (
+    *("lin_proj.weight", "image_pos_emb", "coordinate_head.0.bias"),
+    *("backbone/embedding/kernel", "backbone/pos_embedding", "coordinate_head/layers_0/bias"),
+)
 
 
 def _same(tensor: Tensor) -> Tensor:
@@ -210,62 +226,67 @@ def _table(jax: bool) -> list[Rename]:
     ]
 
 
-def config_of(
-    tensors: Mapping[str, Tensor], jax: bool, num_attention_heads: int | None = None
-) -> TAPNextConfig:
-    """Read the sizes off the shapes.
-
-    Args:
-        num_attention_heads: As the recurrence's gates, as released, if left out.
+def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
+    """Read the sizes off the shapes; attention has as many heads as the recurrence's gates have blocks.
 
     Raises:
         CheckpointError: if `tensors` is no TAPNext.
     """
-    block = "backbone/Transformer/encoderblock_0/ssm_block/" if jax else "blocks.0.ssm_block."
-    names = {
-        "patches": "backbone/embedding/kernel" if jax else "lin_proj.weight",
-        "positions": "backbone/pos_embedding" if jax else "image_pos_emb",
-        "gate": block
-        + ("recurrent_block/rg_lru/input_gate/w" if jax else "recurrent_block.rg_lru.input_gate.w"),
-        "conv": block + ("recurrent_block/conv_1d/w" if jax else "recurrent_block.conv_1d.w"),
-        "head": "coordinate_head/layers_0/bias" if jax else "coordinate_head.0.bias",
-    }
+    numbered = re.compile(r"backbone/Transformer/encoderblock_(\d+)/" if jax else r"blocks\.(\d+)\.")
+    depth = 1 + max((int(match[1]) for name in tensors if (match := numbered.match(name))), default=-1)
+
+    def size(*places: tuple[str, int]) -> int:
+        return size_of(tensors, "TAPNext", *places)
+
+    def recurrence(name: str, axis: int) -> int:
+        """All layers are of one size."""
+        pattern = _J_REC + name.replace(".", "/") if jax else _T_REC + name
+        return size(*((pattern.format(layer), axis) for layer in range(max(depth, 1))))
+
+    def head(layer: int, *names: str) -> int:
+        """Length of a bias of a prediction head."""
+        pattern = "{}_head/layers_{}/bias" if jax else "{}_head.{}.bias"
+        return size(*((pattern.format(name, layer), 0) for name in names))
+
+    positions = "backbone/pos_embedding" if jax else "image_pos_emb"
+    patches, axis = ("backbone/embedding/kernel", 1) if jax else ("lin_proj.weight", 2)
+    image = head(6, "coordinate") // 2
     try:
-        shapes = {what: tensors[name].shape for what, name in names.items()}
-    except KeyError as error:
-        raise CheckpointError(f"this is no TAPNext checkpoint: it has no {error}") from error
-    numbered = re.compile(r".*encoderblock_(\d+)/" if jax else r"blocks\.(\d+)\.")
-    depths = [int(match[1]) for name in tensors if (match := numbered.match(name))]
-    try:
-        patch = shapes["patches"][1 if jax else 2]
         return TAPNextConfig(
-            image_size=round(shapes["positions"][1] ** 0.5) * patch,
-            patch_size=patch,
-            hidden_size=shapes["positions"][2],
-            num_hidden_layers=max(depths) + 1,
-            num_attention_heads=num_attention_heads or shapes["gate"][0],
-            recurrent_size=shapes["conv"][1],
-            conv_width=shapes["conv"][0],
-            head_hidden_size=shapes["head"][0],
+            image_size=image,
+            patch_size=size((patches, axis))
+            if patches in tensors
+            else round(image / size((positions, 1)) ** 0.5),
+            hidden_size=size((positions, 2), ("lin_proj.bias", 0), ("backbone/embedding/bias", 0)),
+            num_hidden_layers=depth,
+            num_attention_heads=recurrence("rg_lru.input_gate.w", 0),
+            recurrent_size=recurrence("conv_1d.w", 1),
+            conv_width=recurrence("conv_1d.w", 0),
+            head_hidden_size=head(0, "coordinate", "visible"),
         )
-    except (IndexError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"the checkpoint's sizes make no TAPNext: {error}") from error
 
 
-def convert_tapnext(checkpoint: Path, num_attention_heads: int | None = None) -> TAPNextForPointTracking:
+def convert_tapnext(checkpoint: Path) -> TAPNextForPointTracking:
     """The model of a released checkpoint file.
 
     Raises:
         CheckpointError: listing what is missing, left over or misshapen; or if the file is unsafe.
+
+    Warns of sizes that are none of the released ones.
     """
-    tensors = load_tensors(checkpoint, prefixes=("model.", "tapnext."))
+    tensors = load_tensors(checkpoint, ANCHORS)
     jax = any(name.startswith("backbone/") for name in tensors)
-    config = config_of(tensors, jax, num_attention_heads)
+    config = config_of(tensors, jax)
     if not jax:
         _check_positions(tensors.pop(POSITION_TABLE, None), config)
     with torch.device("meta"):
         model = TAPNextForPointTracking(config)
     model.load_state_dict(rename_tensors(tensors, model, _table(jax)), assign=True)
+    warn_unless_released(config, (TAPNextConfig(),), SIZES)
     return model.eval()
 
 

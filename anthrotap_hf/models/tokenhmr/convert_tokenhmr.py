@@ -11,13 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anthrotap_hf.checkpoints import CheckpointError, Rename, load_tensors, rename_tensors
+from anthrotap_hf.checkpoints import (
+    HOLDERS,
+    CheckpointError,
+    Rename,
+    load_tensors,
+    rename_tensors,
+    size_of,
+    warn_unless_released,
+)
 from anthrotap_hf.models.tokenhmr.configuration_tokenhmr import TokenHMRConfig
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import TokenHMRForHumanMeshRecovery
 
 # What the checkpoint holds beside the network: the body model, what training needed.
 IGNORED = ("smpl.", "discriminator.", "initialized")
 RELEASED_HEADS = 16
+SIZES = (
+    *("backbone_config.hidden_size", "backbone_config.num_hidden_layers", "backbone_config.mlp_ratio"),
+    *("decoder_hidden_size", "decoder_layers", "decoder_intermediate_size", "num_tokens", "num_classes"),
+    *("token_size", "mixer_layers", "mixer_size", "mixer_token_size", "mixer_channel_size"),
+    *("tokenizer_size", "num_betas"),
+)
+ANCHORS = ("backbone.pos_embed", "smpl_head.decshape.weight", "smpl_head.deccam.weight")
+TOKENIZER_ANCHORS = ("quantizer.codebook", "decoder.decoder.0.weight")
 
 CARD = """---
 license: other
@@ -120,33 +136,43 @@ def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None =
     def count(pattern: str) -> int:
         return len({match[1] for name in tensors if (match := re.match(pattern, name))})
 
+    def size(*places: tuple[str, int]) -> int:
+        return size_of(tensors, "TokenHMR", *places)
+
+    def width(name: str) -> int:
+        """Of a layer's output."""
+        return size((f"{name}.weight", 0), (f"{name}.bias", 0))
+
     try:
-        width = tensors["backbone.pos_embed"].shape[-1]
-        classes, code = tensors["tokenizer.quantizer.codebook"].shape
-        mixer = tensors["smpl_head.decpose.mixer_norm_layer.ff.0.weight"].shape[0]
-        inner, hidden = tensors[f"{_DEC.format(0)}.1.fn.to_q.weight"].shape
+        hidden = size(("backbone.pos_embed", 2), ("backbone.last_norm.weight", 0))
+        mixer = width("smpl_head.decpose.mixer_norm_layer.ff.0")
+        inner = size((f"{_DEC.format(0)}.1.fn.to_q.weight", 0), (f"{_DEC.format(0)}.0.fn.to_out.0.weight", 1))
         sizes: dict[str, Any] = {
             "backbone_config": {
-                "hidden_size": width,
+                "hidden_size": hidden,
                 "num_hidden_layers": count(r"backbone\.blocks\.(\d+)\."),
                 "num_attention_heads": RELEASED_HEADS,
-                "mlp_ratio": tensors[f"{_VIT.format(0)}.mlp.fc1.weight"].shape[0] // width,
+                "mlp_ratio": width(f"{_VIT.format(0)}.mlp.fc1") // hidden,
             },
-            "decoder_hidden_size": hidden,
+            "decoder_hidden_size": width(f"{_DEC.format(0)}.2.fn.net.3"),
             "decoder_layers": count(r"smpl_head\.transformer\.transformer\.layers\.(\d+)\."),
-            "decoder_intermediate_size": tensors[f"{_DEC.format(0)}.2.fn.net.0.weight"].shape[0],
-            "num_tokens": tensors["smpl_head.decpose.mixer_trans.ff.0.weight"].shape[0] // mixer,
-            "num_classes": classes,
-            "token_size": code,
+            "decoder_intermediate_size": width(f"{_DEC.format(0)}.2.fn.net.0"),
+            "num_tokens": width("smpl_head.decpose.mixer_trans.ff.0") // mixer,
+            "num_classes": size(
+                ("tokenizer.quantizer.codebook", 0), ("smpl_head.decpose.class_pred_layer.bias", 0)
+            ),
+            "token_size": size_of(
+                tensors, "TokenHMR tokenizer", ("tokenizer.quantizer.codebook", 1), (f"{_TOK}.0.weight", 1)
+            ),
             "mixer_layers": count(r"smpl_head\.decpose\.mixer_head\.(\d+)\."),
             "mixer_size": mixer,
-            "mixer_token_size": tensors[f"{_MIX.format(0)}.MLP_token.ff.0.weight"].shape[0],
-            "mixer_channel_size": tensors[f"{_MIX.format(0)}.MLP_channel.ff.0.weight"].shape[0],
-            "tokenizer_size": tensors[f"{_TOK}.0.weight"].shape[0],
-            "num_betas": tensors["smpl_head.decshape.weight"].shape[0],
+            "mixer_token_size": width(f"{_MIX.format(0)}.MLP_token.ff.0"),
+            "mixer_channel_size": width(f"{_MIX.format(0)}.MLP_channel.ff.0"),
+            "tokenizer_size": width(f"{_TOK}.0"),
+            "num_betas": width("smpl_head.decshape"),
         }
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"this is no TokenHMR checkpoint with its tokenizer: {error}") from error
+    except ZeroDivisionError as error:
+        raise CheckpointError("the sizes make no TokenHMR: a tensor is empty") from error
     for name, value in (changes or {}).items():
         inside = isinstance(value, Mapping) and isinstance(sizes.get(name), dict)
         sizes[name] = sizes[name] | dict(value) if inside else value
@@ -174,10 +200,12 @@ def convert_tokenhmr(
 
     Raises:
         CheckpointError: listing what is missing, left over or misshapen; or if a file is unsafe or another one.
+
+    Warns of sizes that are none of the released ones.
     """
-    tensors = load_tensors(checkpoint)
+    tensors = load_tensors(checkpoint, ANCHORS)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(IGNORED)}
-    parts = load_tensors(tokenizer, holder="net")
+    parts = load_tensors(tokenizer, TOKENIZER_ANCHORS, holders=("net", *HOLDERS))
     used = ("decoder.decoder.", "quantizer.codebook")
     tensors |= {f"tokenizer.{name}": tensor for name, tensor in parts.items() if name.startswith(used)}
     means = load_tensors(mean_parameters)
@@ -193,6 +221,7 @@ def convert_tokenhmr(
     with torch.device("meta"):
         model = TokenHMRForHumanMeshRecovery(settings)
     model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
+    warn_unless_released(settings, (TokenHMRConfig(),), SIZES)
     return model.eval()
 
 

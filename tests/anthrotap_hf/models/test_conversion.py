@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -126,8 +127,6 @@ def released_locotrack(model: LocoTrackForPointTracking) -> dict[str, torch.Tens
 
 
 def backwards(model, table: dict[str, tuple[str, ...]]) -> dict[str, torch.Tensor]:
-    import re
-
     result = {}
     for name, tensor in model.state_dict().items():
         numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
@@ -179,6 +178,61 @@ def test_missing_extra_and_misshapen_tensors_are_listed(locotrack_weights, tmp_p
     assert "\n" not in str(caught.value)
 
 
+def test_what_sizes_are_read_from_is_listed_among_the_missing(locotrack_weights, tmp_path):
+    lost = [
+        *("torch_pips_mixer.input_proj.weight", "cmdtop.0.conv.1.0.weight", "cost_conv.bias"),
+        "resnet_torch.block_groups.2.blocks.0.conv_0.weight",
+    ]
+    for name in lost:
+        del locotrack_weights[name]
+    with pytest.raises(CheckpointError, match="4 missing") as caught:
+        converted(locotrack_weights, tmp_path, num_attention_heads=4)
+    assert all(name in str(caught.value) for name in lost)
+    assert "another shape" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
+def test_a_tensor_of_something_else_is_listed_under_any_prefix(locotrack_weights, tmp_path, prefix):
+    weights = {f"{prefix}{name}": tensor for name, tensor in locotrack_weights.items()}
+    torch.save(weights | {"loss.scale": torch.ones(1)}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"1 not expected: loss\.scale$"):
+        convert_locotrack(tmp_path / "x.ckpt", num_attention_heads=4)
+
+
+def test_weights_that_are_not_finite_are_named(locotrack_weights, tmp_path):
+    locotrack_weights["cost_conv.bias"][0] = float("nan")
+    locotrack_weights["torch_pips_mixer.transformer.layers.1.attn.key_proj.bias"][0] = float("inf")
+    with pytest.raises(CheckpointError, match="2 not finite: ") as caught:
+        converted(locotrack_weights, tmp_path, num_attention_heads=4)
+    for name in ("cost_conv.bias", "layers.1.attn.key_proj.bias"):
+        assert name in str(caught.value)
+
+
+def test_single_numbers_in_the_place_of_tensors_are_named(locotrack_weights, tmp_path):
+    for name in list(locotrack_weights):
+        changed = locotrack_weights | {name: torch.tensor(1.0)}
+        with pytest.raises(CheckpointError) as caught:
+            converted(changed, tmp_path, num_attention_heads=4)
+        assert f"{name} is []" in str(caught.value) or f"{name} []" in str(caught.value)
+
+
+def test_a_lost_layer_is_noticed(locotrack_weights, tmp_path):
+    kept = {name: t for name, t in locotrack_weights.items() if "transformer.layers.1." not in name}
+    with pytest.warns(UserWarning, match=r"none of the released ones: .*num_hidden_layers 1, not 3"):
+        converted(kept, tmp_path, num_attention_heads=4)
+
+
+@pytest.mark.parametrize("config", ["base", "small"])
+@pytest.mark.filterwarnings("error:sizes of the checkpoint")
+def test_released_sizes_are_no_surprise(config, tmp_path):
+    from anthrotap_hf.models.locotrack.convert_locotrack import RELEASED
+
+    with torch.device("meta"):
+        model = LocoTrackForPointTracking(RELEASED[config == "small"])
+    weights = {name: torch.zeros(tensor.shape) for name, tensor in released_locotrack(model).items()}
+    converted(weights, tmp_path)
+
+
 def test_strides_that_kernels_do_not_tell_are_asked_for(locotrack_weights, tmp_path):
     for layer in range(3):
         locotrack_weights[f"cmdtop.{layer}.conv.1.0.weight"] = torch.rand(32, 16, 3, 3)
@@ -197,7 +251,31 @@ def test_missing_jax_arrays_are_listed(tmp_path, tapnext):
     del arrays["visible_head/layers_6/bias"]
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(CheckpointError, match=r"1 missing: visible_head/layers_6/bias"):
-        convert_tapnext(tmp_path / "x.npz", num_attention_heads=2)
+        convert_tapnext(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("layout", ["torch", "jax"])
+def test_missing_and_broken_tapnext_tensors_are_named(tmp_path, tapnext, layout):
+    from anthrotap_hf.models.tapnext.convert_tapnext import TABLE
+
+    weights = backwards(tapnext, {row.ours: getattr(row, layout) for row in TABLE})
+    if layout == "jax":
+        weights["backbone/embedding/kernel"] = torch.zeros(1, 8, 8, 3, 32)
+    for name in weights:
+        for changed, says in (
+            ({key: tensor for key, tensor in weights.items() if key != name}, name),
+            (weights | {name: torch.tensor(1.0)}, f"{name} "),
+        ):
+            with pytest.raises(CheckpointError, match=re.escape(says)):
+                convert_tapnext(saved(changed, tmp_path, layout))
+
+
+def saved(weights, tmp_path, layout):
+    if layout == "jax":
+        np.savez(tmp_path / "x.npz", **{name: np.asarray(weight) for name, weight in weights.items()})
+        return tmp_path / "x.npz"
+    torch.save(weights, tmp_path / "x.pt")
+    return tmp_path / "x.pt"
 
 
 def test_another_models_checkpoint_is_refused(tmp_path):
@@ -226,6 +304,42 @@ def test_the_command_converts_tapnext(tmp_path):
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (96, 3, 3)
 
 
+def test_a_folder_is_replaced_only_when_asked_to_and_only_whole(locotrack_weights, tmp_path, monkeypatch):
+    torch.save(locotrack_weights, tmp_path / "x.ckpt")
+    (tmp_path / "bad.ckpt").write_bytes(b"no checkpoint")
+    other, out = tmp_path / "other", tmp_path / "out"
+    other.mkdir()
+    out.mkdir()  # an empty one may be there
+    (other / "notes.txt").touch()
+
+    def convert(checkpoint, folder, *words):
+        words = ["convert", "locotrack", str(tmp_path / checkpoint), str(folder), "--heads", "4", *words]
+        result = CliRunner().invoke(app, words)
+        return result.exit_code, result.stderr.splitlines()[-1] if result.stderr else ""
+
+    code, said = convert("x.ckpt", out)
+    assert code == 0
+    assert "none of the released ones" in said  # a tiny model: on stderr, one line, no source code
+    assert said.startswith("sizes of the checkpoint")
+    (out / "mark").touch()
+    assert convert("x.ckpt", out) == (2, f"{out} is not empty; --overwrite replaces a converted model")
+    code, said = convert("x.ckpt", other, "--overwrite")
+    assert (code, "no config.json" in said) == (2, True)
+    assert convert("bad.ckpt", out, "--overwrite")[0] == 2
+    assert (out / "mark").exists()
+    monkeypatch.setattr(LocoTrackForPointTracking, "save_pretrained", _disk_full)
+    assert convert("x.ckpt", out, "--overwrite") == (2, "weights: No space left on device")
+    assert (out / "mark").exists()
+    monkeypatch.undo()
+    assert convert("x.ckpt", out, "--overwrite")[0] == 0
+    assert not (out / "mark").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"x.ckpt", "bad.ckpt", "other", "out"}
+
+
+def _disk_full(*_, **__):
+    raise OSError(28, "No space left on device", "weights")
+
+
 def test_the_command_stops_with_one_line(tmp_path):
     torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
     (tmp_path / "taken").touch()
@@ -236,9 +350,10 @@ def test_the_command_stops_with_one_line(tmp_path):
         (["locotrack", checkpoint, str(tmp_path / "out")], "no LocoTrack"),
         (["locotrack", checkpoint, str(tmp_path / "taken")], "is a file"),
         (["locotrack", checkpoint, str(tmp_path / "out"), "--strides", "2;2"], "--strides must be"),
+        (["tapnext", checkpoint, str(tmp_path / "out"), "--heads", "2"], "No such option: --heads"),
     ):
         result = CliRunner().invoke(app, ["convert", *words])
         assert result.exit_code == 2
         assert says in result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1
+        assert len(result.stderr.strip().splitlines()) == 1 or "No such option" in says
     assert not (tmp_path / "out").exists()

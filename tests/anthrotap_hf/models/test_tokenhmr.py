@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         CheckpointError, match=r"tokenizer\.pth holds more than tensors where weights should be"
     ):
         convert_tokenhmr(tokenizer, tokenizer, means, config)
-    with pytest.raises(CheckpointError, match="this is no TokenHMR checkpoint with its tokenizer"):
+    with pytest.raises(CheckpointError, match="this is no TokenHMR tokenizer checkpoint"):
         convert_tokenhmr(checkpoint, checkpoint, means, config)
     np.savez(tmp_path / "other.npz", pose=np.zeros(72))
     with pytest.raises(CheckpointError, match="has no shape, cam: it is no file of SMPL's mean parameters"):
