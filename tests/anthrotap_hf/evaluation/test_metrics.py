@@ -1,0 +1,165 @@
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
+from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS, mean_metrics
+
+REFERENCE = Path(__file__).parents[3] / "../shared/reference"
+
+
+def reference(name: str) -> dict[str, np.ndarray]:
+    path = REFERENCE / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"no reference case {path}")
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("mode", ["first", "strided"])
+def test_metrics_are_the_released_ones(mode):
+    case = reference(f"tapvid_metrics_{mode}")
+    found = tapvid_metrics(
+        case["query_points_tyx"][0][:, [0, 2, 1]],
+        case["gt_tracks_xy"][0],
+        ~case["gt_occluded"][0],
+        case["pred_tracks_xy"][0],
+        ~case["pred_occluded"][0],
+        mode,
+    )
+    expected = {name.removeprefix("metric_"): v[0] for name, v in case.items() if name.startswith("metric_")}
+    assert set(found) == set(expected) == set(METRICS)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize("mode", ["first", "strided"])
+def test_queries_are_the_released_ones(mode):
+    case = reference("tapvid_queries")
+    queries, index = sample_queries(case["target_points_xy"], ~case["occluded"], mode)
+    np.testing.assert_array_equal(queries[:, [0, 2, 1]], case[f"{mode}_query_points"][0])
+    np.testing.assert_array_equal(case["target_points_xy"][index], case[f"{mode}_target_points"][0])
+    np.testing.assert_array_equal(case["occluded"][index], case[f"{mode}_occluded"][0])
+    if mode == "strided":
+        np.testing.assert_array_equal(index, case["strided_trackgroup"][0])
+
+
+def slow_metrics(queries, gt_tracks, gt_visible, tracks, visible, mode, valid):
+    """The definitions, label by label."""
+    right = labels = shown = 0
+    within, hits, false = ({d: 0 for d in THRESHOLDS} for _ in range(3))
+    for n, (query, *_) in enumerate(queries):
+        for t in range(gt_visible.shape[1]):
+            if (t <= query if mode == "first" else t == query) or not valid[n, t]:
+                continue
+            labels += 1
+            right += gt_visible[n, t] == visible[n, t]
+            shown += gt_visible[n, t]
+            distance = np.hypot(*(tracks[n, t] - gt_tracks[n, t]))
+            for d in THRESHOLDS:
+                correct = gt_visible[n, t] and distance < d
+                within[d] += correct
+                hits[d] += correct and visible[n, t]
+                false[d] += visible[n, t] and not correct
+    share = lambda part, whole: part / whole if whole else 1.0  # noqa: E731
+    found = {"occlusion_accuracy": share(right, labels)}
+    for d in THRESHOLDS:
+        found[f"pts_within_{d}"] = share(within[d], shown)
+        found[f"jaccard_{d}"] = share(hits[d], shown + false[d])
+    found["average_jaccard"] = sum(found[f"jaccard_{d}"] for d in THRESHOLDS) / 5
+    found["average_pts_within_thresh"] = sum(found[f"pts_within_{d}"] for d in THRESHOLDS) / 5
+    return found
+
+
+@st.composite
+def videos(draw):
+    count, frames = draw(st.integers(0, 4)), draw(st.integers(1, 7))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    gt_tracks = rng.uniform(0, 256, (count, frames, 2))
+    # whole distances too: thresholds are strict
+    angle = rng.integers(0, 4, (count, frames)) * np.pi / 2
+    step = np.stack([np.rint(np.cos(angle)), np.rint(np.sin(angle))], -1)
+    gt_tracks = np.where(rng.random((count, frames, 1)) < 0.5, np.rint(gt_tracks), gt_tracks)
+    tracks = gt_tracks + step * rng.choice([0, 0.5, 1, 2, 3, 4, 8, 16, 40], (count, frames, 1))
+    gt_visible, visible, valid = (rng.random((count, frames)) < draw(st.floats(0, 1)) for _ in range(3))
+    queries = np.concatenate([rng.integers(0, frames, (count, 1)), rng.uniform(0, 256, (count, 2))], 1)
+    return queries, gt_tracks, gt_visible, tracks, visible, draw(st.sampled_from(["first", "strided"])), valid
+
+
+@settings(deadline=None, max_examples=200)
+@given(videos())
+def test_metrics_are_their_definitions(video):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = tapvid_metrics(*video)
+    expected = slow_metrics(*video)
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+@settings(deadline=None, max_examples=50)
+@given(videos())
+def test_the_truth_scores_all_and_order_does_not_matter(video):
+    queries, gt_tracks, gt_visible, tracks, visible, mode, valid = video
+    perfect = tapvid_metrics(queries, gt_tracks, gt_visible, gt_tracks, gt_visible, mode, valid)
+    assert set(perfect.values()) == {1.0}
+    turned = [array[::-1] for array in (queries, gt_tracks, gt_visible, tracks, visible)]
+    one = tapvid_metrics(queries, gt_tracks, gt_visible, tracks, visible, mode, valid)
+    assert tapvid_metrics(*turned, mode, valid[::-1]) == pytest.approx(one)
+
+
+@settings(deadline=None, max_examples=50)
+@given(videos())
+def test_queries_are_visible_places_of_their_tracks(video):
+    _, tracks, visible, *_ = video
+    queries, index = sample_queries(tracks, visible, "first")
+    assert index.tolist() == [n for n in range(len(visible)) if visible[n].any()]
+    for (t, *xy), n in zip(queries, index, strict=True):
+        assert not visible[n, : int(t)].any()
+        assert visible[n, int(t)]
+        assert xy == tracks[n, int(t)].tolist()
+    queries, index = sample_queries(tracks, visible, "strided")
+    pairs = [(t, n) for t in range(0, visible.shape[1], 5) for n in range(len(visible)) if visible[n, t]]
+    assert list(zip(queries[:, 0].tolist(), index.tolist(), strict=True)) == pairs
+
+
+def test_nothing_visible_and_places_that_are_none():
+    queries, tracks, hidden = np.zeros((2, 3)), np.full((2, 4, 2), np.nan), np.zeros((2, 4), bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = tapvid_metrics(queries, tracks, hidden, tracks, hidden, "first")
+        assert set(found.values()) == {1.0}
+        found = tapvid_metrics(queries, tracks, hidden, tracks, ~hidden, "first")
+        assert found["average_jaccard"] == found["occlusion_accuracy"] == 0
+        found = tapvid_metrics(queries, np.zeros((2, 4, 2)), ~hidden, tracks, ~hidden, "first")
+        assert found["average_pts_within_thresh"] == found["average_jaccard"] == 0
+        assert found["occlusion_accuracy"] == 1
+
+
+def test_what_does_not_fit_is_refused():
+    queries, tracks, seen = np.zeros((2, 3)), np.zeros((2, 4, 2)), np.ones((2, 4), bool)
+    for words, says in [
+        ((queries, tracks, seen, tracks, seen[:, :3], "first"), "visibilities must both"),
+        ((queries, tracks, seen, tracks[:1], seen, "first"), "tracks must both"),
+        ((queries[:1], tracks, seen, tracks, seen, "first"), "1 queries for 2 tracks"),
+        ((queries[:, :2], tracks, seen, tracks, seen, "first"), "must be \\[N, 3\\]"),
+        ((queries + 0.5, tracks, seen, tracks, seen, "first"), "whole frames from 0 to 3"),
+        ((queries + 4, tracks, seen, tracks, seen, "first"), "whole frames from 0 to 3"),
+        ((queries, tracks * np.nan, seen, tracks, seen, "first"), "no finite place"),
+        ((queries, tracks, seen, tracks, seen, "last"), "choose first or strided"),
+        ((queries, tracks, seen, tracks, seen, "first", seen[:1]), "gt_valid must be"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            tapvid_metrics(*words)
+    with pytest.raises(ValueError, match="choose first or strided"):
+        sample_queries(tracks, seen, "last")
+    with pytest.raises(ValueError, match="need tracks"):
+        sample_queries(tracks, seen[:, :3], "first")
+    with pytest.raises(ValueError, match="no video"):
+        mean_metrics([])
