@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from anthrotap_hf import convert_command, track_command
+from anthrotap_hf import convert_command, evaluate_command, track_command
 from anthrotap_hf.imports import missing_builder
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(convert_command.app, name="convert")
 app.command()(track_command.track)
+app.command()(evaluate_command.evaluate)
 
 
 @app.callback()

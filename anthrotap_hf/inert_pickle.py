@@ -158,9 +158,7 @@ class InertUnpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
         self.append(self.read(size))  # type: ignore[attr-defined]
 
-    dispatch: ClassVar[dict[int, Any]] = pickle._Unpickler.dispatch | {
-        pickle.BYTEARRAY8[0]: load_bytearray
-    }
+    dispatch: ClassVar[dict[int, Any]] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray}
 
 
 class _MappedFile:

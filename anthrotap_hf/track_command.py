@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from anthrotap_hf.commands import check_writable, load_tracker, stop
 from anthrotap_hf.files import written_whole
 
 if TYPE_CHECKING:
-    from transformers import Pipeline
-
     from anthrotap_hf.tracks import Tracks
 
 TRAIL = 12  # frames back that the overlay draws
@@ -77,9 +75,9 @@ def track(
         }
         summary = _track(video, out, wanted, options, model, device, overwrite)
     except OSError as error:
-        _stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
     except ValueError as error:
-        _stop(str(error))
+        stop(str(error))
     if as_json:
         print(json.dumps(summary, indent=2))
     else:
@@ -113,7 +111,7 @@ def _track(
     earlier = [str(file) for file in files if file.exists()]
     if earlier and not overwrite:
         raise ValueError(f"{', '.join(earlier)}: of an earlier run; --overwrite replaces")
-    _check_writable(out)
+    check_writable(out)
     info = probe(video)
     for n, (t, x, y) in enumerate(wanted["points"] or ()):
         if not (t >= 0 and 0 <= x <= info.width and 0 <= y <= info.height):
@@ -121,7 +119,7 @@ def _track(
                 f"point {n} is (t, x, y) = ({t:g}, {x:g}, {y:g}), outside the video: t from 0, x from 0 to "
                 f"{info.width}, y from 0 to {info.height}"
             )
-    tracker = _load(model, device)
+    tracker = load_tracker(model, device)
     start = time.perf_counter()
     found = tracker(str(video), **wanted, **options)
     seconds = time.perf_counter() - start
@@ -159,39 +157,6 @@ def _track(
         "frames_per_second": frames / seconds,
         "files": [str(file) for file in files],
     }
-
-
-def _check_writable(out: Path) -> None:
-    """Raises ValueError, in one line, if nothing can be written to the folder `out`; leaves nothing there."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"{there} is a file, not a folder")
-    try:
-        tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
-        raise ValueError(f"{there} can't be written to: {error.strerror}") from error
-
-
-def _load(model: str | None, device: str) -> Pipeline:
-    """The tracker. Raises ValueError, in one line, for none that can be loaded."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import pipeline
-
-    from anthrotap_hf.pipelines import DEFAULT_MODEL
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"--device {device} can't be used here ({reason}); --device cpu can") from error
-    try:
-        return pipeline("point-tracking", model=model or str(DEFAULT_MODEL), device=device)
-    except (OSError, ValueError, SafetensorError) as error:
-        lines = str(error).strip().splitlines()
-        # Where transformers tried several classes, it quotes what each of them said in full.
-        reason = lines[-1] if "Traceback (most" in str(error) else " ".join(lines)
-        raise ValueError(f"--model {model}: {reason}") from error
 
 
 def _write_overlay(path: Path, video: Path, fps: float, tracks: Tracks) -> None:
@@ -271,9 +236,3 @@ def _read_resolution(resolution: str) -> tuple[int, int]:
     if not (height.isdecimal() and width.isdecimal()):
         raise ValueError(f"--resolution must be HEIGHTxWIDTH, as 384x512; got {resolution}")
     return int(height), int(width)
-
-
-def _stop(reason: str) -> NoReturn:
-    line = " ".join(reason.split())
-    Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(2)

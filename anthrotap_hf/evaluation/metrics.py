@@ -43,8 +43,8 @@ def tapvid_metrics(
     - average_jaccard, average_pts_within_thresh: means over d = 1, 2, 4, 8, 16.
 
     Where a share has nothing to be a share of (no label is scored or visible, and for jaccard_d nothing is predicted
-    visible either), nothing was got wrong: it is 1, where the released code gives NaN. `anthrotap evaluate` leaves videos
-    of which no visible label is scored out of the means, and says so.
+    visible either), nothing was got wrong: it is 1, where the released code gives NaN. `anthrotap evaluate` leaves
+    videos of which no visible label is scored out of the means, and says so.
 
     Args:
         query_points: [N, 3] (t, x, y); t is a whole frame.
@@ -66,7 +66,9 @@ def tapvid_metrics(
     gt_tracks, pred_tracks = np.asarray(gt_tracks, np.float64), np.asarray(pred_tracks, np.float64)
     shape = gt_visible.shape
     if len(shape) != 2 or pred_visible.shape != shape:
-        raise ValueError(f"visibilities must both be [N, T], got {list(shape)} and {list(pred_visible.shape)}")
+        raise ValueError(
+            f"visibilities must both be [N, T], got {list(shape)} and {list(pred_visible.shape)}"
+        )
     if gt_tracks.shape != (*shape, 2) or pred_tracks.shape != (*shape, 2):
         raise ValueError(
             f"tracks must both be [N, T, 2] = {[*shape, 2]}, got {list(gt_tracks.shape)} and {list(pred_tracks.shape)}"
@@ -118,8 +120,9 @@ def scored_labels(
 def sample_queries(tracks: np.ndarray, visible: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """The queries that TAP-Vid asks of a video, and the track that each is of.
 
-    In mode "first" each track is asked for once, where it is first visible; in mode "strided" once in every fifth frame
-    (0, 5, ...) in which it is visible, frame by frame. Tracks that are never visible, or in no such frame, are left out.
+    In mode "first" each track is asked for once, where it is first visible; in mode "strided" once in every fifth
+    frame (0, 5, ...) in which it is visible, frame by frame. Tracks that are never visible, or in no such frame, are
+    left out.
 
     Args:
         tracks: [N, T, 2] xy.

@@ -131,7 +131,9 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
 
 
 def test_what_can_be_known_is_said_before_the_tracking(make_video, tmp_path, monkeypatch):
-    monkeypatch.setattr("anthrotap_hf.track_command._load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "anthrotap_hf.track_command.load_tracker", lambda *_: pytest.fail("a model was loaded")
+    )
     video = make_video(shots=[3])
     for words, says in [
         (("--out", tmp_path / "out", "--points", "0,97,1"), "x from 0 to 96"),

@@ -51,7 +51,7 @@ def test_queries_are_the_released_ones(mode):
 def slow_metrics(queries, gt_tracks, gt_visible, tracks, visible, mode, valid):
     """The definitions, label by label."""
     right = labels = shown = 0
-    within, hits, false = ({d: 0 for d in THRESHOLDS} for _ in range(3))
+    within, hits, false = (dict.fromkeys(THRESHOLDS, 0) for _ in range(3))
     for n, (query, *_) in enumerate(queries):
         for t in range(gt_visible.shape[1]):
             if (t <= query if mode == "first" else t == query) or not valid[n, t]:

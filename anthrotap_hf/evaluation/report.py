@@ -1,0 +1,99 @@
+"""What an evaluation says, for people: models side by side, video by video, and as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS
+from anthrotap_hf.files import written_whole
+
+MAIN = {"average_jaccard": "AJ", "average_pts_within_thresh": "delta avg", "occlusion_accuracy": "OA"}
+NAMES = {
+    **MAIN,
+    **{f"jaccard_{d}": f"Jaccard at {d} px" for d in THRESHOLDS},
+    **{f"pts_within_{d}": f"within {d} px" for d in THRESHOLDS},
+}
+WIDTH = 110  # characters of the text file, and so many more for each model
+
+
+def means_table(report: Mapping[str, Any]) -> Table:
+    """Models side by side: means over videos, percent, and seconds of tracking all of them."""
+    title = f"{report['benchmark']}, {report['mode']}: mean of {report['videos']} videos, %"
+    table = Table("", title=title, title_justify="left")
+    for model in report["models"]:
+        table.add_column(Text(model["model"]), justify="right", overflow="fold")
+    for name in METRICS:
+        table.add_row(NAMES[name], *(f"{100 * model['mean'][name]:.1f}" for model in report["models"]))
+    seconds = [sum(video["seconds"] for video in model["videos"].values()) for model in report["models"]]
+    table.add_row("seconds, all videos", *(f"{each:.1f}" for each in seconds))
+    return table
+
+
+def videos_table(report: Mapping[str, Any]) -> Table:
+    """Video by video: AJ, delta average and OA of each model, percent."""
+    table = Table("video", title=f"video by video: {' / '.join(MAIN.values())}, %", title_justify="left")
+    for column in ("frames", "queries", *(model["model"] for model in report["models"])):
+        table.add_column(Text(column), justify="right", overflow="fold")
+    for name, first in report["models"][0]["videos"].items():
+        figures = (model["videos"][name] for model in report["models"])
+        cells = (" / ".join(f"{100 * each[metric]:.1f}" for metric in MAIN) for each in figures)
+        table.add_row(Text(name), str(first["frames"]), str(first["queries"]), *cells)
+    return table
+
+
+def report_tables(report: Mapping[str, Any]) -> Group:
+    """All of it: videos, those left out, and the means last."""
+    left_out = [Text(f"left out: {name}: {reason}") for name, reason in report["left_out"].items()]
+    parts: list[RenderableType] = [videos_table(report), *left_out, means_table(report)]
+    return Group(*parts)
+
+
+def write_text(report: Mapping[str, Any], path: Path) -> None:
+    """The tables as a text file."""
+    text = Console(width=WIDTH + 40 * len(report["models"]), file=io.StringIO(), record=True)
+    text.print(report_tables(report))
+    with written_whole(path) as aside:
+        aside.write_text(text.export_text())
+
+
+def plot_report(report: Mapping[str, Any], path: Path) -> None:
+    """A picture: accuracy by threshold of each model, and how the videos spread.
+
+    Raises:
+        ImportError: where matplotlib is not installed; the message says how to get it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "plots need matplotlib: pip install 'anthrotap[evaluation]'", name="matplotlib"
+        ) from error
+
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    within, jaccard, spread = figure.subplots(1, 3)
+    for axes, each, title in (
+        (within, "pts_within", "visible points within"),
+        (jaccard, "jaccard", "Jaccard"),
+    ):
+        for model in report["models"]:
+            values = [100 * model["mean"][f"{each}_{d}"] for d in THRESHOLDS]
+            axes.plot(range(len(THRESHOLDS)), values, "o-", label=model["model"])
+        axes.set_xticks(range(len(THRESHOLDS)), [f"{d} px" for d in THRESHOLDS])
+        axes.set(title=f"{title}, %", ylim=(0, 100))
+        axes.grid(alpha=0.3)
+    jaccard.legend()
+    for model in report["models"]:
+        values = sorted(100 * video["average_jaccard"] for video in model["videos"].values())
+        spread.plot([100 * (n + 0.5) / len(values) for n in range(len(values))], values, ".-")
+    spread.set(title="average Jaccard of each video, %", xlabel="videos, worst to best, %", ylim=(0, 100))
+    spread.grid(alpha=0.3)
+    figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos at 256x256")
+    with written_whole(path) as aside:
+        figure.savefig(aside, dpi=110)
