@@ -1,8 +1,8 @@
 """Readers of benchmarks: TAP-Vid's pickles, folders of our shards, and users' own points; one video at a time.
 
 All of them give points as xy in raster pixels: the frame spans (0, 0) to (W, H), and resizing is pure scaling.
-TAP-Vid's pickles hold points as shares of width and height, which its own reader multiplies by the size of the resized frames: the
-same thing.
+TAP-Vid's pickles hold points as shares of width and height, which its own reader multiplies by the size of the resized
+frames: the same thing.
 """
 
 from __future__ import annotations

@@ -86,13 +86,14 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
             values = [100 * model["mean"][f"{each}_{d}"] for d in THRESHOLDS]
             axes.plot(range(len(THRESHOLDS)), values, "o-", label=model["model"])
         axes.set_xticks(range(len(THRESHOLDS)), [f"{d} px" for d in THRESHOLDS])
-        axes.set(title=f"{title}, %", ylim=(0, 100))
+        axes.set(title=f"{title}, %", ylim=(0, 103))
         axes.grid(alpha=0.3)
     jaccard.legend()
     for model in report["models"]:
         values = sorted(100 * video["average_jaccard"] for video in model["videos"].values())
         spread.plot([100 * (n + 0.5) / len(values) for n in range(len(values))], values, ".-")
-    spread.set(title="average Jaccard of each video, %", xlabel="videos, worst to best, %", ylim=(0, 100))
+    spread.set(title="average Jaccard of each video, %", xlabel="videos, worst to best, %")
+    spread.set(xlim=(0, 100), ylim=(0, 103))
     spread.grid(alpha=0.3)
     figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos at 256x256")
     with written_whole(path) as aside:
