@@ -23,12 +23,19 @@ NAMES = {
 WIDTH = 110  # characters of the text file, and so many more for each model
 
 
+def model_names(report: Mapping[str, Any]) -> list[str]:
+    """What models are called in tables: the last part of a path or Hub id, where that tells them apart."""
+    full = [model["model"] for model in report["models"]]
+    short = [label.rstrip("/").rpartition("/")[2] for label in full]
+    return short if len(set(short)) == len(short) else full
+
+
 def means_table(report: Mapping[str, Any]) -> Table:
     """Models side by side: means over videos, percent, and seconds of tracking all of them."""
     title = f"{report['benchmark']}, {report['mode']}: mean of {report['videos']} videos, %"
     table = Table("", title=title, title_justify="left")
-    for model in report["models"]:
-        table.add_column(Text(model["model"]), justify="right", overflow="fold")
+    for name in model_names(report):
+        table.add_column(Text(name), justify="right", overflow="fold")
     for name in METRICS:
         table.add_row(NAMES[name], *(f"{100 * model['mean'][name]:.1f}" for model in report["models"]))
     seconds = [sum(video["seconds"] for video in model["videos"].values()) for model in report["models"]]
@@ -39,7 +46,7 @@ def means_table(report: Mapping[str, Any]) -> Table:
 def videos_table(report: Mapping[str, Any]) -> Table:
     """Video by video: AJ, delta average and OA of each model, percent."""
     table = Table("video", title=f"video by video: {' / '.join(MAIN.values())}, %", title_justify="left")
-    for column in ("frames", "queries", *(model["model"] for model in report["models"])):
+    for column in ("frames", "queries", *model_names(report)):
         table.add_column(Text(column), justify="right", overflow="fold")
     for name, first in report["models"][0]["videos"].items():
         figures = (model["videos"][name] for model in report["models"])
@@ -82,9 +89,9 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
         (within, "pts_within", "visible points within"),
         (jaccard, "jaccard", "Jaccard"),
     ):
-        for model in report["models"]:
+        for name, model in zip(model_names(report), report["models"], strict=True):
             values = [100 * model["mean"][f"{each}_{d}"] for d in THRESHOLDS]
-            axes.plot(range(len(THRESHOLDS)), values, "o-", label=model["model"])
+            axes.plot(range(len(THRESHOLDS)), values, "o-", label=name)
         axes.set_xticks(range(len(THRESHOLDS)), [f"{d} px" for d in THRESHOLDS])
         axes.set(title=f"{title}, %", ylim=(0, 103))
         axes.grid(alpha=0.3)
