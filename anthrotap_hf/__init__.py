@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from anthrotap_hf import models, pipelines
+from anthrotap_hf import evaluation, models, pipelines
 from anthrotap_hf.imports import when_imported
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "Tracks",
     "__version__",
     "decode_row",
+    "evaluation",
     "load_dataset",
 ]
 

@@ -102,9 +102,7 @@ def _evaluate(
 
     known = find_benchmark(benchmark)
     count = known.count(data)
-    total = (
-        min(count, limit) if count is not None and limit is not None else count if limit is None else limit
-    )
+    total = limit if count is None else min(count, limit or count)
     entrants = _entrants(models, device, errors)
     columns = (
         SpinnerColumn(),
@@ -119,7 +117,7 @@ def _evaluate(
             if label is None:
                 progress.update(bar, advance=1, description="reading")
             else:
-                progress.update(bar, description=f"{video}: {label}")
+                progress.update(bar, description=f"{video}: {Path(label).name}")
 
         report = run(entrants, benchmark, data, mode, out, limit, on_step)
         progress.update(bar, description="videos")

@@ -201,7 +201,7 @@ def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler) -> 
     """
     with path.open("rb") as file:
         if not path.stat().st_size:
-            raise ValueError("it is empty")
+            raise ValueError("it is no pickle: the file is empty")
         content = _MappedFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
         return unpickler(content, encoding="latin1").load()  # type: ignore[arg-type]

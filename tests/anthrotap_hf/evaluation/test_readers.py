@@ -108,7 +108,7 @@ def test_what_is_no_tapvid_pickle_is_said_in_one_line(moving_pattern, tmp_path):
     whole = pickle.dumps({"a": video})
     hole = np.where(video["occluded"][..., None], 0, np.nan)
     for content, says in [
-        (b"", "it is empty"),
+        (b"", "the file is empty"),
         (b"not a pickle", "no pickle, or a damaged one"),
         (whole[: len(whole) // 2], "damaged one"),
         (pickle.dumps({}), "holds no video"),
