@@ -1,11 +1,10 @@
 """TokenHMR: through the converter it answers as released; what it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from test_conversion import REFERENCE, needs_reference, stand_in
+from parity import tokenhmr_answers, tokenhmr_crops, tokenhmr_files
+from test_conversion import assert_near, needs_reference
 from transformers import AutoModel
 from typer.testing import CliRunner
 
@@ -15,51 +14,22 @@ from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRec
 from anthrotap_hf.models.tokenhmr.convert_tokenhmr import convert_tokenhmr
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
 
-MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+pytestmark = pytest.mark.filterwarnings("ignore:sizes of the checkpoint")
 
 
 @pytest.fixture
-def released(tmp_path):
+def released(reference, tmp_path):
     """The parity case's files, in the released layout: checkpoint, tokenizer, mean parameters, configuration."""
-    shapes = json.loads((REFERENCE / "tokenhmr_tiny_keys.json").read_text())
-    case = np.load(REFERENCE / "tokenhmr_tiny.npz")
-
-    def filled(part: str) -> dict[str, torch.Tensor]:
-        return {k: torch.from_numpy(stand_in().fill(k, tuple(s), 1)) for k, s in shapes[part].items()}
-
-    model = filled("model") | {"initialized": torch.tensor(True), "smpl.betas": torch.zeros(3)}
-    codes = {name.removeprefix("tokenizer."): tensor for name, tensor in filled("tokenizer").items()}
-    torch.save({"state_dict": model, "epoch": 3}, tmp_path / "tokenhmr.ckpt")
-    torch.save(
-        {"hparams": {"a": 1}, "net": codes | {"encoder.x": torch.zeros(2)}}, tmp_path / "tokenizer.pth"
-    )
-    np.savez(tmp_path / "means.npz", **{n: case[f"mean_{n}"] for n in ("pose", "shape", "cam")})
-    (tmp_path / "config.json").write_text('{"backbone_config": {"num_attention_heads": 4}}')
-    return [tmp_path / name for name in ("tokenhmr.ckpt", "tokenizer.pth", "means.npz", "config.json")]
-
-
-def crops() -> torch.Tensor:
-    pixels = torch.from_numpy(stand_in().video(2, 256, 256, 1)).permute(0, 3, 1, 2) / 255
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+    return tokenhmr_files(reference, tmp_path)
 
 
 @needs_reference
-def test_it_answers_as_released(released):
-    case = np.load(REFERENCE / "tokenhmr_tiny.npz")
-    model = convert_tokenhmr(*released)
-    with torch.inference_mode():
-        out = model(pixel_values=crops())
-    probabilities = out.token_logits.softmax(-1)
-    np.testing.assert_array_equal(probabilities.argmax(-1), case["token_probs_argmax"])
-    found = {"token_probs_max": probabilities.amax(-1)}
-    found |= {name: out[name] for name in ("global_orient", "body_pose", "betas", "pred_cam")}
-    for name, value in found.items():
-        print(name, np.abs(value.numpy() - case[name]).max())
-        np.testing.assert_allclose(value.numpy(), case[name], atol=1e-4)
+def test_it_answers_as_released(reference, tmp_path):
+    assert_near(tokenhmr_answers(reference, tmp_path))
 
 
 @needs_reference
-def test_the_command_converts_and_says_whose_weights_they_are(released, tmp_path):
+def test_the_command_converts_and_says_whose_weights_they_are(reference, released, tmp_path):
     checkpoint, tokenizer, means, config = map(str, released)
     folder = tmp_path / "out"
     words = ["convert", "tokenhmr", checkpoint, str(folder), "--tokenizer", tokenizer]
@@ -70,7 +40,9 @@ def test_the_command_converts_and_says_whose_weights_they_are(released, tmp_path
     loaded = AutoModel.from_pretrained(folder)
     assert type(loaded) is TokenHMRForHumanMeshRecovery
     with torch.inference_mode():
-        ours, theirs = (m(pixel_values=crops()) for m in (loaded, convert_tokenhmr(*released)))
+        ours, theirs = (
+            m(pixel_values=tokenhmr_crops(reference)) for m in (loaded, convert_tokenhmr(*released))
+        )
     assert torch.equal(ours.body_pose, theirs.body_pose)
 
 
@@ -93,6 +65,20 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         convert_tokenhmr(changed(checkpoint, lose, "state_dict"), tokenizer, means, config)
     for part in ("1 missing: smpl_head.deccam.bias", "1 not expected: smpl_head.extra", "decshape.bias [3]"):
         assert part in str(caught.value)
+    for name in ("smpl_head.decshape.weight", "smpl_head.decpose.mixer_norm_layer.ff.0.weight"):
+        lost = changed(checkpoint, lambda tensors, name=name: tensors.pop(name), "state_dict")
+        with pytest.raises(CheckpointError, match=rf"1 missing: {name}$"):
+            convert_tokenhmr(lost, tokenizer, means, config)
+        number = changed(
+            checkpoint, lambda tensors, name=name: tensors.update({name: torch.ones(())}), "state_dict"
+        )
+        with pytest.raises(CheckpointError, match=rf"{name} is \[\]: too few axes for a TokenHMR"):
+            convert_tokenhmr(number, tokenizer, means, config)
+    broken = changed(
+        checkpoint, lambda tensors: tensors["smpl_head.deccam.bias"].fill_(torch.nan), "state_dict"
+    )
+    with pytest.raises(CheckpointError, match=r"1 not finite: smpl_head\.deccam\.bias"):
+        convert_tokenhmr(broken, tokenizer, means, config)
     lost = changed(tokenizer, lambda net: net.pop("decoder.decoder.15.bias"), "net")
     with pytest.raises(CheckpointError, match=r"1 missing: tokenizer\.decoder\.decoder\.15\.bias"):
         convert_tokenhmr(checkpoint, lost, means, config)
