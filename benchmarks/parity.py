@@ -237,7 +237,7 @@ def main() -> None:
             whole, single = tapnext_answers(reference, "tapnext_full", file, 2, 2)
             print(line("TAPNext of the released size", whole))
             print(line("the same, frame by frame", single), flush=True)
-        print(line("TokenHMR, width 96", tokenhmr_answers(reference, scratch)))
+        print(line("TokenHMR (mesh source), width 96", tokenhmr_answers(reference, scratch)))
 
 
 if __name__ == "__main__":
