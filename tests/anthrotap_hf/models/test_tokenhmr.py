@@ -15,6 +15,9 @@ from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRec
 from anthrotap_hf.models.tokenhmr.convert_tokenhmr import config_of, convert_tokenhmr
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
 
+# The case's weights are stand-ins, those of its means too.
+pytestmark = pytest.mark.filterwarnings("ignore:.* differ from the checkpoint's own:UserWarning")
+
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -143,7 +146,7 @@ def test_settings_that_make_no_sense_are_refused_in_a_line(released, settings, s
 @needs_reference
 def test_means_that_are_not_the_checkpoint_s_are_warned_of(released, recwarn, tmp_path):
     with pytest.warns(UserWarning, match="pose, shape, cam in .* differ from the checkpoint's own"):
-        convert_tokenhmr(*released)  # the case's weights are stand-ins, those of its means too
+        convert_tokenhmr(*released)
     recwarn.clear()
     own = torch.load(released[0], weights_only=True)["state_dict"]
     names = {"pose": "init_body_pose", "shape": "init_betas", "cam": "init_cam"}
