@@ -1,7 +1,5 @@
 """TokenHMR: through the converter it answers as released; what it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -16,10 +14,10 @@ from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRec
 from anthrotap_hf.models.tokenhmr.convert_tokenhmr import config_of, convert_tokenhmr
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
 
-# The case's weights are stand-ins of other sizes, those of its means too.
+# The case's sizes are small, and its weights stand-ins, those of its means too.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:sizes of the checkpoint"),
-    pytest.mark.filterwarnings("ignore:.* differ from the checkpoint's own:UserWarning"),
+    pytest.mark.filterwarnings(f"ignore:{warning}")
+    for warning in ("sizes of the checkpoint", ".* differ from the checkpoint's own")
 ]
 
 
@@ -147,7 +145,7 @@ def test_means_that_are_not_the_checkpoint_s_are_warned_of(released, recwarn, tm
 
 @needs_reference
 def test_the_defaults_are_the_released_sizes(reference):
-    tiny = json.loads((reference.folder / "tokenhmr_tiny_keys.json").read_text())
+    tiny = reference.shapes("tokenhmr_tiny")
     released = {
         "model": {96: 1280, 288: 3 * 1280, 384: 4 * 1280},
         "tokenizer": {48: 512, 32: 256, 64: 2048},
