@@ -23,7 +23,7 @@ from pydantic import (
 from anthrotap_builder.bodies.smpl import find_model_file
 
 RECIPES = Path(__file__).parent / "recipes"
-LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
+LABEL_CODE_VERSION = 3  # raise it when the code changes labels under the same configuration
 
 
 class _Settings(BaseModel):
