@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from anthrotap_builder.assets import AssetError, cache_dir
+from anthrotap_builder.assets import AssetError, find_tokenhmr, tokenhmr_way_out
 from anthrotap_builder.bodies.body import Body, BodyPose
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.meshes.crops import CROP, crop_person, has_crop, place_in_frame
 from anthrotap_builder.meshes.track import MeshTrack
-from anthrotap_builder.networks import quietly, torch_threads
+from anthrotap_builder.networks import one_torch_thread, quietly
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 
 BATCH = 8  # crops that the network sees at once, in each thread
-CONVERT = (
-    "get the released files (https://tokenhmr.is.tue.mpg.de, for non-commercial research) and run `anthrotap convert "
-    "tokenhmr CHECKPOINT {folder} --tokenizer FILE --mean-parameters FILE`"
-)
 
 
 def find_meshes(
@@ -65,7 +60,7 @@ def find_meshes(
         return estimate(model, np.stack(crops) if crops else np.empty((0, 3, CROP, CROP), np.float32))
 
     batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)] or [[]]
-    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
         parts = zip(*pool.map(look, batches), strict=True)
     ends = np.cumsum([len(at) for at in times])[:-1]
     rotations, betas, cameras = (np.split(np.concatenate(part), ends) for part in parts)
@@ -131,10 +126,7 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
 
     from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
 
-    folder = cache_dir() / "tokenhmr" if source is None else Path(source)
-    way_out = CONVERT.format(folder=folder)
-    if not (folder / "config.json").is_file():
-        raise AssetError(f"{folder}: there is no converted TokenHMR; {way_out}")
+    folder = find_tokenhmr(source)
     try:
         settings, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
         kind = settings.get("model_type")
@@ -151,5 +143,7 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
         *(SafetensorError, StrictDataclassError),
     ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise AssetError(f"{folder} holds no converted TokenHMR ({reason}); {way_out}") from error
+        raise AssetError(
+            f"{folder} holds no converted TokenHMR ({reason}); {tokenhmr_way_out(folder)}"
+        ) from error
     return model.to(device).eval()
