@@ -55,6 +55,26 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ANTHROTAP_CACHE") or Path.home() / ".cache" / "anthrotap").expanduser()
 
 
+def find_tokenhmr(folder: str | None) -> Path:
+    """The folder of the converted TokenHMR; by default `tokenhmr` in the cache.
+
+    Raises:
+        AssetError: if there is none; the message says how to make it.
+    """
+    path = cache_dir() / "tokenhmr" if folder is None else Path(folder)
+    if not (path / "config.json").is_file():
+        raise AssetError(f"{path}: there is no converted TokenHMR; {tokenhmr_way_out(path)}")
+    return path
+
+
+def tokenhmr_way_out(folder: Path) -> str:
+    """How to come by the network."""
+    return (
+        "get the released files (https://tokenhmr.is.tue.mpg.de, for non-commercial research) and run `anthrotap "
+        f"convert tokenhmr CHECKPOINT {folder} --tokenizer FILE --mean-parameters FILE`"
+    )
+
+
 def blazepose_paths() -> tuple[Path, Path]:
     """Paths of the pose detection and the pose landmark network, fetched on first use.
 

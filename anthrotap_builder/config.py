@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Set
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -20,10 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from anthrotap_builder.assets import find_tokenhmr
 from anthrotap_builder.bodies.smpl import find_model_file
 
 RECIPES = Path(__file__).parent / "recipes"
-LABEL_CODE_VERSION = 2  # raise it when the code changes labels under the same configuration
+LABEL_CODE_VERSION = 3  # raise it when the code changes labels under the same configuration
 
 
 class _Settings(BaseModel):
@@ -44,7 +47,7 @@ def _content_hash(path: Path) -> str:
         parts = [
             f"{file.relative_to(path).as_posix()} {_content_hash(file)}"
             for file in sorted(path.rglob("*"))
-            if file.is_file()
+            if file.suffix in (".json", ".safetensors", ".bin")  # a README changes no label
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     state = path.stat()
@@ -60,7 +63,7 @@ def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
 BY_CONTENT = "by content"
 """As `context` of a dump: sources are told by what they hold."""
 
-Source = Annotated[str, PlainSerializer(_identity)]
+Source = Annotated[str, AfterValidator(os.path.expanduser), PlainSerializer(_identity)]
 """A file or folder of this machine, or a name on a hub. In the label version and the manifest a path stands as the
 SHA-256 of what is there, so labels are the same wherever the files lie, and others where the files are others."""
 
@@ -144,9 +147,9 @@ class RefineSettings(_Settings):
 class PeopleSettings(_Settings):
     """How persons are found and told apart. An option that would change nothing with the detector is an error."""
 
-    detector: str = Field(
+    detector: Literal["blazepose", "boxes"] = Field(
         "blazepose",
-        description="a name in anthrotap_builder.people.DETECTORS. blazepose: boxes, landmarks and masks; boxes: any "
+        description="blazepose: boxes, landmarks and masks; boxes: any "
         "object detector of transformers, and ByteTrack",
     )
     detector_model: Source = Field(
@@ -366,13 +369,15 @@ class LabelingConfig(_Settings):
         """All settings as JSON values, with no path of this machine: see `Source`.
 
         Raises:
-            AssetError: if the body is one that users bring, and its file is missing.
+            AssetError: if body or network are ones that users bring, and their files are missing.
         """
         values = self.model_dump(mode="json", context=BY_CONTENT)
         if self.body not in ("anny", "mesh"):
             # The file, whether it was named or found where such files lie.
             found = find_model_file(self.body, self.gender, self.body_file)
             values["body_file"] = f"sha256:{_content_hash(found)}"
+        if self.mesh_source == "tokenhmr":
+            values["tokenhmr"] = f"sha256:{_content_hash(find_tokenhmr(self.tokenhmr))}"
         return values
 
     @property
@@ -408,7 +413,12 @@ def labeling_config(recipe: str | Path = "open", settings: Mapping[str, Any] | N
     try:
         return LabelingConfig.model_validate(_merged(values or {}, settings or {}))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        wrong = "; ".join(
+            ": ".join(
+                filter(None, (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")))
+            )
+            for item in error.errors()
+        )
         raise ValueError(
             f"recipe {recipe}: {wrong} (the settings are those of anthrotap_builder.config.LabelingConfig)"
         ) from error

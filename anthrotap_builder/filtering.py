@@ -11,7 +11,7 @@ import numpy as np
 from anthrotap_builder.certainty import SurfaceTracks
 from anthrotap_builder.config import FilterSettings, LabelingConfig
 from anthrotap_builder.flow import TrackFlow, sample_flow
-from anthrotap_builder.people import PersonTrack, masks_of
+from anthrotap_builder.people import PersonTrack, anyone, masks_of
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.tracks import Tracks
 
@@ -70,10 +70,7 @@ def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> 
     for index, mask in enumerate(masks):
         rows = person == index
         own[rows] = mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
-    everyone = np.zeros_like(masks[0])
-    for mask in masks:
-        everyone |= mask
-    return own, everyone[frames, cells[..., 1], cells[..., 0]]
+    return own, anyone(people)[frames, cells[..., 1], cells[..., 0]]
 
 
 def filter_tracks(

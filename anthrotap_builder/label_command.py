@@ -31,7 +31,7 @@ from anthrotap_builder.assets import AssetError
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.clips import file_sha256
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.labeling import LabeledClip, label_video
+from anthrotap_builder.labeling import LabeledClip, label_video, load_parts
 from anthrotap_builder.meshes.file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.files import written_whole
@@ -163,6 +163,11 @@ def label_videos(
     Raises:
         FileExistsError: if `out` holds shards and `replace` is false.
     """
+    if (config.mesh_source == "file") != bool(meshes):
+        raise ValueError("mesh_source: file needs --meshes, and goes only with it")
+    load_parts(config, device)
+    for file in (meshes or {}).values():
+        file.surface(config.body, config.gender, config.body_file)
     tally = Tally()
     reports = [VideoReport(video) for video in videos]
     names = _unique_names(videos)
@@ -207,7 +212,7 @@ def _label_one(
         tally.add(clip)
         where = f"{clip.source_video}: {len(clip.frames)} frames from frame {clip.start_frame} on"
         report.left_out += [
-            f"{where}: person {fit['person']}: no trusted track; the fit was refused in {fit['refused_frames']} frames"
+            f"{where}: person {fit['person']}: no trusted track; of its meshes {fit['refused_frames']} were refused"
             for fit in clip.people
             if not fit["tracks"] and not clip.left_out
         ]

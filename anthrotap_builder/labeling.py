@@ -17,7 +17,7 @@ from anthrotap_builder.certainty import SurfaceTracks, look_at_surface
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.filtering import trust_labels
-from anthrotap_builder.flow import TrackFlow, track_flow
+from anthrotap_builder.flow import FLOWS, TrackFlow, track_flow
 from anthrotap_builder.memory import share_one_heap
 from anthrotap_builder.meshes import MeshTrack, find_meshes
 from anthrotap_builder.meshes.file import MeshFile, whose_masks
@@ -73,7 +73,8 @@ class LabeledClip:
         """Why the clip makes no row of a dataset, in one line; None if it has tracks."""
         if len(self.tracks):
             return None
-        reason = "no label of those found could be trusted" if self.people else "nobody was found"
+        nothing = "the file has no mesh here" if self.mesh_source == "file" else "nobody was found"
+        reason = "no label of those found could be trusted" if self.people else nothing
         return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
 
 
@@ -86,6 +87,26 @@ class Stages:
     look: Callable[..., SurfaceTracks] = look_at_surface
     flow: Callable[..., TrackFlow] = track_flow
     trust: Callable[..., tuple[Tracks, float]] = trust_labels
+
+
+def load_parts(config: LabelingConfig, device: str = "cpu") -> None:
+    """Loads what labelling needs, so that what is missing is said before the first frame is looked at.
+
+    Raises:
+        AssetError, ImportError: for what is missing, with the way to get it.
+    """
+    if config.body != "mesh":
+        load_body(config.body, config.gender, config.body_file)
+    if config.looks_for_people and config.people.detector == "boxes":
+        from anthrotap_builder.people.boxes import load_detector, require_byte_track
+
+        require_byte_track()
+        load_detector(config.people.detector_model, config.people.min_weak_detection, device)
+    if config.mesh_source == "tokenhmr":
+        from anthrotap_builder.meshes.tokenhmr import load_tokenhmr
+
+        load_tokenhmr(config.tokenhmr, device)
+    FLOWS[config.flow.model](config.flow, device)
 
 
 def label_video(
@@ -192,13 +213,16 @@ def label_clip(
         times = np.arange(len(frames)) if source_frames is None else source_frames
         given = meshes.tracks(times, body, camera)
 
-    with clock.stage("people"):
-        people = stages.people(frames, config.people, threads, device) if config.looks_for_people else []
-        if given and config.looks_for_people:
-            people = whose_masks(given, people, camera)
+    version = config.version if meshes is None else f"{config.version}-{meshes.digest}"
+    people: list[PersonTrack] = []
+    if config.looks_for_people and given != []:
+        with clock.stage("people"):
+            people = stages.people(frames, config.people, threads, device)
+            if given:
+                people = whose_masks(given, people, camera)
     if not (people if given is None else given):
         nobody = Tracks.empty(len(frames), height, width)
-        return _labeled(frames, fps, nobody, 0.0, [], camera, config, clock)
+        return _labeled(frames, fps, nobody, 0.0, [], camera, config, version, clock)
     with clock.stage("meshes"):
         found = stages.meshes(people, frames, body, camera, fps, config, threads, device, given)
     with clock.stage("visibility"):
@@ -208,7 +232,7 @@ def label_clip(
     with clock.stage("filtering"):
         tracks, rejected_fraction = stages.trust(points, people, flow, camera, config)
         tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)
-    return _labeled(frames, fps, tracks, rejected_fraction, found, camera, config, clock)
+    return _labeled(frames, fps, tracks, rejected_fraction, found, camera, config, version, clock)
 
 
 def _labeled(
@@ -219,13 +243,14 @@ def _labeled(
     meshes: list[MeshTrack],
     camera: Camera,
     config: LabelingConfig,
+    version: str,
     clock: _Clock,
 ) -> LabeledClip:
     people = [
         {
             "person": mesh.person,
             "frames": int(mesh.present.sum()),
-            "refused_frames": int((np.isfinite(mesh.reprojection_error) & ~mesh.present).sum()),
+            "refused_frames": int(mesh.refused.sum()),
             "reprojection_error": _median(mesh.reprojection_error),
             "mask_overlap": _median(mesh.mask_overlap),
             "tracks": int((tracks.person == mesh.person).sum()),
@@ -240,7 +265,7 @@ def _labeled(
         body_model=config.body,
         mesh_source=config.mesh_source,
         flow=config.flow.model,
-        label_version=config.version,
+        label_version=version,
         people=people,
         meshes=meshes,
         camera=camera,

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+
+_lock = Lock()
+_asking = 0  # how many are in `one_torch_thread` now
+_before = 0  # torch's threads before the first of them
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch uses so many threads of its own, in threads that begin meanwhile.
+def one_torch_thread() -> Iterator[None]:
+    """Torch keeps to the thread that asks it, in threads that begin meanwhile; may be entered by several at once.
 
-    One for work that is shared out over threads already: torch's would wait for each other, and results would depend,
+    For work that is shared out over threads already. Torch's own would wait for each other, and results would depend,
     in their last digits, on how many there are.
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    global _asking, _before
+    with _lock:
+        if not _asking:
+            _before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _asking += 1
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _lock:
+            _asking -= 1
+            if not _asking:
+                torch.set_num_threads(_before)
 
 
 @contextmanager
@@ -44,7 +56,7 @@ def check_device(name: str) -> None:
     import torch
 
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"--device {name} can't be used here ({reason}); --device cpu can") from error

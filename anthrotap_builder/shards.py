@@ -36,6 +36,7 @@ PACKAGES = (
     "opencv-python-headless",
     "torch",
     "torchvision",
+    "transformers",
 )
 
 

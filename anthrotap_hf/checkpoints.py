@@ -293,15 +293,13 @@ def warn_unless_released(config: Any, released: Sequence[Any], sizes: Sequence[s
     """
 
     def differing(other: Any) -> list[str]:
-        pairs = ((name, *map(attrgetter(name), (config, other))) for name in sizes)
-        return [
-            f"{name} {ours}, not {theirs}" for name, ours, theirs in pairs if _plain(ours) != _plain(theirs)
-        ]
+        pairs = ((name, *(_plain(attrgetter(name)(each)) for each in (config, other))) for name in sizes)
+        return [f"{name} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]
 
     nearest = min(map(differing, released), key=len)
     if nearest:
         warnings.warn(
-            f"sizes of the checkpoint are none of the released ones: {_listed(nearest)}", stacklevel=3
+            f"sizes of the checkpoint are none of the released ones: {'; '.join(nearest)}", stacklevel=3
         )
 
 

@@ -79,21 +79,26 @@ def label(
         clips = {
             name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
         }
-        changes = parse_settings(settings or [])
-        changes["clips"] = {**changes.get("clips", {}), **clips}
-        changes |= {} if points is None else {"points": points}
+        words = [f"clips.{name}={value}" for name, value in clips.items()]
+        words += [] if points is None else [f"points={points}"]
+        words += ["refine={}"] if refine else []
+        changes = parse_settings([*words, *(settings or [])] if refine else [*(settings or []), *words])
         check_device(device)
         videos = find_videos(inputs)
         given = None if meshes is None else find_meshes(meshes, videos)
         if given:
-            changes |= {"mesh_source": "file", "body": next(iter(given.values())).body}
-        if refine:
-            changes["refine"] = {}
+            own = {"mesh_source": "file", "body": next(iter(given.values())).body}
+            for name, value in own.items():
+                if changes.get(name, value) != value:
+                    raise ValueError(
+                        f"--set {name}={changes[name]} does not go with --meshes, which means {value}"
+                    )
+            changes |= own
         config = labeling_config(_recipe(recipe), changes)
         reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
     except FileExistsError as error:
         _stop(f"{error}; --overwrite replaces them")
-    except (FileNotFoundError, AssetError, ValueError) as error:
+    except (FileNotFoundError, AssetError, ValueError, ImportError) as error:
         _stop(str(error))
     except OSError as error:
         _stop(f"{error.filename or out}: {error.strerror or error}")

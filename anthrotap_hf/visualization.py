@@ -15,7 +15,7 @@ from anthrotap_hf.tracks import Tracks
 _SUBPIXEL = 4  # bits of fraction that OpenCV's drawing takes
 _RIM = (20, 20, 20)
 # OpenCV's own small circles are diamonds.
-_CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)], axis=1)
+_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
 
 
 def track_colors(tracks: Tracks) -> np.ndarray:

@@ -124,7 +124,7 @@ class Body:
         bends = None
         if self.pose_directions is not None:
             local = rotations[:, self.parents[1:]].swapaxes(-1, -2) @ rotations[:, 1:] - np.eye(3)
-            features = local.reshape(len(local), -1).astype(np.float32)
+            features = local.reshape(len(local), 9 * (self.num_joints - 1)).astype(np.float32)
             bends = np.tensordot(features, self.pose_directions, 1)
         transforms = np.concatenate([rotations, offsets[..., None]], axis=-1).astype(np.float32)
         out = np.empty((len(rotations), *self.template.shape), np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from anthrotap_builder.config import FlowSettings
 from anthrotap_builder.flow.dis import DISFlow
-from anthrotap_builder.networks import torch_threads
+from anthrotap_builder.networks import one_torch_thread
 
 MARGIN = 24  # pixels around a body that guided flow may use
 FILL = 25  # pixels from a point up to which its predicted motion is taken over
@@ -81,7 +81,7 @@ def for_each_pair(
     """
     flow = FLOWS[settings.model](settings, device)
     with (
-        torch_threads(1) if settings.model == "raft" else nullcontext(),
+        one_torch_thread() if settings.model == "raft" else nullcontext(),
         ThreadPoolExecutor(threads) as pool,
     ):
         return list(pool.map(partial(work, flow), pairs))

@@ -2,7 +2,9 @@
 
 Facts of the released recipe: the box's longer side, without a margin, makes a square around the box's middle; pixels
 outside the frame are zero; a frame that shrinks much is blurred first, so that nothing aliases; pixels are normalised
-by ImageNet's mean and deviation. Boxes are in raster pixels and scaling is pure: the crop spans exactly the square.
+by ImageNet's mean and deviation. Ours: boxes are in raster pixels and scaling is pure, so the crop spans exactly the
+square, whose middle is at (128, 128), between four pixels; the blur ends at 4 sigma, and continues the frame's edge
+outwards, as scikit-image's does.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     shown = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
     if not (np.isfinite(box).all() and right > left and bottom > top):
         raise ValueError(f"a box must be left, top, right, bottom with an area, got {shown}")
-    if not (left < width and right > 0 and top < height and bottom > 0):
+    if not has_crop(box[None], (height, width))[0]:
         raise ValueError(f"the box {shown} lies outside the frame of {width} x {height} pixels")
     centres, sides = square_of(box[None])
     (x, y), side = centres[0], float(sides[0])
@@ -39,7 +41,7 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     shrink = side / (2 * CROP)
     if shrink > BLURRED_FROM:
         sigma = (shrink - 1) / 2
-        image = cv2.GaussianBlur(
+        image = cv2.GaussianBlur(  # of floats, whose kernel ends at 4 sigma
             frame.astype(np.float32), (0, 0), sigmaX=sigma, borderType=cv2.BORDER_REPLICATE
         )
     # OpenCV has the first pixel's centre at (0, 0).
@@ -51,6 +53,13 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
         image, to_frame, (CROP, CROP), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(0, 0, 0)
     )
     return ((pixels.astype(np.float32) / 255 - MEAN) / DEVIATION).transpose(2, 0, 1)
+
+
+def has_crop(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[M] bool: which boxes [M, 4] have an area and show some of a frame of height and width `size`; NaN has not."""
+    left, top, right, bottom = boxes.T
+    area = np.isfinite(boxes).all(1) & (right > left) & (bottom > top)
+    return area & (left < size[1]) & (right > 0) & (top < size[0]) & (bottom > 0)
 
 
 def square_of(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,12 +14,12 @@ M meshes, in any order, each of one person in one frame:
 and either vertices, in camera coordinates (x right, y down, z forward), metres:
 
 | `vertices` | [M, V, 3] float | |
-| `faces` | [F, 3] int | left out where `body` is given |
+| `faces` | [F, 3] int | wound one way or the other; left out where `body` is given |
 
 or the parameters of `body`, joints in its own order:
 
 | `global_orient` | [M, 3] or [M, 3, 3] | axis-angle or rotation matrix of the root, model axes to camera axes |
-| `body_pose` | [M, J - 1, 3] or [M, J - 1, 3, 3] | of the other joints, from their parents |
+| `body_pose` | [M, J - 1, 3], [M, 3 (J - 1)] or [M, J - 1, 3, 3] | of the other joints, from their parents |
 | `betas` | [S] or [M, S] | shape coefficients, in standard deviations; missing ones are zero |
 | `translation` | [M, 3] | added to the posed body, metres (smplx's `transl`) |
 
@@ -28,12 +28,14 @@ Arrays only: a file that holds pickled objects is refused.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,7 +46,7 @@ from scipy.spatial.transform import Rotation
 from anthrotap_builder.bodies import BODIES, Body, MeshSurface, load_body
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.meshes.track import MeshTrack, mask_overlap
-from anthrotap_builder.people import PersonTrack, masks_of
+from anthrotap_builder.people import PersonTrack, anyone, masks_of
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.files import written_whole
 
@@ -53,6 +55,8 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".meshes.npz"
 MOST_PEOPLE = 10_000
 SAME_PERSON = 0.1  # mean overlap of mesh and mask from which they may be one person
+SLIGHT_STRETCH = 0.003  # refining looks past this much
+SLIGHT_SHIFT = 2.0  # pixels
 MATCHED_FRAMES = 12  # so many frames of a clip are looked at to tell which mask is whose
 
 
@@ -114,7 +118,10 @@ class MeshFile:
         if body != self.body:
             raise MeshFileError(f"{self.path}: its meshes are of the body {self.body!r}, not {body!r}")
         if self.faces is not None and self.vertices is not None:
-            return MeshSurface("mesh", self.vertices[np.lexsort((self.person, self.frame))[0]], self.faces)
+            first = self.vertices[np.lexsort((self.person, self.frame))[0]]
+            corners = first[self.faces].astype(np.float64) - first.mean(0)
+            inside_out = np.linalg.det(corners).sum() < 0  # its signed volume
+            return MeshSurface("mesh", first, self.faces[:, ::-1] if inside_out else self.faces)
         model = load_body(body, gender, file)
         problem = None
         if self.parameters is None:
@@ -128,6 +135,12 @@ class MeshFile:
         if problem:
             raise MeshFileError(f"{self.path}: its meshes have {problem}")
         return model
+
+    @cached_property
+    def digest(self) -> str:
+        """The first digits of the file's SHA-256."""
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
     def camera(self, width: int, height: int) -> Camera:
         """The camera that the meshes are seen by in frames of another size."""
@@ -154,10 +167,25 @@ class MeshFile:
             vertices, pose = self._posed(order[at], body)
             vertices[~present] = np.nan
             unknown = np.full(len(frames), np.nan)
-            sheared = self._shear(vertices, camera)
-            # A sheared body is no body of the model's any more: nothing to refine.
-            kept = pose if sheared is vertices else None
-            tracks.append(MeshTrack(person, sheared, present, unknown, unknown.copy(), kept))
+            stretch, shift = self._shear(camera)
+            sheared = vertices
+            if not (np.allclose(stretch, 1, atol=1e-6) and np.allclose(shift, 0, atol=1e-6)):
+                sheared = vertices.copy()
+                sheared[..., :2] = vertices[..., :2] * stretch + vertices[..., 2:] * shift
+            # Sizes are rounded to whole pixels; a body that is sheared by more is none of the model's any more.
+            slight = (
+                abs(stretch - 1).max() <= SLIGHT_STRETCH and abs(shift).max() * camera.focal <= SLIGHT_SHIFT
+            )
+            tracks.append(
+                MeshTrack(person, sheared, present, unknown, unknown.copy(), pose if slight else None)
+            )
+            here_at = np.diff(np.flatnonzero(present))
+            if len(here_at) and np.median(here_at) > 1:
+                logger.warning(
+                    "%s: meshes of person %d are %d frames apart, but labels need neighbouring frames: label at the "
+                    "rate of the meshes (--fps)",
+                    *(self.path, person, int(np.median(here_at))),
+                )
         return tracks
 
     def _posed(self, rows: np.ndarray, body: Body | MeshSurface) -> tuple[np.ndarray, BodyPose | None]:
@@ -169,24 +197,20 @@ class MeshFile:
         pose = BodyPose.of_local(body, given.rotations[rows], given.shape[rows], given.translation[rows])
         return body.pose_vertices(pose), pose
 
-    def _shear(self, vertices: np.ndarray, camera: Camera) -> np.ndarray:
+    def _shear(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """[2] each: x and y are multiplied by the first, and depth, multiplied by the second, is added."""
         scale = np.array([camera.width / self.size[1], camera.height / self.size[0]])
         stretch = self.focal * scale / camera.focal
-        shift = (self.principal_point * scale - camera.centre) / camera.focal
-        if np.allclose(stretch, 1, atol=1e-6) and np.allclose(shift, 0, atol=1e-6):
-            return vertices
-        sheared = vertices.copy()
-        sheared[..., :2] = vertices[..., :2] * stretch + vertices[..., 2:] * shift
-        return sheared.astype(np.float32)
+        return stretch, (self.principal_point * scale - camera.centre) / camera.focal
 
 
 def whose_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[PersonTrack]:
     """The people found in the pictures, in the places that meshes give them: entry p is person p of the meshes, with
     an empty mask if nobody found looks like it; those without a mesh come after."""
     masks = masks_of(people)
-    everyone = np.zeros((len(meshes[0].present), camera.height, camera.width), bool)
-    for mask in masks:
-        everyone |= mask
+    everyone = (
+        anyone(people) if people else np.zeros((len(meshes[0].present), camera.height, camera.width), bool)
+    )
     frames = np.linspace(0, len(everyone) - 1, min(len(everyone), MATCHED_FRAMES)).astype(int)
     overlap = np.zeros((len(meshes), len(people)))
     for row, mesh in enumerate(meshes):
@@ -299,9 +323,14 @@ class _Reader:
         )
 
     def _parameters(self, count: int) -> BodyParameters:
+        flat = self.arrays.get("body_pose")
+        if flat is not None and flat.ndim == 2 and flat.shape[1] % 3 == 0:
+            self.arrays["body_pose"] = flat.reshape(len(flat), -1, 3)
         root = self._rotations("global_orient", [(count, 3), (count, 3, 3)])
         rest = self._rotations("body_pose", [(count, None, 3), (count, None, 3, 3)])
         shape = self.array("betas", [(None,), (count, None)]).astype(np.float64)
+        used = np.flatnonzero(shape.reshape(-1, shape.shape[-1]).any(0))
+        shape = shape[..., : used[-1] + 1 if len(used) else 1]
         return BodyParameters(
             np.concatenate([root[:, None], rest], axis=1),
             np.broadcast_to(shape, (count, shape.shape[-1])),
@@ -314,6 +343,10 @@ class _Reader:
             return Rotation.from_rotvec(value.reshape(-1, 3)).as_matrix().reshape(*value.shape, 3)
         if not np.allclose(value @ value.swapaxes(-1, -2), np.eye(3), atol=1e-3):
             raise self.wrong(f"{name} holds matrices that are no rotations")
+        if (np.linalg.det(value) < 0).any():
+            raise self.wrong(
+                f"{name} holds rotations that mirror: turn axes by rotating, not by changing one's sign"
+            )
         return value
 
 

@@ -15,7 +15,7 @@ from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.meshes.problem import Problem, interpolate, mean_rotation, solve, unwrap
 from anthrotap_builder.meshes.terms import HIPS, Landmarks2D, Landmarks3D, Posture, Silhouette
 from anthrotap_builder.meshes.track import MeshTrack, mask_overlap
-from anthrotap_builder.people import PersonTrack, masks_of
+from anthrotap_builder.people import PersonTrack, anyone, masks_of
 from anthrotap_builder.projection import Camera
 
 BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
@@ -37,7 +37,7 @@ def find_meshes(
     if not people:
         return []
     settings, masks = config.fit, masks_of(people)
-    everyone = np.any(masks, axis=0)
+    everyone = anyone(people)
 
     inner = max(1, threads // len(people))
 
@@ -55,7 +55,8 @@ def find_meshes(
                 False  # a body that fits so seldom is no body: a coat, a statue's shadow, two people in one
             )
         vertices[~present] = np.nan
-        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose)
+        given = np.isfinite(result.reprojection_error)
+        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose, given)
 
     # One BLAS thread: the solve is many small steps, which several threads slow down five times (FACTS).
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:

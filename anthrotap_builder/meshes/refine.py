@@ -16,7 +16,7 @@ from anthrotap_builder.meshes.normal_equations import NormalEquations
 from anthrotap_builder.meshes.problem import Problem, interpolate, mean_rotation, solve, unwrap
 from anthrotap_builder.meshes.terms import Silhouette
 from anthrotap_builder.meshes.track import MeshTrack
-from anthrotap_builder.people import PersonTrack, masks_of
+from anthrotap_builder.people import PersonTrack, anyone, masks_of
 from anthrotap_builder.projection import Camera
 
 MISSING_WEIGHT = 1e-3  # frames between two meshes of the source are interpolated, and hardly count
@@ -72,12 +72,15 @@ def refine_meshes(
     assert config.refine is not None
     refinement = config.refine
     masks = masks_of(people) if any(person.mask is not None for person in people) else []
-    everyone = np.any(masks, axis=0) if masks else None
+    everyone = anyone(people) if masks else None
     inner = max(1, threads // max(len(meshes), 1))
 
     def refine(mesh: MeshTrack) -> MeshTrack:
         if mesh.pose is None:
-            raise ValueError("refining needs a body's parameters, and these meshes are vertices alone")
+            raise ValueError(
+                "refining needs a body's parameters, seen by a camera of square pixels whose principal point is the "
+                "middle of the frame: these meshes are vertices alone, or their camera is another"
+            )
         if not mesh.present.any():
             return mesh
         mask = masks[mesh.person] if masks else None

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from anthrotap_builder.assets import AssetError, cache_dir
+from anthrotap_builder.assets import AssetError, find_tokenhmr, tokenhmr_way_out
 from anthrotap_builder.bodies.body import Body, BodyPose
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.meshes.crops import crop_person, place_in_frame
+from anthrotap_builder.meshes.crops import CROP, crop_person, has_crop, place_in_frame
 from anthrotap_builder.meshes.track import MeshTrack
-from anthrotap_builder.networks import quietly, torch_threads
+from anthrotap_builder.networks import one_torch_thread, quietly
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 
-BATCH = 16  # crops at once
-CONVERT = (
-    "get the released files (https://tokenhmr.is.tue.mpg.de, for non-commercial research) and run `anthrotap convert "
-    "tokenhmr CHECKPOINT {folder} --tokenizer FILE --mean-parameters FILE`"
-)
+BATCH = 8  # crops that the network sees at once, in each thread
 
 
 def find_meshes(
@@ -36,7 +31,7 @@ def find_meshes(
     threads: int = 2,
     device: str = "cpu",
 ) -> list[MeshTrack]:
-    """Everyone's bodies in the frames where they have a box.
+    """Everyone's bodies in the frames where their box shows some of the frame, and the network a body in it.
 
     The network tells depth by the focal length that it was trained with; that of `camera` takes its place, and the
     bodies stay where they are in the picture.
@@ -48,56 +43,60 @@ def find_meshes(
         camera: of the clip.
         fps: frames a second; of no account, each frame is seen by itself.
         config: where the network lies.
-        threads: how many crops are made at once, and how many threads the network uses.
+        threads: how many batches are looked at side by side; the result does not depend on it.
         device: where it runs, as torch names it.
 
     Raises:
         AssetError: if there is no converted network.
     """
+    if not people:
+        return []
     model = load_tokenhmr(config.tokenhmr, device)
-    with torch_threads(threads), ThreadPoolExecutor(threads) as pool:
-        return [
-            _track(index, person, frames, body, camera, model, pool) for index, person in enumerate(people)
-        ]
+    times = [np.flatnonzero(has_crop(person.boxes, frames.shape[1:3])) for person in people]
+    looks = [(t, person.boxes[t]) for person, at in zip(people, times, strict=True) for t in at]
+
+    def look(batch: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
+        crops = [crop_person(frames[t], box) for t, box in batch]
+        return estimate(model, np.stack(crops) if crops else np.empty((0, 3, CROP, CROP), np.float32))
+
+    batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)] or [[]]
+    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
+        parts = zip(*pool.map(look, batches), strict=True)
+    ends = np.cumsum([len(at) for at in times])[:-1]
+    rotations, betas, cameras = (np.split(np.concatenate(part), ends) for part in parts)
+    return [
+        _track(index, *found, body, camera)
+        for index, found in enumerate(zip(people, times, rotations, betas, cameras, strict=True))
+    ]
 
 
 def _track(
     index: int,
     person: PersonTrack,
-    frames: np.ndarray,
+    times: np.ndarray,
+    rotations: np.ndarray,
+    betas: np.ndarray,
+    cameras: np.ndarray,
     body: Body,
     camera: Camera,
-    model: Any,
-    pool: ThreadPoolExecutor,
 ) -> MeshTrack:
-    times = np.flatnonzero(person.found)
-    boxes = person.boxes[times]
-    found: list[list[np.ndarray]] = []
-    for first in range(0, len(times), BATCH):
-        some = slice(first, first + BATCH)
-        crops = np.stack(
-            list(
-                pool.map(
-                    lambda at: crop_person(frames[at[0]], at[1]), zip(times[some], boxes[some], strict=True)
-                )
-            )
-        )
-        found.append(estimate(model, crops))
-    rotations, betas, cameras = (np.concatenate(part) for part in zip(*found, strict=True))
-    translation = place_in_frame(cameras, boxes, (camera.height, camera.width), camera.focal)
+    """One person's meshes from what the network says of the frames `times`."""
+    ahead = cameras[:, 0] > 0  # a scale below zero would put the body behind the camera
+    times, rotations, betas, cameras = times[ahead], rotations[ahead], betas[ahead], cameras[ahead]
+    translation = place_in_frame(cameras, person.boxes[times], (camera.height, camera.width), camera.focal)
     posed = BodyPose.of_local(body, rotations, betas, translation)
-    count = len(frames)
+    count = len(person.boxes)
 
     def spread(values: np.ndarray) -> np.ndarray:
-        out = np.full((count, *values.shape[1:]), np.nan)
+        out = np.full((count, *values.shape[1:]), np.nan, values.dtype)
         out[times] = values
         return out
 
     pose = BodyPose(spread(posed.rotations), spread(posed.places), spread(posed.shape))
-    vertices = np.full((count, *body.template.shape), np.nan, np.float32)
-    vertices[times] = body.pose_vertices(posed)
+    present = np.zeros(count, bool)
+    present[times] = True
     unknown = np.full(count, np.nan)
-    return MeshTrack(index, vertices, person.found, unknown, unknown.copy(), pose)
+    return MeshTrack(index, spread(body.pose_vertices(posed)), present, unknown, unknown.copy(), pose)
 
 
 @torch.inference_mode()
@@ -121,18 +120,30 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
     Raises:
         AssetError: if there is none, or it is another model's; the message says how to make it.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
+    from transformers import PreTrainedConfig
 
-    from anthrotap_hf.models.tokenhmr import TokenHMRForHumanMeshRecovery
+    from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
 
-    folder = cache_dir() / "tokenhmr" if source is None else Path(source)
-    way_out = CONVERT.format(folder=folder)
-    if not (folder / "config.json").is_file():
-        raise AssetError(f"{folder}: there is no converted TokenHMR; {way_out}")
+    folder = find_tokenhmr(source)
     try:
+        settings, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
+        kind = settings.get("model_type")
+        if kind != TokenHMRConfig.model_type:  # transformers would load it all the same, with random weights
+            raise ValueError(f"it is of type {kind}")
         with quietly():
-            model = TokenHMRForHumanMeshRecovery.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            model, report = TokenHMRForHumanMeshRecovery.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"it lacks {len(missing)} of the weights, {missing[0]} first")
+    except (
+        *(OSError, ValueError, RuntimeError, LookupError, TypeError),
+        *(SafetensorError, StrictDataclassError),
+    ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise AssetError(f"{folder} holds no converted TokenHMR ({reason}); {way_out}") from error
+        raise AssetError(
+            f"{folder} holds no converted TokenHMR ({reason}); {tokenhmr_way_out(folder)}"
+        ) from error
     return model.to(device).eval()

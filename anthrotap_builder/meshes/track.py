@@ -9,7 +9,7 @@ import numpy as np
 
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.config import FitSettings
-from anthrotap_builder.people import PersonTrack, masks_of
+from anthrotap_builder.people import PersonTrack, anyone, masks_of
 from anthrotap_builder.projection import Camera
 
 
@@ -25,6 +25,7 @@ class MeshTrack:
             where there are none.
         mask_overlap: [T] float, intersection over union of the mesh's outline and the person's mask; NaN where there
             is none.
+        given: [T] bool, frames in which the source had a mesh, trusted or not; the present ones if left out.
         pose: what the vertices were made from, where that is a body; anything in frames that are not present.
     """
 
@@ -34,6 +35,12 @@ class MeshTrack:
     reprojection_error: np.ndarray
     mask_overlap: np.ndarray
     pose: BodyPose | None = None
+    given: np.ndarray | None = None
+
+    @property
+    def refused(self) -> np.ndarray:
+        """[T] bool: frames whose mesh is not trusted."""
+        return np.zeros_like(self.present) if self.given is None else self.given & ~self.present
 
 
 def refuse_off_mask(
@@ -41,14 +48,16 @@ def refuse_off_mask(
 ) -> list[MeshTrack]:
     """The meshes without the frames in which a mesh does not lie on its person's mask."""
     masks = masks_of(people)
-    everyone = np.any(masks, axis=0)
+    everyone = anyone(people)
     kept = []
     for mesh in meshes:
         mask = masks[mesh.person]
         overlap = mask_overlap(camera.project(mesh.vertices), mask, everyone & ~mask)
         present = mesh.present & (overlap >= settings.min_mask_overlap)
         vertices = np.where(present[:, None, None], mesh.vertices, np.float32(np.nan))
-        kept.append(replace(mesh, vertices=vertices, present=present, mask_overlap=overlap))
+        kept.append(
+            replace(mesh, vertices=vertices, present=present, mask_overlap=overlap, given=mesh.present)
+        )
     return kept
 
 

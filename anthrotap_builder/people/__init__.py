@@ -51,6 +51,17 @@ def masks_of(people: list[PersonTrack]) -> list[np.ndarray]:
     return masks
 
 
+def anyone(people: list[PersonTrack]) -> np.ndarray:
+    """[T, H, W] bool: the pixels of all people together. Raises ValueError as `masks_of` does, or for nobody."""
+    masks = {id(mask): mask for mask in masks_of(people)}  # people without pixels may share their mask
+    if not masks:
+        raise ValueError("nobody has a mask here")
+    together = np.zeros_like(next(iter(masks.values())))
+    for mask in masks.values():
+        together |= mask
+    return together
+
+
 def find_people(
     frames: np.ndarray, settings: PeopleSettings, threads: int = 2, device: str = "cpu"
 ) -> list[PersonTrack]:

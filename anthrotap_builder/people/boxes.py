@@ -17,7 +17,7 @@ import torch
 
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.config import PeopleSettings
-from anthrotap_builder.networks import quietly, torch_threads
+from anthrotap_builder.networks import one_torch_thread, quietly
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.people.blazepose import suppress
 
@@ -29,10 +29,10 @@ Boxes = tuple[np.ndarray, np.ndarray]
 
 def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, device: str) -> list[PersonTrack]:
     """See `anthrotap_builder.people.find_people`."""
-    _byte_track()  # if it is missing, that is said before the work
+    require_byte_track()  # if it is missing, that is said before the work
     detect = load_detector(settings.detector_model, settings.min_weak_detection, device)
     batches = [frames[first : first + BATCH] for first in range(0, len(frames), BATCH)]
-    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
         found = [boxes for batch in pool.map(detect, batches) for boxes in batch]
     height, width = frames.shape[1:3]
     return track_boxes(found, (height, width), settings)
@@ -57,7 +57,7 @@ def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleS
         ImportError: if edgefirst-tracker is absent.
     """
     # Its clock counts nanoseconds; ours frames.
-    tracker = _byte_track()(
+    tracker = require_byte_track()(
         high_conf=settings.min_detection, iou=settings.min_box_overlap, lifespan_ns=settings.max_gap
     )
     people: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
@@ -78,7 +78,7 @@ def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleS
     return [PersonTrack(_filled(track, len(found), settings.max_filled)) for track in tracks]
 
 
-def _byte_track() -> Any:
+def require_byte_track() -> Any:
     try:
         from edgefirst.tracker import ByteTrack
     except ImportError as error:

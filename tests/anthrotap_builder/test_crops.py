@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
-from anthrotap_builder.meshes.crops import CROP, DEVIATION, MEAN, crop_person, place_in_frame, square_of
+from anthrotap_builder.meshes.crops import (
+    CROP,
+    DEVIATION,
+    MEAN,
+    crop_person,
+    has_crop,
+    place_in_frame,
+    square_of,
+)
 from anthrotap_builder.projection import Camera
 
 
@@ -50,6 +59,14 @@ def test_what_shrinks_much_is_blurred_first():
     assert np.ptp(sharp) > 200  # 500 / 512 is not much
 
 
+def test_the_blur_is_a_gaussian_to_4_sigma_that_continues_the_edge():
+    frame = np.random.default_rng(0).integers(0, 255, (768, 768, 3)).astype(np.uint8)
+    crop = shown(crop_person(frame, np.array([0.0, 0.0, 768.0, 768.0])))
+    blurred = gaussian_filter(frame.astype(np.float64), (0.25, 0.25, 0), mode="nearest", truncate=4)
+    # Three pixels of the frame are one of the crop, whose middle is the middle one's.
+    np.testing.assert_allclose(crop, blurred[1::3, 1::3], atol=2e-2)
+
+
 @pytest.mark.parametrize(
     ("box", "says"),
     [
@@ -63,6 +80,8 @@ def test_what_shrinks_much_is_blurred_first():
 def test_a_box_without_a_place_is_refused(box, says):
     with pytest.raises(ValueError, match=says):
         crop_person(ramp(), np.array(box, np.float32))
+    inside = (-50, -50, 1, 1)
+    assert has_crop(np.array([box, inside], np.float32), (400, 600)).tolist() == [False, True]
 
 
 @given(

@@ -230,3 +230,57 @@ def test_pickles_and_other_files_are_refused(tmp_path):
         read_meshes(path)
     with pytest.raises(MeshFileError, match="no such file"):
         read_meshes(tmp_path / "none.npz")
+
+
+def test_a_body_that_mirrors_is_told(tmp_path):
+    arrays = cubes() | {"body": np.array("anny"), "body_pose": np.zeros((4, 15)), "betas": np.zeros(3)}
+    del arrays["vertices"]
+    arrays |= {"global_orient": np.tile(np.diag([1.0, -1, 1]), (4, 1, 1)), "translation": np.zeros((4, 3))}
+    with pytest.raises(MeshFileError, match="global_orient holds rotations that mirror"):
+        written(tmp_path / "m.npz", arrays)
+
+
+def test_zeros_at_the_end_of_a_shape_do_not_count_and_a_pose_may_be_flat(tmp_path, anny: Body):
+    count = anny.num_joints - 1
+    arrays = cubes() | {
+        "body": np.array("anny"),
+        "global_orient": np.zeros((4, 3)),
+        "translation": np.ones((4, 3)),
+    }
+    del arrays["vertices"]
+    long = arrays | {"betas": np.array([0.5] + 15 * [0.0]), "body_pose": np.full((4, 3 * count), 0.1)}
+    short = arrays | {"betas": np.array([0.5]), "body_pose": np.full((4, count, 3), 0.1)}
+    tracks = []
+    for name, each in (("long", long), ("short", short)):
+        file = written(tmp_path / f"{name}.npz", each)
+        tracks += file.tracks(np.arange(4), file.surface("anny"), file.camera(64, 48))
+    np.testing.assert_array_equal(tracks[0].vertices, tracks[1].vertices)
+
+
+def test_a_mesh_may_be_wound_either_way(tmp_path):
+    surfaces = [
+        written(tmp_path / "m.npz", cubes() | {"faces": faces}).surface("mesh")
+        for faces in (FACES, FACES[:, ::-1])
+    ]
+    np.testing.assert_array_equal(surfaces[0].faces, surfaces[1].faces)
+
+
+def test_sizes_that_are_rounded_keep_the_pose_and_other_cameras_do_not(tmp_path, anny: Body):
+    arrays = cubes() | {
+        "body": np.array("anny"),
+        "global_orient": np.zeros((4, 3)),
+        "translation": np.ones((4, 3)),
+    }
+    del arrays["vertices"]
+    arrays |= {"betas": np.zeros(1), "body_pose": np.zeros((4, anny.num_joints - 1, 3))}
+    for size, keeps in (([1080, 1920], True), ([1080, 1900], False)):
+        file = written(tmp_path / "m.npz", arrays | {"size": np.array(size), "focal": np.array(2000.0)})
+        (track,) = file.tracks(np.arange(4), file.surface("anny"), file.camera(854, 480))
+        assert (track.pose is not None) is keeps
+
+
+def test_meshes_with_gaps_are_warned_of(tmp_path, caplog):
+    arrays = cubes() | {"frame": np.arange(4) * 3}
+    file = written(tmp_path / "m.npz", arrays)
+    file.tracks(np.arange(10), file.surface("mesh"), file.camera(64, 48))
+    assert "meshes of person 0 are 3 frames apart" in caplog.text

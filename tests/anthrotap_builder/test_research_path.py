@@ -1,6 +1,8 @@
 """The paper's own path end to end, with made-up files: the labels are rubbish, the plumbing is not."""
 
 import json
+import shutil
+import sys
 
 import datasets
 import numpy as np
@@ -142,3 +144,53 @@ def test_a_device_that_is_not_there_is_told(make_video, tmp_path):
     )
     assert result.exit_code == 2
     assert "--device cuda:7 can't be used here" in result.output
+
+
+def test_what_is_missing_is_said_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):
+    """One line, and no folder: first the network, then the flow's package."""
+    video, out = make_video(), tmp_path / "out"
+    words = [word for setting in settings for word in ("--set", setting)]
+
+    def run(*more: str):
+        return CliRunner().invoke(
+            app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", *words, *more]
+        )
+
+    result = run("--set", f"tokenhmr={tmp_path}")
+    assert result.exit_code == 2
+    assert "there is no converted TokenHMR" in result.output
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    result = run("--set", "flow.model=raft")
+    assert result.exit_code == 2
+    assert "pip install 'anthrotap[raft]'" in result.output
+    assert not out.exists()
+
+
+def test_another_network_in_the_same_place_is_another_version(files, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))
+    shutil.copytree(files / "tokenhmr", tmp_path / "tokenhmr")
+    default = [setting for setting in settings if not setting.startswith("tokenhmr=")]
+    before = labeling_config("anthrotap-ld", parse_settings(default)).version
+    assert before == labeling_config("anthrotap-ld", parse_settings(settings)).version
+    (tmp_path / "tokenhmr" / "README.md").write_text("changes no label")
+    assert labeling_config("anthrotap-ld", parse_settings(default)).version == before
+    weights = tmp_path / "tokenhmr" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert labeling_config("anthrotap-ld", parse_settings(default)).version != before
+
+
+def test_refine_keeps_what_is_set_of_it(settings, make_video, tmp_path):
+    words = [word for setting in [*settings, "refine.sigma_rotation=0.25"] for word in ("--set", setting)]
+    out = tmp_path / "out"
+    video = make_video(shots=[12], size=(128, 160), fps=10)
+    result = CliRunner().invoke(
+        app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", "--refine", *words]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "manifest.json").read_text())["config"]["refine"]["sigma_rotation"] == 0.25
+    result = CliRunner().invoke(
+        app, ["label", str(video), "--out", str(out), "--refine", "--set", "refine.sigma=1"]
+    )
+    assert result.exit_code == 2
+    assert "refine.sigma: Extra inputs" in result.output

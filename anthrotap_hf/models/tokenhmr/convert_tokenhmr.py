@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
+from transformers import VitPoseBackboneConfig
 
 from anthrotap_hf.checkpoints import (
     HOLDERS,
@@ -26,6 +29,8 @@ from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import TokenHMRForHumanMeshR
 # What the checkpoint holds beside the network: the body model, what training needed.
 IGNORED = ("smpl.", "discriminator.", "initialized")
 RELEASED_HEADS = 16
+# What a setting that makes no sense is answered with, by the configurations and by PyTorch.
+_SENSELESS = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, StrictDataclassError)
 SIZES = (
     *("backbone_config.hidden_size", "backbone_config.num_hidden_layers", "backbone_config.mlp_ratio"),
     *("decoder_hidden_size", "decoder_layers", "decoder_intermediate_size", "num_tokens", "num_classes"),
@@ -173,24 +178,39 @@ def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None =
         }
     except ZeroDivisionError as error:
         raise CheckpointError("the sizes make no TokenHMR: a tensor is empty") from error
-    for name, value in (changes or {}).items():
-        inside = isinstance(value, Mapping) and isinstance(sizes.get(name), dict)
-        sizes[name] = sizes[name] | dict(value) if inside else value
-    heads = sizes.get("decoder_heads", TokenHMRConfig().decoder_heads)
-    sizes.setdefault("decoder_head_size", inner // heads)
-    unknown = [name for name in sizes if not hasattr(TokenHMRConfig, name)]
+    changes = dict(changes or {})
+    backbone = changes.pop("backbone_config", {})
+    if not isinstance(backbone, Mapping):
+        raise CheckpointError(f"backbone_config must be an object of settings, got {backbone!r}")
+    # The configurations themselves would take, and forget, any name.
+    unknown = [name for name in changes if name not in TokenHMRConfig.__annotations__]
+    unknown += [
+        f"backbone_config.{name}" for name in backbone if name not in VitPoseBackboneConfig.__annotations__
+    ]
     if unknown:
         raise CheckpointError(f"TokenHMRConfig has no {', '.join(unknown)}")
+    for name, value in changes.items():
+        if type(value) is not int or value < 1:
+            raise CheckpointError(f"{name} must be a whole number from 1 up, got {value!r}")
+    sizes |= changes
+    sizes["backbone_config"] |= backbone
+    heads = sizes.get("decoder_heads", TokenHMRConfig.decoder_heads)
+    if inner % heads:
+        raise CheckpointError(f"decoder_heads {heads} do not divide the attention's width {inner}")
+    sizes.setdefault("decoder_head_size", inner // heads)
     try:
         return TokenHMRConfig(**sizes)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"the sizes make no TokenHMR: {error}") from error
+    except _SENSELESS as error:
+        raise CheckpointError(f"the sizes make no TokenHMR: {_one_line(error)}") from error
 
 
 def convert_tokenhmr(
     checkpoint: Path, tokenizer: Path, mean_parameters: Path, config: Path | None = None
 ) -> TokenHMRForHumanMeshRecovery:
     """The model of the released files.
+
+    The checkpoint has the mean parameters, too, which the released code takes from SMPL's file; so does this, with a
+    warning where they differ.
 
     Args:
         checkpoint: A Lightning file, the network.
@@ -214,15 +234,31 @@ def convert_tokenhmr(
         raise CheckpointError(
             f"{mean_parameters} has no {', '.join(missing)}: it is no file of SMPL's mean parameters"
         )
+    differing = []
     for name, theirs in (("pose", "init_body_pose"), ("shape", "init_betas"), ("cam", "init_cam")):
-        tensors[f"means.{name}"] = means[name].flatten()
-        tensors.pop(f"smpl_head.{theirs}", None)
+        mean = tensors[f"means.{name}"] = means[name].flatten()
+        own = tensors.pop(f"smpl_head.{theirs}", mean).flatten().float()
+        if own.shape != mean.shape or not torch.allclose(own, mean, atol=1e-4):
+            differing.append(name)
+    if differing:
+        warnings.warn(
+            f"{', '.join(differing)} in {mean_parameters} differ from the checkpoint's own: are they SMPL's? They are "
+            f"used all the same",
+            stacklevel=2,
+        )
     settings = config_of(tensors, _settings(config))
-    with torch.device("meta"):
-        model = TokenHMRForHumanMeshRecovery(settings)
+    try:
+        with torch.device("meta"):
+            model = TokenHMRForHumanMeshRecovery(settings)
+    except _SENSELESS as error:
+        raise CheckpointError(f"the sizes make no TokenHMR: {_one_line(error)}") from error
     model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
     warn_unless_released(settings, (TokenHMRConfig(),), SIZES)
     return model.eval()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _settings(path: Path | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
+from transformers.utils.generic import maybe_autocast
 
 from .configuration_tokenhmr import TokenHMRConfig
 
@@ -280,19 +281,21 @@ class TokenHMRForHumanMeshRecovery(TokenHMRPreTrainedModel):
         width = self.config.backbone_config.image_size[1]
         left = (side - width) // 2
         pixels = pixel_values[..., left : left + width].to(self.dtype)
-        picture = self.backbone(pixels).feature_maps[-1]
-        x = self.decoder(picture)
-        logits = self.token_head(x)
-        body = self.token_decoder(logits.float().softmax(-1).to(logits.dtype))
-        pose = torch.cat([self.root_head(x), body.flatten(1), self.hands_head(x)], dim=1)
-        rotations = rotations_of((pose + self.mean_pose).unflatten(1, (-1, 6)))
-        output = TokenHMROutput(
-            global_orient=rotations[:, :1],
-            body_pose=rotations[:, 1:],
-            betas=(self.shape_head(x) + self.mean_shape).float(),
-            pred_cam=(self.camera_head(x) + self.mean_camera).float(),
-            token_logits=logits,
-        )
+        picture = self.backbone(pixels).feature_maps[-1].to(self.dtype)
+        # What follows is little work, and where autocast would lose most.
+        with maybe_autocast(picture.device.type, enabled=False):
+            x = self.decoder(picture)
+            logits = self.token_head(x)
+            body = self.token_decoder(logits.float().softmax(-1).to(logits.dtype))
+            pose = torch.cat([self.root_head(x), body.flatten(1), self.hands_head(x)], dim=1)
+            rotations = rotations_of((pose + self.mean_pose).unflatten(1, (-1, 6)))
+            output = TokenHMROutput(
+                global_orient=rotations[:, :1],
+                body_pose=rotations[:, 1:],
+                betas=(self.shape_head(x) + self.mean_shape).float(),
+                pred_cam=(self.camera_head(x) + self.mean_camera).float(),
+                token_logits=logits,
+            )
         return output.to_tuple() if return_dict is False else output
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from parity import Reference
 
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
@@ -16,6 +19,12 @@ def _seed_and_threads():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def reference() -> Reference:
+    """The parity cases."""
+    return Reference(Path(__file__).parents[3] / "../shared/reference")
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """Through the converters: the released layouts in, the released answers out."""
 
-import functools
-import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from parity import LAYOUTS, LOCOTRACK, Pair, tapnext_answers, tapnext_file
 from typer.testing import CliRunner
 
 from anthrotap_hf.checkpoints import CheckpointError
@@ -19,101 +17,40 @@ from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference"
-TRACKS, LOGITS = 1e-2, 1e-3  # pixels, log-odds
+TOLERANCE = {"tracks": 1e-2, "logits": 1e-3, "others": 1e-4}  # pixels, log-odds, numbers around 1
 
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no parity cases in {REFERENCE}")
 
 
-@functools.cache
-def stand_in():
-    """The parity cases' module of weights and videos."""
-    sys.path.insert(0, str(REFERENCE))
-    try:
-        import fill
-    finally:
-        sys.path.remove(str(REFERENCE))
-    return fill
-
-
-def released_weights(name: str, seed: int) -> dict[str, torch.Tensor]:
-    shapes = json.loads((REFERENCE / f"{name}_keys.json").read_text())
-    return {key: torch.from_numpy(stand_in().fill(key, tuple(shape), seed)) for key, shape in shapes.items()}
-
-
-def inputs(case, frames: int, height: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The case's video [1, T, 3, H, W] in [-1, 1] and its queries [1, N, 3] (t, x, y)."""
-    video = torch.from_numpy(stand_in().video(frames, height, width, seed)).permute(0, 3, 1, 2)[None]
-    return video / 255 * 2 - 1, torch.from_numpy(case["query_points_tyx"][None][..., [0, 2, 1]])
-
-
-def assert_near(ours: torch.Tensor, theirs: np.ndarray, tolerance: float) -> None:
-    torch.testing.assert_close(ours[0], torch.from_numpy(theirs), atol=tolerance, rtol=0)
+def assert_near(pairs: list[Pair]) -> None:
+    assert pairs
+    for pair in pairs:
+        torch.testing.assert_close(pair.ours, pair.theirs, atol=TOLERANCE[pair.kind], rtol=0)
 
 
 @needs_reference
-@pytest.mark.parametrize(
-    ("name", "size", "seed", "video_size", "resolutions"),
-    [
-        ("locotrack_small_256", "small", 1, (6, 256, 256), [(256, 256)]),
-        ("locotrack_base_256", "base", 1, (6, 256, 256), [(256, 256)]),
-        ("locotrack_base_192x320", "base", 2, (5, 192, 320), None),
-    ],
-)
-def test_locotrack_answers_as_released(name, size, seed, video_size, resolutions, tmp_path):
-    case = np.load(REFERENCE / f"{name}.npz")
-    torch.save({"state_dict": released_weights(f"locotrack_{size}", seed)}, tmp_path / "x.ckpt")
-    model = convert_locotrack(tmp_path / "x.ckpt")
-    video, queries = inputs(case, *video_size, seed)
-    with torch.inference_mode():
-        out = model(pixel_values_videos=video, query_points=queries, refinement_resolutions=resolutions)
-    assert_near(out.tracks, case["tracks_xy"], TRACKS)
-    assert_near(out.occlusion_logits, case["occlusion"], LOGITS)
-    assert_near(out.uncertainty_logits, case["expected_dist"], LOGITS)
-    for step in range(4):
-        assert_near(out.unrefined_tracks[step], case[f"unrefined_tracks_xy_{step}"], TRACKS)
-        assert_near(out.unrefined_occlusion_logits[step], case[f"unrefined_occlusion_{step}"], LOGITS)
-        assert_near(out.unrefined_uncertainty_logits[step], case[f"unrefined_expected_dist_{step}"], LOGITS)
-
-
-def tapnext_answers_as_released(model, case, video, queries) -> None:
-    with torch.inference_mode():
-        whole = model(pixel_values_videos=video, query_points=queries, output_coordinate_logits=True)
-        state, tracks, logits = model.start(queries), [], []
-        for frame in video.split(1, dim=1):
-            out = model(pixel_values_videos=frame, state=state)
-            state = out.state
-            tracks.append(out.tracks)
-            logits.append(out.visible_logits)
-    assert_near(whole.tracks, case["tracks_xy"], TRACKS)
-    assert_near(whole.visible_logits, case["visible_logits"], LOGITS)
-    y_then_x = whole.coordinate_logits[:, :, 0].flip(-2).flatten(-2)
-    assert_near(y_then_x, case["track_logits_frame0"], LOGITS)
-    assert_near(torch.cat(tracks, dim=2), case["online_tracks_xy"], TRACKS)
-    assert_near(torch.cat(logits, dim=2), case["online_visible_logits"], LOGITS)
+@pytest.mark.parametrize("case", LOCOTRACK, ids=lambda case: case.name)
+@pytest.mark.filterwarnings("error:sizes of the checkpoint")
+def test_locotrack_answers_as_released(case, reference, tmp_path):
+    assert_near(case.answers(reference, tmp_path))
 
 
 @needs_reference
-@pytest.mark.parametrize("layout", ["pt", "lightning", "jax"])
-@pytest.mark.filterwarnings("ignore:query_pos_embed")  # filled with noise here; no parameter
-def test_tapnext_answers_as_released_in_every_layout(layout, tmp_path):
-    case = np.load(REFERENCE / "tapnext_w96d3.npz")
-    weights, file = released_weights("tapnext_w96d3", 1), tmp_path / "x.pt"
-    if layout == "jax":
-        file = REFERENCE / "tapnext_w96d3_jax.npz"
-    elif layout == "lightning":
-        torch.save({"state_dict": {f"tapnext.{key}": weight for key, weight in weights.items()}}, file)
-    else:
-        torch.save(weights, file)
-    tapnext_answers_as_released(convert_tapnext(file), case, *inputs(case, 6, 256, 256, 1))
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.filterwarnings("ignore:query_pos_embed", "ignore:sizes of the checkpoint")  # noise, and small
+def test_tapnext_answers_as_released_in_every_layout(layout, reference, tmp_path):
+    file = tapnext_file(reference, "tapnext_w96d3", 1, layout, tmp_path)
+    for pairs in tapnext_answers(reference, "tapnext_w96d3", file, 6, 1):
+        assert_near(pairs)
 
 
 @needs_reference
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:query_pos_embed")
-def test_tapnext_of_the_released_size_answers_as_released(tmp_path):
-    case = np.load(REFERENCE / "tapnext_full.npz")
-    torch.save(released_weights("tapnext_full", 2), tmp_path / "x.pt")
-    tapnext_answers_as_released(convert_tapnext(tmp_path / "x.pt"), case, *inputs(case, 2, 256, 256, 2))
+@pytest.mark.filterwarnings("ignore:query_pos_embed", "error:sizes of the checkpoint")
+def test_tapnext_of_the_released_size_answers_as_released(reference, tmp_path):
+    file = tapnext_file(reference, "tapnext_full", 2, "pt", tmp_path)
+    for pairs in tapnext_answers(reference, "tapnext_full", file, 2, 2):
+        assert_near(pairs)
 
 
 # Without the cases: released layouts of the tiny models, made by the table backwards

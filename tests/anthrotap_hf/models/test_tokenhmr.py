@@ -1,65 +1,39 @@
 """TokenHMR: through the converter it answers as released; what it refuses."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from test_conversion import REFERENCE, needs_reference, stand_in
+from parity import tokenhmr_answers, tokenhmr_crops, tokenhmr_files
+from test_conversion import assert_near, needs_reference
 from transformers import AutoModel
 from typer.testing import CliRunner
 
 from anthrotap_hf.checkpoints import CheckpointError
 from anthrotap_hf.cli import app
 from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
-from anthrotap_hf.models.tokenhmr.convert_tokenhmr import convert_tokenhmr
+from anthrotap_hf.models.tokenhmr.convert_tokenhmr import config_of, convert_tokenhmr
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
 
-MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+# The case's sizes are small, and its weights stand-ins, those of its means too.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{warning}")
+    for warning in ("sizes of the checkpoint", ".* differ from the checkpoint's own")
+]
 
 
 @pytest.fixture
-def released(tmp_path):
+def released(reference, tmp_path):
     """The parity case's files, in the released layout: checkpoint, tokenizer, mean parameters, configuration."""
-    shapes = json.loads((REFERENCE / "tokenhmr_tiny_keys.json").read_text())
-    case = np.load(REFERENCE / "tokenhmr_tiny.npz")
-
-    def filled(part: str) -> dict[str, torch.Tensor]:
-        return {k: torch.from_numpy(stand_in().fill(k, tuple(s), 1)) for k, s in shapes[part].items()}
-
-    model = filled("model") | {"initialized": torch.tensor(True), "smpl.betas": torch.zeros(3)}
-    codes = {name.removeprefix("tokenizer."): tensor for name, tensor in filled("tokenizer").items()}
-    torch.save({"state_dict": model, "epoch": 3}, tmp_path / "tokenhmr.ckpt")
-    torch.save(
-        {"hparams": {"a": 1}, "net": codes | {"encoder.x": torch.zeros(2)}}, tmp_path / "tokenizer.pth"
-    )
-    np.savez(tmp_path / "means.npz", **{n: case[f"mean_{n}"] for n in ("pose", "shape", "cam")})
-    (tmp_path / "config.json").write_text('{"backbone_config": {"num_attention_heads": 4}}')
-    return [tmp_path / name for name in ("tokenhmr.ckpt", "tokenizer.pth", "means.npz", "config.json")]
-
-
-def crops() -> torch.Tensor:
-    pixels = torch.from_numpy(stand_in().video(2, 256, 256, 1)).permute(0, 3, 1, 2) / 255
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+    return tokenhmr_files(reference, tmp_path)
 
 
 @needs_reference
-def test_it_answers_as_released(released):
-    case = np.load(REFERENCE / "tokenhmr_tiny.npz")
-    model = convert_tokenhmr(*released)
-    with torch.inference_mode():
-        out = model(pixel_values=crops())
-    probabilities = out.token_logits.softmax(-1)
-    np.testing.assert_array_equal(probabilities.argmax(-1), case["token_probs_argmax"])
-    found = {"token_probs_max": probabilities.amax(-1)}
-    found |= {name: out[name] for name in ("global_orient", "body_pose", "betas", "pred_cam")}
-    for name, value in found.items():
-        print(name, np.abs(value.numpy() - case[name]).max())
-        np.testing.assert_allclose(value.numpy(), case[name], atol=1e-4)
+def test_it_answers_as_released(reference, tmp_path):
+    assert_near(tokenhmr_answers(reference, tmp_path))
 
 
 @needs_reference
-def test_the_command_converts_and_says_whose_weights_they_are(released, tmp_path):
+def test_the_command_converts_and_says_whose_weights_they_are(reference, released, tmp_path):
     checkpoint, tokenizer, means, config = map(str, released)
     folder = tmp_path / "out"
     words = ["convert", "tokenhmr", checkpoint, str(folder), "--tokenizer", tokenizer]
@@ -70,7 +44,9 @@ def test_the_command_converts_and_says_whose_weights_they_are(released, tmp_path
     loaded = AutoModel.from_pretrained(folder)
     assert type(loaded) is TokenHMRForHumanMeshRecovery
     with torch.inference_mode():
-        ours, theirs = (m(pixel_values=crops()) for m in (loaded, convert_tokenhmr(*released)))
+        ours, theirs = (
+            m(pixel_values=tokenhmr_crops(reference)) for m in (loaded, convert_tokenhmr(*released))
+        )
     assert torch.equal(ours.body_pose, theirs.body_pose)
 
 
@@ -93,6 +69,20 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         convert_tokenhmr(changed(checkpoint, lose, "state_dict"), tokenizer, means, config)
     for part in ("1 missing: smpl_head.deccam.bias", "1 not expected: smpl_head.extra", "decshape.bias [3]"):
         assert part in str(caught.value)
+    for name in ("smpl_head.decshape.weight", "smpl_head.decpose.mixer_norm_layer.ff.0.weight"):
+        lost = changed(checkpoint, lambda tensors, name=name: tensors.pop(name), "state_dict")
+        with pytest.raises(CheckpointError, match=rf"1 missing: {name}$"):
+            convert_tokenhmr(lost, tokenizer, means, config)
+        number = changed(
+            checkpoint, lambda tensors, name=name: tensors.update({name: torch.ones(())}), "state_dict"
+        )
+        with pytest.raises(CheckpointError, match=rf"{name} is \[\]: too few axes for a TokenHMR"):
+            convert_tokenhmr(number, tokenizer, means, config)
+    broken = changed(
+        checkpoint, lambda tensors: tensors["smpl_head.deccam.bias"].fill_(torch.nan), "state_dict"
+    )
+    with pytest.raises(CheckpointError, match=r"1 not finite: smpl_head\.deccam\.bias"):
+        convert_tokenhmr(broken, tokenizer, means, config)
     lost = changed(tokenizer, lambda net: net.pop("decoder.decoder.15.bias"), "net")
     with pytest.raises(CheckpointError, match=r"1 missing: tokenizer\.decoder\.decoder\.15\.bias"):
         convert_tokenhmr(checkpoint, lost, means, config)
@@ -102,18 +92,76 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         convert_tokenhmr(tokenizer, tokenizer, means, config)
     with pytest.raises(CheckpointError, match="this is no TokenHMR tokenizer checkpoint"):
         convert_tokenhmr(checkpoint, checkpoint, means, config)
+    torch.save({"state_dict": {"model.resnet.weight": torch.zeros(2)}}, tmp_path / "locotrack.ckpt")
+    with pytest.raises(CheckpointError, match="this is no TokenHMR checkpoint"):
+        convert_tokenhmr(tmp_path / "locotrack.ckpt", tokenizer, means, config)
     np.savez(tmp_path / "other.npz", pose=np.zeros(72))
     with pytest.raises(CheckpointError, match="has no shape, cam: it is no file of SMPL's mean parameters"):
         convert_tokenhmr(checkpoint, tokenizer, tmp_path / "other.npz", config)
     np.savez(tmp_path / "other.npz", pose=np.zeros(72), shape=np.zeros(10), cam=np.zeros(3))
     with pytest.raises(CheckpointError, match=r"means.pose \[72\]"):
         convert_tokenhmr(checkpoint, tokenizer, tmp_path / "other.npz", config)
-    config.write_text('{"mixer": 3}')
-    with pytest.raises(CheckpointError, match="TokenHMRConfig has no mixer"):
+
+
+@needs_reference
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ('{"mixer": 3}', "TokenHMRConfig has no mixer"),
+        ('{"to_dict": 3}', "TokenHMRConfig has no to_dict"),
+        ('{"backbone_config": {"heads": 4}}', r"TokenHMRConfig has no backbone_config\.heads"),
+        ('{"backbone_config": 4}', "backbone_config must be an object of settings, got 4"),
+        ('{"backbone_config": {"num_attention_heads": 7}}', "the sizes make no TokenHMR: .* 96 .* 7"),
+        ('{"backbone_config": {"hidden_act": "none"}}', "the sizes make no TokenHMR: 'none'"),
+        ('{"decoder_heads": 0}', "decoder_heads must be a whole number from 1 up, got 0"),
+        ('{"decoder_heads": "8"}', "decoder_heads must be a whole number from 1 up, got '8'"),
+        ('{"decoder_heads": 3}', "decoder_heads 3 do not divide the attention's width 512"),
+        ('{"mixer_layers": 0.5}', r"mixer_layers must be a whole number from 1 up, got 0\.5"),
+        ('{"num_tokens": 5}', "num_tokens must be more than the 21 joints, got 5"),
+        ('{"image_size": 128}', r"of another shape: backbone\.pos_embed \[1, 193, 96\]"),
+        ("[4]", "must be an object of settings"),
+        ("nothing", "not JSON"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_a_line(released, settings, says):
+    released[3].write_text(settings)
+    with pytest.raises(CheckpointError, match=says) as caught:
         convert_tokenhmr(*released)
-    config.write_text("nothing")
-    with pytest.raises(CheckpointError, match="not JSON"):
+    assert "\n" not in str(caught.value)
+
+
+@needs_reference
+def test_means_that_are_not_the_checkpoint_s_are_warned_of(released, recwarn, tmp_path):
+    with pytest.warns(UserWarning, match="pose, shape, cam in .* differ from the checkpoint's own"):
         convert_tokenhmr(*released)
+    recwarn.clear()
+    own = torch.load(released[0], weights_only=True)["state_dict"]
+    names = {"pose": "init_body_pose", "shape": "init_betas", "cam": "init_cam"}
+    np.savez(tmp_path / "own.npz", **{ours: own[f"smpl_head.{name}"] for ours, name in names.items()})
+    model = convert_tokenhmr(released[0], released[1], tmp_path / "own.npz", released[3])
+    assert torch.equal(model.mean_camera, own["smpl_head.init_cam"][0])
+    assert not [warning for warning in recwarn if "differ from" in str(warning.message)]
+
+
+@needs_reference
+def test_the_defaults_are_the_released_sizes(reference):
+    tiny = reference.shapes("tokenhmr_tiny")
+    released = {
+        "model": {96: 1280, 288: 3 * 1280, 384: 4 * 1280},
+        "tokenizer": {48: 512, 32: 256, 64: 2048},
+    }
+    tensors = {}
+    for part, shapes in tiny.items():
+        for name, shape in shapes.items():
+            sizes = [released[part].get(size, size) for size in shape]
+            if "class_pred_layer" in name:
+                sizes[0] = 2048
+            for stack, count in (("backbone.blocks", 32), ("transformer.transformer.layers", 6)):
+                for layer in range(2, count) if f"{stack}.1." in name else ():
+                    deeper = name.replace(f"{stack}.1.", f"{stack}.{layer}.")
+                    tensors[deeper] = torch.empty(sizes, device="meta")
+            tensors[name] = torch.empty(sizes, device="meta")
+    assert config_of(tensors).to_dict() == TokenHMRConfig().to_dict()
 
 
 @pytest.fixture
@@ -151,7 +199,22 @@ def test_bfloat16_gives_rotations_too(tokenhmr):
     torch.testing.assert_close(product, torch.eye(3).expand_as(product), atol=1e-3, rtol=0)
 
 
-def test_gradients_reach_every_weight(tokenhmr):
+def test_autocast_touches_the_backbone_alone(tokenhmr):
+    pixels = torch.randn(2, 3, 256, 256)
+    with torch.inference_mode():
+        exact = tokenhmr(pixel_values=pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = tokenhmr(pixel_values=pixels)
+    assert {value.dtype for value in out.to_tuple()} == {torch.float32}
+    assert not torch.equal(out.betas, exact.betas)
+    for name in ("global_orient", "body_pose", "betas", "pred_cam"):
+        torch.testing.assert_close(out[name], exact[name], atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_reach_every_weight(tokenhmr, checkpointing):
+    if checkpointing:
+        tokenhmr.activation_checkpointing_enable()
     tokenhmr.train()
     out = tokenhmr(pixel_values=torch.randn(2, 3, 256, 256))
     loss = out.betas.sum() + out.pred_cam.sum() + (out.body_pose * torch.randn_like(out.body_pose)).sum()
