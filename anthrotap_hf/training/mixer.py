@@ -41,9 +41,9 @@ class MixedSource:
 class Mixer:
     """Batches by step, each of one source (as the paper has it), as a map-style dataset of `num_steps` batches.
 
-    `mixer[step]` depends on the seed, the step, the batch size and the sources alone: any worker may make any step, and a
-    run that goes on at step k sees what an unbroken one sees. Map-style sources are gone through in another order
-    each epoch, none of their clips twice; in a stream, a sample is drawn from a window that moves on one clip a sample.
+    `mixer[step]` depends on the seed, the step, the batch size and the sources alone: any worker may make any step, and
+    a run that goes on at step k sees what an unbroken one sees. Map-style sources are gone through in another order
+    each epoch; in a stream, a sample is drawn from a window that moves on one clip a sample.
 
     A clip that can't be used is told of once a time it is met, counted, and replaced by another one of the same source.
 

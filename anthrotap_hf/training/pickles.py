@@ -13,6 +13,7 @@ import numpy as np
 from anthrotap_hf.training.samples import BadSampleError
 
 _CONTAINERS = {"set": set, "frozenset": frozenset, "bytearray": bytearray, "complex": complex}
+_ARRAY = object()  # stands for the class numpy.ndarray, which nothing may call
 _NUMPY_ROOMS = ("numpy.core", "numpy._core")  # as numpy 1 and numpy 2 call them
 
 
@@ -43,7 +44,7 @@ def load_annotations(path: str | os.PathLike[str]) -> Any:
         raise
     except _Refused as error:
         raise BadSampleError(f"{path}: refused: the pickle wants {error}, which is no plain data") from error
-    except Exception as error:  # noqa: BLE001 - a damaged pickle may fail in any way
+    except Exception as error:  # a damaged pickle may fail in any way
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadSampleError(f"{path}: not a readable .npy file ({reason}); fetch it again") from error
 
@@ -54,7 +55,7 @@ class _Refused(pickle.UnpicklingError):
 
 def _new_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
     """numpy's `_reconstruct`, for plain arrays alone: an empty array, whose content follows."""
-    if kind is not np.ndarray or shape != (0,):
+    if kind is not _ARRAY or shape != (0,):
         raise _Refused(f"an array of {kind!r}")
     return np.ndarray((0,), np.int8)
 
@@ -82,8 +83,10 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module in ("builtins", "__builtin__") and name in _CONTAINERS:
             return _CONTAINERS[name]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+        if module == "numpy" and name == "ndarray":
+            return _ARRAY
+        if module == "numpy" and name == "dtype":
+            return np.dtype
         if module == "_codecs" and name == "encode":
             return _encode
         room, _, last = module.rpartition(".")

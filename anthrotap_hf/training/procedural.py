@@ -1,8 +1,8 @@
 """A source of synthetic clips that needs no download: textured shapes that move, bend and hide one another.
 
-Each clip is a stack of flat layers. A layer has a texture with an outline (alpha), and a map from the texture to the frame
-that changes over time: two sine shears, which bend it and can be undone exactly, then an affine map. So a point of a texture
-has an exact place in each frame, and is seen where it lies in the frame and no layer above covers it.
+Each clip is a stack of flat layers. A layer has a texture with an outline (alpha), and a map from the texture to the
+frame that changes over time: two sine shears, which bend it and can be undone exactly, then an affine map. So a point
+of a texture has an exact place in each frame, and is seen where it lies in the frame and no layer above covers it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ where it was read last any clip can be had, so that a training step may draw fro
 from __future__ import annotations
 
 import os
+import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -80,7 +81,7 @@ class StreamedShards:
     """Our shards, streamed: rows in the order of the dataset, again and again.
 
     Whoever asks for a clip far ahead (a resumed run) has the rows before it read, not decoded; one behind the window
-    starts the stream anew. Each DataLoader worker reads the whole stream, so that the order never depends on their number.
+    starts the stream anew. Each DataLoader worker reads the whole stream: the order never depends on their number.
 
     Args:
         dataset: a `datasets.IterableDataset` of our rows.
@@ -119,7 +120,11 @@ class StreamedShards:
             self._read = 0
             self._reader = _again_and_again(self._dataset, self.name)
         while self._read <= index:
-            self._kept.append(next(self._reader))
+            try:
+                self._kept.append(next(self._reader))
+            except OSError:  # the connection, most likely: a reader that has failed can't go on
+                self._reader = None
+                raise
             self._read += 1
         return clip_of_row(self._kept[index - self._read + len(self._kept)], self.short_side)
 
@@ -172,8 +177,8 @@ def clip_of_row(row: Mapping[str, Any], short_side: int | None = SHORT_SIDE) -> 
 class LetsDanceClips:
     """The released labels (Hub dataset hamacojr/AnthroTAP-LetsDance): one `.npy` a video, holding a pickled dict.
 
-    `tracks` [T, N, 2] xy in pixels of `video_size` (height, width), `occlusion` [T, N] bool, and `video_path`, with some
-    machine's prefix before `lets_dance/`. Hidden and unknown are not told apart there: what is not seen is not valid.
+    `tracks` [T, N, 2] xy in pixels of `video_size` (height, width), `occlusion` [T, N] bool, and `video_path`, with
+    some machine's prefix before `lets_dance/`. Hidden and unknown are not told apart: what is not seen is not valid.
     Files are read without running their pickles.
 
     Args:
@@ -280,8 +285,8 @@ class KubricClips:
 class PointOdysseyClips:
     """PointOdyssey: a folder a clip, with `anno.npz` and pictures in `rgbs/`.
 
-    `trajs_2d` [T, N, 2] xy, `visibs` and `valids` [T, N] (datasets of aharley/pips2). Its points are rendered geometry, so
-    all valid labels are exact; those that are not valid, or not finite, are unknown.
+    `trajs_2d` [T, N, 2] xy, `visibs` and `valids` [T, N] (datasets of aharley/pips2). Labels that are not valid, or not
+    finite, are unknown.
 
     Args:
         folder: of one split, such as `train`.
@@ -305,10 +310,10 @@ class PointOdysseyClips:
         path = self.clips[index] / "anno.npz"
         try:
             with np.load(path, allow_pickle=False) as file:
-                labels = {key: file[key] for key in ("trajs_2d", "visibs", "valids") if key in file}
-        except (ValueError, EOFError, KeyError) as error:
+                found = {key: file[key] for key in ("trajs_2d", "visibs", "valids") if key in file}
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise BadSampleError(f"{path}: not a readable .npz file ({_one_line(error)})") from error
-        labels = _checked(path, labels, ("trajs_2d", "visibs", "valids"))
+        labels = _checked(path, found, ("trajs_2d", "visibs", "valids"))
         tracks = _points(path, labels["trajs_2d"]).swapaxes(0, 1)
         visible, valid = (_flags(path, labels[key]).swapaxes(0, 1) for key in ("visibs", "valids"))
         if tracks.shape[:2] == valid.shape:
