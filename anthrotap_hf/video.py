@@ -160,7 +160,8 @@ def select_frames(
     """Some frames of a video, one at a time, each [H, W, 3] uint8 RGB; little more is decoded than these.
 
     Packets are listed first (not decoded): frame i is the i-th one in order of display. Decoding starts at the last key
-    frame before the first frame wanted, and leaves out frames that neither are wanted nor needed by others.
+    frame before the first frame wanted, and leaves out frames that neither are wanted nor needed by others. It runs in
+    one thread: whoever reads so, reads many videos side by side.
 
     Args:
         source: a file or its bytes.
@@ -191,6 +192,7 @@ def select_frames(
     size: tuple[int, int] | None = None
     count = 0
     with _open(source) as (container, stream):
+        stream.codec_context.thread_count = 1
         if wanted[0]:
             container.seek(times[0], stream=stream, backward=True)
         for frame in _decode(container, stream, damage, set(times)):
@@ -219,12 +221,15 @@ class VideoWriter:
         path: the file.
         fps: frames a second.
         crf: x264's quality, lower is better.
+        keyframe_every: frames, at most, from one key frame to the next; x264's own choice if left out.
 
     Raises:
         ValueError: for a rate that is not positive.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float, crf: int = 18) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], fps: float, crf: int = 18, keyframe_every: int | None = None
+    ) -> None:
         if not fps > 0:
             raise ValueError(f"fps must be positive, got {fps}")
         self.path = Path(path)
@@ -236,6 +241,8 @@ class VideoWriter:
             rate=Fraction(fps).limit_denominator(1001),
             options={"crf": str(crf), "preset": "veryfast"},
         )
+        if keyframe_every is not None:
+            self._stream.codec_context.gop_size = keyframe_every
         self._shape: tuple[int, ...] | None = None
         self._reformatter = VideoReformatter()
 

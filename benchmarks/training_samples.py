@@ -85,6 +85,11 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
                 f"released layout, {name}, decoded at {decoded}",
                 lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
             )
+        source = LetsDanceClips(folder / "labels" / name, folder, cache=folder / "cache")
+        yield (
+            f"released layout, {name}, from a quick copy",
+            lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
+        )
     height, width = 480, 854
     tracks = np.random.default_rng(0).uniform(100, 380, (1024, 1, 2)) + np.zeros((1, 48, 1))
     labels = np.ones((1024, 48), bool)

@@ -6,6 +6,7 @@ where it was read last any clip can be had, so that a training step may draw fro
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections import deque
@@ -20,7 +21,7 @@ import numpy as np
 from anthrotap_hf.loading import decode_tracks, video_source
 from anthrotap_hf.training.pickles import load_annotations
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
-from anthrotap_hf.video import VideoError, select_frames
+from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
 
 # Frames are scaled to this while their colours are converted, by area: it costs nothing, and a warp that shrinks much
 # would alias.
@@ -185,6 +186,9 @@ class LetsDanceClips:
         labels: a folder, searched with all below it.
         videos: the folder that holds `lets_dance/`, or is it, or its `mp4_10fps`.
         short_side: as in `ShardClips`.
+        cache: a folder for copies of the videos that are quick to read from the middle (scaled to `short_side`, a key
+            frame every 12 frames), each made when its video is first used; None reads the videos themselves. Of a long
+            1080p video most of a sample's time goes into decoding from the last key frame on.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no `.npy` file in `labels`.
@@ -199,9 +203,11 @@ class LetsDanceClips:
         *,
         name: str = "lets dance",
         short_side: int | None = SHORT_SIDE,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.name = name
         self.videos = Path(videos)
+        self.cache = None if cache is None else Path(cache)
         self.short_side = short_side
         if not self.videos.is_dir():
             raise FileNotFoundError(f"{videos}: no such folder of videos")
@@ -228,10 +234,13 @@ class LetsDanceClips:
             valid=seen,
             height=height,
             width=width,
-            frames=partial(
-                select_frames, self._video(path, labels["video_path"]), short_side=self.short_side
-            ),
+            frames=partial(self._frames, self._video(path, labels["video_path"])),
         )
+
+    def _frames(self, video: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        if self.cache is not None:
+            video = quick_copy(video, self.cache, self.short_side)
+        yield from select_frames(video, indices, self.short_side)
 
     def _video(self, path: Path, named: Any) -> Path:
         parts = PurePosixPath(str(named).replace("\\", "/")).parts
@@ -244,6 +253,25 @@ class LetsDanceClips:
         if found is None:
             raise BadSampleError(f"{path}: no video {'/'.join(below)} in {self.videos}")
         return found
+
+
+def quick_copy(video: Path, folder: Path, short_side: int | None) -> Path:
+    """The video's copy in a folder, made if it is not there: same frames, scaled, with a key frame every 12 frames.
+
+    The name tells path, size, time of change and scale, so that another video never is taken for it. Raises VideoError
+    if the video can't be read to its end.
+    """
+    stat = video.stat()
+    key = f"{video.resolve()} {stat.st_size} {stat.st_mtime_ns} {short_side}"
+    copy = folder / f"{video.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.mp4"
+    if not copy.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with VideoWriter(copy, 10, crf=14, keyframe_every=12) as writer:  # no one asks for its rate
+            for frame in iter_frames(video, short_side):
+                height, width = (side + side % 2 for side in frame.image.shape[:2])
+                whole = frame.image.shape[:2] == (height, width)
+                writer.write(frame.image if whole else cv2.resize(frame.image, (width, height)))
+    return copy
 
 
 class KubricClips:

@@ -21,7 +21,7 @@ from anthrotap_hf.training.sources import (
     StreamedShards,
     clip_of_row,
 )
-from anthrotap_hf.video import encode_video, write_video
+from anthrotap_hf.video import VideoError, encode_video, write_video
 
 SMALL = SampleSettings(num_frames=4, dilation=2, num_queries=8, height=32, width=48, affine=None, flip=0)
 
@@ -73,6 +73,20 @@ def test_released_labels(dance, moving_pattern, root):
     assert np.abs(frames[1].astype(int) - moving_pattern(10, 64, 96)[6]).mean() < 4
     sample = make_sample(clip, SampleSettings(**{**vars(SMALL), "dilation": 1}), np.random.default_rng(0))
     np.testing.assert_allclose(sample["tracks"][0, 0], sample["query_points"][0, 1:])
+
+
+def test_quick_copies_are_the_same_frames(dance):
+    plain = LetsDanceClips(dance / "labels", dance / "videos", short_side=48)
+    cached = LetsDanceClips(dance / "labels", dance / "videos", short_side=48, cache=dance / "cache")
+    for _ in range(2):
+        wanted, found = (np.stack([*source[0].frames([1, 2, 9])]) for source in (plain, cached))
+        assert wanted.shape == found.shape == (3, 48, 72, 3)
+        assert np.abs(wanted.astype(int) - found).mean() < 2
+    assert [path.suffix for path in (dance / "cache").iterdir()] == [".mp4"]
+    (dance / "videos/lets_dance/mp4_10fps/ballet/a.mp4").write_bytes(b"nonsense")
+    with pytest.raises(VideoError):
+        next(cached[0].frames([0]))
+    assert len([*(dance / "cache").iterdir()]) == 1
 
 
 @pytest.mark.parametrize(
