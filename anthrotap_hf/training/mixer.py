@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 
 from anthrotap_hf.training.samples import BAD, Sample, SampleSettings, collate, make_sample
@@ -105,6 +106,7 @@ class Mixer:
         """
         if not 0 <= step < self.num_steps:
             raise IndexError(f"step {step} of {self.num_steps}")
+        _one_thread_in_workers()
         number, before = self._choose(step)
         mixed = self.sources[number]
         skipped: list[str] = []
@@ -162,6 +164,14 @@ class Mixer:
                     f"{self.bad} of {self.tried} clips are bad, more than {self.max_bad_share:.0%}; the last: {reason}"
                 )
         raise TooManyBadSamplesError(f"no good clip among {attempt + 1} of {source.name}; the last: {reason}")
+
+
+def _one_thread_in_workers() -> None:
+    """OpenCV's threads do not survive a fork, and workers are many already."""
+    from torch.utils.data import get_worker_info
+
+    if get_worker_info() is not None and cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
 
 
 @lru_cache(maxsize=8)

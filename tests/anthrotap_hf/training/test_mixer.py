@@ -63,6 +63,7 @@ def test_batches_follow_from_seed_and_step():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_in_a_data_loader(num_workers):
     mixed = mixer(num_steps=8)
+    assert mixed[0]["step"] == 0  # OpenCV has been at work before the workers fork
     loader = DataLoader(mixed, batch_size=None, sampler=range(3, 8), num_workers=num_workers)
     assert all(equal(batch, mixed[3 + i]) for i, batch in enumerate(loader))
 
