@@ -88,16 +88,22 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
     """
     from anthrotap_hf.video import VideoError, decode_video
 
-    frames = decode_video(_video_source(row["video"]))
+    frames = decode_video(video_source(row["video"]))
     num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
     if frames.shape[:3] != (num_frames, height, width):
         raise VideoError(
             f"{row['clip_id']}: the video is {list(frames.shape[:3])} (T, H, W), the row says "
             f"{[num_frames, height, width]}; build the shard again"
         )
+    return frames, decode_tracks(row)
+
+
+def decode_tracks(row: Mapping[str, Any]) -> Tracks:
+    """The tracks of a row, without decoding its video; see `decode_row`."""
+    num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
     person = np.asarray(row["person"], np.int32)
     if not len(person):  # as plain lists, no tracks have no shape
-        return frames, Tracks.empty(num_frames, height, width)
+        return Tracks.empty(num_frames, height, width)
     percent = row.get("confidence")  # shards of others may lack it
     if percent is not None:
         percent = np.asarray(percent, np.uint8)[:, :num_frames]
@@ -105,7 +111,7 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
         confidence = None
     else:
         confidence = percent.astype(np.float32) / 100
-    tracks = Tracks(
+    return Tracks(
         xy=np.asarray(row["tracks"], np.float32)[:, :num_frames],
         visible=np.asarray(row["visible"], bool)[:, :num_frames],
         valid=np.asarray(row["valid"], bool)[:, :num_frames],
@@ -115,7 +121,6 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
         vertex=np.asarray(row["vertex"], np.int32),
         confidence=confidence,
     )
-    return frames, tracks
 
 
 def serve_name(module: ModuleType) -> None:
@@ -157,7 +162,7 @@ def serve_name(module: ModuleType) -> None:
     module.dataset_module_factory = factory  # type: ignore[attr-defined]
 
 
-def _video_source(video: Any) -> Any:
+def video_source(video: Any) -> Any:
     """Bytes or a path, from what the column `video` may hold."""
     video = getattr(video, "_hf_encoded", video)  # a torchcodec decoder, where decoding is on
     if isinstance(video, Mapping):

@@ -6,10 +6,11 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -153,6 +154,60 @@ def decode_video(source: VideoSource) -> np.ndarray:
     return np.stack([frame.image for frame in iter_frames(source)])
 
 
+def select_frames(
+    source: VideoSource, indices: Sequence[int], short_side: int | None = None
+) -> Iterator[np.ndarray]:
+    """Some frames of a video, one at a time, each [H, W, 3] uint8 RGB; little more is decoded than these.
+
+    Packets are listed first (not decoded): frame i is the i-th one in order of display. Decoding starts at the last key
+    frame before the first frame wanted, and leaves out frames that neither are wanted nor needed by others. It runs in
+    one thread: whoever reads so, reads many videos side by side.
+
+    Args:
+        source: a file or its bytes.
+        indices: frames, counted from 0, rising.
+        short_side: scale the shorter side to at most this many pixels, as in `iter_frames`.
+
+    Raises:
+        VideoError: if there is no such frame, or the frames wanted are damaged.
+        ValueError: if indices are negative or do not rise.
+    """
+    wanted = [int(index) for index in indices]
+    if not wanted or wanted[0] < 0 or any(after <= before for before, after in pairwise(wanted)):
+        raise ValueError("indices must be frame numbers from 0 on that rise")
+    name = _name(source)
+    with _open(source) as (container, stream):
+        try:
+            shown = [p.pts for p in container.demux(stream) if p.size and not p.is_discard]
+        except av.error.FFmpegError as error:
+            raise VideoError(f"{name}: damaged ({error.strerror}); fetch the file again") from error
+    if wanted[-1] >= len(shown):
+        raise VideoError(f"{name}: frame {wanted[-1]} is wanted, it has {len(shown)} frames")
+    if None in shown:
+        raise VideoError(f"{name}: its frames have no time stamps to find them by; re-encode it as mp4")
+    shown.sort()
+    times = [shown[index] for index in wanted]
+    damage: list[str] = []
+    reformatter = VideoReformatter()
+    size: tuple[int, int] | None = None
+    count = 0
+    with _open(source) as (container, stream):
+        stream.codec_context.thread_count = 1
+        if wanted[0]:
+            container.seek(times[0], stream=stream, backward=True)
+        for frame in _decode(container, stream, damage, set(times)):
+            if frame is None or frame.pts != times[count]:
+                continue
+            if size is None:
+                size = _fit(*_display_size(frame, stream), short_side)
+            yield _to_rgb(frame, reformatter, size)
+            count += 1
+            if count == len(times):
+                return
+    reason = damage[0] if damage else f"frame {wanted[count]} is missing"
+    raise VideoError(f"{name}: damaged ({reason}); fetch the file again or leave it out")
+
+
 class VideoWriter:
     """Writes frames one by one as an H.264 mp4 (yuv420p, BT.709) that plays from its first byte on.
 
@@ -166,12 +221,15 @@ class VideoWriter:
         path: the file.
         fps: frames a second.
         crf: x264's quality, lower is better.
+        keyframe_every: frames, at most, from one key frame to the next; x264's own choice if left out.
 
     Raises:
         ValueError: for a rate that is not positive.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float, crf: int = 18) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], fps: float, crf: int = 18, keyframe_every: int | None = None
+    ) -> None:
         if not fps > 0:
             raise ValueError(f"fps must be positive, got {fps}")
         self.path = Path(path)
@@ -183,6 +241,8 @@ class VideoWriter:
             rate=Fraction(fps).limit_denominator(1001),
             options={"crf": str(crf), "preset": "veryfast"},
         )
+        if keyframe_every is not None:
+            self._stream.codec_context.gop_size = keyframe_every
         self._shape: tuple[int, ...] | None = None
         self._reformatter = VideoReformatter()
 
@@ -298,8 +358,11 @@ def _open(source: VideoSource) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _decode(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
-    """Frames of a stream; None for each one that damage reaches; why is appended to `damage`."""
+def _decode(container: Any, stream: Any, damage: list[str], wanted: set[int] | None = None) -> Iterator[Any]:
+    """Frames of a stream; None for each one that damage reaches; why is appended to `damage`.
+
+    Where `wanted` names time stamps, other frames are left out unless they are needed to predict some.
+    """
     waiting = False  # for a key frame
     packets = container.demux(stream)
     while True:
@@ -310,6 +373,8 @@ def _decode(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
             return
         if packet is None:
             return
+        if wanted is not None:
+            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:

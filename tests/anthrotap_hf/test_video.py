@@ -18,6 +18,7 @@ from anthrotap_hf.video import (
     encode_video,
     iter_frames,
     probe,
+    select_frames,
     write_video,
 )
 
@@ -254,6 +255,33 @@ def test_damage_in_the_middle(make_video):
     assert [frame.after_gap for frame in frames].count(True) == 1
     for frame in frames:
         assert psnr(frame.image, whole[frame.index]) > 40  # no concealed garbage
+
+
+@pytest.mark.parametrize("indices", [[0], [47], [0, 1, 2], [3, 9, 20, 47], range(11, 40, 2)])
+@pytest.mark.parametrize("gop", [5, 250])
+def test_selected_frames_are_those_of_the_whole(make_video, moving_pattern, indices, gop):
+    path = make_video(frames=moving_pattern(48, 32, 48), gop=gop, rotation=90)
+    whole = [frame.image for frame in iter_frames(path, 16)]
+    found = list(select_frames(path, indices, 16))
+    assert len(found) == len(indices)
+    assert all(np.array_equal(image, whole[i]) for image, i in zip(found, indices, strict=True))
+    assert np.array_equal(next(select_frames(path.read_bytes(), indices, 16)), found[0])
+
+
+def test_frames_that_cannot_be_selected(make_video, tmp_path):
+    path = make_video(shots=[10])
+    with pytest.raises(VideoError, match="frame 10 is wanted, it has 10"):
+        list(select_frames(path, [3, 10]))
+    for indices in ([], [-1], [3, 3], [4, 2]):
+        with pytest.raises(ValueError, match="rise"):
+            list(select_frames(path, indices))
+    data = bytearray(make_video("long.mp4", shots=[48], size=(128, 128)).read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(400)
+    with pytest.raises(VideoError, match="damaged"):
+        list(select_frames(bytes(data), range(48)))
+    with pytest.raises(VideoError, match="no such file"):
+        list(select_frames(tmp_path / "absent.mp4", [0]))
 
 
 def test_memory_is_flat_in_length(make_video):

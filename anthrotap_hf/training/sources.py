@@ -1,0 +1,397 @@
+"""Where labelled clips come from. Every source says whether its labels are on people, and gives `LabeledClip`s.
+
+Map-style sources (`ClipSource`) know their length and give any clip. A stream (`ClipStream`) has no end; near the place
+where it was read last any clip can be had, so that a training step may draw from a window of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+
+from anthrotap_hf.loading import decode_tracks, video_source
+from anthrotap_hf.training.pickles import load_annotations
+from anthrotap_hf.training.samples import BadSampleError, LabeledClip
+from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
+
+# Frames are scaled to this while their colours are converted, by area: it costs nothing, and a warp that shrinks much
+# would alias.
+SHORT_SIDE = 540
+
+
+@runtime_checkable
+class ClipSource(Protocol):
+    """Clips by number. `clip[i]` raises BadSampleError, VideoError or OSError where one can't be read."""
+
+    name: str
+    human: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> LabeledClip: ...
+
+
+@runtime_checkable
+class ClipStream(Protocol):
+    """Clips in order, without end: after clip i, those from i - window + 1 on can be had cheaply."""
+
+    name: str
+    human: bool
+    window: int
+
+    def __getitem__(self, index: int) -> LabeledClip: ...
+
+
+class ShardClips:
+    """Our shards, map-style: labels on people.
+
+    Args:
+        dataset: a `datasets.Dataset` of our rows, such as `anthrotap_hf.load_dataset(split="train")`.
+        short_side: of decoded frames, at most; None for their own size.
+
+    Raises:
+        ValueError: if the dataset has no rows, or lacks our columns.
+    """
+
+    human = True
+
+    def __init__(self, dataset: Any, *, name: str = "shards", short_side: int | None = SHORT_SIDE) -> None:
+        if not len(dataset):
+            raise ValueError(f"{name}: the dataset has no rows")
+        self.name = name
+        self.short_side = short_side
+        self._rows = _plain_rows(dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        return clip_of_row(self._rows[index], self.short_side)
+
+
+class StreamedShards:
+    """Our shards, streamed: rows in the order of the dataset, again and again.
+
+    Whoever asks for a clip far ahead (a resumed run) has the rows before it read, not decoded; one behind the window
+    starts the stream anew. Each DataLoader worker reads the whole stream: the order never depends on their number.
+
+    Args:
+        dataset: a `datasets.IterableDataset` of our rows.
+        window: rows that are kept.
+        short_side: as in `ShardClips`.
+
+    Raises:
+        ValueError: if the window is empty, or the dataset lacks our columns.
+    """
+
+    human = True
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        name: str = "streamed shards",
+        window: int = 32,
+        short_side: int | None = SHORT_SIDE,
+    ) -> None:
+        if window < 1:
+            raise ValueError(f"window must be at least 1, got {window}")
+        self.name = name
+        self.window = window
+        self.short_side = short_side
+        self._dataset = _plain_rows(dataset, name)
+        self._reader: Iterator[Mapping[str, Any]] | None = None
+        self._kept: deque[Mapping[str, Any]] = deque(maxlen=window)
+        self._read = 0
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        if index < 0:
+            raise IndexError(f"{self.name}: row {index}")
+        if self._reader is None or index < self._read - len(self._kept):
+            self._kept.clear()
+            self._read = 0
+            self._reader = _again_and_again(self._dataset, self.name)
+        while self._read <= index:
+            try:
+                self._kept.append(next(self._reader))
+            except OSError:  # the connection, most likely: a reader that has failed can't go on
+                self._reader = None
+                raise
+            self._read += 1
+        return clip_of_row(self._kept[index - self._read + len(self._kept)], self.short_side)
+
+    def __getstate__(self) -> dict[str, Any]:  # an open reader can't go to a worker
+        return self.__dict__ | {"_reader": None, "_kept": deque(maxlen=self.window), "_read": 0}
+
+
+def _plain_rows(dataset: Any, name: str) -> Any:
+    """Rows as numpy arrays, videos undecoded."""
+    from datasets import Video
+
+    columns = dataset.column_names or []
+    missing = {"video", "tracks", "visible", "valid", "num_frames"} - set(columns)
+    if missing:
+        raise ValueError(f"{name}: these are not our rows: no column {', '.join(sorted(missing))}")
+    return dataset.cast_column("video", Video(decode=False)).with_format("numpy")
+
+
+def _again_and_again(dataset: Iterable[Mapping[str, Any]], name: str) -> Iterator[Mapping[str, Any]]:
+    while True:
+        count = 0
+        for row in dataset:
+            count += 1
+            yield row
+        if not count:
+            raise ValueError(f"{name}: the dataset has no rows")
+
+
+def clip_of_row(row: Mapping[str, Any], short_side: int | None = SHORT_SIDE) -> LabeledClip:
+    """A row of our dataset as a clip; nothing is decoded yet. Raises BadSampleError if it is damaged."""
+    name = str(row.get("clip_id", "a row"))
+    try:
+        tracks = decode_tracks(row)
+        video = video_source(row["video"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadSampleError(f"{name}: a damaged row ({_one_line(error)}); build the shard again") from error
+    if not isinstance(video, (str, bytes, os.PathLike)):
+        raise BadSampleError(f"{name}: the row has no video")
+    return LabeledClip(
+        name=name,
+        tracks=tracks.xy,
+        visible=tracks.visible,
+        valid=tracks.valid,
+        height=tracks.height,
+        width=tracks.width,
+        frames=partial(select_frames, video, short_side=short_side),
+    )
+
+
+class LetsDanceClips:
+    """The released labels (Hub dataset hamacojr/AnthroTAP-LetsDance): one `.npy` a video, holding a pickled dict.
+
+    `tracks` [T, N, 2] xy in pixels of `video_size` (height, width), `occlusion` [T, N] bool, and `video_path`, with
+    some machine's prefix before `lets_dance/`. Hidden and unknown are not told apart: what is not seen is not valid.
+    Files are read without running their pickles.
+
+    Args:
+        labels: a folder, searched with all below it.
+        videos: the folder that holds `lets_dance/`, or is it, or its `mp4_10fps`.
+        short_side: as in `ShardClips`.
+        cache: a folder for copies of the videos that are quick to read from the middle (scaled to `short_side`, a key
+            frame every 12 frames), each made when its video is first used; None reads the videos themselves. Of a long
+            1080p video most of a sample's time goes into decoding from the last key frame on.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no `.npy` file in `labels`.
+    """
+
+    human = True
+
+    def __init__(
+        self,
+        labels: str | os.PathLike[str],
+        videos: str | os.PathLike[str],
+        *,
+        name: str = "lets dance",
+        short_side: int | None = SHORT_SIDE,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.name = name
+        self.videos = Path(videos)
+        self.cache = None if cache is None else Path(cache)
+        self.short_side = short_side
+        if not self.videos.is_dir():
+            raise FileNotFoundError(f"{videos}: no such folder of videos")
+        self.files = sorted(Path(labels).rglob("*.npy"))
+        if not self.files:
+            raise FileNotFoundError(f"{labels}: no .npy file in or below this folder")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        path = self.files[index]
+        labels = _checked(path, load_annotations(path), ("tracks", "occlusion", "video_size", "video_path"))
+        try:
+            height, width = (int(side) for side in labels["video_size"])
+        except (TypeError, ValueError) as error:
+            raise BadSampleError(f"{path}: video_size is not (height, width)") from error
+        tracks, occluded = _points(path, labels["tracks"]), _flags(path, labels["occlusion"])
+        seen = ~occluded.swapaxes(0, 1)
+        return LabeledClip(
+            name=str(path),
+            tracks=tracks.swapaxes(0, 1),
+            visible=seen,
+            valid=seen,
+            height=height,
+            width=width,
+            frames=partial(self._frames, self._video(path, labels["video_path"])),
+        )
+
+    def _frames(self, video: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        if self.cache is not None:
+            video = quick_copy(video, self.cache, self.short_side)
+        yield from select_frames(video, indices, self.short_side)
+
+    def _video(self, path: Path, named: Any) -> Path:
+        parts = PurePosixPath(str(named).replace("\\", "/")).parts
+        if "lets_dance" not in parts or ".." in parts:
+            raise BadSampleError(f"{path}: video_path {named!r} does not name a file below lets_dance/")
+        below = parts[len(parts) - parts[::-1].index("lets_dance") :]
+        short = below[1:] if below[:1] == ("mp4_10fps",) else below
+        tried = [self.videos.joinpath(*tail) for tail in (below, short, ("lets_dance", *below)) if tail]
+        found = next((video for video in tried if video.is_file()), None)
+        if found is None:
+            raise BadSampleError(f"{path}: no video {'/'.join(below)} in {self.videos}")
+        return found
+
+
+def quick_copy(video: Path, folder: Path, short_side: int | None) -> Path:
+    """The video's copy in a folder, made if it is not there: same frames, scaled, with a key frame every 12 frames.
+
+    The name tells path, size, time of change and scale, so that another video never is taken for it. Raises VideoError
+    if the video can't be read to its end.
+    """
+    stat = video.stat()
+    key = f"{video.resolve()} {stat.st_size} {stat.st_mtime_ns} {short_side}"
+    copy = folder / f"{video.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.mp4"
+    if not copy.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with VideoWriter(copy, 10, crf=14, keyframe_every=12) as writer:  # no one asks for its rate
+            for frame in iter_frames(video, short_side):
+                height, width = (side + side % 2 for side in frame.image.shape[:2])
+                whole = frame.image.shape[:2] == (height, width)
+                writer.write(frame.image if whole else cv2.resize(frame.image, (width, height)))
+    return copy
+
+
+class KubricClips:
+    """Kubric MOVi-E/F as CoTracker lays it out: a folder a clip, with `NAME/NAME.npy` and `NAME/frames/`.
+
+    The file holds a pickled dict (read without running it): `coords` [N, T, 2] xy in raster pixels, and `visibility`
+    [N, T], which is true where a point is *occluded* (cotracker/datasets/kubric_movif_dataset.py of
+    facebookresearch/co-tracker inverts it). Frames are pictures in the order of their names. Exact: all labels valid.
+
+    Args:
+        folder: the folder of clips.
+
+    Raises:
+        FileNotFoundError: if there is no clip in it.
+    """
+
+    human = False
+
+    def __init__(self, folder: str | os.PathLike[str], *, name: str = "kubric") -> None:
+        self.name = name
+        root = Path(folder)
+        self.clips = sorted(path for path in root.glob("*") if (path / f"{path.name}.npy").is_file())
+        if not self.clips:
+            raise FileNotFoundError(f"{folder}: no clip laid out as NAME/NAME.npy in this folder")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        folder = self.clips[index]
+        path = folder / f"{folder.name}.npy"
+        labels = _checked(path, load_annotations(path), ("coords", "visibility"))
+        occluded = _flags(path, labels["visibility"])
+        return _clip_of_pictures(
+            folder / "frames", _points(path, labels["coords"]), ~occluded, np.ones_like(occluded)
+        )
+
+
+class PointOdysseyClips:
+    """PointOdyssey: a folder a clip, with `anno.npz` and pictures in `rgbs/`.
+
+    `trajs_2d` [T, N, 2] xy, `visibs` and `valids` [T, N] (datasets of aharley/pips2). Labels that are not valid, or not
+    finite, are unknown.
+
+    Args:
+        folder: of one split, such as `train`.
+
+    Raises:
+        FileNotFoundError: if there is no clip in it.
+    """
+
+    human = False
+
+    def __init__(self, folder: str | os.PathLike[str], *, name: str = "point odyssey") -> None:
+        self.name = name
+        self.clips = sorted(path.parent for path in Path(folder).glob("*/anno.npz"))
+        if not self.clips:
+            raise FileNotFoundError(f"{folder}: no clip laid out as NAME/anno.npz in this folder")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        path = self.clips[index] / "anno.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {key: file[key] for key in ("trajs_2d", "visibs", "valids") if key in file}
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise BadSampleError(f"{path}: not a readable .npz file ({_one_line(error)})") from error
+        labels = _checked(path, found, ("trajs_2d", "visibs", "valids"))
+        tracks = _points(path, labels["trajs_2d"]).swapaxes(0, 1)
+        visible, valid = (_flags(path, labels[key]).swapaxes(0, 1) for key in ("visibs", "valids"))
+        if tracks.shape[:2] == valid.shape:
+            valid = valid & np.isfinite(tracks).all(-1)
+        return _clip_of_pictures(self.clips[index] / "rgbs", tracks, visible, valid)
+
+
+def _clip_of_pictures(
+    folder: Path, tracks: np.ndarray, visible: np.ndarray, valid: np.ndarray
+) -> LabeledClip:
+    """A clip whose frames are the pictures of a folder, in the order of their names, and whose size is the first's."""
+    pictures = sorted(folder.glob("*.png")) + sorted(folder.glob("*.jpg"))
+    if not pictures:
+        raise BadSampleError(f"{folder}: no picture (.png or .jpg)")
+    if visible.ndim == 2 and len(pictures) != visible.shape[1]:
+        raise BadSampleError(f"{folder}: {len(pictures)} pictures, but labels of {visible.shape[1]} frames")
+    height, width = _picture(pictures[0]).shape[:2]
+
+    def frames(indices: Sequence[int]) -> Iterator[np.ndarray]:
+        return (_picture(pictures[index]) for index in indices)
+
+    return LabeledClip(str(folder.parent), tracks, visible, valid, height, width, frames)
+
+
+def _picture(path: Path) -> np.ndarray:
+    """[H, W, 3] uint8 RGB. Raises VideoError if it can't be read."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise VideoError(f"{path}: not a readable picture")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _checked(path: Path, labels: Any, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    missing = [key for key in keys if not isinstance(labels, Mapping) or key not in labels]
+    if missing:
+        raise BadSampleError(f"{path}: its labels have no {', '.join(missing)}")
+    return labels
+
+
+def _points(path: Path, value: Any) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.shape[2:] != (2,):
+        raise BadSampleError(f"{path}: its points are not numbers [.., .., 2]")
+    return value.astype(np.float32, copy=False)
+
+
+def _flags(path: Path, value: Any) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "bfiu" or value.ndim != 2:
+        raise BadSampleError(f"{path}: its flags of visibility are not a table of numbers")
+    return value.astype(bool)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,130 @@
+"""How fast training samples are made: CPU-seconds a sample, from made-up files of each layout.
+
+    python benchmarks/training_samples.py
+    python benchmarks/training_samples.py --folder /tmp/samples --rounds 5     # keeps the files it makes
+
+The clip is 30 s at 10 frames a second with 3,000 tracks; a sample is the paper's: 48 frames, every second one, 256
+queries, smooth affine and flip, 256x256. CPU time is that of all threads. The first sample of a kind is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from anthrotap_hf.training.procedural import ProceduralClips
+from anthrotap_hf.training.samples import SampleSettings, make_sample
+from anthrotap_hf.training.sources import SHORT_SIDE, LetsDanceClips, clip_of_row
+from anthrotap_hf.video import encode_video, write_video
+
+SIZES = {"1080p": (1080, 1920), "720p": (720, 1280)}
+NUM_FRAMES, NUM_TRACKS = 300, 3000
+
+
+def moving_scene(height: int, width: int) -> Iterator[np.ndarray]:
+    """A textured scene that sways, and a patch that moves against it."""
+    rng = np.random.default_rng(0)
+    large = (width * 5 // 4, height * 5 // 4)
+    scene = cv2.resize(rng.integers(0, 255, (135, 240, 3), np.uint8), large, interpolation=cv2.INTER_CUBIC)
+    patch = cv2.resize(rng.integers(0, 255, (40, 30, 3), np.uint8), (width // 5, height // 2))
+    for t in range(NUM_FRAMES):
+        x, y = (0.5 + 0.4 * np.sin(t / 20)) * width / 4, (0.5 + 0.4 * np.cos(t / 15)) * height / 4
+        frame = scene[int(y) : int(y) + height, int(x) : int(x) + width].copy()
+        left, top = int(width * (0.4 + 0.3 * np.sin(t / 9))), int(height * (0.25 + 0.2 * np.cos(t / 7)))
+        frame[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        yield frame
+
+
+def write_released_layout(folder: Path, name: str, height: int, width: int) -> None:
+    """`labels/NAME/a.npy` and `lets_dance/mp4_10fps/NAME/a.mp4`, as the authors lay them out."""
+    video = folder / "lets_dance/mp4_10fps" / name / "a.mp4"
+    labels = folder / "labels" / name / "a.npy"
+    for path in (video, labels):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not video.exists():
+        write_video(video, moving_scene(height, width), 10)
+    rng = np.random.default_rng(1)
+    steps = rng.normal(0, 3, (NUM_FRAMES, NUM_TRACKS, 2)).cumsum(0)
+    tracks = rng.uniform(0.2, 0.8, (NUM_TRACKS, 2)) * (width, height) + steps
+    contents = {
+        "tracks": tracks.astype(np.float32),
+        "occlusion": rng.random((NUM_FRAMES, NUM_TRACKS)) < 0.3,
+        "video_size": (height, width),
+        "video_path": f"/media/ssd3/datasets/lets_dance/mp4_10fps/{name}/a.mp4",
+    }
+    np.save(labels, contents, allow_pickle=True)  # type: ignore[arg-type]
+
+
+def cpu_seconds(make: Callable[[int], object], rounds: int) -> list[float]:
+    make(0)
+    spent = []
+    for number in range(1, rounds + 1):
+        start = time.process_time()
+        make(number)
+        spent.append(time.process_time() - start)
+    return spent
+
+
+def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
+    paper = SampleSettings()
+    for name, size in SIZES.items():
+        write_released_layout(folder, name, *size)
+        for short_side in (SHORT_SIDE, None):
+            source = LetsDanceClips(folder / "labels" / name, folder, short_side=short_side)
+            decoded = "full size" if short_side is None else f"{short_side} pixels"
+            yield (
+                f"released layout, {name}, decoded at {decoded}",
+                lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
+            )
+        source = LetsDanceClips(folder / "labels" / name, folder, cache=folder / "cache")
+        yield (
+            f"released layout, {name}, from a quick copy",
+            lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
+        )
+    height, width = 480, 854
+    tracks = np.random.default_rng(0).uniform(100, 380, (1024, 1, 2)) + np.zeros((1, 48, 1))
+    labels = np.ones((1024, 48), bool)
+    frames = [frame for frame, _ in zip(moving_scene(height, width), range(48), strict=False)]
+    row = {"clip_id": "a", "num_frames": 48, "height": height, "width": width, "tracks": tracks}
+    row |= {"visible": labels, "valid": labels, "video": encode_video(frames, 24)}
+    row |= {"person": np.zeros(1024, int), "vertex": np.zeros(1024, int)}
+    every = SampleSettings(dilation=1)
+    yield (
+        "a row of ours, 854x480, every frame",
+        lambda number: make_sample(clip_of_row(row), every, np.random.default_rng(number)),
+    )
+    clips = ProceduralClips()
+    small = SampleSettings(num_frames=24, dilation=1, height=128, width=128, affine=None, flip=0)
+    yield (
+        "procedural, 24 frames, 128x128",
+        lambda number: make_sample(clips[number], small, np.random.default_rng(number)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--folder", type=Path, help="where files are made and kept; left out: a temporary one"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    table = Table("sample", "CPU s, median", "samples a CPU-second")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, make in cases(arguments.folder or Path(temporary)):
+            spent = cpu_seconds(make, arguments.rounds)
+            median = statistics.median(spent)
+            table.add_row(name, f"{median:.2f}", f"{1 / median:.1f}")
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""Sources: each layout becomes the same kind of clip; what is wrong with a file is said in one line."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from anthrotap_hf.training.pickles import load_annotations
+from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, collate, make_sample
+from anthrotap_hf.training.sources import (
+    ClipSource,
+    ClipStream,
+    KubricClips,
+    LetsDanceClips,
+    PointOdysseyClips,
+    ShardClips,
+    StreamedShards,
+    clip_of_row,
+)
+from anthrotap_hf.video import VideoError, encode_video, write_video
+
+SMALL = SampleSettings(num_frames=4, dilation=2, num_queries=8, height=32, width=48, affine=None, flip=0)
+
+
+def some_tracks(num_frames: int = 10, num_tracks: int = 5) -> np.ndarray:
+    """[N, T, 2] in a frame of 64 x 96."""
+    rng = np.random.default_rng(0)
+    return rng.uniform(5, 60, (num_tracks, 1, 2)).astype(np.float32) + np.zeros(
+        (1, num_frames, 1), np.float32
+    )
+
+
+def dance_labels(**changes) -> dict:
+    occlusion = np.zeros((10, 5), bool)
+    occlusion[3] = True
+    labels = {
+        "tracks": some_tracks().swapaxes(0, 1),
+        "occlusion": occlusion,
+        "video_size": (64, 96),
+        "video_path": "/media/ssd3/datasets/lets_dance/mp4_10fps/ballet/a.mp4",
+    }
+    return labels | changes
+
+
+@pytest.fixture
+def dance(tmp_path, moving_pattern):
+    """labels/a.npy and videos/lets_dance/mp4_10fps/ballet/a.mp4."""
+    (tmp_path / "labels").mkdir()
+    folder = tmp_path / "videos/lets_dance/mp4_10fps/ballet"
+    folder.mkdir(parents=True)
+    np.save(tmp_path / "labels/a.npy", dance_labels(), allow_pickle=True)
+    write_video(folder / "a.mp4", moving_pattern(10, 64, 96), 10)
+    return tmp_path
+
+
+@pytest.mark.parametrize("root", ["videos", "videos/lets_dance", "videos/lets_dance/mp4_10fps"])
+def test_released_labels(dance, moving_pattern, root):
+    source = LetsDanceClips(dance / "labels", dance / root)
+    assert isinstance(source, ClipSource)
+    assert len(source) == 1
+    clip = source[0]
+    assert (clip.height, clip.width) == (64, 96)
+    np.testing.assert_array_equal(clip.tracks, some_tracks())
+    np.testing.assert_array_equal(clip.valid, clip.visible)
+    assert not clip.valid[:, 3].any()  # hidden and unknown are not told apart
+    assert clip.valid[:, 4].all()
+    frames = list(clip.frames([1, 6]))
+    assert len(frames) == 2
+    assert np.abs(frames[1].astype(int) - moving_pattern(10, 64, 96)[6]).mean() < 4
+    sample = make_sample(clip, SampleSettings(**{**vars(SMALL), "dilation": 1}), np.random.default_rng(0))
+    np.testing.assert_allclose(sample["tracks"][0, 0], sample["query_points"][0, 1:])
+
+
+def test_quick_copies_are_the_same_frames(dance):
+    plain = LetsDanceClips(dance / "labels", dance / "videos", short_side=48)
+    cached = LetsDanceClips(dance / "labels", dance / "videos", short_side=48, cache=dance / "cache")
+    for _ in range(2):
+        wanted, found = (np.stack([*source[0].frames([1, 2, 9])]) for source in (plain, cached))
+        assert wanted.shape == found.shape == (3, 48, 72, 3)
+        assert np.abs(wanted.astype(int) - found).mean() < 2
+    assert [path.suffix for path in (dance / "cache").iterdir()] == [".mp4"]
+    (dance / "videos/lets_dance/mp4_10fps/ballet/a.mp4").write_bytes(b"nonsense")
+    with pytest.raises(VideoError):
+        next(cached[0].frames([0]))
+    assert len([*(dance / "cache").iterdir()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"video_path": "/x/b.mp4"}, "does not name a file below lets_dance"),
+        ({"video_path": "/x/lets_dance/../../etc/passwd"}, "does not name a file below lets_dance"),
+        ({"video_path": "/x/lets_dance/mp4_10fps/b.mp4"}, "no video mp4_10fps/b.mp4"),
+        ({"video_size": None}, "video_size is not"),
+        ({"tracks": "none"}, "points are not numbers"),
+        ({"occlusion": np.zeros((9, 5), bool)}, "must be"),
+    ],
+)
+def test_released_labels_that_are_wrong(dance, changes, reason):
+    np.save(dance / "labels/a.npy", dance_labels(**changes), allow_pickle=True)
+    with pytest.raises(BadSampleError, match=reason) as error:
+        LetsDanceClips(dance / "labels", dance / "videos")[0]
+    assert "\n" not in str(error.value)
+
+
+def test_folders_that_are_not_there(tmp_path):
+    for make in (
+        lambda: LetsDanceClips(tmp_path, tmp_path / "no"),
+        lambda: LetsDanceClips(tmp_path, tmp_path),
+        lambda: KubricClips(tmp_path),
+        lambda: PointOdysseyClips(tmp_path),
+    ):
+        with pytest.raises(FileNotFoundError):
+            make()
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.mkdir, (_Evil.path,)
+
+    path = ""
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_pickled_code_is_not_run(tmp_path, protocol):
+    _Evil.path = str(tmp_path / "ran")
+    array = np.array({"tracks": _Evil()}, object)
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        pickle.dump(array, file, protocol=protocol)
+    with pytest.raises(BadSampleError, match=r"refused: the pickle wants .*mkdir"):
+        load_annotations(tmp_path / "a.npy")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_plain_pickles_are_read(tmp_path, protocol):
+    wanted = {
+        "array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "flags": np.array([[True, False]]),
+        "names": np.array(["a", "bc"]),
+        "objects": np.array([{"x": 1}, None], object),
+        "scalar": np.float64(2.5),
+        "nested": [(1, "two"), {3.0}, frozenset({4}), b"five", None, 1 + 2j],
+    }
+    array = np.array(wanted, object)
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        pickle.dump(array, file, protocol=protocol)
+    found = load_annotations(tmp_path / "a.npy")
+    assert found.keys() == wanted.keys()
+    for key in ("array", "flags", "names", "objects"):
+        np.testing.assert_array_equal(found[key], wanted[key])
+    assert found["scalar"] == 2.5
+    assert found["nested"] == wanted["nested"]
+    np.save(tmp_path / "b.npy", wanted["array"])
+    np.testing.assert_array_equal(load_annotations(tmp_path / "b.npy"), wanted["array"])
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60, 200, -1])
+def test_a_truncated_pickle(tmp_path, keep):
+    np.save(tmp_path / "a.npy", dance_labels(), allow_pickle=True)
+    data = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(data[:keep])
+    with pytest.raises(BadSampleError, match="not a readable"):
+        load_annotations(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("numpy", "load"), ("numpy", "fromfile"), ("builtins", "eval"), ("os", "system")]
+)
+def test_no_other_name_is_given_out(tmp_path, module, name):
+    code = f"c{module}\n{name}\n(S'x'\ntR.".encode()
+    with open(tmp_path / "a.npy", "wb") as file:
+        array = np.array({}, object)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(code)
+    with pytest.raises(BadSampleError, match="refused"):
+        load_annotations(tmp_path / "a.npy")
+
+
+def write_pictures(folder, frames, pattern):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(frames):
+        cv2.imwrite(str(folder / pattern.format(number)), image[..., ::-1])
+
+
+def test_kubric(tmp_path, moving_pattern):
+    frames = moving_pattern(10, 64, 96)
+    write_pictures(tmp_path / "0001/frames", frames, "{:03d}.png")
+    occluded = np.zeros((5, 10), bool)
+    occluded[2, 4:] = True
+    labels = {"coords": some_tracks(), "visibility": occluded}
+    np.save(tmp_path / "0001/0001.npy", labels, allow_pickle=True)
+    source = KubricClips(tmp_path)
+    clip = source[0]
+    assert not source.human
+    assert clip.valid.all()
+    np.testing.assert_array_equal(clip.visible, ~occluded)
+    np.testing.assert_array_equal(next(clip.frames([3])), frames[3])
+    make_sample(clip, SMALL, np.random.default_rng(0))
+    os.remove(tmp_path / "0001/frames/004.png")
+    with pytest.raises(BadSampleError, match="9 pictures, but labels of 10"):
+        source[0]
+
+
+def test_point_odyssey(tmp_path, moving_pattern):
+    write_pictures(tmp_path / "scene/rgbs", moving_pattern(10, 64, 96), "rgb_{:05d}.jpg")
+    tracks = some_tracks().swapaxes(0, 1).copy()
+    tracks[0, 0] = np.inf
+    flags = np.ones((10, 5), bool)
+    valids = flags.copy()
+    valids[5, 1] = False
+    np.savez(tmp_path / "scene/anno.npz", trajs_2d=tracks, visibs=flags, valids=valids)
+    clip = PointOdysseyClips(tmp_path)[0]
+    assert clip.tracks.shape == (5, 10, 2)
+    assert (~clip.valid).sum() == 2
+    make_sample(clip, SMALL, np.random.default_rng(0))
+    (tmp_path / "scene/anno.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(BadSampleError, match="not a readable"):
+        PointOdysseyClips(tmp_path)[0]
+
+
+def some_row(number: int, **changes) -> dict:
+    num_frames = 10
+    rng = np.random.default_rng(number)
+    frames = np.full((num_frames, 64, 96, 3), 20 * number, np.uint8)
+    labels = np.ones((5, 12), bool)
+    labels[:, num_frames:] = False
+    visible = labels.copy()
+    visible[0, :6] = False
+    row = {
+        "clip_id": f"clip-{number}",
+        "num_frames": num_frames,
+        "height": 64,
+        "width": 96,
+        "video": {"bytes": encode_video(frames, 10), "path": None},
+        "tracks": rng.uniform(5, 60, (5, 12, 2)).astype(np.float32),
+        "visible": visible,
+        "valid": labels,
+        "person": np.zeros(5, np.int32),
+        "vertex": np.arange(5, dtype=np.int32),
+    }
+    return row | changes
+
+
+@pytest.fixture(scope="module")
+def rows():
+    from datasets import Array2D, Array3D, Dataset, Features, List, Value, Video
+
+    features = Features(
+        {
+            "clip_id": Value("string"),
+            "num_frames": Value("int32"),
+            "height": Value("int32"),
+            "width": Value("int32"),
+            "video": Video(decode=False),
+            "tracks": Array3D((None, 12, 2), "float32"),
+            "visible": Array2D((None, 12), "bool"),
+            "valid": Array2D((None, 12), "bool"),
+            "person": List(Value("int32")),
+            "vertex": List(Value("int32")),
+        }
+    )
+    made = [some_row(number) for number in range(6)]
+    return Dataset.from_dict({key: [row[key] for row in made] for key in features}, features=features)
+
+
+def test_our_shards(rows):
+    source = ShardClips(rows)
+    assert isinstance(source, ClipSource)
+    assert len(source) == 6
+    clip = source[2]
+    assert clip.name == "clip-2"
+    assert clip.visible.shape == (5, 10)
+    assert (clip.valid & ~clip.visible).sum() == 6  # hidden, and said so
+    assert np.abs(next(clip.frames([7])).astype(int) - 40).max() < 5
+    sample = make_sample(clip, SMALL, np.random.default_rng(0))
+    assert collate([sample])["pixel_values_videos"].shape == (1, 4, 3, 32, 48)
+
+
+def test_streamed_shards_are_the_same_clips(rows):
+    stream = StreamedShards(rows.to_iterable_dataset(), window=3)
+    assert isinstance(stream, ClipStream)
+    assert not isinstance(stream, ClipSource)
+    assert [stream[i].name for i in range(8)] == [f"clip-{i % 6}" for i in range(8)]
+    assert stream[5].name == "clip-5"  # in the window
+    assert stream[1].name == "clip-1"  # from the start again
+    assert stream[14].name == "clip-2"  # ahead
+    again = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own object, as a worker gets it
+    assert again[14].name == "clip-2"
+
+
+def test_shards_end_to_end(tmp_path, fake_labels, make_video):
+    """What the builder writes is what training reads."""
+    import datasets
+
+    from anthrotap_builder.config import LabelingConfig
+    from anthrotap_builder.labeling import label_video
+    from anthrotap_builder.shards import ShardWriter
+
+    with ShardWriter(tmp_path / "shards", 48) as writer:
+        for clip in label_video(make_video("source.mp4", shots=[20, 30]), LabelingConfig()):
+            writer.write(clip)
+    source = ShardClips(
+        datasets.load_dataset(str(tmp_path / "shards"), split="train", cache_dir=str(tmp_path / "cache"))
+    )
+    sample = make_sample(source[1], SMALL, np.random.default_rng(0))
+    np.testing.assert_allclose(np.unique(sample["tracks"][..., 0]), [0.75, 4.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tracks": np.zeros((4, 12, 2))}, "damaged row"),
+        ({"video": {"bytes": None, "path": None}}, "no video"),
+        ({"num_frames": None}, "damaged row"),
+        ({"person": np.zeros(0)}, "no track is seen"),
+        ({"video": {"bytes": b"nonsense", "path": None}}, "not a video"),
+        ({"tracks": np.full((5, 12, 2), np.nan)}, "NaN among labels"),
+    ],
+)
+def test_rows_that_are_wrong(changes, reason):
+    with pytest.raises(BAD, match=reason) as error:
+        make_sample(clip_of_row(some_row(1, **changes)), SMALL, np.random.default_rng(0))
+    assert "\n" not in str(error.value)
+
+
+def test_other_datasets_are_refused(rows):
+    with pytest.raises(ValueError, match="no column tracks"):
+        ShardClips(rows.remove_columns(["tracks"]))
+    with pytest.raises(ValueError, match="no rows"):
+        ShardClips(rows.select([]))
