@@ -77,7 +77,7 @@ def find_people(
         One track a person, longest first; empty if nobody is there.
 
     Raises:
-        ValueError: if `frames` has another shape or dtype, `threads` is below 1, or the detector is unknown.
+        ValueError: if `frames` has another shape or dtype, or `threads` is below 1.
         AssetError: if the detector's network files are not to be had.
         ImportError: if it needs a package that is not installed.
     """
@@ -87,6 +87,4 @@ def find_people(
         )
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    if settings.detector not in DETECTORS:
-        raise ValueError(f"no people detector {settings.detector!r}; there are: {', '.join(DETECTORS)}")
     return import_module(DETECTORS[settings.detector]).find_people(frames, settings, threads, device)
