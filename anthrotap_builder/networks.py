@@ -1,4 +1,4 @@
-"""Networks: where they run, on how many threads, and how they are loaded."""
+"""Networks: on how many threads they run, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -47,16 +47,3 @@ def quietly() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def check_device(name: str) -> None:
-    """Raises ValueError, in one line, for a device that torch does not have here."""
-    if name == "cpu":  # without asking torch, which takes seconds to import
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"--device {name} can't be used here ({reason}); --device cpu can") from error

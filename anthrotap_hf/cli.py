@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from anthrotap_hf import convert_command, evaluate_command, track_command
+from anthrotap_hf.commands import check_device, say, stop
 from anthrotap_hf.imports import missing_builder
 
 app = typer.Typer(
@@ -70,9 +71,8 @@ def label(
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config, parse_settings
         from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
-        from anthrotap_builder.networks import check_device
     except ImportError as error:
-        _stop(str(missing_builder(error)))
+        stop(str(missing_builder(error)))
 
     errors = Console(stderr=True)
     try:
@@ -97,14 +97,14 @@ def label(
         config = labeling_config(_recipe(recipe), changes)
         reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
     except FileExistsError as error:
-        _stop(f"{error}; --overwrite replaces them")
+        stop(f"{error}; --overwrite replaces them")
     except (FileNotFoundError, AssetError, ValueError, ImportError) as error:
-        _stop(str(error))
+        stop(str(error))
     except OSError as error:
-        _stop(f"{error.filename or out}: {error.strerror or error}")
+        stop(f"{error.filename or out}: {error.strerror or error}")
     for report in reports:
         if report.failure:
-            _say(report.failure)
+            say(report.failure)
     if as_json:
         found = [
             {
@@ -158,15 +158,15 @@ def evaluate_labels(
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.proving_ground.evaluation import WIDTH, evaluate_and_report, report_tables
     except ImportError as error:
-        _stop(str(missing_builder(error, "proving-ground")))
+        stop(str(missing_builder(error, "proving-ground")))
     try:
         report = evaluate_and_report(
             out, half, clips or [], _recipe(recipe), ablation, processes, Console(stderr=True)
         )
     except (AssetError, ValueError) as error:
-        _stop(str(error))
+        stop(str(error))
     except OSError as error:
-        _stop(f"{error.filename or out}: {error.strerror or error}")
+        stop(f"{error.filename or out}: {error.strerror or error}")
     if as_json:
         print(json.dumps(report))
     else:
@@ -187,16 +187,6 @@ def _plain(value: Any) -> Any:
 def _recipe(words: str) -> str | Path:
     """A recipe's name, else a file."""
     return words if words.replace("-", "").isalnum() else Path(words)
-
-
-def _stop(reason: str) -> NoReturn:
-    _say(reason)
-    raise typer.Exit(2)
-
-
-def _say(problem: str) -> None:
-    # Names of files and extras may hold square brackets: no markup.
-    Console(stderr=True).print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

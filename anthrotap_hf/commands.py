@@ -1,4 +1,4 @@
-"""What several commands share: trackers by name, folders that can be written to, and how a command gives up."""
+"""What several commands share: trackers by name, devices, folders to write to, and how a command gives up."""
 
 from __future__ import annotations
 
@@ -24,19 +24,27 @@ def check_writable(out: Path) -> None:
         raise ValueError(f"{there} can't be written to: {error.strerror}") from error
 
 
+def check_device(name: str) -> None:
+    """Raises ValueError, in one line, for a device that torch does not have here."""
+    if name == "cpu":  # without asking torch, which takes seconds to import
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"--device {name} can't be used here ({reason}); --device cpu can") from error
+
+
 def load_tracker(model: str | None, device: str) -> Pipeline:
     """The tracker. Raises ValueError, in one line, for none that can be loaded."""
-    import torch
     from safetensors import SafetensorError
     from transformers import pipeline
 
     from anthrotap_hf.pipelines import DEFAULT_MODEL
 
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"--device {device} can't be used here ({reason}); --device cpu can") from error
+    check_device(device)
     try:
         return pipeline("point-tracking", model=model or str(DEFAULT_MODEL), device=device)
     except (OSError, ValueError, SafetensorError) as error:
@@ -48,6 +56,11 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
 
 def stop(reason: str) -> NoReturn:
     """Say why, in one line, and end with code 2."""
-    line = " ".join(reason.split())
-    Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    say(reason)
     raise typer.Exit(2)
+
+
+def say(words: str, style: str = "red") -> None:
+    """One line on the error stream. Names of files and extras may hold square brackets: no markup."""
+    line = " ".join(words.split())
+    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from anthrotap_hf.commands import say, stop
 from anthrotap_hf.files import folder_written_whole
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def locotrack(
     Example: anthrotap convert locotrack Anthro-LocoTrack.ckpt anthro-locotrack
     """
     if strides is not None and not all(part.isdigit() and int(part) for part in strides.split(",")):
-        _stop(f"--strides must be whole numbers like 2,2,2, got {strides}")
+        stop(f"--strides must be whole numbers like 2,2,2, got {strides}")
     steps = None if strides is None else [int(part) for part in strides.split(",")]
 
     def convert() -> PreTrainedModel:
@@ -118,31 +118,21 @@ def _convert(
 ) -> None:
     """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
     if folder.exists() and not folder.is_dir():
-        _stop(f"{folder} is a file, not a folder")
+        stop(f"{folder} is a file, not a folder")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
-            _stop(f"{folder} is not empty; --overwrite replaces a converted model")
+            stop(f"{folder} is not empty; --overwrite replaces a converted model")
         if not (folder / "config.json").is_file():
-            _stop(f"{folder} holds no converted model (no config.json), so it is not replaced")
+            stop(f"{folder} holds no converted model (no config.json), so it is not replaced")
     try:
         with folder_written_whole(folder) as aside, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             model = convert()
             save(model, aside)
     except ValueError as error:
-        _stop(str(error))
+        stop(str(error))
     except OSError as error:
-        _stop(f"{error.filename or folder}: {error.strerror or error}")
+        stop(f"{error.filename or folder}: {error.strerror or error}")
     for warning in caught:
-        _say(str(warning.message), "yellow")
+        say(str(warning.message), "yellow")
     print(f"{type(model).__name__}, {model.num_parameters():,} parameters: {folder}")
-
-
-def _stop(reason: str) -> NoReturn:
-    _say(reason, "red")
-    raise typer.Exit(2)
-
-
-def _say(words: str, style: str) -> None:
-    line = " ".join(words.split())
-    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

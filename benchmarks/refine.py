@@ -71,12 +71,6 @@ def errors(count: int, parts: int, fps: float, rng: np.random.Generator) -> np.n
     return np.sqrt(LASTING_SHARE) * lasting + np.sqrt(1 - LASTING_SHARE) * fresh
 
 
-def local_rotations(body: Body, pose: BodyPose) -> np.ndarray:
-    local = pose.rotations.copy()
-    local[:, 1:] = np.swapaxes(pose.rotations[:, body.parents[1:]], -1, -2) @ pose.rotations[:, 1:]
-    return local
-
-
 def joint_errors(pose: BodyPose, truth: BodyPose) -> tuple[float, float]:
     """Mean distance of joints, metres: roots laid on each other; and after the best similarity (Umeyama 1991)."""
     ours, theirs = (p.places - p.places[:, :1] for p in (pose, truth))
@@ -95,7 +89,7 @@ def with_errors(
     body: Body, truth: BodyPose, fps: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations [T, J, 3, 3] and translation [T, 3] of a pose with errors of the published size."""
-    count, local = len(truth.places), local_rotations(body, truth)
+    count, local = len(truth.places), truth.local_rotations(body)
     turns = errors(count, 3 * body.num_joints, fps, rng).reshape(count, -1, 3)
     place = errors(count, 3, fps, rng)
     rest = body.joints[0] + np.tensordot(truth.shape, body.joint_directions[:, 0], 1)

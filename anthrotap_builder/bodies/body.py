@@ -205,6 +205,12 @@ class BodyPose:
     places: np.ndarray
     shape: np.ndarray
 
+    def local_rotations(self, body: Body) -> np.ndarray:
+        """[T, J, 3, 3]: the root's rotation to the camera, the others' from their parents; what `of_local` takes."""
+        local = self.rotations.copy()
+        local[:, 1:] = np.swapaxes(self.rotations[:, body.parents[1:]], -1, -2) @ self.rotations[:, 1:]
+        return local
+
     @classmethod
     def of_local(
         cls, body: Body, rotations: np.ndarray, shape: np.ndarray, translation: np.ndarray

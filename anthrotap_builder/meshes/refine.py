@@ -166,11 +166,9 @@ def refine_pose(
 
 def pose_parameters(body: Body, pose: BodyPose, present: np.ndarray) -> PoseParameters:
     """A pose as what the solver solves for: each joint's turn from its parent; missing frames are interpolated."""
-    rotations = pose.rotations[present]
-    local = rotations.copy()
-    local[:, 1:] = np.swapaxes(rotations[:, body.parents[1:]], -1, -2) @ rotations[:, 1:]
-    reference = mean_rotation(rotations[:, 0])
-    local[:, 0] = rotations[:, 0] @ reference.T
+    local = pose.local_rotations(body)[present]
+    reference = mean_rotation(local[:, 0])
+    local[:, 0] = local[:, 0] @ reference.T
     vectors = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(*local.shape[:2], 3)
     turns = np.stack([unwrap(vectors[:, joint]) for joint in range(body.num_joints)], axis=1)
     known = np.zeros((len(present), 3 + 3 * body.num_joints))

@@ -156,8 +156,7 @@ def test_refined_meshes_lie_nearer_to_the_truth(
     values[:, :3] = dance.values[:, :3] + rng.normal(size=(24, 3)) * [0.02, 0.02, 0.1]
     values[:, 2] *= 1.2 * 360 / camera.focal  # as far as the clip's own camera has it
     pose = PoseParameters(values, dance.shape, dance.reference).posed(anny)
-    local = pose.rotations.copy()
-    local[:, 1:] = np.swapaxes(pose.rotations[:, anny.parents[1:]], -1, -2) @ pose.rotations[:, 1:]
+    local = pose.local_rotations(anny)
     root = anny.joints[0] + np.tensordot(dance.shape, anny.joint_directions[:, 0], 1)
     np.savez(
         tmp_path / "noisy.npz",

@@ -110,8 +110,7 @@ def test_a_writer_that_is_stopped_or_has_no_mesh_leaves_nothing(tmp_path):
 def test_body_parameters_are_the_pose_that_they_were_taken_from(anny: Body, dance: PoseParameters, tmp_path):
     pose = dance.posed(anny)
     frames = len(pose.places)
-    local = pose.rotations.copy()
-    local[:, 1:] = np.swapaxes(pose.rotations[:, anny.parents[1:]], -1, -2) @ pose.rotations[:, 1:]
+    local = pose.local_rotations(anny)
     root = anny.joints[0] + np.tensordot(dance.shape, anny.joint_directions[:, 0], 1)
     common = {
         "frame": np.arange(frames),
