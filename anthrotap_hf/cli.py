@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf import convert_command, evaluate_command, track_command
+from anthrotap_hf import convert_command, evaluate_command, stats_command, track_command
 from anthrotap_hf.commands import check_device, say, stop
 from anthrotap_hf.imports import missing_builder
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(convert_command.app, name="convert")
 app.command()(track_command.track)
 app.command()(evaluate_command.evaluate)
+app.command()(stats_command.stats)
 
 
 @app.callback()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -13,6 +13,9 @@ from rich.text import Text
 
 from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS
 from anthrotap_hf.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAIN = {"average_jaccard": "AJ", "average_pts_within_thresh": "delta avg", "occlusion_accuracy": "OA"}
 NAMES = {
@@ -25,9 +28,13 @@ WIDTH = 110  # characters of the text file, and so many more for each model
 
 def model_names(report: Mapping[str, Any]) -> list[str]:
     """What models are called in tables: the last part of a path or Hub id, where that tells them apart."""
-    full = [model["model"] for model in report["models"]]
+    return short_names([model["model"] for model in report["models"]])
+
+
+def short_names(full: Sequence[str]) -> list[str]:
+    """The last part of each path or Hub id, where that tells them apart."""
     short = [label.rstrip("/").rpartition("/")[2] for label in full]
-    return short if len(set(short)) == len(short) else full
+    return short if len(set(short)) == len(short) else [*full]
 
 
 def means_table(report: Mapping[str, Any]) -> Table:
@@ -64,14 +71,19 @@ def report_tables(report: Mapping[str, Any]) -> Group:
 
 def write_text(report: Mapping[str, Any], path: Path) -> None:
     """The tables as a text file."""
-    text = Console(width=WIDTH + 40 * len(report["models"]), file=io.StringIO(), record=True)
-    text.print(report_tables(report))
+    write_tables(report_tables(report), WIDTH + 40 * len(report["models"]), path)
+
+
+def write_tables(tables: RenderableType, width: int, path: Path) -> None:
+    """What a terminal of so many characters would show, as a text file."""
+    text = Console(width=width, file=io.StringIO(), record=True)
+    text.print(tables)
     with written_whole(path) as aside:
         aside.write_text(text.export_text())
 
 
-def plot_report(report: Mapping[str, Any], path: Path) -> None:
-    """A picture: accuracy by threshold of each model, and how the videos spread.
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches.
 
     Raises:
         ImportError: where matplotlib is not installed; the message says how to get it.
@@ -82,8 +94,16 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
         raise ImportError(
             "plots need matplotlib: pip install 'anthrotap[evaluation]'", name="matplotlib"
         ) from error
+    return Figure(figsize=(width, height), layout="constrained")
 
-    figure = Figure(figsize=(13, 4.5), layout="constrained")
+
+def plot_report(report: Mapping[str, Any], path: Path) -> None:
+    """A picture: accuracy by threshold of each model, and how the videos spread.
+
+    Raises:
+        ImportError: as of `empty_figure`.
+    """
+    figure = empty_figure(13, 4.5)
     within, jaccard, spread = figure.subplots(1, 3)
     for axes, each, title in (
         (within, "pts_within", "visible points within"),

@@ -184,7 +184,8 @@ class LetsDanceClips:
 
     Args:
         labels: a folder, searched with all below it.
-        videos: the folder that holds `lets_dance/`, or is it, or its `mp4_10fps`.
+        videos: the folder that holds `lets_dance/`, or is it, or its `mp4_10fps`; None where only labels are wanted:
+            frames then raise BadSampleError.
         short_side: as in `ShardClips`.
         cache: a folder for copies of the videos that are quick to read from the middle (scaled to `short_side`, a key
             frame every 12 frames), each made when its video is first used; None reads the videos themselves. Of a long
@@ -199,17 +200,17 @@ class LetsDanceClips:
     def __init__(
         self,
         labels: str | os.PathLike[str],
-        videos: str | os.PathLike[str],
+        videos: str | os.PathLike[str] | None,
         *,
         name: str = "lets dance",
         short_side: int | None = SHORT_SIDE,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.name = name
-        self.videos = Path(videos)
+        self.videos = None if videos is None else Path(videos)
         self.cache = None if cache is None else Path(cache)
         self.short_side = short_side
-        if not self.videos.is_dir():
+        if self.videos is not None and not self.videos.is_dir():
             raise FileNotFoundError(f"{videos}: no such folder of videos")
         self.files = sorted(Path(labels).rglob("*.npy"))
         if not self.files:
@@ -234,15 +235,19 @@ class LetsDanceClips:
             valid=seen,
             height=height,
             width=width,
-            frames=partial(self._frames, self._video(path, labels["video_path"])),
+            frames=partial(self._frames, path, self._video(path, labels["video_path"])),
         )
 
-    def _frames(self, video: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def _frames(self, path: Path, video: Path | None, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        if video is None:
+            raise BadSampleError(f"{path}: no folder of videos was given")
         if self.cache is not None:
             video = quick_copy(video, self.cache, self.short_side)
         yield from select_frames(video, indices, self.short_side)
 
-    def _video(self, path: Path, named: Any) -> Path:
+    def _video(self, path: Path, named: Any) -> Path | None:
+        if self.videos is None:
+            return None
         parts = PurePosixPath(str(named).replace("\\", "/")).parts
         if "lets_dance" not in parts or ".." in parts:
             raise BadSampleError(f"{path}: video_path {named!r} does not name a file below lets_dance/")
