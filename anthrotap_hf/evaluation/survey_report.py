@@ -141,18 +141,14 @@ def plot_survey(report: Mapping[str, Any], path: Path) -> None:
     )
     datasets = report["datasets"]
     _label_bars(labels, datasets)
-    _curves(
-        seen, datasets, "frames_seen", "frames in which a track is seen", "% of tracks with at most so many"
-    )
-    _curves(unbroken, datasets, "seen_spells", "frames seen without a break", "% of spells")
-    _curves(hidden, datasets, "hidden_spells", "frames hidden without a break", "% of spells")
-    _curves(speed, datasets, "speed", "speed, px/frame at 256x256", "% of steps", lowest=0.03)
-    _curves(
-        away, datasets, "displacement", "displacement from query, px at 256x256", "% of labels", lowest=0.3
-    )
-    _histogram(complexity, datasets, "complexity", "complexity of a track, rad/frame²", "tracks, density")
-    _curves(diversity, datasets, "diversity", "diversity of a clip, share of the frame", "% of clips")
-    _curves(confidence, datasets, "confidence", "confidence of a seen label", "% of seen labels")
+    _curves(seen, datasets, "frames_seen", "frames in which a track is seen", "tracks")
+    _curves(unbroken, datasets, "seen_spells", "frames seen without a break", "spells")
+    _curves(hidden, datasets, "hidden_spells", "frames hidden without a break", "spells")
+    _curves(speed, datasets, "speed", "speed, px/frame at 256x256", "steps", lowest=0.03)
+    _curves(away, datasets, "displacement", "displacement from query, px at 256x256", "labels", lowest=0.3)
+    _histogram(complexity, datasets, "complexity", "complexity of a track, rad/frame²; dotted: mean")
+    _curves(diversity, datasets, "diversity", "diversity of a clip, share of the frame", "clips")
+    _curves(confidence, datasets, "confidence", "confidence of a seen label", "seen labels")
     handles, names = seen.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
     with written_whole(path) as aside:
@@ -166,42 +162,48 @@ def _label_bars(axes: Axes, datasets: Sequence[Dataset]) -> None:
         widths = np.array([100 * (dataset[name] or 0) for dataset in datasets])
         axes.barh(range(len(names)), widths, left=start, color=color, label=name, height=0.6)
         start += widths
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [name if len(name) < 16 else f"…{name[-14:]}" for name in names])
     axes.set(xlabel="labels, %", xlim=(0, 100), ylim=(len(names) - 0.4, -1.2))
     axes.legend(loc="upper center", ncols=3, frameon=False)
 
 
 def _curves(
-    axes: Axes, datasets: Sequence[Dataset], name: str, what: str, share: str, lowest: float | None = None
+    axes: Axes, datasets: Sequence[Dataset], name: str, what: str, of: str, lowest: float | None = None
 ) -> None:
     """Cumulative: the share of values up to each; on a logarithmic axis where the lowest value to show is given."""
-    for number, dataset in enumerate(datasets):
-        found = dataset["distributions"][name]
-        values = found["values"][:1] + found["values"]  # it rises from 0 at the first
-        shares = 100 * np.array([0.0, *found["shares"]])[: len(values)]
-        axes.step(values, shares, where="post", color=f"C{number}", label=dataset["name"])
-    if not any(dataset["distributions"][name]["count"] for dataset in datasets):
+    found = [dataset["distributions"][name] for dataset in datasets]
+    highest = 1.03 * max((each["values"][-1] for each in found if each["count"]), default=1.0) or 1.0
+    for number, each in enumerate(found):
+        values, shares = [0.0, *each["values"], highest], [0.0, *each["shares"], 1.0]
+        if not each["count"]:
+            values, shares = [], []
+        label = datasets[number]["name"]
+        axes.step(values, 100 * np.array(shares), where="post", color=f"C{number}", label=label)
+    if not any(each["count"] for each in found):
         axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color="gray")
-    axes.set(xlabel=what, ylabel=share, ylim=(0, 103))
+    axes.set(xlabel=what, ylabel=f"{of}, cumulative %", ylim=(0, 103))
     if lowest is None:
-        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=6)
+        axes.set_xlim(0, highest)
     else:
         axes.set_xscale("log")
-        axes.set_xlim(left=lowest)
+        axes.set_xlim(lowest, max(highest, 10 * lowest))
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
 
 
-def _histogram(axes: Axes, datasets: Sequence[Dataset], name: str, what: str, share: str) -> None:
-    """Density in 60 bins from 0 to pi; the mean as a dotted line."""
-    edges = np.linspace(0, np.pi, 61)
+def _histogram(axes: Axes, datasets: Sequence[Dataset], name: str, what: str) -> None:
+    """Density in 40 bins from 0 to pi; the mean as a dotted line."""
+    edges = np.linspace(0, np.pi, 41)
     for number, dataset in enumerate(datasets):
         found = dataset["distributions"][name]
         if found["count"]:
             inside = np.searchsorted(found["values"], edges, side="right")
+            inside[0], inside[-1] = 0, len(found["values"])  # 0 itself, and pi, however it was rounded
             density = np.diff(np.array([0.0, *found["shares"]])[inside]) / np.diff(edges)
             axes.stairs(density, edges, color=f"C{number}", fill=True, alpha=0.15)
             axes.stairs(density, edges, color=f"C{number}")
             axes.axvline(found["mean"], color=f"C{number}", linestyle=":")
-    axes.set(xlabel=what, ylabel=share, xlim=(0, np.pi))
+    axes.set(xlabel=what, ylabel="tracks, density", xlim=(0, np.pi))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
