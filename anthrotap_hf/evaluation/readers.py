@@ -215,6 +215,8 @@ def shard_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise BenchmarkError(f"{path}: no such file or folder; name one that `anthrotap label` wrote")
     files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
     if not files:
         raise BenchmarkError(f"{path}: no .parquet in this folder; name one that `anthrotap label` wrote")

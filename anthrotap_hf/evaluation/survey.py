@@ -109,6 +109,8 @@ def _labels_of_row(rows: Any) -> Labels:
         name = str(row.get("clip_id", name))
         tracks = decode_tracks(row)
         fps = float(row.get("fps") or np.nan)
+        if min(tracks.height, tracks.width) < 1:
+            raise ValueError(f"a frame of {tracks.width} x {tracks.height} pixels")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BadSampleError(f"{name}: a damaged row ({_one_line(error)})") from error
     return Labels(
@@ -216,7 +218,7 @@ class Distribution:
         """The smallest value that so large a share (of all values) does not exceed."""
         if not self.count:
             return None
-        place = int(np.searchsorted(np.cumsum(self.counts), max(share * self.count, 1)))
+        place = int(np.searchsorted(np.cumsum(self.counts), max(share * self.count - 1e-6, 1)))
         return float(self.sums[place] / self.counts[place])
 
     def summary(self) -> dict[str, Any]:

@@ -196,8 +196,12 @@ def test_what_is_no_shard_is_said_in_one_line(shards, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pytest.raises(BenchmarkError, match=r"no \.parquet in this folder"):
+    with pytest.raises(BenchmarkError, match="no such file or folder"):
         list(read_shards(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BenchmarkError, match=r"no \.parquet in this folder"):
+        list(read_shards(tmp_path / "empty"))
+
     broken = tmp_path / "train-0.parquet"
     broken.write_bytes(b"PAR1 not really")
     for read in (lambda path: list(read_shards(path)), count_shards):

@@ -75,6 +75,13 @@ def test_released_labels(dance, moving_pattern, root):
     np.testing.assert_allclose(sample["tracks"][0, 0], sample["query_points"][0, 1:])
 
 
+def test_released_labels_without_videos(dance):
+    clip, whole = (LetsDanceClips(dance / "labels", videos)[0] for videos in (None, dance / "videos"))
+    np.testing.assert_array_equal(clip.tracks, whole.tracks)
+    with pytest.raises(BadSampleError, match="no folder of videos"):
+        next(clip.frames([0]))
+
+
 def test_quick_copies_are_the_same_frames(dance):
     plain = LetsDanceClips(dance / "labels", dance / "videos", short_side=48)
     cached = LetsDanceClips(dance / "labels", dance / "videos", short_side=48, cache=dance / "cache")
