@@ -88,7 +88,7 @@ def _shards(path: Path) -> Iterator[Reading]:
 
     for file in readers.shard_files(path):
         try:
-            with pq.ParquetFile(file) as shard:
+            with pq.ParquetFile(file, pre_buffer=False) as shard:  # buffers are kept until the file is closed
                 columns = [name for name in shard.schema_arrow.names if name != "video"]
                 missing = {"tracks", "visible", "valid", "num_frames", "person"} - set(columns)
                 if missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from benchmark_files import some_videos, write_tapvid
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli import app
 from anthrotap_hf.evaluation import statistics
-from anthrotap_hf.evaluation.survey import DISTRIBUTIONS
+from anthrotap_hf.evaluation.survey import DISTRIBUTIONS, KINDS
 
 
 def stats(*words: object):
@@ -137,6 +138,23 @@ def test_videos_of_shards_are_not_read(labels, tmp_path, monkeypatch):
     figures(labels, "--out", tmp_path / "out")
     assert [options["batch_size"] for options in asked] == [1, 1]
     assert all("video" not in options["columns"] and "tracks" in options["columns"] for options in asked)
+
+
+def test_rows_do_not_pile_up_in_memory(tmp_path):
+    wide = some_row(0, tracks=np.random.default_rng(0).random((2000, 12, 2), np.float32))
+    wide |= {name: np.ones((2000, 12), bool) for name in ("visible", "valid")}
+    wide |= {name: np.zeros(2000, np.int32) for name in ("person", "vertex")}
+    wide["confidence"] = np.full((2000, 12), 80, np.uint8)
+    table = pq.read_table(write_shard(tmp_path / "one.parquet", [wide]))
+    with pq.ParquetWriter(tmp_path / "many.parquet", table.schema) as writer:
+        for _ in range(50):
+            writer.write_table(table)
+    before, held = pa.total_allocated_bytes(), []
+    for reading in KINDS["shards"].read(tmp_path / "many.parquet"):
+        assert reading().xy.shape == (2000, 10, 2)
+        held.append(pa.total_allocated_bytes() - before)
+    assert len(held) == 50
+    assert max(held) < 4_000_000  # labels of 50 rows are 13 MB
 
 
 def test_what_is_said(labels, tmp_path):
