@@ -20,6 +20,7 @@ from anthrotap_hf.training.card import model_card
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
 from anthrotap_hf.training.mixer import MixedSource, Mixer
 from anthrotap_hf.training.recipe import ModelSettings, OneCycle, TrainingRecipe
+from anthrotap_hf.training.sources import ClipSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +101,8 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
             f"{arguments.device}, {where if checkpoint is None else f'going on from {checkpoint}'}"
         )
         for name, source in mixed.items():
-            size = f"{len(source.source):,} clips" if hasattr(source.source, "__len__") else "a stream"
+            clips = source.source
+            size = f"{len(clips):,} clips" if isinstance(clips, ClipSource) else "a stream"
             on_start(f"  {name}: {size}, weight {source.weight:g}")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     folder = out / MODEL_FOLDER
@@ -235,6 +237,9 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
 class TrackerTrainer(Trainer):
     """transformers' Trainer on batches of a `Mixer`, with our losses and TAP-Vid's metrics."""
 
+    lr_scheduler: Any
+    control: Any
+
     def __init__(
         self, recipe: TrainingRecipe, model: PreTrainedModel, arguments: TrainingArguments, mixer: Mixer
     ) -> None:
@@ -247,8 +252,11 @@ class TrackerTrainer(Trainer):
         )
         self.recipe = recipe
         self.model_accepts_loss_kwargs = False
-        loss = {"locotrack": locotrack_loss, "tapnext": tapnext_loss}[recipe.model.type]
-        self._loss = partial(loss, **recipe.loss.model_dump())
+        losses: dict[str, Callable[..., dict[str, Tensor]]] = {
+            "locotrack": locotrack_loss,
+            "tapnext": tapnext_loss,
+        }
+        self._loss = partial(losses[recipe.model.type], **recipe.loss.model_dump())
         self._sums: dict[str, list[Tensor]] = {}
         self._skipped = 0
 
