@@ -18,8 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
+from anthrotap_hf.inert_pickle import array_of, load_inert_npy
 from anthrotap_hf.loading import decode_tracks, video_source
-from anthrotap_hf.training.pickles import load_annotations
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
 from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
 
@@ -220,9 +220,9 @@ class LetsDanceClips:
 
     def __getitem__(self, index: int) -> LabeledClip:
         path = self.files[index]
-        labels = _checked(path, load_annotations(path), ("tracks", "occlusion", "video_size", "video_path"))
+        labels = _pickled_labels(path, ("tracks", "occlusion", "video_size", "video_path"))
         try:
-            height, width = (int(side) for side in labels["video_size"])
+            height, width = (int(side) for side in array_of(labels["video_size"]))
         except (TypeError, ValueError) as error:
             raise BadSampleError(f"{path}: video_size is not (height, width)") from error
         tracks, occluded = _points(path, labels["tracks"]), _flags(path, labels["occlusion"])
@@ -303,7 +303,7 @@ class KubricClips:
     def __getitem__(self, index: int) -> LabeledClip:
         folder = self.clips[index]
         path = folder / f"{folder.name}.npy"
-        labels = _checked(path, load_annotations(path), ("coords", "visibility"))
+        labels = _pickled_labels(path, ("coords", "visibility"))
         occluded = _flags(path, labels["visibility"])
         return _clip_of_pictures(
             folder / "frames", _points(path, labels["coords"]), ~occluded, np.ones_like(occluded)
@@ -374,6 +374,15 @@ def _picture(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def _pickled_labels(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    """What the dict in an `.npy` file holds, unread, after a look at its keys."""
+    try:
+        labels = load_inert_npy(path)
+    except ValueError as error:
+        raise BadSampleError(f"{path}: {error}; fetch it again from where it is published") from error
+    return _checked(path, labels, keys)
+
+
 def _checked(path: Path, labels: Any, keys: tuple[str, ...]) -> Mapping[str, Any]:
     missing = [key for key in keys if not isinstance(labels, Mapping) or key not in labels]
     if missing:
@@ -382,15 +391,26 @@ def _checked(path: Path, labels: Any, keys: tuple[str, ...]) -> Mapping[str, Any
 
 
 def _points(path: Path, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.shape[2:] != (2,):
-        raise BadSampleError(f"{path}: its points are not numbers [.., .., 2]")
-    return value.astype(np.float32, copy=False)
+    points = _numbers(path, value, "points")
+    if points.dtype.kind not in "fiu" or points.shape[2:] != (2,):
+        raise BadSampleError(
+            f"{path}: its points are {points.dtype} {list(points.shape)}, not numbers [.., .., 2]"
+        )
+    return points.astype(np.float32, copy=False)
 
 
 def _flags(path: Path, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "bfiu" or value.ndim != 2:
-        raise BadSampleError(f"{path}: its flags of visibility are not a table of numbers")
-    return value.astype(bool)
+    flags = _numbers(path, value, "flags of visibility")
+    if flags.ndim != 2:
+        raise BadSampleError(f"{path}: its flags of visibility are {list(flags.shape)}, not a table")
+    return flags.astype(bool)
+
+
+def _numbers(path: Path, value: Any, what: str) -> np.ndarray:
+    try:
+        return array_of(value)
+    except ValueError as error:
+        raise BadSampleError(f"{path}: its {what} are {error}") from error
 
 
 def _one_line(error: Exception) -> str:

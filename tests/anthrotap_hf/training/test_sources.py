@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from anthrotap_hf.training.pickles import load_annotations
 from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import (
     ClipSource,
@@ -96,7 +95,10 @@ def test_quick_copies_are_the_same_frames(dance):
         ({"video_path": "/x/lets_dance/../../etc/passwd"}, "does not name a file below lets_dance"),
         ({"video_path": "/x/lets_dance/mp4_10fps/b.mp4"}, "no video mp4_10fps/b.mp4"),
         ({"video_size": None}, "video_size is not"),
-        ({"tracks": "none"}, "points are not numbers"),
+        ({"tracks": "none"}, "points are a str, which is no array"),
+        ({"tracks": np.zeros((10, 5))}, r"points are float64 \[10, 5\]"),
+        ({"occlusion": np.zeros(10, bool)}, "not a table"),
+        ({"occlusion": np.array([{}])}, "flags of visibility are"),
         ({"occlusion": np.zeros((9, 5), bool)}, "must be"),
     ],
 )
@@ -118,69 +120,13 @@ def test_folders_that_are_not_there(tmp_path):
             make()
 
 
-class _Evil:
-    def __reduce__(self):
-        return os.mkdir, (_Evil.path,)
-
-    path = ""
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_pickled_code_is_not_run(tmp_path, protocol):
-    _Evil.path = str(tmp_path / "ran")
-    array = np.array({"tracks": _Evil()}, object)
-    with open(tmp_path / "a.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        pickle.dump(array, file, protocol=protocol)
-    with pytest.raises(BadSampleError, match=r"refused: the pickle wants .*mkdir"):
-        load_annotations(tmp_path / "a.npy")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_plain_pickles_are_read(tmp_path, protocol):
-    wanted = {
-        "array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-        "flags": np.array([[True, False]]),
-        "names": np.array(["a", "bc"]),
-        "objects": np.array([{"x": 1}, None], object),
-        "scalar": np.float64(2.5),
-        "nested": [(1, "two"), {3.0}, frozenset({4}), b"five", None, 1 + 2j],
-    }
-    array = np.array(wanted, object)
-    with open(tmp_path / "a.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        pickle.dump(array, file, protocol=protocol)
-    found = load_annotations(tmp_path / "a.npy")
-    assert found.keys() == wanted.keys()
-    for key in ("array", "flags", "names", "objects"):
-        np.testing.assert_array_equal(found[key], wanted[key])
-    assert found["scalar"] == 2.5
-    assert found["nested"] == wanted["nested"]
-    np.save(tmp_path / "b.npy", wanted["array"])
-    np.testing.assert_array_equal(load_annotations(tmp_path / "b.npy"), wanted["array"])
-
-
 @pytest.mark.parametrize("keep", [0, 5, 60, 200, -1])
-def test_a_truncated_pickle(tmp_path, keep):
-    np.save(tmp_path / "a.npy", dance_labels(), allow_pickle=True)
-    data = (tmp_path / "a.npy").read_bytes()
-    (tmp_path / "a.npy").write_bytes(data[:keep])
-    with pytest.raises(BadSampleError, match="not a readable"):
-        load_annotations(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize(
-    ("module", "name"), [("numpy", "load"), ("numpy", "fromfile"), ("builtins", "eval"), ("os", "system")]
-)
-def test_no_other_name_is_given_out(tmp_path, module, name):
-    code = f"c{module}\n{name}\n(S'x'\ntR.".encode()
-    with open(tmp_path / "a.npy", "wb") as file:
-        array = np.array({}, object)
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(code)
-    with pytest.raises(BadSampleError, match="refused"):
-        load_annotations(tmp_path / "a.npy")
+def test_released_labels_that_are_truncated(dance, keep):
+    path = dance / "labels/a.npy"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BadSampleError, match=r"a\.npy: it .*; fetch it again") as error:
+        LetsDanceClips(dance / "labels", dance / "videos")[0]
+    assert "\n" not in str(error.value)
 
 
 def write_pictures(folder, frames, pattern):
