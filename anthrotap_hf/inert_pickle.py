@@ -15,7 +15,7 @@ import struct
 import tokenize
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -237,14 +237,7 @@ def load_inert_npy(path: Path) -> Any:
         OSError: if it cannot be read.
     """
     with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            if version == (1, 0):
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            else:  # of 2.0 at most, or an error
-                shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        except (*_DAMAGE, SyntaxError, tokenize.TokenError) as error:  # numpy parses it as Python's literals
-            raise ValueError(f"it is no .npy file, or a damaged one ({_one_line(error)})") from error
+        shape, _, dtype = read_npy_header(file)
         offset = file.tell()
     if not dtype.hasobject or shape != ():
         raise ValueError(f"it holds an array of {dtype} {list(shape)}, not one object")
@@ -252,6 +245,21 @@ def load_inert_npy(path: Path) -> Any:
     if not isinstance(content, _Array):
         raise ValueError(f"it holds a {type(content).__name__} where its header says an array")
     return content.item()
+
+
+def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype; the file then stands at the content.
+
+    Raises:
+        ValueError: if this is no header of an `.npy` file, in one line.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        return np.lib.format.read_array_header_2_0(file)  # or it is an error
+    except (*_DAMAGE, SyntaxError, tokenize.TokenError) as error:  # numpy parses it as Python's literals
+        raise ValueError(f"it is no .npy file, or a damaged one ({_one_line(error)})") from error
 
 
 def array_of(value: Any) -> np.ndarray:

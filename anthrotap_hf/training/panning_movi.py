@@ -38,18 +38,18 @@ _IMAGES = {"video": 3, "segmentations": 1, "depth": 1, "normal": 3, "object_coor
 
 
 class PanningMoviClips:
-    """Panning MOVi-E (Hub dataset hamacojr/LocoTrack-panning-MOVi-E) as TensorFlow Datasets lays it out; also MOVi-E.
+    """Panning MOVi-E (Hub dataset hamacojr/LocoTrack-panning-MOVi-E), laid out by TensorFlow Datasets; also MOVi-E.
 
-    A folder holds `NAME-SPLIT.tfrecord-00000-of-01024` and so on; a record is a scene of 24 frames. Names, encodings and
-    units of features are those of challenges/movi/panning_movi_e.py of google-research/kubric; pictures are PNGs.
+    A folder holds `NAME-SPLIT.tfrecord-00000-of-01024` and so on; a record is a scene of 24 frames. Names, encodings
+    and units of features are those of challenges/movi/panning_movi_e.py of google-research/kubric, pictures PNGs.
 
     Tracks follow from them as in challenges/point_tracking/dataset.py there, done anew. Points are drawn from a grid,
-    about as many of each object, the rarest first. Those of objects are carried by their boxes, those of the background
-    (object 0) stand still. A point is hidden where what is rendered at its place is nearer by a hundredth, where none of
-    the four pixels around shows its object, or where its surface faces away. Two things differ: tracks are drawn over
-    the whole frame (from a grid four times as fine, and four times as many), and queries among all places where they
-    are seen, when a sample is cut. A clip has the same tracks whenever it is read. Points behind the camera are unknown,
-    all other labels valid.
+    about as many of each object, the rarest first. Those of objects are carried by their boxes, those of the
+    background (object 0) stand still. A point is hidden where what is rendered at its place is nearer by a hundredth,
+    where none of the four pixels around shows its object, or where its surface faces away. Two things differ: tracks
+    are drawn over the whole frame (from a grid four times as fine, and four times as many), and queries among all
+    places where they are seen, when a sample is cut. A clip has the same tracks whenever it is read. Points behind the
+    camera are unknown, all other labels valid.
 
     Samples as in the paper: `SampleSettings(num_frames=24, dilation=1, min_seen=1, affine=None, flip=0, crop=(0.55, 1),
     color=Color())`.

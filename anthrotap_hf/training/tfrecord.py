@@ -195,7 +195,7 @@ def _slow_crc32c(data: bytes | memoryview) -> int:
 @cache
 def _tables() -> np.ndarray:
     """[4, 256] uint32: what becomes of a byte after 1 to 4 bytes."""
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ np.where(table & 1, np.uint32(CASTAGNOLI), np.uint32(0))
     tables = [table]

@@ -13,6 +13,7 @@ from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, c
 from anthrotap_hf.training.sources import (
     ClipSource,
     ClipStream,
+    DriveTrackClips,
     KubricClips,
     LetsDanceClips,
     PointOdysseyClips,
@@ -169,6 +170,71 @@ def test_point_odyssey(tmp_path, moving_pattern):
     (tmp_path / "scene/anno.npz").write_bytes(b"PK nonsense")
     with pytest.raises(BadSampleError, match="not a readable"):
         PointOdysseyClips(tmp_path)[0]
+
+
+def drive_file(path, moving_pattern, save=np.savez, **changes):
+    tracks = some_tracks().astype(np.float64)
+    tracks[0, 2] = np.nan
+    tracks[1, 3] = (97, 5)
+    visibles = np.ones((5, 10), bool)
+    visibles[2, 4] = False
+    content = {
+        "video": moving_pattern(10, 64, 96),
+        "tracks": tracks,
+        "visibles": visibles,
+        "depths": np.zeros(9),
+    }
+    path.parent.mkdir(exist_ok=True)
+    save(path, **(content | changes))
+
+
+def test_drivetrack(tmp_path, moving_pattern):
+    drive_file(tmp_path / "training/waymo_a_1_b.npz", moving_pattern)
+    source = DriveTrackClips(tmp_path)
+    assert isinstance(source, ClipSource)
+    assert len(source) == 1
+    clip = source[0]
+    assert (clip.height, clip.width, clip.visible.shape) == (64, 96, (5, 10))
+    assert [*zip(*np.nonzero(~clip.valid), strict=True)] == [(0, 2), (1, 3), (2, 4)]
+    np.testing.assert_array_equal(clip.visible, clip.valid)
+    np.testing.assert_array_equal(next(clip.frames([7])), moving_pattern(10, 64, 96)[7])
+    (half,) = DriveTrackClips(tmp_path, short_side=32)[0].frames([7])
+    assert half.shape == (32, 48, 3)
+    assert len(DriveTrackClips(tmp_path, num_tracks=2)[0].tracks) == 2
+    make_sample(clip, SMALL, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"video": np.zeros((10, 64, 96))}, r"video is float64 \[10, 64, 96\]"),
+        ({"video": np.zeros((9, 64, 96, 3), np.uint8)}, "9 frames, but tracks"),
+        ({"tracks": np.array([{}])}, "no array of numbers"),
+        ({"visibles": np.ones((4, 10), bool)}, "must be"),
+        ({"visibles": np.ones((5, 10, 1), bool)}, "not a table"),
+        ({"save": np.savez_compressed}, "compressed: write it anew"),
+    ],
+)
+def test_drivetrack_that_is_wrong(tmp_path, moving_pattern, changes, reason):
+    drive_file(tmp_path / "a.npz", moving_pattern, **changes)
+    with pytest.raises(BadSampleError, match=reason) as error:
+        DriveTrackClips(tmp_path)[0]
+    assert "\n" not in str(error.value)
+
+
+def test_drivetrack_that_is_damaged(tmp_path, moving_pattern):
+    with pytest.raises(FileNotFoundError, match="npz"):
+        DriveTrackClips(tmp_path)
+    drive_file(tmp_path / "a.npz", moving_pattern)
+    whole = (tmp_path / "a.npz").read_bytes()
+    start = whole.index(b"NUMPY")
+    for content in (whole[:-500], b"nonsense", b"", whole[: start + 5] + b"?" + whole[start + 6 :]):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(BadSampleError, match="not a readable"):
+            DriveTrackClips(tmp_path)[0]
+    np.savez(tmp_path / "a.npz", tracks=np.zeros(3))
+    with pytest.raises(BadSampleError, match="no video, visibles"):
+        DriveTrackClips(tmp_path)[0]
 
 
 def some_row(number: int, **changes) -> dict:
