@@ -220,8 +220,11 @@ class PeopleSettings(Settings):
 
 
 class VisibilitySettings(Settings):
-    """When seen or hidden hangs by a thread, and the label is unknown."""
+    """What is seen; and when seen or hidden hangs by a thread, and the label is unknown."""
 
+    rays: bool = Field(
+        True, description="cast rays; false: every point in the frame passes for seen (for ablations)"
+    )
     grazing: float = Field(
         0.3, ge=0, le=1, description="cosine to the surface's normal below which it is grazed"
     )
@@ -232,6 +235,9 @@ class VisibilitySettings(Settings):
     lift: float = Field(
         0.03, ge=0, description="how much nearer to the camera the places beside a point are, metres"
     )
+
+
+_NO_RAYS = VisibilitySettings(rays=False, grazing=0, contour_pixels=0, lift=0)
 
 
 class FlowSettings(Settings):
@@ -341,6 +347,10 @@ class LabelingConfig(Settings):
             raise ValueError("body: mesh is for a file of vertices, which can't be fitted or refined")
         if self.body == "smal" and self.mesh_source == "fit":
             raise ValueError("body: smal is for a file of meshes: the fit knows no landmarks of animals")
+        if not self.visibility.rays and self.visibility != _NO_RAYS:
+            raise ValueError(
+                "visibility.rays: false leaves nothing uncertain: set grazing, contour_pixels and lift to 0"
+            )
         return self
 
     @model_validator(mode="after")

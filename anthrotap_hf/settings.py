@@ -24,6 +24,8 @@ def read_recipe(
 ) -> S:
     """The settings of a recipe, with some changed.
 
+    A recipe may begin with `extends: NAME`: what it does not say is then as in the recipe of that name.
+
     Args:
         kind: what they are settings of; names that the recipe leaves out keep its defaults.
         folder: of the named recipes.
@@ -33,6 +35,22 @@ def read_recipe(
     Raises:
         ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.
     """
+    values = _read(folder, recipe, ())
+    try:
+        return kind.model_validate(merged(values, changes or {}))
+    except ValidationError as error:
+        wrong = "; ".join(
+            ": ".join(
+                filter(None, (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")))
+            )
+            for item in error.errors()
+        )
+        where = f"{kind.__module__}.{kind.__name__}"
+        raise ValueError(f"recipe {recipe}: {wrong} (the settings are those of {where})") from error
+
+
+def _read(folder: Path, recipe: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    """What a recipe says, and what it extends."""
     path = folder / f"{recipe}.yaml" if isinstance(recipe, str) else recipe
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -45,17 +63,13 @@ def read_recipe(
         raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if values is not None and not isinstance(values, dict):
         raise ValueError(f"{path}: should be a mapping of settings")
-    try:
-        return kind.model_validate(merged(values or {}, changes or {}))
-    except ValidationError as error:
-        wrong = "; ".join(
-            ": ".join(
-                filter(None, (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")))
-            )
-            for item in error.errors()
-        )
-        where = f"{kind.__module__}.{kind.__name__}"
-        raise ValueError(f"recipe {recipe}: {wrong} (the settings are those of {where})") from error
+    values = dict(values or {})
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or base in seen:
+        raise ValueError(f"{path}: extends must name another recipe, got {base!r}")
+    return merged(_read(folder, base, (*seen, base)), values)
 
 
 def parse_settings(words: Iterable[str], example: str) -> dict[str, Any]:

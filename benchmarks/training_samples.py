@@ -131,7 +131,11 @@ def released_loader(checkout: Path, labels: Path, videos: Path) -> Callable[[int
     for name in ("decord", "skimage"):
         if importlib.util.find_spec(name) is None:
             sys.exit(f"the authors' loader needs {name}: pip install decord scikit-image")
-    for name in ("torchvision", "torchvision.transforms", "mediapy"):  # imported there, not used with these settings
+    for name in (
+        "torchvision",
+        "torchvision.transforms",
+        "mediapy",
+    ):  # imported there, not used with these settings
         sys.modules.setdefault(name, types.ModuleType(name))
     spec = importlib.util.spec_from_file_location("released_human_data", path)
     assert spec is not None and spec.loader is not None

@@ -36,14 +36,10 @@ _SINGLE_STEPS = {"filter.rule": "steps"}
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to label: changed settings (dotted names), parts of `TRUTHS` that take the place of what was found.
-
-    With `all_seen`, every point in the frame passes for visible.
-    """
+    """A way to label: changed settings (dotted names), parts of `TRUTHS` that take the place of what was found."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     truths: tuple[str, ...] = ()
-    all_seen: bool = False
 
     def configured(self, config: LabelingConfig) -> LabelingConfig:
         """`config` with the settings changed."""
@@ -57,7 +53,9 @@ class Variant:
 DEFAULT = "default"
 UNCHECKED = "without the flow check"
 ABLATION: dict[str, Variant] = {
-    "projection of the mesh": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED, all_seen=True),
+    "projection of the mesh": Variant(
+        _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED | {"visibility.rays": False}
+    ),
     "+ ray casting": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED),
     "+ flow check of steps (the paper's rule)": Variant(
         _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS
@@ -135,10 +133,6 @@ class Workbench:
         def look(body, meshes, camera, config, threads) -> SurfaceTracks:
             key = (id(meshes), config.visibility, config.points, config.seed)
             points = self._once(("look", *key), usual.look, body, meshes, camera, config, threads)
-            if variant.all_seen:
-                return replace(
-                    points, visible=np.ones_like(points.visible), certain=np.ones_like(points.visible)
-                )
             if "visibility" in variant.truths:
                 owners = _true_owners(self._pixels, self._people_of(config))
                 return self._once(("true look", *key), _true_look, self.truth, owners, points, body, config)

@@ -15,6 +15,7 @@ from anthrotap_hf.training.sources import (
     SHORT_SIDE,
     ClipSource,
     ClipStream,
+    DriveTrackClips,
     KubricClips,
     LetsDanceClips,
     PointOdysseyClips,
@@ -127,6 +128,32 @@ class KubricSource(_Source):
         return KubricClips(self.data)
 
 
+class PanningMoviSource(_Source):
+    """Panning MOVi-E, the paper's synthetic half."""
+
+    kind: Literal["panning-movi-e"]
+    data: Place = Field(
+        description="folder with its .tfrecord files (Hub: hamacojr/LocoTrack-panning-MOVi-E)"
+    )
+    split: Literal["train", "validation"] = "train"
+
+    def open(self) -> ClipSource:
+        from anthrotap_hf.training.panning_movi import PanningMoviClips
+
+        return PanningMoviClips(self.data, split=self.split)
+
+
+class DriveTrackSource(_Source):
+    """DriveTrack, an .npz a vehicle."""
+
+    kind: Literal["drivetrack"]
+    data: Place = Field(description="folder of .npz files, with their videos")
+    short_side: int | None = Field(SHORT_SIDE, ge=16, description="of frames, at most, pixels")
+
+    def open(self) -> ClipSource:
+        return DriveTrackClips(self.data, short_side=self.short_side)
+
+
 class PointOdysseySource(_Source):
     """PointOdyssey, a folder a clip."""
 
@@ -138,7 +165,13 @@ class PointOdysseySource(_Source):
 
 
 Source = Annotated[
-    ProceduralSource | ShardSource | LetsDanceSource | KubricSource | PointOdysseySource,
+    ProceduralSource
+    | ShardSource
+    | LetsDanceSource
+    | PanningMoviSource
+    | KubricSource
+    | PointOdysseySource
+    | DriveTrackSource,
     Field(discriminator="kind"),
 ]
 
@@ -190,12 +223,21 @@ class TrainingRecipe(Settings):
         OneCycle(), description="None: the one that training.lr_scheduler_type names"
     )
     evaluation: EvaluationSettings | None = None
-    forward: dict[str, Any] = Field(
-        default_factory=dict, description="passed to the model's forward, such as query_chunk_size"
+    forward: dict[str, Any] | None = Field(
+        None, description="passed to the model's forward, such as query_chunk_size"
     )
     training: dict[str, Any] = Field(
         default_factory=dict, description="any other setting of transformers.TrainingArguments"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_out(cls, values: Any) -> Any:
+        """A recipe that extends another one leaves a source out by `null`."""
+        if isinstance(values, dict) and isinstance(values.get("sources"), dict):
+            sources = {name: source for name, source in values["sources"].items() if source is not None}
+            values = {**values, "sources": sources}
+        return values
 
     @model_validator(mode="after")
     def _training_is_known(self) -> Self:

@@ -271,7 +271,7 @@ class TrackerTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         human = inputs["human"]
-        options = dict(self.recipe.forward)
+        options = dict(self.recipe.forward or {})
         if self.recipe.model.type == "tapnext" and not human:
             options["output_coordinate_logits"] = True
         output = model(
