@@ -131,7 +131,8 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
             return AutoModel.from_config(config)
         model = AutoModel.from_pretrained(settings.start, **_known(settings))
     except (OSError, TypeError) as error:
-        raise ValueError(f"model: {' '.join(str(error).split())}") from error
+        start = "model.config" if settings.start is None else f"model.start: {settings.start}"
+        raise ValueError(f"{start}: {' '.join(str(error).split())}") from error
     if model.config.model_type != settings.type:
         raise ValueError(
             f"model.start: {settings.start} holds a {model.config.model_type}, not a {settings.type}"
