@@ -12,9 +12,10 @@ import mmap
 import pickle
 import re
 import struct
+import tokenize
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -61,10 +62,21 @@ class _Array(Kept):
     """`numpy.ndarray`, by `_reconstruct(...)` and (version, shape, dtype, is Fortran, bytes) as state."""
 
     def array(self) -> np.ndarray:
+        _, shape, dtype, fortran, content = self._parts()
+        return _from_bytes(content, dtype, shape, "F" if fortran else "C")
+
+    def item(self) -> Any:
+        """The one object that an array without axes holds, as `numpy.save` wraps it."""
+        _, shape, dtype, _, content = self._parts()
+        objects = isinstance(dtype, _DType) and dtype.args[:1] in (("O8",), ("O",), ("O4",))
+        if not objects or shape != () or not isinstance(content, list) or len(content) != 1:
+            raise ValueError("an array that does not hold one object")
+        return content[0]
+
+    def _parts(self) -> tuple[Any, ...]:
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError("an array without content")
-        _, shape, dtype, fortran, content = self.state
-        return _from_bytes(content, dtype, shape, "F" if fortran else "C")
+        return self.state
 
 
 class _Buffer(Kept):
@@ -150,6 +162,9 @@ class InertUnpickler(pickle._Unpickler):
             )
         return _STAND_INS[module, name]
 
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("it asks for a persistent object")
+
     def _decode_string(self, value: bytes | memoryview) -> str:  # byte strings of Python 2
         return bytes(value).decode("latin1")
 
@@ -162,12 +177,12 @@ class InertUnpickler(pickle._Unpickler):
 
 
 class _MappedFile:
-    """A file in memory whose large pieces are views of it, no copies."""
+    """A file in memory, read from some byte on, whose large pieces are views of it, no copies."""
 
     LARGE = 1 << 12  # bytes
 
-    def __init__(self, content: mmap.mmap) -> None:
-        self._content, self._place = memoryview(content), 0
+    def __init__(self, content: mmap.mmap, offset: int) -> None:
+        self._content, self._place = memoryview(content), offset
 
     def read(self, size: int) -> bytes | memoryview:
         piece = self._content[self._place : self._place + size]
@@ -186,7 +201,7 @@ class _MappedFile:
         return line
 
 
-def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler) -> Any:
+def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler, *, offset: int = 0) -> Any:
     """What a pickle holds: containers, texts and numbers; `array_of` makes arrays of the rest.
 
     Strings of Python 2 are read as latin1. Large pieces are read-only views of the file, which must not change as long
@@ -194,6 +209,7 @@ def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler) -> 
 
     Args:
         unpickler: one that knows more stand-ins.
+        offset: the byte where the pickle begins.
 
     Raises:
         ValueError: if the file is damaged or asks for more than arrays; one line, without the path.
@@ -202,13 +218,48 @@ def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler) -> 
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise ValueError("it is no pickle: the file is empty")
-        content = _MappedFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = _MappedFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), offset)
     try:
         return unpickler(content, encoding="latin1").load()  # type: ignore[arg-type]
     except pickle.UnpicklingError as error:
         raise ValueError(_one_line(error)) from error
     except _DAMAGE as error:
         raise ValueError(f"it is no pickle, or a damaged one ({_one_line(error)})") from error
+
+
+def load_inert_npy(path: Path) -> Any:
+    """The object that `numpy.save` wrote: the header of an array of objects without axes, then its pickle.
+
+    The object comes as `load_inert` gives it.
+
+    Raises:
+        ValueError: if the file is no such one, damaged, or asks for more than arrays; one line, without the path.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        shape, _, dtype = read_npy_header(file)
+        offset = file.tell()
+    if not dtype.hasobject or shape != ():
+        raise ValueError(f"it holds an array of {dtype} {list(shape)}, not one object")
+    content = load_inert(path, offset=offset)
+    if not isinstance(content, _Array):
+        raise ValueError(f"it holds a {type(content).__name__} where its header says an array")
+    return content.item()
+
+
+def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype; the file then stands at the content.
+
+    Raises:
+        ValueError: if this is no header of an `.npy` file, in one line.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        return np.lib.format.read_array_header_2_0(file)  # or it is an error
+    except (*_DAMAGE, SyntaxError, tokenize.TokenError) as error:  # numpy parses it as Python's literals
+        raise ValueError(f"it is no .npy file, or a damaged one ({_one_line(error)})") from error
 
 
 def array_of(value: Any) -> np.ndarray:
@@ -235,9 +286,29 @@ def byte_strings_of(value: Any) -> list[bytes | memoryview] | None:
 
 def _array_of(value: Any) -> np.ndarray:
     try:
-        return value.array() if isinstance(value, Kept) else np.asarray(value)
+        if isinstance(value, Kept):
+            return value.array()
+        if isinstance(value, list | tuple):
+            _refuse_giants(value)
+        return np.asarray(value)
     except _DAMAGE as error:
         raise ValueError(_one_line(error)) from error
+
+
+_MOST_ITEMS = 1_000_000  # of arrays written as lists
+
+
+def _refuse_giants(value: list | tuple) -> None:
+    """A few bytes that name the same list again and again can stand for more numbers than memory holds."""
+    waiting, count = [value], 0
+    while waiting:
+        each = waiting.pop()
+        count += len(each)
+        if count > _MOST_ITEMS:
+            raise ValueError(
+                f"a {type(value).__name__} of more than {_MOST_ITEMS} items; save it as an array"
+            )
+        waiting.extend(item for item in each if isinstance(item, list | tuple))
 
 
 def _from_bytes(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:

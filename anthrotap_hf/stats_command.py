@@ -23,9 +23,9 @@ def stats(
         list[str] | None,
         typer.Option(
             help="One for all datasets, or one for each in their order. shards (the default): a folder of `anthrotap "
-            "label`; letsdance: the released labels, a folder of .npy; kubric, pointodyssey: a folder of clips; "
-            "procedural: DATA is a number of clips; tapvid: a pickle, or a folder of them; points: a .csv or .json "
-            "beside its video, or a folder of such."
+            "label`; letsdance: the released labels, a folder of .npy; kubric (as CoTracker lays it out), "
+            "pointodyssey, movi (TFRecords), drivetrack: a folder of clips; procedural: DATA is a number of clips; "
+            "tapvid: a pickle, or a folder of them; points: a .csv or .json beside its video, or a folder of such."
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many clips of each, the first.")] = None,

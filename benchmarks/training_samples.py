@@ -2,27 +2,37 @@
 
     python benchmarks/training_samples.py
     python benchmarks/training_samples.py --folder /tmp/samples --rounds 5     # keeps the files it makes
+    python benchmarks/training_samples.py --released ~/AnthroTAP               # beside the authors' loader
 
 The clip is 30 s at 10 frames a second with 3,000 tracks; a sample is the paper's: 48 frames, every second one, 256
 queries, smooth affine and flip, 256x256. CPU time is that of all threads. The first sample of a kind is not counted.
+
+With `--released`, the loader in your own checkout of cvlab-kaist/AnthroTAP (it needs decord and scikit-image) makes the
+same samples of the same files with the settings of its experiment.py, turn by turn with ours in one process; ours are
+then collated and brought to float in [-1, 1], as its are.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
+import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from anthrotap_hf.training.procedural import ProceduralClips
-from anthrotap_hf.training.samples import SampleSettings, make_sample
+from anthrotap_hf.training.samples import SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import SHORT_SIDE, LetsDanceClips, clip_of_row
 from anthrotap_hf.video import encode_video, write_video
 
@@ -64,13 +74,16 @@ def write_released_layout(folder: Path, name: str, height: int, width: int) -> N
     np.save(labels, contents, allow_pickle=True)  # type: ignore[arg-type]
 
 
-def cpu_seconds(make: Callable[[int], object], rounds: int) -> list[float]:
-    make(0)
-    spent = []
+def cpu_seconds(makers: list[Callable[[int], object]], rounds: int) -> list[list[float]]:
+    """CPU-seconds of each round of each maker, which take turns."""
+    for make in makers:
+        make(0)
+    spent: list[list[float]] = [[] for _ in makers]
     for number in range(1, rounds + 1):
-        start = time.process_time()
-        make(number)
-        spent.append(time.process_time() - start)
+        for make, its in zip(makers, spent, strict=True):
+            start = time.process_time()
+            make(number)
+            its.append(time.process_time() - start)
     return spent
 
 
@@ -110,20 +123,90 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
     )
 
 
+def released_loader(checkout: Path, labels: Path, videos: Path) -> Callable[[int], object]:
+    """The authors' `VideoTrackingDataset`, as their experiment.py sets it up. Exits with one line where it can't run."""
+    path = checkout / "locotrack_pytorch/data/human_data.py"
+    if not path.is_file():
+        sys.exit(f"{path}: no such file; name a checkout of github.com/cvlab-kaist/AnthroTAP")
+    for name in ("decord", "skimage"):
+        if importlib.util.find_spec(name) is None:
+            sys.exit(f"the authors' loader needs {name}: pip install decord scikit-image")
+    for name in (
+        "torchvision",
+        "torchvision.transforms",
+        "mediapy",
+    ):  # imported there, not used with these settings
+        sys.modules.setdefault(name, types.ModuleType(name))
+    spec = importlib.util.spec_from_file_location("released_human_data", path)
+    assert spec is not None and spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    dataset = module.VideoTrackingDataset(
+        folder_list=[str(labels)],
+        sequence_length=48,
+        dilation=2,
+        output_size=(256, 256),
+        num_queries=256,
+        min_visible_frames=4,
+        augment=True,
+        augment_geom=True,
+        aug_hflip_prob=0.5,
+        aug_color_jitter=None,
+        video_base_dir=str(videos),
+    )
+
+    def make(number: int) -> object:
+        sample = dataset[0]
+        assert tuple(sample["video"].shape) == (48, 256, 256, 3) and len(sample["query_points"]) == 256
+        return sample
+
+    return make
+
+
+def against_released(folder: Path, checkout: Path, rounds: int) -> Table:
+    table = Table("sample", "theirs, CPU s", "ours", "ours from a quick copy", "ratio", "from a quick copy")
+
+    def ours(source: LetsDanceClips) -> Callable[[int], object]:
+        def make(number: int) -> object:
+            batch = collate([make_sample(source[0], SampleSettings(), np.random.default_rng(number))])
+            return batch["pixel_values_videos"].to(torch.float32) / 127.5 - 1
+
+        return make
+
+    for name, size in SIZES.items():
+        write_released_layout(folder, name, *size)
+        labels = folder / "labels" / name
+        theirs = released_loader(checkout, labels, folder / "lets_dance/mp4_10fps")
+        direct = ours(LetsDanceClips(labels, folder))
+        copied = ours(LetsDanceClips(labels, folder, cache=folder / "cache"))
+        medians = [statistics.median(spent) for spent in cpu_seconds([theirs, direct, copied], rounds)]
+        ratios = [f"{medians[0] / median:.1f}" for median in medians[1:]]
+        table.add_row(f"released layout, {name}", *(f"{median:.2f}" for median in medians), *ratios)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--folder", type=Path, help="where files are made and kept; left out: a temporary one"
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--released", type=Path, help="your checkout of cvlab-kaist/AnthroTAP, to measure its loader too"
+    )
     arguments = parser.parse_args()
-    table = Table("sample", "CPU s, median", "samples a CPU-second")
+    console = Console(width=110)
     with tempfile.TemporaryDirectory() as temporary:
-        for name, make in cases(arguments.folder or Path(temporary)):
-            spent = cpu_seconds(make, arguments.rounds)
-            median = statistics.median(spent)
+        folder = arguments.folder or Path(temporary)
+        if arguments.released is not None:
+            console.print(against_released(folder, arguments.released, arguments.rounds))
+            return
+        table = Table("sample", "CPU s, median", "samples a CPU-second")
+        for name, make in cases(folder):
+            median = statistics.median(cpu_seconds([make], arguments.rounds)[0])
             table.add_row(name, f"{median:.2f}", f"{1 / median:.1f}")
-    Console(width=110).print(table)
+        console.print(table)
+        console.print("the authors' loader was not measured: name a checkout of theirs by --released FOLDER")
 
 
 if __name__ == "__main__":

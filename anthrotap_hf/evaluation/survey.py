@@ -26,9 +26,16 @@ from anthrotap_hf.evaluation.statistics import (
     trajectory_diversity,
 )
 from anthrotap_hf.loading import decode_tracks
+from anthrotap_hf.training.panning_movi import PanningMoviClips
 from anthrotap_hf.training.procedural import ProceduralClips
 from anthrotap_hf.training.samples import BAD, BadSampleError
-from anthrotap_hf.training.sources import ClipSource, KubricClips, LetsDanceClips, PointOdysseyClips
+from anthrotap_hf.training.sources import (
+    ClipSource,
+    DriveTrackClips,
+    KubricClips,
+    LetsDanceClips,
+    PointOdysseyClips,
+)
 
 COMMON_RATE = 10  # frames a second at which complexity is given as well, where rates are known
 REASONS = 20  # why clips are left out; what comes later is not told apart
@@ -171,6 +178,8 @@ KINDS = {
     "letsdance": Kind(_clips(_dance, fps=10), lambda path: len(_dance(path)), tells_hidden=False),
     "kubric": Kind(_clips(KubricClips), lambda path: len(KubricClips(path))),
     "pointodyssey": Kind(_clips(PointOdysseyClips), lambda path: len(PointOdysseyClips(path))),
+    "movi": Kind(_clips(PanningMoviClips), lambda path: len(PanningMoviClips(path))),
+    "drivetrack": Kind(_clips(DriveTrackClips), lambda path: len(DriveTrackClips(path)), tells_hidden=False),
     "procedural": Kind(_clips(_procedural), _number_of_clips),
     "tapvid": Kind(_videos(readers.read_tapvid), readers.count_tapvid),
     "points": Kind(_videos(readers.read_points), lambda path: len(readers.point_files(path))),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
+from anthrotap_hf.inert_pickle import array_of, load_inert_npy, read_npy_header
 from anthrotap_hf.loading import decode_tracks, video_source
-from anthrotap_hf.training.pickles import load_annotations
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
 from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
 
@@ -221,9 +222,9 @@ class LetsDanceClips:
 
     def __getitem__(self, index: int) -> LabeledClip:
         path = self.files[index]
-        labels = _checked(path, load_annotations(path), ("tracks", "occlusion", "video_size", "video_path"))
+        labels = _pickled_labels(path, ("tracks", "occlusion", "video_size", "video_path"))
         try:
-            height, width = (int(side) for side in labels["video_size"])
+            height, width = (int(side) for side in array_of(labels["video_size"]))
         except (TypeError, ValueError) as error:
             raise BadSampleError(f"{path}: video_size is not (height, width)") from error
         tracks, occluded = _points(path, labels["tracks"]), _flags(path, labels["occlusion"])
@@ -308,7 +309,7 @@ class KubricClips:
     def __getitem__(self, index: int) -> LabeledClip:
         folder = self.clips[index]
         path = folder / f"{folder.name}.npy"
-        labels = _checked(path, load_annotations(path), ("coords", "visibility"))
+        labels = _pickled_labels(path, ("coords", "visibility"))
         occluded = _flags(path, labels["visibility"])
         return _clip_of_pictures(
             folder / "frames", _points(path, labels["coords"]), ~occluded, np.ones_like(occluded)
@@ -354,6 +355,97 @@ class PointOdysseyClips:
         return _clip_of_pictures(self.clips[index] / "rgbs", tracks, visible, valid)
 
 
+class DriveTrackClips:
+    """DriveTrack (Balasingam et al., CVPR 2024): an `.npz` a vehicle, with its tracks and its video.
+
+    Whoever has access to the Waymo Open Dataset makes these files by generate_drivetrack.py of arjunvb/drivetrack:
+    `video` [T, 1280, 1920, 3] uint8 RGB, `tracks` [N, T, 2] xy pixels, `visibles` [N, T]; `depths` and `points3d` are
+    not read. A point that is not visible may be hidden, out of the frame or behind the camera, which the files do not
+    tell apart: what is not seen is not valid. Arrays are views of the file (as `numpy.savez` writes it, uncompressed).
+
+    Args:
+        folder: searched with all below it.
+        short_side: that frames are scaled down to, at most; None for their own size.
+        num_tracks: of a clip, at most; of more every so manyth is taken.
+
+    Raises:
+        FileNotFoundError: if there is no `.npz` file.
+    """
+
+    human = False
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        name: str = "drivetrack",
+        short_side: int | None = SHORT_SIDE,
+        num_tracks: int = 8192,
+    ) -> None:
+        if num_tracks < 1:
+            raise ValueError(f"num_tracks must be at least 1, got {num_tracks}")
+        self.name = name
+        self.short_side = short_side
+        self.num_tracks = num_tracks
+        self.files = sorted(Path(folder).rglob("*.npz"))
+        if not self.files:
+            raise FileNotFoundError(f"{folder}: no .npz file in or below this folder")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        path = self.files[index]
+        try:
+            found = _mapped_arrays(path, ("video", "tracks", "visibles"))
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise BadSampleError(f"{path}: not a readable .npz file ({_one_line(error)})") from error
+        labels = _checked(path, found, ("video", "tracks", "visibles"))
+        video = labels["video"]
+        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3:
+            raise BadSampleError(
+                f"{path}: its video is {video.dtype} {list(video.shape)}, not uint8 [T, H, W, 3]"
+            )
+        if labels["tracks"].shape[1:2] != video.shape[:1]:
+            raise BadSampleError(f"{path}: {len(video)} frames, but tracks {list(labels['tracks'].shape)}")
+        _, height, width, _ = video.shape
+        thin = slice(None, None, -(-len(labels["tracks"]) // self.num_tracks) or 1)
+        tracks, visible = _points(path, labels["tracks"][thin]), _flags(path, labels["visibles"][thin])
+        if tracks.shape[:2] == visible.shape:
+            visible = visible & ((tracks >= 0) & (tracks < (width, height))).all(-1)
+        scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(height, width))
+
+        def frames(indices: Sequence[int]) -> Iterator[np.ndarray]:
+            for t in indices:
+                yield (
+                    video[t]
+                    if scale == 1
+                    else cv2.resize(video[t], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                )
+
+        return LabeledClip(str(path), tracks, visible, visible, height, width, frames)
+
+
+def _mapped_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Arrays of an uncompressed `.npz` as views of the file; those that are not there are left out."""
+    found: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for name in {f"{name}.npy" for name in names} & {*archive.namelist()}:
+            member = archive.getinfo(name)
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("it is compressed: write it anew by numpy.savez")
+            file.seek(member.header_offset + 26)  # of the local header, which has lengths of its own
+            start = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+            file.seek(start)
+            shape, fortran, dtype = read_npy_header(file)
+            if dtype.hasobject or file.tell() + dtype.itemsize * np.prod(shape) > start + member.file_size:
+                raise ValueError(f"{name} is no array of numbers, or not whole")
+            found[name.removesuffix(".npy")] = np.memmap(
+                path, dtype, "r", file.tell(), shape, "F" if fortran else "C"
+            )
+    return found
+
+
 def _clip_of_pictures(
     folder: Path, tracks: np.ndarray, visible: np.ndarray, valid: np.ndarray
 ) -> LabeledClip:
@@ -379,6 +471,15 @@ def _picture(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def _pickled_labels(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    """What the dict in an `.npy` file holds, unread, after a look at its keys."""
+    try:
+        labels = load_inert_npy(path)
+    except ValueError as error:
+        raise BadSampleError(f"{path}: {error}; fetch it again from where it is published") from error
+    return _checked(path, labels, keys)
+
+
 def _checked(path: Path, labels: Any, keys: tuple[str, ...]) -> Mapping[str, Any]:
     missing = [key for key in keys if not isinstance(labels, Mapping) or key not in labels]
     if missing:
@@ -387,15 +488,26 @@ def _checked(path: Path, labels: Any, keys: tuple[str, ...]) -> Mapping[str, Any
 
 
 def _points(path: Path, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.shape[2:] != (2,):
-        raise BadSampleError(f"{path}: its points are not numbers [.., .., 2]")
-    return value.astype(np.float32, copy=False)
+    points = _numbers(path, value, "points")
+    if points.dtype.kind not in "fiu" or points.shape[2:] != (2,):
+        raise BadSampleError(
+            f"{path}: its points are {points.dtype} {list(points.shape)}, not numbers [.., .., 2]"
+        )
+    return points.astype(np.float32, copy=False)
 
 
 def _flags(path: Path, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "bfiu" or value.ndim != 2:
-        raise BadSampleError(f"{path}: its flags of visibility are not a table of numbers")
-    return value.astype(bool)
+    flags = _numbers(path, value, "flags of visibility")
+    if flags.ndim != 2:
+        raise BadSampleError(f"{path}: its flags of visibility are {list(flags.shape)}, not a table")
+    return flags.astype(bool)
+
+
+def _numbers(path: Path, value: Any, what: str) -> np.ndarray:
+    try:
+        return array_of(value)
+    except ValueError as error:
+        raise BadSampleError(f"{path}: its {what} are {error}") from error
 
 
 def _one_line(error: Exception) -> str:

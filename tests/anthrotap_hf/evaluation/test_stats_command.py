@@ -197,6 +197,8 @@ def test_labels_of_others(tmp_path, moving_pattern):
         visibs=~occluded.T,
         valids=np.ones((10, 5), bool),
     )
+    (tmp_path / "drive").mkdir()
+    np.savez(tmp_path / "drive/a.npz", video=np.stack([*frames]), tracks=tracks, visibles=~occluded)
     (tmp_path / "dance").mkdir()
     released = {
         "tracks": tracks.swapaxes(0, 1),
@@ -205,17 +207,19 @@ def test_labels_of_others(tmp_path, moving_pattern):
         "video_path": "/x/lets_dance/mp4_10fps/a.mp4",  # not here, and not needed
     }
     np.save(tmp_path / "dance/a.npy", released, allow_pickle=True)
-    kinds = {"kubric": "kubric", "odyssey": "pointodyssey", "dance": "letsdance"}
+    kinds = {"kubric": "kubric", "odyssey": "pointodyssey", "dance": "letsdance", "drive": "drivetrack"}
     words = [word for kind in kinds.values() for word in ("--kind", kind)]
-    kubric, odyssey, dance = figures(
+    kubric, odyssey, dance, drive = figures(
         *(tmp_path / folder for folder in kinds), *words, "--out", tmp_path / "out"
     )
     for name in ("complexity", "diversity", "speed", "extent"):
-        for other in (odyssey, dance):
+        for other in (odyssey, dance, drive):
             assert other["distributions"][name] == kubric["distributions"][name]
-    assert kubric["hidden"] == odyssey["hidden"] == dance["unknown"] == pytest.approx(3 / 50)
+    assert (
+        kubric["hidden"] == odyssey["hidden"] == dance["unknown"] == drive["unknown"] == pytest.approx(3 / 50)
+    )
     assert dance["distributions"]["complexity_at_10"] == dance["distributions"]["complexity"]
-    assert [each["tells_hidden"] for each in (kubric, odyssey, dance)] == [True, True, False]
+    assert [each["tells_hidden"] for each in (kubric, odyssey, dance, drive)] == [True, True, False, False]
 
 
 def test_benchmarks(tmp_path, moving_pattern):
@@ -288,7 +292,7 @@ def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
         ((cut, *out), "cut.parquet: no Parquet file, or a damaged one"),
         ((tmp_path / "other.parquet", *out), "other.parquet: no shard of ours: no column tracks"),
         ((tmp_path / "no rows.parquet", *out), "no rows.parquet: no clip that can be used; it has none"),
-        ((labels, "--kind", "movi", *out), "no kind 'movi' of dataset: choose from shards, letsdance,"),
+        ((labels, "--kind", "dance", *out), "no kind 'dance' of dataset: choose from shards, letsdance,"),
         ((labels, labels, *out), "a dataset is named twice"),
         ((labels, 5, 6, "--kind", "shards", "--kind", "procedural", *out), "2 for 3 datasets"),
         ((labels, "--kind", "procedural", *out), "labels: for procedural clips, say how many"),
@@ -296,6 +300,8 @@ def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
         ((tmp_path / "empty", "--kind", "letsdance", *out), "no .npy file in or below"),
         ((tmp_path / "empty", "--kind", "kubric", *out), "no clip laid out as NAME/NAME.npy"),
         ((tmp_path / "empty", "--kind", "pointodyssey", *out), "no clip laid out as NAME/anno.npz"),
+        ((tmp_path / "empty", "--kind", "movi", *out), "no file NAME-train.tfrecord"),
+        ((tmp_path / "empty", "--kind", "drivetrack", *out), "no .npz file in or below"),
         ((tmp_path / "text.parquet", "--kind", "tapvid", *out), "it is no pickle, or a damaged one"),
         ((tmp_path / "empty", "--kind", "points", *out), "no .csv or .json"),
         ((labels, "--out", tmp_path / "a file/x"), "is a file, not a folder"),

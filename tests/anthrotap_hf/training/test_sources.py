@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from anthrotap_hf.training.pickles import load_annotations
 from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import (
     ClipSource,
     ClipStream,
+    DriveTrackClips,
     KubricClips,
     LetsDanceClips,
     PointOdysseyClips,
@@ -103,7 +103,10 @@ def test_quick_copies_are_the_same_frames(dance):
         ({"video_path": "/x/lets_dance/../../etc/passwd"}, "does not name a file below lets_dance"),
         ({"video_path": "/x/lets_dance/mp4_10fps/b.mp4"}, "no video mp4_10fps/b.mp4"),
         ({"video_size": None}, "video_size is not"),
-        ({"tracks": "none"}, "points are not numbers"),
+        ({"tracks": "none"}, "points are a str, which is no array"),
+        ({"tracks": np.zeros((10, 5))}, r"points are float64 \[10, 5\]"),
+        ({"occlusion": np.zeros(10, bool)}, "not a table"),
+        ({"occlusion": np.array([{}])}, "flags of visibility are"),
         ({"occlusion": np.zeros((9, 5), bool)}, "must be"),
     ],
 )
@@ -125,69 +128,13 @@ def test_folders_that_are_not_there(tmp_path):
             make()
 
 
-class _Evil:
-    def __reduce__(self):
-        return os.mkdir, (_Evil.path,)
-
-    path = ""
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_pickled_code_is_not_run(tmp_path, protocol):
-    _Evil.path = str(tmp_path / "ran")
-    array = np.array({"tracks": _Evil()}, object)
-    with open(tmp_path / "a.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        pickle.dump(array, file, protocol=protocol)
-    with pytest.raises(BadSampleError, match=r"refused: the pickle wants .*mkdir"):
-        load_annotations(tmp_path / "a.npy")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_plain_pickles_are_read(tmp_path, protocol):
-    wanted = {
-        "array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-        "flags": np.array([[True, False]]),
-        "names": np.array(["a", "bc"]),
-        "objects": np.array([{"x": 1}, None], object),
-        "scalar": np.float64(2.5),
-        "nested": [(1, "two"), {3.0}, frozenset({4}), b"five", None, 1 + 2j],
-    }
-    array = np.array(wanted, object)
-    with open(tmp_path / "a.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        pickle.dump(array, file, protocol=protocol)
-    found = load_annotations(tmp_path / "a.npy")
-    assert found.keys() == wanted.keys()
-    for key in ("array", "flags", "names", "objects"):
-        np.testing.assert_array_equal(found[key], wanted[key])
-    assert found["scalar"] == 2.5
-    assert found["nested"] == wanted["nested"]
-    np.save(tmp_path / "b.npy", wanted["array"])
-    np.testing.assert_array_equal(load_annotations(tmp_path / "b.npy"), wanted["array"])
-
-
 @pytest.mark.parametrize("keep", [0, 5, 60, 200, -1])
-def test_a_truncated_pickle(tmp_path, keep):
-    np.save(tmp_path / "a.npy", dance_labels(), allow_pickle=True)
-    data = (tmp_path / "a.npy").read_bytes()
-    (tmp_path / "a.npy").write_bytes(data[:keep])
-    with pytest.raises(BadSampleError, match="not a readable"):
-        load_annotations(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize(
-    ("module", "name"), [("numpy", "load"), ("numpy", "fromfile"), ("builtins", "eval"), ("os", "system")]
-)
-def test_no_other_name_is_given_out(tmp_path, module, name):
-    code = f"c{module}\n{name}\n(S'x'\ntR.".encode()
-    with open(tmp_path / "a.npy", "wb") as file:
-        array = np.array({}, object)
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(code)
-    with pytest.raises(BadSampleError, match="refused"):
-        load_annotations(tmp_path / "a.npy")
+def test_released_labels_that_are_truncated(dance, keep):
+    path = dance / "labels/a.npy"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BadSampleError, match=r"a\.npy: it .*; fetch it again") as error:
+        LetsDanceClips(dance / "labels", dance / "videos")[0]
+    assert "\n" not in str(error.value)
 
 
 def write_pictures(folder, frames, pattern):
@@ -230,6 +177,71 @@ def test_point_odyssey(tmp_path, moving_pattern):
     (tmp_path / "scene/anno.npz").write_bytes(b"PK nonsense")
     with pytest.raises(BadSampleError, match="not a readable"):
         PointOdysseyClips(tmp_path)[0]
+
+
+def drive_file(path, moving_pattern, save=np.savez, **changes):
+    tracks = some_tracks().astype(np.float64)
+    tracks[0, 2] = np.nan
+    tracks[1, 3] = (97, 5)
+    visibles = np.ones((5, 10), bool)
+    visibles[2, 4] = False
+    content = {
+        "video": moving_pattern(10, 64, 96),
+        "tracks": tracks,
+        "visibles": visibles,
+        "depths": np.zeros(9),
+    }
+    path.parent.mkdir(exist_ok=True)
+    save(path, **(content | changes))
+
+
+def test_drivetrack(tmp_path, moving_pattern):
+    drive_file(tmp_path / "training/waymo_a_1_b.npz", moving_pattern)
+    source = DriveTrackClips(tmp_path)
+    assert isinstance(source, ClipSource)
+    assert len(source) == 1
+    clip = source[0]
+    assert (clip.height, clip.width, clip.visible.shape) == (64, 96, (5, 10))
+    assert [*zip(*np.nonzero(~clip.valid), strict=True)] == [(0, 2), (1, 3), (2, 4)]
+    np.testing.assert_array_equal(clip.visible, clip.valid)
+    np.testing.assert_array_equal(next(clip.frames([7])), moving_pattern(10, 64, 96)[7])
+    (half,) = DriveTrackClips(tmp_path, short_side=32)[0].frames([7])
+    assert half.shape == (32, 48, 3)
+    assert len(DriveTrackClips(tmp_path, num_tracks=2)[0].tracks) == 2
+    make_sample(clip, SMALL, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"video": np.zeros((10, 64, 96))}, r"video is float64 \[10, 64, 96\]"),
+        ({"video": np.zeros((9, 64, 96, 3), np.uint8)}, "9 frames, but tracks"),
+        ({"tracks": np.array([{}])}, "no array of numbers"),
+        ({"visibles": np.ones((4, 10), bool)}, "must be"),
+        ({"visibles": np.ones((5, 10, 1), bool)}, "not a table"),
+        ({"save": np.savez_compressed}, "compressed: write it anew"),
+    ],
+)
+def test_drivetrack_that_is_wrong(tmp_path, moving_pattern, changes, reason):
+    drive_file(tmp_path / "a.npz", moving_pattern, **changes)
+    with pytest.raises(BadSampleError, match=reason) as error:
+        DriveTrackClips(tmp_path)[0]
+    assert "\n" not in str(error.value)
+
+
+def test_drivetrack_that_is_damaged(tmp_path, moving_pattern):
+    with pytest.raises(FileNotFoundError, match="npz"):
+        DriveTrackClips(tmp_path)
+    drive_file(tmp_path / "a.npz", moving_pattern)
+    whole = (tmp_path / "a.npz").read_bytes()
+    start = whole.index(b"NUMPY")
+    for content in (whole[:-500], b"nonsense", b"", whole[: start + 5] + b"?" + whole[start + 6 :]):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(BadSampleError, match="not a readable"):
+            DriveTrackClips(tmp_path)[0]
+    np.savez(tmp_path / "a.npz", tracks=np.zeros(3))
+    with pytest.raises(BadSampleError, match="no video, visibles"):
+        DriveTrackClips(tmp_path)[0]
 
 
 def some_row(number: int, **changes) -> dict:
