@@ -124,17 +124,22 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
 
 
 def released_loader(checkout: Path, labels: Path, videos: Path) -> Callable[[int], object]:
-    """The authors' `VideoTrackingDataset`, as their experiment.py sets it up. Exits with one line where it can't run."""
+    """The authors' loader, as their experiment.py sets it up. Exits with one line where it can't run."""
     path = checkout / "locotrack_pytorch/data/human_data.py"
     if not path.is_file():
         sys.exit(f"{path}: no such file; name a checkout of github.com/cvlab-kaist/AnthroTAP")
     for name in ("decord", "skimage"):
         if importlib.util.find_spec(name) is None:
             sys.exit(f"the authors' loader needs {name}: pip install decord scikit-image")
-    for name in ("torchvision", "torchvision.transforms", "mediapy"):  # imported there, not used with these settings
+    for name in (
+        "torchvision",
+        "torchvision.transforms",
+        "mediapy",
+    ):  # imported there, not used with these settings
         sys.modules.setdefault(name, types.ModuleType(name))
     spec = importlib.util.spec_from_file_location("released_human_data", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     dataset = module.VideoTrackingDataset(
@@ -153,7 +158,8 @@ def released_loader(checkout: Path, labels: Path, videos: Path) -> Callable[[int
 
     def make(number: int) -> object:
         sample = dataset[0]
-        assert tuple(sample["video"].shape) == (48, 256, 256, 3) and len(sample["query_points"]) == 256
+        assert tuple(sample["video"].shape) == (48, 256, 256, 3)
+        assert len(sample["query_points"]) == 256
         return sample
 
     return make
