@@ -252,13 +252,19 @@ class VideoWriter:
         fps: frames a second.
         crf: x264's quality, lower is better.
         keyframe_every: frames, at most, from one key frame to the next; x264's own choice if left out.
+        tune: what x264 tunes for, such as "fastdecode".
 
     Raises:
         ValueError: for a rate that is not positive.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], fps: float, crf: int = 18, keyframe_every: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        fps: float,
+        crf: int = 18,
+        keyframe_every: int | None = None,
+        tune: str | None = None,
     ) -> None:
         if not fps > 0:
             raise ValueError(f"fps must be positive, got {fps}")
@@ -269,7 +275,7 @@ class VideoWriter:
         self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1001),
-            options={"crf": str(crf), "preset": "veryfast"},
+            options={"crf": str(crf), "preset": "veryfast"} | ({"tune": tune} if tune else {}),
         )
         if keyframe_every is not None:
             self._stream.codec_context.gop_size = keyframe_every

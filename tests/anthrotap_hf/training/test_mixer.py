@@ -144,6 +144,7 @@ def test_our_own_faults_are_not_swallowed():
     [
         ({"sources": []}, "needs a source"),
         ({"sources": [MixedSource(Numbered(3), 0)]}, "weights"),
+        ({"sources": [MixedSource(Numbered(3), float("inf"))]}, "weights"),
         ({"sources": [MixedSource(Numbered(0))]}, "no clips"),
         ({"batch_size": 0}, "batch_size"),
         ({"max_bad_share": 2}, "share"),
