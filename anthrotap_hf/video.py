@@ -375,7 +375,7 @@ def _open(source: VideoSource) -> Iterator[tuple[Any, Any]]:
     # "file:" keeps a colon in the name from being read as a protocol
     file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{name}"
     try:
-        container = av.open(file)
+        container = av.open(file, metadata_errors="replace")  # titles and such in any encoding
     except av.error.FFmpegError as error:
         raise VideoError(
             f"{name}: not a video that FFmpeg can open ({error.strerror}); if it should be one, "

@@ -305,6 +305,19 @@ def test_quick_scaling_is_that_of_swscale(tmp_path, matrix, full, size):
         assert np.percentile(difference, 99) <= 4
 
 
+def test_titles_in_other_encodings(make_video, tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        container.metadata["title"] = "Tanzabend"
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode())
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.count(b"Tanzabend") == 1
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"Tanzabend", "T\xe4nzchen ".encode("latin1")))
+    assert len([*iter_frames(tmp_path / "a.mp4")]) == len([*select_frames(tmp_path / "a.mp4", [0])]) == 1
+
+
 def test_frames_that_cannot_be_selected(make_video, tmp_path):
     path = make_video(shots=[10])
     with pytest.raises(VideoError, match="frame 10 is wanted, it has 10"):
