@@ -94,6 +94,8 @@ def see_points(
         One entry a person: visible and certain, bool [K] each.
     """
     count = len(surface)
+    if not settings.rays:
+        return [(np.ones(count, bool), np.ones(count, bool)) for _ in vertices]
     repeated = SurfacePoints(
         np.tile(surface.face, 5), np.tile(surface.barycentric, (5, 1)), np.tile(surface.vertex, 5)
     )

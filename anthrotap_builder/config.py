@@ -5,35 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     SerializationInfo,
-    ValidationError,
     model_validator,
 )
 
 from anthrotap_builder.assets import find_tokenhmr
 from anthrotap_builder.bodies.smpl import find_model_file
+from anthrotap_hf.settings import Settings, read_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 LABEL_CODE_VERSION = 3  # raise it when the code changes labels under the same configuration
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-S = TypeVar("S", bound=_Settings)
+S = TypeVar("S", bound=Settings)
 
 
 def _identity(source: str, info: SerializationInfo) -> str:
@@ -81,7 +74,7 @@ def _without_others(settings: S, choice: str, own: Set[str]) -> S:
     return settings
 
 
-class ClipSettings(_Settings):
+class ClipSettings(Settings):
     """How a video is cut into clips."""
 
     short_side: int = Field(
@@ -97,7 +90,7 @@ class ClipSettings(_Settings):
     shot_threshold: float = Field(27.0, gt=0, description="scenedetect ContentDetector threshold")
 
 
-class FitSettings(_Settings):
+class FitSettings(Settings):
     """How a body is fitted to a person's track. Angles in radians; rates are those of 30 frames a second."""
 
     sigma_2d: float = Field(0.012, gt=0, description="2D landmark error as a share of the person's size")
@@ -135,7 +128,7 @@ class FitSettings(_Settings):
     )
 
 
-class RefineSettings(_Settings):
+class RefineSettings(Settings):
     """How far a mesh source's bodies may be off. Mask, flow and smoothness weigh as in the fit."""
 
     sigma_rotation: float = Field(0.15, gt=0, description="of each joint's rotation, radians")
@@ -144,7 +137,7 @@ class RefineSettings(_Settings):
     sigma_shape: float = Field(1.0, gt=0, description="of the shape, in the body's standard deviations")
 
 
-class PeopleSettings(_Settings):
+class PeopleSettings(Settings):
     """How persons are found and told apart. An option that would change nothing with the detector is an error."""
 
     detector: Literal["blazepose", "boxes"] = Field(
@@ -226,9 +219,12 @@ class PeopleSettings(_Settings):
         return _without_others(self, self.detector, of_boxes if self.detector == "boxes" else of_others)
 
 
-class VisibilitySettings(_Settings):
-    """When seen or hidden hangs by a thread, and the label is unknown."""
+class VisibilitySettings(Settings):
+    """What is seen; and when seen or hidden hangs by a thread, and the label is unknown."""
 
+    rays: bool = Field(
+        True, description="cast rays; false: every point in the frame passes for seen (for ablations)"
+    )
     grazing: float = Field(
         0.3, ge=0, le=1, description="cosine to the surface's normal below which it is grazed"
     )
@@ -241,7 +237,10 @@ class VisibilitySettings(_Settings):
     )
 
 
-class FlowSettings(_Settings):
+_NO_RAYS = VisibilitySettings(rays=False, grazing=0, contour_pixels=0, lift=0)
+
+
+class FlowSettings(Settings):
     """Which optical flow. An option of one that would change nothing under the other is an error."""
 
     model: Literal["dis", "raft"] = Field("dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT")
@@ -263,7 +262,7 @@ class FlowSettings(_Settings):
         return _without_others(self, self.model, {"model", *own})
 
 
-class FilterSettings(_Settings):
+class FilterSettings(Settings):
     """When a label is trusted. Pixels are those of a frame with a short side of 256, scaled to the frame at hand."""
 
     masks: bool = Field(
@@ -286,7 +285,7 @@ class FilterSettings(_Settings):
     hidden_reach: int = Field(24, ge=0, description="a hidden label needs a valid seen one this near, frames")
 
 
-class LabelingConfig(_Settings):
+class LabelingConfig(Settings):
     """Everything that changes a label."""
 
     clips: ClipSettings = ClipSettings()
@@ -348,6 +347,10 @@ class LabelingConfig(_Settings):
             raise ValueError("body: mesh is for a file of vertices, which can't be fitted or refined")
         if self.body == "smal" and self.mesh_source == "fit":
             raise ValueError("body: smal is for a file of meshes: the fit knows no landmarks of animals")
+        if not self.visibility.rays and self.visibility != _NO_RAYS:
+            raise ValueError(
+                "visibility.rays: false leaves nothing uncertain: set grazing, contour_pixels and lift to 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -398,58 +401,4 @@ def labeling_config(recipe: str | Path = "open", settings: Mapping[str, Any] | N
     Raises:
         ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.
     """
-    path = RECIPES / f"{recipe}.yaml" if isinstance(recipe, str) else recipe
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
-        raise ValueError(
-            f"no recipe {str(recipe)!r}; there is {known}, or the path of a YAML file"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if values is not None and not isinstance(values, dict):
-        raise ValueError(f"{path}: should be a mapping of settings, such as `points: 512`")
-    try:
-        return LabelingConfig.model_validate(_merged(values or {}, settings or {}))
-    except ValidationError as error:
-        wrong = "; ".join(
-            ": ".join(
-                filter(None, (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")))
-            )
-            for item in error.errors()
-        )
-        raise ValueError(
-            f"recipe {recipe}: {wrong} (the settings are those of anthrotap_builder.config.LabelingConfig)"
-        ) from error
-
-
-def parse_settings(words: Iterable[str]) -> dict[str, Any]:
-    """Changes to a recipe, from words like "filter.rule=none" and "clips.fps=10" (values are YAML).
-
-    Raises:
-        ValueError: for words of another form.
-    """
-    changes: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name or not equals:
-            raise ValueError(f"a setting is NAME=VALUE, such as filter.rule=none; got {word!r}")
-        try:
-            change: Any = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{word!r}: the value is no YAML") from error
-        for part in reversed(name.split(".")):
-            change = {part: change}
-        changes = _merged(changes, change)
-    return changes
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for name, change in changes.items():
-        inner = merged.get(name)
-        if isinstance(change, Mapping):
-            change = _merged(inner if isinstance(inner, Mapping) else {}, change)
-        merged[name] = change
-    return merged
+    return read_recipe(LabelingConfig, RECIPES, recipe, settings)

@@ -15,7 +15,7 @@ from datasets.builder import Key
 
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
 from anthrotap_builder.shards import features, to_row
-from anthrotap_hf.imports import missing_builder
+from anthrotap_hf.imports import missing_extra
 from anthrotap_hf.video import VideoError
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
         try:
             from anthrotap_builder.labeling import label_video
         except ImportError as error:
-            raise missing_builder(error) from error
+            raise missing_extra(error) from error
         config = self.config.labeling
         fetch = datasets.DownloadConfig(token=self.token, storage_options=self.storage_options)
         path = datasets.DownloadManager(download_config=fetch).download(file)

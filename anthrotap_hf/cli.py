@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf import convert_command, evaluate_command, track_command
+from anthrotap_hf import convert_command, evaluate_command, track_command, train_command
 from anthrotap_hf.commands import check_device, say, stop
-from anthrotap_hf.imports import missing_builder
+from anthrotap_hf.imports import missing_extra
 
 app = typer.Typer(
     help="Human videos in, trustworthy point tracks out.",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(convert_command.app, name="convert")
 app.command()(track_command.track)
 app.command()(evaluate_command.evaluate)
+app.command()(train_command.train)
 
 
 @app.callback()
@@ -69,10 +70,11 @@ def label(
     """
     try:
         from anthrotap_builder.assets import AssetError
-        from anthrotap_builder.config import labeling_config, parse_settings
+        from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
+        from anthrotap_hf.settings import parse_settings
     except ImportError as error:
-        stop(str(missing_builder(error)))
+        stop(str(missing_extra(error)))
 
     errors = Console(stderr=True)
     try:
@@ -82,7 +84,8 @@ def label(
         words = [f"clips.{name}={value}" for name, value in clips.items()]
         words += [] if points is None else [f"points={points}"]
         words += ["refine={}"] if refine else []
-        changes = parse_settings([*words, *(settings or [])] if refine else [*(settings or []), *words])
+        words = [*words, *(settings or [])] if refine else [*(settings or []), *words]
+        changes = parse_settings(words, "filter.rule=none")
         check_device(device)
         videos = find_videos(inputs)
         given = None if meshes is None else find_meshes(meshes, videos)
@@ -158,7 +161,7 @@ def evaluate_labels(
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.proving_ground.evaluation import WIDTH, evaluate_and_report, report_tables
     except ImportError as error:
-        stop(str(missing_builder(error, "proving-ground")))
+        stop(str(missing_extra(error, "proving-ground")))
     try:
         report = evaluate_and_report(
             out, half, clips or [], _recipe(recipe), ablation, processes, Console(stderr=True)

@@ -50,7 +50,7 @@ class _Watcher(MetaPathFinder):
         return spec
 
 
-def missing_builder(error: ImportError, extra: str = "builder") -> ImportError:
-    """What to say where a package that only labelling needs (or judging labels: another `extra`) is absent."""
-    what = {"builder": "labelling videos", "proving-ground": "judging labels"}[extra]
+def missing_extra(error: ImportError, extra: str = "builder") -> ImportError:
+    """What to say where a package is absent that only one kind of work needs: that of an `extra`."""
+    what = {"builder": "labelling videos", "proving-ground": "judging labels", "training": "training"}[extra]
     return ImportError(f"{what} needs {error.name}: pip install 'anthrotap[{extra}]'", name=error.name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anthrotap_hf.imports import missing_builder
+from anthrotap_hf.imports import missing_extra
 from anthrotap_hf.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _builder_module() -> ModuleType:
         import anthrotap_builder.dataset
         import anthrotap_builder.labeling
     except ImportError as error:
-        raise missing_builder(error) from error
+        raise missing_extra(error) from error
     return anthrotap_builder.dataset
 
 

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.certainty import SurfaceTracks
+from anthrotap_builder.clips import Clip
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.flow import TrackFlow
-from anthrotap_builder.labeling import Stages, label_clip
+from anthrotap_builder.labeling import LabeledClip, Stages, label_clip
 from anthrotap_builder.meshes import MeshTrack
 from anthrotap_builder.people import PersonTrack, masks_of
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.proving_ground.rendering.renderer import RenderedClip
 from anthrotap_builder.proving_ground.rendering.truth import Truth
-from anthrotap_hf.tracks import Tracks
 
 TRUTHS = ("masks", "mesh", "visibility", "flow")
 
@@ -35,14 +36,10 @@ _SINGLE_STEPS = {"filter.rule": "steps"}
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to label: changed settings (dotted names), parts of `TRUTHS` that take the place of what was found.
-
-    With `all_seen`, every point in the frame passes for visible.
-    """
+    """A way to label: changed settings (dotted names), parts of `TRUTHS` that take the place of what was found."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     truths: tuple[str, ...] = ()
-    all_seen: bool = False
 
     def configured(self, config: LabelingConfig) -> LabelingConfig:
         """`config` with the settings changed."""
@@ -56,7 +53,9 @@ class Variant:
 DEFAULT = "default"
 UNCHECKED = "without the flow check"
 ABLATION: dict[str, Variant] = {
-    "projection of the mesh": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED, all_seen=True),
+    "projection of the mesh": Variant(
+        _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED | {"visibility.rays": False}
+    ),
     "+ ray casting": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED),
     "+ flow check of steps (the paper's rule)": Variant(
         _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS
@@ -76,25 +75,35 @@ ABLATION: dict[str, Variant] = {
 
 
 class Workbench:
-    """One rendered clip to be labelled in many ways; what they share is done once.
+    """One clip to be labelled in many ways; what they share is done once.
 
     Args:
-        clip: frames and truth.
+        clip: frames and truth; a real one, which has no truth, can be labelled in the ways that need none.
         threads: how many frames are worked on at once.
     """
 
-    def __init__(self, clip: RenderedClip, threads: int = 2) -> None:
+    def __init__(self, clip: RenderedClip | Clip, threads: int = 2) -> None:
         self.clip = clip
         self.threads = threads
         self._done: dict[Hashable, Any] = {}
-        self._pixels = _TruePixels(clip.truth)
 
-    def label(self, config: LabelingConfig, variant: Variant | None = None) -> Tracks:
-        """The clip's tracks under `config`, changed by `variant`."""
+    @property
+    def truth(self) -> Truth:
+        """Raises ValueError for a real clip."""
+        if not isinstance(self.clip, RenderedClip):
+            raise ValueError("a real clip has no truth to put in the place of a stage")
+        return self.clip.truth
+
+    @cached_property
+    def _pixels(self) -> _TruePixels:
+        return _TruePixels(self.truth)
+
+    def label(self, config: LabelingConfig, variant: Variant | None = None) -> LabeledClip:
+        """The clip labelled under `config`, changed by `variant`."""
         variant = variant or Variant()
         stages = self._stages(variant)
         config = variant.configured(config)
-        return label_clip(self.clip.frames, self.clip.fps, config, self.threads, stages=stages).tracks
+        return label_clip(self.clip.frames, self.clip.fps, config, self.threads, stages=stages)
 
     def _once(self, key: Hashable, work: Callable[..., Any], *arguments: Any) -> Any:
         # What goes in is kept too: keys hold its identity.
@@ -103,17 +112,19 @@ class Workbench:
         return self._done[key][0]
 
     def _stages(self, variant: Variant) -> Stages:
-        usual, truth, pixels = Stages(), self.clip.truth, self._pixels
+        usual = Stages()
 
         def people(frames, settings, threads, device) -> list[PersonTrack]:
             found = self._once(("people", settings), usual.people, frames, settings, threads, device)
             if "masks" in variant.truths:
-                return self._once(("true masks", id(found)), _true_masks, pixels, found)
+                return self._once(("true masks", id(found)), _true_masks, self._pixels, found)
             return found
 
         def meshes(people, frames, body, camera, fps, config, threads, device, given) -> list[MeshTrack]:
             if "mesh" in variant.truths:
-                return self._once(("true mesh", id(people)), _true_meshes, truth, pixels, people, camera)
+                return self._once(
+                    ("true mesh", id(people)), _true_meshes, self.truth, self._pixels, people, camera
+                )
             key = ("meshes", id(people), config.fit, config.flow, config.focal_ratio)
             return self._once(
                 key, usual.meshes, people, frames, body, camera, fps, config, threads, device, given
@@ -122,13 +133,9 @@ class Workbench:
         def look(body, meshes, camera, config, threads) -> SurfaceTracks:
             key = (id(meshes), config.visibility, config.points, config.seed)
             points = self._once(("look", *key), usual.look, body, meshes, camera, config, threads)
-            if variant.all_seen:
-                return replace(
-                    points, visible=np.ones_like(points.visible), certain=np.ones_like(points.visible)
-                )
             if "visibility" in variant.truths:
-                owners = _true_owners(pixels, self._people_of(config))
-                return self._once(("true look", *key), _true_look, truth, owners, points, body, config)
+                owners = _true_owners(self._pixels, self._people_of(config))
+                return self._once(("true look", *key), _true_look, self.truth, owners, points, body, config)
             return points
 
         def flow(frames, xy, visible, settings, threads, device) -> TrackFlow:
@@ -143,7 +150,7 @@ class Workbench:
                 device,
             )
             if "flow" in variant.truths:
-                return self._once(("true flow", id(found)), _true_flow, truth, found, xy)
+                return self._once(("true flow", id(found)), _true_flow, self.truth, found, xy)
             return found
 
         return Stages(people, meshes, look, flow)

@@ -185,7 +185,7 @@ def _figures(
     for name, variant in variants.items():
         if name not in known:
             bench = bench or Workbench(load_clip(spec, folder, 1), threads=1)
-            known[name] = evaluate_labels(bench.label(config, variant), bench.clip.truth)
+            known[name] = evaluate_labels(bench.label(config, variant).tracks, bench.truth)
             with written_whole(path) as aside:
                 aside.write_text(json.dumps(known))
     return known

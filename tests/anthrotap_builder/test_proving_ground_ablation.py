@@ -35,7 +35,7 @@ def bench() -> Workbench:
 
 @pytest.fixture(scope="module")
 def labels(bench: Workbench) -> dict[str, Tracks]:
-    return {name: bench.label(CONFIG, variant) for name, variant in ABLATION.items()}
+    return {name: bench.label(CONFIG, variant).tracks for name, variant in ABLATION.items()}
 
 
 def bench_owner(bench: Workbench, tracks: Tracks, person: int) -> int:

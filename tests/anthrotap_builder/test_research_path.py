@@ -13,12 +13,20 @@ from tiny_tokenhmr import save_tiny_tokenhmr
 from typer.testing import CliRunner
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.config import LabelingConfig, labeling_config, parse_settings
+from anthrotap_builder.config import LabelingConfig, labeling_config
 from anthrotap_builder.meshes.file import read_meshes
 from anthrotap_builder.meshes.tokenhmr import find_meshes, load_tokenhmr
 from anthrotap_builder.people import PersonTrack
 from anthrotap_builder.projection import Camera
 from anthrotap_hf.cli import app
+from anthrotap_hf.settings import parse_settings as parse
+
+EXAMPLE = "filter.rule=none"
+
+
+def parse_settings(words):
+    return parse(words, EXAMPLE)
+
 
 pytest.importorskip("edgefirst.tracker", reason="needs the extra: pip install 'anthrotap[detector]'")
 

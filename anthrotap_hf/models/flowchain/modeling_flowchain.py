@@ -124,7 +124,7 @@ class FlowChainForPointTracking(PreTrainedModel):
             raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
         check_query_points(query_points, B, T, height, width)
         found = [
-            self._track(video, queries, progress)
+            chain_flow(video, queries, self.config, progress)
             for video, queries in zip(pixel_values_videos, query_points.cpu().double().numpy(), strict=True)
         ]
         tracks, logits = (torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True))
@@ -137,35 +137,36 @@ class FlowChainForPointTracking(PreTrainedModel):
         times = query_points[..., 0]
         return len(times) * (num_frames - 1) + int((times.amax(1) - times.amin(1)).sum())
 
-    def _track(
-        self, video: Tensor, queries: np.ndarray, progress: Callable[[int], object] | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Tracks [N, T, 2] and visible logits [N, T], float32, in a video [T, 3, H, W] for queries [N, 3]."""
-        T, _, height, width = video.shape
-        config = self.config
-        times = queries[:, 0].astype(int)
-        xy = np.zeros((len(queries), T, 2))
-        errors = np.zeros((len(queries), T))  # in tolerances
-        xy[np.arange(len(queries)), times] = queries[:, 1:]
-        flows = NeighbourFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
-        # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
-        for t, step in [(t, 1) for t in range(times.min(), T - 1)] + [
-            (t, -1) for t in range(times.max(), 0, -1)
-        ]:
-            moving = np.flatnonzero((times <= t) if step > 0 else (times >= t))
-            there, back = flows.between(t, t + step)
-            places = xy[moving, t]
-            move = sample_flow(there, places)
-            xy[moving, t + step] = places + move
-            miss = np.linalg.norm(move + sample_flow(back, places + move), axis=-1)
-            tolerance = config.error_tolerance + config.relative_tolerance * np.linalg.norm(move, axis=-1)
-            carried = config.error_memory * errors[moving, t] + miss / tolerance
-            errors[moving, t + step] = np.minimum(carried, config.error_limit)
-            if progress is not None:
-                progress(1)
-        inside = ((xy >= 0) & (xy <= [width, height])).all(-1)
-        logits = SURE_LOGIT * (1 - np.where(inside, errors, config.error_limit))
-        return xy.astype(np.float32), logits.astype(np.float32)
+
+def chain_flow(
+    video: Tensor,
+    queries: np.ndarray,
+    config: FlowChainConfig,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tracks [N, T, 2] and visible logits [N, T], float32, in a video [T, 3, H, W] for queries [N, 3] (t, x, y)."""
+    T, _, height, width = video.shape
+    times = queries[:, 0].astype(int)
+    xy = np.zeros((len(queries), T, 2))
+    errors = np.zeros((len(queries), T))  # in tolerances
+    xy[np.arange(len(queries)), times] = queries[:, 1:]
+    flows = NeighbourFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
+    # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
+    for t, step in [(t, 1) for t in range(times.min(), T - 1)] + [(t, -1) for t in range(times.max(), 0, -1)]:
+        moving = np.flatnonzero((times <= t) if step > 0 else (times >= t))
+        there, back = flows.between(t, t + step)
+        places = xy[moving, t]
+        move = sample_flow(there, places)
+        xy[moving, t + step] = places + move
+        miss = np.linalg.norm(move + sample_flow(back, places + move), axis=-1)
+        tolerance = config.error_tolerance + config.relative_tolerance * np.linalg.norm(move, axis=-1)
+        carried = config.error_memory * errors[moving, t] + miss / tolerance
+        errors[moving, t + step] = np.minimum(carried, config.error_limit)
+        if progress is not None:
+            progress(1)
+    inside = ((xy >= 0) & (xy <= [width, height])).all(-1)
+    logits = SURE_LOGIT * (1 - np.where(inside, errors, config.error_limit))
+    return xy.astype(np.float32), logits.astype(np.float32)
 
 
 class NeighbourFlows:
@@ -241,4 +242,4 @@ def check_query_points(query_points: Tensor, B: int, T: int, height: int, width:
         )
 
 
-__all__ = ["FlowChainForPointTracking", "FlowChainOutput"]
+__all__ = ["FlowChainForPointTracking", "FlowChainOutput", "chain_flow"]

@@ -12,10 +12,13 @@ class LocoTrackConfig(PreTrainedConfig):
         stage_blocks: Residual blocks of each stage.
         hidden_size, num_hidden_layers, num_attention_heads: Of the temporal transformer. Half the heads look
             back in time and half ahead, so their number is even.
-        correlation_channels, correlation_kernels, correlation_strides: Convolutions that encode a 7 x 7 x 7 x 7
+        correlation_channels, correlation_kernels, correlation_strides: Convolutions that encode a local 4D
             correlation, one entry a layer; channels are multiples of 16.
+        support_radius: Grid cells around the query, and around the guess, that are correlated with each other.
         num_iterations: Refinement steps.
         initial_resolution: (height, width) that coordinates are refined in, and smallest refinement resolution.
+        flow_start: Start the refinement from chained optical flow (FlowChain) where flow and the flow back agree, and
+            from the peak of the correlation elsewhere. For small models; needs this package, not only the model's code.
         softmax_temperature, soft_argmax_radius: Of the peak found in the first, global cost volume.
         query_chunk_size: Queries worked on at once; bounds memory, changes no result.
         frame_chunk_size: Frames that the backbone and the correlations work on at once; likewise.
@@ -35,8 +38,10 @@ class LocoTrackConfig(PreTrainedConfig):
     correlation_channels: list[int] | tuple[int, ...] = (64, 128, 128)
     correlation_kernels: list[int] | tuple[int, ...] = (3, 3, 2)
     correlation_strides: list[int] | tuple[int, ...] = (2, 2, 2)
+    support_radius: int = 3
     num_iterations: int = 4
     initial_resolution: list[int] | tuple[int, ...] = (256, 256)
+    flow_start: bool = False
     softmax_temperature: float = 20.0
     soft_argmax_radius: float = 5.0
     query_chunk_size: int = 64
@@ -72,6 +77,8 @@ class LocoTrackConfig(PreTrainedConfig):
             )
         if not (self.soft_argmax_radius > 0 and self.softmax_temperature > 0):
             raise ValueError("soft_argmax_radius and softmax_temperature must be above 0")
+        if self.support_radius < 1:
+            raise ValueError(f"support_radius must be at least 1, got {self.support_radius}")
         if min(self.num_iterations, self.query_chunk_size, self.frame_chunk_size) < 1:
             raise ValueError("num_iterations, query_chunk_size and frame_chunk_size must be at least 1")
         if not 0 <= 2 * self.window_context < self.window_size:

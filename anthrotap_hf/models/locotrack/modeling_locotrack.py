@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,8 +22,6 @@ from transformers.utils import ModelOutput
 
 from .configuration_locotrack import LocoTrackConfig
 
-SUPPORT_RADIUS = 3  # correlations span 7 x 7 places around the query and 7 x 7 around the guess
-SUPPORT = 2 * SUPPORT_RADIUS + 1
 MOTION_OCTAVES = 10  # of the sine encoding of a point's motion to its neighbour frames
 
 
@@ -89,7 +88,7 @@ class QueryFeatures:
 
     Args:
         coarse, middle: [B, N, C] at the point, for the first guess.
-        supports: [B, N, 49, C] around it, on each grid of `LocoTrackFeatures.refinement`.
+        supports: [B, N, S S, C] around it, on each grid of `LocoTrackFeatures.refinement`.
     """
 
     coarse: Tensor
@@ -198,21 +197,23 @@ def _unit_length(features: Tensor) -> Tensor:
 # Sampling
 
 
-def sample_support(features: Tensor, query_points: Tensor, video_size: tuple[int, int]) -> Tensor:
-    """Features at 7 x 7 places, one grid cell apart, around each query; the border's beyond the border.
+def sample_support(
+    features: Tensor, query_points: Tensor, video_size: tuple[int, int], radius: int = 3
+) -> Tensor:
+    """Features at S x S places (S = 2 radius + 1), one grid cell apart, around each query; the border's beyond it.
 
     Args:
         features: [B, T, h, w, C].
         query_points: [B, N, 3] (t, x, y), pixels of `video_size`; between two frames, both count.
 
     Returns:
-        [B, N, 49, C], row by row.
+        [B, N, S S, C], row by row.
     """
     B, T, h, w, C = features.shape
     t, x, y = query_points.float().unbind(-1)  # [B, N]
-    offsets = torch.arange(-SUPPORT_RADIUS, SUPPORT_RADIUS + 1, device=features.device)
+    offsets = torch.arange(-radius, radius + 1, device=features.device)
     t0, t1, t_share = _neighbours(t[..., None], T)
-    y0, y1, y_share = _neighbours((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, 7]
+    y0, y1, y_share = _neighbours((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, S]
     x0, x1, x_share = _neighbours((x * (w / video_size[1]) - 0.5)[..., None] + offsets, w)
     rows = features.reshape(-1, C)
     clip = torch.arange(B, device=features.device)[:, None, None] * T
@@ -236,34 +237,36 @@ def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
-    """Correlations of 7 x 7 places around each point with the query's 7 x 7 places; nothing beyond the border.
+    """Correlations of S x S places around each point with the query's S x S places; nothing beyond the border.
 
-    All 49 places share one fractional shift, and correlation is linear: so correlations at 8 x 8 whole cells are
-    computed and then shifted, instead of interpolating features 49 times.
+    All places share one fractional shift, and correlation is linear: so correlations at (S + 1) x (S + 1) whole cells
+    are computed and then shifted, instead of interpolating features S S times.
 
     Args:
         features: [B, T, h, w, C].
         points: [B, N, T, 2] xy in cells of this grid.
-        support: [B, N, 49, C], of `sample_support`.
+        support: [B, N, S S, C], of `sample_support`.
 
     Returns:
-        [B, N, T, 7 * 7, 49].
+        [B, N, T, S S, S S].
     """
     B, T, h, w, C = features.shape
     N = points.shape[1]
-    corner = points - (0.5 + SUPPORT_RADIUS)
+    side = math.isqrt(support.shape[2])
+    corner = points - side / 2
     # Far outside the frame everything is zero: keep the integers small there.
-    corner = torch.stack([corner[..., 0].clamp(-9, w + 1), corner[..., 1].clamp(-9, h + 1)], dim=-1)
+    beyond = -(side + 2)
+    corner = torch.stack([corner[..., 0].clamp(beyond, w + 1), corner[..., 1].clamp(beyond, h + 1)], dim=-1)
     whole = corner.floor()
     x_share, y_share = (corner - whole).to(features.dtype).unbind(-1)  # [B, N, T]
-    cells = whole.long()[..., None] + torch.arange(SUPPORT + 1, device=features.device)  # [B, N, T, 2, 8]
+    cells = whole.long()[..., None] + torch.arange(side + 1, device=features.device)  # [B, N, T, 2, S + 1]
     column, row = cells.unbind(-2)
     inside = ((row >= 0) & (row < h))[..., None] & ((column >= 0) & (column < w))[..., None, :]
     frame = torch.arange(B * T, device=features.device).view(B, 1, T, 1)
     index = (frame * h + row.clamp(0, h - 1))[..., None] * w + column.clamp(0, w - 1)[..., None, :]
-    places = F.embedding(index.view(B * N, -1), features.reshape(-1, C))  # [B N, T 8 8, C]
+    places = F.embedding(index.view(B * N, -1), features.reshape(-1, C))  # [B N, T (S + 1) (S + 1), C]
     found = torch.bmm(places, support.reshape(B * N, -1, C).transpose(1, 2))
-    found = found.view(B, N, T, SUPPORT + 1, SUPPORT + 1, -1) * inside[..., None].to(found.dtype)
+    found = found.view(B, N, T, side + 1, side + 1, -1) * inside[..., None].to(found.dtype)
     found = torch.lerp(
         found[..., :-1, :, :], found[..., 1:, :, :], y_share[..., None, None, None].to(found.dtype)
     )
@@ -327,7 +330,8 @@ class CorrelationEncoder(GradientCheckpointingLayer):
     def __init__(self, config: LocoTrackConfig) -> None:
         super().__init__()
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        in_channels = SUPPORT**2
+        self.side = 2 * config.support_radius + 1
+        in_channels = self.side**2
         for channels, kernel, stride in zip(
             config.correlation_channels, config.correlation_kernels, config.correlation_strides, strict=True
         ):
@@ -341,7 +345,7 @@ class CorrelationEncoder(GradientCheckpointingLayer):
         B, N, T = points.shape[:3]
         pairs = correlation.flatten(0, 2)  # [M, guess's places, query's places]
         x = torch.cat([pairs, pairs.transpose(1, 2)])
-        x = x.view(-1, SUPPORT, SUPPORT, SUPPORT**2).permute(0, 3, 1, 2)  # channels last in memory
+        x = x.view(-1, self.side, self.side, self.side**2).permute(0, 3, 1, 2)  # channels last in memory
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.relu(norm(conv(x)), inplace=True)
         along_guess, along_query = x.mean((2, 3)).chunk(2)
@@ -576,6 +580,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
         if (pixel_values_videos is None) == (video_features is None):
             raise ValueError("give either pixel_values_videos or video_features")
+        if video_features is not None and self.config.flow_start:
+            raise ValueError("flow_start needs the video itself: give pixel_values_videos")
         if video_features is not None and refinement_resolutions is not None:
             raise ValueError("refinement_resolutions go to get_video_features where features are given")
         queries = self.config.query_chunk_size if query_chunk_size is None else query_chunk_size
@@ -583,11 +589,14 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         if min(queries, frames) < 1:
             raise ValueError(f"chunk sizes must be at least 1, got {queries} queries and {frames} frames")
         query_points = query_points.float()
+        start: tuple[Tensor, Tensor] | None = None
         windows: Iterable[tuple[Window, LocoTrackFeatures]]
         if pixel_values_videos is not None:
             check_video(pixel_values_videos)
             (B, T), size = pixel_values_videos.shape[:2], tuple(pixel_values_videos.shape[-2:])
             check_query_points(query_points, B, T, *size)
+            if self.config.flow_start:
+                start = follow_flow(pixel_values_videos, query_points)
             plan = self._plan_windows(T, window_size)
             if len(plan) > 1 and not torch.is_grad_enabled():
                 looks = self._look_up(pixel_values_videos, query_points, refinement_resolutions, frames)
@@ -602,8 +611,11 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         parts = []  # of each window: tracks, occlusion, uncertainty, each a list over steps
         for window, features in windows:
             found = []
-            for points, look in zip(query_points.split(queries, dim=1), looks.split(queries), strict=True):
-                steps = self._track(features, look, points, window.begin, frames)
+            chunks = query_points.split(queries, dim=1)
+            for number, (points, look) in enumerate(zip(chunks, looks.split(queries), strict=True)):
+                own = slice(number * queries, number * queries + queries), slice(window.begin, window.end)
+                known = None if start is None else (start[0][:, *own], start[1][:, *own])
+                steps = self._track(features, look, points, window.begin, frames, known)
                 found.append([[value[:, :, window.kept] for value in kind] for kind in steps])
                 if progress is not None:
                     progress(1)
@@ -684,11 +696,11 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             yield window, held.frames(0, window.end - window.begin)
 
     def _query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> QueryFeatures:
-        coarse, middle = (
-            sample_support(grid, query_points, features.video_size)[:, :, SUPPORT**2 // 2]
-            for grid in features.initial
-        )
-        supports = [sample_support(grid, query_points, features.video_size) for grid in features.refinement]
+        place = query_points, features.video_size
+        coarse, middle = (sample_support(grid, *place, radius=0)[:, :, 0] for grid in features.initial)
+        supports = [
+            sample_support(grid, *place, radius=self.config.support_radius) for grid in features.refinement
+        ]
         return QueryFeatures(coarse, middle, tuple(supports))
 
     def _look_up(
@@ -725,9 +737,10 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         query_points: Tensor,
         first_frame: int,
         frame_chunk: int,
+        start: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Tracks [B, N, T, 2], occlusion and uncertainty logits [B, N, T] at every step for a chunk of queries, in the
-        frames of the features, the first of which is the video's `first_frame`."""
+        frames of the features, the first of which is the video's `first_frame`; `start` is of `follow_flow`."""
         (height, width), (work_height, work_width) = features.video_size, self.config.initial_resolution
         device = query_points.device
         # Points are refined in the pixels of `initial_resolution`, whatever the video's size.
@@ -756,6 +769,12 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             [occlusion],
             [uncertainty],
         )
+        if start is not None:
+            followed, visible = start
+            agrees = visible > 0
+            points = torch.where(agrees[..., None], followed / to_video, points)
+            occlusion = torch.where(agrees, -visible, occlusion)
+            uncertainty = torch.where(agrees, -visible, uncertainty)
         # Each step is trained on its own: no gradient flows into its guess. The last one starts afresh.
         for _ in range(self.config.num_iterations):
             points, occlusion, uncertainty = points.detach(), occlusion.detach(), uncertainty.detach()
@@ -778,6 +797,28 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             for history, value in zip(steps, (points * to_video, occlusion, uncertainty), strict=True):
                 history.append(value)
         return steps
+
+
+def follow_flow(videos: Tensor, query_points: Tensor) -> tuple[Tensor, Tensor]:
+    """Where chained flow takes query points: xy [B, N, T, 2] in pixels of the videos [B, T, 3, H, W], and logits of
+    being seen [B, N, T], positive where flow and the flow back agree."""
+    try:
+        from anthrotap_hf.models.flowchain import FlowChainConfig
+        from anthrotap_hf.models.flowchain.modeling_flowchain import chain_flow
+    except ImportError as error:
+        raise ImportError(
+            "this model starts from optical flow, which needs: pip install anthrotap"
+        ) from error
+    queries = query_points.cpu().double()
+    queries[..., 0] = queries[..., 0].round()
+    found = [
+        chain_flow(video, points, FlowChainConfig())
+        for video, points in zip(videos, queries.numpy(), strict=True)
+    ]
+    xy, logits = (
+        torch.from_numpy(np.stack(part)).to(query_points.device) for part in zip(*found, strict=True)
+    )
+    return xy, logits
 
 
 def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""`anthrotap train`: a tracker, by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anthrotap_hf.commands import check_writable, stop
+from anthrotap_hf.imports import missing_extra
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.", metavar="RECIPE")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the trained model.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting: steps=20, training.learning_rate=1e-4. May be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Train or fine-tune a tracker. The same command goes on where an earlier run was stopped.
+
+    Several processes, GPUs or machines: `accelerate launch -m anthrotap_hf.cli train RECIPE --out DIR`.
+
+    Example: anthrotap train tiny-procedural --out runs/tiny --set steps=1000
+    """
+    try:
+        from anthrotap_hf.settings import parse_settings
+        from anthrotap_hf.training.mixer import TooManyBadSamplesError
+        from anthrotap_hf.training.recipe import training_recipe
+        from anthrotap_hf.training.trainer import TrainingError
+        from anthrotap_hf.training.trainer import train as run
+    except ImportError as error:
+        stop(str(missing_extra(error, "training")))
+    try:
+        check_writable(out)
+        named = recipe if recipe.replace("-", "").replace("_", "").isalnum() else Path(recipe)
+        folder = run(training_recipe(named, parse_settings(settings or [], "steps=20")), out)
+    except KeyboardInterrupt:
+        stop(f"stopped; checkpoints are kept in {out}: the same command goes on from the last one")
+    except (ValueError, TrainingError, TooManyBadSamplesError, ImportError) as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+    print(f"model: {folder}")

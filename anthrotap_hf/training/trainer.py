@@ -1,0 +1,362 @@
+"""Training of a tracker by transformers' Trainer: one process or many, stopped and gone on with at any step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+
+from anthrotap_hf.files import folder_written_whole, written_whole
+from anthrotap_hf.training.card import model_card
+from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
+from anthrotap_hf.training.mixer import MixedSource, Mixer
+from anthrotap_hf.training.recipe import ModelSettings, OneCycle, TrainingRecipe
+from anthrotap_hf.training.sources import ClipSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+RECIPE_FILE = "recipe.json"
+MODEL_FOLDER = "model"
+STATE_FILE = "trainer_state.json"  # what the Trainer writes last into a checkpoint
+# Of `training`: what may change when a run goes on, because it changes nothing that is learned.
+FREE = {
+    *(
+        "logging_steps",
+        "logging_strategy",
+        "logging_first_step",
+        "log_level",
+        "report_to",
+        "run_name",
+        "project",
+    ),
+    *(
+        "save_steps",
+        "save_total_limit",
+        "disable_tqdm",
+        "dataloader_num_workers",
+        "dataloader_prefetch_factor",
+    ),
+    *("dataloader_persistent_workers", "dataloader_pin_memory", "trackio_space_id"),
+}
+
+
+class TrainingError(RuntimeError):
+    """A run that can't go on. The message is one line."""
+
+
+def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] = print) -> Path:
+    """Train a model as a recipe says; a folder that holds checkpoints of the same recipe is gone on with.
+
+    Under `accelerate launch` or `torchrun` each process calls this, and takes its own share of the steps' batches.
+
+    Args:
+        recipe: what to learn.
+        out: for `recipe.json`, `checkpoint-*`, and at the end `model/`, which `pipeline("point-tracking")` reads.
+        on_start: is told in a sentence what is about to run.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        TrainingError: if the loss is not finite any more, or the folder holds another recipe's run.
+        TooManyBadSamplesError: if the data are mostly bad.
+        ValueError: if a source, the start's weights or a setting can't be used.
+        OSError: if a source is not there.
+    """
+    arguments = _arguments(recipe, out)
+    mixed = {
+        name: MixedSource(source.open(), source.weight, source.sample)
+        for name, source in recipe.sources.items()
+    }
+    num_batches = recipe.steps * arguments.gradient_accumulation_steps * arguments.world_size
+    mixer = Mixer(
+        list(mixed.values()),
+        batch_size=recipe.batch_size,
+        num_steps=num_batches,
+        seed=recipe.seed,
+        max_bad_share=recipe.max_bad_share,
+    )
+    set_seed(recipe.seed)
+    model = build_model(recipe.model)
+    trainer = TrackerTrainer(recipe, model, arguments, mixer)
+    with arguments.main_process_first(local=False, desc="the folder of the run"):
+        checkpoint = find_checkpoint(out, recipe, clear=trainer.is_world_process_zero())
+    if trainer.is_world_process_zero():
+        where = "from nothing" if recipe.model.start is None else f"from {recipe.model.start}"
+        on_start(
+            f"{recipe.name}: {model.num_parameters():,} parameters, {recipe.steps:,} steps of "
+            f"{arguments.world_size * arguments.gradient_accumulation_steps} x {recipe.batch_size} clips on "
+            f"{arguments.device}, {where if checkpoint is None else f'going on from {checkpoint}'}"
+        )
+        for name, source in mixed.items():
+            clips = source.source
+            size = f"{len(clips):,} clips" if isinstance(clips, ClipSource) else "a stream"
+            on_start(f"  {name}: {size}, weight {source.weight:g}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    folder = out / MODEL_FOLDER
+    if trainer.is_world_process_zero():
+        with folder_written_whole(folder) as aside:
+            trainer.save_tracker(aside)
+            (aside / "README.md").write_text(
+                model_card(recipe, trainer.state.log_history, model), encoding="utf-8"
+            )
+    return folder
+
+
+def build_model(settings: ModelSettings) -> PreTrainedModel:
+    """The network, from its start or from nothing (drawn by torch's generator).
+
+    Raises:
+        ValueError: if the start can't be loaded or is another kind of tracker, or a setting is none of its own.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    import anthrotap_hf  # noqa: F401  registers the trackers
+
+    try:
+        if settings.start is None:
+            config = AutoConfig.for_model(settings.type, **_known(settings))
+            return AutoModel.from_config(config)
+        model = AutoModel.from_pretrained(settings.start, **_known(settings))
+    except (OSError, TypeError) as error:
+        start = "model.config" if settings.start is None else f"model.start: {settings.start}"
+        raise ValueError(f"{start}: {' '.join(str(error).split())}") from error
+    if model.config.model_type != settings.type:
+        raise ValueError(
+            f"model.start: {settings.start} holds a {model.config.model_type}, not a {settings.type}"
+        )
+    return model
+
+
+def _known(settings: ModelSettings) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    default = AutoConfig.for_model(settings.type)
+    unknown = [name for name in settings.config if not hasattr(default, name)]
+    if unknown:
+        raise ValueError(f"model.config: {settings.type} has no {', '.join(unknown)}")
+    return settings.config
+
+
+def find_checkpoint(out: Path, recipe: TrainingRecipe, clear: bool) -> Path | None:
+    """The last whole checkpoint of this recipe in a folder; None where no run began yet.
+
+    What a killed process left half-written is removed if `clear`.
+
+    Raises:
+        TrainingError: if the folder's run is another recipe's, with the settings that differ.
+    """
+    note = out / RECIPE_FILE
+    own = recipe.model_dump(mode="json")
+    if note.exists():
+        try:
+            differing = _differences(
+                _what_counts(json.loads(note.read_text(encoding="utf-8"))), _what_counts(own)
+            )
+        except (ValueError, AttributeError) as error:
+            raise TrainingError(f"{note}: damaged ({error}); choose another --out") from error
+        if differing:
+            raise TrainingError(
+                f"{out} holds a run of another recipe (it differs in {', '.join(differing)}); choose another --out"
+            )
+    elif clear:
+        with written_whole(note) as aside:
+            aside.write_text(json.dumps(own, indent=1), encoding="utf-8")
+    by_step = {int(path.name.partition("-")[2]): path for path in out.glob("checkpoint-*") if path.is_dir()}
+    for _, path in sorted(by_step.items(), reverse=True):
+        if _is_whole(path):
+            return path
+        if clear:
+            logger.warning("%s is not whole: removed", path)
+            shutil.rmtree(path)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _what_counts(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    training = {name: value for name, value in recipe["training"].items() if name not in FREE}
+    return {**recipe, "training": training}
+
+
+def _differences(one: Any, other: Any, place: str = "") -> list[str]:
+    """Names of the settings in which two recipes differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            found
+            for name in sorted(one.keys() | other.keys())
+            for found in _differences(one.get(name), other.get(name), f"{place}.{name}".strip("."))
+        ]
+    return [] if one == other else [place]
+
+
+def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
+    evaluation = recipe.evaluation
+    own: dict[str, Any] = {
+        "logging_steps": 10,
+        "save_steps": 500,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        # A batch on people teaches positions only: some heads then get no gradient.
+        "ddp_find_unused_parameters": True,
+    }
+    try:
+        return TrainingArguments(
+            **own | recipe.training,
+            output_dir=str(out),
+            max_steps=recipe.steps,
+            seed=recipe.seed,
+            per_device_train_batch_size=1,  # an item of the mixer is a batch
+            remove_unused_columns=False,
+            eval_strategy="no" if evaluation is None else "steps",
+            eval_steps=None if evaluation is None else evaluation.every,
+            save_strategy="steps",
+        )
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+        raise ValueError(f"training: {' '.join(str(error).split())}") from error
+
+
+class TrackerTrainer(Trainer):
+    """transformers' Trainer on batches of a `Mixer`, with our losses and TAP-Vid's metrics."""
+
+    lr_scheduler: Any
+    control: Any
+
+    def __init__(
+        self, recipe: TrainingRecipe, model: PreTrainedModel, arguments: TrainingArguments, mixer: Mixer
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=mixer,
+            data_collator=_only,
+            eval_dataset=None if recipe.evaluation is None else [],
+        )
+        self.recipe = recipe
+        self.model_accepts_loss_kwargs = False
+        losses: dict[str, Callable[..., dict[str, Tensor]]] = {
+            "locotrack": locotrack_loss,
+            "tapnext": tapnext_loss,
+        }
+        self._loss = partial(losses[recipe.model.type], **recipe.loss.model_dump())
+        self._sums: dict[str, list[Tensor]] = {}
+        self._skipped = 0
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # the mixer has its own order
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        human = inputs["human"]
+        options = dict(self.recipe.forward or {})
+        if self.recipe.model.type == "tapnext" and not human:
+            options["output_coordinate_logits"] = True
+        output = model(
+            pixel_values_videos=inputs["pixel_values_videos"], query_points=inputs["query_points"], **options
+        )
+        parts = self._loss(output, inputs, human=human)
+        if not torch.isfinite(parts["loss"]):
+            raise TrainingError(
+                f"the loss is {parts['loss'].item()} at step {self.state.global_step + 1} "
+                f"({inputs['source']}: {', '.join(inputs['names'])}): a lower training.learning_rate may help"
+            )
+        for name, value in parts.items():
+            self._sums.setdefault(f"{inputs['source']}/{name}", []).append(value.detach())
+        self._skipped += len(inputs["skipped"])
+        return (parts["loss"], output) if return_outputs else parts["loss"]
+
+    def get_decay_parameter_names(self, model: PreTrainedModel) -> list[str]:
+        """As released: weights decay, biases do not."""
+        return [name for name, _ in model.named_parameters() if "bias" not in name]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        schedule: OneCycle | None = self.recipe.schedule
+        if schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer if optimizer is None else optimizer,
+            max_lr=self.args.learning_rate,
+            total_steps=num_training_steps,
+            **schedule.model_dump(),
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            for name, values in self._sums.items():
+                logs[name] = torch.stack(values).mean().item()
+            logs["skipped_clips"] = self._skipped
+            self._sums = {}
+        super().log(logs, start_time)
+
+    def save_tracker(self, folder: Path) -> None:
+        """The model as a folder that `pipeline("point-tracking")` reads."""
+        from anthrotap_hf.pipelines import PointTrackingPipeline
+
+        model = self.accelerator.unwrap_model(self.model)
+        PointTrackingPipeline(model, device=model.device).save_pretrained(folder)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process."""
+        from accelerate.utils import broadcast_object_list
+
+        from anthrotap_hf.evaluation.evaluate import Entrant, evaluate
+        from anthrotap_hf.pipelines import PointTrackingPipeline
+
+        setting = self.recipe.evaluation
+        if setting is None:
+            raise ValueError("the recipe names no evaluation")
+        found: list[Any] = [None]
+        if self.is_world_process_zero():
+            model = self.accelerator.unwrap_model(self.model)
+            training = model.training
+            tracker = PointTrackingPipeline(model.eval(), device=model.device)
+            with tempfile.TemporaryDirectory() as folder:
+                report = evaluate(
+                    [Entrant(self.recipe.name, tracker, "now")],
+                    setting.benchmark,
+                    Path(setting.data),
+                    setting.mode,
+                    Path(folder),
+                    setting.limit,
+                )
+            model.train(training)
+            found = [report["models"][0]["mean"]]
+        means = broadcast_object_list(found)[0]
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def _only(items: list[Any]) -> Any:
+    """An item of the mixer is a batch already."""
+    (batch,) = items
+    return batch

@@ -1,0 +1,251 @@
+"""Training runs: whole, stopped and gone on with, refused; on clips and networks that take seconds."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import pipeline
+from typer.testing import CliRunner
+
+pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrotap[training]'")
+
+from anthrotap_hf.cli import app
+from anthrotap_hf.training import trainer as training
+from anthrotap_hf.training.mixer import TooManyBadSamplesError
+from anthrotap_hf.training.recipe import RECIPES, TrainingRecipe, training_recipe
+from anthrotap_hf.training.trainer import TrackerTrainer, TrainingError, find_checkpoint, train
+
+TINY = {
+    "name": "tiny",
+    "model": {
+        "type": "locotrack",
+        "config": {
+            "stage_channels": [16, 16, 16, 16],
+            "stage_blocks": [1, 1, 1, 1],
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "correlation_channels": [16],
+            "correlation_kernels": [3],
+            "correlation_strides": [2],
+            "num_iterations": 1,
+            "support_radius": 1,
+            "initial_resolution": [32, 32],
+        },
+    },
+    "sources": {
+        "shapes": {
+            "kind": "procedural",
+            "look": {"num_frames": 4, "height": 40, "width": 40, "num_tracks": 32},
+            "sample": {
+                "num_frames": 4,
+                "dilation": 1,
+                "num_queries": 4,
+                "height": 32,
+                "width": 32,
+                "min_seen": 1,
+                "affine": None,
+            },
+        }
+    },
+    "steps": 6,
+    "training": {"save_steps": 2, "logging_steps": 1, "disable_tqdm": True, "use_cpu": True},
+}
+TINY_TAPNEXT = {
+    "type": "tapnext",
+    "config": {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "recurrent_size": 32,
+    },
+}
+
+
+def recipe_with(**changes) -> TrainingRecipe:
+    return TrainingRecipe.model_validate({**TINY, **changes})
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The folder of a run of six steps."""
+    out = tmp_path_factory.mktemp("unbroken")
+    train(recipe_with(), out)
+    return out
+
+
+def test_the_trained_model_tracks(unbroken):
+    tracker = pipeline("point-tracking", model=str(unbroken / "model"))
+    found = tracker(np.zeros((5, 48, 64, 3), np.uint8), points=[[0, 20.5, 10.5]])
+    assert found["tracks"].shape == (1, 5, 2)
+
+
+def test_the_card_tells_recipe_and_sources(unbroken):
+    card = (unbroken / "model/README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["pipeline_tag"] == "keypoint-detection"
+    assert "point-tracking" in front["tags"]
+    block = card.split("```yaml\n")[1].split("```")[0]
+    assert TrainingRecipe.model_validate(yaml.safe_load(block)) == recipe_with()
+
+
+def test_losses_are_logged_by_source_and_part(unbroken):
+    state = json.loads((unbroken / "checkpoint-6/trainer_state.json").read_text())
+    assert {"procedural/position", "procedural/visibility", "skipped_clips"} <= state["log_history"][0].keys()
+
+
+def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monkeypatch):
+    compute, calls = TrackerTrainer.compute_loss, []
+
+    def stop_at_the_fifth(self, *arguments, **options):
+        calls.append(0)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return compute(self, *arguments, **options)
+
+    monkeypatch.setattr(TrackerTrainer, "compute_loss", stop_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_with(), tmp_path)
+    assert find_checkpoint(tmp_path, recipe_with(), clear=False).name == "checkpoint-4"
+    said = []
+    train(recipe_with(), tmp_path, said.append)
+    assert "checkpoint-4" in said[0]
+    assert len(calls) == 5 + 2
+    for name, tensor in weights(unbroken / "model").items():
+        assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
+
+
+def test_half_a_checkpoint_is_not_gone_on_from(unbroken, tmp_path):
+    train(recipe_with(steps=4), tmp_path)
+    (tmp_path / "checkpoint-4/trainer_state.json").write_text('{"global_st')
+    assert find_checkpoint(tmp_path, recipe_with(steps=4), clear=True).name == "checkpoint-2"
+    assert not (tmp_path / "checkpoint-4").exists()
+
+
+def test_another_recipe_s_folder_is_refused_and_kept(unbroken):
+    with pytest.raises(TrainingError, match=r"differs in batch_size, training\.learning_rate"):
+        find_checkpoint(
+            unbroken,
+            recipe_with(batch_size=2, training={**TINY["training"], "learning_rate": 1.0}),
+            clear=True,
+        )
+    assert (unbroken / "checkpoint-6").exists()
+
+
+def test_what_teaches_nothing_may_change(unbroken):
+    free = recipe_with(training={**TINY["training"], "logging_steps": 7, "dataloader_num_workers": 1})
+    assert find_checkpoint(unbroken, free, clear=True).name == "checkpoint-6"
+
+
+def test_workers_change_nothing(unbroken, tmp_path):
+    train(recipe_with(training={**TINY["training"], "dataloader_num_workers": 2}), tmp_path)
+    for name, tensor in weights(unbroken / "model").items():
+        assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
+
+
+@pytest.mark.parametrize(
+    "options", [{"bf16": True}, {"gradient_checkpointing": True}, {"gradient_accumulation_steps": 2}]
+)
+def test_ways_to_save_memory_run(tmp_path, options):
+    train(recipe_with(steps=1, training={**TINY["training"], **options}), tmp_path)
+
+
+def test_tapnext_learns_and_starts_from_a_folder(tmp_path):
+    first = recipe_with(model=TINY_TAPNEXT, steps=2)
+    folder = train(first, tmp_path / "first")
+    second = recipe_with(model={"type": "tapnext", "start": str(folder)}, steps=1)
+    train(second, tmp_path / "second")
+    with pytest.raises(ValueError, match="holds a tapnext, not a locotrack"):
+        train(recipe_with(model={"type": "locotrack", "start": str(folder)}), tmp_path / "third")
+
+
+def test_an_evaluation_during_training_is_logged_and_on_the_card(tmp_path):
+    rng = np.random.default_rng(0)
+    video = {
+        "video": rng.integers(0, 255, (4, 32, 32, 3), np.uint8),
+        "points": rng.uniform(0.2, 0.8, (3, 4, 2)).astype(np.float32),
+        "occluded": np.zeros((3, 4), bool),
+    }
+    (tmp_path / "davis.pkl").write_bytes(pickle.dumps({"one": video}))
+    judged = {"benchmark": "tapvid-davis", "data": str(tmp_path / "davis.pkl"), "every": 1}
+    folder = train(recipe_with(steps=1, evaluation=judged), tmp_path / "out")
+    assert "| average Jaccard |" in (folder / "README.md").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    def broken(output, batch, **_):
+        return {"loss": output.tracks.sum() * float("nan")}
+
+    monkeypatch.setattr(training, "locotrack_loss", broken)
+    with pytest.raises(TrainingError, match="loss is nan at step 1"):
+        train(recipe_with(), tmp_path)
+
+
+def test_a_run_on_bad_data_stops(tmp_path):
+    too_short = {**TINY["sources"]["shapes"], "sample": {"num_frames": 9, "dilation": 1, "min_seen": 1}}
+    with pytest.raises(TooManyBadSamplesError, match="4 frames; 9 with dilation 1"):
+        train(recipe_with(sources={"shapes": too_short}), tmp_path)
+
+
+def test_every_recipe_is_valid():
+    for path in RECIPES.glob("*.yaml"):
+        assert training_recipe(path.stem).name
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["no-such-recipe"], "no recipe 'no-such-recipe'"),
+        (["tiny-procedural", "--set", "step=3"], "step: Extra inputs"),
+        (["tiny-procedural", "--set", "steps"], "NAME=VALUE"),
+        (["tiny-procedural", "--set", "training.max_steps=3"], "training.max_steps is decided by steps"),
+        (["tiny-procedural", "--set", "training.lr=3"], "training.lr is no setting"),
+        (["tiny-procedural", "--set", "model.config.width=3"], "locotrack has no width"),
+        (["tiny-procedural", "--set", "model.start=nowhere/at/all"], "nowhere/at/all"),
+        (["tiny-improved", "--set", "sources.people.data=nowhere/at/all"], "no dataset can be read there"),
+        (["anthro-locotrack-b", "--set", "training.use_cpu=true"], "no file NAME-train.tfrecord"),
+        (["tiny-procedural", "--set", "sources.shapes.sample.flip=2"], "flip is a probability"),
+        (["tiny-procedural", "--set", "sources.shapes.sample.flips=1"], "flips"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said_in_one_line(words, says, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_two_processes_ends_where_an_unbroken_one_does(tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump({**TINY, "steps": 20}))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launch, "-m", "anthrotap_hf.cli", "train", str(recipe), "--out"]
+    subprocess.run([*command, str(tmp_path / "unbroken")], check=True, timeout=250)
+    run = subprocess.Popen([*command, str(tmp_path / "killed")], start_new_session=True)
+    while not (tmp_path / "killed/checkpoint-8/trainer_state.json").exists():
+        assert run.poll() is None
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert not (tmp_path / "killed/model").exists()
+    subprocess.run([*command, str(tmp_path / "killed")], check=True, timeout=250)
+    for name, tensor in weights(tmp_path / "unbroken/model").items():
+        assert torch.equal(tensor, weights(tmp_path / "killed/model")[name]), name
