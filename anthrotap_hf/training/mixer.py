@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from anthrotap_hf import opencv_threads
 from anthrotap_hf.training.samples import BAD, Sample, SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import ClipSource, ClipStream
 
@@ -167,11 +168,11 @@ class Mixer:
 
 
 def _one_thread_in_workers() -> None:
-    """OpenCV's threads do not survive a fork, and workers are many already."""
+    """Workers are many already."""
     from torch.utils.data import get_worker_info
 
     if get_worker_info() is not None and cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)
+        opencv_threads.one()
 
 
 @lru_cache(maxsize=8)
