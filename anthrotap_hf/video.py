@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
+from anthrotap_hf import opencv_threads  # noqa: F401 - it acts before any fork
+
 logger = logging.getLogger(__name__)
 
 SEARCHABLE = ("mov,mp4", "matroska")  # FFmpeg's names of containers that tell when each frame is shown
