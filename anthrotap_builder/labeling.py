@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from anthrotap_builder.bodies import Body, MeshSurface, load_body
@@ -23,6 +22,7 @@ from anthrotap_builder.meshes import MeshTrack, find_meshes
 from anthrotap_builder.meshes.file import MeshFile, whose_masks
 from anthrotap_builder.people import PersonTrack, find_people
 from anthrotap_builder.projection import Camera
+from anthrotap_hf import opencv_threads
 from anthrotap_hf.tracks import Tracks
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def label_clip(
         raise ValueError(f"frames must be [T, H, W, 3] uint8, got {frames.shape} {frames.dtype}")
     if not fps > 0:
         raise ValueError(f"fps must be positive, got {fps}")
-    cv2.setNumThreads(1)  # frames are shared out over threads here; OpenCV's own would only get in the way
+    opencv_threads.one()  # frames are shared out over threads here; OpenCV's own would only get in the way
     clock = _Clock(on_stage)
     height, width = frames.shape[1:3]
     if (meshes is None) == (config.mesh_source == "file"):

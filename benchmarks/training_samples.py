@@ -4,8 +4,9 @@
     python benchmarks/training_samples.py --folder /tmp/samples --rounds 5     # keeps the files it makes
     python benchmarks/training_samples.py --released ~/AnthroTAP               # beside the authors' loader
 
-The clip is 30 s at 10 frames a second with 3,000 tracks; a sample is the paper's: 48 frames, every second one, 256
-queries, smooth affine and flip, 256x256. CPU time is that of all threads. The first sample of a kind is not counted.
+Clips of 10 and 30 s have 10 frames a second, 3,000 tracks and x264's usual key frames (one in 250 frames at least). A
+sample is the paper's: 48 frames, every second one, 256 queries, smooth affine and flip, 256x256. CPU time is that of
+all threads. The first sample of a kind is not counted.
 
 With `--released`, the loader in your own checkout of cvlab-kaist/AnthroTAP (it needs decord and scikit-image) makes the
 same samples of the same files with the settings of its experiment.py, turn by turn with ours in one process; ours are
@@ -36,17 +37,21 @@ from anthrotap_hf.training.samples import SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import SHORT_SIDE, LetsDanceClips, clip_of_row
 from anthrotap_hf.video import encode_video, write_video
 
-SIZES = {"1080p": (1080, 1920), "720p": (720, 1280)}
-NUM_FRAMES, NUM_TRACKS = 300, 3000
+CLIPS = {  # height, width, frames
+    "1080p, 10 s": (1080, 1920, 100),
+    "1080p, 30 s": (1080, 1920, 300),
+    "720p, 30 s": (720, 1280, 300),
+}
+NUM_TRACKS = 3000
 
 
-def moving_scene(height: int, width: int) -> Iterator[np.ndarray]:
+def moving_scene(height: int, width: int, num_frames: int) -> Iterator[np.ndarray]:
     """A textured scene that sways, and a patch that moves against it."""
     rng = np.random.default_rng(0)
     large = (width * 5 // 4, height * 5 // 4)
     scene = cv2.resize(rng.integers(0, 255, (135, 240, 3), np.uint8), large, interpolation=cv2.INTER_CUBIC)
     patch = cv2.resize(rng.integers(0, 255, (40, 30, 3), np.uint8), (width // 5, height // 2))
-    for t in range(NUM_FRAMES):
+    for t in range(num_frames):
         x, y = (0.5 + 0.4 * np.sin(t / 20)) * width / 4, (0.5 + 0.4 * np.cos(t / 15)) * height / 4
         frame = scene[int(y) : int(y) + height, int(x) : int(x) + width].copy()
         left, top = int(width * (0.4 + 0.3 * np.sin(t / 9))), int(height * (0.25 + 0.2 * np.cos(t / 7)))
@@ -54,24 +59,26 @@ def moving_scene(height: int, width: int) -> Iterator[np.ndarray]:
         yield frame
 
 
-def write_released_layout(folder: Path, name: str, height: int, width: int) -> None:
-    """`labels/NAME/a.npy` and `lets_dance/mp4_10fps/NAME/a.mp4`, as the authors lay them out."""
+def write_released_layout(folder: Path, name: str) -> Path:
+    """`labels/NAME/a.npy` and `lets_dance/mp4_10fps/NAME/a.mp4`, as the authors lay them out. The folder of labels."""
+    height, width, num_frames = CLIPS[name]
     video = folder / "lets_dance/mp4_10fps" / name / "a.mp4"
     labels = folder / "labels" / name / "a.npy"
     for path in (video, labels):
         path.parent.mkdir(parents=True, exist_ok=True)
     if not video.exists():
-        write_video(video, moving_scene(height, width), 10)
+        write_video(video, moving_scene(height, width, num_frames), 10)
     rng = np.random.default_rng(1)
-    steps = rng.normal(0, 3, (NUM_FRAMES, NUM_TRACKS, 2)).cumsum(0)
+    steps = rng.normal(0, 3, (num_frames, NUM_TRACKS, 2)).cumsum(0)
     tracks = rng.uniform(0.2, 0.8, (NUM_TRACKS, 2)) * (width, height) + steps
     contents = {
         "tracks": tracks.astype(np.float32),
-        "occlusion": rng.random((NUM_FRAMES, NUM_TRACKS)) < 0.3,
+        "occlusion": rng.random((num_frames, NUM_TRACKS)) < 0.3,
         "video_size": (height, width),
         "video_path": f"/media/ssd3/datasets/lets_dance/mp4_10fps/{name}/a.mp4",
     }
     np.save(labels, contents, allow_pickle=True)  # type: ignore[arg-type]
+    return labels.parent
 
 
 def cpu_seconds(makers: list[Callable[[int], object]], rounds: int) -> list[list[float]]:
@@ -89,26 +96,26 @@ def cpu_seconds(makers: list[Callable[[int], object]], rounds: int) -> list[list
 
 def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
     paper = SampleSettings()
-    for name, size in SIZES.items():
-        write_released_layout(folder, name, *size)
+    for name in CLIPS:
+        labels = write_released_layout(folder, name)
         for short_side in (SHORT_SIDE, None):
-            source = LetsDanceClips(folder / "labels" / name, folder, short_side=short_side)
+            source = LetsDanceClips(labels, folder, short_side=short_side)
             decoded = "full size" if short_side is None else f"{short_side} pixels"
             yield (
                 f"released layout, {name}, decoded at {decoded}",
                 lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
             )
-        source = LetsDanceClips(folder / "labels" / name, folder, cache=folder / "cache")
+        source = LetsDanceClips(labels, folder, cache=folder / "cache")
         yield (
             f"released layout, {name}, from a quick copy",
             lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
         )
     height, width = 480, 854
     tracks = np.random.default_rng(0).uniform(100, 380, (1024, 1, 2)) + np.zeros((1, 48, 1))
-    labels = np.ones((1024, 48), bool)
-    frames = [frame for frame, _ in zip(moving_scene(height, width), range(48), strict=False)]
+    flags = np.ones((1024, 48), bool)
+    frames = [*moving_scene(height, width, 48)]
     row = {"clip_id": "a", "num_frames": 48, "height": height, "width": width, "tracks": tracks}
-    row |= {"visible": labels, "valid": labels, "video": encode_video(frames, 24)}
+    row |= {"visible": flags, "valid": flags, "video": encode_video(frames, 24)}
     row |= {"person": np.zeros(1024, int), "vertex": np.zeros(1024, int)}
     every = SampleSettings(dilation=1)
     yield (
@@ -124,7 +131,11 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
 
 
 def released_loader(checkout: Path, labels: Path, videos: Path) -> Callable[[int], object]:
+<<<<<<< HEAD
     """The authors' `VideoTrackingDataset`, as their experiment.py sets it up. Exits with a line where it can't run."""
+=======
+    """The authors' loader, as their experiment.py sets it up. Exits with one line where it can't run."""
+>>>>>>> data
     path = checkout / "locotrack_pytorch/data/human_data.py"
     if not path.is_file():
         sys.exit(f"{path}: no such file; name a checkout of github.com/cvlab-kaist/AnthroTAP")
@@ -175,9 +186,8 @@ def against_released(folder: Path, checkout: Path, rounds: int) -> Table:
 
         return make
 
-    for name, size in SIZES.items():
-        write_released_layout(folder, name, *size)
-        labels = folder / "labels" / name
+    for name in CLIPS:
+        labels = write_released_layout(folder, name)
         theirs = released_loader(checkout, labels, folder / "lets_dance/mp4_10fps")
         direct = ours(LetsDanceClips(labels, folder))
         copied = ours(LetsDanceClips(labels, folder, cache=folder / "cache"))

@@ -26,6 +26,9 @@ class SmoothAffine:
         shear: degrees, either way.
         shift: share of the frame's width or height, either way.
         keyframe_every: frames.
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
 
     rotation: float = 45.0
@@ -33,6 +36,14 @@ class SmoothAffine:
     shear: float = 5.0
     shift: float = 0.5
     keyframe_every: int = 4
+
+    def __post_init__(self) -> None:
+        if not (self.rotation >= 0 and 0 <= self.shear < 90 and self.shift >= 0):
+            raise ValueError("rotation, shear and shift must not be negative, shear below 90 degrees")
+        if not 0 < self.scale[0] <= self.scale[1] < np.inf:
+            raise ValueError(f"scale must be two rising positive factors, got {self.scale}")
+        if self.keyframe_every < 1:
+            raise ValueError(f"keyframe_every must be at least 1, got {self.keyframe_every}")
 
     def draw(self, rng: np.random.Generator, num_frames: int, height: int, width: int) -> np.ndarray:
         """[T, 3, 3] float64: shift · (about the centre: scale · shear · rotation)."""
@@ -73,6 +84,9 @@ class Color:
         contrast, saturation: factors from 1 - value to 1 + value.
         hue: share of the colour circle, either way (a rotation about the grey axis).
         drop: probability of grey.
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
 
     probability: float = 0.8
@@ -81,6 +95,11 @@ class Color:
     saturation: float = 0.4
     hue: float = 0.2
     drop: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "brightness", "contrast", "saturation", "hue", "drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     def apply(self, rng: np.random.Generator, video: np.ndarray) -> np.ndarray:
         """The video [T, H, W, 3] uint8 RGB in other colours, [T, H, W, 3] uint8. Contrast is about the mean colour."""

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from anthrotap_hf import opencv_threads
 from anthrotap_hf.training.samples import BAD, Sample, SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import ClipSource, ClipStream
 
@@ -60,7 +61,7 @@ class Mixer:
         max_bad_share: more bad clips than this share of those tried by this process stop the training.
 
     Raises:
-        ValueError: if there is no source, a weight is not positive, or batch shapes of samples are impossible.
+        ValueError: if there is no source or one has no clips, or a weight or a number is out of its range.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class Mixer:
     ) -> None:
         if not sources:
             raise ValueError("a mixture needs a source")
-        if any(not mixed.weight > 0 for mixed in sources):
-            raise ValueError("weights must be positive: leave out a source that is not wanted")
+        if any(not 0 < mixed.weight < np.inf for mixed in sources):
+            raise ValueError("weights must be positive and finite: leave out a source that is not wanted")
         if batch_size < 1 or num_steps < 1:
             raise ValueError(f"batch_size and num_steps must be at least 1, got {batch_size} and {num_steps}")
         if not 0 <= max_bad_share <= 1:
@@ -167,11 +168,11 @@ class Mixer:
 
 
 def _one_thread_in_workers() -> None:
-    """OpenCV's threads do not survive a fork, and workers are many already."""
+    """Workers are many already."""
     from torch.utils.data import get_worker_info
 
     if get_worker_info() is not None and cv2.getNumThreads() != 1:
-        cv2.setNumThreads(1)
+        opencv_threads.one()
 
 
 @lru_cache(maxsize=8)

@@ -66,7 +66,7 @@ class Sample(TypedDict):
     """What `make_sample` gives. Points are raster pixels of the sample's own frame.
 
     `video` [T, H, W, 3] uint8 RGB; `query_points` [N, 3] float32 (t, x, y); `tracks` [N, T, 2] float32 xy, zeros where
-    nothing is known of the place; `visible` and `valid` [N, T] bool; `name` of the clip.
+    it is not valid; `visible` and `valid` [N, T] bool; `name` of the clip.
     """
 
     video: np.ndarray
@@ -127,8 +127,8 @@ class SampleSettings:
 def make_sample(clip: LabeledClip, settings: SampleSettings, rng: np.random.Generator) -> Sample:
     """A sample of a clip: window, motion and queries are chosen first, then only the frames needed are decoded.
 
-    A label that leaves the frame by augmentation, and whose place is trusted, becomes hidden (valid, not visible): of
-    it is known that it is not in sight.
+    A label that leaves the frame by augmentation, or lay outside the clip's own, and whose place is trusted, becomes
+    hidden (valid, not visible): of it is known that it is not in sight.
 
     Raises:
         BadSampleError: if the clip is too short, has NaN among its trusted labels, or nothing to be seen.
@@ -146,12 +146,13 @@ def make_sample(clip: LabeledClip, settings: SampleSettings, rng: np.random.Gene
         valid = clip.valid[:, chosen]
         kept = np.flatnonzero((valid & clip.visible[:, chosen]).sum(1) >= settings.min_seen)
         valid, tracks = valid[kept], clip.tracks[kept, chosen]
-        if not np.isfinite(tracks[valid]).all():
+        tracks = np.where(valid[..., None], tracks, 0)
+        if not np.isfinite(tracks).all():
             raise BadSampleError(f"{clip.name}: NaN among labels that are said to be valid")
+        inside = _inside(tracks, clip.height, clip.width)
         matrices = _draw_matrices(settings, rng, clip.height, clip.width)
         tracks = move_points(matrices, tracks)
-        with np.errstate(invalid="ignore"):
-            inside = ((tracks >= 0) & (tracks < (settings.width, settings.height))).all(-1)
+        inside &= _inside(tracks, settings.height, settings.width)
         visible = clip.visible[kept, chosen] & inside
         seen = valid & visible
         seen &= seen.sum(1, keepdims=True) >= settings.min_seen
@@ -176,15 +177,19 @@ def make_sample(clip: LabeledClip, settings: SampleSettings, rng: np.random.Gene
         raise BadSampleError(f"{clip.name}: {count} frames came out of its video, not {settings.num_frames}")
     if settings.color is not None:
         video = settings.color.apply(rng, video)
-    tracks = np.nan_to_num(tracks[track])  # one query, one track: some may be there twice
+    tracks, valid = tracks[track], valid[track]  # one query, one track: some may be there twice
     return Sample(
         video=video,
         query_points=query_points,
-        tracks=tracks,
+        tracks=np.where(valid[..., None], tracks, np.float32(0)),
         visible=visible[track],
-        valid=valid[track],
+        valid=valid,
         name=clip.name,
     )
+
+
+def _inside(xy: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.all((xy >= 0) & (xy < (width, height)), axis=-1)
 
 
 def _draw_matrices(settings: SampleSettings, rng: np.random.Generator, height: int, width: int) -> np.ndarray:

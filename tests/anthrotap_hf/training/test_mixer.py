@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,21 @@ def test_in_a_data_loader(num_workers):
     assert mixed[0]["step"] == 0  # OpenCV has been at work before the workers fork
     loader = DataLoader(mixed, batch_size=None, sampler=range(3, 8), num_workers=num_workers)
     assert all(equal(batch, mixed[3 + i]) for i, batch in enumerate(loader))
+
+
+@pytest.mark.parametrize("rest", [0, 0.05])
+def test_workers_begin_while_opencv_s_threads_sleep(rest):
+    """A forked pool that is told to end waits for threads that are not there."""
+    image = np.zeros((900, 1200, 3), np.uint8)
+    threads = cv2.getNumThreads()
+    for _ in range(3):
+        cv2.setNumThreads(4)
+        cv2.warpAffine(image, np.eye(2, 3), (1200, 900))
+        time.sleep(rest)
+        loader = DataLoader(mixer(num_steps=2), batch_size=None, num_workers=2, timeout=60)
+        assert len([*loader]) == 2
+        assert cv2.getNumThreads() == 4
+    cv2.setNumThreads(threads)
 
 
 def test_weights_and_batches_of_one_source():
@@ -144,6 +161,7 @@ def test_our_own_faults_are_not_swallowed():
     [
         ({"sources": []}, "needs a source"),
         ({"sources": [MixedSource(Numbered(3), 0)]}, "weights"),
+        ({"sources": [MixedSource(Numbered(3), float("inf"))]}, "weights"),
         ({"sources": [MixedSource(Numbered(0))]}, "no clips"),
         ({"batch_size": 0}, "batch_size"),
         ({"max_bad_share": 2}, "share"),

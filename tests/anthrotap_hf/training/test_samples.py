@@ -185,6 +185,51 @@ def test_a_label_that_leaves_the_frame_is_hidden():
     assert sample["valid"].all()
 
 
+def test_what_lies_outside_the_clip_is_not_brought_into_sight():
+    """Around the clip's frame a shrunk sample shows its edge drawn out, not what is there."""
+    tracks = painted_clip().tracks.copy()
+    tracks[:8] = (-10, 45)
+    half = SmoothAffine(rotation=0, scale=(0.5, 0.5), shear=0, shift=0)
+    chosen = SampleSettings(**{**vars(SMALL), "affine": half, "flip": 0, "num_queries": 500, "min_seen": 1})
+    sample = make_sample(painted_clip(tracks=tracks), chosen, np.random.default_rng(0))
+    assert sample["visible"].all()  # no query asks for them
+    tracks[:8, :10] = (80, 45)
+    sample = make_sample(painted_clip(tracks=tracks), chosen, np.random.default_rng(0))
+    outside = sample["tracks"][..., 0] < 96 / 4
+    assert outside.any()
+    np.testing.assert_array_equal(sample["visible"], ~outside)
+    assert sample["valid"].all()
+
+
+@pytest.mark.parametrize("nonsense", [np.nan, np.inf, -np.inf, 1e38])
+def test_unknown_places_are_zeros(nonsense):
+    """Zero times infinity is no zero: a masked loss would still be NaN."""
+    clip = painted_clip()
+    valid, tracks = clip.valid.copy(), clip.tracks.copy()
+    valid[::2, ::3] = False
+    tracks[::2, ::3] = nonsense
+    with np.errstate(all="raise"):
+        sample = make_sample(painted_clip(valid=valid, tracks=tracks), SMALL, np.random.default_rng(0))
+    assert not sample["valid"].all()
+    assert (sample["tracks"][~sample["valid"]] == 0).all()
+    assert (sample["tracks"][sample["valid"]] != 0).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"scale": (0, 1)}, {"scale": (2, 1)}, {"shear": 90}, {"shift": -1}, {"keyframe_every": 0}],
+)
+def test_affine_motion_out_of_range(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SmoothAffine(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"probability": 2}, {"hue": -0.1}, {"drop": np.nan}])
+def test_colours_out_of_range(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Color(**wrong)
+
+
 def test_only_the_frames_needed_are_asked_for():
     asked = []
     image = smooth_picture(*SIZE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -160,6 +161,18 @@ def test_kubric(tmp_path, moving_pattern):
     os.remove(tmp_path / "0001/frames/004.png")
     with pytest.raises(BadSampleError, match="9 pictures, but labels of 10"):
         source[0]
+    (tmp_path / "0001/frames/004.jpg").write_bytes(b"")
+    with pytest.raises(BadSampleError, match="of two kinds"):
+        source[0]
+
+
+def test_pictures_are_in_the_order_of_their_numbers(tmp_path, moving_pattern):
+    frames = moving_pattern(12, 64, 96)
+    write_pictures(tmp_path / "0001/frames", frames, "{}.png")
+    labels = {"coords": some_tracks(12), "visibility": np.zeros((5, 12), bool)}
+    np.save(tmp_path / "0001/0001.npy", labels, allow_pickle=True)
+    for found, wanted in zip(KubricClips(tmp_path)[0].frames(range(12)), frames, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_point_odyssey(tmp_path, moving_pattern):
@@ -177,6 +190,29 @@ def test_point_odyssey(tmp_path, moving_pattern):
     (tmp_path / "scene/anno.npz").write_bytes(b"PK nonsense")
     with pytest.raises(BadSampleError, match="not a readable"):
         PointOdysseyClips(tmp_path)[0]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("layout", ["odyssey", "drive"])
+def test_any_damage_of_an_npz_is_a_bad_sample(tmp_path, moving_pattern, layout, save):
+    if layout == "drive":
+        path, source_of = tmp_path / "a.npz", DriveTrackClips
+        drive_file(path, moving_pattern, save)
+    else:
+        path, source_of = tmp_path / "scene/anno.npz", PointOdysseyClips
+        write_pictures(tmp_path / "scene/rgbs", moving_pattern(10, 64, 96), "{:05d}.png")
+        flags = np.ones((10, 5), bool)
+        save(path, trajs_2d=some_tracks().swapaxes(0, 1), visibs=flags, valids=flags)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    places = [i for i in range(len(whole)) if len(whole) < 4000 or i < 400 or i > len(whole) - 1500]
+    for _ in range(300):
+        broken = bytearray(whole)
+        for place in rng.choice(places, 3):
+            broken[place] = rng.integers(256)
+        path.write_bytes(broken)
+        with suppress(*BAD):
+            make_sample(source_of(tmp_path)[0], SMALL, rng)
 
 
 def drive_file(path, moving_pattern, save=np.savez, **changes):
@@ -312,6 +348,24 @@ def test_streamed_shards_are_the_same_clips(rows):
     assert stream[14].name == "clip-2"  # ahead
     again = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own object, as a worker gets it
     assert again[14].name == "clip-2"
+
+
+def test_a_stream_goes_on_after_an_error(rows):
+    """A reader that has raised is at its end: another one has to begin."""
+    broken = [True]
+
+    def once(row):
+        if broken[0] and row["clip_id"] == "clip-2":
+            broken[0] = False
+            raise RuntimeError("the connection")
+        return row
+
+    stream = StreamedShards(rows.to_iterable_dataset(), window=3)
+    stream._dataset = stream._dataset.map(once)
+    assert stream[1].name == "clip-1"
+    with pytest.raises(RuntimeError, match="connection"):
+        stream[2]
+    assert [stream[i].name for i in range(2, 5)] == ["clip-2", "clip-3", "clip-4"]
 
 
 def test_shards_end_to_end(tmp_path, fake_labels, make_video):
