@@ -131,11 +131,7 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
 
 
 def released_loader(checkout: Path, labels: Path, videos: Path) -> Callable[[int], object]:
-<<<<<<< HEAD
-    """The authors' `VideoTrackingDataset`, as their experiment.py sets it up. Exits with a line where it can't run."""
-=======
     """The authors' loader, as their experiment.py sets it up. Exits with one line where it can't run."""
->>>>>>> data
     path = checkout / "locotrack_pytorch/data/human_data.py"
     if not path.is_file():
         sys.exit(f"{path}: no such file; name a checkout of github.com/cvlab-kaist/AnthroTAP")
