@@ -20,6 +20,8 @@ class LocoTrackConfig(PreTrainedConfig):
         flow_start: Start the refinement from chained optical flow (FlowChain) where flow and the flow back agree, and
             from the peak of the correlation elsewhere. For small models; needs this package, not only the model's code.
         softmax_temperature, soft_argmax_radius: Of the peak found in the first, global cost volume.
+        visible_threshold: A point counts as visible where the probability that it is neither occluded nor uncertain is
+            above it. A small model is often uncertain: the released 0.5 then hides too much.
         query_chunk_size: Queries worked on at once; bounds memory, changes no result.
         frame_chunk_size: Frames that the backbone and the correlations work on at once; likewise.
         window_size: Frames whose features are held at once (7 MB each at 256 x 256); longer videos are gone through
@@ -44,6 +46,7 @@ class LocoTrackConfig(PreTrainedConfig):
     flow_start: bool = False
     softmax_temperature: float = 20.0
     soft_argmax_radius: float = 5.0
+    visible_threshold: float = 0.5
     query_chunk_size: int = 64
     frame_chunk_size: int = 8
     window_size: int = 384
@@ -77,6 +80,8 @@ class LocoTrackConfig(PreTrainedConfig):
             )
         if not (self.soft_argmax_radius > 0 and self.softmax_temperature > 0):
             raise ValueError("soft_argmax_radius and softmax_temperature must be above 0")
+        if not 0 < self.visible_threshold < 1:
+            raise ValueError(f"visible_threshold must be within 0 to 1, got {self.visible_threshold}")
         if self.support_radius < 1:
             raise ValueError(f"support_radius must be at least 1, got {self.support_radius}")
         if min(self.num_iterations, self.query_chunk_size, self.frame_chunk_size) < 1:

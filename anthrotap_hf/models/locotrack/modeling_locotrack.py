@@ -32,7 +32,7 @@ class LocoTrackOutput(ModelOutput):
     Args:
         tracks: [B, N, T, 2] xy in pixels of the input video.
         visible_logits: [B, N, T]; a point is visible where positive, that is where
-            (1 - sigmoid(occlusion)) (1 - sigmoid(uncertainty)) > 0.5.
+            (1 - sigmoid(occlusion)) (1 - sigmoid(uncertainty)) is above the configuration's visible_threshold.
         occlusion_logits: [B, N, T]; positive where something hides the point.
         uncertainty_logits: [B, N, T]; positive where the position is likely off.
         unrefined_tracks, unrefined_occlusion_logits, unrefined_uncertainty_logits: The same before each
@@ -631,7 +631,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         )
         output = LocoTrackOutput(
             tracks=tracks[-1],
-            visible_logits=visible_logits(occlusion[-1], uncertainty[-1]),
+            visible_logits=visible_logits(occlusion[-1], uncertainty[-1])
+            - math.log(self.config.visible_threshold / (1 - self.config.visible_threshold)),
             occlusion_logits=occlusion[-1],
             uncertainty_logits=uncertainty[-1],
             unrefined_tracks=tuple(tracks[:-1]),
