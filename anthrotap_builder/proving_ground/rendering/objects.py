@@ -1,7 +1,7 @@
 """Renders moving things that are no people, by the renderer of people: textured shapes in a room or before a photo.
 
 Photos come from scikit-image and are CC0 or without known copyright restrictions: coffee (Rachel Michetti), chelsea
-(Stefan van der Walt), rocket (SpaceX), hubble_deep_field (NASA), retina (Haeggstroem), immunohistochemistry.
+(Stefan van der Walt), rocket (SpaceX), retina (Haeggstroem), immunohistochemistry.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from anthrotap_builder.proving_ground.rendering.shapes import Path, Shape
 from anthrotap_builder.proving_ground.rendering.truth import Truth
 from anthrotap_builder.proving_ground.rendering.wardrobe import linear
 
-PHOTOS = ("coffee", "chelsea", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
+PHOTOS = ("coffee", "chelsea", "rocket", "retina", "immunohistochemistry")
 DECAL_SIDE = 256
 _PLAIN_KINDS = (raster.PRINT, raster.STRIPES, raster.DENIM, raster.WOOD, raster.PLAIN)
 _ROUND_KINDS = (raster.PLAID, raster.DOTS)  # run around an axis of the shape
@@ -168,9 +168,11 @@ class _ObjectStage(_Stage):
         )
 
 
-def random_look(rng: np.random.Generator, size: float, picture: float = 0.35) -> Look:
-    """A surface for a thing about `size` metres across: a pattern in three colours, or, with probability `picture`, a
-    piece of a photo or painting laid through it from the front."""
+def random_look(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -> Look:
+    """A surface for a shape: a pattern in three colours, or, with probability `picture`, a piece of a photo or painting
+    laid through it from the front."""
+    low, high = shape.rest.min(0), shape.rest.max(0)
+    size = float((high - low).max())
     row = np.zeros(raster.MATERIAL_SIZE)
     row[raster.AXIS : raster.AXIS + 3] = _orthonormal(rng)[0]
     row[raster.SIDE : raster.SIDE + 3] = _perpendicular(row[raster.AXIS : raster.AXIS + 3])
@@ -184,7 +186,8 @@ def random_look(rng: np.random.Generator, size: float, picture: float = 0.35) ->
     if rng.random() < picture:
         row[raster.KIND], row[raster.SCALE] = raster.PRINT, rng.uniform(5, 9) / size
         row[raster.ORIGIN + 1] = 100.0  # all of the shape is in front of it
-        row[raster.DECAL_HALF] = 0.55 * size
+        row[raster.DECAL_X], _, row[raster.DECAL_Z] = (low + high) / 2
+        row[raster.DECAL_HALF] = 0.51 * size
         return Look(row, _picture(rng))
     kind = int(rng.choice(_PLAIN_KINDS + _ROUND_KINDS, p=[0.3, 0.12, 0.1, 0.12, 0.08, 0.14, 0.14]))
     row[raster.KIND], row[raster.CYCLES] = kind, rng.integers(4, 10)
@@ -224,12 +227,14 @@ def _covering(photo: np.ndarray, width: float, height: float) -> np.ndarray:
 
 
 def _picture(rng: np.random.Generator) -> np.ndarray:
-    """[DECAL_SIDE, DECAL_SIDE, 3] a square of a photo, or of a painting."""
-    name = str(rng.choice([*PHOTOS, "painting"]))
-    image = _painting(rng) if name == "painting" else getattr(skimage.data, name)()[..., :3]
-    side = int(rng.uniform(0.45, 0.95) * min(image.shape[:2]))
-    top, left = rng.integers(0, np.array(image.shape[:2]) - side + 1)
-    square = image[top : top + side, left : left + side]
+    """[DECAL_SIDE, DECAL_SIDE, 3] a square of a photo, or of a painting, that is not nearly of one tone."""
+    square = np.zeros((1, 1, 3), np.uint8)
+    while square.std() < 32:
+        name = str(rng.choice([*PHOTOS, "painting"]))
+        image = _painting(rng) if name == "painting" else getattr(skimage.data, name)()[..., :3]
+        side = int(rng.uniform(0.45, 0.95) * min(image.shape[:2]))
+        top, left = rng.integers(0, np.array(image.shape[:2]) - side + 1)
+        square = image[top : top + side, left : left + side]
     turned = np.ascontiguousarray(np.rot90(square, int(rng.integers(4))))
     return cv2.resize(turned, (DECAL_SIDE, DECAL_SIDE), interpolation=cv2.INTER_AREA) / 255.0
 

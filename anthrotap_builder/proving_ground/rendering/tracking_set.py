@@ -12,6 +12,7 @@ import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,7 @@ def _kept(clip: TrackingClip, folder: Path, threads: int) -> tuple[TrackedVideo,
     return video, len(video.frames)
 
 
+@lru_cache(maxsize=1)  # what is edited during a run is not what runs
 def set_version() -> str:
     """A hash of the code, comments aside, that decides what the clips are."""
     digest = hashlib.sha256()
@@ -484,8 +486,7 @@ def _things(rng: np.random.Generator, filming: Filming, things: list[Thing], cam
 
 
 def _thing(rng: np.random.Generator, shape: shapes.Shape, path: shapes.Path, picture: float = 0.35) -> Thing:
-    size = float(np.ptp(shape.rest, axis=0).max())
-    return Thing(shape, path, [random_look(rng, size, picture) for _ in range(shape.part.max() + 1)])
+    return Thing(shape, path, [random_look(rng, shape, picture) for _ in range(shape.part.max() + 1)])
 
 
 def _solid(rng: np.random.Generator, size: float) -> shapes.Shape:
