@@ -191,8 +191,7 @@ def random_look(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -
         return Look(row, _picture(rng))
     kind = int(rng.choice(_PLAIN_KINDS + _ROUND_KINDS, p=[0.3, 0.12, 0.1, 0.12, 0.08, 0.14, 0.14]))
     row[raster.KIND], row[raster.CYCLES] = kind, rng.integers(4, 10)
-    row[raster.SCALE] = {raster.PRINT: rng.uniform(5, 10), raster.STRIPES: rng.uniform(5, 9),
-                         raster.PLAID: rng.uniform(4, 8), raster.DOTS: rng.uniform(5, 9)}.get(kind, size) / size  # fmt: skip
+    row[raster.SCALE] = rng.uniform(4.5, 9) / size  # wood and denim have their own
     return Look(row)
 
 

@@ -6,12 +6,12 @@ Lengths are metres, times seconds. A shape lies around its own origin, z up; a p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import skimage.measure
-from scipy.special import eval_legendre
 from scipy.spatial.transform import Rotation
+from scipy.special import eval_legendre
 
 from anthrotap_builder.proving_ground.rendering import raster
 
@@ -19,6 +19,8 @@ from anthrotap_builder.proving_ground.rendering import raster
 Deformation = Callable[[float], np.ndarray]
 # A shape's rotation [3, 3] and place [3] in the world at a time.
 Path = Callable[[float], tuple[np.ndarray, np.ndarray]]
+# A few numbers, of which most are coordinates.
+Numbers = Sequence[float] | np.ndarray
 
 GRAVITY = 9.81
 
@@ -41,7 +43,7 @@ class Shape:
 
 
 def wobble(
-    rng: np.random.Generator, size: float | Sequence[float], slow: float = 2.5, fast: float = 0.7
+    rng: np.random.Generator, size: float | Numbers, slow: float = 2.5, fast: float = 0.7
 ) -> Callable[[float], np.ndarray]:
     """A smooth random function of seconds to [D] values around 0, within `size` [D]: three sines each, of periods from
     `fast` to `slow` seconds."""
@@ -82,7 +84,7 @@ def blob(rng: np.random.Generator, radius: float, rough: float = 0.25, degree: i
     return Shape(rest, faces, np.zeros(len(faces), int), at)
 
 
-def superellipsoid(size: Sequence[float], sharp: float) -> Shape:
+def superellipsoid(size: Numbers, sharp: float) -> Shape:
     """Between a ball (`sharp` 2) and a box (large): |x|^p + |y|^p + |z|^p = 1, scaled to half axes `size`; under 2 a
     star."""
     directions, faces = _sphere(4)
@@ -91,11 +93,12 @@ def superellipsoid(size: Sequence[float], sharp: float) -> Shape:
     return Shape(rest, faces, np.zeros(len(faces), int), lambda _: rest)
 
 
-def box(rng: np.random.Generator, size: Sequence[float], twist: float = 0.0) -> Shape:
+def box(rng: np.random.Generator, size: Numbers, twist: float = 0.0) -> Shape:
     """A box of edges `size`, three materials; with `twist`, it twists about z and bends by so many radians."""
     steps = 9
     u, v = (grid.ravel() for grid in np.meshgrid(*[np.linspace(-0.5, 0.5, steps)] * 2, indexing="ij"))
-    vertices, faces, part = [], [], []
+    vertices: list[np.ndarray] = []
+    faces, part = [], []
     for axis in range(3):
         for sign in (-1, 1):
             side = np.zeros((steps * steps, 3))
@@ -204,9 +207,7 @@ def snake(rng: np.random.Generator, length: float, thick: float) -> Shape:
         spine = np.cumsum(tangent, axis=0) * (length / count)
         spine -= spine.mean(0)
         side = np.stack([-np.sin(heading), np.cos(heading), 0 * heading], axis=1)
-        ring = (
-            np.cos(b)[:, None] * side[:, None] + np.sin(b)[:, None] * np.cross(tangent, side)[:, None]
-        )
+        ring = np.cos(b)[:, None] * side[:, None] + np.sin(b)[:, None] * np.cross(tangent, side)[:, None]
         return (spine[:, None] + radius[:, None, None] * ring).reshape(-1, 3)
 
     def at(seconds: float) -> np.ndarray:
@@ -238,7 +239,7 @@ def chain(rng: np.random.Generator, links: int, length: float, thick: float) -> 
     """Stiff capsules, end to end, that hang from the origin and swing: three materials in turn."""
     bones = [
         Bone(n - 1, (0, 0, -n * length), (0, 0, -(n + 0.86) * length), (thick, 0.8 * thick),
-             wobble(rng, [0.75, 0.75, 0.9], 1.6, 0.5))
+             wobble(rng, [0.35, 0.35, 0.6], 1.8, 0.8))
         for n in range(links)
     ]  # fmt: skip
     pieces = [_capsule(bone) for bone in bones]
@@ -265,10 +266,14 @@ def creature(rng: np.random.Generator, kind: str, size: float, pace: float = 1.5
         raise ValueError(f"no creature {kind!r}: choose from {', '.join(CREATURES)}")
     bones = {"quadruped": _quadruped, "spider": _spider, "star": _star}[kind](rng, pace)
     bones = [
-        Bone(bone.parent, *(tuple(size * np.array(end)) for end in (bone.head, bone.tail)),
-             (size * bone.radii[0], size * bone.radii[1]), bone.angles)
+        replace(
+            bone,
+            head=tuple(size * np.array(bone.head)),
+            tail=tuple(size * np.array(bone.tail)),
+            radii=(size * bone.radii[0], size * bone.radii[1]),
+        )
         for bone in bones
-    ]  # fmt: skip
+    ]
     rest, faces = _flesh(bones, 0.025 * size)
     distance = np.stack([_outside(rest, bone) for bone in bones], axis=1)
     closest = np.argsort(distance, axis=1)[:, :3]
@@ -305,9 +310,7 @@ def _quadruped(rng: np.random.Generator, pace: float) -> list[Bone]:
         for side in (-1, 1):
             phase = (0.0 if (x > 0) == (side > 0) else np.pi) + rng.uniform(-0.4, 0.4)
             y = side * 0.75 * fat
-            bones.append(
-                Bone(trunk, (x, y, -0.02), (x, y, -0.55 * legs), (0.07, 0.045), swing(phase, 0.5))
-            )
+            bones.append(Bone(trunk, (x, y, -0.02), (x, y, -0.55 * legs), (0.07, 0.045), swing(phase, 0.5)))
             bones.append(
                 Bone(len(bones) - 1, (x, y, -0.55 * legs), (x + 0.02, y, -legs - 0.06), (0.043, 0.036),
                      swing(phase + 1.4, 0.45, 0.35))
@@ -400,8 +403,8 @@ def _skinned(rest: np.ndarray, bones: list[Bone], index: np.ndarray, share: np.n
 # Paths
 
 
-def floating(rng: np.random.Generator, centre: Sequence[float], reach: Sequence[float], spin: float,
-             drift: Sequence[float] = (0, 0, 0)) -> Path:  # fmt: skip
+def floating(rng: np.random.Generator, centre: Numbers, reach: Numbers, spin: float,
+             drift: Numbers = (0, 0, 0)) -> Path:  # fmt: skip
     """Wanders within `reach` of a centre that drifts (metres a second, there at 1 s), and turns, `spin` radians a
     second."""
     place, turn = wobble(rng, reach, 3.0, 1.0), wobble(rng, [0.5, 0.5, 0.5], 3.0, 1.0)
@@ -414,7 +417,7 @@ def floating(rng: np.random.Generator, centre: Sequence[float], reach: Sequence[
     return at
 
 
-def bouncing(rng: np.random.Generator, start: Sequence[float], velocity: Sequence[float], height: float,
+def bouncing(rng: np.random.Generator, start: Numbers, velocity: Numbers, height: float,
              radius: float, spin: float) -> Path:  # fmt: skip
     """Hops over the floor, up to `height` above it: at `start` (x, y) at 1 s, with a velocity along the floor."""
     half = np.sqrt(2 * height / GRAVITY)
@@ -430,7 +433,7 @@ def bouncing(rng: np.random.Generator, start: Sequence[float], velocity: Sequenc
     return at
 
 
-def rolling(rng: np.random.Generator, start: Sequence[float], velocity: Sequence[float],
+def rolling(rng: np.random.Generator, start: Numbers, velocity: Numbers,
             radius: float) -> Path:  # fmt: skip
     """Rolls over the floor about its own z without slipping, speeding up and slowing down a little; at `start` (x, y)
     at 1 s."""
@@ -448,7 +451,7 @@ def rolling(rng: np.random.Generator, start: Sequence[float], velocity: Sequence
     return at
 
 
-def orbiting(rng: np.random.Generator, centre: Sequence[float], radius: float, turns: float, phase: float,
+def orbiting(rng: np.random.Generator, centre: Numbers, radius: float, turns: float, phase: float,
              spin: float, tilt: float = 0.0) -> Path:  # fmt: skip
     """Circles a centre, `turns` radians a second, in a plane tilted up towards +y."""
     axis, first = _direction(rng), Rotation.random(random_state=rng)
@@ -462,13 +465,13 @@ def orbiting(rng: np.random.Generator, centre: Sequence[float], radius: float, t
     return at
 
 
-def hanging(rng: np.random.Generator, pivot: Sequence[float], swing: float, turn: float = 0.3) -> Path:
+def hanging(rng: np.random.Generator, pivot: Numbers, swing: float, turn: float = 0.3) -> Path:
     """Hangs from a pivot, where the shape's origin stays, and swings about it by some `swing` radians."""
     angles = wobble(rng, [0.4 * swing, swing, turn], 2.4, 1.0)
     return lambda seconds: (Rotation.from_rotvec(angles(seconds)).as_matrix(), np.asarray(pivot, float))
 
 
-def walking(rng: np.random.Generator, start: Sequence[float], heading: float, speed: float,
+def walking(rng: np.random.Generator, start: Numbers, heading: float, speed: float,
             turn: float = 0.0, bob: float = 0.02) -> Path:  # fmt: skip
     """Goes ahead, the shape's +x, at `start` (x, y, z) at 1 s; the heading changes by `turn` radians a second."""
     rise = wobble(rng, bob, 0.5, 0.3)
@@ -502,10 +505,8 @@ def _direction(rng: np.random.Generator) -> np.ndarray:
 
 def _grid_faces(rows: int, columns: int, ring_rows: bool = False, ring_columns: bool = False) -> np.ndarray:
     """Two triangles for each square of a grid of vertices, row by row; a ring closes on itself."""
-    i, j = np.meshgrid(
-        np.arange(rows - (not ring_rows)), np.arange(columns - (not ring_columns)), indexing="ij"
-    )
-    i, j = i.ravel(), j.ravel()
+    last = rows - (not ring_rows), columns - (not ring_columns)
+    i, j = (index.ravel() for index in np.indices(last))
     below, right = (i + 1) % rows, (j + 1) % columns
     a, b, c, d = (row * columns + column for row, column in ((i, j), (below, j), (below, right), (i, right)))
     return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
@@ -525,7 +526,7 @@ def _sphere(divisions: int) -> tuple[np.ndarray, np.ndarray]:
     places = np.array(vertices)
     distance = np.linalg.norm(places[:, None] - places, axis=-1)
     near = np.abs(distance - 2) < 1e-6
-    faces = np.array(
+    faces: np.ndarray = np.array(
         [(i, j, k) for i in range(12) for j in range(i) for k in range(j) if near[i, j] and near[j, k]
          and near[i, k]]
     )  # fmt: skip
@@ -539,7 +540,7 @@ def _sphere(divisions: int) -> tuple[np.ndarray, np.ndarray]:
         faces = np.concatenate(
             [np.stack(corners, axis=1) for corners in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
         )
-    places = places / np.linalg.norm(places, axis=1, keepdims=True)
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
     normals = np.cross(places[faces[:, 1]] - places[faces[:, 0]], places[faces[:, 2]] - places[faces[:, 0]])
     flip = (normals * places[faces[:, 0]]).sum(1) < 0
     faces[flip] = faces[flip][:, ::-1]

@@ -186,7 +186,9 @@ def set_version() -> str:
 def render_tracks(clip: TrackingClip, threads: int = 2) -> TrackedVideo:
     """Draws a clip and follows points of it. The result depends on the clip alone."""
     scene = clip.scene()
-    rendered = render_objects(scene, threads) if isinstance(scene, ObjectScene) else render_scene(scene, threads)
+    rendered = (
+        render_objects(scene, threads) if isinstance(scene, ObjectScene) else render_scene(scene, threads)
+    )
     xy, visible, owner = sample_tracks(scene, rendered.truth, np.random.default_rng([clip.seed, 1]))
     return TrackedVideo(_compressed(rendered, clip.filming.crf), xy, visible, owner)
 
@@ -237,7 +239,9 @@ def sample_tracks(
                        (found.owner >= 0) & (found.owner < movers))  # fmt: skip
         own = own.of(rng.permutation(len(own.owner))[: 4 * wanted])
         xy, visible = follow(scene, surfaces, own)
-        good = np.flatnonzero((visible.sum(1) >= MIN_SEEN) & _clear_at_first(surfaces, own, xy, visible, movers))
+        good = np.flatnonzero(
+            (visible.sum(1) >= MIN_SEEN) & _clear_at_first(surfaces, own, xy, visible, movers)
+        )
         if len(good) < wanted:
             where = "the background" if background else "people or things"
             raise ValueError(f"only {len(good)} of {wanted} points on {where} are seen well enough")
@@ -273,18 +277,21 @@ def _with_furniture(truth: Truth) -> Truth:
 
 
 def _shown_points(scene: Scene, surfaces: Truth, movers: int, rng: np.random.Generator) -> ShownPoints:
-    """What random pixels of random frames show: in each of 16 frames up to 60 points of either kind."""
+    """What random pixels of random frames show: in each of 16 frames up to 40 points of each person or thing, and 60 of
+    the background."""
     parts = []
     for t in np.sort(rng.choice(surfaces.num_frames, min(16, surfaces.num_frames), replace=False)):
         xy = rng.uniform(0, 1, (1500, 2)) * [surfaces.width, surfaces.height]
         owner, face, barycentric = surfaces.surface_point_under(int(t), xy)
         world = room_points_under(scene, int(t), xy)
         shown = ShownPoints(owner, face, barycentric, world)
-        moving = (owner >= 0) & (owner < movers)
-        for kind in (moving, ~moving):
-            parts.append(shown.of(np.flatnonzero(kind)[:60]))
+        parts += [shown.of(np.flatnonzero(owner == mover)[:40]) for mover in range(movers)]
+        parts.append(shown.of(np.flatnonzero((owner < 0) | (owner >= movers))[:60]))
     return ShownPoints(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ShownPoints.__dataclass_fields__)
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ShownPoints.__dataclass_fields__
+        )
     )
 
 
@@ -299,8 +306,8 @@ def room_points_under(scene: Scene, t: int, xy: np.ndarray) -> np.ndarray:
 
 
 def follow(scene: Scene, surfaces: Truth, points: ShownPoints) -> tuple[np.ndarray, np.ndarray]:
-    """xy [K, T, 2] and visible [K, T] of points in all frames of a clip. Where a point is behind the camera, xy is where
-    it was in the nearest frame in which it was not."""
+    """xy [K, T, 2] and visible [K, T] of points in all frames of a clip. Where a point is behind the camera, xy is that
+    of the nearest frame in which it is not."""
     # Points of the room ride along as triangles without area, which hide nothing.
     room = (points.world - scene.camera.place[:, None]) @ scene.camera.rotations().transpose(0, 2, 1)
     count = len(points.owner)
@@ -317,7 +324,7 @@ def follow(scene: Scene, surfaces: Truth, points: ShownPoints) -> tuple[np.ndarr
     visible = np.empty((count, surfaces.num_frames), bool)
     for t in range(surfaces.num_frames):
         xy[:, t], visible[:, t] = surfaces.place(t, owner, face, barycentric)
-    known = np.isfinite(xy).all(2)
+    known = ~np.isnan(xy[..., 0])
     frames = np.arange(surfaces.num_frames)
     for k in np.flatnonzero(~known.all(1)):
         there = np.flatnonzero(known[k])
@@ -329,7 +336,7 @@ def _clear_at_first(
     surfaces: Truth, points: ShownPoints, xy: np.ndarray, visible: np.ndarray, movers: int
 ) -> np.ndarray:
     """[K] bool: whether, where a point is first seen, the pixels around it show the same mesh (or the background)."""
-    clear = visible.any(1)
+    clear = np.array(visible.any(1))
     first = visible.argmax(1)
     own = np.where(points.owner < movers, points.owner, -1)
     for t in np.unique(first):
@@ -348,7 +355,10 @@ def _person(rng: np.random.Generator, controls: np.ndarray, start: tuple[float, 
             stay: float | None = 0.9, **outfit: object) -> Actor:  # fmt: skip
     shape = np.clip(rng.normal(size=10), -1.5, 1.5) * [0.35, *[0.9] * 9]
     return Actor(
-        Motion(controls, MOTION_RATE, start, stay), shape, Outfit.random(rng, **outfit), int(rng.integers(1 << 30))
+        Motion(controls, MOTION_RATE, start, stay),
+        shape,
+        Outfit.random(rng, **outfit),
+        int(rng.integers(1 << 30)),
     )
 
 
@@ -369,7 +379,9 @@ def _camera(
     places = np.array(place) + (eased[:, None] - 0.5) * np.array(move)
     noise = gaussian_filter1d(rng.normal(size=(filming.num_frames, 3)), 2.5, axis=0, mode="wrap")
     noise *= shake / focal / noise.std()
-    angles = np.stack([(eased - 0.5) * pan + noise[:, 0], tilt + 0.7 * noise[:, 1], 0.6 * noise[:, 2]], axis=1)
+    angles = np.stack(
+        [(eased - 0.5) * pan + noise[:, 0], tilt + 0.7 * noise[:, 1], 0.6 * noise[:, 2]], axis=1
+    )
     return CameraPath(places, angles, focal * zoom ** (eased - 0.5))
 
 
@@ -377,7 +389,9 @@ def _people(rng: np.random.Generator, filming: Filming, actors: list[Actor], cam
             furniture: list[Furniture] | None = None) -> Scene:  # fmt: skip
     seed = int(rng.integers(1 << 30))
     room = build_room(str(rng.choice(STYLES)), seed)
-    return Scene(actors, room, camera, furniture or [], filming.fps, filming.shutter, filming.noise, seed, SIDE, SIDE)
+    return Scene(
+        actors, room, camera, furniture or [], filming.fps, filming.shutter, filming.noise, seed, SIDE, SIDE
+    )
 
 
 def _walk_by(rng: np.random.Generator, filming: Filming) -> Scene:
@@ -389,7 +403,9 @@ def _walk_by(rng: np.random.Generator, filming: Filming) -> Scene:
 
 def _walk_round(rng: np.random.Generator, filming: Filming) -> Scene:
     controls = motion.walk(filming.seconds, MOTION_RATE, rng, rng.uniform(-1, 1), 1.0, turn=1.3)
-    return _people(rng, filming, [_person(rng, controls)], _camera(rng, filming, move=(1.2, 0.4, 0.2), shake=0.8))
+    return _people(
+        rng, filming, [_person(rng, controls)], _camera(rng, filming, move=(1.2, 0.4, 0.2), shake=0.8)
+    )
 
 
 def _dance(rng: np.random.Generator, filming: Filming) -> Scene:
@@ -543,7 +559,9 @@ def _orbit(rng: np.random.Generator, filming: Filming) -> Scene:
     middle = (0.0, 0.0, 1.05)
     things = [_thing(rng, _solid(rng, 0.6), shapes.floating(rng, middle, (0.1, 0.1, 0.1), 1.0))]
     for n in range(3):
-        path = shapes.orbiting(rng, middle, 0.8, 2.4, 2 * np.pi * n / 3, rng.uniform(0.5, 2.5), rng.uniform(0.1, 0.5))
+        path = shapes.orbiting(
+            rng, middle, 0.8, 2.4, 2 * np.pi * n / 3, rng.uniform(0.5, 2.5), rng.uniform(0.1, 0.5)
+        )
         things.append(_thing(rng, _solid(rng, rng.uniform(0.4, 0.55)), path))
     return _things(rng, filming, things, _camera(rng, filming, NEAR_PLACE, focal=470.0, move=(0.5, 0, 0.2)))
 
@@ -553,19 +571,23 @@ def _flag(rng: np.random.Generator, filming: Filming) -> Scene:
     way = rng.choice([-1, 1]) * 1.7 / filming.seconds
     things = [
         _thing(rng, sheet, shapes.hanging(rng, (0.0, 0.2, 1.75), 0.12), 0.6),
-        _thing(rng, _solid(rng, 0.4), shapes.floating(rng, (0, -0.75, 1.05), (0.2, 0.1, 0.3), 2.0, (way, 0, 0))),
+        _thing(
+            rng, _solid(rng, 0.4), shapes.floating(rng, (0, -0.75, 1.05), (0.2, 0.1, 0.3), 2.0, (way, 0, 0))
+        ),
     ]
     return _things(rng, filming, things, _camera(rng, filming, NEAR_PLACE, shake=0.6))
 
 
 def _curtains(rng: np.random.Generator, filming: Filming) -> Scene:
-    way = 1.5 / filming.seconds
-    behind = shapes.creature(rng, "star", 0.8)
+    way = 1.0 / filming.seconds
+    behind = shapes.creature(rng, "star", 1.2)
     things = [
-        _thing(rng, shapes.cloth(rng, 0.5, 1.3, 0.16), shapes.hanging(rng, (x, -0.3, 1.75), 0.2), 0.5)
-        for x in (-0.55, 0.45)
+        _thing(rng, shapes.cloth(rng, 0.45, 1.3, 0.16), shapes.hanging(rng, (x, -0.4, 1.75), 0.2), 0.5)
+        for x in (-0.5, 0.4)
     ]
-    things.append(_thing(rng, behind, shapes.floating(rng, (0, 0.5, 1.1), (0.2, 0.1, 0.2), 1.4, (way, 0, 0))))
+    things.append(
+        _thing(rng, behind, shapes.floating(rng, (0, 0.5, 1.1), (0.2, 0.1, 0.15), 1.4, (way, 0, 0)))
+    )
     return _things(rng, filming, things, _camera(rng, filming, NEAR_PLACE, move=(0.6, 0, 0)), photo=True)
 
 
@@ -574,7 +596,10 @@ def _snakes(rng: np.random.Generator, filming: Filming) -> Scene:
         _thing(rng, shapes.snake(rng, 1.5, 0.095), shapes.walking(rng, (-0.1, -0.4, 0.3), 0.2, 0.45), 0.0),
         _thing(rng, shapes.snake(rng, 1.3, 0.08), shapes.walking(rng, (0.1, 0.4, 0.3), 2.8, 0.4), 0.0),
     ]
-    front = [crates((-0.5, -0.95), 0.3, 1, int(rng.integers(1000))), pillar((0.4, 0.0), 0.14, 1.6, int(rng.integers(99)))]
+    front = [
+        crates((-0.5, -0.95), 0.3, 1, int(rng.integers(1000))),
+        pillar((0.4, 0.0), 0.14, 1.6, int(rng.integers(99))),
+    ]
     camera = _camera(rng, filming, (0.0, -3.2, 1.35), -0.3, 520.0, move=(0.4, 0, 0.1))
     return _things(rng, filming, things, camera, front)
 
@@ -585,7 +610,9 @@ def _beast(rng: np.random.Generator, filming: Filming) -> Scene:
     body = shapes.creature(rng, "quadruped", 1.1, rng.uniform(1.1, 1.6))
     floor = -float(body.rest[:, 2].min())
     heading = 0.25 if side > 0 else np.pi - 0.25
-    things = [_thing(rng, body, shapes.walking(rng, (0, 0, floor), heading, way, rng.uniform(-0.3, 0.3)), 0.15)]
+    things = [
+        _thing(rng, body, shapes.walking(rng, (0, 0, floor), heading, way, rng.uniform(-0.3, 0.3)), 0.15)
+    ]
     front = [pillar((-0.35 * side, -0.9), 0.16, 2.2, int(rng.integers(1000))),
              crates((0.6 * side, -0.75), 0.4, 1, int(rng.integers(1000)))]  # fmt: skip
     camera = _camera(rng, filming, (0, -3.6, 0.9), -0.1, 520.0, pan=0.12 * side, shake=0.8)
@@ -593,7 +620,10 @@ def _beast(rng: np.random.Generator, filming: Filming) -> Scene:
 
 
 def _crawlers(rng: np.random.Generator, filming: Filming) -> Scene:
-    bodies = [shapes.creature(rng, kind, size, 1.4) for kind, size in (("spider", 1.1), ("spider", 0.8), ("star", 0.9))]
+    bodies = [
+        shapes.creature(rng, kind, size, 1.4)
+        for kind, size in (("spider", 1.1), ("spider", 0.8), ("star", 0.9))
+    ]
     things = [
         _thing(rng, bodies[0], shapes.walking(rng, (-0.2, 0.1, 0.24), rng.uniform(-1, 1), 0.5, 0.5), 0.0),
         _thing(rng, bodies[1], shapes.walking(rng, (0.4, -0.6, 0.18), 2.5, 0.5, -0.4), 0.0),
@@ -622,7 +652,12 @@ def _jelly(rng: np.random.Generator, filming: Filming) -> Scene:
 
 def _twisting(rng: np.random.Generator, filming: Filming) -> Scene:
     things = [
-        _thing(rng, shapes.box(rng, size, 1.1), shapes.floating(rng, place, (0.2, 0.2, 0.15), rng.uniform(0.6, 1.6)), 0.5)
+        _thing(
+            rng,
+            shapes.box(rng, size, 1.1),
+            shapes.floating(rng, place, (0.2, 0.2, 0.15), rng.uniform(0.6, 1.6)),
+            0.5,
+        )
         for size, place in (((0.4, 0.35, 1.1), (-0.3, 0.2, 1.1)), ((0.5, 0.12, 0.9), (0.4, -0.4, 1.0)))
     ]
     return _things(rng, filming, things, _camera(rng, filming, NEAR_PLACE, pan=0.15), photo=True)
@@ -641,7 +676,10 @@ def _swarm(rng: np.random.Generator, filming: Filming) -> Scene:
 def _knots(rng: np.random.Generator, filming: Filming) -> Scene:
     things = [
         _thing(rng, shapes.knot(size, 0.3 * size, *kind), shapes.floating(rng, place, (0.2, 0.2, 0.15), spin))
-        for size, kind, place, spin in ((0.33, (2, 3), (-0.35, 0.1, 1.15), 2.0), (0.28, (3, 2), (0.4, -0.3, 0.9), -2.6))
+        for size, kind, place, spin in (
+            (0.33, (2, 3), (-0.35, 0.1, 1.15), 2.0),
+            (0.28, (3, 2), (0.4, -0.3, 0.9), -2.6),
+        )
     ]
     return _things(rng, filming, things, _camera(rng, filming, NEAR_PLACE, shake=0.4), photo=True)
 
