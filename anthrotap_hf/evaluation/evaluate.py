@@ -18,7 +18,14 @@ import torch
 from transformers import Pipeline
 
 from anthrotap_hf.evaluation import metrics, readers
-from anthrotap_hf.evaluation.metrics import mean_metrics, sample_queries, scored_labels, tapvid_metrics
+from anthrotap_hf.evaluation.metrics import (
+    hidden_labels_found,
+    hidden_recall,
+    mean_metrics,
+    sample_queries,
+    scored_labels,
+    tapvid_metrics,
+)
 from anthrotap_hf.evaluation.readers import BenchmarkError, EvaluationVideo
 from anthrotap_hf.files import written_whole
 
@@ -57,12 +64,12 @@ class Entrant:
 
     Attributes:
         label: what it is called in tables.
-        tracker: the pipeline.
+        tracker: the pipeline, or what is called and answers as it does.
         key: its kind and a hash of its weights, its configuration and its code.
     """
 
     label: str
-    tracker: Pipeline
+    tracker: Callable[..., dict[str, np.ndarray]]
     key: str
 
     @classmethod
@@ -140,8 +147,9 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: `benchmark`, `data`, `mode`, `resolution`, `videos` (how many are in the means),
-        `left_out` (reasons by video) and `models`: for each its `model` (label), `key`, `mean` of the metrics, and
-        `videos`: by name the metrics, `queries`, `frames`, `seconds` of tracking.
+        `left_out` (reasons by video) and `models`: for each its `model` (label), `key`, `mean` of the metrics,
+        `hidden_recall` (of all hidden labels, how many were called so; None where none is) and `videos`: by name the
+        metrics, `hidden` labels and `hidden_found`, `queries`, `frames`, `seconds` of tracking.
 
     Raises:
         BenchmarkError: for data that can't be used, or in which nothing can be scored.
@@ -188,6 +196,7 @@ def evaluate(
                 "model": entrant.label,
                 "key": entrant.key,
                 "mean": mean_metrics([*figures.values()]),
+                "hidden_recall": hidden_recall([*figures.values()]),
                 "videos": figures,
             }
             for entrant, figures in zip(entrants, found, strict=True)
@@ -196,7 +205,11 @@ def evaluate(
 
 
 def _judge(
-    tracker: Pipeline, video: EvaluationVideo, queries: np.ndarray, index: np.ndarray, mode: str
+    tracker: Callable[..., dict[str, np.ndarray]],
+    video: EvaluationVideo,
+    queries: np.ndarray,
+    index: np.ndarray,
+    mode: str,
 ) -> dict[str, Any]:
     """The metrics of one tracker on one video. Queries a hair out of frame, as annotators leave, are moved to its
     border for the tracker; their number is told."""
@@ -214,8 +227,13 @@ def _judge(
         mode,
         video.valid[index],
     )
+    hidden, found = hidden_labels_found(
+        queries, video.visible[index], answer["visible"], mode, video.valid[index]
+    )
     return {
         **figures,
+        "hidden": hidden,
+        "hidden_found": found,
         "queries": len(queries),
         "queries_moved_into_frame": int((asked != queries).any(axis=1).sum()),
         "frames": len(video.frames),

@@ -117,6 +117,30 @@ def scored_labels(
     return scored & np.asarray(gt_valid, bool)
 
 
+def hidden_labels_found(
+    query_points: np.ndarray,
+    gt_visible: np.ndarray,
+    pred_visible: np.ndarray,
+    query_mode: str,
+    gt_valid: np.ndarray | None = None,
+) -> tuple[int, int]:
+    """How many of a video's scored labels are hidden, and how many of those are predicted so. No metric of TAP-Vid's:
+    occlusion_accuracy is high, where little is hidden, for a tracker that calls all points visible.
+
+    Arguments and errors are those of `tapvid_metrics`.
+    """
+    scored = scored_labels(query_points, np.shape(gt_visible)[1], query_mode, gt_valid)
+    hidden = scored & ~np.asarray(gt_visible, bool)
+    return int(hidden.sum()), int((hidden & ~np.asarray(pred_visible, bool)).sum())
+
+
+def hidden_recall(videos: Sequence[Mapping[str, float]]) -> float | None:
+    """Of all hidden labels of the videos (each has `hidden` and `hidden_found`) the share that was found; None where
+    there are none."""
+    hidden = sum(video["hidden"] for video in videos)
+    return sum(video["hidden_found"] for video in videos) / hidden if hidden else None
+
+
 def sample_queries(tracks: np.ndarray, visible: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """The queries that TAP-Vid asks of a video, and the track that each is of.
 

@@ -38,13 +38,16 @@ def short_names(full: Sequence[str]) -> list[str]:
 
 
 def means_table(report: Mapping[str, Any]) -> Table:
-    """Models side by side: means over videos, percent, and seconds of tracking all of them."""
+    """Models side by side: means over videos, percent; of the hidden labels of all videos, how many were called so;
+    and seconds of tracking all of them."""
     title = f"{report['benchmark']}, {report['mode']}: mean of {report['videos']} videos, %"
     table = Table("", title=title, title_justify="left")
     for name in model_names(report):
         table.add_column(Text(name), justify="right", overflow="fold")
     for name in METRICS:
         table.add_row(NAMES[name], *(f"{100 * model['mean'][name]:.1f}" for model in report["models"]))
+    found = [model["hidden_recall"] for model in report["models"]]
+    table.add_row("hidden labels found", *("-" if share is None else f"{100 * share:.1f}" for share in found))
     seconds = [sum(video["seconds"] for video in model["videos"].values()) for model in report["models"]]
     table.add_row("seconds, all videos", *(f"{each:.1f}" for each in seconds))
     return table

@@ -1,0 +1,167 @@
+"""Renders the tracking set, people and things with exact tracks that no training clip contains, and judges trackers on it.
+
+    python benchmarks/tracking_set.py tracking_set             # humans.pkl, objects.pkl, validation.pkl: about 4 minutes
+    python benchmarks/tracking_set.py tracking_set --judge     # the baselines, side by side
+    python benchmarks/tracking_set.py tracking_set --judge --model FOLDER --model OTHER
+
+The files are TAP-Vid pickles, 256x256: `anthrotap evaluate --benchmark tapvid-davis --data tracking_set/humans.pkl` reads
+them too. Clips and figures that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from anthrotap_builder.assets import AssetError
+from anthrotap_builder.proving_ground.baselines import baselines
+from anthrotap_builder.proving_ground.rendering.tracking_set import (
+    FILES,
+    TrackingClip,
+    kept_videos,
+    tracking_set,
+    write_tracking_set,
+)
+from anthrotap_hf.commands import check_writable, load_tracker
+from anthrotap_hf.evaluation.evaluate import Entrant, evaluate
+from anthrotap_hf.evaluation.metrics import QUERY_MODES
+from anthrotap_hf.evaluation.report import write_text
+from anthrotap_hf.files import written_whole
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.visualization import contact_sheet, draw_tracks
+
+JUDGED = ("humans", "objects")
+ENLARGED = 3  # times, on contact sheets
+ON_SHEET = 8  # frames
+
+
+def render(folder: Path, files: list[str], threads: int, console: Console) -> None:
+    """The pickles, with progress and, at the end, how fast frames were drawn."""
+    start, drawn = time.perf_counter(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"))
+    rate = TextColumn("{task.fields[rate]}")
+    with Progress(*columns, rate, TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("rendering", total=len(tracking_set(files)), rate="")
+
+        def on_step(clip: TrackingClip, frames: int) -> None:
+            nonlocal drawn
+            drawn += frames
+            speed = drawn / (time.perf_counter() - start)
+            progress.update(bar, advance=1, description=clip.name, rate=f"{speed:.1f} frames/s")
+
+        paths = write_tracking_set(folder, files, threads, on_step)
+    seconds = time.perf_counter() - start
+    said = (
+        f"{drawn} frames drawn in {seconds:.0f} s, {drawn / seconds:.1f} a second" if drawn else "all there"
+    )
+    console.print(f"{said}: {', '.join(map(str, paths))}")
+
+
+def draw_sheets(folder: Path, files: list[str], threads: int, console: Console) -> None:
+    """A picture a clip: its true points, filled where seen, hollow where hidden."""
+    for clip, video in kept_videos(folder, files, threads):
+        height, width = (ENLARGED * side for side in video.frames.shape[1:3])
+        tracks = Tracks(
+            xy=(ENLARGED * video.xy).astype(np.float32),
+            visible=video.visible,
+            valid=np.ones_like(video.visible),
+            height=height,
+            width=width,
+            person=video.owner.astype(np.int32),
+            vertex=np.zeros(len(video.owner), np.int32),
+        )
+        images = []
+        for t in np.linspace(0, len(video.frames) - 1, ON_SHEET).round().astype(int):
+            large = cv2.resize(video.frames[t], (width, height), interpolation=cv2.INTER_CUBIC)
+            images.append(draw_tracks(large, tracks, int(t), trail=3))
+        path = folder / "sheets" / f"{clip.name}.png"
+        with written_whole(path) as aside:
+            cv2.imwrite(str(aside), contact_sheet(images)[..., ::-1])
+        console.print(path)
+
+
+def judge(
+    folder: Path, files: list[str], models: list[str], mode: str, console: Console
+) -> list[dict[str, Any]]:
+    """The report of each file; tables by video and all figures are written beside it."""
+    entrants = [*baselines(), Entrant.of("FlowChain", load_tracker(None, "cpu"))]
+    entrants += [Entrant.of(model, load_tracker(model, "cpu")) for model in models]
+    reports = []
+    for file in files:
+        home = folder / "judged"
+        with console.status(file) as status:
+
+            def on_step(video: str, label: str | None, status: Any = status) -> None:
+                status.update(f"{video}: {label or 'done'}")
+
+            report = evaluate(entrants, "tapvid-davis", folder / f"{file}.pkl", mode, home, on_step=on_step)
+        write_text(report, home / f"{file}-{mode}.txt")
+        with written_whole(home / f"{file}-{mode}.json") as aside:
+            aside.write_text(json.dumps(report, indent=1))
+        reports.append(report)
+    return reports
+
+
+def table(files: list[str], mode: str, reports: list[dict[str, Any]]) -> Table:
+    """A row a tracker: delta avg, AJ, OA and the share of hidden labels that it calls hidden, percent, of each file."""
+    out = Table("tracker", title=f"mode {mode}, %: delta avg / AJ / OA / hidden found", title_justify="left")
+    for file, report in zip(files, reports, strict=True):
+        out.add_column(f"{file} ({report['videos']} clips)", justify="right")
+    for n, first in enumerate(reports[0]["models"]):
+        cells = []
+        for report in reports:
+            model = report["models"][n]
+            mean, hidden = model["mean"], model["hidden_recall"]
+            shares = [
+                *(mean["average_pts_within_thresh"], mean["average_jaccard"], mean["occlusion_accuracy"]),
+                np.nan if hidden is None else hidden,
+            ]
+            cells.append(" / ".join(f"{100 * share:.1f}" for share in shares))
+        out.add_row(first["model"], *cells)
+    return out
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of the pickles")
+    parser.add_argument("--files", nargs="+", choices=FILES, help="all; with --judge, humans and objects")
+    parser.add_argument("--sheets", action="store_true", help="draw a contact sheet of each clip")
+    parser.add_argument("--judge", action="store_true", help="judge the baselines, and each --model")
+    parser.add_argument("--model", action="append", default=[], help="a tracker's folder or Hub id")
+    parser.add_argument("--mode", choices=QUERY_MODES, default="first")
+    parser.add_argument("--threads", type=int, default=2, help="frames drawn side by side")
+    arguments = parser.parse_args(words)
+    if arguments.model and not arguments.judge:
+        parser.error("--model goes with --judge")
+    if arguments.threads < 1:
+        parser.error("--threads must be at least 1")
+    files = list(dict.fromkeys(arguments.files or (JUDGED if arguments.judge else FILES)))
+    console = Console(stderr=True)
+    cv2.setNumThreads(arguments.threads)
+    try:
+        check_writable(arguments.out)
+        if not arguments.judge or not all((arguments.out / f"{file}.pkl").exists() for file in files):
+            render(arguments.out, files, arguments.threads, console)
+        if arguments.sheets:
+            draw_sheets(arguments.out, files, arguments.threads, console)
+        if arguments.judge:
+            reports = judge(arguments.out, files, arguments.model, arguments.mode, console)
+            Console(width=200).print(table(files, arguments.mode, reports))
+    except (AssetError, OSError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
