@@ -38,15 +38,16 @@ def check_device(name: str) -> None:
 
 
 def load_tracker(model: str | None, device: str) -> Pipeline:
-    """The tracker. Raises ValueError, in one line, for none that can be loaded."""
+    """A tracker: its folder, Hub id or bundled name. Raises ValueError, in one line, for none that can be loaded."""
     from safetensors import SafetensorError
     from transformers import pipeline
 
-    from anthrotap_hf.pipelines import DEFAULT_MODEL
+    from anthrotap_hf.pipelines import BUNDLED, DEFAULT_MODEL
 
     check_device(device)
     try:
-        return pipeline("point-tracking", model=model or str(DEFAULT_MODEL), device=device)
+        where = DEFAULT_MODEL if model is None else BUNDLED.get(model, model)
+        return pipeline("point-tracking", model=str(where), device=device)
     except (OSError, ValueError, SafetensorError) as error:
         lines = str(error).strip().splitlines()
         # Where transformers tried several classes, it quotes what each of them said in full.

@@ -16,7 +16,6 @@ from anthrotap_hf.files import written_whole
 if TYPE_CHECKING:
     from anthrotap_hf.evaluation.evaluate import Entrant
 
-DEFAULT_LABEL = "FlowChain (default)"
 MANY_VIDEOS = 60  # more are listed in the text file only
 
 
@@ -38,7 +37,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for figures, tables and a plot.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A tracker's folder or Hub id; may be repeated. Default: FlowChain, no download."),
+        typer.Option(help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default); may be repeated."),
     ] = None,
     mode: Annotated[
         Mode, typer.Option(help="Where queries are: each point's first frame, or every fifth frame.")
@@ -130,8 +129,8 @@ def _entrants(models: list[str], device: str, errors: Console) -> list[Entrant]:
     if len(set(models)) < len(models):
         raise ValueError(f"--model: one is named twice: {', '.join(models)}")
     if not models:
-        errors.print("no --model: FlowChain is judged, chained optical flow, nothing learned", markup=False)
-        return [Entrant.of(DEFAULT_LABEL, load_tracker(None, device))]
+        errors.print("no --model: the bundled locotrack-tiny is judged", markup=False)
+        models = ["locotrack-tiny"]
     return [Entrant.of(model, load_tracker(model, device)) for model in models]
 
 

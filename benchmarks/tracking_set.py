@@ -94,7 +94,7 @@ def judge(
     folder: Path, files: list[str], models: list[str], mode: str, console: Console
 ) -> list[dict[str, Any]]:
     """The report of each file; tables by video and all figures are written beside it."""
-    entrants = [*baselines(), Entrant.of("FlowChain", load_tracker(None, "cpu"))]
+    entrants = [*baselines(), Entrant.of("FlowChain", load_tracker("flowchain", "cpu"))]
     entrants += [Entrant.of(model, load_tracker(model, "cpu")) for model in models]
     reports = []
     for file in files:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline"]
 
-DEFAULT_MODEL = Path(__file__).parents[1] / "models/flowchain/default"
+_MODELS = Path(__file__).parents[1] / "models"
+BUNDLED = {"flowchain": _MODELS / "flowchain/default", "locotrack-tiny": _MODELS / "locotrack/default"}
+"""Trackers that come with the package: commands know them by these names."""
+DEFAULT_MODEL = BUNDLED["locotrack-tiny"]
 
 _HOMES = {
     "PointTrackingImageProcessor": "image_processing_point_tracking",

@@ -214,6 +214,9 @@ class TrainingRecipe(Settings):
     sources: dict[str, Source] = Field(
         min_length=1, description="by a name of your choice; a step's batch is of one source"
     )
+    resolution: tuple[int, int] | None = Field(
+        None, description="(height, width) that the trained tracker brings videos to; None: the network's own"
+    )
     batch_size: int = Field(1, ge=1, description="clips a step and process")
     steps: int = Field(ge=1, description="of the optimiser, in all")
     seed: int = Field(0, ge=0, description="of weights, clips and samples")

@@ -25,6 +25,8 @@ from anthrotap_hf.training.sources import ClipSource
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from anthrotap_hf.pipelines import PointTrackingPipeline
+
 logger = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
@@ -316,10 +318,17 @@ class TrackerTrainer(Trainer):
 
     def save_tracker(self, folder: Path) -> None:
         """The model as a folder that `pipeline("point-tracking")` reads."""
-        from anthrotap_hf.pipelines import PointTrackingPipeline
+        self._tracker().save_pretrained(folder)
+
+    def _tracker(self) -> PointTrackingPipeline:
+        from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
 
         model = self.accelerator.unwrap_model(self.model)
-        PointTrackingPipeline(model, device=model.device).save_pretrained(folder)
+        processor = PointTrackingImageProcessor.for_model(model.config)
+        if self.recipe.resolution is not None:
+            height, width = self.recipe.resolution
+            processor = PointTrackingImageProcessor({"height": height, "width": width}, processor.size_divisor)
+        return PointTrackingPipeline(model, image_processor=processor, device=model.device)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -328,7 +337,6 @@ class TrackerTrainer(Trainer):
         from accelerate.utils import broadcast_object_list
 
         from anthrotap_hf.evaluation.evaluate import Entrant, evaluate
-        from anthrotap_hf.pipelines import PointTrackingPipeline
 
         setting = self.recipe.evaluation
         if setting is None:
@@ -337,7 +345,7 @@ class TrackerTrainer(Trainer):
         if self.is_world_process_zero():
             model = self.accelerator.unwrap_model(self.model)
             training = model.training
-            tracker = PointTrackingPipeline(model.eval(), device=model.device)
+            tracker = self._tracker()  # which puts it into evaluation mode
             with tempfile.TemporaryDirectory() as folder:
                 report = evaluate(
                     [Entrant(self.recipe.name, tracker, "now")],
