@@ -1,11 +1,11 @@
-"""Renders the tracking set, people and things with exact tracks that no training clip contains, and judges trackers on it.
+"""Renders the tracking set, people and things with exact tracks that no training clip contains; judges trackers on it.
 
-    python benchmarks/tracking_set.py tracking_set             # humans.pkl, objects.pkl, validation.pkl: about 4 minutes
-    python benchmarks/tracking_set.py tracking_set --judge     # the baselines, side by side
+    python benchmarks/tracking_set.py tracking_set            # humans.pkl, objects.pkl, validation.pkl: about 4 minutes
+    python benchmarks/tracking_set.py tracking_set --judge    # the baselines, side by side
     python benchmarks/tracking_set.py tracking_set --judge --model FOLDER --model OTHER
 
-The files are TAP-Vid pickles, 256x256: `anthrotap evaluate --benchmark tapvid-davis --data tracking_set/humans.pkl` reads
-them too. Clips and figures that are there are not made again.
+The files are TAP-Vid pickles of 256x256, which `anthrotap evaluate --benchmark tapvid-davis` reads, too. Clips
+and figures that are there are not made again.
 """
 
 from __future__ import annotations

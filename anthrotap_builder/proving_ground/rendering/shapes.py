@@ -170,7 +170,7 @@ def cloth(rng: np.random.Generator, width: float, height: float, wind: float = 0
         depth = sum(a * np.sin(k * x + m * z - w * seconds + p) for a, k, m, w, p in waves)
         swing, side = billow(seconds)
         middle = np.stack([x + side * free, free * (depth + swing), z + 0.1 * height * free * free], axis=2)
-        normal = np.cross(np.gradient(middle, axis=1), np.gradient(middle, axis=0))
+        normal = np.cross(np.gradient(middle, axis=0), np.gradient(middle, axis=1))
         normal /= np.linalg.norm(normal, axis=2, keepdims=True)
         return np.concatenate([middle + 0.005 * normal, middle - 0.005 * normal]).reshape(-1, 3)
 
@@ -183,7 +183,7 @@ def cloth(rng: np.random.Generator, width: float, height: float, wind: float = 0
     )  # fmt: skip
     after, back = np.roll(edge, -1), columns * rows
     rim = np.concatenate(
-        [np.stack([edge, edge + back, after], 1), np.stack([after, edge + back, after + back], 1)]
+        [np.stack([edge, after, edge + back], 1), np.stack([after, after + back, edge + back], 1)]
     )
     faces = _outward(rest, np.concatenate([front, front[:, ::-1] + back, rim]))
     part = np.concatenate([np.zeros(len(front), int), np.ones(len(front) + len(rim), int)])
@@ -195,7 +195,7 @@ def snake(rng: np.random.Generator, length: float, thick: float) -> Shape:
     count, around = 110, 16
     s = np.linspace(0, 1, count)
     radius = thick * (0.25 + 0.75 * np.sqrt(np.clip(np.minimum(s / 0.35, (1 - s) / 0.05), 0, 1)))
-    radius[[0, -1]] = 1e-4
+    radius[[0, -1]] = 0
     bend, waves, speed = rng.uniform(0.7, 1.1), rng.uniform(1.1, 1.8), rng.uniform(0.7, 1.3)
     curl, rear = wobble(rng, 1.2, 2.5, 1.2), wobble(rng, 0.5, 2.0, 0.9)
     b = _circle(around)

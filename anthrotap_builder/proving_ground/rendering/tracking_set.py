@@ -687,7 +687,7 @@ def _knots(rng: np.random.Generator, filming: Filming) -> Scene:
 _SLOW, _CLEAN = Filming(fps=30.0, crf=None), Filming(noise=0.5, crf=None)
 _BLURRED, _NOISY = Filming(shutter=0.6), Filming(noise=3.5, crf=26)
 _SQUEEZED, _SPARSE = Filming(crf=32), Filming(fps=12.0, shutter=0.35)
-_SHORT = Filming(num_frames=VALIDATION_FRAMES, fps=16.0)
+_SHORT = Filming(num_frames=VALIDATION_FRAMES)
 
 
 def _clips(file: str, first_seed: int, entries: Sequence[tuple[Callable, Filming]]) -> list[TrackingClip]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli import app
 from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
 from anthrotap_hf.evaluation.evaluate import Entrant
-from anthrotap_hf.evaluation.metrics import METRICS
+from anthrotap_hf.evaluation.metrics import METRICS, hidden_labels_found
 from anthrotap_hf.evaluation.readers import read_tapvid
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
@@ -104,6 +104,8 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
         assert {name: kept[name] for name in METRICS} == pytest.approx(expected)
         assert (kept["queries"], kept["frames"]) == (len(queries), len(video.frames))
         assert kept["queries_moved_into_frame"] == 0
+        counts = hidden_labels_found(queries, truth[1], found["visible"], mode)
+        assert (kept["hidden"], kept["hidden_found"]) == counts
         means.append(expected)
     for name in METRICS:
         assert model["mean"][name] == pytest.approx(np.mean([each[name] for each in means]))

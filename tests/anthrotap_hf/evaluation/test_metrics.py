@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
-from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS, mean_metrics
+from anthrotap_hf.evaluation.metrics import (
+    METRICS,
+    THRESHOLDS,
+    hidden_labels_found,
+    hidden_recall,
+    mean_metrics,
+)
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference"
 
@@ -140,6 +146,19 @@ def test_nothing_visible_and_places_that_are_none():
         found = tapvid_metrics(queries, np.zeros((2, 4, 2)), ~hidden, tracks, ~hidden, "first")
         assert found["average_pts_within_thresh"] == found["average_jaccard"] == 0
         assert found["occlusion_accuracy"] == 1
+
+
+def test_hidden_labels_are_counted_where_they_are_scored():
+    queries = np.array([[0, 1, 1], [2, 1, 1]], float)
+    seen = np.array([[1, 0, 0, 1, 0], [0, 0, 1, 0, 1]], bool)
+    called = np.array([[1, 0, 1, 0, 0], [0, 0, 1, 1, 1]], bool)
+    assert hidden_labels_found(queries, seen, called, "first") == (4, 2)
+    assert hidden_labels_found(queries, seen, called, "strided") == (6, 4)
+    valid = np.ones((2, 5), bool)
+    valid[0, 1] = False
+    assert hidden_labels_found(queries, seen, called, "first", valid) == (3, 1)
+    assert hidden_recall([{"hidden": 3, "hidden_found": 1}, {"hidden": 1, "hidden_found": 1}]) == 0.5
+    assert hidden_recall([{"hidden": 0, "hidden_found": 0}]) is None
 
 
 def test_what_does_not_fit_is_refused():
