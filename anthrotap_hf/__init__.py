@@ -62,6 +62,12 @@ def _serve_dataset(module: ModuleType) -> None:
     serve_name(module)
 
 
+def _guard_forks(module: ModuleType) -> None:
+    from anthrotap_hf import opencv_threads
+
+    opencv_threads.end_before_forks()
+
+
 def __getattr__(name: str) -> Any:
     import importlib
 
@@ -79,5 +85,6 @@ def __dir__() -> list[str]:
 
 
 when_imported("datasets.load", _serve_dataset)
+when_imported("cv2", _guard_forks)
 models.register_with_transformers()
 pipelines.register_with_transformers()

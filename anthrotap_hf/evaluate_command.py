@@ -37,7 +37,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for figures, tables and a plot.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default); may be repeated."),
+        typer.Option(
+            help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default); may be repeated."
+        ),
     ] = None,
     mode: Annotated[
         Mode, typer.Option(help="Where queries are: each point's first frame, or every fifth frame.")

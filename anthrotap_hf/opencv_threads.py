@@ -7,29 +7,35 @@ waits for ever for those that slept: glibc's pthread_cond_destroy waits for whoe
 from __future__ import annotations
 
 import os
-
-import cv2
+from functools import cache
 
 
 def one() -> None:
     """OpenCV works in the calling thread from now on."""
+    import cv2
+
     cv2.setNumThreads(1)
 
 
-class _Pause:
-    """Children begin with one thread; the parent has as many as before."""
+@cache
+def end_before_forks() -> None:
+    """From now on children begin with one thread; the parent has as many as before. To be called once OpenCV is there."""
+    if hasattr(os, "register_at_fork"):
+        pause = _Pause()
+        os.register_at_fork(before=pause.before, after_in_parent=pause.after)
 
+
+class _Pause:
     def __init__(self) -> None:
-        self.number = cv2.getNumThreads()
+        self.number = 0
 
     def before(self) -> None:
+        import cv2
+
         self.number = cv2.getNumThreads()
         cv2.setNumThreads(1)
 
     def after(self) -> None:
+        import cv2
+
         cv2.setNumThreads(self.number)
-
-
-if hasattr(os, "register_at_fork"):
-    _pause = _Pause()
-    os.register_at_fork(before=_pause.before, after_in_parent=_pause.after)

@@ -36,7 +36,8 @@ def track(
         int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default).")
+        str | None,
+        typer.Option(help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default)."),
     ] = None,
     resolution: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH that the model sees. Default: the model's own.")

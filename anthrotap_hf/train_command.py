@@ -23,7 +23,7 @@ def train(
 ) -> None:
     """Train or fine-tune a tracker. The same command goes on where an earlier run was stopped.
 
-    Several processes, GPUs or machines: `accelerate launch -m anthrotap_hf.cli train RECIPE --out DIR`.
+    Several processes, GPUs or machines: `torchrun --nproc_per_node 4 -m anthrotap_hf.cli train RECIPE --out DIR`.
 
     Example: anthrotap train tiny-procedural --out runs/tiny --set steps=1000
     """

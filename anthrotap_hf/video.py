@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
-from anthrotap_hf import opencv_threads  # noqa: F401 - it acts before any fork
 
 logger = logging.getLogger(__name__)
 

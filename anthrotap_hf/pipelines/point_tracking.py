@@ -97,6 +97,11 @@ class PointTrackingPipeline(Pipeline):
                 "tracking by FlowChain: chained optical flow, nothing learned; name a trained tracker with model= "
                 "where drift and occlusions matter"
             )
+        elif getattr(self.model.config, "flow_start", False):
+            logger.warning(
+                f"tracking by LocoTrack ({kind}), {self.model.num_parameters():,} parameters, which mends optical "
+                "flow; name a larger tracker with model= where long occlusions matter"
+            )
         else:
             logger.info(f"tracking by {type(self.model).__name__} ({kind}), {self.model.name_or_path}")
 

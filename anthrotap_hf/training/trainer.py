@@ -61,7 +61,7 @@ class TrainingError(RuntimeError):
 def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] = print) -> Path:
     """Train a model as a recipe says; a folder that holds checkpoints of the same recipe is gone on with.
 
-    Under `accelerate launch` or `torchrun` each process calls this, and takes its own share of the steps' batches.
+    Under `torchrun` (or `accelerate launch`) each process calls this, and takes its own share of the steps' batches.
 
     Args:
         recipe: what to learn.
@@ -327,7 +327,9 @@ class TrackerTrainer(Trainer):
         processor = PointTrackingImageProcessor.for_model(model.config)
         if self.recipe.resolution is not None:
             height, width = self.recipe.resolution
-            processor = PointTrackingImageProcessor({"height": height, "width": width}, processor.size_divisor)
+            processor = PointTrackingImageProcessor(
+                {"height": height, "width": width}, processor.size_divisor
+            )
         return PointTrackingPipeline(model, image_processor=processor, device=model.device)
 
     def evaluate(

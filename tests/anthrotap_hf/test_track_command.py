@@ -29,7 +29,7 @@ def test_what_is_written(make_video, tmp_path):
         assert arrays["queries"].tolist() == plain["queries"] == [[0, 20.5, 30], [5, 60, 40]]
         assert arrays["size"].tolist() == plain["size"] == [64, 96]
         assert arrays["fps"] == plain["fps"] == 12
-        assert str(arrays["model"]) == plain["model"] == "flowchain (default)"
+        assert str(arrays["model"]) == plain["model"] == "locotrack (default)"
 
     assert probe(out / "a.b.tracks.mp4").fps == 12
     overlay, frames = decode_video(out / "a.b.tracks.mp4"), decode_video(video)
@@ -44,7 +44,7 @@ def test_what_is_written(make_video, tmp_path):
 def test_the_summary_is_json_when_asked_for(make_video, tmp_path):
     result = track(make_video(shots=[3]), "--grid", 3, "--out", tmp_path / "out", "--json")
     summary = json.loads(result.stdout)
-    assert (summary["points"], summary["frames"], summary["model"]) == (9, 3, "flowchain (default)")
+    assert (summary["points"], summary["frames"], summary["model"]) == (9, 3, "locotrack (default)")
     assert 0 <= summary["visible"] <= 1
     assert len(summary["files"]) == 3
 
@@ -53,7 +53,7 @@ def test_sides_that_h264_does_not_take(make_video, tmp_path):
     video = make_video(shots=[3], size=(65, 97))
     result = track(video, "--grid", 2, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "4 points over 3 frames by flowchain" in result.stdout
+    assert "4 points over 3 frames by locotrack" in result.stdout
     assert decode_video(tmp_path / "out/video.tracks.mp4").shape == (3, 66, 98, 3)
 
 
@@ -110,7 +110,10 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
         ),
         ((video, "--out", out, "--points", tmp_path / "binary.csv"), "binary.csv: not a text file"),
         ((video, "--out", out, "--points", tmp_path / "nul.csv"), "nul.csv"),
-        ((video, "--out", out, "--grid", 2, "--window", 50), "FlowChainForPointTracking has no window_size"),
+        (
+            (video, "--out", out, "--grid", 2, "--window", 50, "--model", "flowchain"),
+            "FlowChainForPointTracking has no window_size",
+        ),
         ((video, "--out", out, "--grid", 2, "--device", "nonsense"), "--device nonsense can't be used here"),
         ((video, "--out", tmp_path / "a file/out", "--grid", 2), "a file is a file, not a folder"),
         ((video, "--out", out, "--grid", 2, "--query-frame", 3), "query_frame"),

@@ -92,7 +92,7 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
     out = tmp_path / "out"
     report = figures("--benchmark", benchmark_name, "--data", data, "--mode", mode, "--out", out)
     (model,) = report["models"]
-    assert model["model"] == "FlowChain (default)"
+    assert model["model"] == "locotrack-tiny"
     tracker = pipeline("point-tracking")
     means = []
     for video in read_tapvid(data, (256, 256)):
@@ -109,7 +109,7 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
         means.append(expected)
     for name in METRICS:
         assert model["mean"][name] == pytest.approx(np.mean([each[name] for each in means]))
-    assert model["mean"]["pts_within_16"] > 0.9  # FlowChain holds on such a video
+    assert model["mean"]["pts_within_16"] > 0.9  # it holds on such a video
     name = f"{benchmark_name}-{mode}"
     assert json.loads((out / f"{name}.json").read_text()) == report
     assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -120,7 +120,7 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
 def test_what_is_said(davis, tmp_path):
     result = evaluate("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "new/out")
     assert result.exit_code == 0, result.output
-    assert "no --model: FlowChain is judged" in result.stderr
+    assert "no --model: the bundled locotrack-tiny is judged" in result.stderr
     assert "3/3" in result.stderr
     for word in ("video0", "video2", "AJ / delta avg / OA", "mean of 3 videos", "Jaccard at 16 px", "OA"):
         assert word in result.stdout

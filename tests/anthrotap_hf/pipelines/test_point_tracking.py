@@ -15,6 +15,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 import anthrotap_hf
 from anthrotap_hf import PointTrackingImageProcessor, PointTrackingPipeline
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
+from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines.point_tracking import query_points
 from anthrotap_hf.video import decode_video
@@ -329,12 +330,12 @@ def test_progress_is_shown_when_asked_for(tracker, video, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_no_model_named_is_flowchain_and_says_so(caplog, video):
+def test_no_model_named_is_the_bundled_one_and_says_so(caplog, video):
     tracker = pipeline("point-tracking")
     assert type(tracker) is PointTrackingPipeline
-    assert type(tracker.model) is FlowChainForPointTracking
+    assert type(tracker.model) is LocoTrackForPointTracking
     assert type(tracker.image_processor) is PointTrackingImageProcessor
-    assert "tracking by FlowChain" in caplog.text
+    assert "tracking by LocoTrack (locotrack), 580,237 parameters" in caplog.text
     assert tracker(video, points=POINTS)["tracks"].shape == (3, 6, 2)
 
 

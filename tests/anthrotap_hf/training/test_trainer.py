@@ -235,8 +235,7 @@ def test_what_is_wrong_with_a_recipe_is_said_in_one_line(words, says, tmp_path, 
 def test_a_killed_run_of_two_processes_ends_where_an_unbroken_one_does(tmp_path):
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump({**TINY, "steps": 20}))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launch, "-m", "anthrotap_hf.cli", "train", str(recipe), "--out"]
     subprocess.run([*command, str(tmp_path / "unbroken")], check=True, timeout=250)
     run = subprocess.Popen([*command, str(tmp_path / "killed")], start_new_session=True)

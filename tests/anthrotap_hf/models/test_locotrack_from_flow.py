@@ -1,0 +1,112 @@
+"""A LocoTrack that starts from optical flow, and the one that comes with the package."""
+
+import numpy as np
+import pytest
+import torch
+
+from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+from anthrotap_hf.models.locotrack.modeling_locotrack import follow_flow
+from anthrotap_hf.pipelines import BUNDLED, DEFAULT_MODEL
+
+SIZES = {
+    "stage_channels": (16, 16, 16, 16),
+    "stage_blocks": (1, 1, 1, 1),
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "correlation_channels": (16,),
+    "correlation_kernels": (3,),
+    "correlation_strides": (2,),
+    "num_iterations": 1,
+    "initial_resolution": (64, 64),
+}
+QUERIES = torch.tensor([[[0.0, 30.5, 30.5], [3.0, 40.5, 22.5], [1.0, 20.0, 50.0]]])
+
+
+@pytest.fixture
+def video() -> torch.Tensor:
+    """[1, 8, 3, 64, 64] uint8: a texture that moves a pixel a frame to the right."""
+    rng = np.random.default_rng(0)
+    texture = np.kron(rng.integers(0, 255, (16, 24, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    frames = np.stack([texture[:, 20 - t : 84 - t] for t in range(8)])
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)[None].contiguous()
+
+
+def build(**settings) -> LocoTrackForPointTracking:
+    torch.manual_seed(0)
+    return LocoTrackForPointTracking(LocoTrackConfig(**SIZES, **settings)).eval()
+
+
+def test_flow_is_followed_both_ways(video):
+    xy, logits = follow_flow(video, QUERIES)
+    truth = QUERIES[..., None, 1:] + torch.stack(
+        [torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1
+    )
+    assert (xy - truth).norm(dim=-1).max() < 0.5
+    assert (logits > 0).all()
+
+
+@torch.inference_mode()
+def test_the_refinement_starts_where_flow_agrees(video):
+    """With a transformer that changes nothing, the answer is the start."""
+    model = build(flow_start=True)
+    torch.nn.init.zeros_(model.transformer.project_out.weight)
+    torch.nn.init.zeros_(model.transformer.project_out.bias)
+    found = model(video, QUERIES)
+    followed, logits = follow_flow(video, QUERIES)
+    torch.testing.assert_close(found.tracks, followed, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.occlusion_logits, -logits)
+    assert (
+        found.unrefined_tracks[0] - followed
+    ).abs().max() > 1  # the matching's own guess, which is trained
+
+
+@torch.inference_mode()
+def test_chunks_and_windows_change_nothing_or_little(video):
+    model = build(flow_start=True, window_size=6, window_context=2)
+    whole = model(video, QUERIES, window_size=384)
+    torch.testing.assert_close(
+        model(video, QUERIES, window_size=384, query_chunk_size=1).tracks, whole.tracks
+    )
+    found = model(video, QUERIES)
+    assert found.tracks.shape == whole.tracks.shape
+    assert (found.tracks - whole.tracks).norm(dim=-1).median() < 1
+
+
+def test_features_without_the_video_are_refused(video):
+    model = build(flow_start=True)
+    with torch.inference_mode(), pytest.raises(ValueError, match="flow_start needs the video"):
+        model(video_features=model.get_video_features(video), query_points=QUERIES)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_the_support_s_size_is_free(video, radius):
+    assert build(support_radius=radius)(video, QUERIES).tracks.shape == (1, 3, 8, 2)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8])
+def test_visible_is_what_is_above_the_threshold(video, threshold):
+    found = build(visible_threshold=threshold)(video, QUERIES)
+    share = (1 - found.occlusion_logits.sigmoid()) * (1 - found.uncertainty_logits.sigmoid())
+    torch.testing.assert_close(found.visible_logits > 0, share > threshold)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"support_radius": 0}, {"visible_threshold": 0.0}, {"visible_threshold": 1.0}]
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LocoTrackConfig(**wrong)
+
+
+@torch.inference_mode()
+def test_the_bundled_tracker_is_small_and_holds_on_a_moving_texture(video):
+    assert DEFAULT_MODEL == BUNDLED["locotrack-tiny"]
+    assert sum(file.stat().st_size for file in DEFAULT_MODEL.iterdir()) < 4e6
+    model = LocoTrackForPointTracking.from_pretrained(DEFAULT_MODEL).eval()
+    found = model(video, QUERIES)
+    truth = QUERIES[..., None, 1:] + torch.stack(
+        [torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1
+    )
+    assert (found.tracks - truth).norm(dim=-1).median() < 1
