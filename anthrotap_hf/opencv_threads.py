@@ -19,7 +19,7 @@ def one() -> None:
 
 @cache
 def end_before_forks() -> None:
-    """From now on children begin with one thread; the parent has as many as before. To be called once OpenCV is there."""
+    """From now on children begin with one thread, and the parent keeps its own. Called once OpenCV is there."""
     if hasattr(os, "register_at_fork"):
         pause = _Pause()
         os.register_at_fork(before=pause.before, after_in_parent=pause.after)

@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
-
 logger = logging.getLogger(__name__)
 
 SEARCHABLE = ("mov,mp4", "matroska")  # FFmpeg's names of containers that tell when each frame is shown

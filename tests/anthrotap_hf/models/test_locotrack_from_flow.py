@@ -102,7 +102,7 @@ def test_impossible_settings_are_refused(wrong):
 
 @torch.inference_mode()
 def test_the_bundled_tracker_is_small_and_holds_on_a_moving_texture(video):
-    assert DEFAULT_MODEL == BUNDLED["locotrack-tiny"]
+    assert BUNDLED["locotrack-tiny"] == DEFAULT_MODEL
     assert sum(file.stat().st_size for file in DEFAULT_MODEL.iterdir()) < 4e6
     model = LocoTrackForPointTracking.from_pretrained(DEFAULT_MODEL).eval()
     found = model(video, QUERIES)
