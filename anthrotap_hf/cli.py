@@ -73,7 +73,7 @@ def label(
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
-        from anthrotap_hf.settings import parse_settings
+        from anthrotap_hf.settings import parse_settings, recipe_named
     except ImportError as error:
         stop(str(missing_extra(error)))
 
@@ -98,7 +98,7 @@ def label(
                         f"--set {name}={changes[name]} does not go with --meshes, which means {value}"
                     )
             changes |= own
-        config = labeling_config(_recipe(recipe), changes)
+        config = labeling_config(recipe_named(recipe), changes)
         reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
     except FileExistsError as error:
         stop(f"{error}; --overwrite replaces them")
@@ -161,11 +161,12 @@ def evaluate_labels(
     try:
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.proving_ground.evaluation import WIDTH, evaluate_and_report, report_tables
+        from anthrotap_hf.settings import recipe_named
     except ImportError as error:
         stop(str(missing_extra(error, "proving-ground")))
     try:
         report = evaluate_and_report(
-            out, half, clips or [], _recipe(recipe), ablation, processes, Console(stderr=True)
+            out, half, clips or [], recipe_named(recipe), ablation, processes, Console(stderr=True)
         )
     except (AssetError, ValueError) as error:
         stop(str(error))
@@ -186,11 +187,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and value != value else value
-
-
-def _recipe(words: str) -> str | Path:
-    """A recipe's name, else a file."""
-    return words if words.replace("-", "").isalnum() else Path(words)
 
 
 if __name__ == "__main__":

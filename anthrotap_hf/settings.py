@@ -24,7 +24,7 @@ def read_recipe(
 ) -> S:
     """The settings of a recipe, with some changed.
 
-    A recipe may begin with `extends: NAME`: what it does not say is then as in the recipe of that name.
+    A recipe may begin with `extends: NAME`, or a file beside it: what it does not say is then as there.
 
     Args:
         kind: what they are settings of; names that the recipe leaves out keep its defaults.
@@ -68,8 +68,14 @@ def _read(folder: Path, recipe: str | Path, seen: tuple[str, ...]) -> dict[str, 
     if base is None:
         return values
     if not isinstance(base, str) or base in seen:
-        raise ValueError(f"{path}: extends must name another recipe, got {base!r}")
-    return merged(_read(folder, base, (*seen, base)), values)
+        raise ValueError(f"{path}: extends must name another recipe or file, got {base!r}")
+    other = path.parent / base if base.endswith((".yaml", ".yml", ".json")) else base
+    return merged(_read(folder, other, (*seen, base)), values)
+
+
+def recipe_named(words: str) -> str | Path:
+    """What a user calls a recipe: a name, else a file."""
+    return words if words.replace("-", "").replace("_", "").isalnum() else Path(words)
 
 
 def parse_settings(words: Iterable[str], example: str) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def train(
     Example: anthrotap train tiny-procedural --out runs/tiny --set steps=1000
     """
     try:
-        from anthrotap_hf.settings import parse_settings
+        from safetensors import SafetensorError
+
+        from anthrotap_hf.settings import parse_settings, recipe_named
         from anthrotap_hf.training.mixer import TooManyBadSamplesError
         from anthrotap_hf.training.recipe import training_recipe
         from anthrotap_hf.training.trainer import TrainingError
@@ -37,12 +39,13 @@ def train(
         stop(str(missing_extra(error, "training")))
     try:
         check_writable(out)
-        named = recipe if recipe.replace("-", "").replace("_", "").isalnum() else Path(recipe)
-        folder = run(training_recipe(named, parse_settings(settings or [], "steps=20")), out)
+        folder = run(training_recipe(recipe_named(recipe), parse_settings(settings or [], "steps=20")), out)
     except KeyboardInterrupt:
         stop(f"stopped; checkpoints are kept in {out}: the same command goes on from the last one")
     except (ValueError, TrainingError, TooManyBadSamplesError, ImportError) as error:
         stop(str(error))
     except OSError as error:
-        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        stop(f"{error.filename or out}: {error.strerror}" if error.strerror else str(error))
+    except SafetensorError as error:
+        stop(f"{out}: weights can't be written: {error}")
     print(f"model: {folder}")

@@ -46,8 +46,8 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(stderr=True)
     for video in options.videos:
-        if (options.out / "improved" / f"train-{video.stem}-00000-of-00001.parquet").exists():
-            continue  # the four are finished together
+        if all((options.out / way / f"train-{video.stem}-00000-of-00001.parquet").exists() for way in WAYS):
+            continue
         label(video, options.out, options.frames, options.threads, console)
     for way in WAYS:
         shards = sorted((options.out / way).glob("*.parquet"))

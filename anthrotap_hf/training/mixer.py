@@ -33,11 +33,17 @@ class MixedSource:
         source: map-style, or a stream.
         weight: how often it is drawn, beside the others' weights.
         settings: how samples are cut from its clips.
+        name: what batches call it; the source's own if left out.
     """
 
     source: ClipSource | ClipStream
     weight: float = 1.0
     settings: SampleSettings = field(default_factory=SampleSettings)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.source.name)
 
 
 class Mixer:
@@ -117,7 +123,7 @@ class Mixer:
         ]
         return {
             **collate(samples),
-            "source": mixed.source.name,
+            "source": mixed.name,
             "human": mixed.source.human,
             "step": step,
             "skipped": skipped,

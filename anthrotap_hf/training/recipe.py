@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from anthrotap_hf.settings import Settings, read_recipe
 from anthrotap_hf.training.procedural import ProceduralClips, ProceduralSettings
@@ -45,16 +45,24 @@ DECIDED = {
     "remove_unused_columns": "nothing: batches have no columns to leave out",
     "dataloader_drop_last": "nothing: batches are whole",
     "ignore_data_skip": "nothing: a run goes on where it was",
+    "label_smoothing_factor": "loss",
+    "train_sampling_strategy": "the sources' weights",
+    "load_best_model_at_end": "nothing: the last weights are the model",
+    "hub_token": "`hf auth login`: recipes are passed on, secrets are not",
     "resume_from_checkpoint": "--out: a run goes on from its last checkpoint",
 }
-Place = Annotated[str, AfterValidator(os.path.expanduser)]
+SCHEDULED = ("warmup_steps", "lr_scheduler_kwargs", "lr_scheduler_type")  # which OneCycle takes no notice of
+
+
+def _path(place: str) -> str:
+    return os.path.expanduser(place)
 
 
 class ModelSettings(Settings):
     """The network that is trained."""
 
     type: Literal["locotrack", "tapnext"] = Field(description="which tracker")
-    start: Place | None = Field(
+    start: str | None = Field(
         None, description="folder or Hub id of the weights it starts from; None: from nothing"
     )
     config: dict[str, Any] = Field(
@@ -85,7 +93,7 @@ class ShardSource(_Source):
     """Our own labels: what `anthrotap label` writes."""
 
     kind: Literal["shards"]
-    data: Place = Field(description="the folder that `anthrotap label` wrote, or a Hub dataset of the kind")
+    data: str = Field(description="the folder that `anthrotap label` wrote, or a Hub dataset of the kind")
     split: str = "train"
     streaming: bool = Field(False, description="read rows in order, from a hub or a large folder")
     window: int = Field(32, ge=1, description="streaming: rows that a sample is drawn from")
@@ -95,7 +103,7 @@ class ShardSource(_Source):
         import datasets
 
         try:
-            rows = datasets.load_dataset(self.data, split=self.split, streaming=self.streaming)
+            rows = datasets.load_dataset(_path(self.data), split=self.split, streaming=self.streaming)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
@@ -110,58 +118,58 @@ class LetsDanceSource(_Source):
     """The labels that the authors released, and the videos that users bring."""
 
     kind: Literal["letsdance"]
-    labels: Place = Field(description="folder of .npy files (Hub dataset hamacojr/AnthroTAP-LetsDance)")
-    videos: Place = Field(description="folder that holds lets_dance/mp4_10fps")
-    cache: Place | None = Field(None, description="folder for copies that are quick to read; None: none")
+    labels: str = Field(description="folder of .npy files (Hub dataset hamacojr/AnthroTAP-LetsDance)")
+    videos: str = Field(description="folder that holds lets_dance/mp4_10fps")
+    cache: str | None = Field(None, description="folder for copies that are quick to read; None: none")
 
     def open(self) -> ClipSource:
-        return LetsDanceClips(self.labels, self.videos, cache=self.cache)
+        return LetsDanceClips(
+            _path(self.labels), _path(self.videos), cache=None if self.cache is None else _path(self.cache)
+        )
 
 
 class KubricSource(_Source):
     """Kubric MOVi-E/F, a folder a clip."""
 
     kind: Literal["kubric"]
-    data: Place = Field(description="folder of clips laid out as NAME/NAME.npy and NAME/frames")
+    data: str = Field(description="folder of clips laid out as NAME/NAME.npy and NAME/frames")
 
     def open(self) -> ClipSource:
-        return KubricClips(self.data)
+        return KubricClips(_path(self.data))
 
 
 class PanningMoviSource(_Source):
     """Panning MOVi-E, the paper's synthetic half."""
 
     kind: Literal["panning-movi-e"]
-    data: Place = Field(
-        description="folder with its .tfrecord files (Hub: hamacojr/LocoTrack-panning-MOVi-E)"
-    )
+    data: str = Field(description="folder with its .tfrecord files (Hub: hamacojr/LocoTrack-panning-MOVi-E)")
     split: Literal["train", "validation"] = "train"
 
     def open(self) -> ClipSource:
         from anthrotap_hf.training.panning_movi import PanningMoviClips
 
-        return PanningMoviClips(self.data, split=self.split)
+        return PanningMoviClips(_path(self.data), split=self.split)
 
 
 class DriveTrackSource(_Source):
     """DriveTrack, an .npz a vehicle."""
 
     kind: Literal["drivetrack"]
-    data: Place = Field(description="folder of .npz files, with their videos")
+    data: str = Field(description="folder of .npz files, with their videos")
     short_side: int | None = Field(SHORT_SIDE, ge=16, description="of frames, at most, pixels")
 
     def open(self) -> ClipSource:
-        return DriveTrackClips(self.data, short_side=self.short_side)
+        return DriveTrackClips(_path(self.data), short_side=self.short_side)
 
 
 class PointOdysseySource(_Source):
     """PointOdyssey, a folder a clip."""
 
     kind: Literal["point-odyssey"]
-    data: Place = Field(description="folder of clips, such as its train/")
+    data: str = Field(description="folder of clips, such as its train/")
 
     def open(self) -> ClipSource:
-        return PointOdysseyClips(self.data)
+        return PointOdysseyClips(_path(self.data))
 
 
 Source = Annotated[
@@ -189,17 +197,23 @@ class LossSettings(Settings):
 class OneCycle(Settings):
     """Torch's OneCycleLR: up to `training.learning_rate`, and down by a cosine. The defaults are as released."""
 
-    pct_start: float = Field(0.003, gt=0, lt=1, description="share of the steps that go up")
+    pct_start: float = Field(
+        0.003, gt=0, lt=1, description="share of the steps that go up; two steps do in any case"
+    )
     div_factor: float = Field(25.0, gt=0, description="the first rate is the highest divided by it")
     final_div_factor: float = Field(1e4, gt=0, description="the last rate is the first divided by it")
     cycle_momentum: bool = Field(True, description="beta 1 goes from 0.95 to 0.85 and back (torch's default)")
+
+    def share_up(self, steps: int) -> float:
+        """`pct_start`, or what makes two of the steps go up: torch divides by zero at one."""
+        return max(self.pct_start, min(2 / steps, 0.9))
 
 
 class EvaluationSettings(Settings):
     """What is judged during training, as `anthrotap evaluate` does."""
 
     benchmark: str = Field(description="a name that `anthrotap evaluate` knows")
-    data: Place = Field(description="its file or folder")
+    data: str = Field(description="its file or folder")
     mode: Literal["first", "strided"] = "first"
     limit: int | None = Field(None, ge=1, description="only so many videos, the first")
     every: int = Field(1000, ge=1, description="steps")
@@ -254,8 +268,12 @@ class TrainingRecipe(Settings):
                 raise ValueError(f"training.{name} is decided by {DECIDED[name]}")
             if name not in known:
                 raise ValueError(f"training.{name} is no setting of transformers.TrainingArguments")
-        if self.schedule is not None and "lr_scheduler_type" in self.training:
-            raise ValueError("training.lr_scheduler_type needs schedule: null")
+        if self.schedule is not None:
+            for name in SCHEDULED:
+                if name in self.training:
+                    raise ValueError(f"training.{name} needs schedule: null")
+            if self.schedule.cycle_momentum and "adam_beta1" in self.training:
+                raise ValueError("training.adam_beta1 needs schedule.cycle_momentum: false")
         return self
 
 

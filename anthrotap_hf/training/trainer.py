@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
+import os
+import pickle
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +21,7 @@ from anthrotap_hf.files import folder_written_whole, written_whole
 from anthrotap_hf.training.card import model_card
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
 from anthrotap_hf.training.mixer import MixedSource, Mixer
-from anthrotap_hf.training.recipe import ModelSettings, OneCycle, TrainingRecipe
+from anthrotap_hf.training.recipe import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.sources import ClipSource
 
 if TYPE_CHECKING:
@@ -34,23 +36,21 @@ MODEL_FOLDER = "model"
 STATE_FILE = "trainer_state.json"  # what the Trainer writes last into a checkpoint
 # Of `training`: what may change when a run goes on, because it changes nothing that is learned.
 FREE = {
-    *(
-        "logging_steps",
-        "logging_strategy",
-        "logging_first_step",
-        "log_level",
-        "report_to",
-        "run_name",
-        "project",
-    ),
-    *(
-        "save_steps",
-        "save_total_limit",
-        "disable_tqdm",
-        "dataloader_num_workers",
-        "dataloader_prefetch_factor",
-    ),
-    *("dataloader_persistent_workers", "dataloader_pin_memory", "trackio_space_id"),
+    "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "disable_tqdm",
+    "log_level",
+    "logging_first_step",
+    "logging_steps",
+    "logging_strategy",
+    "project",
+    "report_to",
+    "run_name",
+    "save_steps",
+    "save_total_limit",
+    "trackio_space_id",
 }
 
 
@@ -78,13 +78,15 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
         OSError: if a source is not there.
     """
     arguments = _arguments(recipe, out)
-    mixed = {
-        name: MixedSource(source.open(), source.weight, source.sample)
+    if recipe.evaluation is not None:
+        check_evaluation(recipe.evaluation)
+    mixed = [
+        MixedSource(source.open(), source.weight, source.sample, name)
         for name, source in recipe.sources.items()
-    }
+    ]
     num_batches = recipe.steps * arguments.gradient_accumulation_steps * arguments.world_size
     mixer = Mixer(
-        list(mixed.values()),
+        mixed,
         batch_size=recipe.batch_size,
         num_steps=num_batches,
         seed=recipe.seed,
@@ -94,7 +96,7 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     model = build_model(recipe.model)
     trainer = TrackerTrainer(recipe, model, arguments, mixer)
     with arguments.main_process_first(local=False, desc="the folder of the run"):
-        checkpoint = find_checkpoint(out, recipe, clear=trainer.is_world_process_zero())
+        checkpoint = find_checkpoint(out, recipe, arguments.world_size, write=trainer.is_world_process_zero())
     if trainer.is_world_process_zero():
         where = "from nothing" if recipe.model.start is None else f"from {recipe.model.start}"
         on_start(
@@ -102,10 +104,10 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
             f"{arguments.world_size * arguments.gradient_accumulation_steps} x {recipe.batch_size} clips on "
             f"{arguments.device}, {where if checkpoint is None else f'going on from {checkpoint}'}"
         )
-        for name, source in mixed.items():
+        for source in mixed:
             clips = source.source
             size = f"{len(clips):,} clips" if isinstance(clips, ClipSource) else "a stream"
-            on_start(f"  {name}: {size}, weight {source.weight:g}")
+            on_start(f"  {source.name}: {size}, weight {source.weight:g}")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     folder = out / MODEL_FOLDER
     if trainer.is_world_process_zero():
@@ -121,28 +123,35 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
     """The network, from its start or from nothing (drawn by torch's generator).
 
     Raises:
-        ValueError: if the start can't be loaded or is another kind of tracker, or a setting is none of its own.
+        ValueError: if the start can't be loaded, is another kind of tracker or lacks weights, or a setting is none of
+            its own.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel
 
     import anthrotap_hf  # noqa: F401  registers the trackers
 
+    config = _checked_config(settings)
+    if settings.start is None:
+        return AutoModel.from_config(AutoConfig.for_model(settings.type, **config))
+    start = os.path.expanduser(settings.start)
     try:
-        if settings.start is None:
-            config = AutoConfig.for_model(settings.type, **_known(settings))
-            return AutoModel.from_config(config)
-        model = AutoModel.from_pretrained(settings.start, **_known(settings))
-    except (OSError, TypeError) as error:
-        start = "model.config" if settings.start is None else f"model.start: {settings.start}"
-        raise ValueError(f"{start}: {' '.join(str(error).split())}") from error
-    if model.config.model_type != settings.type:
-        raise ValueError(
-            f"model.start: {settings.start} holds a {model.config.model_type}, not a {settings.type}"
-        )
+        kind = AutoConfig.from_pretrained(start).model_type
+        if kind != settings.type:
+            raise ValueError(f"it holds a {kind}, not a {settings.type}")
+        model, loaded = AutoModel.from_pretrained(start, output_loading_info=True, **config)
+        if lacking := sorted(
+            loaded["missing_keys"] or loaded["unexpected_keys"] or loaded["mismatched_keys"]
+        ):
+            raise ValueError(
+                f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others"
+            )
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"model.start: {settings.start}: {' '.join(str(error).split())}") from error
     return model
 
 
-def _known(settings: ModelSettings) -> dict[str, Any]:
+def _checked_config(settings: ModelSettings) -> dict[str, Any]:
     from transformers import AutoConfig
 
     default = AutoConfig.for_model(settings.type)
@@ -152,51 +161,84 @@ def _known(settings: ModelSettings) -> dict[str, Any]:
     return settings.config
 
 
-def find_checkpoint(out: Path, recipe: TrainingRecipe, clear: bool) -> Path | None:
-    """The last whole checkpoint of this recipe in a folder; None where no run began yet.
+def check_evaluation(settings: EvaluationSettings) -> None:
+    """Raises ValueError, in one line, for what the first evaluation would fail at."""
+    from anthrotap_hf.evaluation.evaluate import find_benchmark
 
-    What a killed process left half-written is removed if `clear`.
+    find_benchmark(settings.benchmark)
+    if not Path(settings.data).expanduser().exists():
+        raise ValueError(f"evaluation.data: {settings.data} is not there")
+
+
+def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bool) -> Path | None:
+    """The last whole checkpoint of this recipe in a folder; None where no run began yet. Damaged ones are passed over.
+
+    Args:
+        out: the folder.
+        recipe: what the run is to learn.
+        processes: that train together: they share out the clips, so another number would see others.
+        write: whether to note recipe and processes in a folder that has no note of them.
 
     Raises:
-        TrainingError: if the folder's run is another recipe's, with the settings that differ.
+        TrainingError: if the folder's run is another recipe's, with the settings that differ, or had other processes.
     """
     note = out / RECIPE_FILE
-    own = recipe.model_dump(mode="json")
     if note.exists():
         try:
-            differing = _differences(
-                _what_counts(json.loads(note.read_text(encoding="utf-8"))), _what_counts(own)
-            )
-        except (ValueError, AttributeError) as error:
-            raise TrainingError(f"{note}: damaged ({error}); choose another --out") from error
-        if differing:
+            kept = json.loads(note.read_text(encoding="utf-8"))
+            before, number = TrainingRecipe.model_validate(kept["recipe"]), int(kept["processes"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise TrainingError(
+                f"{note}: damaged ({' '.join(str(error).split())}); choose another --out"
+            ) from error
+        if differing := _differences(_what_counts(before), _what_counts(recipe)):
             raise TrainingError(
                 f"{out} holds a run of another recipe (it differs in {', '.join(differing)}); choose another --out"
             )
-    elif clear:
+        if number != processes:
+            raise TrainingError(
+                f"{out} holds a run of {number} processes, this one has {processes}: it would see other clips"
+            )
+    elif write:
         with written_whole(note) as aside:
-            aside.write_text(json.dumps(own, indent=1), encoding="utf-8")
-    by_step = {int(path.name.partition("-")[2]): path for path in out.glob("checkpoint-*") if path.is_dir()}
-    for _, path in sorted(by_step.items(), reverse=True):
-        if _is_whole(path):
+            kept = {"recipe": recipe.model_dump(mode="json"), "processes": processes}
+            aside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    by_step = {
+        int(path.name.rpartition("-")[2]): path
+        for path in out.glob("checkpoint-*")
+        if re.fullmatch(r"checkpoint-\d+", path.name)
+    }
+    for step, path in sorted(by_step.items(), reverse=True):
+        damage = _damage(path, step)
+        if damage is None:
             return path
-        if clear:
-            logger.warning("%s is not whole: removed", path)
-            shutil.rmtree(path)
+        logger.warning("%s is passed over: %s", path, damage)
     return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _damage(checkpoint: Path, step: int) -> str | None:
+    """What keeps a run from going on from a checkpoint."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        if state["global_step"] != step:
+            return f"{STATE_FILE} is that of step {state['global_step']}"
+        with safe_open(checkpoint / "model.safetensors", "pt"):
+            pass  # its header fits its length
+        for name in ("optimizer.pt", "scheduler.pt"):
+            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        return " ".join(str(error).split())
+    except (SafetensorError, pickle.UnpicklingError) as error:
+        return " ".join(str(error).split())
+    return None
 
 
-def _what_counts(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    training = {name: value for name, value in recipe["training"].items() if name not in FREE}
-    return {**recipe, "training": training}
+def _what_counts(recipe: TrainingRecipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json", exclude={"name", "about"})
+    values["training"] = {name: value for name, value in values["training"].items() if name not in FREE}
+    return values
 
 
 def _differences(one: Any, other: Any, place: str = "") -> list[str]:
@@ -303,7 +345,7 @@ class TrackerTrainer(Trainer):
             self.optimizer if optimizer is None else optimizer,
             max_lr=self.args.learning_rate,
             total_steps=num_training_steps,
-            **schedule.model_dump(),
+            **schedule.model_dump() | {"pct_start": schedule.share_up(num_training_steps)},
         )
         self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -352,7 +394,7 @@ class TrackerTrainer(Trainer):
                 report = evaluate(
                     [Entrant(self.recipe.name, tracker, "now")],
                     setting.benchmark,
-                    Path(setting.data),
+                    Path(setting.data).expanduser(),
                     setting.mode,
                     Path(folder),
                     setting.limit,

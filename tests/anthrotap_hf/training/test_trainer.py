@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def test_the_card_tells_recipe_and_sources(unbroken):
 
 def test_losses_are_logged_by_source_and_part(unbroken):
     state = json.loads((unbroken / "checkpoint-6/trainer_state.json").read_text())
-    assert {"procedural/position", "procedural/visibility", "skipped_clips"} <= state["log_history"][0].keys()
+    assert {"shapes/position", "shapes/visibility", "skipped_clips"} <= state["log_history"][0].keys()
 
 
 def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monkeypatch):
@@ -121,7 +122,7 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
     monkeypatch.setattr(TrackerTrainer, "compute_loss", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         train(recipe_with(), tmp_path)
-    assert find_checkpoint(tmp_path, recipe_with(), clear=False).name == "checkpoint-4"
+    assert find_checkpoint(tmp_path, recipe_with(), 1, write=False).name == "checkpoint-4"
     said = []
     train(recipe_with(), tmp_path, said.append)
     assert "checkpoint-4" in said[0]
@@ -130,11 +131,29 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
         assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
 
 
-def test_half_a_checkpoint_is_not_gone_on_from(unbroken, tmp_path):
-    train(recipe_with(steps=4), tmp_path)
-    (tmp_path / "checkpoint-4/trainer_state.json").write_text('{"global_st')
-    assert find_checkpoint(tmp_path, recipe_with(steps=4), clear=True).name == "checkpoint-2"
-    assert not (tmp_path / "checkpoint-4").exists()
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("trainer_state.json", b'{"global_st'),
+        ("trainer_state.json", b"{}"),
+        ("model.safetensors", None),
+        ("optimizer.pt", None),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over(unbroken, tmp_path, file, content):
+    shutil.copytree(unbroken, tmp_path / "out")
+    (tmp_path / "out/checkpoint-old").mkdir()
+    victim = tmp_path / "out/checkpoint-6" / file
+    victim.write_bytes(victim.read_bytes()[:-20] if content is None else content)
+    assert find_checkpoint(tmp_path / "out", recipe_with(), 1, write=True).name == "checkpoint-4"
+    train(recipe_with(), tmp_path / "out")
+    for name, tensor in weights(unbroken / "model").items():
+        assert torch.equal(tensor, weights(tmp_path / "out/model")[name]), name
+
+
+def test_another_number_of_processes_is_refused(unbroken):
+    with pytest.raises(TrainingError, match="a run of 1 processes, this one has 2"):
+        find_checkpoint(unbroken, recipe_with(), 2, write=True)
 
 
 def test_another_recipe_s_folder_is_refused_and_kept(unbroken):
@@ -142,14 +161,15 @@ def test_another_recipe_s_folder_is_refused_and_kept(unbroken):
         find_checkpoint(
             unbroken,
             recipe_with(batch_size=2, training={**TINY["training"], "learning_rate": 1.0}),
-            clear=True,
+            1,
+            write=True,
         )
     assert (unbroken / "checkpoint-6").exists()
 
 
 def test_what_teaches_nothing_may_change(unbroken):
     free = recipe_with(training={**TINY["training"], "logging_steps": 7, "dataloader_num_workers": 1})
-    assert find_checkpoint(unbroken, free, clear=True).name == "checkpoint-6"
+    assert find_checkpoint(unbroken, free, 1, write=True).name == "checkpoint-6"
 
 
 def test_workers_change_nothing(unbroken, tmp_path):
@@ -172,6 +192,20 @@ def test_tapnext_learns_and_starts_from_a_folder(tmp_path):
     train(second, tmp_path / "second")
     with pytest.raises(ValueError, match="holds a tapnext, not a locotrack"):
         train(recipe_with(model={"type": "locotrack", "start": str(folder)}), tmp_path / "third")
+    deeper = {"type": "tapnext", "start": str(folder), "config": {"num_hidden_layers": 2}}
+    with pytest.raises(ValueError, match="its weights are not those of the network"):
+        train(recipe_with(model=deeper), tmp_path / "fourth")
+
+
+def test_a_recipe_extends_a_file_beside_it(tmp_path):
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(TINY))
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nsteps: 9\n")
+    assert training_recipe(tmp_path / "mine.yaml") == recipe_with(steps=9)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_runs_have_a_schedule(tmp_path, steps):
+    train(recipe_with(steps=steps, schedule={"pct_start": 0.5}), tmp_path)
 
 
 def test_an_evaluation_during_training_is_logged_and_on_the_card(tmp_path):
@@ -215,6 +249,15 @@ def test_every_recipe_is_valid():
         (["tiny-procedural", "--set", "steps"], "NAME=VALUE"),
         (["tiny-procedural", "--set", "training.max_steps=3"], "training.max_steps is decided by steps"),
         (["tiny-procedural", "--set", "training.lr=3"], "training.lr is no setting"),
+        (
+            ["tiny-procedural", "--set", "training.warmup_steps=3"],
+            "training.warmup_steps needs schedule: null",
+        ),
+        (["tiny-procedural", "--set", "training.hub_token=x"], "hf auth login"),
+        (
+            ["tiny-procedural", "--set", "evaluation={benchmark: nonsense, data: .}"],
+            "no benchmark 'nonsense'",
+        ),
         (["tiny-procedural", "--set", "model.config.width=3"], "locotrack has no width"),
         (["tiny-procedural", "--set", "model.start=nowhere/at/all"], "nowhere/at/all"),
         (["tiny-improved", "--set", "sources.people.data=nowhere/at/all"], "no dataset can be read there"),
