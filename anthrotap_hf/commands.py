@@ -41,10 +41,12 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
     """A tracker: its folder, Hub id or bundled name. Raises ValueError, in one line, for none that can be loaded."""
     from safetensors import SafetensorError
     from transformers import pipeline
+    from transformers.utils import logging
 
     from anthrotap_hf.pipelines import BUNDLED, DEFAULT_MODEL
 
     check_device(device)
+    logging.disable_progress_bar()  # of reading weights, a moment; commands have bars of their own
     try:
         where = DEFAULT_MODEL if model is None else BUNDLED.get(model, model)
         return pipeline("point-tracking", model=str(where), device=device)
