@@ -46,7 +46,8 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
     from anthrotap_hf.pipelines import BUNDLED, DEFAULT_MODEL
 
     check_device(device)
-    logging.disable_progress_bar()  # of reading weights, a moment; commands have bars of their own
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # of reading weights, a moment
     try:
         where = DEFAULT_MODEL if model is None else BUNDLED.get(model, model)
         return pipeline("point-tracking", model=str(where), device=device)
@@ -55,6 +56,9 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
         # Where transformers tried several classes, it quotes what each of them said in full.
         reason = lines[-1] if "Traceback (most" in str(error) else " ".join(lines)
         raise ValueError(f"--model {model}: {reason}") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def stop(reason: str) -> NoReturn:
