@@ -110,3 +110,29 @@ def test_a_body_counts_by_its_file_wherever_that_is_found(tmp_path, monkeypatch)
     assert len({one, version(), version(body="smpl", body_file=tmp_path / "other")}) == 3
     with pytest.raises(AssetError, match="no male SMPL body model"):
         version(body="smpl", gender="male")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "row"),
+    [
+        ("open-unfiltered", "projection of the mesh"),
+        ("open-ray-casting", "+ ray casting"),
+        ("open-flow-filtering", "+ flow check of steps (the paper's rule)"),
+        ("open", "default"),
+    ],
+)
+def test_rows_of_the_ablation_are_recipes_too(recipe, row):
+    from anthrotap_builder.proving_ground.ablation import ABLATION
+
+    assert labeling_config(recipe) == ABLATION[row].configured(LabelingConfig())
+
+
+def test_without_rays_nothing_is_left_uncertain():
+    with pytest.raises(ValueError, match="leaves nothing uncertain"):
+        labeling_config("open", {"visibility": {"rays": False}})
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+    (tmp_path / "round.yaml").write_text("extends: round.yaml\n")
+    with pytest.raises(ValueError, match="extends must name another recipe"):
+        labeling_config(tmp_path / "round.yaml")

@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from anthrotap_builder.bodies import load_body
+from anthrotap_builder.clips import Clip
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.proving_ground import evaluation
 from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, TRUTHS, Variant, Workbench
@@ -166,3 +167,10 @@ def test_bars_say_what_is_met_and_what_is_missed():
     assert "met" not in verdicts["hidden: precision, at least"]
     assert verdicts["average delta at lag 24 over no flow check, at least"].count("4.5") == 2
     assert verdicts["average delta at lag 24 over no flow check, at least"].count("missed") == 2
+
+
+def test_a_real_clip_has_no_truth_to_put_in_a_stage_s_place():
+    rendered = render_scene(demo_scene(num_frames=8))
+    clip = Clip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", "a")
+    with pytest.raises(ValueError, match="no truth"):
+        Workbench(clip).label(CONFIG, Variant(truths=("mesh",)))
