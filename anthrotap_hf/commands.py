@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+from anthrotap_hf.files import written_whole
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -59,6 +63,23 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def write_report(
+    report: dict[str, Any],
+    files: list[Path],
+    write_text: Callable[[dict[str, Any], Path], object],
+    plot: Callable[[dict[str, Any], Path], object],
+) -> str | None:
+    """Figures (JSON), tables and plot, to these three files; why there is no plot, if there is none."""
+    with written_whole(files[0]) as aside:
+        aside.write_text(json.dumps(report, indent=1))
+    write_text(report, files[1])
+    try:
+        plot(report, files[2])
+    except ImportError as error:
+        return str(error)
+    return None
 
 
 def stop(reason: str) -> NoReturn:

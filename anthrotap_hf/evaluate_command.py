@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, load_tracker, stop
-from anthrotap_hf.files import written_whole
+from anthrotap_hf.commands import check_writable, load_tracker, stop, write_report
 
 if TYPE_CHECKING:
     from anthrotap_hf.evaluation.evaluate import Entrant
@@ -137,17 +136,9 @@ def _entrants(models: list[str], device: str, errors: Console) -> list[Entrant]:
 
 
 def _write(report: dict[str, Any], files: list[Path]) -> str | None:
-    """Figures, tables and plot; why there is no plot, if there is none."""
     from anthrotap_hf.evaluation.report import plot_report, write_text
 
-    with written_whole(files[0]) as aside:
-        aside.write_text(json.dumps(report, indent=1))
-    write_text(report, files[1])
-    try:
-        plot_report(report, files[2])
-    except ImportError as error:
-        return str(error)
-    return None
+    return write_report(report, files, write_text, plot_report)
 
 
 def _show(report: dict[str, Any], text: Path) -> None:

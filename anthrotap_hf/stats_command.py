@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, stop
-from anthrotap_hf.files import written_whole
+from anthrotap_hf.commands import check_writable, stop, write_report
 
 
 def stats(
@@ -112,14 +111,6 @@ def _survey(data: list[Path], kinds: list[str], limit: int | None, errors: Conso
 
 
 def _write(report: dict[str, Any], files: list[Path]) -> str | None:
-    """Figures, tables and plot; why there is no plot, if there is none."""
     from anthrotap_hf.evaluation.survey_report import plot_survey, write_text
 
-    with written_whole(files[0]) as aside:
-        aside.write_text(json.dumps(report, indent=1))
-    write_text(report, files[1])
-    try:
-        plot_survey(report, files[2])
-    except ImportError as error:
-        return str(error)
-    return None
+    return write_report(report, files, write_text, plot_survey)
