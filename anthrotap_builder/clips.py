@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 
 from anthrotap_builder.config import ClipSettings
+from anthrotap_hf.files import file_sha256
 from anthrotap_hf.video import Frame, VideoError, iter_frames, probe
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class Clip:
         start_frame: the first one's place among the decoded frames of the source video.
         source_frames: [T] int64, each one's.
         source_video: the video's path, as given.
-        clip_id: the file's stem, twelve digits of its content's SHA-256, and the start frame.
+        source_sha256: of the video file's bytes, 64 hexadecimal digits.
     """
 
     frames: np.ndarray
@@ -41,7 +40,12 @@ class Clip:
     start_frame: int
     source_frames: np.ndarray
     source_video: str
-    clip_id: str
+    source_sha256: str
+
+    @property
+    def clip_id(self) -> str:
+        """Sixteen digits of the file's SHA-256 and the start frame: nothing of its name, place, or of other videos."""
+        return f"{self.source_sha256[:16]}-{self.start_frame:06d}"
 
 
 def read_clips(
@@ -68,7 +72,7 @@ def read_clips(
         if rate < fps:
             logger.warning("%s: has %.4g frames a second, less than %.4g; all are kept", name, rate, fps)
         fps = None
-    digest = file_sha256(path)[:12]
+    digest = file_sha256(path)
     shots = _number_shots(iter_frames(path, settings.short_side), settings.shot_threshold)
     for piece in _cut(shots if fps is None else _resample(shots, fps), settings):
         start = piece[0].index
@@ -87,14 +91,8 @@ def read_clips(
             start_frame=start,
             source_frames=np.array([frame.index for frame in piece]),
             source_video=name,
-            clip_id=f"{Path(path).stem}-{digest}-{start:06d}",
+            source_sha256=digest,
         )
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _number_shots(frames: Iterator[Frame], threshold: float) -> Iterator[tuple[int, Frame]]:

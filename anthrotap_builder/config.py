@@ -20,6 +20,7 @@ from pydantic import (
 
 from anthrotap_builder.assets import find_tokenhmr
 from anthrotap_builder.bodies.smpl import find_model_file
+from anthrotap_hf.files import file_sha256
 from anthrotap_hf.settings import Settings, read_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -49,8 +50,7 @@ def _content_hash(path: Path) -> str:
 
 @cache  # a version is asked for with each row
 def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 BY_CONTENT = "by content"

@@ -112,9 +112,7 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
                 left_out.append(clip.left_out)
                 continue
             if path != name:  # a downloaded file may be called by a hash
-                address = urllib.parse.urlsplit(name).path
-                clip_id = _stem(address) + clip.clip_id.removeprefix(_stem(path))
-                clip = replace(clip, clip_id=clip_id, source_video=address)
+                clip = replace(clip, source_video=urllib.parse.urlsplit(name).path)
             yield to_row(clip, config.clips.clip_frames)
 
     def _log(self, split: Any) -> str:
@@ -157,7 +155,3 @@ def _read(path: str) -> list[dict[str, Any]]:
         return []
     with open(path, encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]

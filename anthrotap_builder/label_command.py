@@ -29,12 +29,11 @@ from rich.text import Text
 
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.clips import file_sha256
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.labeling import LabeledClip, label_video, load_parts
 from anthrotap_builder.meshes.file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
-from anthrotap_hf.files import written_whole
+from anthrotap_hf.files import file_sha256, written_whole
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe
 from anthrotap_hf.visualization import around_tracks, contact_sheet, draw_tracks, track_colors
 

@@ -41,8 +41,8 @@ class LabeledClip:
         tracks: the labels.
         rejected_fraction: share of the (track, frame) labels, seen by the mesh inside frame and mask, that flow
             refused.
-        clip_id, source_video, start_frame: where the clip comes from; `start_frame` counts decoded frames of the
-            source video, before any resampling in time.
+        clip_id, source_video, source_sha256, start_frame: where the clip comes from; `start_frame` counts decoded
+            frames of the source video, before any resampling in time.
         body_model, mesh_source, flow, label_version: what made the labels.
         people: per person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
         source_frames: [T] int, each frame's place among the decoded frames of the source video.
@@ -57,6 +57,7 @@ class LabeledClip:
     rejected_fraction: float
     clip_id: str = ""
     source_video: str = ""
+    source_sha256: str = ""
     start_frame: int = 0
     body_model: str = ""
     mesh_source: str = ""
@@ -152,6 +153,7 @@ def label_video(
             labeled,
             clip_id=clip.clip_id,
             source_video=clip.source_video,
+            source_sha256=clip.source_sha256,
             start_frame=clip.start_frame,
             source_frames=clip.source_frames,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_hf.files import written_whole
+from anthrotap_hf.files import file_sha256, written_whole
 from anthrotap_hf.loading import UNKNOWN_CONFIDENCE
 from anthrotap_hf.video import encode_video
 
@@ -47,6 +48,7 @@ def features(clip_frames: int) -> datasets.Features:
         {
             "clip_id": value("string"),
             "source_video": value("string"),
+            "source_sha256": value("string"),  # of the file's bytes
             "start_frame": value("int32"),
             "num_frames": value("int32"),
             "height": value("int32"),
@@ -55,6 +57,7 @@ def features(clip_frames: int) -> datasets.Features:
             # Decoding needs torchcodec, which many machines lack; a broken one even fails to write. The bytes
             # are the same: `cast_column("video", Video())` turns decoding on.
             "video": datasets.Video(decode=False),
+            "frames_sha256": value("string"),  # of the frames before they were encoded, RGB
             "tracks": datasets.Array3D((None, clip_frames, 2), "float32"),
             "visible": datasets.Array2D((None, clip_frames), "bool"),
             "valid": datasets.Array2D((None, clip_frames), "bool"),
@@ -99,6 +102,7 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
     return {
         "clip_id": clip.clip_id,
         "source_video": Path(clip.source_video).name,
+        "source_sha256": clip.source_sha256,
         "start_frame": clip.start_frame,
         "num_frames": num_frames,
         "height": height,
@@ -106,6 +110,7 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
         "fps": clip.fps,
         # no path: `Video` would read a file of that name, if there is one, instead of the bytes
         "video": {"bytes": encode_video(clip.frames, clip.fps), "path": None},
+        "frames_sha256": hashlib.sha256(clip.frames.tobytes()).hexdigest(),
         "tracks": np.pad(tracks.xy, ((0, 0), after, (0, 0)), constant_values=np.nan),
         "visible": np.pad(tracks.visible, ((0, 0), after)),
         "valid": np.pad(tracks.valid, ((0, 0), after)),
@@ -282,7 +287,10 @@ class Tally:
 
 
 def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, tally: Tally) -> Path:
-    """Write `manifest.json`: configuration, inputs, counts, rejections, failures and package versions."""
+    """Write `manifest.json`: what is in the shards of `directory`/data, and how it came to be.
+
+    Configuration, inputs, counts, rejections, failures, package versions, and rows and SHA-256 of each file.
+    """
     counts = asdict(tally)
     inputs, failed, left_out = (counts.pop(name) for name in ("inputs", "failed", "left_out"))
     rejected = counts.pop("rejected_fraction_sum")
@@ -292,6 +300,14 @@ def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, ta
         "label_version": config.version,
         "config": config.described(),
         "counts": counts,
+        "files": [
+            {
+                "name": file.relative_to(directory).as_posix(),
+                "rows": pq.read_metadata(file).num_rows,
+                "sha256": file_sha256(file),
+            }
+            for file in sorted(Path(directory).glob("data/*.parquet"))
+        ],
         "inputs": inputs,
         "failed": failed,
         "left_out": left_out,

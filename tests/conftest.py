@@ -120,6 +120,7 @@ def fake_labels(monkeypatch: pytest.MonkeyPatch) -> None:
                 rejected_fraction=0.0,
                 clip_id=clip.clip_id,
                 source_video=clip.source_video,
+                source_sha256=clip.source_sha256,
                 start_frame=clip.start_frame,
                 label_version=config.version,
             )

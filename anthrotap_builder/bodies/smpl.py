@@ -15,7 +15,6 @@ In a folder, or in its folder `smpl`, `smplh` or `smplx`, a file may be called a
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import zipfile
@@ -32,6 +31,7 @@ from anthrotap_builder.assets import AssetError, cache_dir
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior
 from anthrotap_builder.bodies.inert_pickle import array_of, load_inert
 from anthrotap_builder.bodies.surface import outer_faces
+from anthrotap_hf.files import file_sha256
 
 NUM_SHAPES = 10  # shape coefficients, the first of a file's; SMPL's and SMPL-X's files have up to 300
 ENVIRONMENT = "ANTHROTAP_BODY_MODELS"
@@ -224,8 +224,7 @@ def _read_body(name: str, path: Path) -> Body:
     shapes = np.ascontiguousarray(arrays.shape_directions.transpose(2, 0, 1))
     joint_directions = arrays.regressor @ shapes
     keypoints, landmarks, landmark_weights = _keypoints(model, arrays, shapes, joints, joint_directions)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(path)
     return Body(
         name=name,
         template=arrays.template.astype(np.float32),

@@ -28,7 +28,6 @@ Arrays only: a file that holds pickled objects is refused.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -48,7 +47,7 @@ from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.meshes.track import MeshTrack, mask_overlap
 from anthrotap_builder.people import PersonTrack, anyone, masks_of
 from anthrotap_builder.projection import Camera
-from anthrotap_hf.files import written_whole
+from anthrotap_hf.files import file_sha256, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +138,7 @@ class MeshFile:
     @cached_property
     def digest(self) -> str:
         """The first digits of the file's SHA-256."""
-        with open(self.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        return file_sha256(self.path)[:12]
 
     def camera(self, width: int, height: int) -> Camera:
         """The camera that the meshes are seen by in frames of another size."""

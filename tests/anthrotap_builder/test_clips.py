@@ -28,8 +28,8 @@ def test_clips_hold_the_frames_of_the_video(make_video):
     frames = np.stack([frame.image for frame in iter_frames(path)])
     clips = list(read_clips(path, ClipSettings()))
     np.testing.assert_array_equal(np.concatenate([clip.frames for clip in clips]), frames)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    assert [clip.clip_id for clip in clips] == [f"a-{digest}-000000", f"a-{digest}-000020"]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    assert [clip.clip_id for clip in clips] == [f"{digest}-000000", f"{digest}-000020"]
     assert {clip.source_video for clip in clips} == {str(path)}
     assert [clip.fps for clip in clips] == [24, 24]
 

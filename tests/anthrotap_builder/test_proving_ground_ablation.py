@@ -171,6 +171,6 @@ def test_bars_say_what_is_met_and_what_is_missed():
 
 def test_a_real_clip_has_no_truth_to_put_in_a_stage_s_place():
     rendered = render_scene(demo_scene(num_frames=8))
-    clip = Clip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", "a")
+    clip = Clip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", 64 * "a")
     with pytest.raises(ValueError, match="no truth"):
         Workbench(clip).label(CONFIG, Variant(truths=("mesh",)))

@@ -78,12 +78,14 @@ def test_columns():
         *(
             "clip_id",
             "source_video",
+            "source_sha256",
             "start_frame",
             "num_frames",
             "height",
             "width",
             "fps",
             "video",
+            "frames_sha256",
             "tracks",
         ),
         *(
