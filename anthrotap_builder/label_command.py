@@ -208,7 +208,7 @@ def _label_one(
         pictures.add(clip)
         if kept and clip.camera:
             kept.add(clip.source_frames, clip.meshes, clip.camera)
-        tally.add(clip)
+        tally.add(clip.tracks, clip.rejected_fraction)
         where = f"{clip.source_video}: {len(clip.frames)} frames from frame {clip.start_frame} on"
         report.left_out += [
             f"{where}: person {fit['person']}: no trusted track; of its meshes {fit['refused_frames']} were refused"

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf import convert_command, evaluate_command, stats_command, track_command, train_command
+from anthrotap_hf import (
+    build_command,
+    convert_command,
+    evaluate_command,
+    stats_command,
+    track_command,
+    train_command,
+)
 from anthrotap_hf.commands import check_device, say, stop
 from anthrotap_hf.imports import missing_extra
 
@@ -19,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(convert_command.app, name="convert")
+app.command()(build_command.build)
 app.command()(track_command.track)
 app.command()(evaluate_command.evaluate)
 app.command()(stats_command.stats)
