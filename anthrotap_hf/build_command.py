@@ -195,12 +195,14 @@ def _shown(console: Console) -> Iterator[Callable[[Plan | None, str], None]]:
         bars: dict[str, Any] = {}
         seen: dict[Path, tuple[int, int, int]] = {}
 
+        def finish() -> None:
+            for bar in bars.values():
+                total = progress.tasks[bar].total or 1
+                progress.update(bar, total=total, completed=total)
+
         def watch(plan: Plan | None, stage: str) -> None:
             if stage not in bars:
-                for bar in bars.values():
-                    progress.update(
-                        bar, total=progress.tasks[bar].total or 1, completed=progress.tasks[bar].total or 1
-                    )
+                finish()
                 total = None if plan is None else len(plan.sources())
                 bars[stage] = progress.add_task(stage, total=total, note="")
             if plan is None:
@@ -215,6 +217,7 @@ def _shown(console: Console) -> Iterator[Callable[[Plan | None, str], None]]:
             progress.update(bars[stage], completed=done, note=note)
 
         yield watch
+        finish()
 
 
 @contextmanager

@@ -86,10 +86,10 @@ def build_dataset(
             )
         _clear(folder)
         folder.save_inputs(sources)
-        if executor != "slurm":
-            _check_parts(build)
         for attempt in range(ROUNDS):
             plan = _plan(folder, sources, workers, videos_a_rank, retry_failed and not attempt)
+            if plan and not attempt and executor != "slurm":
+                _check_parts(build)
             report.labelled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
             stages = _stages(build, plan, workers)
             if executor == "slurm":
@@ -145,7 +145,9 @@ def _known(outcomes: dict[str, Outcome]) -> set[str]:
 def _stages(build: Build, plan: Plan | None, workers: int) -> list[Stage]:
     """The whole build, top to bottom."""
     folder = build.folder
-    label = [] if plan is None else [Stage(LabelVideos(build, plan.path), plan.ranks, plan.path / "logs")]
+    label = (
+        [] if plan is None else [Stage(LabelVideos(build, plan.path), plan.ranks, plan.path / "logs", True)]
+    )
     return [
         *label,
         Stage(ArrangeRows(build), 1, folder.state / "arrange"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import loguru
 from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import PipelineStats
@@ -52,6 +53,7 @@ class Stage:
     step: PipelineStep
     ranks: int
     logs: Path
+    apart: bool = False  # in processes of its own, even if there is one rank
 
     @property
     def name(self) -> str:
@@ -70,8 +72,10 @@ class LocalExecutor(LocalPipelineExecutor):
     """
 
     def __init__(self, stage: Stage, workers: int, watch: Callable[[], None] | None = None) -> None:
+        loguru.logger.disable("datatrove")  # in this process: errors are raised, and told by whoever called
         super().__init__([stage.step], tasks=stage.ranks, workers=workers, logging_dir=os.fspath(stage.logs))
         self.logs = stage.logs
+        self._apart = stage.apart
         self._watch = watch
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,6 +87,8 @@ class LocalExecutor(LocalPipelineExecutor):
         Raises:
             BuildError: if a rank can't be completed; what the others completed stays.
         """
+        if self.tasks == 1 and not self._apart:
+            return self._run_for_rank(0, 1)
         deaths = 0
         stats = PipelineStats()
         while ranks := self.get_incomplete_ranks():
@@ -130,6 +136,7 @@ class LocalExecutor(LocalPipelineExecutor):
 
 
 def _begin_worker(numbers: Any, log: str) -> None:
+    loguru.logger.enable("datatrove")
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
     os.environ[WORKER] = str(numbers.get())
