@@ -89,13 +89,11 @@ def build(
     Example: anthrotap build videos/ --out dataset --workers 2 --validation 0.05
     """
     try:
-        from anthrotap_builder.building.arrangement import Finish
         from anthrotap_builder.building.build import EXECUTORS, build_dataset, default_threads
         from anthrotap_builder.building.executors import ClusterSettings
         from anthrotap_builder.building.folder import BuildError
-        from anthrotap_builder.building.labeler import Limits
+        from anthrotap_builder.building.job import Build, Finish, Limits
         from anthrotap_builder.building.sources import find_sources
-        from anthrotap_builder.building.steps import Build
         from anthrotap_builder.config import labeling_config
         from anthrotap_hf.settings import parse_settings, read_recipe, recipe_named
     except ImportError as error:

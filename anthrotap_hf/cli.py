@@ -80,7 +80,8 @@ def label(
     try:
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
+        from anthrotap_builder.inputs import find_videos
+        from anthrotap_builder.label_command import find_meshes, label_videos, summary_table
         from anthrotap_hf.settings import parse_settings, recipe_named
     except ImportError as error:
         stop(str(missing_extra(error)))

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -30,7 +31,7 @@ def short_videos(folder: Path, count: int, frames: int = 12, short_side: int = 1
     folder.mkdir(parents=True, exist_ok=True)
     pieces = []
     for name in NAMES:
-        images = [frame.image for _, frame in zip(range(16 * frames), iter_frames(CLIPS / name, short_side))]
+        images = [frame.image for frame in islice(iter_frames(CLIPS / name, short_side), 16 * frames)]
         pieces += [images[start : start + frames] for start in range(0, len(images) - frames + 1, frames)]
     paths = []
     for number in range(count):
@@ -95,7 +96,7 @@ def workers(folder: Path, count: int, rounds: int) -> None:
         source = CLIPS / NAMES[number % len(NAMES)]
         copy = videos / f"{number:02d}.mp4"
         if not copy.exists():
-            images = (frame.image for _, frame in zip(range(96), iter_frames(source, 480)))
+            images = (frame.image for frame in islice(iter_frames(source, 480), 96))
             write_video(copy, images, 30)
     cases = {
         "1 worker, 1 thread": ("--workers", "1", "--threads", "1"),

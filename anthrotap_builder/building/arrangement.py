@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from anthrotap_builder.building import card
 from anthrotap_builder.building.folder import BuildFolder, IncompleteError, Outcome, read_lines, write_lines
+from anthrotap_builder.building.job import Finish, digest
 from anthrotap_builder.building.rowfile import DamagedError, RowPlace, RowReader, set_aside
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.shards import Tally, features, manifest_of
@@ -29,31 +29,6 @@ from anthrotap_hf.loading import decode_tracks
 OPEN_FILES = 64
 ROWS_A_GROUP = 4
 VIDEOS = "videos.jsonl"
-
-
-@dataclass(frozen=True)
-class Finish:
-    """How the rows are arranged; none of it changes a label.
-
-    Attributes:
-        validation, test: shares of the videos in these splits; the rest is "train".
-        seed: of the shuffle and the splits. A video stays in its split when others are added.
-        shard_bytes: a shard is about this large at most.
-        label_only: leave the videos out of the rows, as for videos that may not be passed on.
-    """
-
-    validation: float = 0.0
-    test: float = 0.0
-    seed: int = 0
-    shard_bytes: int = 256 << 20
-    label_only: bool = False
-
-    def split(self, source_sha256: str) -> str:
-        """The split of a video."""
-        place = _fraction(f"{self.seed}:{source_sha256}")
-        if place < self.test:
-            return "test"
-        return "validation" if place < self.test + self.validation else "train"
 
 
 def arrange(folder: BuildFolder, finish: Finish) -> None:
@@ -80,7 +55,7 @@ def arrange(folder: BuildFolder, finish: Finish) -> None:
     kept = _each_content_once(rows)
     names = _names(outcomes)
     for split, members in _by_split(kept, finish).items():
-        members.sort(key=lambda row: _digest(f"{finish.seed}:{row.clip_id}"))
+        members.sort(key=lambda row: digest(f"{finish.seed}:{row.clip_id}"))
         shards = max(1, -(-sum(row.size for row in members) // finish.shard_bytes))
         for number, share in enumerate(np.array_split(np.arange(len(members)), shards)):
             lines = (
@@ -295,11 +270,3 @@ def _count(tally: Tally, row: pa.Table) -> None:
     names = ["num_frames", "height", "width", "tracks", "visible", "valid", "person", "vertex"]
     values = datasets.Dataset(row.select([*names, "rejected_fraction"])).with_format("numpy")[0]
     tally.add(decode_tracks(values), float(values["rejected_fraction"]))
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _fraction(text: str) -> float:
-    return int.from_bytes(_digest(text)[:8]) / 2**64

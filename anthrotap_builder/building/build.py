@@ -13,8 +13,9 @@ from pathlib import Path
 from anthrotap_builder.building import executors
 from anthrotap_builder.building.executors import ClusterSettings, Stage
 from anthrotap_builder.building.folder import BuildError, BuildFolder, IncompleteError, Outcome, Plan
+from anthrotap_builder.building.job import Build
 from anthrotap_builder.building.sources import Source
-from anthrotap_builder.building.steps import ArrangeRows, Build, Conclude, LabelVideos, WriteShards
+from anthrotap_builder.building.steps import ArrangeRows, Conclude, LabelVideos, WriteShards, new_labeler
 
 EXECUTORS = ("local", "slurm", "ray")
 ROUNDS = 3  # of labelling again what turned out lost or damaged
@@ -189,7 +190,7 @@ def _clear(folder: BuildFolder) -> None:
 
 def _check_parts(build: Build) -> None:
     """Says what is missing before any worker starts; makes caches once, not in all workers at a time."""
-    labeler = build.labeler()
+    labeler = new_labeler(build)
     try:
         labeler.start()
     finally:

@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.building.folder import BuildError, Outcome, part_file
+from anthrotap_builder.building.job import Limits
 from anthrotap_builder.building.processes import end_with_parent
 from anthrotap_builder.building.rowfile import DamagedError, RowReader, rows_written_whole, set_aside
 from anthrotap_builder.building.sources import Source, SourceError, fetched
@@ -40,21 +41,6 @@ logger = logging.getLogger(__name__)
 OUTCOME = "anthrotap.outcome"
 LOOK_EVERY = 0.1  # seconds between two looks at the memory
 NOT_THE_VIDEOS_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one video may cost.
-
-    Attributes:
-        seconds: of wall time.
-        memory: bytes that the process that labels it may hold.
-        retries: further attempts where it failed for another reason than what is in the file.
-    """
-
-    seconds: float = 3600.0
-    memory: int = 8 << 30
-    retries: int = 1
 
 
 @dataclass(frozen=True)

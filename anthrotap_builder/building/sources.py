@@ -17,7 +17,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anthrotap_builder.label_command import find_videos
+from anthrotap_builder.inputs import find_videos
 from anthrotap_hf.video import VIDEO_SUFFIXES
 
 LIST = ".txt"

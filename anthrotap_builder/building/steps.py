@@ -6,61 +6,18 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from anthrotap_builder.building import arrangement
-from anthrotap_builder.building.folder import BuildFolder, IncompleteError, Journal, Outcome, Plan, part_file
-from anthrotap_builder.building.labeler import Labeler, LabelerJob, Limits
+from anthrotap_builder.building.folder import IncompleteError, Journal, Outcome, Plan, part_file
+from anthrotap_builder.building.job import Build
+from anthrotap_builder.building.labeler import Labeler, LabelerJob
 from anthrotap_builder.building.rowfile import DamagedError, RowReader, rows_written_whole, set_aside
-from anthrotap_builder.config import LabelingConfig
 
 WORKER = "ANTHROTAP_BUILD_WORKER"
 """Environment variable: the number of the local worker, which picks its device."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """Everything that the steps of one build know.
-
-    Attributes:
-        out: the dataset's folder.
-        config: everything that changes a label.
-        version: its label version.
-        finish: how the rows are arranged.
-        limits: what one video may cost.
-        threads: frames that one worker works on at once.
-        devices: where networks run, one for each worker in turn.
-    """
-
-    out: str
-    config: LabelingConfig
-    version: str
-    finish: arrangement.Finish = field(default_factory=arrangement.Finish)
-    limits: Limits = field(default_factory=Limits)
-    threads: int = 1
-    devices: tuple[str, ...] = ("cpu",)
-
-    @property
-    def folder(self) -> BuildFolder:
-        return BuildFolder(self.out, self.version)
-
-    def labeler(self, known: Path | None = None) -> Labeler:
-        """For this process."""
-        worker = f"{socket.gethostname()}-{os.getpid()}"
-        job = LabelerJob(
-            config=self.config.model_dump(mode="json"),
-            version=self.version,
-            videos=os.fspath(self.folder.videos),
-            known=None if known is None else os.fspath(known),
-            scratch=os.fspath(self.folder.scratch / worker),
-            threads=self.threads,
-            device=self.devices[int(os.environ.get(WORKER, "0")) % len(self.devices)],
-        )
-        return Labeler(job, self.limits, self.folder.state / "logs" / f"{worker}.log")
 
 
 class LabelVideos(PipelineStep):
@@ -136,7 +93,9 @@ class ArrangeRows(PipelineStep):
         self.build = build
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        arrangement.arrange(self.build.folder, self.build.finish)
+        from anthrotap_builder.building.arrangement import arrange
+
+        arrange(self.build.folder, self.build.finish)
         yield from ()
 
 
@@ -151,7 +110,9 @@ class WriteShards(PipelineStep):
         self.build = build
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        arrangement.write_shards(self.build.folder, self.build.config, self.build.finish, rank, world_size)
+        from anthrotap_builder.building.arrangement import write_shards
+
+        write_shards(self.build.folder, self.build.config, self.build.finish, rank, world_size)
         yield from ()
 
 
@@ -166,7 +127,9 @@ class Conclude(PipelineStep):
         self.build = build
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        arrangement.conclude(self.build.folder, self.build.config, self.build.finish)
+        from anthrotap_builder.building.arrangement import conclude
+
+        conclude(self.build.folder, self.build.config, self.build.finish)
         shutil.rmtree(self.build.folder.finish, ignore_errors=True)
         yield from ()
 
@@ -176,9 +139,30 @@ _kept: list[Labeler] = []
 
 def _labeler(build: Build, plan: Plan) -> Labeler:
     """One for all ranks of this process: it takes seconds to start."""
-    fresh = build.labeler(plan.known)
+    fresh = new_labeler(build, plan.known)
     if not _kept or _kept[0].job != fresh.job:
         for old in _kept:
             old.close()
         _kept[:] = [fresh]
     return _kept[0]
+
+
+def new_labeler(build: Build, known: Path | None = None) -> Labeler:
+    """One for this process.
+
+    Args:
+        build: the build.
+        known: an .npy file of SHA-256 of videos that have their labels.
+    """
+    folder = build.folder
+    worker = f"{socket.gethostname()}-{os.getpid()}"
+    job = LabelerJob(
+        config=build.config.model_dump(mode="json"),
+        version=build.version,
+        videos=os.fspath(folder.videos),
+        known=None if known is None else os.fspath(known),
+        scratch=os.fspath(folder.scratch / worker),
+        threads=build.threads,
+        device=build.devices[int(os.environ.get(WORKER, "0")) % len(build.devices)],
+    )
+    return Labeler(job, build.limits, folder.state / "logs" / f"{worker}.log")
