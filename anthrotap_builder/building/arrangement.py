@@ -199,15 +199,9 @@ def _find_rows(folder: BuildFolder, wanted: set[str]) -> list[RowPlace]:
 
 
 def _forget(folder: BuildFolder, lost: list[str]) -> None:
-    """Videos whose rows are gone count as not labelled: their lines leave the journals."""
-    gone = set(lost)
+    """Videos whose rows are gone count as not labelled."""
     for plan in folder.plans():
-        for journal in plan.path.glob("rank-*.jsonl"):
-            lines = read_lines(journal)
-            kept = [line for line in lines if line["sha256"] not in gone]
-            if len(kept) < len(lines):
-                with written_whole(journal) as aside:
-                    write_lines(aside, kept)
+        plan.forget(set(lost))
 
 
 def _each_content_once(rows: list[RowPlace]) -> list[RowPlace]:

@@ -146,9 +146,7 @@ def _known(outcomes: dict[str, Outcome]) -> set[str]:
 def _stages(build: Build, plan: Plan | None, workers: int) -> list[Stage]:
     """The whole build, top to bottom."""
     folder = build.folder
-    label = (
-        [] if plan is None else [Stage(LabelVideos(build, plan.path), plan.ranks, plan.path / "logs", True)]
-    )
+    label = [] if plan is None else [Stage(LabelVideos(build, plan.path), plan.ranks, plan.logs, True)]
     return [
         *label,
         Stage(ArrangeRows(build), 1, folder.state / "arrange"),

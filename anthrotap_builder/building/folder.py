@@ -153,6 +153,7 @@ class Plan:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known = path / "known.npy"
+        self.logs = path / "logs"  # datatrove's, with its marks of completed ranks
 
     def write(self, sources: list[Source], ranks: int, known: Iterable[str]) -> None:
         """Share out `sources` among ranks, neighbours together."""
@@ -184,6 +185,17 @@ class Plan:
 
     def rows(self, rank: int) -> Path:
         return self.path / f"rank-{rank:07d}.parquet"
+
+    def forget(self, contents: set[str]) -> None:
+        """Videos of these SHA-256 count as not labelled: their lines leave the journals, their ranks are open again."""
+        for journal in self.path.glob("rank-*.jsonl"):
+            lines = read_lines(journal)
+            kept = [line for line in lines if line["sha256"] not in contents]
+            if len(kept) < len(lines):
+                rank = int(journal.stem.partition("-")[2])
+                (self.logs / "completions" / f"{rank:05d}").unlink(missing_ok=True)
+                with written_whole(journal) as aside:
+                    write_lines(aside, kept)
 
     def progress(self, seen: dict[Path, tuple[int, int, int]]) -> tuple[int, int]:
         """How many videos have an outcome, and how many of them a failure.

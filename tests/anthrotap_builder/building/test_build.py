@@ -108,10 +108,12 @@ def test_another_recipe_labels_anew_and_the_first_is_kept(videos, run, labelled,
 
 def test_each_content_is_labelled_once(videos, run, labelled, described, tmp_path):
     shutil.copy(videos / "b.mp4", videos / "z.mp4")
-    report = run(videos)
+    report = run(videos, videos_a_rank=9)
     assert labelled() == ["a", "b", "c", "d"]
     assert report.rows == {"train": 6}
     assert described()["z.mp4"]["copy_of"] == "b.mp4"
+    run(videos, "by_ranks", videos_a_rank=1)  # another rank may not know yet; then it is left out in the end
+    assert content(tmp_path / "out") == content(tmp_path / "by_ranks")
     row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert "z.mp4" not in row["source_video"]
 
