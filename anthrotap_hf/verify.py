@@ -1,7 +1,7 @@
 """Is a dataset what it says it is? Every row of every shard is read again, and what is wrong is told.
 
-Shards may come from anyone: what they hold ends in a line of the report, whatever it is. With several processes even
-a shard or a video that ends the process which reads it.
+Shards may come from anyone: whatever they hold becomes a line of the report, also where it ends the process that reads
+it (some damaged footers make Parquet's library abort).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -199,7 +200,7 @@ def verify(
     Args:
         folder: a dataset with its manifest, or a folder of shards.
         videos: whether each video is decoded.
-        processes: how many work at once; 1 works in this process.
+        processes: how many work at once; 0 works in this process, which hostile shards may end.
         on_progress: is told how far it is.
 
     Raises:
@@ -225,8 +226,9 @@ def verify(
     if manifest:
         report.not_checked += _silent(manifest, expected)
     shards = _held_against(manifest, [file.relative_to(folder).as_posix() for file in files], folder, report)
-    groups = _look_at_files(shards, expected, processes, report, on_progress)
-    rows = _look_at_rows(groups, expected, videos, processes, report, on_progress)
+    with Workers(processes) as workers:
+        groups = _look_at_files(shards, expected, workers, report, on_progress)
+        rows = _look_at_rows(groups, expected, videos, workers, report, on_progress)
     if report.files == len(shards):
         _look_at_splits(manifest, groups, report)
     _look_at_all(rows, report)
@@ -315,7 +317,7 @@ def _held_against(manifest: dict[str, Any], names: list[str], folder: Path, repo
 def _look_at_files(
     shards: list[_Shard],
     expected: Expected,
-    processes: int,
+    workers: Workers,
     report: Report,
     on_progress: OnProgress | None,
 ) -> list[tuple[_Shard, list[int]]]:
@@ -323,7 +325,7 @@ def _look_at_files(
     found = {}
     if on_progress:
         on_progress("files", 0, len(shards))
-    results = shared_out(partial(_open, expected), shards, processes)
+    results = workers.share_out(partial(_open, expected), shards)
     for done, (shard, opened) in enumerate(results, 1):
         if opened is None:
             opened = _Opened([], ["reading it ends the process that does; fetch or build it again"])
@@ -340,7 +342,7 @@ def _look_at_rows(
     shards: list[tuple[_Shard, list[int]]],
     expected: Expected,
     videos: bool,
-    processes: int,
+    workers: Workers,
     report: Report,
     on_progress: OnProgress | None,
 ) -> list[tuple[str, _Row]]:
@@ -352,7 +354,7 @@ def _look_at_rows(
     done = 0
     if on_progress:
         on_progress("rows", 0, total)
-    for part, found in shared_out(partial(_check_rows, expected, videos), parts, processes):
+    for part, found in workers.share_out(partial(_check_rows, expected, videos), parts):
         name = names[part.path]
         if found is None:
             last = part.first_row + part.rows - 1
@@ -439,11 +441,13 @@ def _open(expected: Expected, shard: _Shard) -> _Opened:
 
 
 def _columns(schema: pa.Schema, expected: Expected) -> Iterator[str]:
-    missing = [name for name in COLUMNS if name not in schema.names]
-    if missing:
+    counts = Counter(schema.names)
+    if missing := [name for name in COLUMNS if not counts[name]]:
         yield f"no column {', '.join(missing)}"
     for name, kind in COLUMNS.items():
-        if name in missing:
+        if counts[name] > 1:
+            yield f"column {name} is there twice"
+        if counts[name] != 1:
             continue
         found = _kind(schema.field(name).type)
         if found != kind and not (name == "video" and expected.label_only and found == "null"):
@@ -669,50 +673,64 @@ def _video(row: dict[str, Any], expected: Expected, decode: bool) -> Iterator[st
 # Processes
 
 
-def shared_out(work: Callable[[T], R], tasks: Iterable[T], processes: int) -> Iterator[tuple[T, R | None]]:
-    """Each task with its result, as they come; None for one that ends the process which does it.
+class Workers:
+    """Processes that tasks are shared out to. A task may end the process that does it, and costs only itself.
 
-    Few tasks wait at a time. `work` must be importable: processes are spawned.
+        with Workers(2) as workers:
+            for task, result in workers.share_out(work, tasks): ...
+
+    Args:
+        processes: how many; 0 works in this process, which a task may then end.
     """
-    if processes == 1:
-        yield from ((task, work(task)) for task in tasks)
-        return
-    left = iter(tasks)
-    pool = _pool(processes)
-    waiting: dict[Future[R], T] = {}
-    try:
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def share_out(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | None]]:
+        """Each task with its result, as they come; None for one that ends its process. Few tasks wait at a time.
+
+        `work` must be importable: processes are spawned.
+        """
+        if not self.processes:
+            yield from ((task, work(task)) for task in tasks)
+            return
+        left = iter(tasks)
+        waiting: dict[Future[R], T] = {}
         while True:
-            for task in islice(left, 2 * processes - len(waiting)):
-                waiting[_submit(pool, work, task)] = task
+            for task in islice(left, 2 * self.processes - len(waiting)):
+                waiting[self._submit(work, task)] = task
             if not waiting:
                 return
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                # Whose fault it is shows when each is done alone.
-                pool.shutdown()
-                for task in waiting.values():
+                self._stop()
+                for task in waiting.values():  # whose fault it is shows when each is done alone
                     yield task, _alone(work, task)
-                waiting, pool = {}, _pool(processes)
+                waiting = {}
                 continue
             for future in done:
                 yield waiting.pop(future), future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
+    def _submit(self, work: Callable[[T], R], task: T) -> Future[R]:
+        self._pool = self._pool or _pool(self.processes)
+        try:
+            return self._pool.submit(work, task)
+        except BrokenProcessPool as error:
+            future: Future[R] = Future()
+            future.set_exception(error)
+            return future
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    # Ctrl-C is for the process that waits for them.
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=ignore)
-
-
-def _submit(pool: ProcessPoolExecutor, work: Callable[[T], R], task: T) -> Future[R]:
-    try:
-        return pool.submit(work, task)
-    except BrokenProcessPool as error:
-        future: Future[R] = Future()
-        future.set_exception(error)
-        return future
+    def _stop(self) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool = None
 
 
 def _alone(work: Callable[[T], R], task: T) -> R | None:
@@ -721,3 +739,9 @@ def _alone(work: Callable[[T], R], task: T) -> R | None:
             return pool.submit(work, task).result()
         except BrokenProcessPool:
             return None
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    # Ctrl-C is for the process that waits for them.
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=ignore)
