@@ -20,7 +20,15 @@ from anthrotap_builder.clips import Clip, read_clips
 from anthrotap_builder.config import ClipSettings
 from anthrotap_builder.shards import MAX_BATCH_ROWS
 from anthrotap_hf.files import file_sha256, folder_written_whole
-from anthrotap_hf.verify import MANIFEST, find_shards, one_line, read_manifest, split_of
+from anthrotap_hf.verify import (
+    MANIFEST,
+    SHA256,
+    find_shards,
+    one_line,
+    read_manifest,
+    split_of,
+    wrong_columns,
+)
 from anthrotap_hf.video import VideoError, encode_video
 
 NAMED = 5  # missing videos that an error names
@@ -166,14 +174,13 @@ def _wanted(shard: Path) -> Iterator[Wanted]:
     """The clips of a shard's rows. Raises AttachError for a shard that can't be used."""
     try:
         with pq.ParquetFile(shard, pre_buffer=False) as file:
-            names = file.schema_arrow.names
-            if missing := [name for name in (*KEYS, *SHOWN, "video") if name not in names]:
-                raise ValueError(f"no column {', '.join(missing)}")
+            if wrong := list(wrong_columns(file.schema_arrow, label_only=True)):
+                raise ValueError("; ".join(wrong))
             for batch in file.iter_batches(columns=[*KEYS, *SHOWN]):
                 for row in batch.to_pylist():
                     sizes = {name: row[name] for name in SHOWN}
-                    if None in row.values():
-                        raise ValueError("a row has no place in a video")
+                    if None in row.values() or not SHA256.fullmatch(row["source_sha256"]):
+                        raise ValueError("a row that does not say which clip of which video it is of")
                     yield Wanted(key=_key(row), **sizes)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(shard, error) from error
@@ -374,7 +381,7 @@ def _with_videos(table: pa.Table, waiting: Path, left: Counter[Key]) -> pa.Table
             file.unlink()
     column = pa.array(videos, datasets.Video.pa_type)
     if len(kept) < len(table):
-        table = table.take(kept)
+        table = table.take(pa.array(kept, pa.int64()))
     return table.set_column(table.schema.get_field_index("video"), "video", column)
 
 

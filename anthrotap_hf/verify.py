@@ -349,7 +349,7 @@ def _look_at_rows(
     """All rows that could be read, with the names of their shards, in order."""
     names = {shard.path: shard.name for shard, _ in shards}
     total = sum(sum(groups) for _, groups in shards)
-    parts = [part for shard, groups in shards for part in _parts(shard.path, groups)]
+    parts = (part for shard, groups in shards for part in _parts(shard.path, groups))
     rows: list[tuple[str, _Row]] = []
     done = 0
     if on_progress:
@@ -390,13 +390,13 @@ def _look_at_all(rows: list[tuple[str, _Row]], report: Report) -> None:
     frames: dict[bytes, str] = {}
     splits: dict[bytes, dict[str, str]] = {}
     for name, row in rows:
-        here = f"{name}, row {row.number}"
-        if row.source and split_of(name) not in (known := splits.setdefault(row.source, {})):
-            for split, where in known.items():
-                reason = f"its video is in split {split} too ({where}); a video belongs into one split"
+        here, split = f"{name}, row {row.number}", split_of(name)
+        if row.source and split not in (known := splits.setdefault(row.source, {})):
+            if known:
+                other, where = next(iter(known.items()))
+                reason = f"its video is in split {other} too ({where}); a video belongs in one split"
                 report.add(Problem(name, reason, row.number, row.clip_id))
-                break
-            known[split_of(name)] = here
+            known[split] = here
         if row.clip_id and (where := ids.setdefault(row.clip_id, here)) != here:
             report.add(Problem(name, f"clip_id is that of {where} too", row.number, row.clip_id))
         elif row.frames and (where := frames.setdefault(row.frames, here)) != here:
@@ -413,7 +413,7 @@ def _open(expected: Expected, shard: _Shard) -> _Opened:
         with pq.ParquetFile(shard.path, pre_buffer=False) as file:
             metadata = file.metadata
             groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-            reasons = list(_columns(file.schema_arrow, expected))
+            reasons = list(wrong_columns(file.schema_arrow, expected.label_only))
             unusable = bool(reasons)
             large = any(
                 metadata.row_group(number).column(column).num_values > MAX_VALUES
@@ -440,7 +440,8 @@ def _open(expected: Expected, shard: _Shard) -> _Opened:
     return _Opened([] if unusable or large else groups, reasons, readable=True)
 
 
-def _columns(schema: pa.Schema, expected: Expected) -> Iterator[str]:
+def wrong_columns(schema: pa.Schema, label_only: bool = False) -> Iterator[str]:
+    """A line for what `COLUMNS` has otherwise; a dataset without videos may say nothing of their type."""
     counts = Counter(schema.names)
     if missing := [name for name in COLUMNS if not counts[name]]:
         yield f"no column {', '.join(missing)}"
@@ -450,7 +451,7 @@ def _columns(schema: pa.Schema, expected: Expected) -> Iterator[str]:
         if counts[name] != 1:
             continue
         found = _kind(schema.field(name).type)
-        if found != kind and not (name == "video" and expected.label_only and found == "null"):
+        if found != kind and not (name == "video" and label_only and found == "null"):
             yield f"column {name} is {one_line(found)}, not {kind}"
 
 

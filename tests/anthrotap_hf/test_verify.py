@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from anthrotap_hf import verify as verify_module
 from anthrotap_hf.cli import app
-from anthrotap_hf.verify import COLUMNS, Problem, Report, Workers, verify
+from anthrotap_hf.verify import COLUMNS, Problem, Report, Workers, verify, wrong_columns
 from anthrotap_hf.verify_command import summary
 from anthrotap_hf.video import encode_video
 
@@ -97,7 +97,7 @@ def lines(folder: Path, **options: object) -> list[str]:
 
 def test_the_columns_are_those_of_the_shards():
     assert list(COLUMNS) == list(features(48))
-    assert not list(verify_module._columns(features(48).arrow_schema, verify_module.Expected()))
+    assert not list(wrong_columns(features(48).arrow_schema))
 
 
 def test_a_clean_dataset(dataset):
