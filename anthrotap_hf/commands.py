@@ -112,7 +112,7 @@ def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]
 
         def on_progress(stage: str, done: int, total: int) -> None:
             if stage not in bars:
-                bars[stage] = progress.add_task(stage, rate="")
+                bars[stage] = progress.add_task(stage, total=total, rate="")
             task = progress.tasks[bars[stage]]
             elapsed = task.finished_time or task.elapsed
             rate = f"{done / elapsed:.1f} {stage}/s" if elapsed else ""
