@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from anthrotap_builder.building.arrangement import VIDEOS
 from anthrotap_builder.clips import Clip, read_clips
 from anthrotap_builder.config import ClipSettings
-from anthrotap_builder.shards import MAX_BATCH_ROWS
+from anthrotap_builder.shards import MAX_BATCH_ROWS, features
 from anthrotap_hf.files import file_sha256, folder_written_whole
 from anthrotap_hf.verify import (
     MANIFEST,
@@ -126,8 +128,12 @@ def attach_videos(
                 result.left_out.append(f"{row.clip_id}: {reason}")
         if len(result.left_out) == len(wanted):
             raise AttachError(f"{folder}: no row can be attached; {result.left_out[0]}")
-        _write_shards(folder, shards, aside, waiting, wanted, result, tell)
+        _write_shards(
+            folder, shards, features(settings.clip_frames).arrow_schema, aside, waiting, wanted, result, tell
+        )
         waiting.rmdir()
+        if (folder / VIDEOS).is_file():
+            shutil.copyfile(folder / VIDEOS, aside / VIDEOS)
         _write_manifest(aside, manifest, result)
     return result
 
@@ -162,7 +168,7 @@ def _check_out(folder: Path, out: Path, replace: bool) -> None:
     shards = find_shards(out)
     if shards and not replace:
         raise FileExistsError(f"{out}: already holds {shards[0].name}; take another folder")
-    ours = {*shards, out / MANIFEST, out / "data"}
+    ours = {*shards, out / MANIFEST, out / VIDEOS, out / "data"}
     others = sorted(path for path in (*out.glob("*"), *out.glob("data/*")) if path not in ours)
     if others:
         raise AttachError(
@@ -315,6 +321,7 @@ def _file(waiting: Path, key: Key) -> Path:
 def _write_shards(
     folder: Path,
     shards: list[Path],
+    ours: pa.Schema,
     aside: Path,
     waiting: Path,
     wanted: list[Wanted],
@@ -334,6 +341,8 @@ def _write_shards(
         try:
             for batch in _batches(shard):
                 table = _with_videos(pa.Table.from_batches([batch]), waiting, left)
+                if table.column_names == ours.names:  # then the file is that of a dataset made with videos
+                    table = table.cast(ours)
                 if table.num_rows:
                     writer = writer or pq.ParquetWriter(path, table.schema)
                     writer.write_table(table)

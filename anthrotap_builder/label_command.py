@@ -30,17 +30,17 @@ from rich.text import Text
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.inputs import OVERLAY
 from anthrotap_builder.labeling import LabeledClip, label_video, load_parts
 from anthrotap_builder.meshes.file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.files import file_sha256, written_whole
-from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe
+from anthrotap_hf.video import VideoError, VideoWriter, probe
 from anthrotap_hf.visualization import around_tracks, contact_sheet, draw_tracks, track_colors
 
 logger = logging.getLogger(__name__)
 
 SHEET_PICTURES = 8
-OVERLAY = ".tracks.mp4"
 
 
 @dataclass
@@ -82,32 +82,6 @@ class VideoReport:
                 for stage in stages
             },
         }
-
-
-def find_videos(inputs: list[Path]) -> list[Path]:
-    """Files as given, each once; folders give the videos below them, by suffix, in order, but no overlay of ours.
-
-    Raises:
-        FileNotFoundError: for an input that is not there, or a folder without a video.
-    """
-    videos: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(
-                p
-                for p in path.rglob("*")
-                if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.endswith(OVERLAY)
-            )
-            if not found:
-                raise FileNotFoundError(
-                    f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})"
-                )
-            videos += found
-        elif path.exists():
-            videos.append(path)
-        else:
-            raise FileNotFoundError(f"{path}: no such file or folder")
-    return list({path.resolve(): path for path in videos}.values())
 
 
 def find_meshes(path: Path, videos: list[Path]) -> dict[Path, MeshFile]:
@@ -208,7 +182,7 @@ def _label_one(
         pictures.add(clip)
         if kept and clip.camera:
             kept.add(clip.source_frames, clip.meshes, clip.camera)
-        tally.add(clip)
+        tally.add(clip.tracks, clip.rejected_fraction)
         where = f"{clip.source_video}: {len(clip.frames)} frames from frame {clip.start_frame} on"
         report.left_out += [
             f"{where}: person {fit['person']}: no trusted track; of its meshes {fit['refused_frames']} were refused"

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_hf.files import file_sha256, written_whole
 from anthrotap_hf.loading import UNKNOWN_CONFIDENCE
+from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import encode_video
 
 if TYPE_CHECKING:
@@ -125,6 +127,12 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
     }
 
 
+def to_table(rows: list[dict[str, Any]], columns: datasets.Features) -> pa.Table:
+    """Rows of `to_row` as an Arrow table of these columns, videos inside."""
+    encoded = [columns.encode_example(row) for row in rows]
+    return datasets.Dataset.from_list(encoded, features=columns).data.table
+
+
 class ShardWriter:
     """Writes labelled clips into Parquet shards of a folder, all or nothing.
 
@@ -193,7 +201,7 @@ class ShardWriter:
     def write(self, clip: LabeledClip) -> None:
         """Add one clip. Raises ValueError as `to_row` does."""
         row = to_row(clip, self.clip_frames)
-        self._rows.append(self.features.encode_example(row))
+        self._rows.append(row)
         self._rows_bytes += len(row["video"]["bytes"]) + row["tracks"].nbytes + 2 * row["valid"].nbytes
         if self._rows_bytes >= BATCH_BYTES or len(self._rows) >= MAX_BATCH_ROWS:
             self._flush()
@@ -203,13 +211,13 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            self._write_group(datasets.Dataset.from_list(self._rows, features=self.features).data.table)
+            self._write_group(to_table(self._rows, self.features))
         self._shard_bytes += self._rows_bytes
         self._rows, self._rows_bytes = [], 0
         if self._shard_bytes >= self.max_shard_bytes:
             self._close()
 
-    def _write_group(self, table: Any) -> None:
+    def _write_group(self, table: pa.Table) -> None:
         if self._writer is None:
             path = self.directory / f".{self.stem}-{len(self._aside):05d}.{os.getpid()}.incomplete"
             self._aside.append(path)
@@ -242,7 +250,7 @@ class Tally:
         inputs: `file` and `sha256` of each video that went in.
         failed: `file` and `reason` of each that could not be read, or not to its end.
         left_out: a line for each piece of a video that became no clip.
-        clips, clips_without_people, people, tracks: counts.
+        clips, clips_without_people, people, frames, tracks: counts.
         seen, hidden, unknown: counts of (track, frame) labels.
         rejected_fraction_sum: the clips' `rejected_fraction`, added up.
     """
@@ -253,24 +261,25 @@ class Tally:
     clips: int = 0
     clips_without_people: int = 0
     people: int = 0
+    frames: int = 0
     tracks: int = 0
     seen: int = 0
     hidden: int = 0
     unknown: int = 0
     rejected_fraction_sum: float = 0.0
 
-    def add(self, clip: LabeledClip) -> None:
+    def add(self, tracks: Tracks, rejected_fraction: float) -> None:
         """Count one clip."""
-        tracks = clip.tracks
         self.clips += 1
         people = len(np.unique(tracks.person))
         self.people += people
         self.clips_without_people += people == 0
+        self.frames += tracks.num_frames
         self.tracks += len(tracks)
         self.seen += int(tracks.seen.sum())
         self.hidden += int(tracks.hidden.sum())
         self.unknown += int(tracks.unknown.sum())
-        self.rejected_fraction_sum += float(clip.rejected_fraction)
+        self.rejected_fraction_sum += float(rejected_fraction)
 
     @classmethod
     def merge(cls, tallies: Iterable[Tally]) -> Tally:
@@ -291,32 +300,38 @@ def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, ta
 
     Configuration, inputs, counts, rejections, failures, package versions, and rows and SHA-256 of each file.
     """
+    files = [
+        {
+            "name": file.relative_to(directory).as_posix(),
+            "rows": pq.read_metadata(file).num_rows,
+            "sha256": file_sha256(file),
+        }
+        for file in sorted(Path(directory).glob("data/*.parquet"))
+    ]
+    given = {"inputs": tally.inputs, "failed": tally.failed, "left_out": tally.left_out}
+    path = Path(directory) / "manifest.json"
+    with written_whole(path) as aside:
+        text = json.dumps(
+            {**manifest_of(config, tally), "files": files, **given}, indent=2, ensure_ascii=False
+        )
+        aside.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def manifest_of(config: LabelingConfig, tally: Tally) -> dict[str, Any]:
+    """The part of a manifest that tells how labels were made, and how many there are."""
     counts = asdict(tally)
-    inputs, failed, left_out = (counts.pop(name) for name in ("inputs", "failed", "left_out"))
+    for name in ("inputs", "failed", "left_out"):
+        del counts[name]
     rejected = counts.pop("rejected_fraction_sum")
     with_people = tally.clips - tally.clips_without_people
     counts["mean_rejected_fraction"] = rejected / with_people if with_people else None
-    manifest = {
+    return {
         "label_version": config.version,
         "config": config.described(),
         "counts": counts,
-        "files": [
-            {
-                "name": file.relative_to(directory).as_posix(),
-                "rows": pq.read_metadata(file).num_rows,
-                "sha256": file_sha256(file),
-            }
-            for file in sorted(Path(directory).glob("data/*.parquet"))
-        ],
-        "inputs": inputs,
-        "failed": failed,
-        "left_out": left_out,
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-    path = Path(directory) / "manifest.json"
-    with written_whole(path) as aside:
-        aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
 
 
 def _version(package: str) -> str | None:

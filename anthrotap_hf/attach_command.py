@@ -47,7 +47,7 @@ def attach(
     """
     try:
         from anthrotap_builder.attach import attach_videos
-        from anthrotap_builder.label_command import find_videos
+        from anthrotap_builder.inputs import find_videos
     except ImportError as error:
         stop(str(missing_extra(error)))
 

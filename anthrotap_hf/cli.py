@@ -11,6 +11,7 @@ from rich.console import Console
 
 from anthrotap_hf import (
     attach_command,
+    build_command,
     convert_command,
     evaluate_command,
     stats_command,
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(convert_command.app, name="convert")
+app.command()(build_command.build)
 app.command()(track_command.track)
 app.command()(evaluate_command.evaluate)
 app.command()(stats_command.stats)
@@ -82,7 +84,8 @@ def label(
     try:
         from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.label_command import find_meshes, find_videos, label_videos, summary_table
+        from anthrotap_builder.inputs import find_videos
+        from anthrotap_builder.label_command import find_meshes, label_videos, summary_table
         from anthrotap_hf.settings import parse_settings, recipe_named
     except ImportError as error:
         stop(str(missing_extra(error)))

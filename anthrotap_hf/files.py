@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}-incomplete-{path.name}")  # the suffix stays: libraries go by it
+    aside = beside(path, "incomplete")
     try:
         yield aside
         aside.replace(path)
@@ -31,8 +32,8 @@ def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder beside `path` to write to, as `written_whole` for files; what was in `path` before is gone then."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}-incomplete-{path.name}")
-    before = path.with_name(f".{os.getpid()}-before-{path.name}")
+    aside = beside(path, "incomplete")
+    before = beside(path, "before")
     aside.mkdir()
     try:
         yield aside
@@ -53,3 +54,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def beside(path: Path, state: str) -> Path:
+    """A hidden name in the same folder that no other process uses, of this machine or another; the suffix stays."""
+    return path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}-{state}-{path.name}")

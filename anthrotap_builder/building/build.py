@@ -1,0 +1,208 @@
+"""A build from its inputs to a dataset: find videos, plan, label, arrange, write, conclude."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anthrotap_builder.building import executors
+from anthrotap_builder.building.executors import ClusterSettings, Stage
+from anthrotap_builder.building.folder import BuildError, BuildFolder, IncompleteError, Outcome, Plan
+from anthrotap_builder.building.job import Build
+from anthrotap_builder.building.sources import Source
+from anthrotap_builder.building.steps import ArrangeRows, Conclude, LabelVideos, WriteShards, new_labeler
+
+EXECUTORS = ("local", "slurm", "ray")
+ROUNDS = 3  # of labelling again what turned out lost or damaged
+VIDEOS_A_RANK = 64
+RANKS_A_WORKER = 4
+
+
+@dataclass
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        videos: that it was given.
+        labelled: of them in this run.
+        failed: why videos gave nothing, or not all of it, a line each.
+        rows: by split; None while Slurm is at work.
+        jobs: numbers of Slurm jobs.
+        seconds: wall time.
+    """
+
+    videos: int
+    labelled: int = 0
+    failed: list[str] = field(default_factory=list)
+    rows: dict[str, int] | None = None
+    jobs: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+Watch = Callable[[Plan | None, str], None]
+"""Is called again and again with the plan at work and the name of the stage."""
+
+
+def build_dataset(
+    build: Build,
+    sources: list[Source],
+    executor: str = "local",
+    workers: int = 1,
+    cluster: ClusterSettings | None = None,
+    videos_a_rank: int | None = None,
+    retry_failed: bool = False,
+    watch: Watch | None = None,
+) -> BuildReport:
+    """Labels what has no labels yet of this recipe, and makes a dataset of all.
+
+    Args:
+        build: what to make, and where.
+        sources: the videos.
+        executor: where it runs, of EXECUTORS. "slurm" submits jobs and returns; all others wait.
+        workers: processes at once, each of which labels one video at a time.
+        cluster: for Slurm and Ray.
+        videos_a_rank: how the work is cut; only speed depends on it.
+        retry_failed: whether videos that an earlier run gave up are tried again.
+        watch: see `Watch`.
+
+    Raises:
+        BuildError: if it can't go on; what was labelled stays, and the same call goes on.
+    """
+    begin = time.perf_counter()
+    folder = build.folder
+    cluster = cluster or ClusterSettings()
+    report = BuildReport(len(sources))
+    note = folder.state / "slurm.json"
+    with folder.locked():
+        if jobs := executors.slurm_jobs_at_work(note):
+            done = len({source.key for source in sources} & folder.outcomes().keys())
+            raise BuildError(
+                f"{folder.out}: Slurm jobs {', '.join(jobs)} are at work here, {done} of {len(sources)} videos are "
+                "done; wait for them, or scancel them"
+            )
+        _clear(folder)
+        folder.save_inputs(sources)
+        for attempt in range(ROUNDS):
+            plan = _plan(folder, sources, workers, videos_a_rank, retry_failed and not attempt)
+            if plan and not attempt and executor != "slurm":
+                _check_parts(build)
+            report.labelled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
+            stages = _stages(build, plan, workers)
+            if executor == "slurm":
+                report.jobs = executors.submit_to_slurm(stages, workers, cluster, note)
+                return report
+            try:
+                _run(stages, plan, executor, workers, cluster, watch)
+                break
+            except IncompleteError as error:
+                if attempt == ROUNDS - 1:
+                    raise BuildError(f"{error}, again and again: is the disk sound?") from error
+        shutil.rmtree(folder.finish, ignore_errors=True)
+        shutil.rmtree(folder.scratch, ignore_errors=True)
+        outcomes = folder.outcomes()
+    found = [outcomes[source.key] for source in sources]
+    report.failed = [outcome.failure for outcome in found if outcome.failure]
+    report.rows = _rows_by_split(folder.out)
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _plan(
+    folder: BuildFolder,
+    sources: list[Source],
+    workers: int,
+    videos_a_rank: int | None,
+    retry_failed: bool,
+) -> Plan | None:
+    """What is still to do: the last plan, if it is just that; None for nothing."""
+    outcomes = folder.outcomes()
+    done = {key for key, outcome in outcomes.items() if not (retry_failed and outcome.failure)}
+    to_do = [source for source in sources if source.key not in done]
+    if not to_do:
+        return None
+    plans = folder.plans()
+    if plans and not retry_failed:
+        left = [source for source in plans[-1].sources() if source.key not in done]
+        if left == to_do:
+            return plans[-1]
+    ranks = -(-len(to_do) // (videos_a_rank or _share(len(to_do), workers)))
+    return folder.new_plan(to_do, ranks, _known(outcomes))
+
+
+def _share(videos: int, workers: int) -> int:
+    """Videos of a rank: few enough that all workers end at about the same time."""
+    return max(1, min(VIDEOS_A_RANK, videos // (RANKS_A_WORKER * workers)))
+
+
+def _known(outcomes: dict[str, Outcome]) -> set[str]:
+    return {outcome.sha256 for outcome in outcomes.values() if outcome.sha256 and not outcome.failure}
+
+
+def _stages(build: Build, plan: Plan | None, workers: int) -> list[Stage]:
+    """The whole build, top to bottom."""
+    folder = build.folder
+    label = (
+        [] if plan is None else [Stage(LabelVideos(build, plan.path), plan.ranks, plan.path / "logs", True)]
+    )
+    return [
+        *label,
+        Stage(ArrangeRows(build), 1, folder.state / "arrange"),
+        Stage(WriteShards(build), workers, folder.state / "write"),
+        Stage(Conclude(build), 1, folder.state / "conclude"),
+    ]
+
+
+def _run(
+    stages: list[Stage],
+    plan: Plan | None,
+    executor: str,
+    workers: int,
+    cluster: ClusterSettings,
+    watch: Watch | None,
+) -> None:
+    for stage in stages:
+        label = isinstance(stage.step, LabelVideos)
+
+        def look(name: str = stage.name, plan: Plan | None = plan if label else None) -> None:
+            if watch:
+                watch(plan, name)
+
+        look()
+        if executor == "ray" and label:
+            executors.run_on_ray([stage], workers, cluster)
+        else:
+            executors.run_locally([stage], workers, look)
+        look()
+
+
+def _clear(folder: BuildFolder) -> None:
+    """What runs that were killed left half-written, and marks of the last run's stages."""
+    for name in ("arrange", "write", "conclude", "finish"):
+        shutil.rmtree(folder.state / name, ignore_errors=True)
+    for half in [*folder.out.glob(".*-incomplete-*"), *folder.state.rglob(".*-incomplete-*")]:
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
+
+
+def _check_parts(build: Build) -> None:
+    """Says what is missing before any worker starts; makes caches once, not in all workers at a time."""
+    labeler = new_labeler(build)
+    try:
+        labeler.start()
+    finally:
+        labeler.close()
+
+
+def _rows_by_split(out: Path) -> dict[str, int]:
+    splits = json.loads((out / "manifest.json").read_text())["splits"]
+    return {name: split["rows"] for name, split in splits.items()}
+
+
+def default_threads(workers: int) -> int:
+    """Frames that each of so many workers should work on at once, on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)

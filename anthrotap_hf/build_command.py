@@ -1,0 +1,232 @@
+"""What `anthrotap build` does: many videos in, one dataset out; stopped or broken, the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from anthrotap_hf.commands import check_device, check_writable, say, stop
+from anthrotap_hf.imports import missing_extra
+
+if TYPE_CHECKING:
+    from anthrotap_builder.building.build import BuildReport
+    from anthrotap_builder.building.folder import Plan
+
+FAILURES_SHOWN = 20
+
+
+def build(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Videos, folders, lists (.txt), addresses (s3://...), Parquet files, Hub datasets.",
+            metavar="INPUT...",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the dataset; what is done so far is kept in its .build.")
+    ],
+    recipe: Annotated[str, typer.Option(help="A recipe's name, or a YAML file of settings.")] = "open",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the recipe: clips.fps=10. May be repeated."),
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of the videos in Parquet files.")] = "video",
+    split: Annotated[str | None, typer.Option(help="Only this split of the datasets given.")] = None,
+    executor: Annotated[str, typer.Option(help="Where it runs: local, slurm or ray.")] = "local",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Videos labelled at once, each by its own process.")
+    ] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of each worker. Default: the cores, shared out.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where networks run: cpu, cuda; cuda:0,cuda:1 gives workers one in turn.")
+    ] = "cpu",
+    cluster: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with what Slurm or Ray are asked for: partition, gpus_per_task ..."),
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of videos in split validation.")
+    ] = 0.0,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of videos in split test.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the shuffle and the splits.")] = 0,
+    shard_size: Annotated[int, typer.Option(min=1, help="Largest shard, MB.")] = 256,
+    label_only: Annotated[
+        bool, typer.Option(help="Leave the videos out of the rows: `anthrotap attach` puts them back.")
+    ] = False,
+    time_limit: Annotated[float, typer.Option(min=0.01, help="Minutes that one video may take.")] = 60.0,
+    memory_limit: Annotated[float, typer.Option(min=0.1, help="GB of memory that one video may take.")] = 8.0,
+    retries: Annotated[int, typer.Option(min=0, help="More attempts at a video that failed.")] = 1,
+    retry_failed: Annotated[bool, typer.Option(help="Try videos again that an earlier run gave up.")] = False,
+    videos_per_rank: Annotated[
+        int | None, typer.Option(min=1, help="How the work is cut. Default: by workers, 64 at most.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Label many videos into one dataset, on this machine, Slurm or Ray.
+
+    A video is labelled once for each recipe: the same command goes on where it stopped, labels only new videos when
+    some were added, and lists those that failed. Each video has a time and a memory limit, and costs only itself.
+
+    Example: anthrotap build videos/ --out dataset --workers 2 --validation 0.05
+    """
+    try:
+        from anthrotap_builder.building.build import EXECUTORS, build_dataset, default_threads
+        from anthrotap_builder.building.executors import ClusterSettings
+        from anthrotap_builder.building.folder import BuildError
+        from anthrotap_builder.building.job import Build, Finish, Limits
+        from anthrotap_builder.building.sources import find_sources
+        from anthrotap_builder.config import labeling_config
+        from anthrotap_hf.settings import parse_settings, read_recipe, recipe_named
+    except ImportError as error:
+        stop(str(missing_extra(error)))
+
+    errors = Console(stderr=True)
+    try:
+        if executor not in EXECUTORS:
+            raise ValueError(f"--executor {executor}: there is {', '.join(EXECUTORS)}")
+        if validation + test > 1:
+            raise ValueError("--validation and --test together are more than all videos")
+        if cluster is not None and executor == "local":
+            raise ValueError("--cluster goes with --executor slurm or ray")
+        asked = (
+            ClusterSettings() if cluster is None else read_recipe(ClusterSettings, cluster.parent, cluster)
+        )
+        devices = tuple(device.split(","))
+        if executor == "local":
+            for name in devices:
+                check_device(name)
+        config = labeling_config(recipe_named(recipe), parse_settings(settings or [], "clips.fps=10"))
+        if config.mesh_source == "file":
+            raise ValueError("meshes from files go with `anthrotap label --meshes`, video by video")
+        check_writable(out)
+        with errors.status("looking for videos"):
+            sources = find_sources(inputs, column, split)
+        own = threads or (default_threads(workers) if executor == "local" else asked.cpus_per_task)
+        job = Build(
+            out=str(out.absolute()),
+            config=config,
+            version=config.version,
+            finish=Finish(validation, test, seed, shard_size << 20, label_only),
+            limits=Limits(60 * time_limit, int(memory_limit * 2**30), retries),
+            threads=own,
+            devices=devices,
+        )
+        with _stopped_by_signals(), _shown(errors) as watch:
+            report = build_dataset(
+                job,
+                sources,
+                executor,
+                workers,
+                asked,
+                videos_per_rank,
+                retry_failed,
+                watch,
+            )
+    except KeyboardInterrupt:
+        say("stopped; what is labelled is kept, and the same command goes on")
+        raise typer.Exit(130) from None
+    except (BuildError, FileNotFoundError, ValueError, ImportError) as error:
+        stop(str(error))
+    except OSError as error:
+        stop(
+            f"{error.filename or out}: {error.strerror or error}; when that is mended, the same command goes on"
+        )
+    _tell(report, out, as_json)
+    if report.rows is not None and not any(report.rows.values()):
+        raise typer.Exit(1)
+
+
+def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"out": str(out), **asdict(report)}, indent=2))
+        return
+    for line in report.failed[:FAILURES_SHOWN]:
+        say(line)
+    if len(report.failed) > FAILURES_SHOWN:
+        say(f"and {len(report.failed) - FAILURES_SHOWN} more: {out / 'videos.jsonl'}")
+    if report.rows is None:
+        print(
+            f"submitted: Slurm jobs {', '.join(report.jobs)}; the same command, later, says how far they are"
+        )
+        return
+    rows = ", ".join(f"{count} {name}" for name, count in report.rows.items()) or "none"
+    print(
+        f"{report.videos} videos, {report.labelled} labelled now, {len(report.failed)} failed; clips: {rows}\n"
+        f"dataset: {out} (card README.md, manifest.json, videos.jsonl); --retry-failed tries the failed ones again"
+        if report.failed
+        else f"{report.videos} videos, {report.labelled} labelled now; clips: {rows}\n"
+        f"dataset: {out} (card README.md, manifest.json, videos.jsonl)"
+    )
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Callable[[Plan | None, str], None]]:
+    """Progress: videos of the plan at work, failures, and an end in sight."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, Any] = {}
+        seen: dict[Path, tuple[int, int, int]] = {}
+
+        def finish() -> None:
+            for bar in bars.values():
+                total = progress.tasks[bar].total or 1
+                progress.update(bar, total=total, completed=total)
+
+        def watch(plan: Plan | None, stage: str) -> None:
+            if stage not in bars:
+                finish()
+                total = None if plan is None else len(plan.sources())
+                bars[stage] = progress.add_task(stage, total=total, note="")
+            if plan is None:
+                return
+            done, failed = plan.progress(seen)
+            task = progress.tasks[bars[stage]]
+            if "first" not in task.fields:
+                task.fields["first"] = done
+            hours = (task.elapsed or 0) / 3600
+            rate = f"{(done - task.fields['first']) / hours:.0f} videos/h" if hours else ""
+            note = f"{rate} · {failed} failed" if failed else rate
+            progress.update(bars[stage], completed=done, note=note)
+
+        yield watch
+        finish()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM, as schedulers send it, stops as Ctrl-C does."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,141 @@
+"""Builds in no time: labelling processes whose `label_video` gives made-up tracks, or does what a bad video can do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anthrotap_builder.building.build import BuildReport, build_dataset
+from anthrotap_builder.building.job import Build, Finish, Limits
+from anthrotap_builder.building.sources import find_sources
+from anthrotap_builder.config import labeling_config
+
+# Python runs it as any process begins that has its folder on its path. What a video does stands in its name.
+SITECUSTOMIZE = '''
+import os, signal, time
+from pathlib import Path
+import numpy as np
+from anthrotap_hf.imports import when_imported
+
+def once(name):
+    """Whether this is the first time, over all processes."""
+    try:
+        (Path(os.environ["ANTHROTAP_TEST_MARKS"]) / name).touch(exist_ok=False)
+        return True
+    except FileExistsError:
+        return False
+
+def replace(module):
+    from anthrotap_builder.clips import read_clips
+    from anthrotap_hf.tracks import Tracks
+
+    def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=None, meshes=None):
+        name = Path(path).stem
+        with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labelled", "a") as file:
+            file.write(name + "\\n")
+        if "crash" in name or ("stumble" in name and once(name)):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "hang" in name:
+            time.sleep(1000)
+        if "hungry" in name:
+            held = np.ones(200_000_000)
+            time.sleep(1000)
+        if "raise" in name:
+            raise RuntimeError("the native library is in a bad mood")
+        if "leave" in name:
+            os.unlink(path)
+        if "slow" in name:
+            time.sleep(0.4)
+        for clip in read_clips(path, config.clips, skipped):
+            frames, height, width = clip.frames.shape[:3]
+            tracks = Tracks(
+                xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, frames, 1)) + clip.start_frame % 7,
+                visible=np.ones((2, frames), bool),
+                valid=np.ones((2, frames), bool),
+                height=height,
+                width=width,
+                person=np.zeros(2, np.int32),
+                vertex=np.array([7, 11], np.int32),
+            )
+            yield module.LabeledClip(
+                frames=clip.frames, fps=clip.fps, tracks=tracks, rejected_fraction=0.25,
+                source_video=clip.source_video, clip_id=clip.clip_id, source_sha256=clip.source_sha256,
+                start_frame=clip.start_frame, label_version=config.version,
+            )
+
+    module.label_video = label_video
+    module.load_parts = lambda config, device="cpu": None
+
+when_imported("anthrotap_builder.labeling", replace)
+'''
+
+
+@pytest.fixture
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Labelling is made up from here on; the folder tells what was labelled."""
+    site, marks = tmp_path / "site", tmp_path / "marks"
+    site.mkdir()
+    marks.mkdir()
+    (site / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("ANTHROTAP_TEST_MARKS", str(marks))
+    return marks
+
+
+@pytest.fixture
+def labelled(marks: Path) -> Callable[[], list[str]]:
+    """Names of the videos whose labelling was begun since the last call."""
+    log = marks / "labelled"
+
+    def names() -> list[str]:
+        text = log.read_text() if log.exists() else ""
+        log.unlink(missing_ok=True)
+        return sorted(text.split())
+
+    return names
+
+
+@pytest.fixture
+def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
+    """`run(inputs, out="out", workers=1, settings={}, ...)` -> BuildReport."""
+
+    def build(
+        inputs: Path | str | list[str],
+        out: str = "out",
+        settings: dict | None = None,
+        seconds: float = 60,
+        memory: int = 8 << 30,
+        retries: int = 1,
+        validation: float = 0.0,
+        label_only: bool = False,
+        shard_bytes: int = 256 << 20,
+        **options: object,
+    ) -> BuildReport:
+        config = labeling_config("open", settings)
+        job = Build(
+            out=str(tmp_path / out),
+            config=config,
+            version=config.version,
+            finish=Finish(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
+            limits=Limits(seconds, memory, retries),
+        )
+        words = inputs if isinstance(inputs, list) else [str(inputs)]
+        return build_dataset(job, find_sources(words), **options)  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Callable[..., dict[str, dict]]:
+    """`described(out="out")` -> the lines of videos.jsonl, by the video's name."""
+
+    def read(out: str = "out") -> dict[str, dict]:
+        lines = (tmp_path / out / "videos.jsonl").read_text().splitlines()
+        return {line["video"]: line for line in map(json.loads, lines)}
+
+    return read
