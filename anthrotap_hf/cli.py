@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 
 from anthrotap_hf import (
+    attach_command,
     build_command,
     convert_command,
     evaluate_command,
     stats_command,
     track_command,
     train_command,
+    verify_command,
 )
 from anthrotap_hf.commands import check_device, say, stop
 from anthrotap_hf.imports import missing_extra
@@ -31,6 +33,8 @@ app.command()(track_command.track)
 app.command()(evaluate_command.evaluate)
 app.command()(stats_command.stats)
 app.command()(train_command.train)
+app.command()(verify_command.verify)
+app.command()(attach_command.attach)
 
 
 @app.callback()

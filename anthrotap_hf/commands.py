@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -80,6 +81,44 @@ def write_report(
     except ImportError as error:
         return str(error)
     return None
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage of a run, with rate and time left; nothing off a terminal.
+
+    What is given is to be called with the name of a stage (of what it counts), how many are done, and of how many.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total, rate="")
+            task = progress.tasks[bars[stage]]
+            elapsed = task.finished_time or task.elapsed
+            rate = f"{done / elapsed:.1f} {stage}/s" if elapsed else ""
+            progress.update(bars[stage], completed=done, total=total, rate=rate)
+
+        yield on_progress
 
 
 def stop(reason: str) -> NoReturn:
