@@ -121,17 +121,19 @@ def _plan(
 ) -> Plan | None:
     """What is still to do: the last plan, if it is just that; None for nothing."""
     outcomes = folder.outcomes()
-    done = {key for key, outcome in outcomes.items() if not (retry_failed and outcome.failure)}
-    to_do = [source for source in sources if source.key not in done]
+    to_do = [source for source in sources if _is_open(outcomes.get(source.key), retry_failed)]
     if not to_do:
         return None
     plans = folder.plans()
-    if plans and not retry_failed:
-        left = [source for source in plans[-1].sources() if source.key not in done]
-        if left == to_do:
-            return plans[-1]
+    left = [source for source in plans[-1].sources() if source.key not in outcomes] if plans else []
+    if to_do == left:
+        return plans[-1]
     ranks = -(-len(to_do) // (videos_a_rank or _share(len(to_do), workers)))
     return folder.new_plan(to_do, ranks, _known(outcomes))
+
+
+def _is_open(outcome: Outcome | None, retry_failed: bool) -> bool:
+    return outcome is None or outcome.gone or (retry_failed and outcome.failure is not None)
 
 
 def _share(videos: int, workers: int) -> int:

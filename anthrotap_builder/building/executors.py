@@ -105,6 +105,9 @@ class LocalExecutor(LocalPipelineExecutor):
         return stats
 
     def _run(self, ranks: list[int]) -> PipelineStats:
+        # Locks of workers that were killed are cleaned up, and nobody need hear of it.
+        heard = os.environ.get("PYTHONWARNINGS")
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [heard, "ignore:resource_tracker:UserWarning"]))
         # Not forked: threads of this process may hold locks. Numbers are handed out by a queue of their own kind.
         context = multiprocessing.get_context("spawn")
         numbers = context.SimpleQueue()

@@ -51,6 +51,7 @@ class Outcome:
         frames: of these clips.
         left_out: a line for each piece that became no clip.
         failure: why it gave nothing, or not all of it.
+        gone: whether it could not be fetched or read at all: a later run tries again by itself.
         attempts: how often it was tried.
         seconds: wall time of the last attempt.
     """
@@ -63,6 +64,7 @@ class Outcome:
     frames: int = 0
     left_out: list[str] = field(default_factory=list)
     failure: str | None = None
+    gone: bool = False
     attempts: int = 1
     seconds: float = 0.0
 

@@ -270,17 +270,18 @@ class _VideoLabeler:
             with fetched(source, Path(self.job.scratch)) as (path, outcome.name):
                 if not path.exists():
                     raise SourceError(f"{source.shown}: no such file")
-                outcome.sha256 = file_sha256(path)
+                outcome.sha256 = _sha256(path, source)
                 final = self._label(path, outcome)
                 if not path.exists():
                     raise SourceError(f"{source.shown}: vanished while it was labelled")
-        except SourceError as error:
-            outcome.failure, outcome.rows, outcome.frames, final = str(error), 0, 0, False
-        except (OSError, MemoryError) as error:
-            if isinstance(error, OSError) and error.errno in NOT_THE_VIDEOS_FAULT:
+        except (SourceError, MemoryError) as error:
+            outcome.failure, final = _line(error) or f"{source.shown}: {type(error).__name__}", False
+        except OSError as error:
+            if error.errno in NOT_THE_VIDEOS_FAULT:
                 raise
-            outcome.failure = f"{source.shown}: {type(error).__name__}: {_line(error)}"
-            outcome.rows = outcome.frames = 0
+            outcome.failure, final = f"{source.shown}: {_line(error)}", False
+        if not final:
+            outcome.rows, outcome.frames, outcome.gone = 0, 0, True
         outcome.seconds = time.perf_counter() - begin
         return outcome, final
 
@@ -342,6 +343,13 @@ class _VideoLabeler:
             name = os.fspath(path)
             outcome.failure = outcome.failure and outcome.failure.replace(name, outcome.shown)
             outcome.left_out = [line.replace(name, outcome.shown) for line in outcome.left_out]
+
+
+def _sha256(path: Path, source: Source) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise SourceError(f"{source.shown}: can't be read ({error.strerror})") from error
 
 
 @contextmanager

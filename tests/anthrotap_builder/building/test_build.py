@@ -191,6 +191,19 @@ def test_a_failed_video_is_tried_again(videos, make_video, run, labelled):
     assert labelled().count("stumble") == 2
 
 
+def test_a_video_that_is_back_is_labelled(videos, run, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"videos/{name}.mp4\n" for name in "abcd"))
+    (videos / "c.mp4").rename(tmp_path / "c.mp4")
+    report = run(listed)
+    assert report.failed == [f"{videos / 'c.mp4'}: no such file"]
+    assert report.rows == {"train": 5}
+    (tmp_path / "c.mp4").rename(videos / "c.mp4")
+    assert run(listed).labelled == 1
+    run(videos, "fresh")
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
 def test_given_up_videos_are_tried_again_when_asked(videos, make_video, run, labelled):
     make_video("videos/stumble.mp4", shots=[9], fps=50)
     assert len(run(videos, retries=0).failed) == 1
