@@ -226,20 +226,21 @@ class ShardRows:
         return rows, footer.schema.to_arrow_schema()
 
     def _group(self, group: int) -> pa.Table:
+        table = self._kept.pop(group, None)
+        self._kept[group] = self._read(group) if table is None else table  # the newest
+        while sum(table.num_rows for table in self._kept.values()) > self._most_kept:
+            del self._kept[next(iter(self._kept))]
+        return self._kept[group]
+
+    def _read(self, group: int) -> pa.Table:
         from datasets.table import table_cast
 
-        kept = self._kept.pop(group, None)
-        if kept is None:
-            shard = int(self.shard_of_group[group])
-            if self._open is None or self._open[0] != shard:
-                self._open = shard, pq.ParquetFile(self._file(self.files[shard]), pre_buffer=True)
-            number = int(group - np.searchsorted(self.shard_of_group, shard))
-            table = self._open[1].read_row_group(number, columns=list(self.features), use_threads=False)
-            kept = table_cast(table, self._schema)
-        self._kept[group] = kept  # the newest
-        while sum(map(len, self._kept.values())) > self._most_kept:
-            del self._kept[next(iter(self._kept))]
-        return kept
+        shard = int(self.shard_of_group[group])
+        if self._open is None or self._open[0] != shard:
+            self._open = shard, pq.ParquetFile(self._file(self.files[shard]), pre_buffer=True)
+        number = int(group - np.searchsorted(self.shard_of_group, shard))
+        table = self._open[1].read_row_group(number, columns=list(self.features), use_threads=False)
+        return table_cast(table, self._schema)
 
 
 class StreamedClips(IterableDataset[StreamedClip]):

@@ -1,12 +1,14 @@
 """Reading at scale: clips a second and peak memory, ours beside what a user of `datasets` would write.
 
-    python benchmarks/reading.py                          # labels juggle.mp4, copies its rows, reads them
-    python benchmarks/reading.py --rows 64 512 --rounds 1 # does memory grow with the number of rows?
+    python benchmarks/reading.py                             # labels juggle.mp4, copies its rows, reads them
+    python benchmarks/reading.py --rows 64 512 --undecoded   # does memory grow with the number of rows?
 
 Rows of one labelled clip are copied under new ids into shards. Each reading is a process of its own; ways of reading
-take turns. Time runs from the first batch that is asked for to the last; memory is that of the process and its workers,
-shared pages counted once. "datasets" is `load_dataset(streaming=True).with_format("numpy").shuffle(buffer_size=16)` in a
-DataLoader, decoded by `decode_row` in its workers. The files are in the page cache: this is CPU, not disks or networks.
+take turns. Time runs from when the first batch is asked for to when the last one is there; memory is that of the
+process and its workers, shared pages counted once. "datasets" is `load_dataset(streaming=True)` with numpy format,
+shuffled by a buffer of 16 from one shard at a time (by default it mixes ten, and then sleeps for 5 s at the end of an
+epoch), in a DataLoader whose workers decode by `decode_row`. Files are in the page cache: this is CPU, neither disks
+nor networks.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
 import psutil
 
 BATCH, BUFFER, GROUP = 4, 16, 4
+DECODED = 48  # clips, at most: decoding takes its time
 WAYS = {
     "rows, undecoded": ("datasets-rows", "ours-bytes"),
     "frames and tracks": ("datasets-frames", "ours-frames"),
@@ -54,7 +58,18 @@ def write_rows(labels: Path, folder: Path, rows: int, shards: int) -> Path:
 def decode_rows(rows: list[dict]) -> list:
     from anthrotap_hf import decode_row
 
-    return [decode_row(row) for row in rows]
+    return as_tensors(decode_row(row) for row in rows)
+
+
+def collate_clips(clips: list) -> list:
+    return as_tensors((clip.frames, clip.tracks) for clip in clips)
+
+
+def as_tensors(pairs: Iterable[tuple]) -> list:
+    """Tensors go from worker to parent by shared memory, arrays through a pipe."""
+    import torch
+
+    return [(torch.from_numpy(frames), tracks) for frames, tracks in pairs]
 
 
 def decode_labels(rows: list[dict]) -> list:
@@ -71,9 +86,9 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
     import anthrotap_hf
 
     who, what = way.split("-")
-    collate = list
     if who == "ours":
         stream = anthrotap_hf.stream_clips(folder, buffer=BUFFER, video=what)
+        collate = collate_clips if what == "frames" else list
     else:
         settings = {"columns": None}
         if what == "labels":
@@ -82,7 +97,7 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
             schema = pq.read_schema(next(Path(folder).glob("data/*.parquet")))
             settings["columns"] = [name for name in schema.names if name != "video"]
         stream = datasets.load_dataset(folder, split="train", streaming=True, **settings)
-        stream = stream.with_format("numpy").shuffle(seed=0, buffer_size=BUFFER)
+        stream = stream.with_format("numpy").shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
         collate = {"rows": list, "frames": decode_rows, "labels": decode_labels}[what]
     peak, over = 0, threading.Event()
 
@@ -106,6 +121,8 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
     for batch in loader:
         count += len(batch)
         seconds = time.perf_counter() - start  # without the workers' end
+        if what == "frames" and count >= DECODED:
+            break
     over.set()
     watcher.join()
     return {"rate": count / seconds, "memory": peak / 2**20}
@@ -121,6 +138,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--undecoded", action="store_true", help="leave out the slow ones, which decode")
     parser.add_argument("--measure", nargs=3, metavar=("WAY", "FOLDER", "WORKERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -144,6 +162,8 @@ def main() -> None:
     for rows in arguments.rows:
         folder = write_rows(labels, arguments.folder, rows, arguments.shards)
         for what, ways in WAYS.items():
+            if arguments.undecoded and "frames" in what:
+                continue
             for workers in arguments.workers:
                 found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
                 for _ in range(arguments.rounds):
