@@ -26,7 +26,7 @@ from statistics import median
 import psutil
 
 BATCH, BUFFER, GROUP = 4, 16, 4
-DECODED = 48  # clips, at most: decoding takes its time
+DECODED = 24  # clips, at most: decoding takes its time
 WAYS = {
     "rows, undecoded": ("datasets-rows", "ours-bytes"),
     "frames and tracks": ("datasets-frames", "ours-frames"),
