@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
     from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
     from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
+    from anthrotap_hf.streaming import StreamedClip, StreamedClips, stream_clips
     from anthrotap_hf.tracks import Tracks
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "LocoTrackForPointTracking",
     "PointTrackingImageProcessor",
     "PointTrackingPipeline",
+    "StreamedClip",
+    "StreamedClips",
     "TAPNextConfig",
     "TAPNextForPointTracking",
     "TokenHMRConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "decode_row",
     "evaluation",
     "load_dataset",
+    "stream_clips",
 ]
 
 _HOMES = {
@@ -46,6 +50,8 @@ _HOMES = {
     "LocoTrackForPointTracking": "models.locotrack",
     "PointTrackingImageProcessor": "pipelines",
     "PointTrackingPipeline": "pipelines",
+    "StreamedClip": "streaming",
+    "StreamedClips": "streaming",
     "TAPNextConfig": "models.tapnext",
     "TAPNextForPointTracking": "models.tapnext",
     "TokenHMRConfig": "models.tokenhmr",
@@ -53,6 +59,7 @@ _HOMES = {
     "Tracks": "tracks",
     "decode_row": "loading",
     "load_dataset": "loading",
+    "stream_clips": "streaming",
 }
 
 

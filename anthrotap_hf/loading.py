@@ -60,7 +60,7 @@ def load_dataset(
     if path != NAME or (data_files is None and data_dir is None):
         options = {"data_files": data_files, "data_dir": data_dir, "split": split, "cache_dir": cache_dir}
         options |= {"streaming": streaming, "num_proc": num_proc, "download_mode": download_mode, **config}
-        return datasets.load_dataset(_repository() if path == NAME else path, name, **options)
+        return datasets.load_dataset(published_path() if path == NAME else path, name, **options)
     builder = _builder_module().AnthroTap(
         cache_dir=cache_dir,
         dataset_name=NAME,
@@ -149,7 +149,7 @@ def serve_name(module: ModuleType) -> None:
             return original(*args, **kwargs)
         files, folder = asked.get("data_files"), asked.get("data_dir")
         if files is None and folder is None:
-            asked["path"] = _repository()
+            asked["path"] = published_path()
             return original(*bound.args, **bound.kwargs)
         found = _find_files(files, folder, asked.get("download_config"))
         return module.DatasetModule(
@@ -170,7 +170,7 @@ def video_source(video: Any) -> Any:
     return video
 
 
-def _repository() -> str:
+def published_path() -> str:
     from datasets.exceptions import DatasetNotFoundError
 
     repository = os.environ.get(REPOSITORY_VARIABLE, "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from anthrotap_hf.settings import Settings, read_recipe
+from anthrotap_hf.streaming import ShardRows
 from anthrotap_hf.training.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.training.samples import SampleSettings
 from anthrotap_hf.training.sources import (
@@ -103,14 +104,17 @@ class ShardSource(_Source):
         import datasets
 
         try:
-            rows = datasets.load_dataset(_path(self.data), split=self.split, streaming=self.streaming)
+            if self.streaming:
+                streamed = ShardRows.of_dataset(_path(self.data), self.split, keep=self.window)
+                return StreamedShards(
+                    streamed, name=self.data, window=self.window, short_side=self.short_side
+                )
+            rows = datasets.load_dataset(_path(self.data), split=self.split)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{self.data}: no dataset can be read there ({reason}); `anthrotap label --out` writes one"
             ) from error
-        if self.streaming:
-            return StreamedShards(rows, name=self.data, window=self.window, short_side=self.short_side)
         return ShardClips(rows, name=self.data, short_side=self.short_side)
 
 

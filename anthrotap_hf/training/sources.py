@@ -23,6 +23,7 @@ import numpy as np
 
 from anthrotap_hf.inert_pickle import array_of, load_inert_npy, read_npy_header
 from anthrotap_hf.loading import decode_tracks, video_source
+from anthrotap_hf.streaming import DamagedShardError, ShardRows
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
 from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
 
@@ -90,12 +91,13 @@ class ShardClips:
 class StreamedShards:
     """Our shards, streamed: rows in the order of the dataset, again and again.
 
-    Whoever asks for a clip far ahead (a resumed run) has the rows before it read, not decoded; one behind the window
-    starts the stream anew. Each DataLoader worker reads the whole stream: the order never depends on their number.
+    The order never depends on the number of DataLoader workers. Of `ShardRows` only the row groups that hold what is
+    asked for are read, wherever a run goes on. A `datasets.IterableDataset` is read by each worker from its start, not
+    decoded, up to the row that is asked for; one behind the window starts it anew.
 
     Args:
-        dataset: a `datasets.IterableDataset` of our rows.
-        window: rows that are kept.
+        dataset: `ShardRows`, or a `datasets.IterableDataset` of our rows.
+        window: rows that a sample is drawn from; so many are kept.
         short_side: as in `ShardClips`.
 
     Raises:
@@ -117,7 +119,7 @@ class StreamedShards:
         self.name = name
         self.window = window
         self.short_side = short_side
-        self._dataset = _plain_rows(dataset, name)
+        self._dataset = dataset if isinstance(dataset, ShardRows) else _plain_rows(dataset, name)
         self._reader: Iterator[Mapping[str, Any]] | None = None
         self._kept: deque[Mapping[str, Any]] = deque(maxlen=window)
         self._read = 0
@@ -125,6 +127,12 @@ class StreamedShards:
     def __getitem__(self, index: int) -> LabeledClip:
         if index < 0:
             raise IndexError(f"{self.name}: row {index}")
+        if isinstance(self._dataset, ShardRows):
+            try:
+                row = self._dataset[index % len(self._dataset)]
+            except DamagedShardError as error:
+                raise BadSampleError(str(error)) from error
+            return clip_of_row(row, self.short_side)
         if self._reader is None or index < self._read - len(self._kept):
             self._kept.clear()
             self._read = 0

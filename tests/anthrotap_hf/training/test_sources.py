@@ -9,7 +9,9 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
+from shard_rows import some_row, some_rows
 
+from anthrotap_hf.streaming import ShardRows
 from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, collate, make_sample
 from anthrotap_hf.training.sources import (
     ClipSource,
@@ -22,7 +24,7 @@ from anthrotap_hf.training.sources import (
     StreamedShards,
     clip_of_row,
 )
-from anthrotap_hf.video import VideoError, encode_video, write_video
+from anthrotap_hf.video import VideoError, write_video
 
 SMALL = SampleSettings(num_frames=4, dilation=2, num_queries=8, height=32, width=48, affine=None, flip=0)
 
@@ -280,49 +282,19 @@ def test_drivetrack_that_is_damaged(tmp_path, moving_pattern):
         DriveTrackClips(tmp_path)[0]
 
 
-def some_row(number: int, **changes) -> dict:
-    num_frames = 10
-    rng = np.random.default_rng(number)
-    frames = np.full((num_frames, 64, 96, 3), 20 * number, np.uint8)
-    labels = np.ones((5, 12), bool)
-    labels[:, num_frames:] = False
-    visible = labels.copy()
-    visible[0, :6] = False
-    row = {
-        "clip_id": f"clip-{number}",
-        "num_frames": num_frames,
-        "height": 64,
-        "width": 96,
-        "video": {"bytes": encode_video(frames, 10), "path": None},
-        "tracks": rng.uniform(5, 60, (5, 12, 2)).astype(np.float32),
-        "visible": visible,
-        "valid": labels,
-        "person": np.zeros(5, np.int32),
-        "vertex": np.arange(5, dtype=np.int32),
-    }
-    return row | changes
+@pytest.fixture(scope="module")
+def rows():
+    return some_rows(6)
 
 
 @pytest.fixture(scope="module")
-def rows():
-    from datasets import Array2D, Array3D, Dataset, Features, List, Value, Video
-
-    features = Features(
-        {
-            "clip_id": Value("string"),
-            "num_frames": Value("int32"),
-            "height": Value("int32"),
-            "width": Value("int32"),
-            "video": Video(decode=False),
-            "tracks": Array3D((None, 12, 2), "float32"),
-            "visible": Array2D((None, 12), "bool"),
-            "valid": Array2D((None, 12), "bool"),
-            "person": List(Value("int32")),
-            "vertex": List(Value("int32")),
-        }
-    )
-    made = [some_row(number) for number in range(6)]
-    return Dataset.from_dict({key: [row[key] for row in made] for key in features}, features=features)
+def shards(rows, tmp_path_factory):
+    """The same rows, in two shards with row groups of two rows."""
+    folder = tmp_path_factory.mktemp("shards")
+    for number in range(2):
+        part = rows.select(range(3 * number, 3 * number + 3))
+        part.to_parquet(folder / f"train-{number:05d}-of-00002.parquet", batch_size=2)
+    return folder
 
 
 def test_our_shards(rows):
@@ -348,6 +320,32 @@ def test_streamed_shards_are_the_same_clips(rows):
     assert stream[14].name == "clip-2"  # ahead
     again = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own object, as a worker gets it
     assert again[14].name == "clip-2"
+
+
+def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):
+    opened, read = ShardRows.of_dataset(str(shards), "train", keep=2), []
+    monkeypatch.setattr(ShardRows, "_read", lambda *a, whole=ShardRows._read: read.append(a[1]) or whole(*a))
+    stream = StreamedShards(opened, window=2)
+    expected = StreamedShards(rows.to_iterable_dataset(), window=2)
+    for index in (4, 5, 3, 6, 7, 8):
+        clip, other = stream[index], expected[index]
+        assert clip.name == other.name
+        np.testing.assert_array_equal(clip.tracks, other.tracks)
+        np.testing.assert_array_equal(next(clip.frames([2])), next(other.frames([2])))
+    assert read == [2, 3, 0, 1]  # each group once, nothing before the first row that was asked for
+    again = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own object, as a worker gets it
+    assert again[14].name == "clip-2"
+
+
+def test_a_damaged_shard_costs_its_rows(shards, tmp_path):
+    path = tmp_path / "train-00000-of-00001.parquet"
+    data = bytearray((shards / "train-00000-of-00002.parquet").read_bytes())
+    data[4:64] = bytes([255]) * 60  # in the first row group
+    path.write_bytes(data)
+    stream = StreamedShards(ShardRows([str(path)]))
+    with pytest.raises(BadSampleError, match=r"train-00000-of-00001.parquet, row 1: "):
+        stream[1]
+    assert stream[2].name == "clip-2"
 
 
 def test_a_stream_goes_on_after_an_error(rows):

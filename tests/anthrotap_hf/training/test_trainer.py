@@ -14,12 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from shard_rows import some_rows
 from transformers import pipeline
 from typer.testing import CliRunner
 
 pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrotap[training]'")
 
 from anthrotap_hf.cli import app
+from anthrotap_hf.streaming import ShardRows
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.mixer import TooManyBadSamplesError
 from anthrotap_hf.training.recipe import RECIPES, TrainingRecipe, training_recipe
@@ -129,6 +131,33 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
     assert len(calls) == 5 + 2
     for name, tensor in weights(unbroken / "model").items():
         assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
+
+
+def test_a_stopped_run_on_streamed_shards_goes_on(tmp_path, monkeypatch):
+    """It sees the same clips, and reads no row before the step it goes on at."""
+    some_rows(12).to_parquet(tmp_path / "shards/train-00000-of-00001.parquet", batch_size=2)
+    source = {"kind": "shards", "data": str(tmp_path / "shards"), "streaming": True, "window": 2}
+    recipe = recipe_with(sources={"people": source | {"sample": TINY["sources"]["shapes"]["sample"]}})
+    train(recipe, tmp_path / "unbroken")
+    compute, read, calls = TrackerTrainer.compute_loss, ShardRows.__getitem__, []
+    rows = []
+
+    def stop_at_the_fifth(self, *arguments, **options):
+        calls.append(0)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return compute(self, *arguments, **options)
+
+    monkeypatch.setattr(TrackerTrainer, "compute_loss", stop_at_the_fifth)
+    monkeypatch.setattr(ShardRows, "__getitem__", lambda self, row: rows.append(row) or read(self, row))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "stopped")
+    rows.clear()
+    train(recipe, tmp_path / "stopped")
+    assert len(calls) == 5 + 2
+    assert min(rows) >= 4
+    for name, tensor in weights(tmp_path / "unbroken/model").items():
+        assert torch.equal(tensor, weights(tmp_path / "stopped/model")[name]), name
 
 
 @pytest.mark.parametrize(
