@@ -90,7 +90,9 @@ def write_shards(
                 try:
                     row = open_file(folder.state / line["file"]).row(line["group"])
                 except FileNotFoundError as error:  # another rank has set it aside
-                    raise IncompleteError(f"{error.filename}: damaged; its videos are labelled again") from error
+                    raise IncompleteError(
+                        f"{error.filename}: damaged; its videos are labelled again"
+                    ) from error
                 except DamagedError as error:
                     set_aside(error.file)
                     raise IncompleteError(f"{error}; its videos are labelled again") from error

@@ -89,7 +89,7 @@ def build_dataset(
         folder.save_inputs(sources)
         for attempt in range(ROUNDS):
             plan = _plan(folder, sources, workers, videos_a_rank, retry_failed and not attempt)
-            if plan and not attempt and executor != "slurm":
+            if plan and plan.path.name == "plan-000" and executor != "slurm" and not attempt:
                 _check_parts(build)
             report.labelled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
             stages = _stages(build, plan, workers)

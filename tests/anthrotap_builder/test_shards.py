@@ -215,7 +215,7 @@ def test_manifest(make_clip, tmp_path):
     clips = [make_clip(0), nobody, make_clip(2, num_tracks=40)]
     parts = [Tally(), Tally()]
     for number, clip in enumerate(clips):
-        parts[number % 2].add(clip)
+        parts[number % 2].add(clip.tracks, clip.rejected_fraction)
     parts[0].inputs.append({"file": "a.mp4", "sha256": "0" * 64})
     parts[1].failed.append({"file": "b.mp4", "reason": "b.mp4: the file is empty"})
     parts[1].left_out.append("a.mp4: 3 frames from frame 90 on are left out")

@@ -16,10 +16,10 @@ from anthrotap_builder.config import labeling_config
 
 # Python runs it as any process begins that has its folder on its path. What a video does stands in its name.
 SITECUSTOMIZE = '''
-import os, signal, time
+import os, signal, sys, time
+from dataclasses import make_dataclass
 from pathlib import Path
-import numpy as np
-from anthrotap_hf.imports import when_imported
+from types import ModuleType
 
 def once(name):
     """Whether this is the first time, over all processes."""
@@ -29,48 +29,52 @@ def once(name):
     except FileExistsError:
         return False
 
-def replace(module):
+COLUMNS = "frames fps tracks rejected_fraction source_video clip_id source_sha256 start_frame label_version"
+LabeledClip = make_dataclass(
+    "LabeledClip",
+    [*COLUMNS.split(), *((name, str, "") for name in ("left_out", "body_model", "mesh_source", "flow"))],
+)
+
+def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=None, meshes=None):
+    import numpy as np
     from anthrotap_builder.clips import read_clips
     from anthrotap_hf.tracks import Tracks
 
-    def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=None, meshes=None):
-        name = Path(path).stem
-        with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labelled", "a") as file:
-            file.write(name + "\\n")
-        if "crash" in name or ("stumble" in name and once(name)):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if "hang" in name:
-            time.sleep(1000)
-        if "hungry" in name:
-            held = np.ones(200_000_000)
-            time.sleep(1000)
-        if "raise" in name:
-            raise RuntimeError("the native library is in a bad mood")
-        if "leave" in name:
-            os.unlink(path)
-        if "slow" in name:
-            time.sleep(0.4)
-        for clip in read_clips(path, config.clips, skipped):
-            frames, height, width = clip.frames.shape[:3]
-            tracks = Tracks(
-                xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, frames, 1)) + clip.start_frame % 7,
-                visible=np.ones((2, frames), bool),
-                valid=np.ones((2, frames), bool),
-                height=height,
-                width=width,
-                person=np.zeros(2, np.int32),
-                vertex=np.array([7, 11], np.int32),
-            )
-            yield module.LabeledClip(
-                frames=clip.frames, fps=clip.fps, tracks=tracks, rejected_fraction=0.25,
-                source_video=clip.source_video, clip_id=clip.clip_id, source_sha256=clip.source_sha256,
-                start_frame=clip.start_frame, label_version=config.version,
-            )
+    name = Path(path).stem
+    with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labelled", "a") as file:
+        file.write(name + "\\n")
+    if "crash" in name or ("stumble" in name and once(name)):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name:
+        time.sleep(1000)
+    if "hungry" in name:
+        held = np.ones(200_000_000)
+        time.sleep(1000)
+    if "raise" in name:
+        raise RuntimeError("the native library is in a bad mood")
+    if "leave" in name:
+        os.unlink(path)
+    if "slow" in name:
+        time.sleep(0.4)
+    for clip in read_clips(path, config.clips, skipped):
+        frames, height, width = clip.frames.shape[:3]
+        tracks = Tracks(
+            xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, frames, 1)) + clip.start_frame % 7,
+            visible=np.ones((2, frames), bool),
+            valid=np.ones((2, frames), bool),
+            height=height,
+            width=width,
+            person=np.zeros(2, np.int32),
+            vertex=np.array([7, 11], np.int32),
+        )
+        about = (clip.source_video, clip.clip_id, clip.source_sha256, clip.start_frame, config.version)
+        yield LabeledClip(clip.frames, clip.fps, tracks, 0.25, *about)
 
-    module.label_video = label_video
-    module.load_parts = lambda config, device="cpu": None
-
-when_imported("anthrotap_builder.labeling", replace)
+labeling = ModuleType("anthrotap_builder.labeling")
+labeling.label_video = label_video
+labeling.load_parts = lambda config, device="cpu": None
+if any("building.labeler" in word for word in sys.orig_argv):
+    sys.modules["anthrotap_builder.labeling"] = labeling
 '''
 
 

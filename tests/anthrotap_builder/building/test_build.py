@@ -30,6 +30,24 @@ def videos(make_video, tmp_path) -> Path:
     return tmp_path / "videos"
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("once")
+
+
+@pytest.fixture
+def built(once, videos, run, labelled, tmp_path) -> Path:
+    """Such videos, not to be changed, of which a build in ranks of two lies in "out"."""
+    if not (once / "out").exists():
+        videos.rename(once / "videos")
+        run(once / "videos", videos_a_rank=2)
+        shutil.copytree(tmp_path / "out", once / "out")
+        labelled()
+    else:
+        shutil.copytree(once / "out", tmp_path / "out")
+    return once / "videos"
+
+
 def content(out: Path) -> dict[str, bytes]:
     """Everything that a build leaves for others."""
     files = [
@@ -87,22 +105,18 @@ def test_videos_that_are_gone_leave_the_dataset(videos, run, labelled):
     assert labelled() == []
 
 
-def test_moved_videos_are_not_labelled_again(videos, run, labelled, tmp_path):
-    run(videos)
+def test_moved_videos_are_not_labelled_again(built, run, labelled, tmp_path):
     before = content(tmp_path / "out")
-    labelled()
-    run(videos.rename(tmp_path / "elsewhere"))
+    run(shutil.copytree(built, tmp_path / "elsewhere"))
     assert labelled() == []
     assert content(tmp_path / "out") == before
 
 
-def test_another_recipe_labels_anew_and_the_first_is_kept(videos, run, labelled, tmp_path):
-    run(videos)
+def test_another_recipe_labels_anew_and_the_first_is_kept(built, run, labelled, tmp_path):
     before = content(tmp_path / "out")
-    labelled()
-    assert run(videos, settings={"points": 77}).labelled == 4
+    assert run(built, settings={"points": 77}).labelled == 4
     assert labelled() == ["a", "b", "c", "d"]
-    assert run(videos).labelled == 0
+    assert run(built).labelled == 0
     assert content(tmp_path / "out") == before
 
 
@@ -136,10 +150,8 @@ def test_no_video_is_in_two_splits(make_video, run, tmp_path):
     assert not sources["train"] & sources["validation"]
 
 
-def test_labels_only(videos, run, labelled, tmp_path):
-    run(videos)
-    labelled()
-    run(videos, label_only=True)
+def test_labels_only(built, run, labelled, tmp_path):
+    run(built, label_only=True)
     assert labelled() == []
     rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert rows["video"] == [None] * 6
@@ -215,6 +227,7 @@ def test_given_up_videos_are_tried_again_when_asked(videos, make_video, run, lab
     assert (report.failed, report.rows) == ([], {"train": 7})
 
 
+@pytest.mark.slow
 def test_nothing_but_bad_videos(make_video, run, tmp_path):
     make_video("videos/raise.mp4", shots=[9])
     report = run(tmp_path / "videos")
@@ -223,10 +236,8 @@ def test_nothing_but_bad_videos(make_video, run, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["rank-0000000.parquet", "in the middle"])
-def test_damaged_rows_are_labelled_again(videos, run, labelled, tmp_path, which):
-    run(videos, videos_a_rank=2)
+def test_damaged_rows_are_labelled_again(built, run, labelled, tmp_path, which):
     before = content(tmp_path / "out")
-    labelled()
     file = next((tmp_path / "out/.build").rglob("rank-0000000.parquet"))
     data = bytearray(file.read_bytes())
     if which == "in the middle":
@@ -234,17 +245,15 @@ def test_damaged_rows_are_labelled_again(videos, run, labelled, tmp_path, which)
         file.write_bytes(data)
     else:
         file.write_bytes(data[:-100])
-    run(videos)
+    run(built)
     assert labelled() == ["a", "b"]
     assert content(tmp_path / "out") == before
 
 
-def test_rows_that_are_gone_are_labelled_again(videos, run, labelled, tmp_path):
-    run(videos, videos_a_rank=2)
+def test_rows_that_are_gone_are_labelled_again(built, run, labelled, tmp_path):
     before = content(tmp_path / "out")
-    labelled()
     next((tmp_path / "out/.build").rglob("rank-0000001.parquet")).unlink()
-    run(videos)
+    run(built)
     assert labelled() == ["c", "d"]
     assert content(tmp_path / "out") == before
 
@@ -260,10 +269,8 @@ def test_a_second_build_in_the_folder_is_refused(videos, run, tmp_path):
 
 def test_missing_parts_are_said_before_any_video(videos, run, labelled, marks, tmp_path):
     site = tmp_path / "site/sitecustomize.py"
-    site.write_text(
-        site.read_text().replace('lambda config, device="cpu": None', "missing")
-        + "\ndef missing(*_):\n    raise ImportError('needs gold: pip install gold')\n"
-    )
+    missing = "\ndef missing(*_):\n    raise ImportError('needs gold: pip install gold')\n"
+    site.write_text(f"{site.read_text()}{missing}labeling.load_parts = missing\n")
     with pytest.raises(BuildError, match="pip install gold"):
         run(videos)
     assert labelled() == []
@@ -303,7 +310,9 @@ def slow_videos(make_video, tmp_path) -> Path:
     return tmp_path / "videos"
 
 
-@pytest.mark.parametrize("victim", ["driver", "worker", "labeler"])
+@pytest.mark.parametrize(
+    "victim", ["driver", *(pytest.param(name, marks=pytest.mark.slow) for name in ("worker", "labeler"))]
+)
 def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim):
     build = start(slow_videos, tmp_path / "out", "--workers", "2", "--threads", "1", "--videos-per-rank", "2")
     until(lambda: (marks / "labelled").exists() and len((marks / "labelled").read_text().split()) > 2)
@@ -324,6 +333,7 @@ def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_stopped_build_goes_on(slow_videos, run, marks, tmp_path):
     build = start(slow_videos, tmp_path / "out")
     until(lambda: (marks / "labelled").exists() and len((marks / "labelled").read_text().split()) > 1)
