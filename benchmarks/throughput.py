@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -152,7 +153,8 @@ def projection(cost: Cost) -> None:
     print(
         f"\nAssumed: videos of {VIDEO_SECONDS} s at {VIDEO_FPS} frames a second, one person throughout; every frame "
         f"is read ({1000 * cost.stages['reading']:.1f} CPU ms), those that are labelled cost {1000 * rest:.0f} CPU ms "
-        f"and {cost.size / 1000:.0f} KB more; {CORES_A_GPU} cores like this one a GPU, {BUSY:.0%} of the time at work. "
+        f"and {cost.size / 1000:.0f} KB more; a core has one video at a time; "
+        f"{CORES_A_GPU} cores like this one a GPU, {BUSY:.0%} of the time at work. "
         f"Paper's path: {1000 * gpu:.0f} GPU ms a labelled frame "
         f"({', '.join(f'{name} {ms}' for name, ms in RESEARCH_GPU_MS.items())}), estimated, not measured, beside "
         f"{1000 * cpu_alone:.0f} CPU ms for visibility, filtering and writing."
@@ -162,20 +164,24 @@ def projection(cost: Cost) -> None:
     for videos, gpus in PLANS:
         for fps in (10, VIDEO_FPS):
             cores = CORES_A_GPU * gpus
-            read, labelled = (videos * VIDEO_SECONDS * rate for rate in (VIDEO_FPS, fps))
-            reading = read * cost.stages["reading"]
-            ours = (reading + labelled * rest) / cores / BUSY
-            theirs = max(labelled * gpu / gpus, (reading + labelled * cpu_alone) / cores) / BUSY
+            labelled = VIDEO_SECONDS * fps  # frames a video
+            reading = VIDEO_SECONDS * VIDEO_FPS * cost.stages["reading"]
+            ours = math.ceil(videos / cores) * (reading + labelled * rest)
+            theirs = max(
+                math.ceil(videos / gpus) * labelled * gpu,
+                math.ceil(videos / cores) * (reading + labelled * cpu_alone),
+            )
+            ours, theirs = ((cost.start + seconds) / BUSY for seconds in (ours, theirs))
             print(
                 f"| {videos:,} | {fps}/s | {gpus} ({cores:,}) | {_span(ours)} | {_span(theirs)} "
-                f"| {_bytes(labelled * cost.size)} |"
+                f"| {_bytes(videos * labelled * cost.size)} |"
             )
 
 
 def _span(seconds: float) -> str:
     hours = seconds / 3600
     if hours < 1:
-        return f"{60 * hours:.1f} min"
+        return f"{60 * hours:.1f} min" if seconds > 60 else f"{seconds:.0f} s"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"
 
 
