@@ -28,7 +28,7 @@ class Flow(Protocol):
     """Estimates flow. Several threads may use one at once; what it says of a pair depends on nothing else."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centres of `first`.
+        """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centres of `first`; it is the caller's.
 
         Args:
             first, second: [H, W, 3] uint8 RGB.
