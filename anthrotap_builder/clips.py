@@ -51,7 +51,7 @@ class Clip:
 def read_clips(
     path: str | os.PathLike[str], settings: ClipSettings, skipped: list[str] | None = None
 ) -> Iterator[Clip]:
-    """Clips of a video, in order; at most two clips' frames are in memory, however long the video is.
+    """Clips of a video, in order; at most three clips' frames are in memory, two between clips, however long it is.
 
     Shots longer than `settings.clip_frames` are cut in pieces of that length; the last two share their frames
     where the last would be shorter. A damaged part or a step of more than a second also ends a clip. Where
@@ -85,7 +85,7 @@ def read_clips(
             if skipped is not None:
                 skipped.append(line)
             continue
-        yield Clip(
+        clip = Clip(
             frames=np.stack([frame.image for frame in piece]),
             fps=fps or _own_rate(piece, rate),
             start_frame=start,
@@ -93,6 +93,8 @@ def read_clips(
             source_video=name,
             source_sha256=digest,
         )
+        piece.clear()
+        yield clip
 
 
 def _number_shots(frames: Iterator[Frame], threshold: float) -> Iterator[tuple[int, Frame]]:
@@ -133,7 +135,7 @@ def _resample(shots: Iterator[tuple[int, Frame]], fps: float) -> Iterator[tuple[
 
 
 def _cut(shots: Iterator[tuple[int, Frame]], settings: ClipSettings) -> Iterator[list[Frame]]:
-    """Pieces of one shot each, of at most `clip_frames` frames."""
+    """Pieces of one shot each, of at most `clip_frames` frames; whoever takes one may empty it."""
     length = settings.clip_frames
     held: list[Frame] = []
     current = 0
@@ -144,8 +146,8 @@ def _cut(shots: Iterator[tuple[int, Frame]], settings: ClipSettings) -> Iterator
                 held, current = [], shot
             held.append(frame)
             if len(held) == 2 * length:
-                yield held[:length]
-                held = held[length:]
+                piece, held = held[:length], held[length:]
+                yield piece
     except VideoError:
         yield from _share(held, settings)  # what came before the damage is good
         raise
@@ -153,17 +155,18 @@ def _cut(shots: Iterator[tuple[int, Frame]], settings: ClipSettings) -> Iterator
 
 
 def _share(frames: list[Frame], settings: ClipSettings) -> Iterator[list[Frame]]:
-    """The end of a shot, fewer than two full pieces: as one or two pieces."""
+    """The end of a shot, fewer than two full pieces: as one or two pieces, of which `frames` becomes the first."""
     if len(frames) <= settings.clip_frames:
         middle = len(frames)
     elif len(frames) // 2 >= settings.min_frames:
         middle = (len(frames) + 1) // 2
     else:
         middle = settings.clip_frames
-    if frames:
-        yield frames[:middle]
-    if frames[middle:]:
-        yield frames[middle:]
+    rest = frames[middle:]
+    del frames[middle:]
+    for piece in (frames, rest):
+        if piece:
+            yield piece
 
 
 def _own_rate(piece: list[Frame], rate: float | None) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 from datasets.builder import Key
 
+from anthrotap_builder.ahead import ahead
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
 from anthrotap_builder.shards import features, to_row
 from anthrotap_hf.imports import missing_extra
@@ -107,7 +108,8 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
         config = self.config.labeling
         fetch = datasets.DownloadConfig(token=self.token, storage_options=self.storage_options)
         path = datasets.DownloadManager(download_config=fetch).download(file)
-        for clip in label_video(path, config, skipped=left_out):
+        clips = ahead(lambda lines: label_video(path, config, skipped=lines), left_out, threads=2)
+        for clip in clips:
             if clip.left_out:
                 left_out.append(clip.left_out)
                 continue

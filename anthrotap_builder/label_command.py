@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from anthrotap_builder.ahead import ahead
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
@@ -196,20 +196,16 @@ def _label_one(
             report.clips.append(_numbers(clip))
         progress.advance(bar, len(clip.frames))
 
-    # Encoding a clip runs beside the labelling of the next; never more than one clip waits.
+    def make(lines: list[str]) -> Iterator[LabeledClip]:
+        return label_video(video, config, threads, device, on_stage, lines, meshes)
+
     with (
         _Pictures(stem) as pictures,
         _mesh_writer(stem, config, meshes) if write_meshes else nullcontext() as kept,
-        ThreadPoolExecutor(1) as beside,
+        closing(ahead(make, report.left_out, threads)) as clips,  # one is encoded while the next is labelled
     ):
-        written: Future[None] | None = None
-        clips = label_video(video, config, threads, device, on_stage, report.left_out, meshes)
         while clip := _next_clip(clips, report):
-            if written:
-                written.result()
-            written = beside.submit(write, clip)
-        if written:
-            written.result()
+            write(clip)
     if not report.clips and not report.failure:
         reasons = dict.fromkeys(line.rpartition(": ")[2] for line in report.left_out)
         report.failure = f"{video}: no label ({'; '.join(reasons) or 'no clip'})"

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from anthrotap_builder.ahead import ahead
 from anthrotap_builder.bodies import Body, MeshSurface, load_body
 from anthrotap_builder.certainty import SurfaceTracks, look_at_surface
 from anthrotap_builder.clips import read_clips
@@ -48,7 +50,7 @@ class LabeledClip:
         source_frames: [T] int, each frame's place among the decoded frames of the source video.
         meshes: everyone's.
         camera: that the meshes are seen by.
-        seconds: wall seconds spent in each stage.
+        seconds: wall seconds spent in each stage; for reading, what the labelling waited for it.
     """
 
     frames: np.ndarray
@@ -121,6 +123,9 @@ def label_video(
 ) -> Iterator[LabeledClip]:
     """Labels a video clip by clip; nothing needs the whole video in memory.
 
+    Unless `threads` is 1, the next clip is read while one is labelled: then frames of up to four clips are in memory,
+    and of three most of the time.
+
     Args:
         path: the video.
         config: everything that changes a label; the open default when left out.
@@ -136,7 +141,7 @@ def label_video(
     config = config or LabelingConfig()
     share_one_heap()
     begin = time.perf_counter()
-    for clip in read_clips(path, config.clips, skipped):
+    for clip in ahead(partial(read_clips, path, config.clips), skipped, threads):
         reading = time.perf_counter() - begin
         labeled = label_clip(
             clip.frames,

@@ -112,7 +112,7 @@ def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
         "fps": clip.fps,
         # no path: `Video` would read a file of that name, if there is one, instead of the bytes
         "video": {"bytes": encode_video(clip.frames, clip.fps), "path": None},
-        "frames_sha256": hashlib.sha256(clip.frames.tobytes()).hexdigest(),
+        "frames_sha256": hashlib.sha256(np.ascontiguousarray(clip.frames).reshape(-1).data).hexdigest(),
         "tracks": np.pad(tracks.xy, ((0, 0), after, (0, 0)), constant_values=np.nan),
         "visible": np.pad(tracks.visible, ((0, 0), after)),
         "valid": np.pad(tracks.valid, ((0, 0), after)),

@@ -51,10 +51,13 @@ def build(
     split: Annotated[str | None, typer.Option(help="Only this split of the datasets given.")] = None,
     executor: Annotated[str, typer.Option(help="Where it runs: local, slurm or ray.")] = "local",
     workers: Annotated[
-        int, typer.Option(min=1, help="Videos labelled at once, each by its own process.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1, help="Videos labelled at once, each by its own process. Default: as many as cores."
+        ),
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of each worker. Default: the cores, shared out.")
+        int | None, typer.Option(min=1, help="Of each worker. Default: 1; cpus_per_task on clusters.")
     ] = None,
     device: Annotated[
         str, typer.Option(help="Where networks run: cpu, cuda; cuda:0,cuda:1 gives workers one in turn.")
@@ -86,10 +89,10 @@ def build(
     A video is labelled once for each recipe: the same command goes on where it stopped, labels only new videos when
     some were added, and lists those that failed. Each video has a time and a memory limit, and costs only itself.
 
-    Example: anthrotap build videos/ --out dataset --workers 2 --validation 0.05
+    Example: anthrotap build videos/ --out dataset --validation 0.05
     """
     try:
-        from anthrotap_builder.building.build import EXECUTORS, build_dataset, default_threads
+        from anthrotap_builder.building.build import EXECUTORS, build_dataset, cores
         from anthrotap_builder.building.executors import ClusterSettings
         from anthrotap_builder.building.folder import BuildError
         from anthrotap_builder.building.job import Build, Finish, Limits
@@ -120,7 +123,8 @@ def build(
         check_writable(out)
         with errors.status("looking for videos"):
             sources = find_sources(inputs, column, split)
-        own = threads or (default_threads(workers) if executor == "local" else asked.cpus_per_task)
+        own = threads or (1 if executor == "local" else asked.cpus_per_task)
+        workers = workers or max(1, min(cores() // own, len(sources)))
         job = Build(
             out=str(out.absolute()),
             config=config,

@@ -85,11 +85,12 @@ def sample_surface(
     barycentric = np.stack([1 - root, root * (1 - split), root * split], axis=1)
     places = np.einsum("kcx,kc->kx", corners[face], barycentric)
 
+    places = np.ascontiguousarray(places.T)
     chosen = np.empty(count, np.int64)
     distance = np.full(candidates, np.inf)
     chosen[0] = 0
     for i in range(1, count):
-        distance = np.minimum(distance, ((places - places[chosen[i - 1]]) ** 2).sum(1))
+        distance = np.minimum(distance, ((places - places[:, chosen[i - 1], None]) ** 2).sum(0))
         chosen[i] = distance.argmax()
     face, barycentric = face[chosen].astype(np.int32), barycentric[chosen]
     vertex = faces[face, barycentric.argmax(1)].astype(np.int32)

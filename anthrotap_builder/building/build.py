@@ -202,7 +202,6 @@ def _rows_by_split(out: Path) -> dict[str, int]:
     return {name: split["rows"] for name, split in splits.items()}
 
 
-def default_threads(workers: int) -> int:
-    """Frames that each of so many workers should work on at once, on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+def cores() -> int:
+    """Of this machine, for this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -116,7 +116,7 @@ class LocalExecutor(LocalPipelineExecutor):
             numbers.put(number)
         log = self.logs.parent / "workers.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        pool = ProcessPoolExecutor(workers, context, _begin_worker, (numbers, os.fspath(log)))
+        pool = ProcessPoolExecutor(workers, context, _begin_worker, (os.getpid(), numbers, os.fspath(log)))
         stats = PipelineStats()
         try:
             waiting = {pool.submit(self._run_for_rank, rank, 1) for rank in ranks}
@@ -138,9 +138,9 @@ class LocalExecutor(LocalPipelineExecutor):
         return stats
 
 
-def _begin_worker(numbers: Any, log: str) -> None:
+def _begin_worker(parent: int, numbers: Any, log: str) -> None:
     loguru.logger.enable("datatrove")
-    end_with_parent()
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
     os.environ[WORKER] = str(numbers.get())
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
 
+from anthrotap_builder.ahead import ahead
 from anthrotap_builder.assets import AssetError
 from anthrotap_builder.building.folder import BuildError, Outcome, part_file
 from anthrotap_builder.building.job import Limits
@@ -35,6 +36,9 @@ from anthrotap_builder.building.rowfile import DamagedError, RowReader, rows_wri
 from anthrotap_builder.building.sources import Source, SourceError, fetched
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_hf.files import file_sha256
+
+if TYPE_CHECKING:
+    from anthrotap_builder.labeling import LabeledClip
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +108,7 @@ class Labeler:
         environment = {**os.environ, **dict.fromkeys(variables, threads), "TMPDIR": self.job.scratch}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-m", __name__, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -221,7 +225,7 @@ def _memory(process: psutil.Process) -> int:
 
 def main() -> None:
     """The process: a job, then one source a line; an answer a line."""
-    end_with_parent()
+    end_with_parent(int(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever libraries print is no answer
     lines = iter(sys.stdin.buffer.readline, b"")
@@ -321,10 +325,11 @@ class _VideoLabeler:
         from anthrotap_builder.shards import to_row, to_table
         from anthrotap_hf.video import VideoError
 
+        def label(skipped: list[str]) -> Iterator[LabeledClip]:
+            return label_video(path, self.config, self.job.threads, self.job.device, skipped=skipped)
+
         try:
-            for clip in label_video(
-                path, self.config, self.job.threads, self.job.device, skipped=outcome.left_out
-            ):
+            for clip in ahead(label, outcome.left_out, self.job.threads):
                 if clip.left_out:
                     outcome.left_out.append(clip.left_out)
                     continue

@@ -12,9 +12,12 @@ import time
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
-def end_with_parent() -> None:
-    """Has this process killed when its parent dies, so that no orphan works on in a folder that is no longer locked."""
-    parent = os.getppid()
+def end_with_parent(parent: int) -> None:
+    """Has this process killed when its parent dies, so that no orphan works on in a folder that is no longer locked.
+
+    Args:
+        parent: its process number, which the parent hands over: it may have died before this is called.
+    """
     if sys.platform.startswith("linux"):  # at once, even while native code runs
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

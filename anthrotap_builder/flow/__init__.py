@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
+from numba import njit
 
 from anthrotap_builder.config import FlowSettings
 from anthrotap_builder.flow.dis import DISFlow
@@ -27,7 +28,7 @@ class Flow(Protocol):
     """Estimates flow. Several threads may use one at once; what it says of a pair depends on nothing else."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centres of `first`.
+        """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centres of `first`; it is the caller's.
 
         Args:
             first, second: [H, W, 3] uint8 RGB.
@@ -120,15 +121,20 @@ def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """[N, 2] float32: flow [H, W, 2] at raster places [N, 2], bilinear; the edge's value beyond it, NaN at NaN."""
     places = (xy - 0.5).astype(np.float32)  # OpenCV's first pixel centre is (0, 0)
     known = np.all(np.isfinite(places), axis=-1)
-    places = np.where(known[:, None], places, 0)
-    values = np.empty((len(xy), 2), np.float32)
-    limit = 32_000  # cv2.remap takes no more rows
-    for first in range(0, len(xy), limit):
-        part = places[first : first + limit]
-        values[first : first + limit] = cv2.remap(
-            flow, part[:, 0], part[:, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        ).reshape(-1, 2)
+    values = _interpolate(flow, np.where(known[:, None], places, 0))
     values[~known] = np.nan
+    return values
+
+
+def _interpolate(flow: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[N, 2] float32: flow [H, W, 2] at places [N, 2] as OpenCV counts them, bilinear; the edge's value beyond it."""
+    values = np.empty((len(places), 2), np.float32)
+    limit = 32_000  # cv2.remap takes no more rows
+    for first in range(0, len(places), limit):
+        part = places[first : first + limit, None]
+        values[first : first + limit] = cv2.remap(
+            flow, part, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )[:, 0]
     return values
 
 
@@ -167,11 +173,10 @@ def guided_displacement(
     high = np.clip(places.max((0, 1)) + MARGIN, low + 64, limit).astype(int)
     window = slice(low[1], high[1]), slice(low[0], high[0])
     here, there = (xy - low).transpose(1, 0, 2)
-    ahead = _flow_beyond(flow, first[window], second[window], here, there, known & seen[:, 0])
-    back = _flow_beyond(flow, second[window], first[window], there, here, known & seen[:, 1])
-    displacement = sample_flow(ahead, here[:count])
-    closing = displacement + sample_flow(back, here[:count] + displacement)
-    return displacement, np.linalg.norm(closing, axis=1)
+    ahead = _flow_beyond(flow, first[window], second[window], here, there, known & seen[:, 0], here[:count])
+    after = here[:count] + ahead
+    back = _flow_beyond(flow, second[window], first[window], there, here, known & seen[:, 1], after)
+    return ahead, np.linalg.norm(ahead + back, axis=1)
 
 
 def _flow_beyond(
@@ -181,33 +186,26 @@ def _flow_beyond(
     first_xy: np.ndarray,
     second_xy: np.ndarray,
     visible: np.ndarray,
+    xy: np.ndarray,
 ) -> np.ndarray:
-    """[h, w, 2] float32: flow from `first` to `second`, found after taking away the motion of the surface points."""
-    predicted = _spread(first_xy[visible], (second_xy - first_xy)[visible], first.shape[:2])
-    columns, rows = np.meshgrid(
-        np.arange(first.shape[1], dtype=np.float32), np.arange(first.shape[0], dtype=np.float32)
-    )
-    warped = cv2.remap(
-        second,
-        columns + predicted[..., 0],
-        rows + predicted[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    rest = flow(first, warped)
+    """[N, 2] float32: flow from `first` to `second` at raster places `xy` [N, 2] of `first`, NaN at NaN; found after
+    taking away the motion of the surface points."""
+    predicted, there = _spread(first_xy[visible], (second_xy - first_xy)[visible], first.shape[:2])
+    warped = cv2.remap(second, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    whole = flow(first, warped)
     # The pixel at x went to x + rest(x) in the warped frame, which shows the second frame at that place plus its
-    # predicted motion.
-    return rest + cv2.remap(
-        predicted,
-        columns + rest[..., 0],
-        rows + rest[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    # predicted motion. That sum is taken where it is asked for: at the four pixels around each place.
+    corners = np.nan_to_num(np.floor(xy - 0.5))[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+    pixels = np.clip(corners.reshape(-1, 2), 0, [first.shape[1] - 1, first.shape[0] - 1]).astype(np.intp)
+    columns, rows = pixels.T
+    rest = whole[rows, columns]
+    whole[rows, columns] = rest + _interpolate(predicted, pixels.astype(np.float32) + rest)
+    return sample_flow(whole, xy)
 
 
-def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w, 2] float32: at each pixel the value of the nearest point within FILL pixels, else zero."""
+def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """[h, w, 2] float32: at each pixel the value of the nearest point within FILL pixels, else zero; and the pixel's
+    place plus it, as OpenCV counts places."""
     height, width = size
     inside = ((xy >= 0) & (xy < [width, height])).all(1) & np.isfinite(values).all(1)
     columns, rows = xy[inside].astype(np.intp).T
@@ -216,6 +214,18 @@ def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.nda
     distance, label = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     table = np.zeros((int(label.max()) + 1, 2), np.float32)
     table[label[rows, columns]] = values[inside]
-    spread = table[label]
-    spread[distance > FILL] = 0
-    return spread
+    return _look_up(distance, label, table)
+
+
+@njit(cache=True, nogil=True)
+def _look_up(distance, label, table):
+    spread = np.zeros((*label.shape, 2), np.float32)
+    places = np.empty((*label.shape, 2), np.float32)
+    for y in range(label.shape[0]):
+        for x in range(label.shape[1]):
+            if distance[y, x] <= FILL:
+                spread[y, x, 0] = table[label[y, x], 0]
+                spread[y, x, 1] = table[label[y, x], 1]
+            places[y, x, 0] = np.float32(x) + spread[y, x, 0]
+            places[y, x, 1] = np.float32(y) + spread[y, x, 1]
+    return spread, places

@@ -131,7 +131,6 @@ def fit_body(
         person.found,
         np.maximum(settings.sigma_silhouette * landmarks.size, 1.0),
         settings.silhouette_weight / settings.silhouette_points,
-        camera,
     )
     problem = replace(problem, silhouette=silhouette)
     parameters, taken = solve(problem, parameters, settings.silhouette_iterations)

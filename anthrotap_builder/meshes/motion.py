@@ -79,7 +79,6 @@ class MotionObserver:
                     flow=displacement.astype(np.float64),
                     weights=good * (self.settings.flow_weight / self.settings.flow_points),
                     sigma=self._pixels(self.settings.sigma_flow, lag),
-                    camera=self.camera,
                 )
             )
         return motions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 
@@ -45,19 +46,19 @@ class NormalEquations:
 
         Args:
             lag: frames between the two.
-            start: [n] int, the frames t.
+            start: [n] int, the frames t, each once.
             rows: [2, n, R, P + S], derivatives of what frame t and frame t + lag add (both with a plus sign).
             residuals: [n, R].
         """
         size = self.pose_size
-        early, late = -rows[0, ..., :size], rows[1, ..., :size]
+        early, late = rows[0, ..., :size], rows[1, ..., :size]
         shape = rows[1, ..., size:] - rows[0, ..., size:]
-        for own, at in ((early, start), (late, start + lag)):
+        for own, at, sign in ((early, start, -1), (late, start + lag, 1)):
             transposed = own.transpose(0, 2, 1)
-            np.add.at(self.diagonal, at, transposed @ own)
-            np.add.at(self.border, at, transposed @ shape)
-            np.add.at(self.gradient, at, (transposed @ residuals[..., None])[..., 0])
-        self.pair(lag)[start] += late.transpose(0, 2, 1) @ early
+            self.diagonal[at] += transposed @ own
+            self.border[at] += sign * (transposed @ shape)
+            self.gradient[at] += sign * (transposed @ residuals[..., None])[..., 0]
+        self.pair(lag)[start] -= late.transpose(0, 2, 1) @ early
         self.shape += np.einsum("nra,nrb->ab", shape, shape, optimize=True)
         self.shape_gradient += np.einsum("nra,nr->a", shape, residuals)
 
@@ -77,18 +78,14 @@ class NormalEquations:
         frames, size = self.gradient.shape
         shapes = len(self.shape_gradient)
         lags = [lag for lag in self.pairs if lag < frames]
-        # LAPACK's lower band storage: band[i - j, j] = A[i, j].
-        band = np.zeros((max(lags, default=0) * size + size, frames, size))
-        for offset in range(size):
-            band[offset, :, : size - offset] = np.diagonal(self.diagonal, -offset, 1, 2)
-        band[0] += damping * np.maximum(band[0], 1e-3)
+        # LAPACK's lower band storage, transposed as LAPACK wants it in memory: band[j, i - j] = A[i, j].
+        band = np.zeros((frames, size, max(lags, default=0) * size + size))
+        _put_into_band(band, 0, self.diagonal)
+        band[..., 0] += damping * np.maximum(band[..., 0], 1e-3)
         for lag in lags:
-            for offset in range(-size + 1, size):
-                values = np.diagonal(self.pairs[lag], -offset, 1, 2)
-                first = max(0, -offset)
-                band[lag * size + offset, : frames - lag, first : first + values.shape[1]] += values
+            _put_into_band(band, lag, self.pairs[lag])
         factor = cholesky_banded(
-            band.reshape(len(band), -1), lower=True, overwrite_ab=True, check_finite=False
+            band.reshape(frames * size, -1).T, lower=True, overwrite_ab=True, check_finite=False
         )
         border = self.border.reshape(frames * size, shapes)
         right = np.concatenate([-self.gradient.reshape(-1, 1), border], axis=1)
@@ -96,3 +93,13 @@ class NormalEquations:
         schur = self.shape + np.diag(damping * np.diag(self.shape)) - border.T @ solved[:, 1:]
         shape_step = np.linalg.solve(schur, -self.shape_gradient - border.T @ solved[:, 0])
         return (solved[:, 0] - solved[:, 1:] @ shape_step).reshape(frames, size), shape_step
+
+
+@njit(cache=True, nogil=True)
+def _put_into_band(band, lag, blocks):
+    """Adds blocks [T - lag, P, P], of frame t + lag (rows) and frame t (columns), to a band [T, P, ...]."""
+    size = band.shape[1]
+    for t in range(len(blocks)):
+        for j in range(size):
+            for i in range(j if lag == 0 else 0, size):
+                band[t, j, lag * size + i - j] += blocks[t, i, j]

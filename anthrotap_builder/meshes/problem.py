@@ -13,7 +13,7 @@ from anthrotap_builder.config import FitSettings, FlowSettings
 from anthrotap_builder.meshes.kinematics import PointChains, PoseParameters
 from anthrotap_builder.meshes.motion import MotionObserver
 from anthrotap_builder.meshes.normal_equations import NormalEquations
-from anthrotap_builder.meshes.terms import Motion, Silhouette, Smoothness
+from anthrotap_builder.meshes.terms import Motion, Silhouette, Smoothness, project
 from anthrotap_builder.projection import Camera
 
 # Frames between the two ends of a flow measurement -> step between measurements. A short lag sees fast motion, a
@@ -124,10 +124,10 @@ class Problem:
             points = parameters.points(self.body, self.keypoints)
             cost += sum(term.cost(points) for term in self.keypoint_terms)
         if self.silhouette or self.motions:
-            surface = parameters.points(self.body, self.surface_chains)
+            xy = project(self.camera, parameters.points(self.body, self.surface_chains))
             if self.silhouette:
-                cost += self.silhouette.cost(surface[:, : self.settings.silhouette_points])
-            cost += sum(motion.cost(surface[:, : self.settings.flow_points]) for motion in self.motions)
+                cost += self.silhouette.cost(xy[:, : self.settings.silhouette_points])
+            cost += sum(motion.cost(xy[:, : self.settings.flow_points]) for motion in self.motions)
         return cost
 
     def linearise(self, parameters: PoseParameters) -> NormalEquations:
@@ -139,12 +139,13 @@ class Problem:
                 keypoint_term.add_to(system, points, jacobian)
         if self.silhouette or self.motions:
             points, jacobian = parameters.points_and_jacobian(self.body, self.surface_chains)
+            xy, rows = project(self.camera, points, jacobian)
             outline = slice(None), slice(self.settings.silhouette_points)
             if self.silhouette:
-                self.silhouette.add_to(system, points[outline], jacobian[outline])
+                self.silhouette.add_to(system, xy[outline], rows[outline])
             inner = slice(None), slice(self.settings.flow_points)
             for motion in self.motions:
-                motion.add_to(system, points[inner], jacobian[inner])
+                motion.add_to(system, xy[inner], rows[inner])
         for pose_term in self.pose_terms:
             pose_term.add_to(system, values, shape)
         self.smoothness.add_to(system, values)

@@ -154,7 +154,6 @@ def refine_pose(
             present & mask.any((1, 2)),
             np.maximum(settings.sigma_silhouette * size, 1.0),
             settings.silhouette_weight / settings.silhouette_points,
-            camera,
         )
         problem = replace(problem, silhouette=silhouette)
     parameters, _ = solve(problem, start, settings.silhouette_iterations)

@@ -24,8 +24,20 @@ def project(camera: Camera, points: np.ndarray, jacobian: np.ndarray | None = No
     xy = camera.focal * plane + camera.centre
     if jacobian is None:
         return xy
-    scale = (camera.focal / depth)[..., None]
-    return xy, scale * (jacobian[..., :2, :] - plane[..., None] * jacobian[..., 2:, :])
+    return xy, _project_rows(jacobian, plane, camera.focal / depth[..., 0])
+
+
+@njit(cache=True, nogil=True)
+def _project_rows(jacobian, plane, scale):
+    frames, count, _, size = jacobian.shape
+    rows = np.empty((frames, count, 2, size))
+    for t in range(frames):
+        for k in range(count):
+            for a in range(2):
+                for q in range(size):
+                    across = plane[t, k, a] * jacobian[t, k, 2, q]
+                    rows[t, k, a, q] = scale[t, k] * (jacobian[t, k, a, q] - across)
+    return rows
 
 
 def geman_mcclure(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,12 +123,9 @@ class Silhouette:
     step: int
     weights: np.ndarray
     sigma: np.ndarray
-    camera: Camera
 
     @classmethod
-    def of(
-        cls, mask: np.ndarray, found: np.ndarray, sigma: np.ndarray, weight: float, camera: Camera
-    ) -> Silhouette:
+    def of(cls, mask: np.ndarray, found: np.ndarray, sigma: np.ndarray, weight: float) -> Silhouette:
         """From masks [T, H, W] bool; `found` [T] says in which frames there is one."""
         step = 2
         coarse = [np.ascontiguousarray(~m[::step, ::step]).astype(np.uint8) for m in mask]
@@ -124,19 +133,18 @@ class Silhouette:
         distance = np.stack(
             [np.minimum(cv2.distanceTransform(c, cv2.DIST_L2, 3), farthest) * step for c in coarse]
         )
-        return cls(distance, step, found[:, None] * weight, sigma, camera)
+        return cls(distance, step, found[:, None] * weight, sigma)
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         distance, slope = _sample_with_slope(self.distance, (xy - 0.5) / self.step)
         outside = np.maximum(distance - 1, 0) / self.sigma
         return outside, slope * (outside > 0)[..., None] / (self.step * self.sigma[..., None])
 
-    def cost(self, points: np.ndarray) -> float:
-        outside, _ = self._residuals(project(self.camera, points))
+    def cost(self, xy: np.ndarray) -> float:
+        outside, _ = self._residuals(xy)
         return 0.5 * float((geman_mcclure(outside**2)[0] * self.weights).sum())
 
-    def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
-        xy, rows = project(self.camera, points, jacobian)
+    def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
         outside, slope = self._residuals(xy)
         scale = np.sqrt(self.weights) * geman_mcclure(outside**2)[1]
         system.add(np.einsum("tkaq,tka->tkq", rows, slope) * scale[..., None], outside * scale)
@@ -182,30 +190,41 @@ class Motion:
     flow: np.ndarray
     weights: np.ndarray
     sigma: float
-    camera: Camera
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         moved = xy[self.start + self.lag] - xy[self.start]
         residuals = (moved - self.flow) / self.sigma
         return residuals, *geman_mcclure((residuals**2).sum(-1))
 
-    def cost(self, points: np.ndarray) -> float:
-        _, robust, _ = self._residuals(project(self.camera, points))
+    def cost(self, xy: np.ndarray) -> float:
+        _, robust, _ = self._residuals(xy)
         return 0.5 * float((robust * self.weights).sum())
 
-    def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
-        xy, rows = project(self.camera, points, jacobian)
+    def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
         residuals, _, share = self._residuals(xy)
-        scale = (np.sqrt(self.weights) * share)[..., None]
-        ends = np.stack([rows[self.start], rows[self.start + self.lag]])
-        ends *= (scale / self.sigma)[..., None]
+        scale = np.sqrt(self.weights) * share
+        ends = _at_both_ends(rows, self.start, self.lag, scale / self.sigma)
         pairs = len(self.start)
         system.add_pairs(
             self.lag,
             self.start,
             ends.reshape(2, pairs, -1, rows.shape[-1]),
-            (residuals * scale).reshape(pairs, -1),
+            (residuals * scale[..., None]).reshape(pairs, -1),
         )
+
+
+@njit(cache=True, nogil=True)
+def _at_both_ends(rows, start, lag, scale):
+    """[2, n, K, 2, Q]: rows [T, K, 2, Q] of the frames `start` [n] and of those `lag` later, times `scale` [n, K]."""
+    _, count, _, size = rows.shape
+    ends = np.empty((2, len(start), count, 2, size))
+    for i in range(len(start)):
+        for end in range(2):
+            for k in range(count):
+                for a in range(2):
+                    for q in range(size):
+                        ends[end, i, k, a, q] = rows[start[i] + end * lag, k, a, q] * scale[i, k]
+    return ends
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ import pytest
 from posed_people import as_person, textured_frames
 
 from anthrotap_builder.bodies import Body
+from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig, RefineSettings
-from anthrotap_builder.labeling import LabeledClip, Stages, label_clip
+from anthrotap_builder.labeling import LabeledClip, Stages, label_clip, label_video
 from anthrotap_builder.meshes.file import MeshWriter, read_meshes
 from anthrotap_builder.meshes.kinematics import PoseParameters
 from anthrotap_builder.projection import Camera
 from anthrotap_builder.visibility import visible_points
+from anthrotap_hf.video import VideoError
 
 CONFIG = LabelingConfig(points=300)
+CONFIG_OF_SHORT_CLIPS = LabelingConfig(clips={"clip_frames": 24})
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +209,22 @@ def test_meshes_where_nobody_is_found_are_refused_or_by_wish_believed(
 def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, someone: Stages):
     with pytest.raises(ValueError, match='meshes belong to mesh_source "file"'):
         label_clip(frames, 24.0, CONFIG.model_copy(update={"mesh_source": "file"}), stages=someone)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_damaged_video_gives_its_clips_before_the_error(make_video, threads: int):
+    path = make_video(shots=[20, 5, 96], size=(96, 160), gop=24)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mdat") + 4 * (len(data) - data.index(b"mdat")) // 5
+    data[at : at + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(data)
+    expected, pieces, got, lines = [], [], [], []
+    with pytest.raises(VideoError, match="damaged"):
+        expected.extend(clip.start_frame for clip in read_clips(path, CONFIG_OF_SHORT_CLIPS.clips, pieces))
+    clips = label_video(path, CONFIG_OF_SHORT_CLIPS, threads, skipped=lines)
+    with pytest.raises(VideoError, match="damaged"):
+        got.extend(clip.start_frame for clip in clips)
+    assert got == expected
+    assert len(got) > 2
+    assert lines == pieces
+    assert lines
