@@ -110,6 +110,8 @@ def build(
             raise ValueError("--validation and --test together are more than all videos")
         if cluster is not None and executor == "local":
             raise ValueError("--cluster goes with --executor slurm or ray")
+        if cluster is not None and not cluster.is_file():
+            raise ValueError(f"--cluster {cluster}: no such file")
         asked = (
             ClusterSettings() if cluster is None else read_recipe(ClusterSettings, cluster.parent, cluster)
         )
