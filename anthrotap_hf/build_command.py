@@ -77,6 +77,7 @@ def build(
     ] = False,
     time_limit: Annotated[float, typer.Option(min=0.01, help="Minutes that one video may take.")] = 60.0,
     memory_limit: Annotated[float, typer.Option(min=0.1, help="GB of memory that one video may take.")] = 8.0,
+    download_limit: Annotated[float, typer.Option(min=0.001, help="GB that one address may hold.")] = 8.0,
     retries: Annotated[int, typer.Option(min=0, help="More attempts at a video that failed.")] = 1,
     retry_failed: Annotated[bool, typer.Option(help="Try videos again that an earlier run gave up.")] = False,
     videos_per_rank: Annotated[
@@ -132,7 +133,7 @@ def build(
             config=config,
             version=config.version,
             finish=Finish(validation, test, seed, shard_size << 20, label_only),
-            limits=Limits(60 * time_limit, int(memory_limit * 2**30), retries),
+            limits=Limits(60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries),
             threads=own,
             devices=devices,
         )

@@ -13,12 +13,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anthrotap_builder.building import card
-from anthrotap_builder.building.folder import BuildFolder, IncompleteError, Outcome, read_lines, write_lines
+from anthrotap_builder.building.folder import (
+    BuildError,
+    BuildFolder,
+    IncompleteError,
+    Outcome,
+    read_lines,
+    write_lines,
+)
 from anthrotap_builder.building.job import Finish, digest
 from anthrotap_builder.building.rowfile import DamagedError, RowPlace, RowReader, set_aside
 from anthrotap_builder.config import LabelingConfig
@@ -26,7 +32,7 @@ from anthrotap_builder.shards import Tally, features, manifest_of
 from anthrotap_hf.files import file_sha256, folder_written_whole, written_whole
 from anthrotap_hf.loading import decode_tracks
 
-OPEN_FILES = 64
+OPEN_FILES = 16
 ROWS_A_GROUP = 4
 VIDEOS = "videos.jsonl"
 
@@ -53,20 +59,23 @@ def arrange(folder: BuildFolder, finish: Finish) -> None:
         _forget(folder, lost)
         raise IncompleteError(f"{folder.out}: rows of {len(lost)} videos are lost or damaged")
     kept = _each_content_once(rows)
+    if not kept and any(folder.out.glob("data/*.parquet")):
+        reason = next((outcome.failure for outcome in outcomes if outcome.failure), "no clip")
+        raise BuildError(f"no video gave a clip ({reason}); the dataset that is in {folder.out} stays")
     names = _names(outcomes)
     for split, members in _by_split(kept, finish).items():
         members.sort(key=lambda row: digest(f"{finish.seed}:{row.clip_id}"))
-        shards = max(1, -(-sum(row.size for row in members) // finish.shard_bytes))
-        for number, share in enumerate(np.array_split(np.arange(len(members)), shards)):
+        shares = _cut(members, finish.shard_bytes)
+        for number, share in enumerate(shares):
             lines = (
                 {
-                    "file": os.path.relpath(members[index].file, folder.state),
-                    "group": members[index].group,
-                    "source_video": names[members[index].source_sha256],
+                    "file": os.path.relpath(row.file, folder.state),
+                    "group": row.group,
+                    "source_video": names[row.source_sha256],
                 }
-                for index in share
+                for row in share
             )
-            write_lines(folder.finish / f"{split}-{number:05d}-of-{shards:05d}.jsonl", lines)
+            write_lines(folder.finish / f"{split}-{number:05d}-of-{len(shares):05d}.jsonl", lines)
     videos = _describe_videos(outcomes, Counter(row.source_sha256 for row in kept), finish)
     write_lines(folder.finish / VIDEOS, videos)
 
@@ -123,8 +132,9 @@ def conclude(folder: BuildFolder, config: LabelingConfig, finish: Finish) -> Non
         IncompleteError: if a shard is missing.
     """
     listed = sorted(folder.finish.glob("*-of-*.jsonl"))
+    arranged = (folder.finish / VIDEOS).exists()  # the last that `arrange` writes
     described = [folder.finish / "data" / f"{path.stem}.json" for path in listed]
-    if not all(path.exists() for path in described):
+    if not arranged or not all(path.exists() for path in described):
         raise IncompleteError(f"{folder.out}: not all shards were written")
     shards = [json.loads(path.read_text()) for path in described]
     tallies = [Tally(**shard.pop("tally")) for shard in shards]
@@ -221,6 +231,19 @@ def _by_split(rows: list[RowPlace], finish: Finish) -> dict[str, list[RowPlace]]
     for row in rows:
         splits[finish.split(row.source_sha256)].append(row)
     return splits
+
+
+def _cut(rows: list[RowPlace], shard_bytes: int) -> list[list[RowPlace]]:
+    """Rows in order, in shards of about so many bytes."""
+    shares: list[list[RowPlace]] = [[]]
+    size = 0
+    for row in rows:
+        if size + row.size > shard_bytes and shares[-1]:
+            shares.append([])
+            size = 0
+        shares[-1].append(row)
+        size += row.size
+    return shares
 
 
 def _names(outcomes: list[Outcome]) -> dict[str, str]:

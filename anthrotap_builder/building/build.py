@@ -13,11 +13,12 @@ from pathlib import Path
 from anthrotap_builder.building import executors
 from anthrotap_builder.building.executors import ClusterSettings, Stage
 from anthrotap_builder.building.folder import BuildError, BuildFolder, IncompleteError, Outcome, Plan
-from anthrotap_builder.building.job import Build
+from anthrotap_builder.building.job import Build, Limits
 from anthrotap_builder.building.sources import Source
 from anthrotap_builder.building.steps import ArrangeRows, Conclude, LabelVideos, WriteShards, new_labeler
 
 EXECUTORS = ("local", "slurm", "ray")
+REPLACED = ("data", "manifest.json", "videos.jsonl", "README.md")
 ROUNDS = 3  # of labelling again what turned out lost or damaged
 VIDEOS_A_RANK = 64
 RANKS_A_WORKER = 4
@@ -78,6 +79,7 @@ def build_dataset(
     cluster = cluster or ClusterSettings()
     report = BuildReport(len(sources))
     note = folder.state / "slurm.json"
+    _check_out(folder, sources)
     with folder.locked():
         if jobs := executors.slurm_jobs_at_work(note):
             done = len({source.key for source in sources} & folder.outcomes().keys())
@@ -88,7 +90,7 @@ def build_dataset(
         _clear(folder)
         folder.save_inputs(sources)
         for attempt in range(ROUNDS):
-            plan = _plan(folder, sources, workers, videos_a_rank, retry_failed and not attempt)
+            plan = _plan(build, sources, workers, videos_a_rank, retry_failed and not attempt)
             if plan and plan.path.name == "plan-000" and executor != "slurm" and not attempt:
                 _check_parts(build)
             report.labelled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
@@ -112,16 +114,41 @@ def build_dataset(
     return report
 
 
+def _check_out(folder: BuildFolder, sources: list[Source]) -> None:
+    """Nothing that is not a build's is replaced, and nothing of a build is labelled."""
+    if not sources:
+        raise BuildError("no video to label")
+    if not folder.state.exists():
+        foreign = [name for name in REPLACED if (folder.out / name).exists()]
+        if foreign and not _is_build(folder.out / "manifest.json"):
+            raise BuildError(
+                f"{folder.out}: holds {foreign[0]}, which no build has made; take another folder"
+            )
+    inside = [source for source in sources if Path(source.address).is_relative_to(folder.out)]
+    if inside:
+        raise BuildError(
+            f"{inside[0].shown}: lies in the folder of the dataset, {folder.out}; take another for --out"
+        )
+
+
+def _is_build(manifest: Path) -> bool:
+    try:
+        return "splits" in json.loads(manifest.read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _plan(
-    folder: BuildFolder,
+    build: Build,
     sources: list[Source],
     workers: int,
     videos_a_rank: int | None,
     retry_failed: bool,
 ) -> Plan | None:
     """What is still to do: the last plan, if it is just that; None for nothing."""
+    folder = build.folder
     outcomes = folder.outcomes()
-    to_do = [source for source in sources if _is_open(outcomes.get(source.key), retry_failed)]
+    to_do = [source for source in sources if _is_open(outcomes.get(source.key), build.limits, retry_failed)]
     if not to_do:
         return None
     plans = folder.plans()
@@ -132,8 +159,12 @@ def _plan(
     return folder.new_plan(to_do, ranks, _known(outcomes))
 
 
-def _is_open(outcome: Outcome | None, retry_failed: bool) -> bool:
-    return outcome is None or outcome.gone or (retry_failed and outcome.failure is not None)
+def _is_open(outcome: Outcome | None, limits: Limits, retry_failed: bool) -> bool:
+    """Whether a video is to be labelled, for the first time or again."""
+    if outcome is None or outcome.gone:
+        return True
+    raised = any(getattr(limits, name) > allowed for name, allowed in outcome.exceeded.items())
+    return raised or (retry_failed and outcome.failure is not None)
 
 
 def _share(videos: int, workers: int) -> int:
@@ -182,9 +213,13 @@ def _run(
 
 def _clear(folder: BuildFolder) -> None:
     """What runs that were killed left half-written, and marks of the last run's stages."""
-    for name in ("arrange", "write", "conclude", "finish"):
+    for name in ("arrange", "write", "conclude", "finish", "scratch"):
         shutil.rmtree(folder.state / name, ignore_errors=True)
-    for half in [*folder.out.glob(".*-incomplete-*"), *folder.state.rglob(".*-incomplete-*")]:
+    for before in folder.out.glob(".*-before-data"):  # killed between two renames
+        if not (folder.out / "data").exists():
+            before.rename(folder.out / "data")
+    halves = [*folder.out.glob(".*-incomplete-*"), *folder.out.glob(".*-before-data")]
+    for half in [*halves, *folder.state.rglob(".*-incomplete-*")]:
         shutil.rmtree(half) if half.is_dir() else half.unlink()
 
 

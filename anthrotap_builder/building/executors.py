@@ -166,7 +166,13 @@ def run_on_ray(stages: list[Stage], workers: int, cluster: ClusterSettings) -> N
 
     first, *others = stages
     if not ray.is_initialized():
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise BuildError(
+                f"no Ray cluster at {cluster.address}: start one (`ray start --head`), or --cluster names a YAML file "
+                "with its `address`"
+            ) from error
     executor = RayPipelineExecutor(
         [first.step],
         tasks=first.ranks,
@@ -235,10 +241,16 @@ def slurm_jobs_at_work(note: Path) -> list[str]:
         return []
     jobs = json.loads(note.read_text())
     try:
-        command = ["squeue", "--noheader", "--format=%A", f"--jobs={','.join(jobs)}"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        # All jobs: asked for one that has long ended, squeue fails.
+        answer = subprocess.run(
+            ["squeue", "--noheader", "--format=%A"], capture_output=True, text=True, timeout=60
+        )
+        reason = answer.stderr if answer.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
+        answer, reason = None, str(error)
+    if reason or answer is None:
         raise BuildError(
-            f"whether Slurm jobs {', '.join(jobs)} are still at work here, squeue can't say ({error})"
-        ) from error
+            f"whether jobs {', '.join(jobs)} are still at work, squeue can't say ({' '.join(reason.split())}); "
+            f"if they are not, delete {note}"
+        )
     return sorted(set(answer.stdout.split()) & set(jobs))

@@ -5,7 +5,7 @@
     .build/<label version>/videos/ab/<sha256>.parquet    rows of one video, until its rank is done
     .build/<label version>/plan-000/sources.jsonl        the videos that were not yet labelled when it was made
     .build/<label version>/plan-000/rank-0000007.jsonl   what came of the videos of a rank, a line each: the journal
-    .build/<label version>/plan-000/rank-0000007.parquet the rows of the rank
+    .build/<label version>/plan-000/rank-0000007-000.parquet  the rows of the rank
     .build/finish/                                the finished shards, before they are moved to `data`
 
 A video is told by the SHA-256 of its bytes. How the files of rows look: `rowfile.py`.
@@ -13,13 +13,13 @@ A video is told by the SHA-256 of its bytes. How the files of rows look: `rowfil
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-import shutil
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -52,6 +52,7 @@ class Outcome:
         left_out: a line for each piece that became no clip.
         failure: why it gave nothing, or not all of it.
         gone: whether it could not be fetched or read at all: a later run tries again by itself.
+        exceeded: which of `Limits` it was ended by, and how much that allowed: more of it, and a later run tries again.
         attempts: how often it was tried.
         seconds: wall time of the last attempt.
     """
@@ -65,6 +66,7 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
     failure: str | None = None
     gone: bool = False
+    exceeded: dict[str, float] = field(default_factory=dict)
     attempts: int = 1
     seconds: float = 0.0
 
@@ -103,7 +105,8 @@ class BuildFolder:
 
     def row_files(self) -> list[Path]:
         """All files with rows: of ranks, and of videos whose rank is not done."""
-        return sorted(self.versioned.glob("plan-*/rank-*.parquet")) + sorted(self.videos.glob("*/*.parquet"))
+        gathered = [file for plan in self.plans() for file in plan.row_files()]
+        return gathered + sorted(self.videos.glob("*/*.parquet"))
 
     def save_inputs(self, sources: list[Source]) -> None:
         """Keep what this run was asked for."""
@@ -134,7 +137,6 @@ class BuildFolder:
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")
             lock.flush()
-            shutil.rmtree(self.scratch, ignore_errors=True)  # of runs that were killed
             yield
 
 
@@ -185,13 +187,20 @@ class Plan:
     def journal(self, rank: int) -> Path:
         return self.path / f"rank-{rank:07d}.jsonl"
 
-    def rows(self, rank: int) -> Path:
-        return self.path / f"rank-{rank:07d}.parquet"
+    def row_files(self, rank: int | None = None) -> list[Path]:
+        """The files of rows that a rank has gathered, or all ranks."""
+        which = "*" if rank is None else f"{rank:07d}"
+        return sorted(self.path.glob(f"rank-{which}-*.parquet"))
+
+    def new_row_file(self, rank: int) -> Path:
+        """Another one, that is not there yet."""
+        numbers = [int(file.stem.rpartition("-")[2]) for file in self.row_files(rank)]
+        return self.path / f"rank-{rank:07d}-{max(numbers, default=-1) + 1:03d}.parquet"
 
     def forget(self, contents: set[str]) -> None:
         """Videos of these SHA-256 count as not labelled: their lines leave the journals, their ranks are open again."""
         for journal in self.path.glob("rank-*.jsonl"):
-            lines = read_lines(journal)
+            lines = journal_lines(journal)
             kept = [line for line in lines if line["sha256"] not in contents]
             if len(kept) < len(lines):
                 rank = int(journal.stem.partition("-")[2])
@@ -208,14 +217,14 @@ class Plan:
         for journal in self.path.glob("rank-*.jsonl"):
             size = journal.stat().st_size
             if journal not in seen or seen[journal][0] != size:
-                outcomes = read_lines(journal)
+                outcomes = journal_lines(journal)
                 failures = sum(outcome["failure"] is not None for outcome in outcomes)
                 seen[journal] = (size, len(outcomes), failures)
         return sum(done for _, done, _ in seen.values()), sum(failed for _, _, failed in seen.values())
 
     def outcomes(self) -> Iterator[Outcome]:
         for journal in sorted(self.path.glob("rank-*.jsonl")):
-            yield from map(_outcome, read_lines(journal))
+            yield from map(_outcome, journal_lines(journal))
 
 
 class Journal:
@@ -235,7 +244,7 @@ class Journal:
             kept = whole[: whole.rfind(b"\n") + 1]
             if kept != whole:
                 os.truncate(self.path, len(kept))
-        self.outcomes = {outcome.source: outcome for outcome in map(_outcome, read_lines(self.path))}
+        self.outcomes = {outcome.source: outcome for outcome in map(_outcome, journal_lines(self.path))}
         self._file = open(self.path, "ab", buffering=0)
         return self
 
@@ -245,7 +254,8 @@ class Journal:
     def add(self, outcome: Outcome) -> None:
         line = _line(asdict(outcome))
         if self._file.write(line) != len(line):
-            raise OSError(28, os.strerror(28), os.fspath(self.path))  # cut short: the disk is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.path))
+        os.fsync(self._file.fileno())
         self.outcomes[outcome.source] = outcome
 
 
@@ -254,7 +264,16 @@ def _outcome(values: dict[str, Any]) -> Outcome:
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(values) + "\n").encode()  # ASCII: names of files may be no Unicode
+
+
+def journal_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a journal, but for those that a power cut has damaged: their videos count as not labelled."""
+    lines = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:

@@ -41,11 +41,13 @@ class Limits:
     Attributes:
         seconds: of wall time.
         memory: bytes that the process that labels it may hold.
+        download: bytes of a video that is fetched.
         retries: further attempts where it failed for another reason than what is in the file.
     """
 
     seconds: float = 3600.0
     memory: int = 8 << 30
+    download: int = 8 << 30
     retries: int = 1
 
 

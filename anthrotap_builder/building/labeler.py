@@ -57,6 +57,7 @@ class LabelerJob:
         videos: the folder of finished videos' rows.
         known: an .npy file of sorted SHA-256 of videos that need no labels again.
         scratch: a folder for copies and temporary files.
+        download: bytes of a video that is fetched, at most.
         threads: frames worked on at once.
         device: where networks run.
     """
@@ -66,6 +67,7 @@ class LabelerJob:
     videos: str
     known: str | None
     scratch: str
+    download: int
     threads: int = 1
     device: str = "cpu"
 
@@ -86,6 +88,7 @@ class Labeler:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._reason: str | None = None  # why it is to be ended
+        self._exceeded: dict[str, float] = {}
 
     def close(self) -> None:
         """Ends the process."""
@@ -150,9 +153,9 @@ class Labeler:
         reason = self._end()
         failure = f"{source.shown}: {reason}"
         seconds = time.monotonic() - begin
-        return Outcome(
-            source.key, source.shown, Path(source.address).name, failure=failure, seconds=seconds
-        ), False
+        outcome = Outcome(source.key, source.shown, source.name, failure=failure, seconds=seconds)
+        outcome.exceeded, self._exceeded = self._exceeded, {}
+        return outcome, bool(outcome.exceeded)
 
     def _send(self, words: dict[str, Any]) -> None:
         assert self._process is not None
@@ -171,11 +174,13 @@ class Labeler:
                 line = self._answers.get(timeout=LOOK_EVERY)
             except queue.Empty:
                 if seconds is not None and time.monotonic() - begin > seconds:
-                    self._reason = f"took longer than {seconds / 60:g} minutes; --time-limit allows more"
+                    self._reason = f"took longer than {seconds / 60:.3g} minutes; --time-limit allows more"
+                    self._exceeded = {"seconds": seconds}
                     return None
                 if _memory(watched) > self.limits.memory:
                     needed = f"needed more than {self.limits.memory / 2**30:g} GB of memory"
                     self._reason = f"{needed}; --memory-limit allows more"
+                    self._exceeded = {"memory": self.limits.memory}
                     return None
                 continue
             if not line:
@@ -247,6 +252,10 @@ def main() -> None:
         answer(fatal=str(error))
 
 
+class UnforeseenError(Exception):
+    """Labelling failed in a way that says nothing of the video: it may go well the next time."""
+
+
 class _VideoLabeler:
     """Labels videos, in this process."""
 
@@ -268,44 +277,52 @@ class _VideoLabeler:
     def __call__(self, source: Source) -> tuple[Outcome, bool]:
         """What came of a video, and whether another attempt would be in vain."""
         begin = time.perf_counter()
-        outcome = Outcome(source.key, source.shown, Path(source.address).name)
+        outcome = Outcome(source.key, source.shown, source.name)
         final = False
         try:
-            with fetched(source, Path(self.job.scratch)) as (path, outcome.name):
+            with fetched(source, Path(self.job.scratch), self.job.download) as (path, outcome.name):
                 if not path.exists():
                     raise SourceError(f"{source.shown}: no such file")
                 outcome.sha256 = _sha256(path, source)
-                final = self._label(path, outcome)
+                self._label(path, outcome)
                 if not path.exists():
                     raise SourceError(f"{source.shown}: vanished while it was labelled")
-        except (SourceError, MemoryError) as error:
-            outcome.failure, final = _line(error) or f"{source.shown}: {type(error).__name__}", False
-        except OSError as error:
-            if error.errno in NOT_THE_VIDEOS_FAULT:
+            final = True
+        except UnforeseenError as error:
+            logger.exception(source.shown)
+            outcome.failure = str(error)
+        except (SourceError, MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in NOT_THE_VIDEOS_FAULT:
                 raise
-            outcome.failure, final = f"{source.shown}: {_line(error)}", False
+            told = isinstance(error, SourceError)
+            outcome.failure = (
+                str(error) if told else f"{source.shown}: {type(error).__name__}: {_line(error)}"
+            )
+            outcome.gone = True
         if not final:
-            outcome.rows, outcome.frames, outcome.gone = 0, 0, True
+            outcome.rows = outcome.frames = 0
         outcome.seconds = time.perf_counter() - begin
         return outcome, final
 
-    def _label(self, path: Path, outcome: Outcome) -> bool:
-        """Labels the file, if that was not done, and says whether another attempt would be in vain."""
+    def _label(self, path: Path, outcome: Outcome) -> None:
+        """Labels the file, if that was not done."""
         assert outcome.sha256 is not None
         place = np.searchsorted(self.known, outcome.sha256.encode())
         if place < len(self.known) and self.known[place] == outcome.sha256.encode():
             outcome.rows = None
-            return True
+            return
         part = part_file(Path(self.job.videos), outcome.sha256)
         if part.exists():
             try:
                 done = json.loads(RowReader(part).note(OUTCOME))
+            except FileNotFoundError:
+                logger.info("%s: gathered by another rank just now", part)
             except DamagedError:
                 set_aside(part)
             else:
                 for name in ("rows", "frames", "left_out", "failure"):
                     setattr(outcome, name, done[name])
-                return True
+                return
         with rows_written_whole(part) as rows:
             for table, frames in self._rows(path, outcome):
                 rows.write(table)
@@ -317,7 +334,6 @@ class _VideoLabeler:
         if not outcome.rows and not outcome.failure:
             reasons = dict.fromkeys(line.rpartition(": ")[2] for line in outcome.left_out)
             outcome.failure = f"{outcome.shown}: no label ({'; '.join(reasons) or 'no clip'})"
-        return True
 
     def _rows(self, path: Path, outcome: Outcome) -> Iterator[tuple[pa.Table, int]]:
         """The rows of the video, and the frames of each; `outcome` hears of what is left out, and of an early end."""
@@ -340,10 +356,9 @@ class _VideoLabeler:
         except (AssetError, ImportError, OSError, MemoryError):
             raise
         except Exception as error:  # native libraries raise what they like
-            logger.exception(outcome.shown)
-            outcome.failure = (
+            raise UnforeseenError(
                 f"{outcome.shown}: stopped by an error in labelling ({type(error).__name__}: {_line(error)})"
-            )
+            ) from error
         if os.fspath(path) != outcome.shown:  # a copy's name says nothing to anyone
             name = os.fspath(path)
             outcome.failure = outcome.failure and outcome.failure.replace(name, outcome.shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def rows_written_whole(path: Path) -> Iterator[RowWriter]:
         yield writer
         writer.close()
         if writer.index:
+            with writer.path.open("rb") as file:
+                os.fsync(file.fileno())
             writer.path.replace(path)
     finally:
         writer.close()

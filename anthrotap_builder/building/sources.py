@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,14 +47,23 @@ class Source:
     @property
     def key(self) -> str:
         """The same as long as the video is, as far as can be told without reading it."""
-        return "|".join(
-            "" if part is None else str(part) for part in (self.address, self.row, self.size, self.changed)
-        )
+        parts = (self.address, self.row, self.column, self.size, self.changed)
+        return "|".join("" if part is None else str(part) for part in parts)
 
     @property
     def shown(self) -> str:
         """How messages name it."""
-        return self.address if self.row is None else f"{self.address} (row {self.row})"
+        address = _readable(self.address)
+        return address if self.row is None else f"{address} (row {self.row})"
+
+    @property
+    def name(self) -> str:
+        """The file's name: nothing of its folder, or of what stands behind an address."""
+        path = self.address
+        if "://" in path:
+            path = unquote(re.split(r"[?#]", path.split("::")[0].rpartition("://")[2])[0])
+        name = _readable(PurePosixPath(path).name)
+        return name if self.row is None else f"{PurePosixPath(name).stem}-{self.row:06d}"
 
 
 def find_sources(inputs: list[str], column: str = "video", split: str | None = None) -> list[Source]:
@@ -80,40 +89,36 @@ def find_sources(inputs: list[str], column: str = "video", split: str | None = N
 
 
 @contextmanager
-def fetched(source: Source, folder: Path) -> Iterator[tuple[Path, str]]:
+def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, str]]:
     """The video as a file of this machine, for as long as the block lasts, and its name.
 
     Args:
         source: what to fetch.
         folder: for a copy, where one is needed.
+        limit: bytes of the copy, at most.
 
     Raises:
         SourceError: if it can't be fetched.
     """
     if source.row is None and "://" not in source.address:
-        yield Path(source.address), Path(source.address).name
+        yield Path(source.address), source.name
         return
-    name = _name(source)
+    name = source.name
     copy = folder / f"video{PurePosixPath(name).suffix or '.mp4'}"
     try:
         try:
             if source.row is None:
-                with fsspec.open(source.address, "rb") as remote, copy.open("wb") as local:
-                    shutil.copyfileobj(remote, local, 1 << 20)
+                _download(source.address, copy, limit)
             else:
-                name = _fetch_cell(source, copy) or name
+                name = _fetch_cell(source, copy, limit) or name
         except Exception as error:  # each file system raises its own
-            if isinstance(error, OSError) and error.filename == os.fspath(copy):
-                raise  # not the video's fault: no room for the copy
-            if isinstance(error, OSError) and not isinstance(error, SourceError) and error.errno == 28:
-                raise
             raise SourceError(f"{source.shown}: can't be fetched ({_reason(error)})") from error
         yield copy, name
     finally:
         copy.unlink(missing_ok=True)
 
 
-def _sources(text: str, column: str, split: str | None) -> Iterator[Source]:
+def _sources(text: str, column: str, split: str | None, listed: bool = False) -> Iterator[Source]:
     if "://" in text:
         yield from _at_address(text, column, split)
         return
@@ -127,29 +132,37 @@ def _sources(text: str, column: str, split: str | None) -> Iterator[Source]:
         else:
             raise FileNotFoundError(f"{text}: no video in this folder, and no Parquet file with some")
     elif suffix == LIST and path.is_file():
-        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-        for line in lines:
-            if Path(line).suffix.lower() == LIST:
-                raise ValueError(f"{text}: names another list, {line}; name both on the command line")
-            if line and not line.startswith("#"):
-                yield from _sources(line if "://" in line else os.path.join(path.parent, line), column, split)
+        for line in _read_list(path):
+            place = line if "://" in line else os.path.join(path.parent, line)
+            yield from _sources(place, column, split, listed=True)
     elif suffix == TABLE and path.is_file():
         yield from _rows_of(os.path.abspath(path), column)
     elif path.is_file():
         yield _local(path)
-    elif glob.has_magic(text):
-        matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
-        if not matches:
-            raise FileNotFoundError(f"{text}: no such file")
+    elif matches := sorted(glob.glob(os.path.expanduser(text), recursive=True)):
         for match in matches:
             yield from _sources(match, column, split)
-    elif text.count("/") == 1 and not suffix and not path.is_absolute():
+    elif listed and suffix in VIDEO_SUFFIXES and "*" not in text:
+        yield Source(os.path.abspath(path))  # gone since the list was made: said with the videos that fail
+    elif text.count("/") == 1 and not suffix and not path.is_absolute() and not path.parent.exists():
         yield from _of_dataset(text, column, split)
     else:
-        # A list may name files that have gone since: the build says so, video by video, and goes on.
-        if suffix not in VIDEO_SUFFIXES:
-            raise FileNotFoundError(f"{text}: no such file, folder or dataset")
-        yield Source(os.path.abspath(path))
+        raise FileNotFoundError(f"{text}: no such file, folder or dataset")
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8; save the list as UTF-8") from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise ValueError(f"{path}: the list is empty")
+    for line in lines:
+        if Path(line).suffix.lower() == LIST:
+            raise ValueError(f"{path}: names another list, {line}; name both on the command line")
+    return lines
 
 
 def _local(path: Path) -> Source:
@@ -162,7 +175,7 @@ def _at_address(text: str, column: str, split: str | None) -> Iterator[Source]:
     if protocol == "hf" and rest.startswith("datasets/") and rest.strip("/").count("/") == 2:
         yield from _of_dataset(rest.removeprefix("datasets/").strip("/"), column, split)
         return
-    if not text.endswith("/") and not glob.has_magic(rest):
+    if not text.endswith("/") and "*" not in rest:  # a "?" begins a query
         yield from _rows_of(text, column) if text.endswith(TABLE) else [Source(text)]
         return
     pattern = f"{text}**" if text.endswith("/") else text
@@ -222,7 +235,15 @@ def _rows_of(address: str, column: str) -> Iterator[Source]:
         yield Source(address, row, column, info.get("size"), _mark(info))
 
 
-def _fetch_cell(source: Source, copy: Path) -> str | None:
+def _download(address: str, copy: Path, limit: int) -> None:
+    with fsspec.open(address, "rb") as remote, copy.open("wb") as local:
+        while data := remote.read(1 << 20):
+            if local.tell() + len(data) > limit:
+                raise SourceError(f"more than {limit / 2**30:g} GB; --download-limit allows more")
+            local.write(data)
+
+
+def _fetch_cell(source: Source, copy: Path, limit: int) -> str | None:
     """Writes the video of one cell to `copy`; its own name, if it has one."""
     cell = _cell(source)
     if isinstance(cell, dict):
@@ -232,12 +253,13 @@ def _fetch_cell(source: Source, copy: Path) -> str | None:
     if data is not None:
         copy.write_bytes(data)
     elif path:
-        beside = path if "://" in path or os.path.isabs(path) else f"{os.path.dirname(source.address)}/{path}"
-        with fsspec.open(beside, "rb") as remote, copy.open("wb") as local:
-            shutil.copyfileobj(remote, local, 1 << 20)
+        # Tables come from strangers: they may not name other files of this machine, or of its network.
+        if "://" in path or "::" in path or os.path.isabs(path) or ".." in PurePosixPath(path).parts:
+            raise SourceError(f"the cell names {path!r}: only files below the table's folder are read")
+        _download(f"{os.path.dirname(source.address)}/{path}", copy, limit)
     else:
         raise SourceError("the cell is empty")
-    return PurePosixPath(path).name if path else None
+    return _readable(PurePosixPath(path).name) if path else None
 
 
 def _cell(source: Source) -> Any:
@@ -264,9 +286,9 @@ def _group(address: str, group: int, column: str) -> pa.ChunkedArray:
         return pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0)
 
 
-def _name(source: Source) -> str:
-    name = PurePosixPath(unquote(urlsplit(source.address.split("::")[0]).path)).name
-    return name if source.row is None else f"{PurePosixPath(name).stem}-{source.row:06d}"
+def _readable(name: str) -> str:
+    """Names of files may be no Unicode."""
+    return name.encode(errors="replace").decode()
 
 
 def _suffix(name: str) -> str:

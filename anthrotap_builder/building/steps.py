@@ -14,8 +14,15 @@ from datatrove.pipeline.base import PipelineStep
 from anthrotap_builder.building.folder import IncompleteError, Journal, Outcome, Plan, part_file
 from anthrotap_builder.building.job import Build
 from anthrotap_builder.building.labeler import Labeler, LabelerJob
-from anthrotap_builder.building.rowfile import DamagedError, RowReader, rows_written_whole, set_aside
+from anthrotap_builder.building.rowfile import (
+    DamagedError,
+    RowReader,
+    RowWriter,
+    rows_written_whole,
+    set_aside,
+)
 
+ROWS_A_FILE = 512  # the footer of a file grows with them
 WORKER = "ANTHROTAP_BUILD_WORKER"
 """Environment variable: the number of the local worker, which picks its device."""
 
@@ -43,43 +50,59 @@ class LabelVideos(PipelineStep):
             BuildError: if the build can't go on.
         """
         sources = self.plan.sources(rank)
-        gathered = self.plan.rows(rank)
+        held = self._held(rank)
         labeler = _labeler(self.build, self.plan)
         with Journal(self.plan.journal(rank)) as journal:
             for source in sources:
                 done = journal.outcomes.get(source.key)
-                if done is None or (_missing(done, self.build) and not gathered.exists()):
+                if done is None or self._is_lost(done, held):
                     journal.add(labeler.label(source))
-        if not gathered.exists():
-            self._gather([journal.outcomes[source.key] for source in sources], gathered)
-        for outcome in journal.outcomes.values():
-            if outcome.sha256 and outcome.rows:
-                part_file(self.build.folder.videos, outcome.sha256).unlink(missing_ok=True)
+        self._gather([journal.outcomes[source.key] for source in sources], held, rank)
         yield from ()
 
-    def _gather(self, outcomes: list[Outcome], gathered: Path) -> None:
-        """The rows of these videos, in one file; those that another rank has gathered are there already."""
-        contents = [outcome.sha256 for outcome in outcomes if outcome.sha256 and outcome.rows]
-        with rows_written_whole(gathered) as rows:
-            for sha256 in dict.fromkeys(contents):
-                part = part_file(self.build.folder.videos, sha256)
-                try:
-                    reader = RowReader(part)
-                    for group in range(len(reader)):
-                        rows.write(reader.row(group))
-                    reader.close()
-                except FileNotFoundError:
-                    continue
-                except DamagedError as error:
-                    set_aside(part)
-                    raise IncompleteError(f"{error}; its video is labelled again") from error
+    def _held(self, rank: int) -> set[str]:
+        """The SHA-256 of videos whose rows this rank has gathered."""
+        held = set()
+        for file in self.plan.row_files(rank):
+            try:
+                held |= {row.source_sha256 for row in RowReader(file).index()}
+            except DamagedError:
+                set_aside(file)
+        return held
 
+    def _is_lost(self, outcome: Outcome, held: set[str]) -> bool:
+        """Whether rows that were labelled are neither gathered here nor a part."""
+        if not outcome.sha256 or not outcome.rows or outcome.sha256 in held:
+            return False
+        return not part_file(self.build.folder.videos, outcome.sha256).exists()
 
-def _missing(outcome: Outcome, build: Build) -> bool:
-    """Whether rows that were labelled are gone."""
-    if not outcome.sha256 or not outcome.rows:
-        return False
-    return not part_file(build.folder.videos, outcome.sha256).exists()
+    def _gather(self, outcomes: list[Outcome], held: set[str], rank: int) -> None:
+        """The parts of these videos become few files, unless another rank has gathered them, and go."""
+        contents = dict.fromkeys(outcome.sha256 for outcome in outcomes if outcome.sha256 and outcome.rows)
+        parts = {sha: part_file(self.build.folder.videos, sha) for sha in contents if sha}
+        waiting = [part for sha, part in parts.items() if sha not in held and part.exists()]
+        while waiting:
+            gathered = []
+            with rows_written_whole(self.plan.new_row_file(rank)) as rows:
+                while waiting and len(rows.index) < ROWS_A_FILE:
+                    self._copy(waiting[0], rows)
+                    gathered.append(waiting.pop(0))
+            for part in gathered:
+                part.unlink(missing_ok=True)
+        for sha in held & parts.keys():
+            parts[sha].unlink(missing_ok=True)
+
+    def _copy(self, part: Path, rows: RowWriter) -> None:
+        try:
+            reader = RowReader(part)
+            for group in range(len(reader)):
+                rows.write(reader.row(group))
+            reader.close()
+        except FileNotFoundError:
+            return
+        except DamagedError as error:
+            set_aside(part)
+            raise IncompleteError(f"{error}; its video is labelled again") from error
 
 
 class ArrangeRows(PipelineStep):
@@ -162,6 +185,7 @@ def new_labeler(build: Build, known: Path | None = None) -> Labeler:
         videos=os.fspath(folder.videos),
         known=None if known is None else os.fspath(known),
         scratch=os.fspath(folder.scratch / worker),
+        download=build.limits.download,
         threads=build.threads,
         device=build.devices[int(os.environ.get(WORKER, "0")) % len(build.devices)],
     )

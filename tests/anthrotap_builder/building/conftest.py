@@ -126,7 +126,7 @@ def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
             config=config,
             version=config.version,
             finish=Finish(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
-            limits=Limits(seconds, memory, retries),
+            limits=Limits(seconds, memory, retries=retries),
         )
         words = inputs if isinstance(inputs, list) else [str(inputs)]
         return build_dataset(job, find_sources(words), **options)  # type: ignore[arg-type]

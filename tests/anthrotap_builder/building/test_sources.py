@@ -48,7 +48,7 @@ def server(videos):
 
 
 def bytes_of(source: Source, folder: Path) -> tuple[bytes, str]:
-    with fetched(source, folder) as (path, name):
+    with fetched(source, folder, 1 << 30) as (path, name):
         data = path.read_bytes()
     assert not any(folder.glob("video*.*"))
     return data, name
