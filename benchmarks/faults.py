@@ -176,7 +176,7 @@ def vanishing_file(bench: Bench) -> str:
 def corrupt_shard(bench: Bench) -> str:
     bench.finish("corrupt")
     out = bench.folder / "corrupt"
-    hurt = [*sorted(out.glob(".build/*/plan-*/rank-*.parquet"))[:2], next(out.glob("data/*.parquet"))]
+    hurt = [*sorted(out.glob(".build/*/plan-*/rank-*.rows"))[:2], next(out.glob("data/*.parquet"))]
     for file in hurt:
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1

@@ -32,7 +32,7 @@ from anthrotap_builder.shards import Tally, features, manifest_of
 from anthrotap_hf.files import file_sha256, folder_written_whole, written_whole
 from anthrotap_hf.loading import decode_tracks
 
-OPEN_FILES = 16
+OPEN_FILES = 16  # of which the index is held
 ROWS_A_GROUP = 4
 VIDEOS = "videos.jsonl"
 
@@ -70,7 +70,7 @@ def arrange(folder: BuildFolder, finish: Finish) -> None:
             lines = (
                 {
                     "file": os.path.relpath(row.file, folder.state),
-                    "group": row.group,
+                    "number": row.number,
                     "source_video": names[row.source_sha256],
                 }
                 for row in share
@@ -97,7 +97,7 @@ def write_shards(
             group: list[pa.Table] = []
             for line in read_lines(listed):
                 try:
-                    row = open_file(folder.state / line["file"]).row(line["group"])
+                    row = open_file(folder.state / line["file"]).row(line["number"])
                 except FileNotFoundError as error:  # another rank has set it aside
                     raise IncompleteError(
                         f"{error.filename}: damaged; its videos are labelled again"
@@ -194,17 +194,13 @@ def _find_rows(folder: BuildFolder, wanted: set[str]) -> list[RowPlace]:
 
     def read(file: Path) -> list[RowPlace]:
         try:
-            reader = RowReader(file)
-            try:
-                return reader.index()
-            finally:
-                reader.close()
+            return RowReader(file).index()
         except DamagedError:
             set_aside(file)
             return []
 
     rows: dict[str, RowPlace] = {}
-    with ThreadPoolExecutor(16) as threads:  # footers lie far away, sometimes
+    with ThreadPoolExecutor(16) as threads:  # disks may be far away
         for places in threads.map(read, folder.row_files()):
             for place in places:
                 if place.source_sha256 in wanted:

@@ -90,6 +90,13 @@ def build_dataset(
         _clear(folder)
         folder.save_inputs(sources)
         for attempt in range(ROUNDS):
+            for name in (
+                "arrange",
+                "write",
+                "conclude",
+                "finish",
+            ):  # with datatrove's marks of what is completed
+                shutil.rmtree(folder.state / name, ignore_errors=True)
             plan = _plan(build, sources, workers, videos_a_rank, retry_failed and not attempt)
             if plan and plan.path.name == "plan-000" and executor != "slurm" and not attempt:
                 _check_parts(build)
@@ -212,9 +219,8 @@ def _run(
 
 
 def _clear(folder: BuildFolder) -> None:
-    """What runs that were killed left half-written, and marks of the last run's stages."""
-    for name in ("arrange", "write", "conclude", "finish", "scratch"):
-        shutil.rmtree(folder.state / name, ignore_errors=True)
+    """What runs that were killed left half-written."""
+    shutil.rmtree(folder.scratch, ignore_errors=True)
     for before in folder.out.glob(".*-before-data"):  # killed between two renames
         if not (folder.out / "data").exists():
             before.rename(folder.out / "data")

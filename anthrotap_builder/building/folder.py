@@ -2,10 +2,10 @@
 
     .build/lock                                   held by the run at work
     .build/inputs.jsonl                           the videos of the last run, as they were found
-    .build/<label version>/videos/ab/<sha256>.parquet    rows of one video, until its rank is done
+    .build/<label version>/videos/ab/<sha256>.rows       rows of one video, until its rank is done
     .build/<label version>/plan-000/sources.jsonl        the videos that were not yet labelled when it was made
     .build/<label version>/plan-000/rank-0000007.jsonl   what came of the videos of a rank, a line each: the journal
-    .build/<label version>/plan-000/rank-0000007-000.parquet  the rows of the rank
+    .build/<label version>/plan-000/rank-0000007-000.rows    the rows of the rank
     .build/finish/                                the finished shards, before they are moved to `data`
 
 A video is told by the SHA-256 of its bytes. How the files of rows look: `rowfile.py`.
@@ -106,7 +106,7 @@ class BuildFolder:
     def row_files(self) -> list[Path]:
         """All files with rows: of ranks, and of videos whose rank is not done."""
         gathered = [file for plan in self.plans() for file in plan.row_files()]
-        return gathered + sorted(self.videos.glob("*/*.parquet"))
+        return gathered + sorted(self.videos.glob("*/*.rows"))
 
     def save_inputs(self, sources: list[Source]) -> None:
         """Keep what this run was asked for."""
@@ -142,7 +142,7 @@ class BuildFolder:
 
 def part_file(videos: Path, sha256: str) -> Path:
     """Where the rows of one video are put, until its rank is done."""
-    return videos / sha256[:2] / f"{sha256}.parquet"
+    return videos / sha256[:2] / f"{sha256}.rows"
 
 
 class Plan:
@@ -190,12 +190,12 @@ class Plan:
     def row_files(self, rank: int | None = None) -> list[Path]:
         """The files of rows that a rank has gathered, or all ranks."""
         which = "*" if rank is None else f"{rank:07d}"
-        return sorted(self.path.glob(f"rank-{which}-*.parquet"))
+        return sorted(self.path.glob(f"rank-{which}-*.rows"))
 
     def new_row_file(self, rank: int) -> Path:
         """Another one, that is not there yet."""
         numbers = [int(file.stem.rpartition("-")[2]) for file in self.row_files(rank)]
-        return self.path / f"rank-{rank:07d}-{max(numbers, default=-1) + 1:03d}.parquet"
+        return self.path / f"rank-{rank:07d}-{max(numbers, default=-1) + 1:03d}.rows"
 
     def forget(self, contents: set[str]) -> None:
         """Videos of these SHA-256 count as not labelled: their lines leave the journals, their ranks are open again."""

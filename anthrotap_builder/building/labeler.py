@@ -314,7 +314,7 @@ class _VideoLabeler:
         part = part_file(Path(self.job.videos), outcome.sha256)
         if part.exists():
             try:
-                done = json.loads(RowReader(part).note(OUTCOME))
+                done = json.loads(RowReader(part).notes[OUTCOME])
             except FileNotFoundError:
                 logger.info("%s: gathered by another rank just now", part)
             except DamagedError:

@@ -1,21 +1,25 @@
-"""Files of rows that a build keeps: Parquet with one row a row group, checksums, and in the footer what they hold."""
+"""Files of rows that a build keeps: each row an Arrow stream, then an index with their hashes, then the index's hash.
+
+Not Parquet: its footers grow by kilobytes a row, and its checksums leave out page headers and footers.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from anthrotap_hf.files import beside
 
-INDEX = b"anthrotap.rows"
+LENGTH = 16  # digits of the index's length, at the end of the file
+TAIL = 64 + LENGTH
 
 
 class DamagedError(Exception):
@@ -37,7 +41,7 @@ class RowPlace:
     Attributes:
         clip_id, source_sha256, frames_sha256: as in the row.
         size: bytes, about.
-        file, group: the Parquet file, and the row group in it.
+        file, number: the file, and which of its rows.
     """
 
     clip_id: str
@@ -45,88 +49,95 @@ class RowPlace:
     frames_sha256: str
     size: int
     file: Path
-    group: int
+    number: int
 
 
 class RowWriter:
     """Writes one file of rows; made by `rows_written_whole`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, file: IO[bytes]) -> None:
         self.index: list[list[Any]] = []
-        self.notes: dict[str, str] = {}  # more for the footer
-        self._writer: pq.ParquetWriter | None = None
+        self.notes: dict[str, str] = {}  # more for the index
+        self._file = file
 
     def write(self, row: pa.Table) -> None:
         """Add a table of one row, with the columns of `anthrotap_builder.shards.features`."""
-        if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self.path, row.schema, write_page_checksum=True)
-        self._writer.write_table(row)
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_stream(sink, row.schema, options=options) as stream:
+            stream.write_table(row)
+        data = sink.getvalue()
         told = (row.column(name)[0].as_py() for name in ("clip_id", "source_sha256", "frames_sha256"))
-        self.index.append([*told, row.nbytes])
+        begin = self._file.tell()
+        self.index.append([*told, row.nbytes, begin, begin + data.size, hashlib.sha256(data).hexdigest()])
+        self._file.write(data)
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.add_key_value_metadata({INDEX.decode(): json.dumps(self.index), **self.notes})
-            self._writer.close()
-            self._writer = None
+    def finish(self) -> None:
+        """The index; nothing can be added after it."""
+        text = json.dumps({"rows": self.index, "notes": self.notes}).encode()
+        self._file.write(text + hashlib.sha256(text).hexdigest().encode() + b"%0*d" % (LENGTH, len(text)))
 
 
 @contextmanager
 def rows_written_whole(path: Path) -> Iterator[RowWriter]:
     """A writer of a file that gets its name when the block ends well, and only if it has a row."""
-    writer = RowWriter(beside(path, "incomplete"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = beside(path, "incomplete")
     try:
-        yield writer
-        writer.close()
+        with aside.open("wb") as file:
+            writer = RowWriter(file)
+            yield writer
+            writer.finish()
+            file.flush()
+            os.fsync(file.fileno())
         if writer.index:
-            with writer.path.open("rb") as file:
-                os.fsync(file.fileno())
-            writer.path.replace(path)
+            aside.replace(path)
     finally:
-        writer.close()
-        writer.path.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
 
 
 class RowReader:
     """Reads rows of one file.
 
     Raises:
-        DamagedError: here and from all methods.
+        DamagedError: here and from `row`.
+        FileNotFoundError: if there is no such file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._told():
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        with self._told(), path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            tail = file.read()
+            length = int(tail[-LENGTH:])
+            file.seek(size - TAIL - length)
+            text = file.read(length)
+            if hashlib.sha256(text).hexdigest().encode() != tail[:-LENGTH]:
+                raise ValueError("its index is not what was written")
+        found = json.loads(text)
+        self.notes: dict[str, str] = found["notes"]
+        self._rows: list[list[Any]] = found["rows"]
 
     def __len__(self) -> int:
-        return self._file.metadata.num_row_groups
+        return len(self._rows)
 
-    def row(self, group: int) -> pa.Table:
+    def row(self, number: int) -> pa.Table:
         """A table of one row."""
-        with self._told():
-            return self._file.read_row_group(group)
-
-    def note(self, name: str) -> str:
-        """From the footer: see `RowWriter.notes`."""
-        with self._told():
-            return self._file.metadata.metadata[name.encode()].decode()
+        *_, begin, end, digest = self._rows[number]
+        with self._told(), self.path.open("rb") as file:
+            file.seek(begin)
+            data = file.read(end - begin)
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise ValueError(f"row {number} is not what was written")
+        return pa.ipc.open_stream(data).read_all()
 
     def index(self) -> list[RowPlace]:
-        """What the rows are, from the footer."""
-        with self._told():
-            rows = json.loads(self._file.metadata.metadata[INDEX])
-            if len(rows) != len(self):
-                raise ValueError("rows and index differ")
-            return [
-                RowPlace(clip_id, source, frames, size, self.path, group)
-                for group, (clip_id, source, frames, size) in enumerate(rows)
-            ]
-
-    def close(self) -> None:
-        self._file.close()
+        """What the rows are."""
+        return [
+            RowPlace(clip_id, source, frames, size, self.path, number)
+            for number, (clip_id, source, frames, size, *_) in enumerate(self._rows)
+        ]
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -134,7 +145,7 @@ class RowReader:
             yield
         except FileNotFoundError:
             raise  # merged into its rank's file meanwhile
-        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise DamagedError(self.path, error) from error
 
 

@@ -101,7 +101,16 @@ def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, st
         SourceError: if it can't be fetched.
     """
     if source.row is None and "://" not in source.address:
-        yield Path(source.address), source.name
+        path = Path(source.address)
+        if _readable(source.address) == source.address:
+            yield path, source.name
+            return
+        link = folder / f"video{path.suffix}"  # libraries open no names that are no Unicode
+        link.symlink_to(path)
+        try:
+            yield link, source.name
+        finally:
+            link.unlink()
         return
     name = source.name
     copy = folder / f"video{PurePosixPath(name).suffix or '.mp4'}"

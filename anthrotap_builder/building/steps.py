@@ -22,7 +22,7 @@ from anthrotap_builder.building.rowfile import (
     set_aside,
 )
 
-ROWS_A_FILE = 512  # the footer of a file grows with them
+ROWS_A_FILE = 4096
 WORKER = "ANTHROTAP_BUILD_WORKER"
 """Environment variable: the number of the local worker, which picks its device."""
 
@@ -95,9 +95,8 @@ class LabelVideos(PipelineStep):
     def _copy(self, part: Path, rows: RowWriter) -> None:
         try:
             reader = RowReader(part)
-            for group in range(len(reader)):
-                rows.write(reader.row(group))
-            reader.close()
+            for number in range(len(reader)):
+                rows.write(reader.row(number))
         except FileNotFoundError:
             return
         except DamagedError as error:

@@ -235,10 +235,10 @@ def test_nothing_but_bad_videos(make_video, run, tmp_path):
     assert len(report.failed) == 1
 
 
-@pytest.mark.parametrize("which", ["rank-0000000-000.parquet", "in the middle"])
+@pytest.mark.parametrize("which", ["rank-0000000-000.rows", "in the middle"])
 def test_damaged_rows_are_labelled_again(built, run, labelled, tmp_path, which):
     before = content(tmp_path / "out")
-    file = next((tmp_path / "out/.build").rglob("rank-0000000-000.parquet"))
+    file = next((tmp_path / "out/.build").rglob("rank-0000000-000.rows"))
     data = bytearray(file.read_bytes())
     if which == "in the middle":
         data[len(data) // 2] ^= 255
@@ -252,7 +252,7 @@ def test_damaged_rows_are_labelled_again(built, run, labelled, tmp_path, which):
 
 def test_rows_that_are_gone_are_labelled_again(built, run, labelled, tmp_path):
     before = content(tmp_path / "out")
-    next((tmp_path / "out/.build").rglob("rank-0000001-000.parquet")).unlink()
+    next((tmp_path / "out/.build").rglob("rank-0000001-000.rows")).unlink()
     run(built)
     assert labelled() == ["c", "d"]
     assert content(tmp_path / "out") == before
@@ -335,7 +335,7 @@ def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim
 
 @pytest.mark.slow
 def test_a_stopped_build_goes_on(slow_videos, run, marks, tmp_path):
-    build = start(slow_videos, tmp_path / "out")
+    build = start(slow_videos, tmp_path / "out", "--workers", "1", "--videos-per-rank", "1")
     until(lambda: (marks / "labelled").exists() and len((marks / "labelled").read_text().split()) > 1)
     build.send_signal(signal.SIGINT)
     build.wait(30)
@@ -344,3 +344,60 @@ def test_a_stopped_build_goes_on(slow_videos, run, marks, tmp_path):
     assert run(slow_videos).labelled < 5
     run(slow_videos, "unbroken")
     assert content(tmp_path / "out") == content(tmp_path / "unbroken")
+
+
+def test_what_no_build_made_is_not_replaced(videos, run, tmp_path):
+    (tmp_path / "out/data").mkdir(parents=True)
+    (tmp_path / "out/data/precious.txt").write_text("mine")
+    with pytest.raises(BuildError, match="holds data, which no build has made"):
+        run(videos)
+    with pytest.raises(BuildError, match=r"a.mp4: lies in the folder of the dataset"):
+        run(videos, "videos")
+    assert (tmp_path / "out/data/precious.txt").read_text() == "mine"
+    assert len(list(videos.iterdir())) == 4
+
+
+def test_a_build_without_its_state_may_be_built_again(built, run, labelled, tmp_path):
+    before = content(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/.build")
+    assert run(built).labelled == 4
+    assert content(tmp_path / "out") == before
+
+
+def test_a_dataset_stays_where_no_video_gives_a_clip(built, run, make_video, tmp_path):
+    before = content(tmp_path / "out")
+    with pytest.raises(BuildError, match=r"no video gave a clip .* stays"):
+        run(make_video("raise.mp4", shots=[9]))
+    assert content(tmp_path / "out") == before
+
+
+def test_higher_limits_try_again(make_video, run, labelled, tmp_path):
+    make_video("videos/a.mp4", shots=[9])
+    make_video("videos/slow-hang.mp4", shots=[9], fps=50)
+    assert len(run(tmp_path / "videos", seconds=2).failed) == 1
+    assert labelled() == ["a", "slow-hang"]  # and not again in this run
+    run(tmp_path / "videos", seconds=1)
+    assert labelled() == []
+    run(tmp_path / "videos", seconds=3)
+    assert labelled() == ["slow-hang"]
+
+
+def test_odd_names(make_video, run, described, tmp_path):
+    for number, name in enumerate(["a b [1].mp4", "\u00e9t\u00e9.mp4", "two\nlines.mp4"]):
+        make_video(f"videos/{name}", shots=[9], fps=20 + number)
+    odd = os.fsencode(tmp_path / "videos") + b"/\xff.mp4"
+    os.rename(make_video("videos/x.mp4", shots=[9], fps=50), odd)
+    report = run(tmp_path / "videos")
+    assert (report.failed, report.rows) == ([], {"train": 4})
+    assert set(described()) == {"a b [1].mp4", "\u00e9t\u00e9.mp4", "two\nlines.mp4", "?.mp4"}
+
+
+def test_rows_lost_in_two_ranks_come_back(videos, run, tmp_path):
+    """A copy in another rank, whose rows the damaged file of the first held."""
+    shutil.copy(videos / "a.mp4", videos / "z.mp4")
+    run(videos, videos_a_rank=2)
+    before = content(tmp_path / "out")
+    file = next((tmp_path / "out/.build").rglob("rank-0000000-000.rows"))
+    file.write_bytes(file.read_bytes()[:-50])
+    run(videos)
+    assert content(tmp_path / "out") == before

@@ -65,6 +65,30 @@ def test_slurm_builds_the_same(videos, run, slurm_state, tmp_path):
     wait_for(report.jobs, slurm_state)
 
 
+@pytest.mark.slow
+def test_a_rank_that_fails_on_slurm_leaves_the_dataset(videos, run, slurm_state, tmp_path):
+    run(videos)
+    before = content(tmp_path / "out")
+    site = tmp_path / "site/sitecustomize.py"
+    whole = site.read_text()
+    site.write_text(f"{whole}labeling.load_parts = None\n")  # a node without what labelling needs
+    (videos / "new.mp4").write_bytes((videos / "slow-0.mp4").read_bytes() + bytes(100))
+    cluster = ClusterSettings(partition="cpu")
+    wait_for(run(videos, executor="slurm", cluster=cluster).jobs, slurm_state)
+    assert content(tmp_path / "out") == before
+    site.write_text(whole)
+    wait_for(run(videos, executor="slurm", cluster=cluster).jobs, slurm_state)
+    assert len(content(tmp_path / "out")["videos.jsonl"]) > len(before["videos.jsonl"])
+
+
+def test_squeue_must_answer(videos, run, slurm_state, tmp_path):
+    (tmp_path / "out/.build").mkdir(parents=True)
+    (tmp_path / "out/.build/slurm.json").write_text('["77"]')
+    (tmp_path / "bin/squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
+    with pytest.raises(BuildError, match=r"squeue can't say \(no controller\)"):
+        run(videos)
+
+
 def test_slurm_needs_a_partition_and_sbatch(videos, run, tmp_path, monkeypatch):
     with pytest.raises(BuildError, match="needs a partition"):
         run(videos, executor="slurm")

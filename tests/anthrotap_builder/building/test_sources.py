@@ -128,3 +128,42 @@ def test_an_address_that_fails_is_said(server, tmp_path):
     (source,) = find_sources([f"{server}/gone.mp4"])
     with pytest.raises(SourceError, match=r"gone.mp4: can't be fetched"):
         bytes_of(source, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret.mp4", "file:///etc/passwd", "a::b"])
+def test_tables_of_strangers_read_no_other_files(path, tmp_path):
+    datasets.Dataset.from_dict({"video": [path]}).to_parquet(tmp_path / "names.parquet")
+    (source,) = find_sources([str(tmp_path / "names.parquet")])
+    with pytest.raises(SourceError, match="only files below the table's folder are read"):
+        bytes_of(source, tmp_path)
+
+
+def test_a_download_has_a_limit(server, videos, tmp_path):
+    (source,) = find_sources([f"{server}/a.mp4"])
+    with pytest.raises(SourceError, match="--download-limit allows more"), fetched(source, tmp_path, 100):
+        pass
+    assert not (tmp_path / "video.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://host/a%20b.mp4?token=secret#tail", "a b.mp4"),
+        ("zip://in side.mp4::/home/me/films.zip", "in side.mp4"),
+        ("zip://folder/c.mp4::https://host/films.zip?token=secret", "c.mp4"),
+        ("/home/me/d#1?.mp4", "d#1?.mp4"),
+    ],
+)
+def test_names_say_nothing_of_places(address, name):
+    assert Source(address).name == name
+
+
+def test_lists_with_marks_and_gone_files(videos, tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfvideos/a.mp4\nvideos/gone [1].mp4\n")
+    assert [Path(source.address).name for source in find_sources([str(tmp_path / "list.txt")])] == [
+        "a.mp4",
+        "gone [1].mp4",
+    ]
+    (tmp_path / "latin.txt").write_bytes("\u00e9.mp4".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.txt: not UTF-8"):
+        find_sources([str(tmp_path / "latin.txt")])
