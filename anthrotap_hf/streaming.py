@@ -145,7 +145,7 @@ class ShardRows:
         self._options = dict(options or {})
         with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
             footers = list(pool.map(self._footer, files))
-        if not any(sum(rows) for rows, _ in footers):
+        if not any(sum(rows) for rows, *_ in footers):
             raise ValueError(f"{files[0] if files else 'no file'}: the dataset has no rows")
         features = features or Features.from_arrow_schema(footers[0][1])
         features = Features({name: kind for name, kind in features.items() if name not in left_out})
@@ -156,8 +156,10 @@ class ShardRows:
         self.features = features
         self._schema = features.arrow_schema
         self._formatter = get_formatter("numpy", features=features)
-        self.rows_of_group = np.array([rows for groups, _ in footers for rows in groups], np.int64)
-        self.shard_of_group = np.repeat(np.arange(len(files)), [len(groups) for groups, _ in footers])
+        self.rows_of_group = np.array([rows for groups, *_ in footers for rows in groups], np.int64)
+        self.shard_of_group = np.repeat(np.arange(len(files)), [len(groups) for groups, *_ in footers])
+        told = [PurePosixPath(name).name for name in files], [(rows, sizes) for rows, _, sizes in footers]
+        self.fingerprint = hashlib.sha256(repr(told).encode()).hexdigest()[:16]  # of names, rows and sizes
         self._ends = np.cumsum(self.rows_of_group)
         self._most_kept = keep + 2 * int(self.rows_of_group.max())
         self._kept: dict[int, pa.Table] = {}
@@ -216,14 +218,15 @@ class ShardRows:
         # what is read is known beforehand: reading ahead would only read too much
         return system.open(place, "rb", cache_type="none")
 
-    def _footer(self, name: str) -> tuple[list[int], pa.Schema]:
+    def _footer(self, name: str) -> tuple[list[int], pa.Schema, list[int]]:
         try:
             with self._file(name) as file:
                 footer = pq.read_metadata(file)
         except _DAMAGE as error:
             raise DamagedShardError(f"{name}: not a readable Parquet file ({_one_line(error)})") from error
         rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-        return rows, footer.schema.to_arrow_schema()
+        sizes = [footer.row_group(number).total_byte_size for number in range(footer.num_row_groups)]
+        return rows, footer.schema.to_arrow_schema(), sizes
 
     def _group(self, group: int) -> pa.Table:
         table = self._kept.pop(group, None)
@@ -295,9 +298,6 @@ class StreamedClips(IterableDataset[StreamedClip]):
         self.even = even
         self.video = video
         self.on_error = on_error
-        names = [PurePosixPath(file).name for file in rows.files]
-        told = f"{names} {rows.rows_of_group.tolist()} {rows.shard_of_group.tolist()}"
-        self._shards = hashlib.sha256(told.encode()).hexdigest()[:16]
         # in shared memory: workers that live on see the next epoch, and the parent what they skip
         self._epoch = torch.full((1,), -1).share_memory_()
         self._skipped = torch.zeros(MOST_WORKERS, dtype=torch.int64).share_memory_()
@@ -375,7 +375,7 @@ class StreamedClips(IterableDataset[StreamedClip]):
             "even": self.even,
             "worker": worker,
             "workers": workers,
-            "shards": self._shards,
+            "shards": self.rows.fingerprint,
         }
 
     def _share_of_rank(self) -> tuple[int, int]:

@@ -11,6 +11,9 @@ import slurm_stand_in
 
 from anthrotap_builder.building.executors import ClusterSettings
 from anthrotap_builder.building.folder import BuildError
+from anthrotap_builder.building.job import Build
+from anthrotap_builder.building.steps import WORKER, new_labeler
+from anthrotap_builder.config import labeling_config
 
 pytestmark = pytest.mark.usefixtures("marks")
 
@@ -118,3 +121,13 @@ def test_ray_builds_the_same(videos, run, tmp_path):
         cluster.shutdown()
     run(videos, "local")
     assert content(tmp_path / "out") == content(tmp_path / "local")
+
+
+def test_workers_get_devices_in_turn(tmp_path, monkeypatch):
+    config = labeling_config()
+    build = Build(str(tmp_path), config, config.version, devices=("cuda:0", "cuda:1"))
+    devices = []
+    for number in range(3):
+        monkeypatch.setenv(WORKER, str(number))
+        devices.append(new_labeler(build).job.device)
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
