@@ -19,6 +19,7 @@ from anthrotap_builder.building.steps import ArrangeRows, Conclude, LabelVideos,
 
 EXECUTORS = ("local", "slurm", "ray")
 REPLACED = ("data", "manifest.json", "videos.jsonl", "README.md")
+FINISHING = ("arrange", "write", "conclude", "finish")  # folders of .build, with marks of what is completed
 ROUNDS = 3  # of labelling again what turned out lost or damaged
 VIDEOS_A_RANK = 64
 RANKS_A_WORKER = 4
@@ -90,12 +91,7 @@ def build_dataset(
         _clear(folder)
         folder.save_inputs(sources)
         for attempt in range(ROUNDS):
-            for name in (
-                "arrange",
-                "write",
-                "conclude",
-                "finish",
-            ):  # with datatrove's marks of what is completed
+            for name in FINISHING:
                 shutil.rmtree(folder.state / name, ignore_errors=True)
             plan = _plan(build, sources, workers, videos_a_rank, retry_failed and not attempt)
             if plan and plan.path.name == "plan-000" and executor != "slurm" and not attempt:

@@ -199,6 +199,11 @@ class Plan:
 
     def forget(self, contents: set[str]) -> None:
         """Videos of these SHA-256 count as not labelled: their lines leave the journals, their ranks are open again."""
+        known = np.load(self.known)
+        still = known[~np.isin(known, np.array(list(contents), "S64"))]
+        if len(still) < len(known):
+            with written_whole(self.known) as aside:
+                np.save(aside, still)
         for journal in self.path.glob("rank-*.jsonl"):
             lines = journal_lines(journal)
             kept = [line for line in lines if line["sha256"] not in contents]

@@ -401,3 +401,17 @@ def test_rows_lost_in_two_ranks_come_back(videos, run, tmp_path):
     file.write_bytes(file.read_bytes()[:-50])
     run(videos)
     assert content(tmp_path / "out") == before
+
+
+def test_lost_rows_of_a_copy_come_back(videos, run, labelled, tmp_path):
+    """The copy was never labelled: an earlier plan had done the first, which is gone by now."""
+    run(videos)
+    shutil.copy(videos / "a.mp4", videos / "z.mp4")
+    run(videos)
+    (videos / "a.mp4").unlink()
+    labelled()
+    next((tmp_path / "out/.build").rglob("plan-000/rank-0000000-000.rows")).unlink()
+    run(videos, videos_a_rank=9)
+    assert "z" in labelled()
+    run(videos, "fresh")
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
