@@ -20,7 +20,7 @@ from anthrotap_builder.building.steps import ArrangeRows, Conclude, LabelVideos,
 EXECUTORS = ("local", "slurm", "ray")
 REPLACED = ("data", "manifest.json", "videos.jsonl", "README.md")
 FINISHING = ("arrange", "write", "conclude", "finish")  # folders of .build, with marks of what is completed
-ROUNDS = 3  # of labelling again what turned out lost or damaged
+ROUNDS = 20  # of labelling again what turned out lost or damaged: each finds one file, or a few
 VIDEOS_A_RANK = 64
 RANKS_A_WORKER = 4
 

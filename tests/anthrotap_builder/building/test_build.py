@@ -415,3 +415,15 @@ def test_lost_rows_of_a_copy_come_back(videos, run, labelled, tmp_path):
     assert "z" in labelled()
     run(videos, "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+@pytest.mark.slow
+def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
+    run(videos, videos_a_rank=1)
+    before = content(tmp_path / "out")
+    for file in (tmp_path / "out/.build").rglob("rank-*.rows"):
+        data = bytearray(file.read_bytes())
+        data[100] ^= 255
+        file.write_bytes(data)
+    run(videos, workers=2)
+    assert content(tmp_path / "out") == before
