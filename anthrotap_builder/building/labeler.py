@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OUTCOME = "anthrotap.outcome"
+STARTS = 5  # in vain, before the build gives up
 LOOK_EVERY = 0.1  # seconds between two looks at the memory
 NOT_THE_VIDEOS_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE}
 
@@ -101,8 +102,15 @@ class Labeler:
         Raises:
             BuildError: if something that every video needs is missing.
         """
-        if self._process is not None:
-            return
+        reasons: list[str] = []
+        while self._process is None:
+            if self._begin() is None:
+                reasons.append(self._end())
+            if len(reasons) == STARTS:
+                raise BuildError(f"the labelling process does not start ({reasons[-1]}); see {self.log}")
+
+    def _begin(self) -> dict[str, Any] | None:
+        """Starts the process; what it answers, None if it ended instead."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.job.scratch, ignore_errors=True)
         Path(self.job.scratch).mkdir(parents=True)
@@ -123,9 +131,7 @@ class Labeler:
             target=_read_answers, args=(self._process.stdout, self._answers), daemon=True
         ).start()
         self._send(asdict(self.job))
-        answer = self._wait(None)
-        if answer is None:
-            raise BuildError(f"the labelling process does not start ({self._end()}); see {self.log}")
+        return self._wait(None)
 
     def label(self, source: Source) -> Outcome:
         """Labels one video, into `job.videos`.

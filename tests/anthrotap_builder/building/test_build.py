@@ -203,6 +203,7 @@ def test_a_failed_video_is_tried_again(videos, make_video, run, labelled):
     assert labelled().count("stumble") == 2
 
 
+@pytest.mark.slow
 def test_a_video_that_is_back_is_labelled(videos, run, tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"videos/{name}.mp4\n" for name in "abcd"))
@@ -371,6 +372,7 @@ def test_a_dataset_stays_where_no_video_gives_a_clip(built, run, make_video, tmp
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_higher_limits_try_again(make_video, run, labelled, tmp_path):
     make_video("videos/a.mp4", shots=[9])
     make_video("videos/slow-hang.mp4", shots=[9], fps=50)
@@ -392,6 +394,7 @@ def test_odd_names(make_video, run, described, tmp_path):
     assert set(described()) == {"a b [1].mp4", "\u00e9t\u00e9.mp4", "two\nlines.mp4", "?.mp4"}
 
 
+@pytest.mark.slow
 def test_rows_lost_in_two_ranks_come_back(videos, run, tmp_path):
     """A copy in another rank, whose rows the damaged file of the first held."""
     shutil.copy(videos / "a.mp4", videos / "z.mp4")
@@ -403,6 +406,7 @@ def test_rows_lost_in_two_ranks_come_back(videos, run, tmp_path):
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_lost_rows_of_a_copy_come_back(videos, run, labelled, tmp_path):
     """The copy was never labelled: an earlier plan had done the first, which is gone by now."""
     run(videos)
@@ -427,3 +431,12 @@ def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
         file.write_bytes(data)
     run(videos, workers=2)
     assert content(tmp_path / "out") == before
+
+
+def test_a_labelling_process_that_is_killed_as_it_starts(videos, run, marks, tmp_path):
+    site = tmp_path / "site/sitecustomize.py"
+    site.write_text(
+        f"{site.read_text()}if 'labeler' in str(sys.orig_argv) and once('start'): os.kill(os.getpid(), 9)\n"
+    )
+    assert run(videos).rows == {"train": 6}
+    assert (marks / "start").exists()
