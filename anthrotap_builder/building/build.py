@@ -108,7 +108,7 @@ def build_dataset(
                 if attempt == ROUNDS - 1:
                     raise BuildError(f"{error}, again and again: is the disk sound?") from error
         shutil.rmtree(folder.finish, ignore_errors=True)
-        shutil.rmtree(folder.scratch, ignore_errors=True)
+        _clear(folder)
         outcomes = folder.outcomes()
     found = [outcomes[source.key] for source in sources]
     report.failed = [outcome.failure for outcome in found if outcome.failure]
@@ -215,7 +215,7 @@ def _run(
 
 
 def _clear(folder: BuildFolder) -> None:
-    """What runs that were killed left half-written."""
+    """What processes that were killed left half-written."""
     shutil.rmtree(folder.scratch, ignore_errors=True)
     for before in folder.out.glob(".*-before-data"):  # killed between two renames
         if not (folder.out / "data").exists():

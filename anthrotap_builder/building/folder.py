@@ -106,7 +106,7 @@ class BuildFolder:
     def row_files(self) -> list[Path]:
         """All files with rows: of ranks, and of videos whose rank is not done."""
         gathered = [file for plan in self.plans() for file in plan.row_files()]
-        return gathered + sorted(self.videos.glob("*/*.rows"))
+        return gathered + sorted(self.videos.glob("*/[0-9a-f]*.rows"))
 
     def save_inputs(self, sources: list[Source]) -> None:
         """Keep what this run was asked for."""
