@@ -176,13 +176,10 @@ def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
         )
         return
     rows = ", ".join(f"{count} {name}" for name, count in report.rows.items()) or "none"
-    print(
-        f"{report.videos} videos, {report.labelled} labelled now, {len(report.failed)} failed; clips: {rows}\n"
-        f"dataset: {out} (card README.md, manifest.json, videos.jsonl); --retry-failed tries the failed ones again"
-        if report.failed
-        else f"{report.videos} videos, {report.labelled} labelled now; clips: {rows}\n"
-        f"dataset: {out} (card README.md, manifest.json, videos.jsonl)"
-    )
+    failed = f", {len(report.failed)} failed" if report.failed else ""
+    again = "; --retry-failed tries the failed ones again" if report.failed else ""
+    print(f"{report.videos} videos, {report.labelled} labelled now{failed}; clips: {rows}")
+    print(f"dataset: {out} (card README.md, manifest.json, videos.jsonl){again}")
 
 
 @contextmanager

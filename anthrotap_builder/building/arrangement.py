@@ -121,7 +121,7 @@ def write_shards(
             "sha256": file_sha256(path),
             "tally": asdict(tally),
         }
-        with written_whole(path.with_suffix(".json").with_name(f"{listed.stem}.json")) as aside:
+        with written_whole(path.with_suffix(".json")) as aside:
             aside.write_text(json.dumps(described))
 
 

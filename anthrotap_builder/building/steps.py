@@ -27,7 +27,17 @@ WORKER = "ANTHROTAP_BUILD_WORKER"
 """Environment variable: the number of the local worker, which picks its device."""
 
 
-class LabelVideos(PipelineStep):
+class BuildStep(PipelineStep):
+    """A step that knows its build."""
+
+    type = "AnthroTAP"
+
+    def __init__(self, build: Build) -> None:
+        super().__init__()
+        self.build = build
+
+
+class LabelVideos(BuildStep):
     """Labels the videos of a rank of a plan, one after the other, and gathers their rows in one file.
 
     Args:
@@ -36,11 +46,9 @@ class LabelVideos(PipelineStep):
     """
 
     name = "label"
-    type = "AnthroTAP"
 
     def __init__(self, build: Build, plan: Path) -> None:
-        super().__init__()
-        self.build = build
+        super().__init__(build)
         self.plan = Plan(plan)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
@@ -104,15 +112,10 @@ class LabelVideos(PipelineStep):
             raise IncompleteError(f"{error}; its video is labelled again") from error
 
 
-class ArrangeRows(PipelineStep):
+class ArrangeRows(BuildStep):
     """Decides which row goes where in the finished dataset. Fails if a video has no outcome, or lost its rows."""
 
     name = "arrange"
-    type = "AnthroTAP"
-
-    def __init__(self, build: Build) -> None:
-        super().__init__()
-        self.build = build
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         from anthrotap_builder.building.arrangement import arrange
@@ -121,15 +124,10 @@ class ArrangeRows(PipelineStep):
         yield from ()
 
 
-class WriteShards(PipelineStep):
+class WriteShards(BuildStep):
     """Writes the finished shards, each rank its share of them."""
 
     name = "write"
-    type = "AnthroTAP"
-
-    def __init__(self, build: Build) -> None:
-        super().__init__()
-        self.build = build
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         from anthrotap_builder.building.arrangement import write_shards
@@ -138,15 +136,10 @@ class WriteShards(PipelineStep):
         yield from ()
 
 
-class Conclude(PipelineStep):
+class Conclude(BuildStep):
     """Puts the finished shards in their place, with manifest and card."""
 
     name = "conclude"
-    type = "AnthroTAP"
-
-    def __init__(self, build: Build) -> None:
-        super().__init__()
-        self.build = build
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         from anthrotap_builder.building.arrangement import conclude
