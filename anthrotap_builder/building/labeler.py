@@ -160,7 +160,7 @@ class Labeler:
         failure = f"{source.shown}: {reason}"
         seconds = time.monotonic() - begin
         outcome = Outcome(source.key, source.shown, source.name, failure=failure, seconds=seconds)
-        outcome.exceeded, self._exceeded = self._exceeded, {}
+        outcome.exceeded = self._exceeded
         return outcome, bool(outcome.exceeded)
 
     def _send(self, words: dict[str, Any]) -> None:
@@ -174,6 +174,7 @@ class Labeler:
         """The answer; None if the process ended, or was ended, without one: `_end` says why."""
         assert self._process is not None
         begin = time.monotonic()
+        self._exceeded = {}
         watched = psutil.Process(self._process.pid)
         while True:
             try:

@@ -15,6 +15,7 @@ from pathlib import Path
 import datasets
 import psutil
 import pytest
+from dataset_content import content
 
 from anthrotap_builder.building.folder import BuildError, Journal, Outcome
 from anthrotap_hf import decode_row
@@ -46,17 +47,6 @@ def built(once, videos, run, labelled, tmp_path) -> Path:
     else:
         shutil.copytree(once / "out", tmp_path / "out")
     return once / "videos"
-
-
-def content(out: Path) -> dict[str, bytes]:
-    """Everything that a build leaves for others."""
-    files = [
-        *sorted((out / "data").iterdir()),
-        out / "manifest.json",
-        out / "videos.jsonl",
-        out / "README.md",
-    ]
-    return {str(file.relative_to(out)): file.read_bytes() for file in files}
 
 
 def test_videos_become_a_dataset(videos, run, tmp_path, described):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import slurm_stand_in
+from dataset_content import content
 
 from anthrotap_builder.building.executors import ClusterSettings
 from anthrotap_builder.building.folder import BuildError
@@ -23,16 +24,6 @@ def videos(make_video, tmp_path) -> Path:
     for number in range(3):
         make_video(f"videos/slow-{number}.mp4", shots=[9, 10], fps=20 + number)
     return tmp_path / "videos"
-
-
-def content(out: Path) -> dict[str, bytes]:
-    files = [
-        *sorted((out / "data").iterdir()),
-        out / "manifest.json",
-        out / "videos.jsonl",
-        out / "README.md",
-    ]
-    return {file.name: file.read_bytes() for file in files}
 
 
 @pytest.fixture
