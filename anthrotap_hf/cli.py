@@ -14,6 +14,7 @@ from anthrotap_hf import (
     build_command,
     convert_command,
     evaluate_command,
+    publish_command,
     stats_command,
     track_command,
     train_command,
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(convert_command.app, name="convert")
+app.add_typer(publish_command.app, name="publish")
 app.command()(build_command.build)
 app.command()(track_command.track)
 app.command()(evaluate_command.evaluate)

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from anthrotap_hf.files import written_whole
+from anthrotap_hf.hub import in_words
+from anthrotap_hf.revision import split_revision
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -55,8 +57,11 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
     logging.disable_progress_bar()  # of reading weights, a moment
     try:
         where = DEFAULT_MODEL if model is None else BUNDLED.get(model, model)
-        return pipeline("point-tracking", model=str(where), device=device)
+        name, revision = split_revision(str(where))
+        return pipeline("point-tracking", model=name, revision=revision, device=device)
     except (OSError, ValueError, SafetensorError) as error:
+        if words := in_words(error, str(model)):
+            raise ValueError(f"--model {words}") from error
         lines = str(error).strip().splitlines()
         # Where transformers tried several classes, it quotes what each of them said in full.
         reason = lines[-1] if "Traceback (most" in str(error) else " ".join(lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anthrotap_hf.imports import missing_extra
+from anthrotap_hf.revision import split_revision
 from anthrotap_hf.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def load_dataset(
     if path != NAME or (data_files is None and data_dir is None):
         options = {"data_files": data_files, "data_dir": data_dir, "split": split, "cache_dir": cache_dir}
         options |= {"streaming": streaming, "num_proc": num_proc, "download_mode": download_mode, **config}
-        return datasets.load_dataset(published_path() if path == NAME else path, name, **options)
+        if path == NAME:
+            path, revision = split_revision(published_path())
+            options |= {} if revision is None else {"revision": revision}
+        return datasets.load_dataset(path, name, **options)
     builder = _builder_module().AnthroTap(
         cache_dir=cache_dir,
         dataset_name=NAME,
@@ -149,7 +153,9 @@ def serve_name(module: ModuleType) -> None:
             return original(*args, **kwargs)
         files, folder = asked.get("data_files"), asked.get("data_dir")
         if files is None and folder is None:
-            asked["path"] = published_path()
+            asked["path"], revision = split_revision(published_path())
+            if revision is not None:
+                asked["revision"] = revision
             return original(*bound.args, **bound.kwargs)
         found = _find_files(files, folder, asked.get("download_config"))
         return module.DatasetModule(
@@ -177,7 +183,8 @@ def published_path() -> str:
     if not repository:
         raise DatasetNotFoundError(
             "which labels? Name videos to label them now, load_dataset('anthrotap', data_files=['a.mp4']) or "
-            f"data_dir='videos'; or set {REPOSITORY_VARIABLE} to a Hub id or a folder of shards"
+            f"data_dir='videos'; or set {REPOSITORY_VARIABLE} to a Hub id (me/labels, me/labels@v1) or a folder "
+            "of shards"
         )
     return os.path.expanduser(repository)
 

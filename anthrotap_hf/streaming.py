@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from anthrotap_hf.hub import in_words
 from anthrotap_hf.loading import NAME, decode_row, decode_tracks, published_path, video_source
+from anthrotap_hf.revision import split_revision
 from anthrotap_hf.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -173,7 +175,16 @@ class ShardRows:
         import datasets
         from datasets.packaged_modules.parquet.parquet import Parquet
 
-        builder = datasets.load_dataset_builder(published_path() if path == NAME else path, **config)
+        name = published_path() if path == NAME else path
+        repository, revision = split_revision(name)
+        if revision is not None:
+            config = {"revision": revision, **config}
+        try:
+            builder = datasets.load_dataset_builder(repository, **config)
+        except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
+            if words := in_words(error, name):
+                raise FileNotFoundError(words) from error
+            raise
         files = builder.config.data_files
         if not isinstance(builder, Parquet) or not files:
             raise ValueError(

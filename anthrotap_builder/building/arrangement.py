@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anthrotap_builder.building import card
 from anthrotap_builder.building.folder import (
     BuildError,
     BuildFolder,
@@ -31,6 +30,7 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.shards import Tally, features, manifest_of
 from anthrotap_hf.files import file_sha256, folder_written_whole, written_whole
 from anthrotap_hf.loading import decode_tracks
+from anthrotap_hf.publishing.cards import dataset_card
 
 OPEN_FILES = 16  # of which the index is held
 ROWS_A_GROUP = 4
@@ -170,7 +170,7 @@ def conclude(folder: BuildFolder, config: LabelingConfig, finish: Finish) -> Non
     for name, text in (
         ("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"),
         (VIDEOS, (folder.finish / VIDEOS).read_text(encoding="utf-8")),
-        ("README.md", card.dataset_card(manifest)),
+        ("README.md", dataset_card(manifest)),
     ):
         with written_whole(folder.out / name) as aside:
             aside.write_text(text, encoding="utf-8")

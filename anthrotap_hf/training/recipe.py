@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from anthrotap_hf.hub import in_words
+from anthrotap_hf.revision import split_revision
 from anthrotap_hf.settings import Settings, read_recipe
 from anthrotap_hf.streaming import ShardRows
 from anthrotap_hf.training.procedural import ProceduralClips, ProceduralSettings
@@ -103,19 +105,26 @@ class ShardSource(_Source):
     def open(self) -> ClipSource | ClipStream:
         import datasets
 
+        path, revision = split_revision(_path(self.data))
         try:
             if self.streaming:
                 streamed = ShardRows.of_dataset(_path(self.data), self.split, keep=self.window)
                 return StreamedShards(
                     streamed, name=self.data, window=self.window, short_side=self.short_side
                 )
-            rows = datasets.load_dataset(_path(self.data), split=self.split)
+            rows = datasets.load_dataset(path, split=self.split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            if words := in_words(error, self.data):
+                raise ValueError(words) from error
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{self.data}: no dataset can be read there ({reason}); `anthrotap label --out` writes one"
             ) from error
         return ShardClips(rows, name=self.data, short_side=self.short_side)
+
+    def first_row(self) -> dict[str, Any]:
+        """One row, for what all have in common."""
+        return ShardRows.of_dataset(_path(self.data), self.split)[0]
 
 
 class LetsDanceSource(_Source):

@@ -18,7 +18,11 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from anthrotap_hf.files import folder_written_whole, written_whole
-from anthrotap_hf.training.card import model_card
+from anthrotap_hf.hub import in_words
+from anthrotap_hf.publishing.cards import tracker_card
+from anthrotap_hf.publishing.licences import Ingredient
+from anthrotap_hf.revision import split_revision
+from anthrotap_hf.training.facts import FACTS_FILE, training_facts
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
 from anthrotap_hf.training.mixer import MixedSource, Mixer
 from anthrotap_hf.training.recipe import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
@@ -113,10 +117,22 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     if trainer.is_world_process_zero():
         with folder_written_whole(folder) as aside:
             trainer.save_tracker(aside)
-            (aside / "README.md").write_text(
-                model_card(recipe, trainer.state.log_history, model), encoding="utf-8"
-            )
+            facts = training_facts(recipe, trainer.state.log_history, model)
+            (aside / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            (aside / "README.md").write_text(_card(recipe, facts, model), encoding="utf-8")
     return folder
+
+
+def _card(recipe: TrainingRecipe, facts: dict[str, Any], model: PreTrainedModel) -> str:
+    return tracker_card(
+        "tracker",
+        title=recipe.name,
+        kind=recipe.model.type,
+        parameters=model.num_parameters(),
+        ingredients=[Ingredient(**each) for each in facts["ingredients"]],
+        about=recipe.about or "A tracker of points in video.",
+        training=facts,
+    )
 
 
 def build_model(settings: ModelSettings) -> PreTrainedModel:
@@ -134,12 +150,14 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
     config = _checked_config(settings)
     if settings.start is None:
         return AutoModel.from_config(AutoConfig.for_model(settings.type, **config))
-    start = os.path.expanduser(settings.start)
+    start, revision = split_revision(os.path.expanduser(settings.start))
     try:
-        kind = AutoConfig.from_pretrained(start).model_type
+        kind = AutoConfig.from_pretrained(start, revision=revision).model_type
         if kind != settings.type:
             raise ValueError(f"it holds a {kind}, not a {settings.type}")
-        model, loaded = AutoModel.from_pretrained(start, output_loading_info=True, **config)
+        model, loaded = AutoModel.from_pretrained(
+            start, revision=revision, output_loading_info=True, **config
+        )
         if lacking := sorted(
             loaded["missing_keys"] or loaded["unexpected_keys"] or loaded["mismatched_keys"]
         ):
@@ -147,7 +165,8 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
                 f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others"
             )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"model.start: {settings.start}: {' '.join(str(error).split())}") from error
+        reason = in_words(error, start) or f"{settings.start}: {' '.join(str(error).split())}"
+        raise ValueError(f"model.start: {reason}") from error
     return model
 
 

@@ -1,0 +1,183 @@
+"""Who may pass on what: the licences of the parts that labels and trackers are made of, and those of videos."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Licences by the Hub's identifiers, and whether a clip cut from a video under them, encoded anew, may be passed on.
+MAY_BE_PASSED_ON = {
+    **dict.fromkeys(("cc0-1.0", "pddl", "unlicense"), True),
+    **dict.fromkeys(("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause"), True),
+    **{f"cc-by{kind}-{version}": True for kind in ("", "-sa", "-nc", "-nc-sa") for version in ("3.0", "4.0")},
+    # Cut and encoded clips are derivatives.
+    **{f"cc-by{kind}-{version}": False for kind in ("-nd", "-nc-nd") for version in ("3.0", "4.0")},
+    "all-rights-reserved": False,
+    "unknown": False,
+}
+
+
+def is_non_commercial(licence: str) -> bool:
+    return "-nc" in licence or licence == RESEARCH_ONLY
+
+
+RESEARCH_ONLY = "research-only"  # not one of the Hub's: cards say `other` and explain it
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """Something that went in.
+
+    Attributes:
+        name: what it is called.
+        licence: of the Hub's identifiers; or `RESEARCH_ONLY`, or "other".
+        terms: in plain words.
+    """
+
+    name: str
+    licence: str
+    terms: str
+
+
+_SMPL = Ingredient(
+    "SMPL body model",
+    RESEARCH_ONLY,
+    "for non-commercial research, by registration; the file may not be passed on (https://smpl.is.tue.mpg.de)",
+)
+BODIES = {
+    "anny": Ingredient("Anny body model", "apache-2.0", "code Apache-2.0, assets CC0 (NAVER)"),
+    "smpl": _SMPL,
+    "smplh": Ingredient("SMPL-H body model", _SMPL.licence, "as SMPL (https://mano.is.tue.mpg.de)"),
+    "smplx": Ingredient("SMPL-X body model", _SMPL.licence, "as SMPL (https://smpl-x.is.tue.mpg.de)"),
+    "smal": Ingredient("SMAL animal model", _SMPL.licence, "as SMPL (https://smal.is.tue.mpg.de)"),
+}
+MESH_SOURCES = {
+    "fit": Ingredient("AnthroTAP's fit", "apache-2.0", "ours"),
+    "tokenhmr": Ingredient(
+        "TokenHMR",
+        RESEARCH_ONLY,
+        "for non-commercial research; weights may not be passed on (https://tokenhmr.is.tue.mpg.de)",
+    ),
+    "file": Ingredient(
+        "meshes from a file", "other", "brought by whoever labelled: their terms are not known here"
+    ),
+}
+FLOWS = {
+    "dis": Ingredient("DIS optical flow", "apache-2.0", "OpenCV"),
+    "raft": Ingredient("RAFT optical flow", "bsd-3-clause", "code and weights of torchvision"),
+}
+PEOPLE = {
+    "blazepose": Ingredient("BlazePose", "apache-2.0", "network files of mediapipe (Google)"),
+    "boxes": Ingredient("D-FINE person detector", "apache-2.0", "unless the recipe names another detector"),
+}
+SOURCES = {
+    "procedural": Ingredient("moving shapes", "apache-2.0", "drawn by AnthroTAP"),
+    "kubric": Ingredient(
+        "Kubric MOVi", "apache-2.0", "code Apache-2.0; scanned objects CC BY 4.0, skies CC0"
+    ),
+    "panning-movi-e": Ingredient(
+        "panning MOVi-E",
+        "apache-2.0",
+        "made by Kubric: code Apache-2.0; scanned objects CC BY 4.0, skies CC0",
+    ),
+    "point-odyssey": Ingredient("PointOdyssey", "other", "its authors' terms; see their page"),
+    "drivetrack": Ingredient(
+        "DriveTrack", RESEARCH_ONLY, "drawn from the Waymo Open Dataset: non-commercial use"
+    ),
+    "letsdance": Ingredient(
+        "Let's Dance, with the labels of AnthroTAP's authors",
+        RESEARCH_ONLY,
+        "labels by SMPL and TokenHMR: non-commercial research; the videos are others' and are not passed on",
+    ),
+}
+STARTS = {
+    "locotrack": Ingredient("LocoTrack's released weights", "apache-2.0", "cvlab-kaist/locotrack"),
+    "tapnext": Ingredient("TAPNext's released weights", "apache-2.0", "google-deepmind/tapnet"),
+}
+
+
+def of_labels(config: Mapping[str, Any]) -> list[Ingredient]:
+    """What labels of a recipe, as manifests describe it, are made of. Unknown parts are told as such."""
+    body = [] if config["body"] == "mesh" else [known(BODIES, config["body"], "body")]  # vertices of a file
+    return [
+        known(PEOPLE, config["people"]["detector"], "people detector"),
+        *body,
+        known(MESH_SOURCES, config["mesh_source"], "mesh source"),
+        known(FLOWS, config["flow"]["model"], "flow"),
+    ]
+
+
+def known(table: Mapping[str, Ingredient], name: str, kind: str) -> Ingredient:
+    """The ingredient of a table; one that says so where its terms are not known."""
+    return table.get(name) or Ingredient(f"{kind} `{name}`", "other", "not known here: look it up")
+
+
+def check_allows(licence: str, ingredients: Iterable[Ingredient], what: str) -> None:
+    """Raises ValueError if `licence` gives rights that an ingredient does not."""
+    if licence in MAY_BE_PASSED_ON and not MAY_BE_PASSED_ON[licence] and licence != "all-rights-reserved":
+        return
+    bound = [each for each in ingredients if is_non_commercial(each.licence)]
+    if bound and not is_non_commercial(licence):
+        raise ValueError(
+            f"--licence {licence} lets {what} be used commercially, but {bound[0].name} is {bound[0].terms}; "
+            "--licence cc-by-nc-4.0 does not"
+        )
+
+
+@dataclass(frozen=True)
+class VideoLicence:
+    """Of a video: the Hub's identifier, and whom to name."""
+
+    licence: str
+    attribution: str = ""
+
+    def __post_init__(self) -> None:
+        if self.licence not in MAY_BE_PASSED_ON:
+            raise ValueError(
+                f"no known licence: {self.licence}; known are {', '.join(sorted(MAY_BE_PASSED_ON))}"
+            )
+        if self.licence.startswith("cc-by") and not self.attribution:
+            raise ValueError(
+                f"{self.licence} asks for whom to name: say it in --attribution, or in the table"
+            )
+
+
+class VideoLicences:
+    """The licence of each video of a dataset: one for all, or a table."""
+
+    def __init__(self, by_name: Mapping[str, VideoLicence], default: VideoLicence | None = None) -> None:
+        self.by_name = dict(by_name)
+        self.default = default
+
+    @classmethod
+    def read(cls, words: str, attribution: str | None) -> VideoLicences:
+        """From a licence's name, or a .csv of `video,licence,attribution` (the video's file name or its SHA-256).
+
+        Raises:
+            ValueError: for a licence that is not known, or a table that can't be read, in one line.
+            OSError: if the file can't be opened.
+        """
+        if not words.endswith(".csv"):
+            return cls({}, VideoLicence(words, attribution or ""))
+        if attribution is not None:
+            raise ValueError(f"--attribution does not go with {words}, whose column attribution says it")
+        found: dict[str, VideoLicence] = {}
+        with Path(words).open(newline="", encoding="utf-8-sig") as file:
+            try:
+                reader = csv.DictReader(file)
+                if not {"video", "licence"} <= set(reader.fieldnames or ()):
+                    raise ValueError("wants a heading: video,licence,attribution")
+                for row in reader:
+                    found[row["video"]] = VideoLicence(row["licence"], (row.get("attribution") or "").strip())
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{words}: not a text file (not UTF-8)") from error
+            except (ValueError, csv.Error) as error:
+                raise ValueError(f"{words}: {error}") from error
+        return cls(found)
+
+    def of(self, name: str, sha256: str) -> VideoLicence | None:
+        """Of the video with this file name and SHA-256; None where nothing is said of it."""
+        return self.by_name.get(sha256) or self.by_name.get(name) or self.default

@@ -1,0 +1,36 @@
+"""Names on the Hub with a pinned revision, as every door takes them: `me/labels@v1`, a branch, a tag or a commit.
+
+What is loaded by a name alone changes when its owner publishes again. A pin does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+_PINNED = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)")
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """The repository and the revision of `me/labels@v1`; (name, None) where nothing is pinned, or a file or folder is
+    called so."""
+    found = _PINNED.fullmatch(name)
+    if found is None or os.path.exists(os.path.expanduser(name)):
+        return name, None
+    return found["name"], found["revision"]
+
+
+def pinned_commit(name: str, repo_type: str) -> str:
+    """`me/labels@<40 hexadecimal digits>`: the commit that a name, pinned or not, means now.
+
+    Args:
+        name: a repository of the Hub, with a revision or without.
+        repo_type: "model" or "dataset".
+
+    Raises:
+        huggingface_hub.errors.HfHubHTTPError: if there is no such repository or revision; see `hub.in_words`.
+    """
+    from huggingface_hub import HfApi
+
+    repository, revision = split_revision(name)
+    return f"{repository}@{HfApi().repo_info(repository, revision=revision, repo_type=repo_type).sha}"

@@ -1,0 +1,104 @@
+"""What is known of a trained tracker, for its card: its recipe, what it learned from, and how good it came out."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anthrotap_hf.publishing.licences import BODIES, FLOWS, MESH_SOURCES, SOURCES, Ingredient, known
+from anthrotap_hf.revision import split_revision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from anthrotap_hf.training.recipe import ShardSource, TrainingRecipe
+
+FACTS_FILE = "training.json"  # beside the weights
+FIGURES = {
+    "average_jaccard": "average Jaccard",
+    "average_pts_within_thresh": "average delta",
+    "occlusion_accuracy": "occlusion accuracy",
+}
+
+
+def training_facts(
+    recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]], model: PreTrainedModel
+) -> dict[str, Any]:
+    """`recipe`, `start` (with the commit, where it came from the Hub), `ingredients`, the last `evaluation` on the way
+    (percent) and `versions`, as JSON values.
+
+    Args:
+        recipe: what the model was trained by.
+        history: what the Trainer logged.
+        model: the trained model.
+    """
+    commit = getattr(model.config, "_commit_hash", None)
+    start = recipe.model.start
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "start": start if start is None or commit is None else f"{split_revision(start)[0]}@{commit}",
+        "ingredients": [asdict(each) for each in dict.fromkeys(_ingredients(recipe))],
+        "evaluation": _last_evaluation(recipe, history),
+        "versions": {name: version(name) for name in ("anthrotap", "torch", "transformers")}
+        | {"Python": platform.python_version()},
+    }
+
+
+def read_facts(model: str, revision: str | None = None) -> dict[str, Any] | None:
+    """Those of a model's folder or repository; None if it has none."""
+    from transformers.utils import cached_file
+
+    path = cached_file(model, FACTS_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return None
+    try:
+        facts = json.loads(Path(path).read_text("utf-8"))
+        for each in facts["ingredients"]:
+            Ingredient(**each)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: no facts of a training ({error}); take it away, or train again") from error
+    return facts
+
+
+def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
+    found: list[Ingredient] = []
+    start = recipe.model.start
+    if start is not None:
+        before = read_facts(*split_revision(start))
+        if before is None:
+            found.append(
+                Ingredient(f"weights of {Path(start).name}", "other", "their terms are on their page")
+            )
+        else:
+            found += [Ingredient(**each) for each in before["ingredients"]]
+    for source in recipe.sources.values():
+        found += _of_shards(source) if source.kind == "shards" else [SOURCES[source.kind]]
+    return found
+
+
+def _of_shards(source: ShardSource) -> list[Ingredient]:
+    """By the first row: the rows of a dataset are made by one recipe."""
+    row = source.first_row()
+    return [
+        known(BODIES, row["body_model"], "body"),
+        known(MESH_SOURCES, row["mesh_source"], "mesh source"),
+        known(FLOWS, row["flow"], "flow"),
+    ]
+
+
+def _last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    judged = [entry for entry in history if f"eval_{next(iter(FIGURES))}" in entry]
+    if recipe.evaluation is None or not judged:
+        return None
+    last = judged[-1]
+    return {
+        "benchmark": recipe.evaluation.benchmark,
+        "mode": recipe.evaluation.mode,
+        "step": last["step"],
+        "figures": {words: 100 * last[f"eval_{name}"] for name, words in FIGURES.items()},
+    }
