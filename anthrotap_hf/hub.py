@@ -17,41 +17,76 @@ def in_words(error: BaseException, name: str) -> str | None:
         name: of the repository.
     """
     from huggingface_hub import constants, errors
+    from huggingface_hub.utils import httpx
 
-    for cause in _causes(error):
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+    causes = [*_causes(error)]
+    for cause in causes:
         if isinstance(cause, errors.GatedRepoError):
             return (
                 f"{name} is gated: ask for access on its page at {constants.ENDPOINT}, then give the token of the "
                 f"account that got it ({LOG_IN})"
             )
-        if status == 401 and "invalid" in str(cause).lower():
-            return f"the Hub does not accept the token: make one at {constants.ENDPOINT}/settings/tokens ({LOG_IN})"
         if isinstance(cause, errors.RevisionNotFoundError):
-            return f"{name}: no such revision; a branch, a tag or a commit of the repository can be named after the @"
+            return f"{name}: no such revision; after the @ a branch, a tag or a commit of the repository is wanted"
         if isinstance(cause, errors.RepositoryNotFoundError):
             return (
                 f"{name}: no such repository on the Hub, or a private one that the token in use may not see; "
                 f"check the name, or log in ({LOG_IN})"
             )
-        if status == 403:
-            return f"{name}: the token in use may not write there; one with write access is wanted ({LOG_IN})"
-        if status == 412 or status == 409:
-            return f"{name}: someone else published there meanwhile; type the same command again"
+        if isinstance(cause, errors.LocalTokenNotFoundError):
+            return f"the Hub wants to know who you are: log in ({LOG_IN})"
         if isinstance(cause, errors.OfflineModeIsEnabled):
             return (
                 f"{name} is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it: load it once online"
             )
-        if status is not None:
-            return f"{name}: the Hub answers {status}: {_first_line(cause)}; try again later"
-        if _is_network(cause):
+        if isinstance(cause, errors.HFValidationError):
+            return f"{name}: no name of a repository, which is user/name: {_first_line(cause)}"
+    for cause in causes:
+        if isinstance(cause, httpx.HTTPStatusError | errors.HfHubHTTPError):
+            return _status_in_words(cause.response.status_code, name)
+        if isinstance(cause, httpx.TransportError):
             return (
                 f"the Hub at {constants.ENDPOINT} can't be reached ({_first_line(cause) or type(cause).__name__}): "
                 "check the network and type the same command again"
             )
-        if isinstance(cause, errors.HFValidationError):
-            return f"{name}: no name of a repository, which is user/name: {_first_line(cause)}"
     return None
+
+
+def why_not_loaded(name: str, error: BaseException) -> str | None:
+    """`in_words` for a dataset that `datasets` could not load: it often hides what the Hub said, so the Hub is asked again.
+
+    Args:
+        name: a repository, with a pinned revision or without; for a folder the answer is None.
+        error: what `datasets` raised.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx
+
+    from anthrotap_hf.revision import pinned_commit
+
+    if words := in_words(error, name):
+        return words
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return None
+    try:
+        pinned_commit(name, "dataset")
+    except (OSError, httpx.HTTPError, HFValidationError) as answer:
+        return in_words(answer, name)
+    return None
+
+
+def _status_in_words(status: int, name: str) -> str:
+    from huggingface_hub import constants
+
+    if status == 401:
+        return (
+            f"the Hub does not accept the token: make one at {constants.ENDPOINT}/settings/tokens ({LOG_IN})"
+        )
+    if status == 403:
+        return f"{name}: the token in use may not write there; one with write access is wanted ({LOG_IN})"
+    if status in (409, 412):
+        return f"{name}: someone else published there meanwhile; type the same command again"
+    return f"{name}: the Hub answers {status}; try again later"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -62,12 +97,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     yield from reversed(chain)
-
-
-def _is_network(error: BaseException) -> bool:
-    from huggingface_hub.utils import httpx
-
-    return isinstance(error, httpx.TransportError)
 
 
 def _first_line(error: BaseException) -> str:

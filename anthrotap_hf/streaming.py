@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from anthrotap_hf.hub import in_words
+from anthrotap_hf.hub import why_not_loaded
 from anthrotap_hf.loading import NAME, decode_row, decode_tracks, published_path, video_source
 from anthrotap_hf.revision import split_revision
 from anthrotap_hf.tracks import Tracks
@@ -182,7 +182,7 @@ class ShardRows:
         try:
             builder = datasets.load_dataset_builder(repository, **config)
         except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
-            if words := in_words(error, name):
+            if words := why_not_loaded(name, error):
                 raise FileNotFoundError(words) from error
             raise
         files = builder.config.data_files

@@ -78,7 +78,7 @@ def upload(publication: Publication, repo: str, public: bool, tag: str | None, o
     api = HfApi(library_name="anthrotap")
     try:
         return _upload(api, publication, repo, public, tag, overwrite)
-    except (OSError, httpx.HTTPError, HFValidationError) as error:
+    except (OSError, RuntimeError, httpx.HTTPError, HFValidationError) as error:
         words = in_words(error, repo)
         if words is None:
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from anthrotap_hf.hub import in_words
+from anthrotap_hf.hub import why_not_loaded
 from anthrotap_hf.revision import split_revision
 from anthrotap_hf.settings import Settings, read_recipe
 from anthrotap_hf.streaming import ShardRows
@@ -114,7 +114,7 @@ class ShardSource(_Source):
                 )
             rows = datasets.load_dataset(path, split=self.split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            if words := in_words(error, self.data):
+            if words := why_not_loaded(self.data, error):
                 raise ValueError(words) from error
             reason = " ".join(str(error).split())
             raise ValueError(

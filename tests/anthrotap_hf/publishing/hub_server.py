@@ -197,7 +197,9 @@ class _Handler(BaseHTTPRequestHandler):
         for each in asked["objects"]:
             actions = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}", "header": {}}}
             here = each["oid"] in self.hub.objects
-            objects.append({"oid": each["oid"], "size": each["size"]} | ({} if here else {"actions": actions}))
+            objects.append(
+                {"oid": each["oid"], "size": each["size"]} | ({} if here else {"actions": actions})
+            )
         self._answer(200, {"transfer": "basic", "objects": objects})
 
     def _take_object(self, oid: str) -> None:
