@@ -53,23 +53,26 @@ def in_words(error: BaseException, name: str) -> str | None:
 
 
 def why_not_loaded(name: str, error: BaseException) -> str | None:
-    """`in_words` for a dataset that `datasets` could not load: it often hides what the Hub said, so the Hub is asked again.
+    """`in_words` for what `datasets` could not load: it often hides what the Hub said, so the Hub is asked again.
 
     Args:
         name: a repository, with a pinned revision or without; for a folder the answer is None.
         error: what `datasets` raised.
     """
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import httpx
 
-    from anthrotap_hf.revision import pinned_commit
+    from anthrotap_hf.revision import split_revision
 
     if words := in_words(error, name):
         return words
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         return None
     try:
-        pinned_commit(name, "dataset")
+        repository, revision = split_revision(name)
+        HfApi().repo_info(repository, revision=revision, repo_type="dataset")
+        HfApi().auth_check(repository, repo_type="dataset")
     except (OSError, httpx.HTTPError, HFValidationError) as answer:
         return in_words(answer, name)
     return None

@@ -18,19 +18,3 @@ def split_revision(name: str) -> tuple[str, str | None]:
     if found is None or os.path.exists(os.path.expanduser(name)):
         return name, None
     return found["name"], found["revision"]
-
-
-def pinned_commit(name: str, repo_type: str) -> str:
-    """`me/labels@<40 hexadecimal digits>`: the commit that a name, pinned or not, means now.
-
-    Args:
-        name: a repository of the Hub, with a revision or without.
-        repo_type: "model" or "dataset".
-
-    Raises:
-        huggingface_hub.errors.HfHubHTTPError: if there is no such repository or revision; see `hub.in_words`.
-    """
-    from huggingface_hub import HfApi
-
-    repository, revision = split_revision(name)
-    return f"{repository}@{HfApi().repo_info(repository, revision=revision, repo_type=repo_type).sha}"

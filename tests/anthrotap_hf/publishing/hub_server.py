@@ -221,9 +221,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, kind: str, name: str, rest: str, query: dict[str, list[str]], body: bytes) -> None:
         operation, _, argument = rest.partition("/")
         writes = operation in ("preupload", "commit", "tag", "settings")
-        repository = self._find(kind, name, write=writes)
+        repository = self._find(kind, name, write=writes, files=operation == "auth-check")
         if repository is None:
             return None
+        if operation == "auth-check":
+            return self._answer(200, {})
         if operation == "preupload":
             asked = json.loads(body)["files"]
             return self._answer(200, {"files": [self._mode(repository, file["path"]) for file in asked]})

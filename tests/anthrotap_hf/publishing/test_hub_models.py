@@ -32,7 +32,7 @@ def tracker(tmp_path) -> Path:
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        correlation_channels=(4, 8),
+        correlation_channels=(16, 16),
         correlation_kernels=(3, 3),
         correlation_strides=(2, 2),
         num_iterations=1,

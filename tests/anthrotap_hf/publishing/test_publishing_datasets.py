@@ -103,7 +103,7 @@ def test_labels_of_the_research_path_are_not_for_commerce(dataset, body, mesh_so
     card = prepare_dataset(dataset, video_licences=FREE).card
     assert "The labels: cc-by-nc-4.0." in card
     assert "research only" in card
-    with pytest.raises(ValueError, match="--licence cc-by-nc-4.0 does not"):
+    with pytest.raises(ValueError, match=r"--licence cc-by-nc-4\.0 does not"):
         prepare_dataset(dataset, video_licences=FREE, licence="cc-by-4.0")
 
 
@@ -132,7 +132,7 @@ def test_damaged_and_foreign_folders_are_refused(dataset, tmp_path):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(PublishError, match="problems in all.*anthrotap verify"):
+    with pytest.raises(PublishError, match=r"problems in all.*anthrotap verify"):
         prepare_dataset(dataset, video_licences=FREE)
     (dataset / "manifest.json").write_text("{}")
     with pytest.raises(PublishError, match=r"manifest\.json: .*damaged"):
