@@ -35,7 +35,8 @@ def in_words(error: BaseException, name: str) -> str | None:
             )
         if isinstance(cause, errors.LocalTokenNotFoundError):
             return f"the Hub wants to know who you are: log in ({LOG_IN})"
-        if isinstance(cause, errors.OfflineModeIsEnabled):
+        missing = isinstance(cause, errors.LocalEntryNotFoundError)
+        if isinstance(cause, errors.OfflineModeIsEnabled) or (missing and constants.HF_HUB_OFFLINE):
             return (
                 f"{name} is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it: load it once online"
             )

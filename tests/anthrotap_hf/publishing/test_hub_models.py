@@ -23,6 +23,20 @@ print(json.dumps([found["tracks"].round(3).tolist(), type(tracker).__module__]))
 """
 
 
+RECIPE = """
+name: Finer
+model: {type: locotrack, start: me/tracker@v1}
+sources:
+  shapes:
+    kind: procedural
+    sample: {num_frames: 4, num_queries: 4, height: 32, width: 32, min_seen: 1}
+    look: {num_frames: 4, height: 48, width: 48, num_tracks: 32}
+batch_size: 1
+steps: 2
+training: {learning_rate: 1.0e-4, dataloader_num_workers: 0, save_steps: 2}
+"""
+
+
 @pytest.fixture
 def tracker(tmp_path) -> Path:
     """A saved LocoTrack of hardly any size."""
@@ -75,27 +89,8 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     )
     assert json.loads(offline.stdout.splitlines()[-1])[0] == tracks
 
-    words = [
-        "train",
-        "tiny-procedural",
-        "--out",
-        "run",
-        "--set",
-        "model.start=me/tracker@v1",
-        "--set",
-        "steps=2",
-    ]
-    words += [
-        "--set",
-        "model.config={}",
-        "--set",
-        "sources.shapes.look.num_frames=8",
-        "--set",
-        "batch_size=1",
-    ]
-    words += ["--set", "sources.shapes.sample.num_frames=8", "--set", "training.dataloader_num_workers=0"]
-    words += ["--set", "sources.shapes.sample.height=32", "--set", "sources.shapes.sample.width=32"]
-    trained = anthrotap(*words)
+    (tmp_path / "finer.yaml").write_text(RECIPE)
+    trained = anthrotap("train", "finer.yaml", "--out", "run")
     assert trained.returncode == 0, trained.stderr
     again = anthrotap("publish", "model", tmp_path / "run/model", "me/finer", "--json")
     assert again.returncode == 0, again.stderr
