@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,6 +120,19 @@ def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]
             progress.update(bars[stage], completed=done, total=total, rate=rate)
 
         yield on_progress
+
+
+def print_json(value: Any) -> None:
+    """The one document of `--json` on the output stream. JSON has no NaN or infinity: null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    print(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 def stop(reason: str) -> NoReturn:
