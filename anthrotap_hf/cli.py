@@ -11,6 +11,7 @@ from anthrotap_hf import (
     convert_command,
     evaluate_command,
     evaluate_labels_command,
+    export_command,
     label_command,
     stats_command,
     track_command,
@@ -31,6 +32,7 @@ app.command(rich_help_panel=MAKE)(build_command.build)
 app.command(rich_help_panel=MAKE)(attach_command.attach)
 
 app.command(rich_help_panel=USE)(track_command.track)
+app.command(rich_help_panel=USE)(export_command.export)
 app.command(rich_help_panel=USE)(train_command.train)
 app.add_typer(convert_command.app, name="convert", rich_help_panel=USE)
 

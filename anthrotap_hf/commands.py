@@ -141,6 +141,12 @@ def stop(reason: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def interrupted(reason: str) -> NoReturn:
+    """Say what a run that the user stopped leaves, in one line, and end with code 130, as shells have it for Ctrl-C."""
+    say(reason)
+    raise typer.Exit(130)
+
+
 def say(words: str, style: str = "red") -> None:
     """One line on the error stream. Names of files and extras may hold square brackets: no markup."""
     line = " ".join(words.split())
