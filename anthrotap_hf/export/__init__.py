@@ -85,7 +85,7 @@ def export_tracks(
         video: the clip, a file or its bytes, whose frames are those of the tracks, one by one.
 
     Raises:
-        ValueError: if there is no such format, or the rate is none.
+        ValueError: if there is no such format, the file has another suffix, or the rate is none.
         VideoError: if the video can't be read, or its frames are not those of the tracks.
         ImportError: if the format needs a package that is absent.
     """
@@ -93,6 +93,9 @@ def export_tracks(
         raise ValueError(f"no format {format!r}: choose from {', '.join(FORMATS)}")
     if not (fps > 0 and fps < float("inf")):
         raise ValueError(f"fps must be a positive number of frames a second, got {fps}")
+    suffix = FORMATS[format].suffix
+    if suffix and Path(path).suffix != suffix:
+        raise ValueError(f"{path}: a file of format {format} ends in {suffix}")
     module, _, function = FORMATS[format].function.partition(".")
     write = getattr(import_module(f"{__name__}.{module}"), function)
     write(tracks, fps, Path(path), video)

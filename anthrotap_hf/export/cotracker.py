@@ -15,8 +15,8 @@ def write_cotracker(tracks: Tracks, fps: float, path: Path, video: VideoSource |
     """A dict of tensors for `torch.load(path, weights_only=True)`; B is 1.
 
     - `pred_tracks`: [B, T, N, 2] float32, x and y in pixels whose first centre is (0, 0): ours less 0.5. CoTracker
-      resizes with `align_corners=True`, scales queries by (w - 1) / (W - 1) and samples at whole numbers for the pixels'
-      centres: https://github.com/facebookresearch/co-tracker, cotracker/predictor.py and models/core/model_utils.py.
+      resizes with `align_corners=True`, scales queries by (w - 1) / (W - 1) and samples at whole numbers for the
+      centres of pixels: https://github.com/facebookresearch/co-tracker, cotracker/predictor.py and models/core/model_utils.py.
       (0, 0) where unknown, which its Visualizer takes for "not there" and does not draw.
     - `pred_visibility`: [B, T, N] bool, true where seen.
     - `valid`: [B, T, N] bool, as its training data have it: false where unknown. So hidden is valid and not visible.
@@ -37,5 +37,5 @@ def write_cotracker(tracks: Tracks, fps: float, path: Path, video: VideoSource |
         "valid": time_first(tracks.valid),
         "fps": torch.tensor(fps, dtype=torch.float32),
     }
-    with written_whole(path) as aside:
-        torch.save(tensors, aside)
+    with written_whole(path) as aside, aside.open("wb") as file:
+        torch.save(tensors, file)

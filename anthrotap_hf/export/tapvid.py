@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,14 @@ def write_tapvid(tracks: Tracks, fps: float, path: Path, video: VideoSource | No
     - `fps`: float32, our addition.
     - `video`: [T, H, W, 3] uint8 RGB, if there is a video.
 
-    Hidden and unknown are one to a reader who knows TAP-Vid only, and it would score unknown labels as occluded: give it
-    `occluded` of tracks that `valid` calls known in every frame, or mask by `valid`.
+    Hidden and unknown are one to a reader who knows TAP-Vid only, and it would score unknown labels as occluded: give
+    it the tracks that `valid` calls known in every frame, or mask by `valid`.
 
     Raises:
         VideoError: as `frames_of`.
     """
     shares = tracks.xy / np.array([tracks.width, tracks.height], np.float32)
-    arrays = {
+    arrays: dict[str, Any] = {
         "points": np.where(tracks.valid[..., None], shares, 0).astype(np.float32),
         "occluded": ~tracks.seen,
         "valid": tracks.valid,
