@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -126,10 +127,29 @@ def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]
         yield on_progress
 
 
+def print_json(value: Any) -> None:
+    """The one document of `--json` on the output stream. JSON has no NaN or infinity: null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    print(json.dumps(plain(value), indent=2, allow_nan=False))
+
+
 def stop(reason: str) -> NoReturn:
     """Say why, in one line, and end with code 2."""
     say(reason)
     raise typer.Exit(2)
+
+
+def interrupted(reason: str) -> NoReturn:
+    """Say what a run that the user stopped leaves, in one line, and end with code 130, as shells have it for Ctrl-C."""
+    say(reason)
+    raise typer.Exit(130)
 
 
 def say(words: str, style: str = "red") -> None:

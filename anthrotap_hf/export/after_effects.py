@@ -1,0 +1,59 @@
+"""After Effects: keyframe data, the text that its clipboard holds, as points of a motion tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from anthrotap_hf.files import written_whole
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.video import VideoSource
+
+SEEN, HIDDEN, UNKNOWN = 100, 50, 0  # percent of confidence
+
+
+def write_after_effects(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
+    """ "Adobe After Effects 8.0 Keyframe Data": one tracker, one track point a track.
+
+    Copy the whole text in an editor, select the layer of the footage, put the time indicator at its first frame and
+    paste: pasted keyframes begin there, and the first of the text is frame 0. Layer and footage should have the rate and
+    the size that the text names.
+
+    - Feature Center and Attach Point: x and y in pixels of the layer, whose top left corner is (0, 0), the centre of a
+      1920x1080 layer (960, 540): as here, so nothing is converted. A keyframe where seen or hidden.
+    - Confidence, a keyframe in every frame: 100 % where seen, 50 % where hidden, 0 % where unknown. So the three are
+      kept apart, although After Effects draws a straight line between the keyframes around unknown frames.
+
+    The layout is that of text copied from its Tracker panel (blocks `Motion Trackers, Tracker #1, Track Point #n`).
+    Hundreds of track points make the Timeline slow: export few tracks. A video goes nowhere.
+    """
+    lines = [
+        "Adobe After Effects 8.0 Keyframe Data",
+        "",
+        f"\tUnits Per Second\t{fps:.10g}",
+        f"\tSource Width\t{tracks.width}",
+        f"\tSource Height\t{tracks.height}",
+        "\tSource Pixel Aspect Ratio\t1",
+        "\tComp Pixel Aspect Ratio\t1",
+        "",
+    ]
+    for n in range(len(tracks)):
+        lines += _track_point(tracks, n)
+    with written_whole(path) as aside:
+        aside.write_text("\n".join([*lines, "", "End of Keyframe Data", ""]), encoding="ascii")
+
+
+def _track_point(tracks: Tracks, n: int) -> Iterator[str]:
+    where = f"Motion Trackers\tTracker #1\tTrack Point #{n + 1}"
+    places = [f"\t{t}\t{x:.6g}\t{y:.6g}" for t, (x, y) in enumerate(tracks.xy[n]) if tracks.valid[n, t]]
+    for name in ("Feature Center", "Attach Point") if places else ():
+        yield from (f"{where}\t{name}", "\tFrame\tX pixels\tY pixels", *places, "")
+    surely = np.select([tracks.seen[n], tracks.hidden[n]], [SEEN, HIDDEN], UNKNOWN)
+    yield from (
+        f"{where}\tConfidence",
+        "\tFrame\tpercent",
+        *(f"\t{t}\t{percent}" for t, percent in enumerate(surely)),
+        "",
+    )

@@ -1,0 +1,113 @@
+"""Blender: a script that puts the tracks into a movie clip, as its own tracking leaves them there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from anthrotap_hf.export.frames import frames_of
+from anthrotap_hf.files import written_whole
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.video import VideoSource
+from anthrotap_hf.visualization import track_colors
+
+SEEN, HIDDEN, END = 0, 1, 2
+
+SCRIPT = '''"""Point tracks for Blender's movie clip editor, written by `anthrotap export --format blender`.
+
+Run it by `blender --python FILE`, or in Blender's text editor (Open, Run Script). The tracks go into the clip that is
+open in a movie clip editor; where there is none, VIDEO is opened.
+"""
+
+import bpy
+
+VIDEO = {video!r}
+SIZE = ({width}, {height})
+SEEN, HIDDEN, END = range(3)
+# Name, colour, and markers: frame (the clip's first is 1), x and y as shares of the clip with y up, state.
+TRACKS = [
+{tracks}
+]
+
+
+def open_clip():
+    for area in bpy.context.screen.areas if bpy.context.screen else ():
+        if area.type == "CLIP_EDITOR" and area.spaces.active.clip:
+            return area.spaces.active.clip
+    if VIDEO is None:
+        raise RuntimeError("open the video in a movie clip editor first, then run this script")
+    return bpy.data.movieclips.load(VIDEO, check_existing=True)
+
+
+def add_tracks(clip):
+    width, height = clip.size
+    if abs(width * SIZE[1] - height * SIZE[0]) > max(width, height):
+        raise RuntimeError(f"the clip is {{width}}x{{height}}, the tracks are of {{SIZE[0]}}x{{SIZE[1]}}")
+    for name, color, markers in TRACKS:
+        track = clip.tracking.tracks.new(name=name, frame=markers[0][0])
+        track.use_custom_color = True
+        track.color = color
+        for frame, x, y, state in markers:
+            marker = track.markers.insert_frame(frame, co=(x, y))
+            marker.mute = state != SEEN
+            marker.is_keyed = state == END
+
+
+add_tracks(open_clip())
+'''
+
+
+def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
+    """A Python script with the tracks in it.
+
+    - A marker's place is x / W, 1 - y / H: Blender's are shares of the frame with the origin in its lower left corner,
+      the first pixel's centre half a pixel in (blenkernel/intern/tracking_util.cc takes 0.5 off when it hands pixels to
+      libmv, whose first centre is (0, 0)). Frame t is the clip's frame t + 1.
+    - Seen: a marker, not keyed, as tracking leaves it. Hidden: a disabled (muted) marker at its place, which solvers
+      and stabilisation pass over. Unknown: no marker; since Blender holds a marker until the next one, the first frame of
+      such a stretch has a disabled marker where the track was last, which is keyed: thereby the three are kept apart.
+      Tracks without a label are left out.
+    - The script names the video's file and opens it where no clip is open; of bytes, a file of the script's name is
+      written beside it. `fps` goes nowhere: Blender asks the video.
+
+    Raises:
+        VideoError: as `frames_of`.
+    """
+    file: str | None = None
+    if video is not None:
+        for _ in frames_of(video, tracks):  # read to the end: is it the video of these tracks?
+            pass
+        if isinstance(video, bytes):
+            file = str(path.with_suffix(".mp4").absolute())
+            with written_whole(file) as aside:
+                aside.write_bytes(video)
+        else:
+            file = os.path.abspath(video)
+    colors = np.round(track_colors(tracks) / 255, 3)
+    lines = [
+        f"    {json.dumps([f'track {n}', colors[n].tolist(), markers])},"
+        for n, markers in enumerate(_markers(tracks))
+        if markers
+    ]
+    script = SCRIPT.format(video=file, width=tracks.width, height=tracks.height, tracks="\n".join(lines))
+    with written_whole(path) as aside:
+        aside.write_text(script, encoding="utf-8")
+
+
+def _markers(tracks: Tracks) -> list[list[list[float]]]:
+    """Of each track, [frame, x, y, state]."""
+    places = tracks.xy / np.array([tracks.width, tracks.height], np.float32) * [1, -1] + [0, 1]
+    found = []
+    for n in range(len(tracks)):
+        markers: list[list[float]] = []
+        for t in range(tracks.num_frames):
+            if tracks.valid[n, t]:
+                x, y = places[n, t].round(7).tolist()
+                markers.append([t + 1, x, y, SEEN if tracks.visible[n, t] else HIDDEN])
+            elif t and tracks.valid[n, t - 1]:
+                markers.append([t + 1, *markers[-1][1:3], END])
+        found.append(markers)
+    return found

@@ -1,0 +1,64 @@
+"""Rerun: a recording (.rrd) of frames and points on a timeline of frames, for its viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+
+from anthrotap_hf.export.frames import frames_of
+from anthrotap_hf.files import written_whole
+from anthrotap_hf.imports import missing_extra
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.video import VideoSource
+from anthrotap_hf.visualization import dot_radius, track_colors
+
+QUALITY = 85  # of the frames' JPEG
+
+
+def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
+    """A recording with the timelines `frame` (from 0) and `time` (seconds).
+
+    - `video`: the frames, as JPEG, if there is a video.
+    - `video/seen` and `video/hidden`: points of seen and of hidden labels, each with its track's colour, hidden ones
+      smaller and half transparent; components `track` and `person` tell which. Unknown labels have no point.
+
+    Rerun's 2D space of a picture has its origin in the top left corner of the first pixel, whose centre is (0.5, 0.5):
+    as here, so nothing is converted (rerun.io, "Pinhole" and "Image": pixel coordinates, origin top left).
+
+    Raises:
+        VideoError: as `frames_of`.
+        ImportError: without rerun-sdk.
+    """
+    try:
+        import rerun as rr
+    except ImportError as error:
+        raise missing_extra(error, "rerun") from error
+
+    colors, radius = track_colors(tracks), dot_radius(tracks)
+    frames: Iterable[np.ndarray | None] = repeat(None, tracks.num_frames)
+    if video is not None:
+        frames = frames_of(video, tracks)
+    with written_whole(path) as aside:
+        recording = rr.RecordingStream("anthrotap", make_default=False, make_thread_default=False)
+        recording.save(aside)
+        for t, frame in enumerate(frames):
+            recording.set_time("frame", sequence=t)
+            recording.set_time("time", duration=t / fps)
+            if frame is not None:
+                recording.log("video", rr.Image(frame).compress(jpeg_quality=QUALITY))
+            for name, labels, opacity, size in (
+                ("seen", tracks.seen[:, t], 255, radius),
+                ("hidden", tracks.hidden[:, t], 128, 0.6 * radius),
+            ):
+                own = np.flatnonzero(labels)
+                rgba = np.column_stack([colors[own], np.full(len(own), opacity, np.uint8)])
+                recording.log(
+                    f"video/{name}",
+                    rr.Points2D(tracks.xy[own, t], colors=rgba, radii=np.full(len(own), size, np.float32)),
+                    rr.AnyValues(track=own.astype(np.int32), person=tracks.person[own]),
+                )
+        recording.flush()
+        recording.disconnect()
