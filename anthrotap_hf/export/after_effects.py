@@ -18,8 +18,8 @@ def write_after_effects(tracks: Tracks, fps: float, path: Path, video: VideoSour
     """ "Adobe After Effects 8.0 Keyframe Data": one tracker, one track point a track.
 
     Copy the whole text in an editor, select the layer of the footage, put the time indicator at its first frame and
-    paste: pasted keyframes begin there, and the first of the text is frame 0. Layer and footage should have the rate and
-    the size that the text names.
+    paste: pasted keyframes begin there, and the first of the text is frame 0. Layer and footage should have the rate
+    and the size that the text names.
 
     - Feature Center and Attach Point: x and y in pixels of the layer, whose top left corner is (0, 0), the centre of a
       1920x1080 layer (960, 540): as here, so nothing is converted. A keyframe where seen or hidden.

@@ -16,7 +16,8 @@ def write_cotracker(tracks: Tracks, fps: float, path: Path, video: VideoSource |
 
     - `pred_tracks`: [B, T, N, 2] float32, x and y in pixels whose first centre is (0, 0): ours less 0.5. CoTracker
       resizes with `align_corners=True`, scales queries by (w - 1) / (W - 1) and samples at whole numbers for the
-      centres of pixels: https://github.com/facebookresearch/co-tracker, cotracker/predictor.py and models/core/model_utils.py.
+      centres of pixels: https://github.com/facebookresearch/co-tracker, cotracker/predictor.py and
+      models/core/model_utils.py.
       (0, 0) where unknown, which its Visualizer takes for "not there" and does not draw.
     - `pred_visibility`: [B, T, N] bool, true where seen.
     - `valid`: [B, T, N] bool, as its training data have it: false where unknown. So hidden is valid and not visible.

@@ -82,13 +82,10 @@ def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
 
 
 def _of_shards(source: ShardSource) -> list[Ingredient]:
-    """By the first row: the rows of a dataset are made by one recipe."""
+    """By the first row: the rows of a dataset are made by one recipe. Rows of others may not tell."""
     row = source.first_row()
-    return [
-        known(BODIES, row["body_model"], "body"),
-        known(MESH_SOURCES, row["mesh_source"], "mesh source"),
-        known(FLOWS, row["flow"], "flow"),
-    ]
+    columns = (("body_model", BODIES), ("mesh_source", MESH_SOURCES), ("flow", FLOWS))
+    return [known(table, str(row.get(name)), f"{name} of `{source.data}`") for name, table in columns]
 
 
 def _last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ model: {type: locotrack, start: me/tracker@v1}
 sources:
   shapes:
     kind: procedural
-    sample: {num_frames: 4, num_queries: 4, height: 32, width: 32, min_seen: 1}
+    sample: {num_frames: 4, dilation: 1, num_queries: 4, height: 32, width: 32, min_seen: 1}
     look: {num_frames: 4, height: 48, width: 48, num_tracks: 32}
 batch_size: 1
 steps: 2
