@@ -41,15 +41,16 @@ training: {learning_rate: 1.0e-4, dataloader_num_workers: 0, save_steps: 2}
 def tracker(tmp_path) -> Path:
     """A saved LocoTrack of hardly any size."""
     config = LocoTrackConfig(
-        stage_channels=(4, 8, 8, 8),
+        stage_channels=(16, 16, 16, 16),
         stage_blocks=(1, 1, 1, 1),
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        correlation_channels=(16, 16),
-        correlation_kernels=(3, 3),
-        correlation_strides=(2, 2),
+        correlation_channels=(16,),
+        correlation_kernels=(3,),
+        correlation_strides=(2,),
         num_iterations=1,
+        support_radius=1,
         initial_resolution=(32, 32),
     )
     pipeline("point-tracking", model=LocoTrackForPointTracking(config)).save_pretrained(tmp_path / "tracker")

@@ -1,0 +1,133 @@
+"""Exports, read back as the programs that they are for read them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli import app
+from anthrotap_hf.export import FORMATS, export_tracks
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.video import VideoError
+
+T, H, W = 6, 48, 64
+MOST_IMAGES = 2147483647
+
+
+@pytest.fixture
+def tracks() -> Tracks:
+    """Three tracks: seen throughout; hidden from frame 2 to 3; unknown in the first two frames."""
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(1, 40, (3, T, 2)).astype(np.float32)
+    visible, valid = np.ones((3, T), bool), np.ones((3, T), bool)
+    visible[1, 2:4] = False
+    valid[2, :2] = False
+    xy[2, :2] = np.nan
+    return Tracks(
+        xy, visible, valid, H, W, person=np.array([0, 0, 1], np.int32), vertex=np.zeros(3, np.int32)
+    )
+
+
+def test_tapvid_holds_shares_of_the_frame_and_no_pickle(tracks, tmp_path, make_video):
+    video = make_video("a.mp4", shots=[T], size=(H, W))
+    export_tracks(tracks, tmp_path / "a.npz", "tapvid", fps=24, video=video)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert found["video"].shape == (T, H, W, 3)
+        known = tracks.valid
+        assert np.allclose((found["points"] * [W, H])[known], tracks.xy[known], atol=1e-4)
+        assert (found["occluded"] == ~tracks.seen).all()
+        assert (found["valid"] == tracks.valid).all()
+
+
+def test_cotracker_holds_tensors_time_first_with_centres_at_whole_numbers(tracks, tmp_path):
+    export_tracks(tracks, tmp_path / "a.pt", "cotracker", fps=24)
+    found = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert found["pred_tracks"].shape == (1, T, 3, 2)
+    places = found["pred_tracks"][0].numpy().swapaxes(0, 1) + 0.5
+    assert np.allclose(places[tracks.valid], tracks.xy[tracks.valid], atol=1e-5)
+    assert (tracks.seen == found["pred_visibility"][0].numpy().T).all()
+    assert (tracks.valid == found["valid"][0].numpy().T).all()
+
+
+def test_colmap_s_keypoints_and_matches_are_those_of_the_seen_labels(tracks, tmp_path, make_video):
+    video = make_video("a.mp4", shots=[T], size=(H, W))
+    export_tracks(tracks, tmp_path / "colmap", "colmap", fps=24, video=video)
+    assert len([*(tmp_path / "colmap/images").iterdir()]) == T
+    with closing(sqlite3.connect(tmp_path / "colmap/database.db")) as database:
+        keypoints = {
+            image: np.frombuffer(data, "<f4").reshape(rows, columns)
+            for image, rows, columns, data in database.execute("SELECT * FROM keypoints")
+        }
+        matches = [
+            (*divmod(pair, MOST_IMAGES), np.frombuffer(data, "<u4").reshape(rows, 2))
+            for pair, rows, _, data in database.execute("SELECT * FROM matches")
+        ]
+        assert database.execute("SELECT count(*) FROM images").fetchone() == (T,)
+    matched = set()
+    for first, second, pairs in matches:
+        for one, other in pairs:
+            places = keypoints[first][one, :2], keypoints[second][other, :2]
+            track = next(n for n in range(3) if np.allclose(places[0], tracks.xy[n, first - 1], atol=1e-4))
+            assert tracks.seen[track, first - 1]
+            assert tracks.seen[track, second - 1]
+            assert np.allclose(places[1], tracks.xy[track, second - 1], atol=1e-4)
+            matched.add((track, first - 1, second - 1))
+    assert (1, 1, 4) in matched  # over the gap
+    assert {(0, t, t + 1) for t in range(T - 1)} <= matched
+
+
+def test_after_effects_keyframes_are_pixels_of_the_seen_and_hidden(tracks, tmp_path):
+    export_tracks(tracks, tmp_path / "a.txt", "after-effects", fps=24)
+    text = (tmp_path / "a.txt").read_text()
+    assert text.startswith("Adobe After Effects 8.0 Keyframe Data")
+    assert text.rstrip().endswith("End of Keyframe Data")
+    assert "\tUnits Per Second\t24" in text
+
+
+def test_blender_s_script_is_python_and_holds_every_track(tracks, tmp_path):
+    export_tracks(tracks, tmp_path / "a.py", "blender", fps=24)
+    text = (tmp_path / "a.py").read_text()
+    compile(text, "a.py", "exec")
+    assert "import bpy" in text
+
+
+def test_rerun_writes_a_recording(tracks, tmp_path):
+    pytest.importorskip("rerun", reason="needs anthrotap[rerun]")
+    export_tracks(tracks, tmp_path / "a.rrd", "rerun", fps=24)
+    assert (tmp_path / "a.rrd").read_bytes()[:4] in (b"RRF2", b"RRIO")
+
+
+def test_bad_input_in_one_line(tracks, tmp_path, make_video):
+    with pytest.raises(ValueError, match="no format 'maya': choose from tapvid"):
+        export_tracks(tracks, tmp_path / "a.x", "maya", fps=24)
+    with pytest.raises(ValueError, match=r"a file of format tapvid ends in \.npz"):
+        export_tracks(tracks, tmp_path / "a.x", "tapvid", fps=24)
+    with pytest.raises(ValueError, match="fps must be a positive number"):
+        export_tracks(tracks, tmp_path / "a.npz", "tapvid", fps=float("nan"))
+    short = make_video("short.mp4", shots=[3], size=(H, W))
+    with pytest.raises(VideoError):
+        export_tracks(tracks, tmp_path / "a.npz", "tapvid", fps=24, video=short)
+    assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
+    if format == "rerun":
+        pytest.importorskip("rerun", reason="needs anthrotap[rerun]")
+    source = tmp_path / "dance.tracks.npz"
+    np.savez(source, tracks=tracks.xy, visible=tracks.visible, size=[H, W], fps=np.float32(24))
+    out = tmp_path / f"dance{FORMATS[format].suffix or '-colmap'}"
+    words = ["export", str(source), "--format", format, "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["files"] == [str(out)]
+    assert out.exists()
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
