@@ -68,7 +68,7 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
       libmv, whose first centre is (0, 0)). Frame t is the clip's frame t + 1.
     - Seen: a marker, not keyed, as tracking leaves it. Hidden: a disabled (muted) marker at its place, which solvers
       and stabilisation pass over. Unknown: no marker; since Blender holds a marker until the next one, the first frame
-      of such a stretch has a disabled marker where the track was last, which is keyed: thereby the three are kept apart.
+      of such a stretch has a disabled marker where the track was last, which is keyed: so the three are kept apart.
       Tracks without a label are left out.
     - The script names the video's file and opens it where no clip is open; of bytes, a file of the script's name is
       written beside it. `fps` goes nowhere: Blender asks the video.

@@ -14,8 +14,6 @@ from anthrotap_hf.publishing.licences import BODIES, FLOWS, MESH_SOURCES, SOURCE
 from anthrotap_hf.revision import split_revision
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from anthrotap_hf.training.recipe import ShardSource, TrainingRecipe
 
 FACTS_FILE = "training.json"  # beside the weights
@@ -26,22 +24,17 @@ FIGURES = {
 }
 
 
-def training_facts(
-    recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]], model: PreTrainedModel
-) -> dict[str, Any]:
+def training_facts(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`recipe`, `start` (with the commit, where it came from the Hub), `ingredients`, the last `evaluation` on the way
     (percent) and `versions`, as JSON values.
 
     Args:
         recipe: what the model was trained by.
         history: what the Trainer logged.
-        model: the trained model.
     """
-    commit = getattr(model.config, "_commit_hash", None)
-    start = recipe.model.start
     return {
         "recipe": recipe.model_dump(mode="json"),
-        "start": start if start is None or commit is None else f"{split_revision(start)[0]}@{commit}",
+        "start": None if recipe.model.start is None else _with_commit(recipe.model.start),
         "ingredients": [asdict(each) for each in dict.fromkeys(_ingredients(recipe))],
         "evaluation": _last_evaluation(recipe, history),
         "versions": {name: version(name) for name in ("anthrotap", "torch", "transformers")}
@@ -63,6 +56,16 @@ def read_facts(model: str, revision: str | None = None) -> dict[str, Any] | None
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: no facts of a training ({error}); take it away, or train again") from error
     return facts
+
+
+def _with_commit(start: str) -> str:
+    """`me/tracker@<commit>` for weights of the Hub; a folder as it is."""
+    from transformers.utils import cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    name, revision = split_revision(start)
+    commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
+    return start if commit is None else f"{name}@{commit}"
 
 
 def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:

@@ -117,7 +117,7 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     if trainer.is_world_process_zero():
         with folder_written_whole(folder) as aside:
             trainer.save_tracker(aside)
-            facts = training_facts(recipe, trainer.state.log_history, model)
+            facts = training_facts(recipe, trainer.state.log_history)
             (aside / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
             (aside / "README.md").write_text(_card(recipe, facts, model), encoding="utf-8")
     return folder
