@@ -52,5 +52,10 @@ class _Watcher(MetaPathFinder):
 
 def missing_extra(error: ImportError, extra: str = "builder") -> ImportError:
     """What to say where a package is absent that only one kind of work needs: that of an `extra`."""
-    what = {"builder": "labelling videos", "proving-ground": "judging labels", "training": "training"}[extra]
+    what = {
+        "app": "the page",
+        "builder": "labelling videos",
+        "proving-ground": "judging labels",
+        "training": "training",
+    }[extra]
     return ImportError(f"{what} needs {error.name}: pip install 'anthrotap[{extra}]'", name=error.name)
