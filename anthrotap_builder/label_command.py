@@ -156,7 +156,17 @@ def label_videos(
             given = (meshes or {}).get(report.video)
             stem = out / names[report.video]
             _label_one(
-                report, stem, shards, tally, config, threads, progress, given, write_meshes, device, on_progress
+                report,
+                stem,
+                shards,
+                tally,
+                config,
+                threads,
+                progress,
+                given,
+                write_meshes,
+                device,
+                on_progress,
             )
     if shards.paths or not (out / "manifest.json").exists():
         write_manifest(out, config, tally)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from anthrotap_hf import (
+    app_command,
     attach_command,
     build_command,
     convert_command,
@@ -35,6 +36,7 @@ app.command()(stats_command.stats)
 app.command()(train_command.train)
 app.command()(verify_command.verify)
 app.command()(attach_command.attach)
+app.command("app")(app_command.app)
 
 
 @app.callback()

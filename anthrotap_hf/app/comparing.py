@@ -29,7 +29,9 @@ def differences(first: Tracks, second: Tracks) -> dict[str, Any]:
     """
     away = np.hypot(*np.moveaxis(first.xy - second.xy, -1, 0))
     both = first.seen & second.seen
-    by_frame = [float(np.median(away[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])]
+    by_frame = [
+        float(np.median(away[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])
+    ]
     known = away[both]
     return {
         "median": float(np.median(known)) if len(known) else None,
@@ -65,7 +67,10 @@ def write_side_by_side(
             for name, one in tracks.items():
                 drawn = draw_tracks(frame.image, one, t, colors[name], TRAIL)
                 drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
-                parts += [np.concatenate([_title(name, width, strip), drawn]), np.full((strip + height, GAP, 3), PAPER)]
+                parts += [
+                    np.concatenate([_title(name, width, strip), drawn]),
+                    np.full((strip + height, GAP, 3), PAPER),
+                ]
             sheet = np.concatenate(parts[:-1], axis=1).astype(np.uint8)
             odd = ((0, sheet.shape[0] % 2), (0, sheet.shape[1] % 2), (0, 0))
             writer.write(np.pad(sheet, odd, mode="edge"))

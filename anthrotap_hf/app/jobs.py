@@ -171,7 +171,9 @@ def serve() -> None:
             say({"error": " ".join(str(error).split())})
         except Exception as error:  # noqa: BLE001  native libraries raise what they like; the page must hear of it
             traceback.print_exc()
-            say({"error": f"It stopped by an error ({type(error).__name__}: {' '.join(str(error).split())})."})
+            say(
+                {"error": f"It stopped by an error ({type(error).__name__}: {' '.join(str(error).split())})."}
+            )
         finally:
             os.chdir("/")  # the folder may be deleted
 

@@ -29,7 +29,9 @@ def labelling_tab(page: Page) -> None:
             )
         with gr.Column(scale=1, min_width=340):
             with gr.Row(elem_classes="tools"):
-                run = gr.Button("Label people", variant="primary", elem_id="label-run", scale=3, min_width=140)
+                run = gr.Button(
+                    "Label people", variant="primary", elem_id="label-run", scale=3, min_width=140
+                )
                 cancel = gr.Button("Cancel", elem_id="label-cancel", scale=1, min_width=100)
             said = gr.HTML(elem_id="label-said", elem_classes="said")
             with gr.Column(visible=False, elem_id="label-result") as result:
@@ -118,5 +120,7 @@ def summary(answer: dict[str, Any]) -> str:
     bar = shares(totals["seen"], totals["hidden"], totals["unknown"])
     left_out = ""
     if answer["left_out"]:
-        left_out = note(f"Left out: {count(len(answer['left_out']), 'part')} of the video, without labels to trust.")
+        left_out = note(
+            f"Left out: {count(len(answer['left_out']), 'part')} of the video, without labels to trust."
+        )
     return numbers(facts) + bar + left_out

@@ -63,6 +63,10 @@ class Page:
         except JobError as error:
             return note(str(error), "bad")
 
+    def leave(self, request: gr.Request) -> None:
+        """The page was closed: its files go."""
+        self.visitors.leave(request.session_hash)
+
     def cancel(self, request: gr.Request) -> str:
         stopped = self.worker.cancel(self.visitor(request).name)
         return note("Cancelled." if stopped else "Nothing of yours is running.")
@@ -76,7 +80,8 @@ def note(words: str, kind: str = "plain") -> str:
 def numbers(facts: dict[str, str]) -> str:
     """A row of figures, each with its name, as HTML."""
     cells = "".join(
-        f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>" for name, value in facts.items()
+        f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>"
+        for name, value in facts.items()
     )
     return f'<dl class="numbers">{cells}</dl>'
 
@@ -85,12 +90,14 @@ def shares(seen: float, hidden: float, unknown: float) -> str:
     """A bar of three parts, with its legend, as HTML."""
     parts = {"seen": seen, "hidden": hidden, "unknown": unknown}
     bar = "".join(f'<i class="{name}" style="width:{100 * share:.2f}%"></i>' for name, share in parts.items())
-    legend = "".join(f'<span><i class="{name}"></i>{name} {share:.0%}</span>' for name, share in parts.items())
+    legend = "".join(
+        f'<span><i class="{name}"></i>{name} {share:.0%}</span>' for name, share in parts.items()
+    )
     return f'<div class="shares"><div class="bar">{bar}</div><div class="legend">{legend}</div></div>'
 
 
 def count(number: int, what: str) -> str:
-    """"1 point", "2 points"."""
+    """ "1 point", "2 points"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
@@ -120,7 +127,9 @@ def video_box(
             elem_id=f"{purpose}-upload",
         )
         with gr.Row(elem_classes="under"):
-            gr.HTML(f'<p class="hint">Any video {limits}. It stays on this server only while the page is open.</p>')
+            gr.HTML(
+                f'<p class="hint">Any video {limits}. It stays on this server only while the page is open.</p>'
+            )
             button = gr.Button(
                 "Use a made-up clip", size="sm", scale=0, min_width=170, visible=made_up is not None,
                 elem_id=f"{purpose}-made-up",

@@ -18,7 +18,9 @@ from anthrotap_hf.visualization import draw_tracks, track_colors
 
 MOST_POINTS = 400
 NEAR = 12  # pixels of the picture: a click this close to a point takes it away
-MADE_UP = ProceduralSettings(num_frames=48, height=360, width=640, num_tracks=1, shapes=(5, 7), blur=0.0, noise=2.0)
+MADE_UP = ProceduralSettings(
+    num_frames=48, height=360, width=640, num_tracks=1, shapes=(5, 7), blur=0.0, noise=2.0
+)
 MADE_UP_SEED = 12
 
 
@@ -179,7 +181,9 @@ def tracking_tab(page: Page) -> None:
         return [gr.Column(visible=False), gr.Slider(0, 1, 0), None, "", "", *nothing]
 
     with place:
-        video_box(page, "track", made_up_clip, opened, closed, [choose, slider, frame, status, said, *results])
+        video_box(
+            page, "track", made_up_clip, opened, closed, [choose, slider, frame, status, said, *results]
+        )
 
     def change(request: gr.Request, t: int, act: Any) -> list[Any]:
         visitor = page.visitor(request)

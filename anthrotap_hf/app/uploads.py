@@ -151,7 +151,9 @@ def take_video(
             raise VideoError(f"it has {size / 1e6:.0f} MB, and {limits.megabytes} MB is the limit")
         info = probe(path)
         if max(info.width, info.height) > MOST_SIDE:
-            raise VideoError(f"it is {info.width} × {info.height} pixels large, and {MOST_SIDE} a side is the limit")
+            raise VideoError(
+                f"it is {info.width} × {info.height} pixels large, and {MOST_SIDE} a side is the limit"
+            )
         previews = _previews(path, folder / "previews", limits, info.fps, info.duration, on_frame)
     except VideoError as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -32,7 +32,9 @@ class Worker:
         """Of the process, if there is one."""
         return None if self._process is None else self._process.pid
 
-    def run(self, owner: str, job: dict[str, Any], on_progress: Callable[[str, int, int | None], object]) -> Any:
+    def run(
+        self, owner: str, job: dict[str, Any], on_progress: Callable[[str, int, int | None], object]
+    ) -> Any:
         """What a job of `anthrotap_hf.app.jobs` gives.
 
         Args:
