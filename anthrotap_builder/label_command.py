@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +119,7 @@ def label_videos(
     meshes: Mapping[Path, MeshFile] | None = None,
     write_meshes: bool = False,
     device: str = "cpu",
+    on_progress: Callable[[str, int, int | None], object] | None = None,
 ) -> list[VideoReport]:
     """Labels videos into one folder of shards; a bad video costs only itself and is listed in the manifest.
 
@@ -132,6 +133,8 @@ def label_videos(
         meshes: of each video, where `config.mesh_source` is "file".
         write_meshes: whether to leave each video's meshes in a `*.meshes.npz`.
         device: where networks run, as torch names it.
+        on_progress: is told of each video's stages as they begin, with the frames labelled before, and how many there
+            are about (None: the file does not say).
 
     Raises:
         FileExistsError: if `out` holds shards and `replace` is false.
@@ -152,7 +155,19 @@ def label_videos(
         for report in reports:
             given = (meshes or {}).get(report.video)
             stem = out / names[report.video]
-            _label_one(report, stem, shards, tally, config, threads, progress, given, write_meshes, device)
+            _label_one(
+                report,
+                stem,
+                shards,
+                tally,
+                config,
+                threads,
+                progress,
+                given,
+                write_meshes,
+                device,
+                on_progress,
+            )
     if shards.paths or not (out / "manifest.json").exists():
         write_manifest(out, config, tally)
     else:
@@ -171,12 +186,16 @@ def _label_one(
     meshes: MeshFile | None,
     write_meshes: bool,
     device: str,
+    on_progress: Callable[[str, int, int | None], object] | None,
 ) -> None:
     video, begin = report.video, time.perf_counter()
-    bar = progress.add_task(video.name, total=_expected_frames(video, config), stage="reading")
+    expected = _expected_frames(video, config)
+    bar = progress.add_task(video.name, total=expected, stage="reading")
 
     def on_stage(stage: str) -> None:
         progress.update(bar, stage=stage)
+        if on_progress:
+            on_progress(stage, round(progress.tasks[bar].completed), expected)
 
     def write(clip: LabeledClip) -> None:
         pictures.add(clip)

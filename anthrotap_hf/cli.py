@@ -6,6 +6,7 @@ from __future__ import annotations
 import typer
 
 from anthrotap_hf import (
+    app_command,
     attach_command,
     build_command,
     convert_command,
@@ -34,6 +35,7 @@ app.command(rich_help_panel=MAKE)(attach_command.attach)
 
 app.command(rich_help_panel=USE)(track_command.track)
 app.command(rich_help_panel=USE)(export_command.export)
+app.command(rich_help_panel=USE)(app_command.app)
 app.command(rich_help_panel=USE)(train_command.train)
 app.add_typer(convert_command.app, name="convert", rich_help_panel=USE)
 

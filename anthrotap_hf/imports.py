@@ -53,6 +53,7 @@ class _Watcher(MetaPathFinder):
 def missing_extra(error: ImportError, extra: str = "builder") -> ImportError:
     """What to say where a package is absent that only one kind of work needs: that of an `extra`."""
     what = {
+        "app": "the page",
         "builder": "labelling videos",
         "proving-ground": "judging labels",
         "rerun": "exporting to Rerun",

@@ -5,18 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from anthrotap_hf.commands import check_writable, load_tracker, stop
-from anthrotap_hf.files import written_whole
-
-if TYPE_CHECKING:
-    from anthrotap_hf.tracks import Tracks
-
-TRAIL = 12  # frames back that the overlay draws
 
 
 def track(
@@ -101,14 +95,14 @@ def _track(
     """Track and write; what was done, for the user."""
     import time
 
-    import numpy as np
+    from rich.progress import Progress
 
     from anthrotap_hf.pipelines.point_tracking import query_points
-    from anthrotap_hf.tracks import Tracks
+    from anthrotap_hf.track_files import track_files, write_tracks
     from anthrotap_hf.video import probe
 
     # What can be known to go wrong is said before a model is loaded.
-    files = [out / f"{video.stem}.tracks{suffix}" for suffix in (".mp4", ".npz", ".json")]
+    files = track_files(out, video.stem)
     earlier = [str(file) for file in files if file.exists()]
     if earlier and not overwrite:
         raise ValueError(f"{', '.join(earlier)}: of an earlier run; --overwrite replaces")
@@ -124,30 +118,15 @@ def _track(
     start = time.perf_counter()
     found = tracker(str(video), **wanted, **options)
     seconds = time.perf_counter() - start
-    tracks, visible = found["tracks"], found["visible"]
+    visible = found["visible"]
     count, frames = visible.shape
-
-    fps = info.fps or 25.0
     name = f"{tracker.model.config.model_type} {model or '(default)'}"
     asked = query_points(frames, info.height, info.width, **wanted)
     out.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        **found,
-        "queries": asked.astype(np.float32),
-        "fps": np.float32(fps),
-        "size": np.array([info.height, info.width], np.int32),
-        "model": np.array(name),
-    }
-    plain = {key: value.tolist() for key, value in arrays.items()}
-    nothing = np.zeros(count, np.int32)
-    drawn = Tracks(
-        tracks, visible, np.ones_like(visible), info.height, info.width, person=nothing, vertex=nothing
-    )
-    _write_overlay(files[0], video, fps, drawn)
-    with written_whole(files[1]) as aside:
-        np.savez_compressed(aside, **arrays)
-    with written_whole(files[2]) as aside:
-        aside.write_text(json.dumps(plain))
+    # Off a terminal rich gives one line at the end.
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("overlay", total=frames)
+        write_tracks(files, video, info, found, asked, name, lambda t: progress.update(bar, completed=t))
     return {
         "video": str(video),
         "model": name,
@@ -158,25 +137,6 @@ def _track(
         "frames_per_second": frames / seconds,
         "files": [str(file) for file in files],
     }
-
-
-def _write_overlay(path: Path, video: Path, fps: float, tracks: Tracks) -> None:
-    """The video with its points; a row or column more where a side is odd, as H.264 wants it."""
-    import numpy as np
-    from rich.progress import track as shown
-
-    from anthrotap_hf.video import VideoWriter, iter_frames
-    from anthrotap_hf.visualization import draw_tracks, track_colors
-
-    colors = track_colors(tracks)
-    odd = ((0, tracks.height % 2), (0, tracks.width % 2), (0, 0))
-    count = tracks.xy.shape[1]
-    errors = Console(stderr=True)
-    with VideoWriter(path, fps) as writer:
-        # Off a terminal rich gives one line at the end.
-        for t, frame in enumerate(shown(iter_frames(video), "overlay", count, console=errors)):
-            drawn = draw_tracks(frame.image, tracks, t, colors, TRAIL)
-            writer.write(np.pad(drawn, odd, mode="edge"))
 
 
 def _read_points(points: str) -> list[list[float]]:

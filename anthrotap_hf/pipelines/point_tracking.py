@@ -33,6 +33,8 @@ FRAMES_AT_ONCE = 16  # read, resized and, where the model goes frame by frame, t
 QUIET_SECONDS = 2  # shorter work shows no progress, unless asked to
 URL_TIMEOUT = 60  # seconds without an answer
 
+Progress = bool | Callable[[str, int, int | None], object] | None
+
 
 @dataclass
 class Clip:
@@ -121,7 +123,9 @@ class PointTrackingPipeline(Pipeline):
             query_chunk_size, frame_chunk_size, window_size: Bound memory; the model's if left out.
             batch_size: Videos that the model works on at once; only those that agree in length and number of
                 queries are, the others go one by one, so results do not depend on it.
-            progress: Show progress: True, False, or None, on a terminal and for work of more than some seconds.
+            progress: Show progress: True, False, or None, on a terminal and for work of more than some seconds. Or a
+                callable, to show it elsewhere: it is told what is done ("reading", "tracking"), how much of it so far,
+                and of how much (None: nobody knows).
 
         Returns:
             {"tracks": [N, T, 2] float32 xy in the video's pixels, "visible": [N, T] bool, "scores": [N, T] float32, the
@@ -147,7 +151,7 @@ class PointTrackingPipeline(Pipeline):
         query_chunk_size: int | None = None,
         frame_chunk_size: int | None = None,
         window_size: int | None = None,
-        progress: bool | None = None,
+        progress: Progress = None,
     ) -> tuple[dict, dict, dict]:
         def given(**options: Any) -> dict:
             return {name: value for name, value in options.items() if value is not None}
@@ -178,7 +182,7 @@ class PointTrackingPipeline(Pipeline):
         query_frame: int | None = None,
         points_per_frame: int | None = None,
         resolution: tuple[int, int] | None = None,
-        progress: bool | None = None,
+        progress: Progress = None,
     ) -> dict[str, Clip]:
         if isinstance(inputs, Mapping) and "video" in inputs:
             own = inputs.get("points")
@@ -192,7 +196,7 @@ class PointTrackingPipeline(Pipeline):
         return {"clip": Clip(pixels, torch.from_numpy(scaled.astype(np.float32)), scale)}
 
     def _read(
-        self, video: Any, resolution: tuple[int, int] | None, progress: bool | None
+        self, video: Any, resolution: tuple[int, int] | None, progress: Progress
     ) -> tuple[torch.Tensor, tuple[int, int]]:
         """[T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video. No more than
         `FRAMES_AT_ONCE` frames are held at their own size."""
@@ -225,7 +229,7 @@ class PointTrackingPipeline(Pipeline):
     def _forward(
         self,
         model_inputs: dict[str, Any],
-        progress: bool | None = None,
+        progress: Progress = None,
         **chunks: int,
     ) -> dict[str, Any]:
         clips = model_inputs["clip"]
@@ -247,7 +251,7 @@ class PointTrackingPipeline(Pipeline):
         pixels: torch.Tensor,
         queries: torch.Tensor,
         chunks: Mapping[str, int],
-        progress: bool | None,
+        progress: Progress,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tracks [B, N, T, 2] and visible logits [B, N, T]; frame by frame where the model carries a state."""
         T, model = pixels.shape[1], self.model
@@ -450,10 +454,29 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
     )
 
 
-def _progress_bar(what: str, unit: str, total: int | None, progress: bool | None) -> Any:
+def _progress_bar(what: str, unit: str, total: int | None, progress: Progress) -> Any:
+    if callable(progress):
+        return _Teller(what, total, progress)
     disable = None if progress is None else not progress  # None: where nobody watches
     delay = 0 if progress else QUIET_SECONDS
     return tqdm(desc=what, unit=f" {unit}", total=total, disable=disable, delay=delay, leave=False)
+
+
+class _Teller:
+    """Stands in for a bar: tells a callable how far the work is."""
+
+    def __init__(self, what: str, total: int | None, tell: Callable[[str, int, int | None], object]) -> None:
+        self.what, self.total, self.tell, self.done = what, total, tell, 0
+
+    def __enter__(self) -> _Teller:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, number: int) -> None:
+        self.done += number
+        self.tell(self.what, self.done, self.total)
 
 
 __all__ = ["PointTrackingPipeline"]

@@ -1,0 +1,399 @@
+"""The tab where a dataset of labels is looked through: filters, statistics, and each clip with its tracks."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+
+from anthrotap_hf.app.page import Page, count, note, numbers, shares
+from anthrotap_hf.app.uploads import Visitor, plain_name
+from anthrotap_hf.files import written_whole
+from anthrotap_hf.loading import decode_row, decode_tracks, video_source
+from anthrotap_hf.streaming import DamagedShardError, ShardRows
+from anthrotap_hf.track_files import TRAIL
+from anthrotap_hf.video import VideoError, write_video
+from anthrotap_hf.visualization import draw_tracks, track_colors
+
+MOST_CLIPS = 500  # that are looked through
+PICTURES = 12  # on one sheet of the gallery
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+DATASETS_OPEN = 4  # kept in memory for all visitors
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is known of a clip before its video is read; shares are of its (track, frame) labels."""
+
+    split: str
+    row: int
+    clip_id: str
+    source: str
+    frames: int
+    fps: float
+    people: int
+    tracks: int
+    seen: float
+    hidden: float
+    unknown: float
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A dataset that is open: its clips, how many there are besides, and where rows are read."""
+
+    name: str
+    clips: list[Clip]
+    total: int
+    rows: dict[str, ShardRows]
+
+
+class DatasetError(ValueError):
+    """A dataset that can't be shown, in a sentence for the visitor."""
+
+
+def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
+    """Reads the labels (not the videos) of a dataset's first MOST_CLIPS clips.
+
+    Args:
+        name: a folder or a Hub id.
+        on_clip: is told how many clips are read, and of how many.
+
+    Raises:
+        DatasetError: if there is no such dataset, or it is not one of ours.
+    """
+    import datasets
+
+    try:
+        splits = [str(split) for split in datasets.load_dataset_builder(name).config.data_files or ()]
+        labels = {split: ShardRows.of_dataset(name, split, left_out={"video"}) for split in splits}
+        rows = {split: ShardRows.of_dataset(name, split) for split in splits}
+        total = sum(map(len, labels.values()))
+        clips: list[Clip] = []
+        for split, shard in labels.items():
+            for number in range(min(len(shard), MOST_CLIPS - len(clips))):
+                clips.append(_clip(split, number, shard[number]))
+                on_clip(len(clips), min(total, MOST_CLIPS))
+    except (OSError, ValueError, DamagedShardError, ConnectionError) as error:
+        reason = " ".join(str(error).split()).removeprefix(f"{name}: ")
+        raise DatasetError(
+            f"The dataset {Path(name).name if Path(name).exists() else name} can't be read: {reason}"
+        ) from error
+    if not clips:
+        raise DatasetError(f"The dataset {name} has no clips.")
+    return Listing(name, clips, total, rows)
+
+
+def _clip(split: str, number: int, row: dict[str, Any]) -> Clip:
+    tracks = decode_tracks(row)
+    labels = max(tracks.valid.size, 1)
+    return Clip(
+        split=split,
+        row=number,
+        clip_id=str(row.get("clip_id", number)),
+        source=str(row.get("source_video", "")),
+        frames=tracks.num_frames,
+        fps=float(row.get("fps") or 25.0),
+        people=len(np.unique(tracks.person)),
+        tracks=len(tracks),
+        seen=float(tracks.seen.sum()) / labels,
+        hidden=float(tracks.hidden.sum()) / labels,
+        unknown=float(tracks.unknown.sum()) / labels,
+    )
+
+
+def matching(
+    clips: list[Clip], words: str, split: str, people: str, seen: float, hidden: float
+) -> list[Clip]:
+    """The clips that pass all filters.
+
+    Args:
+        clips: to choose from.
+        words: each must be in the source video's name or the clip's id; case does not matter.
+        split: its name, or "all".
+        people: "any", "1", "2", or "3+".
+        seen, hidden: at least so large a share of the labels, %.
+    """
+    wanted = words.lower().split()
+
+    def fits(clip: Clip) -> bool:
+        text = f"{clip.source} {clip.clip_id}".lower()
+        crowd = people == "any" or (clip.people >= 3 if people == "3+" else clip.people == int(people))
+        return (
+            all(word in text for word in wanted)
+            and split in ("all", clip.split)
+            and crowd
+            and 100 * clip.seen >= seen
+            and 100 * clip.hidden >= hidden
+        )
+
+    return [clip for clip in clips if fits(clip)]
+
+
+def statistics(clips: list[Clip]) -> tuple[str, pd.DataFrame]:
+    """Figures of some clips as HTML, and how many clips have which share of labels seen, in steps of a tenth."""
+    if not clips:
+        return note("No clip passes these filters: loosen one of them."), pd.DataFrame(
+            columns=["seen", "clips"]
+        )
+    labels = np.array([clip.tracks * clip.frames for clip in clips], float)
+    weights = labels / max(labels.sum(), 1)
+    facts = {
+        "clip" if len(clips) == 1 else "clips": f"{len(clips):,}",
+        "seconds": f"{sum(clip.frames / clip.fps for clip in clips):,.0f}",
+        "points": f"{sum(clip.tracks for clip in clips):,}",
+        "people in a clip": f"{np.mean([clip.people for clip in clips]):.1f}",
+    }
+    mean = {
+        name: float(weights @ [getattr(clip, name) for clip in clips])
+        for name in ("seen", "hidden", "unknown")
+    }
+    tenths = np.minimum((10 * np.array([clip.seen for clip in clips])).astype(int), 9)
+    names = [f"{10 * n}–{10 * n + 10} %" for n in range(10)]
+    table = pd.DataFrame({"seen": names, "clips": np.bincount(tenths, minlength=10)})
+    return numbers(facts) + shares(**mean), table
+
+
+def allowed(name: str, offered: tuple[str, ...]) -> str:
+    """A dataset that a visitor asks for. Raises DatasetError unless it is offered by the page, or a Hub id."""
+    name = name.strip()
+    if name in offered:
+        return name
+    if not name:
+        raise DatasetError(
+            "Type the name of a dataset on the Hugging Face Hub first, such as someone/labels."
+        )
+    if not HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
+        raise DatasetError(
+            "Only datasets on the Hugging Face Hub can be opened here: a name such as someone/labels."
+        )
+    return name
+
+
+def picture(listing: Listing, clip: Clip) -> np.ndarray:
+    """The clip's middle frame with its tracks, [H, W, 3] uint8."""
+    frames, tracks = decode_row(listing.rows[clip.split][clip.row])
+    middle = len(frames) // 2
+    return draw_tracks(frames[middle], tracks, middle)
+
+
+def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[Path]]:
+    """The overlay of a clip, and all files to download: overlay, the video as it is, tracks (.npz).
+
+    Raises VideoError or DamagedShardError if the row can't be read.
+    """
+    row = listing.rows[clip.split][clip.row]
+    frames, tracks = decode_row(row)
+    stem = plain_name(f"{Path(clip.source).stem}-{clip.clip_id[-12:]}")
+    overlay, plain, arrays = (folder / f"{stem}{end}" for end in (".tracks.mp4", ".mp4", ".npz"))
+    colors = track_colors(tracks)
+    drawn = (draw_tracks(image, tracks, t, colors, TRAIL) for t, image in enumerate(frames))
+    write_video(overlay, drawn, clip.fps)
+    source = video_source(row["video"])
+    plain.write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
+    with written_whole(arrays) as aside:
+        np.savez_compressed(
+            aside,
+            tracks=tracks.xy,
+            visible=tracks.visible,
+            valid=tracks.valid,
+            person=tracks.person,
+            vertex=tracks.vertex,
+            fps=np.float32(clip.fps),
+            size=np.array([tracks.height, tracks.width], np.int32),
+        )
+    return overlay, [overlay, plain, arrays]
+
+
+def browsing_tab(page: Page) -> None:
+    """Builds the tab inside the Blocks and Tab that are open."""
+    offered = page.settings.datasets
+    choices = [(Path(name).name if Path(name).exists() else name, name) for name in offered]
+    listings: OrderedDict[str, Listing] = OrderedDict()
+    chosen: dict[str, tuple[Listing, list[Clip]]] = {}  # by visitor: what the gallery shows
+
+    gr.HTML(
+        '<p class="lead">A dataset is many short clips with their points. Open one, filter it, and click on a clip '
+        "to play it.</p>"
+    )
+    with gr.Row(equal_height=True, elem_classes="tools bottom"):
+        name = gr.Dropdown(
+            choices,
+            value=offered[0] if offered else None,
+            label="Dataset",
+            info="One of the list, or a name on the Hugging Face Hub, such as someone/labels.",
+            allow_custom_value=True,
+            scale=4,
+            min_width=240,
+            elem_id="browse-name",
+        )
+        open_it = gr.Button("Open", variant="primary", scale=1, min_width=110, elem_id="browse-open")
+    said = gr.HTML(elem_id="browse-said", elem_classes="said")
+    with gr.Column(visible=False, elem_id="browse-found") as found:
+        with gr.Row():
+            words = gr.Textbox(label="Video or clip", placeholder="part of its name", min_width=160, scale=2)
+            split = gr.Dropdown(["all"], value="all", label="Split", min_width=110)
+            people = gr.Dropdown(["any", "1", "2", "3+"], value="any", label="People", min_width=110)
+            seen = gr.Slider(0, 100, 0, step=5, label="Seen, at least %", min_width=170, buttons=[])
+            hidden = gr.Slider(0, 100, 0, step=5, label="Hidden, at least %", min_width=170, buttons=[])
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=320):
+                figures = gr.HTML(elem_id="browse-figures")
+            plot = gr.BarPlot(
+                x="seen",
+                y="clips",
+                x_title="share of a clip’s labels that are seen",
+                y_title="clips",
+                sort=None,
+                height=190,
+                min_width=320,
+                buttons=[],
+                elem_id="browse-plot",
+            )
+        gallery = gr.Gallery(
+            label="Clips",
+            columns=4,
+            height="auto",
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            elem_id="browse-gallery",
+        )
+        sheet = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, buttons=[], elem_id="browse-sheet")
+        about = gr.HTML(elem_id="browse-about", elem_classes="said")
+        with gr.Row(equal_height=False, visible=False, elem_id="browse-clip") as one:
+            overlay = gr.Video(
+                label="The clip with its points",
+                interactive=False,
+                autoplay=True,
+                loop=True,
+                buttons=[],
+                scale=3,
+                min_width=320,
+                elem_id="browse-overlay",
+            )
+            with gr.Column(scale=2, min_width=300):
+                facts = gr.HTML(elem_id="browse-facts")
+                files = gr.File(label="Download", file_count="multiple", interactive=False)
+
+    filters = [words, split, people, seen, hidden]
+
+    def show(visitor: Visitor, listing: Listing, number: int, *values: Any) -> list[Any]:
+        clips = matching(listing.clips, *values)
+        sheets = max(1, -(-len(clips) // PICTURES))
+        number = min(int(number), sheets)
+        some = clips[(number - 1) * PICTURES : number * PICTURES]
+        folder = visitor.fresh("gallery")
+        shown, pictures = [], []
+        for clip in some:
+            path = folder / f"{clip.split}-{clip.row}.jpg"
+            try:
+                _write_jpeg(path, picture(listing, clip))
+            except (VideoError, DamagedShardError):
+                continue  # told when all are counted, below
+            shown.append(clip)
+            pictures.append((str(path), f"{Path(clip.source).stem} · {clip.seen:.0%} seen"))
+        chosen[visitor.name] = listing, shown
+        html, table = statistics(clips)
+        damaged = len(some) - len(shown)
+        words = note(f"{count(damaged, 'clip')} on this page can’t be read.", "bad") if damaged else ""
+        knob = gr.Slider(1, max(2, sheets), number, visible=sheets > 1)
+        return [
+            html,
+            gr.BarPlot(table, visible=bool(clips)),
+            gr.Gallery(pictures),
+            knob,
+            words,
+            gr.Row(visible=False),
+        ]
+
+    shown = [figures, plot, gallery, sheet, about, one]
+    unfiltered: list[Any] = ["", "all", "any", 0, 0]
+
+    def open_dataset(asked: str | None, request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
+        visitor = page.visitor(request)
+        try:
+            wanted = allowed(asked or "", offered)
+            if wanted not in listings:
+                listings[wanted] = list_clips(
+                    wanted, lambda done, total: progress((done, total), desc="Reading labels", unit="clips")
+                )
+                while len(listings) > DATASETS_OPEN:
+                    listings.popitem(last=False)
+            listing = listings[wanted]
+        except DatasetError as error:
+            return [
+                note(str(error), "bad"),
+                gr.Column(visible=False),
+                *[gr.skip()] * (len(filters) + len(shown)),
+            ]
+        visitor.videos.pop("browse", None)
+        some = len(listing.clips) < listing.total
+        words = note(f"The first {len(listing.clips):,} of {listing.total:,} clips.") if some else ""
+        splits = gr.Dropdown(["all", *listing.rows], value="all")
+        return [
+            *(words, gr.Column(visible=True), "", splits, "any", 0, 0),
+            *show(visitor, listing, 1, *unfiltered),
+        ]
+
+    def refilter(number: int, *values: Any, request: gr.Request) -> list[Any]:
+        visitor = page.visitor(request)
+        if visitor.name not in chosen:
+            return [gr.skip()] * len(shown)
+        return show(visitor, chosen[visitor.name][0], number, *values)
+
+    def from_first(request: gr.Request, *values: Any) -> list[Any]:
+        return refilter(1, *values, request=request)
+
+    def at_sheet(request: gr.Request, number: int, *values: Any) -> list[Any]:
+        return refilter(number, *values, request=request)
+
+    def play(event: gr.SelectData, request: gr.Request) -> list[Any]:
+        visitor = page.visitor(request)
+        listing, clips = chosen.get(visitor.name, (None, []))
+        if listing is None or not 0 <= event.index < len(clips):
+            return [note("Open the dataset again.", "bad"), gr.Row(visible=False), None, "", None]
+        clip = clips[event.index]
+        try:
+            path, all_files = write_clip(listing, clip, visitor.fresh("clip"))
+        except (VideoError, DamagedShardError) as error:
+            return [note(f"This clip can’t be read: {error}", "bad"), gr.Row(visible=False), None, "", None]
+        told = numbers(
+            {
+                "people" if clip.people != 1 else "person": f"{clip.people}",
+                "points": f"{clip.tracks:,}",
+                "frames": f"{clip.frames}",
+                "split": clip.split,
+            }
+        ) + shares(clip.seen, clip.hidden, clip.unknown)
+        title = note(f"{clip.source}, clip {clip.clip_id}")
+        return [title, gr.Row(visible=True), str(path), told, [str(file) for file in all_files]]
+
+    outputs = [said, found, *filters, *shown]
+    open_it.click(open_dataset, name, outputs, show_progress_on=said, api_name=False)
+    hush = {"show_progress": "hidden", "trigger_mode": "always_last", "api_name": False}
+    words.submit(from_first, filters, shown, **hush)
+    words.blur(from_first, filters, shown, **hush)
+    for knob in (split, people):
+        knob.input(from_first, filters, shown, **hush)
+    for knob in (seen, hidden):
+        knob.release(from_first, filters, shown, **hush)
+    sheet.release(at_sheet, [sheet, *filters], shown, **hush)
+    gallery.select(play, None, [about, one, overlay, facts, files], show_progress_on=overlay, api_name=False)
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = min(1.0, 480 / max(height, width))
+    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
