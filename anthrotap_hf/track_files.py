@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def write_tracks(
         on_frame: is told how many frames of the overlay are drawn.
     """
     fps = info.fps or USUAL_RATE
-    arrays = {
+    arrays: dict[str, Any] = {
         **found,
         "queries": queries.astype(np.float32),
         "fps": np.float32(fps),

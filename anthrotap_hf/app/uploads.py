@@ -63,7 +63,9 @@ class Video:
 
     def preview(self, t: int) -> np.ndarray:
         """[h, w, 3] uint8 RGB, the picture of a frame."""
-        return cv2.imread(str(self.previews[t]), cv2.IMREAD_COLOR)[..., ::-1]
+        picture = cv2.imread(str(self.previews[t]), cv2.IMREAD_COLOR)
+        assert picture is not None
+        return picture[..., ::-1]
 
 
 @dataclass
