@@ -1,4 +1,4 @@
-"""A page to look at: points followed through a video, people labelled, datasets browsed; `anthrotap app`, or a Space."""
+"""A page to look at: points are followed, people labelled, datasets browsed; by `anthrotap app`, or as a Space."""
 
 from __future__ import annotations
 

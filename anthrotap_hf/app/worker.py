@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from anthrotap_hf.app.jobs import JobError
@@ -100,10 +101,8 @@ class Worker:
         if process is None:
             return
         self._cancelled.add(process.pid)
-        try:
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended by itself
         process.wait()
 
 
