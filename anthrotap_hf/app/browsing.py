@@ -156,7 +156,7 @@ def statistics(clips: list[Clip]) -> tuple[str, pd.DataFrame]:
         for name in ("seen", "hidden", "unknown")
     }
     tenths = np.minimum((10 * np.array([clip.seen for clip in clips])).astype(int), 9)
-    names = [f"{10 * n}–{10 * n + 10} %" for n in range(10)]
+    names = [f"{10 * n}-{10 * n + 10} %" for n in range(10)]
     table = pd.DataFrame({"seen": names, "clips": np.bincount(tenths, minlength=10)})
     return numbers(facts) + shares(**mean), table
 
@@ -249,7 +249,7 @@ def browsing_tab(page: Page) -> None:
             plot = gr.BarPlot(
                 x="seen",
                 y="clips",
-                x_title="share of a clip’s labels that are seen",
+                x_title="share of a clip's labels that are seen",
                 y_title="clips",
                 sort=None,
                 height=190,
@@ -304,7 +304,7 @@ def browsing_tab(page: Page) -> None:
         chosen[visitor.name] = listing, shown
         html, table = statistics(clips)
         damaged = len(some) - len(shown)
-        words = note(f"{count(damaged, 'clip')} on this page can’t be read.", "bad") if damaged else ""
+        words = note(f"{count(damaged, 'clip')} on this page can't be read.", "bad") if damaged else ""
         knob = gr.Slider(1, max(2, sheets), number, visible=sheets > 1)
         return [
             html,
@@ -365,7 +365,7 @@ def browsing_tab(page: Page) -> None:
         try:
             path, all_files = write_clip(listing, clip, visitor.fresh("clip"))
         except (VideoError, DamagedShardError) as error:
-            return [note(f"This clip can’t be read: {error}", "bad"), gr.Row(visible=False), None, "", None]
+            return [note(f"This clip can't be read: {error}", "bad"), gr.Row(visible=False), None, "", None]
         told = numbers(
             {
                 "people" if clip.people != 1 else "person": f"{clip.people}",

@@ -49,6 +49,9 @@ class Page:
     def visitor(self, request: gr.Request) -> Visitor:
         return self.visitors.get(request.session_hash)
 
+    def leave(self, request: gr.Request) -> None:
+        self.visitors.leave(request.session_hash)
+
     def run(self, visitor: Visitor, job: dict[str, Any], progress: gr.Progress) -> dict[str, Any] | str:
         """What the job gives, or why there is nothing, as HTML."""
 
@@ -62,10 +65,6 @@ class Page:
             return note("Cancelled.")
         except JobError as error:
             return note(str(error), "bad")
-
-    def leave(self, request: gr.Request) -> None:
-        """The page was closed: its files go."""
-        self.visitors.leave(request.session_hash)
 
     def cancel(self, request: gr.Request) -> str:
         stopped = self.worker.cancel(self.visitor(request).name)
@@ -151,7 +150,7 @@ def video_box(
         except VideoError as error:
             return [None, gr.skip(), gr.skip(), gr.skip(), note(str(error), "bad"), *closed(visitor)]
         visitor.videos[purpose] = video
-        facts = f"{video.width} × {video.height}, {count(video.frames, 'frame')}, {video.seconds:.1f} s"
+        facts = f"{video.width} x {video.height}, {count(video.frames, 'frame')}, {video.seconds:.1f} s"
         name = f"<p><strong>{html.escape(video.path.name)}</strong><br><span>{facts}</span></p>"
         shown = [None, gr.Column(visible=False), gr.Row(visible=True), name, ""]
         return [*shown, *opened(visitor, video)]

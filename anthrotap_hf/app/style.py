@@ -15,7 +15,8 @@ HEAD = """
 """
 
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; padding: 0 20px 40px !important; }
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important;
+  padding: 0 20px 40px !important; }
 .masthead { padding: 26px 0 6px; }
 .masthead h1 { font-size: 27px; font-weight: 700; letter-spacing: -0.02em; margin: 0; display: flex;
   align-items: center; }

@@ -121,7 +121,7 @@ def tracking_tab(page: Page) -> None:
                     clear = gr.Button("Clear", size="sm", min_width=80, elem_id="track-clear")
                     grid = gr.Button("Add a grid of", size="sm", min_width=120, elem_id="track-grid")
                     size = gr.Dropdown(
-                        [("3 × 3", 3), ("5 × 5", 5), ("8 × 8", 8), ("12 × 12", 12), ("20 × 20", 20)],
+                        [("3 x 3", 3), ("5 x 5", 5), ("8 x 8", 8), ("12 x 12", 12), ("20 x 20", 20)],
                         value=5,
                         show_label=False,
                         container=False,
@@ -273,7 +273,7 @@ def summary(answer: dict[str, Any]) -> str:
     apart = answer["differences"]
 
     def pixels(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1f} px"
+        return "-" if value is None else f"{value:.1f} px"
 
     facts = {
         "apart, median": pixels(apart["median"]),

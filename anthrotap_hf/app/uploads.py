@@ -154,7 +154,7 @@ def take_video(
         info = probe(path)
         if max(info.width, info.height) > MOST_SIDE:
             raise VideoError(
-                f"it is {info.width} × {info.height} pixels large, and {MOST_SIDE} a side is the limit"
+                f"it is {info.width} x {info.height} pixels large, and {MOST_SIDE} a side is the limit"
             )
         previews = _previews(path, folder / "previews", limits, info.fps, info.duration, on_frame)
     except VideoError as error:
