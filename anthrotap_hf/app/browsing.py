@@ -156,7 +156,7 @@ def statistics(clips: list[Clip]) -> tuple[str, pd.DataFrame]:
         for name in ("seen", "hidden", "unknown")
     }
     tenths = np.minimum((10 * np.array([clip.seen for clip in clips])).astype(int), 9)
-    names = [f"{10 * n}-{10 * n + 10} %" for n in range(10)]
+    names = [f"{10 * n}" for n in range(10)]
     table = pd.DataFrame({"seen": names, "clips": np.bincount(tenths, minlength=10)})
     return numbers(facts) + shares(**mean), table
 
@@ -249,7 +249,7 @@ def browsing_tab(page: Page) -> None:
             plot = gr.BarPlot(
                 x="seen",
                 y="clips",
-                x_title="share of a clip's labels that are seen",
+                x_title="seen, % of labels, from",
                 y_title="clips",
                 sort=None,
                 height=190,

@@ -79,7 +79,7 @@ def visitors(temporary: Path) -> list[Path]:
 def test_upload_click_track_and_leave(served, page, make_video):
     video = make_video("waves.mp4", shots=[12], size=(96, 160))
     page.set_input_files("input[type=file] >> nth=0", str(video))
-    page.get_by_text("160 × 96, 12 frames").wait_for()
+    page.get_by_text("160 x 96, 12 frames").wait_for()
     picture = page.locator("#track-picture img, img:visible").first
     box = picture.bounding_box()
     page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
