@@ -14,7 +14,7 @@ def labelling_tab(page: Page) -> None:
     """Builds the tab inside the Blocks and Tab that are open."""
     gr.HTML(
         '<p class="lead">Give it a video of people. It fits a body to each person, and so knows where hundreds '
-        "of points of the body are in every frame. What it can’t be sure of, it leaves out.</p>"
+        "of points of the body are in every frame. What it can't be sure of, it leaves out.</p>"
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=340):
