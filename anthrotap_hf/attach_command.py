@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, progress_bars, say, stop
+from anthrotap_hf.commands import check_writable, print_json, progress_bars, say, stop
 from anthrotap_hf.imports import missing_extra
 
 SHOWN = 50
@@ -65,7 +64,7 @@ def attach(
     except OSError as error:
         stop(f"{error.filename or out}: {error.strerror or error}")
     if as_json:
-        print(json.dumps({"out": str(out), **asdict(done)}, indent=2))
+        print_json({"out": str(out), **asdict(done)})
         return
     for line in done.left_out[:SHOWN]:
         say(f"left out: {line}")

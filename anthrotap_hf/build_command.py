@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from anthrotap_hf.commands import check_device, check_writable, say, stop
+from anthrotap_hf.commands import check_device, check_writable, print_json, say, stop
 from anthrotap_hf.imports import missing_extra
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def build(
 
 def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"out": str(out), **asdict(report)}, indent=2))
+        print_json({"out": str(out), **asdict(report)})
         return
     for line in report.failed[:FAILURES_SHOWN]:
         say(line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anthrotap_hf.revision import is_repository, split_revision
+
 LOG_IN = "`hf auth login`, or HF_TOKEN"
 
 
@@ -64,11 +66,9 @@ def why_not_loaded(name: str, error: BaseException) -> str | None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import httpx
 
-    from anthrotap_hf.revision import split_revision
-
     if words := in_words(error, name):
         return words
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_repository(name):
         return None
     try:
         repository, revision = split_revision(name)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.commands import say, stop
+from anthrotap_hf.commands import print_json, say, stop
 
 if TYPE_CHECKING:
     from anthrotap_hf.publishing.upload import Publication
@@ -76,7 +77,7 @@ def dataset(
     from anthrotap_hf.publishing.dataset import prepare_dataset
     from anthrotap_hf.publishing.licences import VideoLicences
 
-    try:
+    with _refusals(folder):
         if video_licences is None and attribution is not None:
             raise ValueError("--attribution goes with --video-licences")
         table = None if video_licences is None else VideoLicences.read(video_licences, attribution)
@@ -84,10 +85,6 @@ def dataset(
             folder, repo, licence=licence, video_licences=table, people=people, public=public
         )
         _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
-    except (ValueError, ImportError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or folder}: {error.strerror or error}")
 
 
 @app.command()
@@ -128,7 +125,7 @@ def model(
     from anthrotap_hf.pipelines import BUNDLED
     from anthrotap_hf.publishing.model import CARDS, prepare_model
 
-    try:
+    with _refusals(folder):
         bundled = BUNDLED.get(str(folder))
         if bundled is not None and card is None and str(folder) in CARDS:
             card = str(folder)
@@ -143,6 +140,13 @@ def model(
                 about=about,
             )
             _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    """What is wrong ends the command with one line."""
+    try:
+        yield
     except (ValueError, ImportError) as error:
         stop(str(error))
     except OSError as error:
@@ -177,7 +181,7 @@ def _publish(
             "stays": publication.stays,
             "card": publication.card,
         }
-        print(json.dumps(summary, indent=2))
+        print_json(summary)
         return
     if done is None:
         print(publication.card)

@@ -18,3 +18,8 @@ def split_revision(name: str) -> tuple[str, str | None]:
     if found is None or os.path.exists(os.path.expanduser(name)):
         return name, None
     return found["name"], found["revision"]
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name, pinned or not, can only be one of the Hub's, user/name: nothing on this machine is called so."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.exists(name)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, load_tracker, stop
+from anthrotap_hf.commands import check_writable, load_tracker, print_json, stop
 
 
 def track(
@@ -74,7 +74,7 @@ def track(
     except ValueError as error:
         stop(str(error))
     if as_json:
-        print(json.dumps(summary, indent=2))
+        print_json(summary)
     else:
         print(
             f"{summary['points']} points over {summary['frames']} frames by {summary['model']}, "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import progress_bars, stop
+from anthrotap_hf.commands import print_json, progress_bars, stop
 
 if TYPE_CHECKING:
     from anthrotap_hf.verify import Report
@@ -47,7 +46,7 @@ def verify(
     except OSError as error:
         stop(f"{error.filename or folder}: {error.strerror or error}")
     if as_json:
-        print(json.dumps(report.as_json(), indent=2))
+        print_json(report.as_json())
     else:
         for line in summary(folder, report):
             Console().print(line, markup=False, highlight=False, soft_wrap=True)

@@ -54,19 +54,16 @@ def prepare_dataset(
             f"{report.problems[0]} ({len(report.problems)} problems in all): `anthrotap verify {folder}`"
         )
     shards = sorted(folder.glob("data/*.parquet"))
-    rows = _videos_of(shards)
+    videos = _videos_of(shards)
     parts = licences.of_labels(manifest["config"])
-    if licence is None:
-        bound = any(licences.is_non_commercial(part.licence) for part in parts)
-        licence = "cc-by-nc-4.0" if bound else "cc-by-4.0"
-    licences.check_allows(licence, parts, "labels")
-    table = _permitted(rows, video_licences)
-    if rows and public and people is None:
+    licence = licences.licence_for(licence, parts, "cc-by-4.0", "labels")
+    table = _permitted(videos, video_licences)
+    if videos and public and people is None:
         raise PublishError(
             "everybody will see the people in these videos: say in --people whether they consented, and where to "
             "write to be taken out"
         )
-    if not rows and video_licences is not None:
+    if not videos and video_licences is not None:
         raise PublishError("its rows hold no videos: leave --video-licences out")
     facts: dict[str, Any] = {"licence": licence, "video_licences": table}
     facts |= {} if people is None else {"people": people}
@@ -100,43 +97,39 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _videos_of(shards: list[Path]) -> dict[tuple[str, str], int]:
-    """File name and SHA-256 of each video of which a row holds frames, and in how many rows."""
+def _videos_of(shards: list[Path]) -> list[tuple[str, str]]:
+    """File name and SHA-256 of each video of which a row holds frames."""
     import pyarrow.parquet as pq
 
-    found: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, str], None] = {}  # in order, once each
     for shard in shards:
         with pq.ParquetFile(shard) as file:
             if "video" not in file.schema_arrow.names:
                 continue
             for batch in file.iter_batches(columns=["source_video", "source_sha256", "video.path"]):
-                found.update(
-                    (row["source_video"], row["source_sha256"])
-                    for row in batch.to_pylist()
-                    if row["video"] is not None
-                )
-    return dict(found)
+                for row in batch.to_pylist():
+                    if row["video"] is not None:
+                        found[row["source_video"], row["source_sha256"]] = None
+    return list(found)
 
 
-def _permitted(
-    rows: dict[tuple[str, str], int], known: licences.VideoLicences | None
-) -> list[dict[str, Any]]:
+def _permitted(videos: list[tuple[str, str]], known: licences.VideoLicences | None) -> list[dict[str, Any]]:
     """How many videos are under which licence, for the card.
 
     Raises:
         PublishError: if a video may not be passed on, or nothing is known of it.
     """
-    if not rows:
+    if not videos:
         return []
     without = (
         "`anthrotap build --label-only` into the same folder leaves the videos out, and labels nothing anew"
     )
     if known is None:
         raise PublishError(
-            f"its rows hold {len(rows):,} videos: say in --video-licences under which licence they may be passed on "
+            f"its rows hold {len(videos):,} videos: say in --video-licences under which licence they may be passed on "
             f"(one for all, or a .csv of video,licence,attribution); {without}"
         )
-    told = {video: known.of(*video) for video in rows}
+    told = {video: known.of(*video) for video in videos}
     unknown = [name for (name, _), licence in told.items() if licence is None]
     if unknown:
         raise PublishError(f"{_some(unknown)}: no licence is told of {_them(unknown)}; {without}")

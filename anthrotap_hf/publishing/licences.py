@@ -24,6 +24,7 @@ def is_non_commercial(licence: str) -> bool:
     return "-nc" in licence or licence == RESEARCH_ONLY
 
 
+NON_COMMERCIAL = "cc-by-nc-4.0"
 RESEARCH_ONLY = "research-only"  # not one of the Hub's: cards say `other` and explain it
 
 
@@ -115,16 +116,21 @@ def known(table: Mapping[str, Ingredient], name: str, kind: str) -> Ingredient:
     return table.get(name) or Ingredient(f"{kind} `{name}`", "other", "not known here: look it up")
 
 
-def check_allows(licence: str, ingredients: Iterable[Ingredient], what: str) -> None:
-    """Raises ValueError if `licence` gives rights that an ingredient does not."""
-    if licence in MAY_BE_PASSED_ON and not MAY_BE_PASSED_ON[licence] and licence != "all-rights-reserved":
-        return
+def licence_for(asked: str | None, ingredients: Iterable[Ingredient], usual: str, what: str) -> str:
+    """The licence that was asked for; else `usual`, or where an ingredient is for research only cc-by-nc-4.0.
+
+    Raises:
+        ValueError: if it gives rights that an ingredient does not.
+    """
     bound = [each for each in ingredients if is_non_commercial(each.licence)]
-    if bound and not is_non_commercial(licence):
+    if asked is None:
+        return NON_COMMERCIAL if bound else usual
+    if bound and not is_non_commercial(asked) and asked != "all-rights-reserved":
         raise ValueError(
-            f"--licence {licence} lets {what} be used commercially, but {bound[0].name} is {bound[0].terms}; "
-            "--licence cc-by-nc-4.0 does not"
+            f"--licence {asked} lets {what} be used commercially, but {bound[0].name} is {bound[0].terms}; "
+            f"--licence {NON_COMMERCIAL} does not"
         )
+    return asked
 
 
 @dataclass(frozen=True)

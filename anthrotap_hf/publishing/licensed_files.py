@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _NAMES = re.compile(
-    r"(smpl[hx]?_(neutral|male|female)|basicmodel_|basicmodel|smpl_mean_params|smal_|tokenhmr|j_regressor)"
+    r"(smpl[hx]?_(neutral|male|female)|basicmodel|smpl_mean_params|smal_|tokenhmr|j_regressor)"
     r".*\.(pkl|npz|npy|pt|pth|ckpt|bin|safetensors)",
     re.IGNORECASE,
 )

@@ -11,7 +11,7 @@ from anthrotap_hf.publishing.cards import HERE, TEMPLATES, tracker_card
 from anthrotap_hf.publishing.licensed_files import licensed_files
 from anthrotap_hf.publishing.results import published, read_report, result_files
 from anthrotap_hf.publishing.upload import Publication, PublishError
-from anthrotap_hf.revision import split_revision
+from anthrotap_hf.revision import is_repository, split_revision
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -68,15 +68,12 @@ def prepare_model(
     facts = read_facts(str(folder))
     kind, parameters = tracker.model.config.model_type, tracker.model.num_parameters()
     parts = _ingredients(card, facts, kind, folder)
-    if licence is None:
-        bound = any(licences.is_non_commercial(part.licence) for part in parts)
-        licence = "cc-by-nc-4.0" if bound else "apache-2.0"
-    licences.check_allows(licence, parts, "weights")
+    licence = licences.licence_for(licence, parts, "apache-2.0", "weights")
     results = [read_report(path, Entrant.of(str(folder), tracker).key) for path in reports]
     more: dict[str, Any] = {}
     if card is None:
         template, title = "tracker", facts["recipe"]["name"] if facts else repo.rpartition("/")[2]
-        more["about"] = about or (facts and facts["recipe"].get("about")) or "A tracker of points in video."
+        more["about"] = about or (facts and facts["recipe"].get("about"))
     else:
         if about is not None:
             raise PublishError(f"--about does not go with --card {card}, which says what it is")
@@ -90,8 +87,7 @@ def prepare_model(
     files |= result_files(paper, results)
     if facts is not None:
         files[FACTS_FILE] = folder / FACTS_FILE
-    picture = TEMPLATES / PICTURE
-    files[PICTURE] = picture
+    files[PICTURE] = TEMPLATES / PICTURE
     files["README.md"] = tracker_card(
         template,
         title=title,
@@ -139,8 +135,10 @@ def _named_card(card: str, tracker: Pipeline) -> tuple[str, str, str | None]:
 def _ingredients(
     card: str | None, facts: dict[str, Any] | None, kind: str, folder: Path
 ) -> list[licences.Ingredient]:
+    from anthrotap_hf.training.facts import ingredients_of
+
     if facts is not None:
-        return [licences.Ingredient(**each) for each in facts["ingredients"]]
+        return ingredients_of(facts)
     if card is not None and card.startswith("anthro-"):
         return [
             licences.Ingredient(
@@ -168,11 +166,5 @@ def _origins(facts: dict[str, Any] | None) -> tuple[str | None, list[str]]:
     start = facts["start"]
     base = start.partition("@")[0] if start is not None and "@" in start else None
     named = [source.get("data", "") for source in facts["recipe"]["sources"].values()]
-    datasets = [split_revision(name)[0] for name in named if _is_repository(name)]
+    datasets = [split_revision(name)[0] for name in named if is_repository(name)]
     return base, datasets
-
-
-def _is_repository(name: str) -> bool:
-    return (
-        name.count("/") == 1 and not Path(name).expanduser().exists() and not name.startswith((".", "~", "/"))
-    )

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from anthrotap_hf.evaluation.report import MAIN
+
 if TYPE_CHECKING:
     from huggingface_hub import EvalResultEntry
 
 PAPER = "https://arxiv.org/abs/2507.06233"
-METRICS = {"average_jaccard": "aj", "average_pts_within_thresh": "delta", "occlusion_accuracy": "oa"}
 # Datasets of the Hub that hold a benchmark's videos: an entry of results must name one.
 DATASETS = {"tapvid-davis": "jxie/tapvid-davis"}
 # AJ, average delta and OA in percent, of the paper's main table.
@@ -33,9 +34,15 @@ PUBLISHED = {
 
 
 def published(name: str) -> list[dict[str, Any]]:
-    """What the paper says of one of its trackers: `benchmark`, `mode`, `aj`, `delta` and `oa` (percent) each."""
-    keys = ("benchmark", "mode", "aj", "delta", "oa")
-    return [dict(zip(keys, row, strict=True)) for row in PUBLISHED.get(name, ())]
+    """What the paper says of one of its trackers, as `read_report` says it: `benchmark`, `mode`, `mean`."""
+    return [
+        {
+            "benchmark": benchmark,
+            "mode": mode,
+            "mean": {metric: value / 100 for metric, value in zip(MAIN, percent, strict=True)},
+        }
+        for benchmark, mode, *percent in PUBLISHED.get(name, ())
+    ]
 
 
 def read_report(path: Path, key: str) -> dict[str, Any]:
@@ -71,14 +78,12 @@ def result_files(
 
     entries: dict[str, list[EvalResultEntry]] = {}
     for row in published:
-        notes = f"{row['mode']}, 256x256, as published, not measured here"
         entries.setdefault(row["benchmark"], []).extend(
-            _entries(row, {name: row[short] for name, short in METRICS.items()}, notes, PAPER)
+            _entries(row, "as published, not measured here", PAPER)
         )
     for report in measured:
-        values = {name: round(100 * report["mean"][name], 2) for name in METRICS}
-        notes = f"{report['mode']}, 256x256, {report['videos']} videos, by anthrotap evaluate"
-        entries.setdefault(report["benchmark"], []).extend(_entries(report, values, notes, None))
+        notes = f"{report['videos']} videos, by anthrotap evaluate"
+        entries.setdefault(report["benchmark"], []).extend(_entries(report, notes, None))
     return {
         f".eval_results/{benchmark}.yaml": yaml.safe_dump(
             eval_result_entries_to_yaml(found), sort_keys=False
@@ -88,9 +93,7 @@ def result_files(
     }
 
 
-def _entries(
-    row: Mapping[str, Any], values: Mapping[str, float], notes: str, source: str | None
-) -> list[EvalResultEntry]:
+def _entries(row: Mapping[str, Any], notes: str, source: str | None) -> list[EvalResultEntry]:
     from huggingface_hub import EvalResultEntry
 
     dataset = DATASETS.get(row["benchmark"])
@@ -99,11 +102,11 @@ def _entries(
     return [
         EvalResultEntry(
             dataset_id=dataset,
-            task_id=f"{row['mode']}_{name}",
-            value=value,
-            notes=notes,
+            task_id=f"{row['mode']}_{metric}",
+            value=round(100 * row["mean"][metric], 2),
+            notes=f"{row['mode']}, 256x256, {notes}",
             source_url=source,
             source_name=None if source is None else "AnthroTAP, CVPR 2026",
         )
-        for name, value in values.items()
+        for metric in MAIN
     ]

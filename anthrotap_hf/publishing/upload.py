@@ -51,11 +51,10 @@ class Publication:
 
 @dataclass(frozen=True)
 class Published:
-    """What came of it: the page, the commit, and who sees it."""
+    """What came of it: the page, and the commit."""
 
     url: str
     commit: str
-    public: bool
 
 
 def upload(publication: Publication, repo: str, public: bool, tag: str | None, overwrite: bool) -> Published:
@@ -90,6 +89,8 @@ def _upload(
 ) -> Published:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    from anthrotap_hf import __version__
+
     kind = publication.kind
     user = api.whoami(cache=False)["name"]
     if "/" not in repo:
@@ -121,14 +122,14 @@ def _upload(
     commit = api.create_commit(
         **where,
         operations=[*gone, *additions],
-        commit_message=f"Published by anthrotap {_version()}",
+        commit_message=f"Published by anthrotap {__version__}",
         parent_commit=about.sha,
     )
     if tag is not None:
         api.create_tag(**where, tag=tag, revision=commit.oid)
     if public and about.private:
         api.update_repo_settings(**where, private=False)
-    return Published(url, commit.oid, public)
+    return Published(url, commit.oid)
 
 
 def _check_ours(api: Any, where: dict[str, str], there: set[str]) -> None:
@@ -143,9 +144,3 @@ def _check_ours(api: Any, where: dict[str, str], there: set[str]) -> None:
         f"{where['repo_id']} holds something that AnthroTAP did not publish (its card lacks the tag anthrotap): "
         "choose another name, or --overwrite"
     )
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("anthrotap")

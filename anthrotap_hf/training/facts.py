@@ -24,19 +24,13 @@ FIGURES = {
 }
 
 
-def training_facts(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`recipe`, `start` (with the commit, where it came from the Hub), `ingredients`, the last `evaluation` on the way
-    (percent) and `versions`, as JSON values.
-
-    Args:
-        recipe: what the model was trained by.
-        history: what the Trainer logged.
-    """
+def training_facts(recipe: TrainingRecipe) -> dict[str, Any]:
+    """What is known before the first step: `recipe`, `start` (with the commit, where it came from the Hub),
+    `ingredients` and `versions`, as JSON values. It reads a row of each dataset, and asks the Hub."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "start": None if recipe.model.start is None else _with_commit(recipe.model.start),
         "ingredients": [asdict(each) for each in dict.fromkeys(_ingredients(recipe))],
-        "evaluation": _last_evaluation(recipe, history),
         "versions": {name: version(name) for name in ("anthrotap", "torch", "transformers")}
         | {"Python": platform.python_version()},
     }
@@ -51,11 +45,15 @@ def read_facts(model: str, revision: str | None = None) -> dict[str, Any] | None
         return None
     try:
         facts = json.loads(Path(path).read_text("utf-8"))
-        for each in facts["ingredients"]:
-            Ingredient(**each)
+        ingredients_of(facts)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: no facts of a training ({error}); take it away, or train again") from error
     return facts
+
+
+def ingredients_of(facts: Mapping[str, Any]) -> list[Ingredient]:
+    """Those that facts tell of."""
+    return [Ingredient(**each) for each in facts["ingredients"]]
 
 
 def _with_commit(start: str) -> str:
@@ -78,7 +76,7 @@ def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
                 Ingredient(f"weights of {Path(start).name}", "other", "their terms are on their page")
             )
         else:
-            found += [Ingredient(**each) for each in before["ingredients"]]
+            found += ingredients_of(before)
     for source in recipe.sources.values():
         found += _of_shards(source) if source.kind == "shards" else [SOURCES[source.kind]]
     return found
@@ -91,7 +89,8 @@ def _of_shards(source: ShardSource) -> list[Ingredient]:
     return [known(table, str(row.get(name)), f"{name} of `{source.data}`") for name, table in columns]
 
 
-def _last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The last one on the way, percent; None if nothing was judged. `history` is what the Trainer logged."""
     judged = [entry for entry in history if f"eval_{next(iter(FIGURES))}" in entry]
     if recipe.evaluation is None or not judged:
         return None

@@ -20,9 +20,8 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from anthrotap_hf.files import folder_written_whole, written_whole
 from anthrotap_hf.hub import in_words
 from anthrotap_hf.publishing.cards import tracker_card
-from anthrotap_hf.publishing.licences import Ingredient
 from anthrotap_hf.revision import split_revision
-from anthrotap_hf.training.facts import FACTS_FILE, training_facts
+from anthrotap_hf.training.facts import FACTS_FILE, ingredients_of, last_evaluation, training_facts
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
 from anthrotap_hf.training.mixer import MixedSource, Mixer
 from anthrotap_hf.training.recipe import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
@@ -101,7 +100,9 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     trainer = TrackerTrainer(recipe, model, arguments, mixer)
     with arguments.main_process_first(local=False, desc="the folder of the run"):
         checkpoint = find_checkpoint(out, recipe, arguments.world_size, write=trainer.is_world_process_zero())
+    facts: dict[str, Any] = {}
     if trainer.is_world_process_zero():
+        facts = training_facts(recipe)  # now: what can't be read is known before hours of training
         where = "from nothing" if recipe.model.start is None else f"from {recipe.model.start}"
         on_start(
             f"{recipe.name}: {model.num_parameters():,} parameters, {recipe.steps:,} steps of "
@@ -117,7 +118,7 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     if trainer.is_world_process_zero():
         with folder_written_whole(folder) as aside:
             trainer.save_tracker(aside)
-            facts = training_facts(recipe, trainer.state.log_history)
+            facts["evaluation"] = last_evaluation(recipe, trainer.state.log_history)
             (aside / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
             (aside / "README.md").write_text(_card(recipe, facts, model), encoding="utf-8")
     return folder
@@ -129,8 +130,8 @@ def _card(recipe: TrainingRecipe, facts: dict[str, Any], model: PreTrainedModel)
         title=recipe.name,
         kind=recipe.model.type,
         parameters=model.num_parameters(),
-        ingredients=[Ingredient(**each) for each in facts["ingredients"]],
-        about=recipe.about or "A tracker of points in video.",
+        ingredients=ingredients_of(facts),
+        about=recipe.about,
         training=facts,
     )
 

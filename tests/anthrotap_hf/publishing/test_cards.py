@@ -9,38 +9,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_trackers import small_locotrack, small_tapnext
 from transformers import pipeline
 
-from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
-from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.publishing import model as publishing_model
 from anthrotap_hf.publishing.model import CARDS, prepare_model
 from anthrotap_hf.publishing.upload import PublishError
 
 SECTIONS = ("Use", "Data", "Results", "Limits", "Intended use", "Licence")
-SMALL = {
-    "locotrack": lambda: LocoTrackForPointTracking(
-        LocoTrackConfig(
-            stage_channels=(16, 16, 16, 16),
-            stage_blocks=(1, 1, 1, 1),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            correlation_channels=(16,),
-            correlation_kernels=(3,),
-            correlation_strides=(2,),
-            num_iterations=1,
-            support_radius=1,
-            initial_resolution=(32, 32),
-        )
-    ),
-    "tapnext": lambda: TAPNextForPointTracking(
-        TAPNextConfig(
-            image_size=32, hidden_size=32, recurrent_size=32, num_hidden_layers=1, num_attention_heads=2
-        )
-    ),
-}
+SMALL = {"locotrack": small_locotrack, "tapnext": small_tapnext}
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from hub_server import READER
+from small_trackers import small_locotrack
 from transformers import pipeline
-
-from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 
 TRACK = """
 import sys, json
@@ -40,20 +39,7 @@ training: {learning_rate: 1.0e-4, dataloader_num_workers: 0, save_steps: 2}
 @pytest.fixture
 def tracker(tmp_path) -> Path:
     """A saved LocoTrack of hardly any size."""
-    config = LocoTrackConfig(
-        stage_channels=(16, 16, 16, 16),
-        stage_blocks=(1, 1, 1, 1),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        correlation_channels=(16,),
-        correlation_kernels=(3,),
-        correlation_strides=(2,),
-        num_iterations=1,
-        support_radius=1,
-        initial_resolution=(32, 32),
-    )
-    pipeline("point-tracking", model=LocoTrackForPointTracking(config)).save_pretrained(tmp_path / "tracker")
+    pipeline("point-tracking", model=small_locotrack()).save_pretrained(tmp_path / "tracker")
     return tmp_path / "tracker"
 
 

@@ -105,6 +105,8 @@ def test_labels_of_the_research_path_are_not_for_commerce(dataset, body, mesh_so
     assert "research only" in card
     with pytest.raises(ValueError, match=r"--licence cc-by-nc-4\.0 does not"):
         prepare_dataset(dataset, video_licences=FREE, licence="cc-by-4.0")
+    with pytest.raises(ValueError, match=r"--licence cc-by-nc-4\.0 does not"):  # no derivatives, but commerce
+        prepare_dataset(dataset, video_licences=FREE, licence="cc-by-nd-4.0")
 
 
 @pytest.mark.parametrize(
