@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,27 @@ def write_tracks(
         "model": np.array(model),
     }
     plain = {key: value.tolist() for key, value in arrays.items()}
-    _write_overlay(files[0], video, fps, found_tracks(found, info), on_frame)
+    images = (frame.image for frame in iter_frames(video))
+    write_overlay(files[0], images, fps, found_tracks(found, info), on_frame)
     with written_whole(files[1]) as aside:
         np.savez_compressed(aside, **arrays)
     with written_whole(files[2]) as aside:
         aside.write_text(json.dumps(plain))
 
 
-def _write_overlay(
-    path: Path, video: Path, fps: float, tracks: Tracks, on_frame: Callable[[int], object]
+def write_overlay(
+    path: Path,
+    images: Iterable[np.ndarray],
+    fps: float,
+    tracks: Tracks,
+    on_frame: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """The video with its points; a row or column more where a side is odd, as H.264 wants it."""
+    """A video of frames [H, W, 3] uint8 RGB with their points; a row or column more where a side is odd, as H.264
+    wants it. `on_frame` is told how many are drawn."""
     colors = track_colors(tracks)
     odd = ((0, tracks.height % 2), (0, tracks.width % 2), (0, 0))
     with VideoWriter(path, fps) as writer:
-        for t, frame in enumerate(iter_frames(video)):
-            drawn = draw_tracks(frame.image, tracks, t, colors, TRAIL)
+        for t, image in enumerate(images):
+            drawn = draw_tracks(image, tracks, t, colors, TRAIL)
             writer.write(np.pad(drawn, odd, mode="edge"))
             on_frame(t + 1)

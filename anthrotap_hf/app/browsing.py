@@ -13,17 +13,18 @@ import gradio as gr
 import numpy as np
 import pandas as pd
 
-from anthrotap_hf.app.page import Page, count, note, numbers, shares
-from anthrotap_hf.app.uploads import Visitor, plain_name
+from anthrotap_hf.app.page import Page, count, downloads, looped_video, note, numbers, shares
+from anthrotap_hf.app.uploads import Visitor, plain_name, write_picture
 from anthrotap_hf.files import written_whole
 from anthrotap_hf.loading import decode_row, decode_tracks, video_source
 from anthrotap_hf.streaming import DamagedShardError, ShardRows
-from anthrotap_hf.track_files import TRAIL
-from anthrotap_hf.video import VideoError, write_video
-from anthrotap_hf.visualization import draw_tracks, track_colors
+from anthrotap_hf.track_files import write_overlay
+from anthrotap_hf.video import VideoError
+from anthrotap_hf.visualization import draw_tracks
 
 MOST_CLIPS = 500  # that are looked through
 PICTURES = 12  # on one sheet of the gallery
+GALLERY_SIDE = 480  # pixels: their longer side
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 DATASETS_OPEN = 4  # kept in memory for all visitors
 
@@ -193,9 +194,7 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
     frames, tracks = decode_row(row)
     stem = plain_name(f"{Path(clip.source).stem}-{clip.clip_id[-12:]}")
     overlay, plain, arrays = (folder / f"{stem}{end}" for end in (".tracks.mp4", ".mp4", ".npz"))
-    colors = track_colors(tracks)
-    drawn = (draw_tracks(image, tracks, t, colors, TRAIL) for t, image in enumerate(frames))
-    write_video(overlay, drawn, clip.fps)
+    write_overlay(overlay, frames, clip.fps, tracks)
     source = video_source(row["video"])
     plain.write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
     with written_whole(arrays) as aside:
@@ -270,19 +269,10 @@ def browsing_tab(page: Page) -> None:
         sheet = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, buttons=[], elem_id="browse-sheet")
         about = gr.HTML(elem_id="browse-about", elem_classes="said")
         with gr.Row(equal_height=False, visible=False, elem_id="browse-clip") as one:
-            overlay = gr.Video(
-                label="The clip with its points",
-                interactive=False,
-                autoplay=True,
-                loop=True,
-                buttons=[],
-                scale=3,
-                min_width=320,
-                elem_id="browse-overlay",
-            )
+            overlay = looped_video("The clip with its points", "browse-overlay", scale=3, min_width=320)
             with gr.Column(scale=2, min_width=300):
                 facts = gr.HTML(elem_id="browse-facts")
-                files = gr.File(label="Download", file_count="multiple", interactive=False)
+                files = downloads("browse-files")
 
     filters = [words, split, people, seen, hidden]
 
@@ -296,7 +286,7 @@ def browsing_tab(page: Page) -> None:
         for clip in some:
             path = folder / f"{clip.split}-{clip.row}.jpg"
             try:
-                _write_jpeg(path, picture(listing, clip))
+                write_picture(path, picture(listing, clip), GALLERY_SIDE)
             except (VideoError, DamagedShardError):
                 continue  # told when all are counted, below
             shown.append(clip)
@@ -388,12 +378,3 @@ def browsing_tab(page: Page) -> None:
         knob.release(from_first, filters, shown, **hush)
     sheet.release(at_sheet, [sheet, *filters], shown, **hush)
     gallery.select(play, None, [about, one, overlay, facts, files], show_progress_on=overlay, api_name=False)
-
-
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    import cv2
-
-    height, width = image.shape[:2]
-    scale = min(1.0, 480 / max(height, width))
-    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(path), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])

@@ -6,7 +6,18 @@ from typing import Any
 
 import gradio as gr
 
-from anthrotap_hf.app.page import HEAVY, Page, count, note, numbers, shares, video_box
+from anthrotap_hf.app.page import (
+    HEAVY,
+    Page,
+    count,
+    downloads,
+    looped_video,
+    note,
+    numbers,
+    run_and_cancel,
+    shares,
+    video_box,
+)
 from anthrotap_hf.app.uploads import Video, Visitor
 
 
@@ -28,21 +39,10 @@ def labelling_tab(page: Page) -> None:
                 elem_id="label-preview",
             )
         with gr.Column(scale=1, min_width=340):
-            with gr.Row(elem_classes="tools"):
-                run = gr.Button(
-                    "Label people", variant="primary", elem_id="label-run", scale=3, min_width=140
-                )
-                cancel = gr.Button("Cancel", elem_id="label-cancel", scale=1, min_width=100)
+            run, cancel = run_and_cancel("label", "Label people")
             said = gr.HTML(elem_id="label-said", elem_classes="said")
             with gr.Column(visible=False, elem_id="label-result") as result:
-                overlay = gr.Video(
-                    label="Labels",
-                    interactive=False,
-                    autoplay=True,
-                    loop=True,
-                    buttons=[],
-                    elem_id="label-overlay",
-                )
+                overlay = looped_video("Labels", "label-overlay")
                 figures = gr.HTML(elem_id="label-figures")
                 sheet = gr.Image(
                     label="Some of the frames",
@@ -51,9 +51,7 @@ def labelling_tab(page: Page) -> None:
                     buttons=["fullscreen"],
                     elem_id="label-sheet",
                 )
-                files = gr.File(
-                    label="Download", file_count="multiple", interactive=False, elem_id="label-files"
-                )
+                files = downloads("label-files")
 
     results = [result, overlay, figures, sheet, files]
     nothing = [gr.Column(visible=False), None, "", None, None]

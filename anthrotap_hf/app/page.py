@@ -100,6 +100,26 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def looped_video(label: str, elem_id: str, **place: Any) -> gr.Video:
+    """A result to watch, over and over."""
+    return gr.Video(
+        label=label, interactive=False, autoplay=True, loop=True, buttons=[], elem_id=elem_id, **place
+    )
+
+
+def downloads(elem_id: str) -> gr.File:
+    """Files of a result."""
+    return gr.File(label="Download", file_count="multiple", interactive=False, elem_id=elem_id)
+
+
+def run_and_cancel(purpose: str, words: str) -> tuple[gr.Button, gr.Button]:
+    """The two buttons of heavy work."""
+    with gr.Row(elem_classes="tools"):
+        run = gr.Button(words, variant="primary", elem_id=f"{purpose}-run", scale=3, min_width=140)
+        cancel = gr.Button("Cancel", elem_id=f"{purpose}-cancel", scale=1, min_width=100)
+    return run, cancel
+
+
 def video_box(
     page: Page,
     purpose: str,

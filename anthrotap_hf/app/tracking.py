@@ -8,7 +8,17 @@ import gradio as gr
 import numpy as np
 import pandas as pd
 
-from anthrotap_hf.app.page import HEAVY, Page, count, note, numbers, video_box
+from anthrotap_hf.app.page import (
+    HEAVY,
+    Page,
+    count,
+    downloads,
+    looped_video,
+    note,
+    numbers,
+    run_and_cancel,
+    video_box,
+)
 from anthrotap_hf.app.uploads import Video, Visitor
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.pipelines.point_tracking import query_points
@@ -136,19 +146,10 @@ def tracking_tab(page: Page) -> None:
                 info="Choose two to compare them.",
                 elem_id="track-models",
             )
-            with gr.Row(elem_classes="tools"):
-                run = gr.Button("Track", variant="primary", elem_id="track-run", scale=3, min_width=140)
-                cancel = gr.Button("Cancel", elem_id="track-cancel", scale=1, min_width=100)
+            run, cancel = run_and_cancel("track", "Track")
             said = gr.HTML(elem_id="track-said", elem_classes="said")
             with gr.Column(visible=False, elem_id="track-result") as result:
-                overlay = gr.Video(
-                    label="Result",
-                    interactive=False,
-                    autoplay=True,
-                    loop=True,
-                    buttons=[],
-                    elem_id="track-overlay",
-                )
+                overlay = looped_video("Result", "track-overlay")
                 figures = gr.HTML(elem_id="track-figures")
                 plot = gr.LinePlot(
                     x="frame",
@@ -160,9 +161,7 @@ def tracking_tab(page: Page) -> None:
                     buttons=[],
                     elem_id="track-plot",
                 )
-                files = gr.File(
-                    label="Download", file_count="multiple", interactive=False, elem_id="track-files"
-                )
+                files = downloads("track-files")
 
     nothing = [gr.Column(visible=False), None, "", gr.LinePlot(visible=False), None]
     results = [result, overlay, figures, plot, files]

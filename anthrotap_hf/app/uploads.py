@@ -89,7 +89,7 @@ class Visitor:
         """A picture for the page, in place of the last one of this purpose."""
         folder = self.fresh(f"shown-{purpose}")
         path = folder / f"{uuid.uuid4().hex}.jpg"  # browsers keep what they know by name
-        cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_picture(path, image, max(image.shape))
         return str(path)
 
 
@@ -188,14 +188,20 @@ def _previews(
         first = frame.time if first is None else first
         if frame.time - first > limits.seconds + 0.5 or len(previews) >= limits.seconds * MOST_RATE:
             raise VideoError(long)
-        height, width = frame.image.shape[:2]
-        scale = min(1.0, PREVIEW_SIDE / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA) if scale < 1 else frame.image
         previews.append(folder / f"{len(previews):05d}.jpg")
-        cv2.imwrite(str(previews[-1]), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_picture(previews[-1], frame.image, PREVIEW_SIDE)
         on_frame(len(previews), expected)
     return previews
+
+
+def write_picture(path: Path, image: np.ndarray, side: int) -> None:
+    """A JPEG of [H, W, 3] uint8 RGB, made smaller where its longer side exceeds `side` pixels."""
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
 def plain_name(stem: str) -> str:
