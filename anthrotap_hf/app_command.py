@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anthrotap_hf.commands import check_device, stop
+from anthrotap_hf.commands import check_device, in_one_line, stop
 
 
 def app(
@@ -41,7 +41,7 @@ def app(
         from anthrotap_hf.app.page import AppSettings, Limits
     except ImportError as error:
         stop(str(missing_extra(error, "app")))
-    try:
+    with in_one_line(Path.cwd(), left="the page is closed"):
         check_device(device)
         settings = AppSettings(
             models=_named([*map(str, BUNDLED.values()), *(model or [])], list(BUNDLED)),
@@ -51,8 +51,6 @@ def app(
         )
         blocks = build_app(settings)
         blocks.launch(server_name=host, server_port=port, **launch_options(settings))
-    except (ValueError, OSError) as error:
-        stop(str(error))
 
 
 def _named(models: list[str], names: list[str]) -> dict[str, str]:

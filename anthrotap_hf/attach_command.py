@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, print_json, progress_bars, say, stop
+from anthrotap_hf.commands import check_writable, in_one_line, print_json, progress_bars, say, stop
 from anthrotap_hf.imports import missing_extra
 
 SHOWN = 50
@@ -50,19 +50,11 @@ def attach(
     except ImportError as error:
         stop(str(missing_extra(error)))
 
-    try:
+    with in_one_line(out):
         check_writable(out)
         with progress_bars(Console(stderr=True)) as on_progress:
             videos = find_videos(inputs)
             done = attach_videos(folder, videos, out, partial, allow_other_decoder, overwrite, on_progress)
-    except KeyboardInterrupt:
-        stop("stopped; nothing was written")
-    except FileExistsError as error:
-        stop(f"{error}; --overwrite replaces it")
-    except (FileNotFoundError, ValueError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or out}: {error.strerror or error}")
     if as_json:
         print_json({"out": str(out), **asdict(done)})
         return

@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from anthrotap_hf.commands import check_device, check_writable, print_json, say, stop
+from anthrotap_hf.commands import check_device, check_writable, in_one_line, print_json, recipes, say, stop
 from anthrotap_hf.imports import missing_extra
 
 if TYPE_CHECKING:
@@ -41,14 +41,25 @@ def build(
     out: Annotated[
         Path, typer.Option(help="Folder of the dataset; what is done so far is kept in its .build.")
     ],
-    recipe: Annotated[str, typer.Option(help="A recipe's name, or a YAML file of settings.")] = "open",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="A recipe's name, or a YAML file of settings.",
+            autocompletion=lambda: recipes("anthrotap_builder"),
+        ),
+    ] = "open",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a setting of the recipe: clips.fps=10. May be repeated."),
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the videos in Parquet files.")] = "video",
     split: Annotated[str | None, typer.Option(help="Only this split of the datasets given.")] = None,
-    executor: Annotated[str, typer.Option(help="Where it runs: local, slurm or ray.")] = "local",
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="Where it runs: local, slurm or ray.", autocompletion=lambda: ["local", "slurm", "ray"]
+        ),
+    ] = "local",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -103,7 +114,7 @@ def build(
         stop(str(missing_extra(error)))
 
     errors = Console(stderr=True)
-    try:
+    with in_one_line(out, left="what is labelled is kept, and the same command goes on", also=(BuildError,)):
         if executor not in EXECUTORS:
             raise ValueError(f"--executor {executor}: there is {', '.join(EXECUTORS)}")
         if validation + test > 1:
@@ -147,15 +158,6 @@ def build(
                 retry_failed,
                 watch,
             )
-    except KeyboardInterrupt:
-        say("stopped; what is labelled is kept, and the same command goes on")
-        raise typer.Exit(130) from None
-    except (BuildError, FileNotFoundError, ValueError, ImportError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(
-            f"{error.filename or out}: {error.strerror or error}; when that is mended, the same command goes on"
-        )
     _tell(report, out, as_json)
     if report.rows is not None and not any(report.rows.values()):
         raise typer.Exit(1)

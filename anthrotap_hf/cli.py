@@ -3,6 +3,8 @@ happen there."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from anthrotap_hf import (
@@ -10,6 +12,7 @@ from anthrotap_hf import (
     attach_command,
     build_command,
     convert_command,
+    doctor_command,
     evaluate_command,
     evaluate_labels_command,
     export_command,
@@ -21,11 +24,11 @@ from anthrotap_hf import (
     verify_command,
 )
 
-app = typer.Typer(
-    help="Human videos in, trustworthy point tracks out.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+ENDS = (
+    "Exit codes: 0 done, 1 something is wrong or missing in what was found, 2 it can't be done, 130 stopped."
 )
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 MAKE, USE, JUDGE, SHARE, HELP = "Make data", "Use it", "Judge", "Share", "Help"
 
@@ -39,7 +42,6 @@ app.command(rich_help_panel=USE)(app_command.app)
 app.command(rich_help_panel=USE)(train_command.train)
 app.add_typer(convert_command.app, name="convert", rich_help_panel=USE)
 
-
 app.command(rich_help_panel=JUDGE)(evaluate_command.evaluate)
 app.command("evaluate-labels", rich_help_panel=JUDGE)(evaluate_labels_command.evaluate_labels)
 app.command(rich_help_panel=JUDGE)(stats_command.stats)
@@ -47,10 +49,27 @@ app.command(rich_help_panel=JUDGE)(verify_command.verify)
 
 app.add_typer(publish_command.app, name="publish", rich_help_panel=SHARE)
 
+app.command(rich_help_panel=HELP)(doctor_command.doctor)
 
-@app.callback()
-def main() -> None:
-    """Human videos in, trustworthy point tracks out."""
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"anthrotap {version('anthrotap')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=ENDS)
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Human videos in, trustworthy point tracks out.
+
+    Example: anthrotap label dance.mp4 --out labels
+    """
 
 
 if __name__ == "__main__":

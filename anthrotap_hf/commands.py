@@ -72,6 +72,19 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
             logging.enable_progress_bar()
 
 
+def trackers() -> list[str]:
+    """For the shell's completion: trackers that come with the package."""
+    from anthrotap_hf.pipelines import BUNDLED
+
+    return list(BUNDLED)
+
+
+def recipes(package: str) -> list[str]:
+    """For the shell's completion: names of recipes in a folder `recipes` of a package that is not imported for it."""
+    home = Path(__file__).parents[1].joinpath(*package.split("."))
+    return sorted(path.stem for path in home.glob("recipes/*.yaml"))
+
+
 def write_report(
     report: dict[str, Any],
     files: list[Path],
@@ -140,16 +153,34 @@ def print_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
+@contextmanager
+def in_one_line(
+    place: Path, left: str = "nothing was written", also: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Whatever ends a command is told in one line: code 2 if it can't be done, 130 for Ctrl-C as shells have it.
+
+    Args:
+        place: what is meant by an error of the system that names no file.
+        left: what a run leaves that the user stops.
+        also: errors of one's own whose texts are for users, besides ValueError and ImportError.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped; {left}")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        if error.strerror:  # the system's; else our own, whose text is whole
+            stop(f"{error.filename or place}: {error.strerror}")
+        stop(f"{error}; --overwrite replaces it" if isinstance(error, FileExistsError) else str(error))
+    except (ValueError, ImportError) + also as error:
+        stop(str(error))
+
+
 def stop(reason: str) -> NoReturn:
     """Say why, in one line, and end with code 2."""
     say(reason)
     raise typer.Exit(2)
-
-
-def interrupted(reason: str) -> NoReturn:
-    """Say what a run that the user stopped leaves, in one line, and end with code 130, as shells have it for Ctrl-C."""
-    say(reason)
-    raise typer.Exit(130)
 
 
 def say(words: str, style: str = "red") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.commands import say, stop
+from anthrotap_hf.commands import in_one_line, print_json, say, stop
 from anthrotap_hf.files import folder_written_whole
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ app = typer.Typer(help="Convert released checkpoints for from_pretrained.", no_a
 Checkpoint = Annotated[Path, typer.Argument(help="The released file.", metavar="CHECKPOINT")]
 Folder = Annotated[Path, typer.Argument(help="Folder for the converted model.", metavar="DIR")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a converted model in the folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")]
 
 
 @app.callback()
@@ -40,6 +41,7 @@ def locotrack(
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Refinement steps.")] = 4,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """LocoTrack and Anthro-LocoTrack, small or base: a Lightning .ckpt.
 
@@ -54,11 +56,13 @@ def locotrack(
 
         return convert_locotrack(checkpoint, heads, steps, iterations)
 
-    _convert(convert, folder, overwrite)
+    _convert(convert, folder, overwrite, as_json)
 
 
 @app.command()
-def tapnext(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False) -> None:
+def tapnext(
+    checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: AsJson = False
+) -> None:
     """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
 
     Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext
@@ -69,7 +73,7 @@ def tapnext(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False
 
         return convert_tapnext(checkpoint)
 
-    _convert(convert, folder, overwrite)
+    _convert(convert, folder, overwrite, as_json)
 
 
 @app.command()
@@ -82,6 +86,7 @@ def tokenhmr(
         Path | None, typer.Option(help="JSON of TokenHMRConfig settings, where sizes are not as released.")
     ] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """TokenHMR, a Lightning .ckpt, for labelling. Licensed for research: keep the folder to yourself.
 
@@ -100,7 +105,7 @@ def tokenhmr(
         model.save_pretrained(folder)
         (folder / "README.md").write_text(CARD)
 
-    _convert(convert, folder, overwrite, save)
+    _convert(convert, folder, overwrite, as_json, save)
 
 
 def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
@@ -114,6 +119,7 @@ def _convert(
     convert: Callable[[], PreTrainedModel],
     folder: Path,
     overwrite: bool,
+    as_json: bool,
     save: Callable[[PreTrainedModel, Path], None] = _save_pipeline,
 ) -> None:
     """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
@@ -124,15 +130,18 @@ def _convert(
             stop(f"{folder} is not empty; --overwrite replaces a converted model")
         if not (folder / "config.json").is_file():
             stop(f"{folder} holds no converted model (no config.json), so it is not replaced")
-    try:
-        with folder_written_whole(folder) as aside, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            model = convert()
-            save(model, aside)
-    except ValueError as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or folder}: {error.strerror or error}")
+    with (
+        in_one_line(folder),
+        folder_written_whole(folder) as aside,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", UserWarning)
+        model = convert()
+        save(model, aside)
     for warning in caught:
         say(str(warning.message), "yellow")
-    print(f"{type(model).__name__}, {model.num_parameters():,} parameters: {folder}")
+    name, parameters = type(model).__name__, model.num_parameters()
+    if as_json:
+        print_json({"model": str(folder), "class": name, "parameters": parameters})
+    else:
+        print(f"{name}, {parameters:,} parameters: {folder}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, load_tracker, stop, write_report
+from anthrotap_hf.commands import (
+    check_writable,
+    in_one_line,
+    load_tracker,
+    print_json,
+    trackers,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from anthrotap_hf.evaluation.evaluate import Entrant
@@ -37,7 +43,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default); may be repeated."
+            help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default); may be repeated.",
+            autocompletion=trackers,
         ),
     ] = None,
     mode: Annotated[
@@ -54,23 +61,19 @@ def evaluate(
     Example: anthrotap evaluate --benchmark tapvid-davis --data tapvid_davis.pkl --out judged --model anthro-locotrack
     """
     errors = Console(stderr=True)
-    try:
+    with in_one_line(
+        out, left=f"what is done is kept in {out / 'videos'}: the same command goes on from there"
+    ):
         check_writable(out)
         report = _evaluate(benchmark, data, out, model or [], mode, limit, device, errors)
         name = f"{benchmark}-{mode}"
         files = [out / f"{name}{suffix}" for suffix in (".json", ".txt", ".png")]
         missing = _write(report, files)
-    except KeyboardInterrupt:
-        stop(f"stopped; what is done is kept in {out / 'videos'}: the same command goes on from there")
-    except OSError as error:
-        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
-    except ValueError as error:
-        stop(str(error))
     if missing:
         errors.print(f"no plot: {missing}", markup=False, highlight=False, soft_wrap=True)
         files.pop()
     if as_json:
-        print(json.dumps(report))
+        print_json(report)
         return
     _show(report, files[1])
     print("\n".join(map(str, files)))

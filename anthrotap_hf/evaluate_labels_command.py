@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import print_json, stop
+from anthrotap_hf.commands import in_one_line, print_json, recipes, stop
 from anthrotap_hf.imports import missing_extra
 
 
@@ -25,7 +25,13 @@ def evaluate_labels(
     ablation: Annotated[
         bool, typer.Option(help="Also leave out each stage, and put the truth in the place of each.")
     ] = True,
-    recipe: Annotated[str, typer.Option(help="A recipe's name, or a YAML file of settings.")] = "open",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="A recipe's name, or a YAML file of settings.",
+            autocompletion=lambda: recipes("anthrotap_builder"),
+        ),
+    ] = "open",
     processes: Annotated[int, typer.Option(min=1, help="Clips worked on at once.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, no table.")] = False,
 ) -> None:
@@ -42,14 +48,10 @@ def evaluate_labels(
         from anthrotap_hf.settings import recipe_named
     except ImportError as error:
         stop(str(missing_extra(error, "proving-ground")))
-    try:
+    with in_one_line(out, left="what is done is kept: the same command goes on", also=(AssetError,)):
         report = evaluate_and_report(
             out, half, clips or [], recipe_named(recipe), ablation, processes, Console(stderr=True)
         )
-    except (AssetError, ValueError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or out}: {error.strerror or error}")
     if as_json:
         print_json(report)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, interrupted, print_json, progress_bars, say, stop
+from anthrotap_hf.commands import check_writable, in_one_line, print_json, progress_bars, say
 from anthrotap_hf.export import FORMATS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def export(
     """
     written: list[Path] = []
     failed: list[str] = []
-    try:
+    with in_one_line(out, left="clips that are written stay"):
         if format not in FORMATS:
             raise ValueError(f"--format {format}: choose from {', '.join(FORMATS)}")
         check_writable(out if out.is_dir() else out.parent)
@@ -67,12 +67,6 @@ def export(
                 whole = clip is None and not _is_track(source)
                 _export(found, format, out, whole, overwrite, written, failed)
                 on_progress("clips", number, count)
-    except KeyboardInterrupt:
-        interrupted(f"stopped; {len(written)} clips are written")
-    except OSError as error:
-        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
-    except (ValueError, ImportError) as error:
-        stop(str(error))
     for line in failed:
         say(line)
     if as_json:

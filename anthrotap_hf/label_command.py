@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_device, print_json, say, stop
+from anthrotap_hf.commands import check_device, in_one_line, print_json, recipes, say, stop
 from anthrotap_hf.imports import missing_extra
 
 
@@ -21,7 +21,11 @@ def label(
     short_side: Annotated[int | None, typer.Option(help="Labelling size, pixels. Default: 480.")] = None,
     points: Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="A recipe's name, or a YAML file of settings; the options above count more.")
+        str,
+        typer.Option(
+            help="A recipe's name, or a YAML file of settings; the options above count more.",
+            autocompletion=lambda: recipes("anthrotap_builder"),
+        ),
     ] = "open",
     settings: Annotated[
         list[str] | None,
@@ -60,7 +64,7 @@ def label(
         stop(str(missing_extra(error)))
 
     errors = Console(stderr=True)
-    try:
+    with in_one_line(out, also=(AssetError,)):
         clips = {
             name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
         }
@@ -82,12 +86,6 @@ def label(
             changes |= own
         config = labeling_config(recipe_named(recipe), changes)
         reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
-    except FileExistsError as error:
-        stop(f"{error}; --overwrite replaces them")
-    except (FileNotFoundError, AssetError, ValueError, ImportError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or out}: {error.strerror or error}")
     for report in reports:
         if report.failure:
             say(report.failure)

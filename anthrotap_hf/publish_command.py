@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.commands import print_json, say, stop
+from anthrotap_hf.commands import in_one_line, print_json, say
 
 if TYPE_CHECKING:
     from anthrotap_hf.publishing.upload import Publication
 
 app = typer.Typer(help="Publish a dataset or a tracker on the Hugging Face Hub.", no_args_is_help=True)
+
+LEFT = "the Hub keeps what it has got: the same command goes on"
 
 Repo = Annotated[
     str, typer.Argument(help="Its name on the Hub: user/name, or a name of your own.", metavar="REPO")
@@ -77,7 +77,7 @@ def dataset(
     from anthrotap_hf.publishing.dataset import prepare_dataset
     from anthrotap_hf.publishing.licences import VideoLicences
 
-    with _refusals(folder):
+    with in_one_line(folder, LEFT):
         if video_licences is None and attribution is not None:
             raise ValueError("--attribution goes with --video-licences")
         table = None if video_licences is None else VideoLicences.read(video_licences, attribution)
@@ -125,7 +125,7 @@ def model(
     from anthrotap_hf.pipelines import BUNDLED
     from anthrotap_hf.publishing.model import CARDS, prepare_model
 
-    with _refusals(folder):
+    with in_one_line(folder, LEFT):
         bundled = BUNDLED.get(str(folder))
         if bundled is not None and card is None and str(folder) in CARDS:
             card = str(folder)
@@ -140,17 +140,6 @@ def model(
                 about=about,
             )
             _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
-
-
-@contextmanager
-def _refusals(folder: Path) -> Iterator[None]:
-    """What is wrong ends the command with one line."""
-    try:
-        yield
-    except (ValueError, ImportError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or folder}: {error.strerror or error}")
 
 
 def _publish(

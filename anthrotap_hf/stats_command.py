@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, stop, write_report
+from anthrotap_hf.commands import check_writable, in_one_line, print_json, write_report
 
 
 def stats(
@@ -39,21 +38,15 @@ def stats(
     """
     errors = Console(stderr=True)
     files = [out / f"stats{suffix}" for suffix in (".json", ".txt", ".png")]
-    try:
+    with in_one_line(out):
         check_writable(out)
         report = _survey(data, _kinds(kind or [], len(data)), limit, errors)
         missing = _write(report, files)
-    except KeyboardInterrupt:
-        stop("stopped; nothing was written")
-    except OSError as error:
-        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
-    except ValueError as error:
-        stop(str(error))
     if missing:
         errors.print(f"no plot: {missing}", markup=False, highlight=False, soft_wrap=True)
         files.pop()
     if as_json:
-        print(json.dumps(report))
+        print_json(report)
         return
     from anthrotap_hf.evaluation.survey_report import survey_tables
 

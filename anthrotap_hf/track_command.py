@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_writable, load_tracker, print_json, stop
+from anthrotap_hf.commands import check_writable, in_one_line, load_tracker, print_json, trackers
 
 
 def track(
@@ -31,7 +31,10 @@ def track(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default)."),
+        typer.Option(
+            help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default).",
+            autocompletion=trackers,
+        ),
     ] = None,
     resolution: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH that the model sees. Default: the model's own.")
@@ -53,7 +56,7 @@ def track(
 
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
-    try:
+    with in_one_line(video):
         wanted = {
             "points": None if points is None else _read_points(points),
             "grid_size": grid,
@@ -69,10 +72,6 @@ def track(
             "window_size": window,
         }
         summary = _track(video, out, wanted, options, model, device, overwrite)
-    except OSError as error:
-        stop(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
-    except ValueError as error:
-        stop(str(error))
     if as_json:
         print_json(summary)
     else:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anthrotap_hf.commands import check_writable, stop
+from anthrotap_hf.commands import check_writable, in_one_line, print_json, recipes, stop
 from anthrotap_hf.imports import missing_extra
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe's name, or a YAML file.",
+            metavar="RECIPE",
+            autocompletion=lambda: recipes("anthrotap_hf.training"),
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the trained model.")],
     settings: Annotated[
         list[str] | None,
@@ -20,6 +30,9 @@ def train(
             "--set", help="Change a setting: steps=20, training.learning_rate=1e-4. May be repeated."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON; what happens goes to the error stream.")
+    ] = False,
 ) -> None:
     """Train or fine-tune a tracker. The same command goes on where an earlier run was stopped.
 
@@ -37,15 +50,18 @@ def train(
         from anthrotap_hf.training.trainer import train as run
     except ImportError as error:
         stop(str(missing_extra(error, "training")))
-    try:
+    left = f"checkpoints are kept in {out}: the same command goes on from the last one"
+    with in_one_line(out, left, also=(TrainingError, TooManyBadSamplesError)):
         check_writable(out)
-        folder = run(training_recipe(recipe_named(recipe), parse_settings(settings or [], "steps=20")), out)
-    except KeyboardInterrupt:
-        stop(f"stopped; checkpoints are kept in {out}: the same command goes on from the last one")
-    except (ValueError, TrainingError, TooManyBadSamplesError, ImportError) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or out}: {error.strerror}" if error.strerror else str(error))
-    except SafetensorError as error:
-        stop(f"{out}: weights can't be written: {error}")
-    print(f"model: {folder}")
+        asked = training_recipe(recipe_named(recipe), parse_settings(settings or [], "steps=20"))
+        try:
+            # transformers' Trainer prints its figures.
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                folder = run(asked, out)
+        except SafetensorError as error:
+            raise ValueError(f"{out}: weights can't be written: {error}") from error
+    if as_json:
+        facts = json.loads((folder / "training.json").read_text("utf-8"))
+        print_json({"model": str(folder), "training": facts})
+    else:
+        print(f"model: {folder}")

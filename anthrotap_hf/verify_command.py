@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import print_json, progress_bars, stop
+from anthrotap_hf.commands import in_one_line, print_json, progress_bars
 
 if TYPE_CHECKING:
     from anthrotap_hf.verify import Report
@@ -36,15 +36,9 @@ def verify(
     """
     from anthrotap_hf.verify import verify as run
 
-    try:
-        with progress_bars(Console(stderr=True)) as on_progress:
-            report = run(folder, videos, processes, on_progress)
-    except KeyboardInterrupt:
-        stop("stopped; nothing can be said of the dataset")
-    except FileNotFoundError as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.filename or folder}: {error.strerror or error}")
+    untold = "nothing can be said of the dataset"
+    with in_one_line(folder, left=untold), progress_bars(Console(stderr=True)) as on_progress:
+        report = run(folder, videos, processes, on_progress)
     if as_json:
         print_json(report.as_json())
     else:

@@ -48,7 +48,7 @@ AT_BONE = {
 
 def load_anny() -> Body:
     """Anny's body: read from the compact copy in the cache, made there on first use (about two minutes)."""
-    path = cache_dir() / f"anny-{_anny_version()}-v{COMPACT_VERSION}.npz"
+    path = compact_path()
     try:
         return Body.load(path)
     except FileNotFoundError:
@@ -61,6 +61,11 @@ def load_anny() -> Body:
         body.save(path)
     console.print(f"Anny body kept in {path} ({path.stat().st_size / 1e6:.0f} MB)")
     return Body.load(path)
+
+
+def compact_path() -> Path:
+    """Where the compact copy is, or will be after the first use."""
+    return cache_dir() / f"anny-{_anny_version()}-v{COMPACT_VERSION}.npz"
 
 
 def _anny_version() -> str:

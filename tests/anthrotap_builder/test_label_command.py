@@ -122,7 +122,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_pat
 
     monkeypatch.setattr(label_command, "label_video", interrupted)
     out = tmp_path / "out"
-    assert run(make_video(), "--out", out).exit_code != 0
+    assert run(make_video(), "--out", out).exit_code == 130
     assert not list(out.rglob("*.parquet"))
     assert not leftovers(out)
 

@@ -141,7 +141,7 @@ def test_a_stopped_run_goes_on(davis, tmp_path, calls, monkeypatch):
 
     monkeypatch.setattr(PointTrackingPipeline, "__call__", stopping)
     result = evaluate(*words)
-    assert result.exit_code == 2
+    assert result.exit_code == 130
     assert "stopped; what is done is kept" in result.stderr
     assert len(calls) == 2
     assert not (out / "tapvid-davis-first.json").exists()

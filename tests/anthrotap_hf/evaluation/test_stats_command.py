@@ -320,7 +320,7 @@ def test_a_stopped_run_says_so(labels, tmp_path, monkeypatch):
 
     monkeypatch.setattr("anthrotap_hf.evaluation.survey.trajectory_diversity", stopping)
     result = stats(labels, "--out", tmp_path / "out")
-    assert result.exit_code == 2
+    assert result.exit_code == 130
     assert "stopped; nothing was written" in result.stderr
     assert not (tmp_path / "out").exists()
 
