@@ -41,6 +41,8 @@ VIDEO_SUFFIXES = (
 
 VideoSource = str | os.PathLike[str] | bytes
 
+# With AVX-512 the x264 of PyAV's wheels (18.1) gives other bytes each time; without, the same on one thread or two.
+_REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(cv2.CPU_AVX512_SKX) else {}
 # Workers run many videos side by side: a few threads a file, whatever the machine has.
 THREADS = 2
 # Rounding as swscale does it by default darkens by 1 of 255 levels; these flags cost nothing where it scales
@@ -275,7 +277,7 @@ class VideoWriter:
         self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1001),
-            options={"crf": str(crf), "preset": "veryfast"} | ({"tune": tune} if tune else {}),
+            options={"crf": str(crf), "preset": "veryfast"} | ({"tune": tune} if tune else {}) | _REPEATABLE,
         )
         if keyframe_every is not None:
             self._stream.codec_context.gop_size = keyframe_every
