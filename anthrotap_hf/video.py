@@ -42,7 +42,8 @@ VIDEO_SUFFIXES = (
 VideoSource = str | os.PathLike[str] | bytes
 
 # With AVX-512 the x264 of PyAV's wheels (18.1) gives other bytes each time; without, the same on one thread or two.
-_REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(cv2.CPU_AVX512_SKX) else {}
+_AVX512 = 256  # OpenCV's CPU_AVX512_SKX, which its Python leaves out
+_REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
 # Workers run many videos side by side: a few threads a file, whatever the machine has.
 THREADS = 2
 # Rounding as swscale does it by default darkens by 1 of 255 levels; these flags cost nothing where it scales
