@@ -15,7 +15,6 @@ from rich.console import Console
 
 from anthrotap_hf.files import written_whole
 from anthrotap_hf.hub import in_words
-from anthrotap_hf.revision import split_revision
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -51,14 +50,13 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
     from transformers import pipeline
     from transformers.utils import logging
 
-    from anthrotap_hf.pipelines import BUNDLED, DEFAULT_MODEL
+    from anthrotap_hf.pipelines import DEFAULT_MODEL, find_tracker
 
     check_device(device)
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # of reading weights, a moment
     try:
-        where = DEFAULT_MODEL if model is None else BUNDLED.get(model, model)
-        name, revision = split_revision(str(where))
+        name, revision = (str(DEFAULT_MODEL), None) if model is None else find_tracker(model)
         return pipeline("point-tracking", model=name, revision=revision, device=device)
     except (OSError, ValueError, SafetensorError) as error:
         if words := in_words(error, str(model)):

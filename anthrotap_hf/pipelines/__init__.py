@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.imports import is_half_imported, when_imported
 from anthrotap_hf.models import TRACKERS
+from anthrotap_hf.revision import split_revision
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,6 +29,14 @@ _HOMES = {
     "PointTrackingImageProcessor": "image_processing_point_tracking",
     "PointTrackingPipeline": "point_tracking",
 }
+
+
+def find_tracker(name: str) -> tuple[str, str | None]:
+    """Where a tracker is, as `from_pretrained` takes it, and its pinned revision: a bundled one by its name, a folder,
+    or a Hub id."""
+    if name in BUNDLED:
+        return str(BUNDLED[name]), None
+    return split_revision(os.path.expanduser(name))
 
 
 _PIPELINES = "transformers.pipelines"

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.publishing.licences import BODIES, FLOWS, MESH_SOURCES, SOURCES, Ingredient, known
-from anthrotap_hf.revision import split_revision
 
 if TYPE_CHECKING:
     from anthrotap_hf.training.recipe import ShardSource, TrainingRecipe
@@ -61,7 +61,7 @@ def _with_commit(start: str) -> str:
     from transformers.utils import cached_file
     from transformers.utils.hub import extract_commit_hash
 
-    name, revision = split_revision(start)
+    name, revision = find_tracker(start)
     commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
     return start if commit is None else f"{name}@{commit}"
 
@@ -70,7 +70,7 @@ def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
     found: list[Ingredient] = []
     start = recipe.model.start
     if start is not None:
-        before = read_facts(*split_revision(start))
+        before = read_facts(*find_tracker(start))
         if before is None:
             found.append(
                 Ingredient(f"weights of {Path(start).name}", "other", "their terms are on their page")

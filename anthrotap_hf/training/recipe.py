@@ -66,7 +66,7 @@ class ModelSettings(Settings):
 
     type: Literal["locotrack", "tapnext"] = Field(description="which tracker")
     start: str | None = Field(
-        None, description="folder or Hub id of the weights it starts from; None: from nothing"
+        None, description="folder, Hub id or bundled name of the weights it starts from; None: from nothing"
     )
     config: dict[str, Any] = Field(
         default_factory=dict, description="changes to its configuration (LocoTrackConfig, TAPNextConfig)"

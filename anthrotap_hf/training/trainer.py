@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import re
 import tempfile
@@ -19,8 +18,8 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from anthrotap_hf.files import folder_written_whole, written_whole
 from anthrotap_hf.hub import in_words
+from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.publishing.cards import tracker_card
-from anthrotap_hf.revision import split_revision
 from anthrotap_hf.training.facts import FACTS_FILE, ingredients_of, last_evaluation, training_facts
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
 from anthrotap_hf.training.mixer import MixedSource, Mixer
@@ -151,7 +150,7 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
     config = _checked_config(settings)
     if settings.start is None:
         return AutoModel.from_config(AutoConfig.for_model(settings.type, **config))
-    start, revision = split_revision(os.path.expanduser(settings.start))
+    start, revision = find_tracker(settings.start)
     try:
         kind = AutoConfig.from_pretrained(start, revision=revision).model_type
         if kind != settings.type:

@@ -1,0 +1,193 @@
+"""Draws the pictures of these pages, from a rendered clip: python docs/make_pictures.py [FOLDER]
+
+`how-it-works.md` shows one frame after each stage; the cards and the README show the tracks.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from anthrotap_builder.bodies import load_body
+from anthrotap_builder.certainty import SurfaceTracks, look_at_surface
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.filtering import trust_labels
+from anthrotap_builder.flow import TrackFlow, track_flow
+from anthrotap_builder.labeling import LabeledClip, Stages, label_clip
+from anthrotap_builder.people import PersonTrack, find_people
+from anthrotap_builder.projection import Camera
+from anthrotap_builder.proving_ground.rendering.demo import demo_clip
+from anthrotap_hf.visualization import draw_tracks, track_colors
+
+PEOPLE_COLORS = np.array([[255, 140, 40], [60, 170, 255]])
+SEEN, HIDDEN, REFUSED, UNSURE = (60, 220, 90), (255, 255, 255), (235, 50, 50), (250, 200, 40)
+MARGIN = 60  # pixels beside the people
+FLOW_PIXELS = 4.0  # of motion left over that are drawn at full colour
+
+
+class Watched:
+    """The stages of the open default, and what each of them found."""
+
+    def __init__(self) -> None:
+        self.people: list[PersonTrack] = []
+        self.points: SurfaceTracks | None = None
+        self.flow: TrackFlow | None = None
+
+    def stages(self) -> Stages:
+        return Stages(people=self._people, look=self._look, flow=self._flow)
+
+    def _people(self, *given: object) -> list[PersonTrack]:
+        self.people = find_people(*given)  # type: ignore[arg-type]
+        return self.people
+
+    def _look(self, *given: object) -> SurfaceTracks:
+        self.points = look_at_surface(*given)  # type: ignore[arg-type]
+        return self.points
+
+    def _flow(self, *given: object) -> TrackFlow:
+        self.flow = track_flow(*given)  # type: ignore[arg-type]
+        return self.flow
+
+
+def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
+    """One frame of a clip after each stage.
+
+    Args:
+        frames: [T, H, W, 3] uint8 RGB, of people.
+        fps: frames a second.
+
+    Returns:
+        [H, W', 3] uint8 RGB by the stage's name, cut to where people are.
+    """
+    watched = Watched()
+    clip = label_clip(frames, fps, stages=watched.stages())
+    points, flow = watched.points, watched.flow
+    if points is None or flow is None or clip.camera is None:
+        raise ValueError("nobody was found in the clip")
+    t = int(clip.tracks.hidden.sum(0).argmax())  # where people hide most
+    t = min(max(t, 1), len(frames) - 2)
+    image = frames[t]
+    pictures = {
+        "video": image,
+        "people": _draw_people(image, watched.people, t),
+        "meshes": _draw_meshes(image, clip, t),
+        "projection": _dots(image, points.xy[:, t], PEOPLE_COLORS[points.person % 2]),
+        "visibility": _draw_visibility(image, points, t),
+        "flow": _draw_flow(image, points, flow, t),
+        "filtering": _draw_filtering(image, points, watched.people, flow, clip.camera, t),
+        "tracks": draw_tracks(image, clip.tracks, t, track_colors(clip.tracks), trail=8),
+    }
+    boxes = np.stack([person.boxes[t] for person in watched.people if person.found[t]])
+    left, right = int(boxes[:, 0].min()) - MARGIN, int(boxes[:, 2].max()) + MARGIN
+    return {name: picture[:, max(left, 0) : right] for name, picture in pictures.items()}
+
+
+def _draw_people(image: np.ndarray, people: list[PersonTrack], t: int) -> np.ndarray:
+    """Masks and landmarks."""
+    canvas = image.copy()
+    for person, color in zip(people, PEOPLE_COLORS, strict=False):
+        if person.mask is not None:
+            canvas[person.mask[t]] = (0.45 * canvas[person.mask[t]] + 0.55 * color).astype(np.uint8)
+    for person in people:
+        if person.landmarks is not None:
+            sure = person.landmarks[t, :, 2] > 0.5
+            white = np.full((int(sure.sum()), 3), 255)
+            canvas = _dots(canvas, person.landmarks[t, sure, :2], white, radius=4)
+    return canvas
+
+
+def _draw_meshes(image: np.ndarray, clip: LabeledClip, t: int) -> np.ndarray:
+    """Triangles from back to front, each in the colour of the bone that moves it most."""
+    assert clip.camera is not None
+    body = load_body("anny")
+    bones = body.weights.argmax(1)[body.faces[:, 0]]
+    colors = np.array([colorsys.hsv_to_rgb(0.382 * bone % 1, 0.45, 0.95) for bone in bones]) * 255
+    present = [mesh for mesh in clip.meshes if mesh.present[t]]
+    corners = np.concatenate([mesh.vertices[t][body.faces] for mesh in present])
+    colors = np.concatenate([colors for _ in present])
+    places = np.round(16 * (clip.camera.project(corners) - 0.5)).astype(np.int32)
+    canvas = (0.5 * image).astype(np.uint8)
+    for n in np.argsort(-corners[..., 2].mean(1)):
+        cv2.fillConvexPoly(canvas, places[n], colors[n].tolist(), cv2.LINE_8, 4)
+    return canvas
+
+
+def _draw_visibility(image: np.ndarray, points: SurfaceTracks, t: int) -> np.ndarray:
+    """Filled where no mesh is in front, hollow behind; yellow where it is a close call."""
+    seen, certain = points.visible[:, t], points.certain[:, t]
+    canvas = _dots(image, points.xy[~seen, t], np.array(HIDDEN), hollow=True)
+    colors = np.where(certain[seen, None], SEEN, UNSURE)
+    return _dots(canvas, points.xy[seen, t], colors)
+
+
+def _draw_flow(image: np.ndarray, points: SurfaceTracks, flow: TrackFlow, t: int) -> np.ndarray:
+    """What flow finds of the picture's motion that the mesh does not explain: green none, red much."""
+    step = points.xy[:, t + 1] - points.xy[:, t]
+    left_over = np.linalg.norm(flow.displacement[:, t] - step, axis=1)
+    known = points.visible[:, t] & np.isfinite(left_over)
+    share = np.clip(left_over[known] / FLOW_PIXELS, 0, 1)[:, None]
+    canvas = _dots(image, points.xy[known, t], (1 - share) * SEEN + share * REFUSED)
+    for start, end in zip(
+        points.xy[known, t], (points.xy[:, t] + 4 * flow.displacement[:, t])[known], strict=True
+    ):
+        ends = np.round(16 * (np.stack([start, end]) - 0.5)).astype(int)
+        cv2.line(canvas, tuple(ends[0]), tuple(ends[1]), (255, 255, 255), 1, cv2.LINE_AA, 4)
+    return canvas
+
+
+def _draw_filtering(
+    image: np.ndarray,
+    points: SurfaceTracks,
+    people: list[PersonTrack],
+    flow: TrackFlow,
+    camera: Camera,
+    t: int,
+) -> np.ndarray:
+    """What the checks keep of the labels that the meshes call seen (green) or hidden (hollow), and refuse (red)."""
+    tracks, _ = trust_labels(points, people, flow, camera, LabelingConfig())
+    seen, hidden = tracks.seen[:, t], tracks.hidden[:, t]
+    refused = points.visible[:, t] & tracks.unknown[:, t] & np.isfinite(points.xy[:, t, 0])
+    canvas = _dots(image, points.xy[refused, t], np.array(REFUSED))
+    canvas = _dots(canvas, points.xy[hidden, t], np.array(HIDDEN), hollow=True)
+    return _dots(canvas, points.xy[seen, t], np.array(SEEN))
+
+
+def _dots(
+    image: np.ndarray, xy: np.ndarray, colors: np.ndarray, radius: int = 2, hollow: bool = False
+) -> np.ndarray:
+    canvas = image.copy()
+    there = np.isfinite(xy[:, 0])
+    places = np.round(16 * (xy[there] - 0.5)).astype(int)
+    paints = np.broadcast_to(colors, (len(xy), 3))[there]
+    if not hollow:
+        for place in places:
+            cv2.circle(canvas, tuple(place), 16 * radius + 14, (20, 20, 20), cv2.FILLED, cv2.LINE_AA, 4)
+    for place, paint in zip(places, paints, strict=True):
+        thickness = 1 if hollow else cv2.FILLED
+        cv2.circle(
+            canvas, tuple(place), 16 * radius, np.asarray(paint, float).tolist(), thickness, cv2.LINE_AA, 4
+        )
+    return canvas
+
+
+def main(folder: Path, tracks: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        rendered = demo_clip(Path(scratch, "dancers.mp4"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in stage_pictures(rendered.frames[:48], rendered.fps).items():
+        path = tracks if name == "tracks" else folder / f"{name}.jpg"
+        cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+        print(path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]), Path(sys.argv[1], "tracks.jpg"))
+    else:
+        home = Path(__file__).parent
+        main(home / "pictures", home.parent / "anthrotap_hf/model_cards/tracks.jpg")  # which is published
