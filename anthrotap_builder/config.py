@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Set
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from anthrotap_builder.assets import find_tokenhmr
-from anthrotap_builder.bodies.smpl import find_model_file
+from anthrotap_builder.bodies.smpl import MODELS, find_model_file
 from anthrotap_hf.files import file_sha256
 from anthrotap_hf.settings import Settings, read_recipe
 
@@ -51,6 +52,18 @@ def _content_hash(path: Path) -> str:
 @cache  # a version is asked for with each row
 def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
     return file_sha256(path)
+
+
+def _registered(module: str, table: str, *others: str) -> AfterValidator:
+    """A name in the registry of a stage, which is imported only for names that somebody gives; or one of `others`."""
+
+    def check(name: str) -> str:
+        known = [*getattr(import_module(f"anthrotap_builder.{module}"), table), *others]
+        if name not in known:
+            raise ValueError(f"{name!r} is not known: choose from {', '.join(sorted(known))}")
+        return name
+
+    return AfterValidator(check)
 
 
 BY_CONTENT = "by content"
@@ -140,7 +153,7 @@ class RefineSettings(Settings):
 class PeopleSettings(Settings):
     """How persons are found and told apart. An option that would change nothing with the detector is an error."""
 
-    detector: Literal["blazepose", "boxes"] = Field(
+    detector: Annotated[str, _registered("people", "DETECTORS")] = Field(
         "blazepose",
         description="blazepose: boxes, landmarks and masks; boxes: any "
         "object detector of transformers, and ByteTrack",
@@ -243,7 +256,9 @@ _NO_RAYS = VisibilitySettings(rays=False, grazing=0, contour_pixels=0, lift=0)
 class FlowSettings(Settings):
     """Which optical flow. An option of one that would change nothing under the other is an error."""
 
-    model: Literal["dis", "raft"] = Field("dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT")
+    model: Annotated[str, _registered("flow", "FLOWS")] = Field(
+        "dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT"
+    )
     preset: Literal["ultrafast", "fast", "medium"] = Field("fast", description="DIS preset")
     raft_size: Literal["small", "large"] = Field("large", description="which of RAFT's two networks")
     raft_iterations: int = Field(12, ge=1, description="RAFT's updates of its estimate")
@@ -258,7 +273,7 @@ class FlowSettings(Settings):
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
         of_raft = {"raft_size", "raft_iterations", "tile", "weights"}
-        own = {"dis": {"preset"}, "raft": of_raft}[self.model]
+        own = {"dis": {"preset"}, "raft": of_raft}.get(self.model, set())
         return _without_others(self, self.model, {"model", *own})
 
 
@@ -290,7 +305,7 @@ class LabelingConfig(Settings):
 
     clips: ClipSettings = ClipSettings()
     people: PeopleSettings = PeopleSettings()
-    body: Literal["anny", "mesh", "smpl", "smplh", "smplx", "smal"] = Field(
+    body: Annotated[str, _registered("bodies", "BODIES", "mesh")] = Field(
         "anny",
         description="body model; mesh: none, whatever surface a file of meshes has; smpl, smplh, smplx and smal (for "
         "animals, without a fit) are files that you bring: see anthrotap_builder.bodies.smpl",
@@ -300,7 +315,7 @@ class LabelingConfig(Settings):
         None,
         description="body model file, or a folder of them. In the label version it stands as the SHA-256 of the file",
     )
-    mesh_source: Literal["fit", "tokenhmr", "file"] = Field(
+    mesh_source: Annotated[str, _registered("meshes", "MESH_SOURCES", "file")] = Field(
         "fit",
         description="fit: of the body to landmarks, mask and flow; tokenhmr: the paper's network; file: meshes that "
         "come with the video",
@@ -375,7 +390,7 @@ class LabelingConfig(Settings):
             AssetError: if body or network are ones that users bring, and their files are missing.
         """
         values = self.model_dump(mode="json", context=BY_CONTENT)
-        if self.body not in ("anny", "mesh"):
+        if self.body in MODELS:
             # The file, whether it was named or found where such files lie.
             found = find_model_file(self.body, self.gender, self.body_file)
             values["body_file"] = f"sha256:{_content_hash(found)}"

@@ -9,7 +9,7 @@ writes four folders of shards, as `anthrotap label` does, of the same clips:
     flow-filtering   + the check of single steps against flow: the paper's stages, on a fit to landmarks
     improved         the open default: flow in the fit, masks, close calls unknown, summed drift
 
-The runs on them are recipes: see README, "Better labels, better trackers".
+The runs on them are recipes: see docs/numbers.md, "Better labels, better trackers".
 """
 
 from __future__ import annotations

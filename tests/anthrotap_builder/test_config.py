@@ -87,7 +87,7 @@ def test_a_body_takes_only_the_options_that_it_has(tmp_path):
         ({**animal, "mesh_source": "fit"}, "body: smal is for a file of meshes"),
         ({"body_file": "x.npz"}, "body_file is for smpl, smplh, smplx and smal; anny has none"),
         ({"body": "smpl", "gender": "other"}, "gender: Input should be 'neutral', 'male' or 'female'"),
-        ({"body": "smurf"}, "body: Input should be 'anny', 'mesh', 'smpl'"),
+        ({"body": "smurf"}, "body: 'smurf' is not known: choose from anny, mesh, smal, smpl, smplh, smplx"),
     ):
         with pytest.raises(ValueError, match=reason) as caught:
             labeling_config(settings=settings)

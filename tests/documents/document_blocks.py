@@ -1,0 +1,133 @@
+"""Blocks of Markdown documents, and running them: what a reader would copy is what is tested.
+
+A document is run from its top to its end, in a folder of its own. A comment above a block says what is to be known of
+it:
+
+    <!-- here: dance.mp4 labels/ -->   what the folder holds before the first block
+    <!-- not run: REASON -->           the next block needs what is not to be had
+    <!-- run with: WORDS -->           the next block's `anthrotap` commands get these words too, to be shorter
+    <!-- file: NAME -->                the next block is the content of a file
+    <!-- no block here is run: REASON -->   of a whole document
+
+Blocks of bash are run by bash, those of python in one namespace a document; yaml and python that are files are
+written; text is output, and is not run. Lines of bash that set up an environment (pip, make, git, cd) are checked, not
+run: the environment of these tests was made by them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sysconfig
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"<!--((?:(?!-->).)*)-->\s*\Z", re.DOTALL)
+SET_UP = ("pip install ", "make ", "git clone ", "cd ")
+KINDS = ("bash", "python", "yaml", "text", "bibtex")
+
+
+@dataclass
+class Block:
+    """A fenced block: its language, text and first line's number, and what the comment above it says."""
+
+    kind: str
+    text: str
+    line: int
+    about: dict[str, str] = field(default_factory=dict)
+
+
+def blocks(document: str) -> Iterator[Block]:
+    """All fenced blocks, top to bottom."""
+    for fence in _FENCE.finditer(document):
+        before = document[: fence.start()]
+        comment = _COMMENT.search(before)
+        about = {}
+        if comment and before[comment.start() :].count("\n\n") == 0:
+            name, _, value = comment[1].strip().partition(":")
+            about[name.strip()] = value.strip()
+        text = re.sub(rf"^{fence[1]}", "", fence[3], flags=re.MULTILINE)
+        yield Block(fence[2], text, before.count("\n") + 2, about)
+
+
+def wanted(document: str) -> list[str]:
+    """What a document's folder holds before its first block."""
+    found = re.search(r"<!-- here: (.+?) -->", document)
+    return found[1].split() if found else []
+
+
+def is_told_only(document: str) -> bool:
+    return "no block here is run:" in document
+
+
+def run_document(path: Path, folder: Path) -> int:
+    """Runs all blocks of a document in a folder, which is the working directory; how many were run.
+
+    Raises:
+        AssertionError: if a command fails, with what it said.
+        Exception: whatever a block of Python raises; its traceback names the document.
+    """
+    document = path.read_text("utf-8")
+    namespace: dict[str, Any] = {"__name__": "document"}
+    count = 0
+    for block in blocks(document):
+        assert block.kind in KINDS, (
+            f"{path.name}:{block.line}: a block needs a language, one of {', '.join(KINDS)}"
+        )
+        if is_told_only(document) or "not run" in block.about or block.kind in ("text", "bibtex"):
+            continue
+        if name := block.about.get("file"):
+            (folder / name).write_text(block.text)
+        elif block.kind == "python":
+            # As many empty lines as stand before it: errors name the document's own lines.
+            code = compile("\n" * (block.line - 1) + block.text, str(path), "exec")
+            exec(code, namespace)
+        else:
+            assert block.kind == "bash", f"{path.name}:{block.line}: {block.kind} needs a `file:`"
+            _run_bash(block, path, folder)
+        count += 1
+    return count
+
+
+def _run_bash(block: Block, path: Path, folder: Path) -> None:
+    lines = []
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if line.startswith(SET_UP):
+            check_set_up(line)
+        elif line.startswith("anthrotap ") and "run with" in block.about:
+            command, hash_, comment = line.partition(" #")
+            lines.append(f"{command} {block.about['run with']}{hash_}{comment}")
+        else:
+            lines.append(line)
+    path_variable = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+        cwd=folder,
+        env={**os.environ, "PATH": path_variable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, f"{path.name}:{block.line}:\n{block.text}\n{done.stdout}\n{done.stderr}"
+
+
+def check_set_up(line: str) -> None:
+    """That what a line of set-up names is there: extras, targets of make, files."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {word for word in words[1:] if "=" not in word} <= set(targets), line
+    if words[0] == "pip":
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for word in words[1:]:
+            for extras in re.findall(r"\[(.+?)\]", word):
+                assert set(extras.split(",")) <= set(project["optional-dependencies"]), line
+        if "--constraint" in words:
+            assert (ROOT / words[words.index("--constraint") + 1]).is_file(), line
