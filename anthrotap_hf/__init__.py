@@ -13,7 +13,7 @@ from anthrotap_hf.imports import when_imported
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from anthrotap_hf.loading import decode_row, load_dataset
+    from anthrotap_hf.loading import decode_row, decode_tracks, load_dataset
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
@@ -38,6 +38,7 @@ __all__ = [
     "Tracks",
     "__version__",
     "decode_row",
+    "decode_tracks",
     "evaluation",
     "load_dataset",
     "stream_clips",
@@ -58,6 +59,7 @@ _HOMES = {
     "TokenHMRForHumanMeshRecovery": "models.tokenhmr",
     "Tracks": "tracks",
     "decode_row": "loading",
+    "decode_tracks": "loading",
     "load_dataset": "loading",
     "stream_clips": "streaming",
 }

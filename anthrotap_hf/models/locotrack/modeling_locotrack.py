@@ -560,8 +560,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         """Track query points.
 
         A video longer than `window_size` is gone through in windows that overlap by twice `window_context`, so that
-        memory does not grow with its length; answers then differ a little from those of the video as a whole (docs/numbers.md).
-        Where gradients are recorded, there is one window.
+        memory does not grow with its length; answers then differ a little from those of the video as a whole (see
+        docs/numbers.md). Where gradients are recorded, there is one window.
 
         Args:
             pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub_server import READER, Repository
+
+from anthrotap_hf.files import file_sha256
 
 pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
 LOAD = """
@@ -37,6 +42,12 @@ print(len(rows), rows.column_names[0])
 """
 
 
+def usage(card: str) -> str:
+    """The block of Python that a card shows."""
+    (block,) = re.findall(r"```python\n(.+?)```", card, re.DOTALL)
+    return block
+
+
 def published(anthrotap, dataset, *words: str, **options: str) -> dict:
     done = anthrotap(
         *("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0", "--json"),
@@ -55,6 +66,8 @@ def test_a_dataset_is_published_loaded_streamed_pinned_and_read_offline(hub, cli
     assert set(told["files"]) == set(repository.files()) - {".gitattributes"}
     assert repository.files()["README.md"].decode() == told["card"]
 
+    used = client("-c", usage(told["card"]) + "print(len(frames), len(tracks))")
+    assert used.stdout.split() == ["30", "2"], used.stderr
     loaded = client("-c", LOAD, "me/dances")
     assert loaded.stdout.split() == ["3", "2"], loaded.stderr
     named = client("-c", LOAD, "anthrotap", ANTHROTAP_REPO="me/dances@v1")
@@ -73,6 +86,23 @@ def test_a_dataset_is_published_loaded_streamed_pinned_and_read_offline(hub, cli
     offline = client("-c", LOAD, "anthrotap", ANTHROTAP_REPO="me/dances@v1", HF_HUB_OFFLINE="1")
     assert offline.stdout.split() == ["3", "2"], offline.stderr
     assert len(hub.requests) == asked
+
+
+def test_the_usage_on_the_card_of_labels_alone_runs(client, anthrotap, dataset):
+    shard = dataset / "data/train-00000-of-00001.parquet"
+    table = pq.read_table(shard)
+    index = table.schema.get_field_index("video")
+    nothing = pa.nulls(len(table), table.schema.field(index).type)
+    pq.write_table(table.set_column(index, table.schema.field(index), nothing), shard)
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["files"][0]["sha256"] = file_sha256(shard)
+    (dataset / "manifest.json").write_text(json.dumps({**manifest, "label_only": True}))
+    done = anthrotap("publish", "dataset", dataset, "me/dances", "--json")
+    assert done.returncode == 0, done.stderr
+    card = json.loads(done.stdout)["card"]
+    assert "anthrotap attach" in card
+    used = client("-c", usage(card) + "print(len(tracks), tracks.num_frames)")
+    assert used.stdout.split() == ["2", "30"], used.stderr
 
 
 def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset, tmp_path):
@@ -98,10 +128,6 @@ def test_a_broken_upload_publishes_nothing_and_goes_on(hub, anthrotap, dataset):
     shard = dataset / "data/train-00000-of-00001.parquet"
     manifest = json.loads((dataset / "manifest.json").read_text())
     # The same rows, as two files.
-    import pyarrow.parquet as pq
-
-    from anthrotap_hf.files import file_sha256
-
     table = pq.read_table(shard)
     shard.unlink()
     manifest["files"] = []
