@@ -77,21 +77,28 @@ PEOPLE = {
 SOURCES = {
     "procedural": Ingredient("moving shapes", "apache-2.0", "drawn by AnthroTAP"),
     "kubric": Ingredient(
-        "Kubric MOVi", "apache-2.0", "code Apache-2.0; scanned objects CC BY 4.0, skies CC0"
+        "Kubric MOVi",
+        "apache-2.0",
+        "code Apache-2.0; Google Scanned Objects CC BY 4.0, skies of Poly Haven CC0",
     ),
     "panning-movi-e": Ingredient(
         "panning MOVi-E",
         "apache-2.0",
-        "made by Kubric: code Apache-2.0; scanned objects CC BY 4.0, skies CC0",
+        "made by Kubric: code Apache-2.0; Google Scanned Objects CC BY 4.0, skies of Poly Haven CC0",
     ),
-    "point-odyssey": Ingredient("PointOdyssey", "other", "its authors' terms; see their page"),
+    "point-odyssey": Ingredient(
+        "PointOdyssey",
+        "other",
+        "code MIT; no terms of the clips are stated there (https://github.com/y-zheng18/point_odyssey)",
+    ),
     "drivetrack": Ingredient(
         "DriveTrack", RESEARCH_ONLY, "drawn from the Waymo Open Dataset: non-commercial use"
     ),
     "letsdance": Ingredient(
         "Let's Dance, with the labels of AnthroTAP's authors",
         RESEARCH_ONLY,
-        "labels by SMPL and TokenHMR: non-commercial research; the videos are others' and are not passed on",
+        "labels by SMPL and TokenHMR: non-commercial research; the videos, of YouTube, were released for research "
+        "(https://www.cc.gatech.edu/cpl/projects/dance/) and are not passed on",
     ),
 }
 STARTS = {
