@@ -60,6 +60,11 @@ class DatasetError(ValueError):
     """A dataset that can't be shown, in a sentence for the visitor."""
 
 
+def called(name: str) -> str:
+    """What visitors see of a dataset's name: a Hub id, or a folder's last part."""
+    return name if HUB_ID.fullmatch(name) and not Path(name).exists() else Path(name).name
+
+
 def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
     """Reads the labels (not the videos) of a dataset's first MOST_CLIPS clips.
 
@@ -72,6 +77,8 @@ def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
     """
     import datasets
 
+    if not HUB_ID.fullmatch(name) and not Path(name).exists():
+        raise DatasetError(f"The dataset {called(name)} can't be read: there is no such folder on this server.")
     try:
         splits = [str(split) for split in datasets.load_dataset_builder(name).config.data_files or ()]
         labels = {split: ShardRows.of_dataset(name, split, left_out={"video"}) for split in splits}
@@ -84,11 +91,9 @@ def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
                 on_clip(len(clips), min(total, MOST_CLIPS))
     except (OSError, ValueError, DamagedShardError, ConnectionError) as error:
         reason = " ".join(str(error).split()).removeprefix(f"{name}: ")
-        raise DatasetError(
-            f"The dataset {Path(name).name if Path(name).exists() else name} can't be read: {reason}"
-        ) from error
+        raise DatasetError(f"The dataset {called(name)} can't be read: {reason}") from error
     if not clips:
-        raise DatasetError(f"The dataset {name} has no clips.")
+        raise DatasetError(f"The dataset {called(name)} has no clips.")
     return Listing(name, clips, total, rows)
 
 
@@ -214,7 +219,7 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
 def browsing_tab(page: Page) -> None:
     """Builds the tab inside the Blocks and Tab that are open."""
     offered = page.settings.datasets
-    choices = [(Path(name).name if Path(name).exists() else name, name) for name in offered]
+    choices = [(called(name), name) for name in offered]
     listings: OrderedDict[str, Listing] = OrderedDict()
     chosen: dict[str, tuple[Listing, list[Clip]]] = {}  # by visitor: what the gallery shows
 

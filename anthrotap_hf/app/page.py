@@ -156,7 +156,7 @@ def video_box(
     with gr.Row(visible=False, elem_classes="opened", elem_id=f"{purpose}-opened") as full:
         about = gr.HTML()
         other = gr.Button("Another video", size="sm", scale=0, min_width=150, elem_id=f"{purpose}-other")
-    said = gr.HTML(elem_id=f"{purpose}-said", elem_classes="said")
+    said = gr.HTML(elem_id=f"{purpose}-upload-said", elem_classes="said")
 
     shared = [box, empty, full, about, said]
 
