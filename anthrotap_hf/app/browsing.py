@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ PICTURES = 12  # on one sheet of the gallery
 GALLERY_SIDE = 480  # pixels: their longer side
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 DATASETS_OPEN = 4  # kept in memory for all visitors
+LOOK_AT_CLIP = "() => document.querySelector('#browse-about').scrollIntoView({behavior: 'smooth'})"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,18 @@ class Clip:
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset that is open: its clips, how many there are besides, and where rows are read."""
+    """A dataset that is open: its clips, how many there are with those left out, and where rows are read."""
 
     name: str
     clips: list[Clip]
     total: int
     rows: dict[str, ShardRows]
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of `rows`: visitors share them
+
+    def row(self, clip: Clip) -> dict[str, Any]:
+        """All of a clip. Raises DamagedShardError if it can't be read."""
+        with self.lock:
+            return self.rows[clip.split][clip.row]
 
 
 class DatasetError(ValueError):
@@ -78,7 +86,9 @@ def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
     import datasets
 
     if not HUB_ID.fullmatch(name) and not Path(name).exists():
-        raise DatasetError(f"The dataset {called(name)} can't be read: there is no such folder on this server.")
+        raise DatasetError(
+            f"The dataset {called(name)} can't be read: there is no such folder on this server."
+        )
     try:
         splits = [str(split) for split in datasets.load_dataset_builder(name).config.data_files or ()]
         labels = {split: ShardRows.of_dataset(name, split, left_out={"video"}) for split in splits}
@@ -185,7 +195,7 @@ def allowed(name: str, offered: tuple[str, ...]) -> str:
 
 def picture(listing: Listing, clip: Clip) -> np.ndarray:
     """The clip's middle frame with its tracks, [H, W, 3] uint8."""
-    frames, tracks = decode_row(listing.rows[clip.split][clip.row])
+    frames, tracks = decode_row(listing.row(clip))
     middle = len(frames) // 2
     return draw_tracks(frames[middle], tracks, middle)
 
@@ -195,7 +205,7 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
 
     Raises VideoError or DamagedShardError if the row can't be read.
     """
-    row = listing.rows[clip.split][clip.row]
+    row = listing.row(clip)
     frames, tracks = decode_row(row)
     stem = plain_name(f"{Path(clip.source).stem}-{clip.clip_id[-12:]}")
     overlay, plain, arrays = (folder / f"{stem}{end}" for end in (".tracks.mp4", ".mp4", ".npz"))
@@ -245,15 +255,15 @@ def browsing_tab(page: Page) -> None:
             words = gr.Textbox(label="Video or clip", placeholder="part of its name", min_width=160, scale=2)
             split = gr.Dropdown(["all"], value="all", label="Split", min_width=110)
             people = gr.Dropdown(["any", "1", "2", "3+"], value="any", label="People", min_width=110)
-            seen = gr.Slider(0, 100, 0, step=5, label="Seen, at least %", min_width=170, buttons=[])
-            hidden = gr.Slider(0, 100, 0, step=5, label="Hidden, at least %", min_width=170, buttons=[])
+            seen = gr.Slider(0, 100, 0, step=5, label="Seen, from %", min_width=170, buttons=[])
+            hidden = gr.Slider(0, 100, 0, step=5, label="Hidden, from %", min_width=170, buttons=[])
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
                 figures = gr.HTML(elem_id="browse-figures")
             plot = gr.BarPlot(
                 x="seen",
                 y="clips",
-                x_title="seen, % of labels, from",
+                x_title="labels seen, %",
                 y_title="clips",
                 sort=None,
                 height=190,
@@ -274,7 +284,7 @@ def browsing_tab(page: Page) -> None:
         sheet = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, buttons=[], elem_id="browse-sheet")
         about = gr.HTML(elem_id="browse-about", elem_classes="said")
         with gr.Row(equal_height=False, visible=False, elem_id="browse-clip") as one:
-            overlay = looped_video("The clip with its points", "browse-overlay", scale=3, min_width=320)
+            overlay = looped_video("browse-overlay", scale=3, min_width=320)
             with gr.Column(scale=2, min_width=300):
                 facts = gr.HTML(elem_id="browse-facts")
                 files = downloads("browse-files")
@@ -295,7 +305,7 @@ def browsing_tab(page: Page) -> None:
             except (VideoError, DamagedShardError):
                 continue  # told when all are counted, below
             shown.append(clip)
-            pictures.append((str(path), f"{Path(clip.source).stem} · {clip.seen:.0%} seen"))
+            pictures.append((str(path), f"{clip.seen:.0%} seen · {Path(clip.source).stem}"))
         chosen[visitor.name] = listing, shown
         html, table = statistics(clips)
         damaged = len(some) - len(shown)
@@ -382,4 +392,7 @@ def browsing_tab(page: Page) -> None:
     for knob in (seen, hidden):
         knob.release(from_first, filters, shown, **hush)
     sheet.release(at_sheet, [sheet, *filters], shown, **hush)
-    gallery.select(play, None, [about, one, overlay, facts, files], show_progress_on=overlay, api_name=False)
+    playing = gallery.select(
+        play, None, [about, one, overlay, facts, files], show_progress_on=about, api_name=False
+    )
+    playing.then(None, js=LOOK_AT_CLIP, api_name=False)
