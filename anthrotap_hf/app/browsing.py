@@ -64,6 +64,15 @@ class Listing:
             return self.rows[clip.split][clip.row]
 
 
+@dataclass(frozen=True)
+class Browsed:
+    """What a visitor sees of a dataset: these clips, as these filters and this page of them gave them."""
+
+    listing: Listing
+    clips: list[Clip]
+    asked: tuple[Any, ...]
+
+
 class DatasetError(ValueError):
     """A dataset that can't be shown, in a sentence for the visitor."""
 
@@ -231,7 +240,6 @@ def browsing_tab(page: Page) -> None:
     offered = page.settings.datasets
     choices = [(called(name), name) for name in offered]
     listings: OrderedDict[str, Listing] = OrderedDict()
-    chosen: dict[str, tuple[Listing, list[Clip]]] = {}  # by visitor: what the gallery shows
 
     gr.HTML(
         '<p class="lead">A dataset is many short clips with their points. Open one, filter it, and click on a clip '
@@ -242,7 +250,7 @@ def browsing_tab(page: Page) -> None:
             choices,
             value=offered[0] if offered else None,
             label="Dataset",
-            info="One of the list, or a name on the Hugging Face Hub, such as someone/labels.",
+            info=f"{'One of the list, or a' if offered else 'A'} name on the Hugging Face Hub, such as someone/labels.",
             allow_custom_value=True,
             scale=4,
             min_width=240,
@@ -306,7 +314,7 @@ def browsing_tab(page: Page) -> None:
                 continue  # told when all are counted, below
             shown.append(clip)
             pictures.append((str(path), f"{clip.seen:.0%} seen · {Path(clip.source).stem}"))
-        chosen[visitor.name] = listing, shown
+        visitor.browsed = Browsed(listing, shown, (number, *values))
         html, table = statistics(clips)
         damaged = len(some) - len(shown)
         words = note(f"{count(damaged, 'clip')} on this page can't be read.", "bad") if damaged else ""
@@ -340,7 +348,6 @@ def browsing_tab(page: Page) -> None:
                 gr.Column(visible=False),
                 *[gr.skip()] * (len(filters) + len(shown)),
             ]
-        visitor.videos.pop("browse", None)
         some = len(listing.clips) < listing.total
         words = note(f"The first {len(listing.clips):,} of {listing.total:,} clips.") if some else ""
         splits = gr.Dropdown(["all", *listing.rows], value="all")
@@ -351,9 +358,9 @@ def browsing_tab(page: Page) -> None:
 
     def refilter(number: int, *values: Any, request: gr.Request) -> list[Any]:
         visitor = page.visitor(request)
-        if visitor.name not in chosen:
+        if visitor.browsed is None or visitor.browsed.asked == (number, *values):
             return [gr.skip()] * len(shown)
-        return show(visitor, chosen[visitor.name][0], number, *values)
+        return show(visitor, visitor.browsed.listing, number, *values)
 
     def from_first(request: gr.Request, *values: Any) -> list[Any]:
         return refilter(1, *values, request=request)
@@ -363,12 +370,12 @@ def browsing_tab(page: Page) -> None:
 
     def play(event: gr.SelectData, request: gr.Request) -> list[Any]:
         visitor = page.visitor(request)
-        listing, clips = chosen.get(visitor.name, (None, []))
-        if listing is None or not 0 <= event.index < len(clips):
+        browsed = visitor.browsed
+        if browsed is None or not 0 <= event.index < len(browsed.clips):
             return [note("Open the dataset again.", "bad"), gr.Row(visible=False), None, "", None]
-        clip = clips[event.index]
+        clip = browsed.clips[event.index]
         try:
-            path, all_files = write_clip(listing, clip, visitor.fresh("clip"))
+            path, all_files = write_clip(browsed.listing, clip, visitor.fresh("clip"))
         except (VideoError, DamagedShardError) as error:
             return [note(f"This clip can't be read: {error}", "bad"), gr.Row(visible=False), None, "", None]
         told = numbers(
@@ -383,8 +390,13 @@ def browsing_tab(page: Page) -> None:
         return [title, gr.Row(visible=True), str(path), told, [str(file) for file in all_files]]
 
     outputs = [said, found, *filters, *shown]
-    open_it.click(open_dataset, name, outputs, show_progress_on=said, api_name=False)
-    hush = {"show_progress": "hidden", "trigger_mode": "always_last", "api_name": False}
+    in_turn = {
+        "concurrency_id": "browse",
+        "concurrency_limit": 1,
+        "api_name": False,
+    }  # or an old answer came last
+    open_it.click(open_dataset, name, outputs, show_progress_on=said, **in_turn)
+    hush = {"show_progress": "hidden", "trigger_mode": "always_last", **in_turn}
     words.submit(from_first, filters, shown, **hush)
     words.blur(from_first, filters, shown, **hush)
     for knob in (split, people):

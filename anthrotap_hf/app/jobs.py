@@ -21,6 +21,13 @@ from typing import Any
 
 Tell = Callable[[str, int, int | None], None]
 TELL_EVERY = 0.1  # seconds between two lines of progress
+STAGES = {
+    "people": "finding people",
+    "meshes": "fitting bodies",
+    "visibility": "looking what hides what",
+    "flow": "measuring motion",
+    "filtering": "leaving out what is unsure",
+}
 
 
 class JobError(Exception):
@@ -111,7 +118,7 @@ def label(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             (report,) = label_videos(
                 *([video], out, config, job["threads"], True, Console(file=nowhere)),
                 device=job["device"],
-                on_progress=tell,
+                on_progress=lambda stage, done, total: tell(STAGES.get(stage, stage), done, total),
             )
         except (AssetError, ImportError) as error:
             raise JobError(str(error)) from error

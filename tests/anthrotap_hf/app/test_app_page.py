@@ -147,8 +147,16 @@ def test_what_is_too_long_or_no_video_is_told_in_words(page, make_video, tmp_pat
 def test_a_phone_needs_no_sideways_scrolling(served, browser):
     phone = browser.new_page(viewport={"width": 390, "height": 844})
     phone.goto(served[0] + "/?__theme=dark")
-    phone.get_by_text("Drop File Here").first.wait_for()
-    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    for tab, shown in (
+        ("Track points", "#track-upload"),
+        ("Label people", "#label-upload"),
+        ("Browse a dataset", "#browse-name"),
+    ):
+        phone.get_by_role("tab", name=tab).click()
+        phone.locator(shown).wait_for()
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.get_by_role("tab", name="Track points").click()
+    assert phone.locator("#track-empty .hint").bounding_box()["width"] > 200
     phone.close()
 
 
