@@ -56,6 +56,8 @@ CSS = """
 .shares i.hidden { background: #f59e0b; }
 .shares i.unknown { background: #a8a29e; }
 #track-frame img { cursor: crosshair; }
+#track-frame img, #label-preview img, .gradio-container video { max-height: 72vh !important; }
+#track-frame img, #label-preview img { width: auto !important; max-width: 100%; margin: 0 auto; }
 #browse-gallery img { cursor: pointer; }
 #browse-gallery .grid-wrap { max-height: none !important; }
 @media (max-width: 640px) {
