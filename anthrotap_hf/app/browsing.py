@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ PICTURES = 12  # on one sheet of the gallery
 GALLERY_SIDE = 480  # pixels: their longer side
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 DATASETS_OPEN = 4  # kept in memory for all visitors
+LOOK_AT_CLIP = "() => document.querySelector('#browse-about').scrollIntoView({behavior: 'smooth'})"
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,36 @@ class Clip:
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset that is open: its clips, how many there are besides, and where rows are read."""
+    """A dataset that is open: its clips, how many there are with those left out, and where rows are read."""
 
     name: str
     clips: list[Clip]
     total: int
     rows: dict[str, ShardRows]
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of `rows`: visitors share them
+
+    def row(self, clip: Clip) -> dict[str, Any]:
+        """All of a clip. Raises DamagedShardError if it can't be read."""
+        with self.lock:
+            return self.rows[clip.split][clip.row]
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """What a visitor sees of a dataset: these clips, as these filters and this page of them gave them."""
+
+    listing: Listing
+    clips: list[Clip]
+    asked: tuple[Any, ...]
 
 
 class DatasetError(ValueError):
     """A dataset that can't be shown, in a sentence for the visitor."""
+
+
+def called(name: str) -> str:
+    """What visitors see of a dataset's name: a Hub id, or a folder's last part."""
+    return name if HUB_ID.fullmatch(name) and not Path(name).exists() else Path(name).name
 
 
 def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
@@ -72,6 +94,10 @@ def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
     """
     import datasets
 
+    if not HUB_ID.fullmatch(name) and not Path(name).exists():
+        raise DatasetError(
+            f"The dataset {called(name)} can't be read: there is no such folder on this server."
+        )
     try:
         splits = [str(split) for split in datasets.load_dataset_builder(name).config.data_files or ()]
         labels = {split: ShardRows.of_dataset(name, split, left_out={"video"}) for split in splits}
@@ -84,11 +110,9 @@ def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
                 on_clip(len(clips), min(total, MOST_CLIPS))
     except (OSError, ValueError, DamagedShardError, ConnectionError) as error:
         reason = " ".join(str(error).split()).removeprefix(f"{name}: ")
-        raise DatasetError(
-            f"The dataset {Path(name).name if Path(name).exists() else name} can't be read: {reason}"
-        ) from error
+        raise DatasetError(f"The dataset {called(name)} can't be read: {reason}") from error
     if not clips:
-        raise DatasetError(f"The dataset {name} has no clips.")
+        raise DatasetError(f"The dataset {called(name)} has no clips.")
     return Listing(name, clips, total, rows)
 
 
@@ -180,7 +204,7 @@ def allowed(name: str, offered: tuple[str, ...]) -> str:
 
 def picture(listing: Listing, clip: Clip) -> np.ndarray:
     """The clip's middle frame with its tracks, [H, W, 3] uint8."""
-    frames, tracks = decode_row(listing.rows[clip.split][clip.row])
+    frames, tracks = decode_row(listing.row(clip))
     middle = len(frames) // 2
     return draw_tracks(frames[middle], tracks, middle)
 
@@ -190,7 +214,7 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
 
     Raises VideoError or DamagedShardError if the row can't be read.
     """
-    row = listing.rows[clip.split][clip.row]
+    row = listing.row(clip)
     frames, tracks = decode_row(row)
     stem = plain_name(f"{Path(clip.source).stem}-{clip.clip_id[-12:]}")
     overlay, plain, arrays = (folder / f"{stem}{end}" for end in (".tracks.mp4", ".mp4", ".npz"))
@@ -214,9 +238,8 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
 def browsing_tab(page: Page) -> None:
     """Builds the tab inside the Blocks and Tab that are open."""
     offered = page.settings.datasets
-    choices = [(Path(name).name if Path(name).exists() else name, name) for name in offered]
+    choices = [(called(name), name) for name in offered]
     listings: OrderedDict[str, Listing] = OrderedDict()
-    chosen: dict[str, tuple[Listing, list[Clip]]] = {}  # by visitor: what the gallery shows
 
     gr.HTML(
         '<p class="lead">A dataset is many short clips with their points. Open one, filter it, and click on a clip '
@@ -227,7 +250,7 @@ def browsing_tab(page: Page) -> None:
             choices,
             value=offered[0] if offered else None,
             label="Dataset",
-            info="One of the list, or a name on the Hugging Face Hub, such as someone/labels.",
+            info=f"{'One of the list, or a' if offered else 'A'} name on the Hugging Face Hub, such as someone/labels.",
             allow_custom_value=True,
             scale=4,
             min_width=240,
@@ -240,15 +263,15 @@ def browsing_tab(page: Page) -> None:
             words = gr.Textbox(label="Video or clip", placeholder="part of its name", min_width=160, scale=2)
             split = gr.Dropdown(["all"], value="all", label="Split", min_width=110)
             people = gr.Dropdown(["any", "1", "2", "3+"], value="any", label="People", min_width=110)
-            seen = gr.Slider(0, 100, 0, step=5, label="Seen, at least %", min_width=170, buttons=[])
-            hidden = gr.Slider(0, 100, 0, step=5, label="Hidden, at least %", min_width=170, buttons=[])
+            seen = gr.Slider(0, 100, 0, step=5, label="Seen, from %", min_width=170, buttons=[])
+            hidden = gr.Slider(0, 100, 0, step=5, label="Hidden, from %", min_width=170, buttons=[])
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
                 figures = gr.HTML(elem_id="browse-figures")
             plot = gr.BarPlot(
                 x="seen",
                 y="clips",
-                x_title="seen, % of labels, from",
+                x_title="labels seen, %",
                 y_title="clips",
                 sort=None,
                 height=190,
@@ -269,7 +292,7 @@ def browsing_tab(page: Page) -> None:
         sheet = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, buttons=[], elem_id="browse-sheet")
         about = gr.HTML(elem_id="browse-about", elem_classes="said")
         with gr.Row(equal_height=False, visible=False, elem_id="browse-clip") as one:
-            overlay = looped_video("The clip with its points", "browse-overlay", scale=3, min_width=320)
+            overlay = looped_video("browse-overlay", scale=3, min_width=320)
             with gr.Column(scale=2, min_width=300):
                 facts = gr.HTML(elem_id="browse-facts")
                 files = downloads("browse-files")
@@ -290,8 +313,8 @@ def browsing_tab(page: Page) -> None:
             except (VideoError, DamagedShardError):
                 continue  # told when all are counted, below
             shown.append(clip)
-            pictures.append((str(path), f"{Path(clip.source).stem} · {clip.seen:.0%} seen"))
-        chosen[visitor.name] = listing, shown
+            pictures.append((str(path), f"{clip.seen:.0%} seen · {Path(clip.source).stem}"))
+        visitor.browsed = Browsed(listing, shown, (number, *values))
         html, table = statistics(clips)
         damaged = len(some) - len(shown)
         words = note(f"{count(damaged, 'clip')} on this page can't be read.", "bad") if damaged else ""
@@ -325,7 +348,6 @@ def browsing_tab(page: Page) -> None:
                 gr.Column(visible=False),
                 *[gr.skip()] * (len(filters) + len(shown)),
             ]
-        visitor.videos.pop("browse", None)
         some = len(listing.clips) < listing.total
         words = note(f"The first {len(listing.clips):,} of {listing.total:,} clips.") if some else ""
         splits = gr.Dropdown(["all", *listing.rows], value="all")
@@ -336,9 +358,9 @@ def browsing_tab(page: Page) -> None:
 
     def refilter(number: int, *values: Any, request: gr.Request) -> list[Any]:
         visitor = page.visitor(request)
-        if visitor.name not in chosen:
+        if visitor.browsed is None or visitor.browsed.asked == (number, *values):
             return [gr.skip()] * len(shown)
-        return show(visitor, chosen[visitor.name][0], number, *values)
+        return show(visitor, visitor.browsed.listing, number, *values)
 
     def from_first(request: gr.Request, *values: Any) -> list[Any]:
         return refilter(1, *values, request=request)
@@ -348,12 +370,12 @@ def browsing_tab(page: Page) -> None:
 
     def play(event: gr.SelectData, request: gr.Request) -> list[Any]:
         visitor = page.visitor(request)
-        listing, clips = chosen.get(visitor.name, (None, []))
-        if listing is None or not 0 <= event.index < len(clips):
+        browsed = visitor.browsed
+        if browsed is None or not 0 <= event.index < len(browsed.clips):
             return [note("Open the dataset again.", "bad"), gr.Row(visible=False), None, "", None]
-        clip = clips[event.index]
+        clip = browsed.clips[event.index]
         try:
-            path, all_files = write_clip(listing, clip, visitor.fresh("clip"))
+            path, all_files = write_clip(browsed.listing, clip, visitor.fresh("clip"))
         except (VideoError, DamagedShardError) as error:
             return [note(f"This clip can't be read: {error}", "bad"), gr.Row(visible=False), None, "", None]
         told = numbers(
@@ -368,8 +390,13 @@ def browsing_tab(page: Page) -> None:
         return [title, gr.Row(visible=True), str(path), told, [str(file) for file in all_files]]
 
     outputs = [said, found, *filters, *shown]
-    open_it.click(open_dataset, name, outputs, show_progress_on=said, api_name=False)
-    hush = {"show_progress": "hidden", "trigger_mode": "always_last", "api_name": False}
+    in_turn = {
+        "concurrency_id": "browse",
+        "concurrency_limit": 1,
+        "api_name": False,
+    }  # or an old answer came last
+    open_it.click(open_dataset, name, outputs, show_progress_on=said, **in_turn)
+    hush = {"show_progress": "hidden", "trigger_mode": "always_last", **in_turn}
     words.submit(from_first, filters, shown, **hush)
     words.blur(from_first, filters, shown, **hush)
     for knob in (split, people):
@@ -377,4 +404,7 @@ def browsing_tab(page: Page) -> None:
     for knob in (seen, hidden):
         knob.release(from_first, filters, shown, **hush)
     sheet.release(at_sheet, [sheet, *filters], shown, **hush)
-    gallery.select(play, None, [about, one, overlay, facts, files], show_progress_on=overlay, api_name=False)
+    playing = gallery.select(
+        play, None, [about, one, overlay, facts, files], show_progress_on=about, api_name=False
+    )
+    playing.then(None, js=LOOK_AT_CLIP, api_name=False)

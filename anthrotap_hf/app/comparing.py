@@ -1,4 +1,4 @@
-"""Two trackers on the same points: how far they differ, and their overlays side by side."""
+"""Two trackers on the same points: how far they differ, and their overlays in one picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from anthrotap_hf.visualization import draw_tracks, track_colors
 
 GAP = 8  # pixels between the two pictures
 INK, PAPER = (240, 240, 240), (24, 26, 32)
-WIDEST = 1920  # pixels: larger pictures are made smaller before they are put side by side
+MOST = 1920  # pixels, along which the two pictures are put together: larger ones are made smaller before
 
 
 def differences(first: Tracks, second: Tracks) -> dict[str, Any]:
@@ -41,14 +41,15 @@ def differences(first: Tracks, second: Tracks) -> dict[str, Any]:
     }
 
 
-def write_side_by_side(
+def write_compared(
     path: Path,
     video: Path,
     info: VideoInfo,
     tracks: Mapping[str, Tracks],
     on_frame: Callable[[int], object],
 ) -> None:
-    """One video of the overlays, each under its tracker's name, that plays them in step.
+    """One video of the overlays, each under its tracker's name, that plays them in step: one below the other where they
+    are wider than high, else side by side.
 
     Args:
         path: the file.
@@ -57,7 +58,8 @@ def write_side_by_side(
         tracks: by tracker.
         on_frame: is told how many frames are drawn.
     """
-    scale = min(1.0, (WIDEST - GAP) / 2 / info.width)
+    below = info.width > info.height
+    scale = min(1.0, (MOST - GAP) / 2 / min(info.width, info.height))
     width, height = round(info.width * scale), round(info.height * scale)
     strip = max(24, round(height / 14))
     colors = {name: track_colors(one) for name, one in tracks.items()}
@@ -69,9 +71,9 @@ def write_side_by_side(
                 drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
                 parts += [
                     np.concatenate([_title(name, width, strip), drawn]),
-                    np.full((strip + height, GAP, 3), PAPER),
+                    np.full((GAP, width, 3) if below else (strip + height, GAP, 3), PAPER),
                 ]
-            sheet = np.concatenate(parts[:-1], axis=1).astype(np.uint8)
+            sheet = np.concatenate(parts[:-1], axis=0 if below else 1).astype(np.uint8)
             odd = ((0, sheet.shape[0] % 2), (0, sheet.shape[1] % 2), (0, 0))
             writer.write(np.pad(sheet, odd, mode="edge"))
             on_frame(t + 1)
@@ -80,7 +82,7 @@ def write_side_by_side(
 def _title(name: str, width: int, height: int) -> np.ndarray:
     """[height, width, 3] uint8: a name on a dark strip, as large as fits."""
     strip = np.full((height, width, 3), PAPER, np.uint8)
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, height / 44
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, height / 36
     (long, high), _ = cv2.getTextSize(name, font, size, 1)
     size *= min(1.0, 0.94 * width / max(long, 1))
     (long, high), _ = cv2.getTextSize(name, font, size, 1)

@@ -21,6 +21,13 @@ from typing import Any
 
 Tell = Callable[[str, int, int | None], None]
 TELL_EVERY = 0.1  # seconds between two lines of progress
+STAGES = {
+    "people": "finding people",
+    "meshes": "fitting bodies",
+    "visibility": "looking what hides what",
+    "flow": "measuring motion",
+    "filtering": "leaving out what is unsure",
+}
 
 
 class JobError(Exception):
@@ -36,7 +43,7 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """
     import numpy as np
 
-    from anthrotap_hf.app.comparing import differences, write_side_by_side
+    from anthrotap_hf.app.comparing import differences, write_compared
     from anthrotap_hf.commands import load_tracker
     from anthrotap_hf.track_files import found_tracks, track_files, write_tracks
     from anthrotap_hf.video import probe
@@ -46,7 +53,7 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     queries = np.array(job["points"], np.float64)
     found, rows, files = {}, [], []
     for name, where in job["models"]:
-        tell(f"{name}: loading", 0, None)
+        tell(f"loading {name}", 0, None)
         key = (where, job["device"])
         if key not in _trackers:
             try:
@@ -57,7 +64,7 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         begin = time.perf_counter()
 
         def progress(what: str, done: int, total: int | None, name: str = name) -> None:
-            tell(f"{name}: {what}", done, total)
+            tell(f"{what} ({name})", done, total)
 
         found[name] = _trackers[key](str(video), points=job["points"], progress=progress)
         seconds = time.perf_counter() - begin
@@ -65,7 +72,7 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         own = track_files(Path(), video.stem if len(job["models"]) == 1 else f"{video.stem}.{name}")
 
         def drawing(t: int, name: str = name, total: int = visible.shape[1]) -> None:
-            tell(f"{name}: drawing", t, total)
+            tell(f"drawing ({name})", t, total)
 
         write_tracks(own, video, info, found[name], queries, name, drawing)
         files += own
@@ -75,7 +82,7 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     if len(found) == 2:
         drawn = {name: found_tracks(one, info) for name, one in found.items()}
         overlay = Path(f"{video.stem}.compared.mp4")
-        write_side_by_side(overlay, video, info, drawn, lambda t: tell("comparing", t, visible.shape[1]))
+        write_compared(overlay, video, info, drawn, lambda t: tell("comparing", t, visible.shape[1]))
         files.append(overlay)
         result["differences"] = differences(*drawn.values())
     return result | {"overlay": str(overlay), "files": [str(file) for file in files]}
@@ -111,7 +118,7 @@ def label(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             (report,) = label_videos(
                 *([video], out, config, job["threads"], True, Console(file=nowhere)),
                 device=job["device"],
-                on_progress=tell,
+                on_progress=lambda stage, done, total: tell(STAGES.get(stage, stage), done, total),
             )
         except (AssetError, ImportError) as error:
             raise JobError(str(error)) from error

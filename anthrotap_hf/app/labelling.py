@@ -7,14 +7,13 @@ from typing import Any
 import gradio as gr
 
 from anthrotap_hf.app.page import (
-    HEAVY,
     Page,
+    Runner,
     count,
     downloads,
     looped_video,
     note,
     numbers,
-    run_and_cancel,
     shares,
     video_box,
 )
@@ -39,10 +38,9 @@ def labelling_tab(page: Page) -> None:
                 elem_id="label-preview",
             )
         with gr.Column(scale=1, min_width=340):
-            run, cancel = run_and_cancel("label", "Label people")
-            said = gr.HTML(elem_id="label-said", elem_classes="said")
+            runner = Runner.build(page, "label", "Label people")
             with gr.Column(visible=False, elem_id="label-result") as result:
-                overlay = looped_video("Labels", "label-overlay")
+                overlay = looped_video("label-overlay")
                 figures = gr.HTML(elem_id="label-figures")
                 sheet = gr.Image(
                     label="Some of the frames",
@@ -63,7 +61,7 @@ def labelling_tab(page: Page) -> None:
         return [gr.Image(None, visible=False), "", *nothing]
 
     with place:
-        video_box(page, "label", None, opened, closed, [preview, said, *results])
+        video_box(page, "label", None, opened, closed, [preview, runner.said, *results])
 
     def label(request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
         visitor = page.visitor(request)
@@ -92,8 +90,7 @@ def labelling_tab(page: Page) -> None:
             [str(folder / file) for file in answer["files"]],
         ]
 
-    running = run.click(label, None, [said, *results], show_progress_on=said, api_name=False, **HEAVY)
-    cancel.click(page.cancel, None, said, cancels=[running], show_progress="hidden", api_name=False)
+    runner.does(label, None, results)
 
 
 def refusal(answer: dict[str, Any]) -> str:
@@ -113,7 +110,7 @@ def summary(answer: dict[str, Any]) -> str:
         "people" if totals["people"] != 1 else "person": f"{totals['people']}",
         "points": f"{totals['tracks']:,}",
         "frames": f"{totals['frames']}",
-        "seconds": f"{totals['seconds']:.0f}",
+        "seconds it took": f"{totals['seconds']:.0f}",
     }
     bar = shares(totals["seen"], totals["hidden"], totals["unknown"])
     left_out = ""

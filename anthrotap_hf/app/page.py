@@ -15,9 +15,6 @@ from anthrotap_hf.app.uploads import Limits, Video, Visitor, Visitors, take_vide
 from anthrotap_hf.app.worker import CancelledError, Worker
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, write_video
 
-HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 1}
-"""Of events that keep the machine busy: one at a time, the others see their place in the queue."""
-
 
 @dataclass(frozen=True)
 class AppSettings:
@@ -56,9 +53,9 @@ class Page:
         """What the job gives, or why there is nothing, as HTML."""
 
         def show(what: str, done: int, total: int | None) -> None:
-            progress((done, total) if total else None, desc=what[:1].upper() + what[1:], unit="")
+            progress((done, total) if total else 0, desc=what[:1].upper() + what[1:], unit="")
 
-        progress(None, desc="Starting")
+        progress(0, desc="Starting")
         try:
             return self.worker.run(visitor.name, job, show)
         except CancelledError:
@@ -66,9 +63,19 @@ class Page:
         except JobError as error:
             return note(str(error), "bad")
 
-    def cancel(self, request: gr.Request) -> str:
+    def cancel(self, request: gr.Request) -> tuple[str, str]:
+        """What is said, and nothing of a queue. Gradio takes out of its queue who has been waiting."""
         stopped = self.worker.cancel(self.visitor(request).name)
-        return note("Cancelled." if stopped else "Nothing of yours is running.")
+        return note("Cancelled." if stopped else "Nothing of yours is running or waiting any more."), ""
+
+    def queue(self, request: gr.Request) -> str:
+        """That others come first, if so, as HTML."""
+        others = self.worker.owner not in (None, self.visitor(request).name)
+        return (
+            note("Someone else's video is being worked on. Yours begins by itself, right after.")
+            if others
+            else ""
+        )
 
 
 def note(words: str, kind: str = "plain") -> str:
@@ -100,10 +107,10 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def looped_video(label: str, elem_id: str, **place: Any) -> gr.Video:
+def looped_video(elem_id: str, **place: Any) -> gr.Video:
     """A result to watch, over and over."""
     return gr.Video(
-        label=label, interactive=False, autoplay=True, loop=True, buttons=[], elem_id=elem_id, **place
+        show_label=False, interactive=False, autoplay=True, loop=True, buttons=[], elem_id=elem_id, **place
     )
 
 
@@ -112,12 +119,40 @@ def downloads(elem_id: str) -> gr.File:
     return gr.File(label="Download", file_count="multiple", interactive=False, elem_id=elem_id)
 
 
-def run_and_cancel(purpose: str, words: str) -> tuple[gr.Button, gr.Button]:
-    """The two buttons of heavy work."""
-    with gr.Row(elem_classes="tools"):
-        run = gr.Button(words, variant="primary", elem_id=f"{purpose}-run", scale=3, min_width=140)
-        cancel = gr.Button("Cancel", elem_id=f"{purpose}-cancel", scale=1, min_width=100)
-    return run, cancel
+@dataclass(frozen=True)
+class Runner:
+    """The two buttons of heavy work, and what is said of it below them."""
+
+    page: Page
+    run: gr.Button
+    cancel: gr.Button
+    said: gr.HTML
+    queue: gr.HTML
+
+    @classmethod
+    def build(cls, page: Page, purpose: str, words: str) -> Runner:
+        with gr.Row(elem_classes="tools"):
+            run = gr.Button(words, variant="primary", elem_id=f"{purpose}-run", scale=3, min_width=140)
+            cancel = gr.Button("Cancel", elem_id=f"{purpose}-cancel", scale=1, min_width=100)
+        said = gr.HTML(elem_id=f"{purpose}-said", elem_classes="said")
+        queue = gr.HTML(elem_id=f"{purpose}-queue", elem_classes="said queue")
+        return cls(page, run, cancel, said, queue)
+
+    def does(self, work: Callable[..., list[Any]], inputs: Any, outputs: list[Any]) -> None:
+        """What happens on a click. `work` gives what is said, then the outputs. One at a time is at it, of all tabs."""
+        quick = {"queue": False, "show_progress": "hidden", "api_name": False}
+        self.run.click(self.page.queue, None, self.queue, **quick)
+        running = self.run.click(
+            work,
+            inputs,
+            [self.said, *outputs],
+            show_progress_on=self.said,
+            api_name=False,
+            concurrency_id="heavy",
+            concurrency_limit=1,
+        )
+        running.then(lambda: "", None, self.queue, **quick)
+        self.cancel.click(self.page.cancel, None, [self.said, self.queue], cancels=[running], **quick)
 
 
 def video_box(
@@ -156,13 +191,13 @@ def video_box(
     with gr.Row(visible=False, elem_classes="opened", elem_id=f"{purpose}-opened") as full:
         about = gr.HTML()
         other = gr.Button("Another video", size="sm", scale=0, min_width=150, elem_id=f"{purpose}-other")
-    said = gr.HTML(elem_id=f"{purpose}-said", elem_classes="said")
+    said = gr.HTML(elem_id=f"{purpose}-upload-said", elem_classes="said")
 
     shared = [box, empty, full, about, said]
 
     def take(visitor: Visitor, upload: Path, progress: gr.Progress) -> list[Any]:
         def on_frame(done: int, total: int | None) -> None:
-            progress((done, total) if total else None, desc="Reading", unit="frames")
+            progress((done, total) if total else 0, desc="Reading", unit="frames")
 
         visitor.videos.pop(purpose, None)
         try:
@@ -184,7 +219,7 @@ def video_box(
         assert made_up is not None
         visitor = page.visitor(request)
         path = visitor.fresh("made-up") / "made-up.mp4"
-        progress(None, desc="Drawing")
+        progress(0, desc="Drawing")
         write_video(path, *made_up())
         return take(visitor, path, progress)
 

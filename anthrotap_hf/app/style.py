@@ -16,7 +16,10 @@ HEAD = """
 
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important;
-  padding: 0 20px 40px !important; }
+  padding: 0 !important; --color-accent: #0f766e; }
+.dark .gradio-container, .gradio-container.dark { --color-accent: #2dd4bf; }
+.fillable { padding: 0 20px 40px !important; }
+.html-container { padding: 0 !important; }
 .masthead { padding: 26px 0 6px; }
 .masthead h1 { font-size: 27px; font-weight: 700; letter-spacing: -0.02em; margin: 0; display: flex;
   align-items: center; }
@@ -26,12 +29,17 @@ CSS = """
 .masthead p { color: var(--body-text-color-subdued); margin: 3px 0 0; font-size: 15px; }
 .lead { font-size: 15px; line-height: 1.55; margin: 4px 0 2px; max-width: 75ch; }
 .hint { color: var(--body-text-color-subdued); font-size: 13px; margin: 0; line-height: 1.4; }
-.under { align-items: center; }
-.opened { align-items: center; padding: 2px 2px 4px; }
+.under, .opened { align-items: center; }
+.under > .block, .opened > .block { flex: 1 1 200px !important; }
 .opened p { margin: 0; line-height: 1.35; overflow-wrap: anywhere; }
 .opened span { color: var(--body-text-color-subdued); font-size: 13px; }
 .tools { gap: 8px !important; }
 .bottom { align-items: flex-end; }
+.block.said { min-height: 56px; }
+.block.said:has(.note) { min-height: 0; }
+.block.said:has(> .wrap.hide):not(:has(.note)) { display: none; }
+.said:has(.progress-level) + .queue { display: none; }
+.label-clear-button { display: none; }
 .note { margin: 0; padding: 2px 0; font-size: 14px; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
 .note.bad { color: #b42318; background: #fef3f2; border: 1px solid #fecdca; border-radius: 8px; padding: 9px 12px; }
 .dark .note.bad { color: #fda29b; background: #3a1512; border-color: #7a271a; }
@@ -48,10 +56,14 @@ CSS = """
 .shares i.hidden { background: #f59e0b; }
 .shares i.unknown { background: #a8a29e; }
 #track-frame img { cursor: crosshair; }
+#track-frame img, #label-preview img, .gradio-container video { max-height: 72vh !important; }
+#track-frame img, #label-preview img { width: auto !important; max-width: 100%; margin: 0 auto; }
 #browse-gallery img { cursor: pointer; }
+#browse-gallery .grid-wrap { max-height: none !important; }
 @media (max-width: 640px) {
-  .gradio-container { padding: 0 10px 30px !important; }
+  .fillable { padding: 0 12px 30px !important; }
   .masthead { padding-top: 16px; }
+  .tab-container button { padding: 0 9px !important; font-size: 13.5px !important; }
   #browse-gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
 }
 """
@@ -71,6 +83,8 @@ def theme() -> gr.themes.Base:
         body_background_fill_dark="#151413",
         block_background_fill="#ffffff",
         block_background_fill_dark="#1f1d1b",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         block_border_width="1px",
         block_shadow="none",
         block_label_background_fill="#ffffff",

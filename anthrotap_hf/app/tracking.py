@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 
 from anthrotap_hf.app.page import (
-    HEAVY,
     Page,
+    Runner,
     count,
     downloads,
     looped_video,
     note,
     numbers,
-    run_and_cancel,
     video_box,
 )
 from anthrotap_hf.app.uploads import Video, Visitor
@@ -98,10 +97,10 @@ def picture(video: Video, points: list[tuple[int, float, float]], t: int) -> np.
 def told(points: list[tuple[int, float, float]], t: int) -> str:
     """How many points there are, in words."""
     if not points:
-        return note("No point yet: click on the picture.")
+        return note("Click on the picture: each click adds a point to follow.")
     here = sum(point[0] == t for point in points)
     elsewhere = "" if here == len(points) else f", {here} of them on this frame"
-    return note(f"{count(len(points), 'point')}{elsewhere}.")
+    return note(f"{count(len(points), 'point')}{elsewhere}. A click on a point takes it away.")
 
 
 def tracking_tab(page: Page) -> None:
@@ -117,25 +116,25 @@ def tracking_tab(page: Page) -> None:
         with gr.Column(scale=1, min_width=340):
             place = gr.Column(elem_classes="step")
             with gr.Column(visible=False, elem_id="track-choose") as choose:
+                status = gr.HTML(elem_id="track-points")
                 frame = gr.Image(
-                    label="Click to add a point, click on a point to remove it",
+                    show_label=False,
                     type="filepath",
                     interactive=False,
                     buttons=[],
                     elem_id="track-frame",
                 )
                 slider = gr.Slider(0, 1, 0, step=1, label="Frame", buttons=[], elem_id="track-slider")
-                status = gr.HTML(elem_id="track-points")
-                with gr.Row(elem_classes="tools"):
-                    undo = gr.Button("Undo", size="sm", min_width=80, elem_id="track-undo")
-                    clear = gr.Button("Clear", size="sm", min_width=80, elem_id="track-clear")
-                    grid = gr.Button("Add a grid of", size="sm", min_width=120, elem_id="track-grid")
+                with gr.Row(elem_classes="tools", equal_height=True):
+                    undo = gr.Button("Undo", size="sm", min_width=60, elem_id="track-undo")
+                    clear = gr.Button("Clear", size="sm", min_width=60, elem_id="track-clear")
+                    grid = gr.Button("Add a grid of", size="sm", min_width=105, elem_id="track-grid")
                     size = gr.Dropdown(
                         [("3 x 3", 3), ("5 x 5", 5), ("8 x 8", 8), ("12 x 12", 12), ("20 x 20", 20)],
                         value=5,
                         show_label=False,
                         container=False,
-                        min_width=100,
+                        min_width=85,
                         elem_id="track-grid-size",
                     )
         with gr.Column(scale=1, min_width=340):
@@ -143,13 +142,12 @@ def tracking_tab(page: Page) -> None:
                 list(models),
                 value=[default],
                 label="Tracker",
-                info="Choose two to compare them.",
+                info="Keep the one that is chosen, or choose two to compare them.",
                 elem_id="track-models",
             )
-            run, cancel = run_and_cancel("track", "Track")
-            said = gr.HTML(elem_id="track-said", elem_classes="said")
+            runner = Runner.build(page, "track", "Track")
             with gr.Column(visible=False, elem_id="track-result") as result:
-                overlay = looped_video("Result", "track-overlay")
+                overlay = looped_video("track-overlay")
                 figures = gr.HTML(elem_id="track-figures")
                 plot = gr.LinePlot(
                     x="frame",
@@ -181,7 +179,12 @@ def tracking_tab(page: Page) -> None:
 
     with place:
         video_box(
-            page, "track", made_up_clip, opened, closed, [choose, slider, frame, status, said, *results]
+            page,
+            "track",
+            made_up_clip,
+            opened,
+            closed,
+            [choose, slider, frame, status, runner.said, *results],
         )
 
     def change(request: gr.Request, t: int, act: Any) -> list[Any]:
@@ -253,8 +256,7 @@ def tracking_tab(page: Page) -> None:
             [str(folder / file) for file in answer["files"]],
         ]
 
-    running = run.click(track, names, [said, *results], show_progress_on=said, api_name=False, **HEAVY)
-    cancel.click(page.cancel, None, said, cancels=[running], show_progress="hidden", api_name=False)
+    runner.does(track, names, results)
 
 
 def summary(answer: dict[str, Any]) -> str:
@@ -263,10 +265,10 @@ def summary(answer: dict[str, Any]) -> str:
     if len(rows) == 1:
         return numbers(
             {
-                "points": f"{answer['points']}",
+                "point" if answer["points"] == 1 else "points": f"{answer['points']}",
                 "frames": f"{answer['frames']}",
                 "visible": f"{rows[0]['visible']:.0%}",
-                "seconds": f"{rows[0]['seconds']:.1f}",
+                "seconds it took": f"{rows[0]['seconds']:.1f}",
             }
         )
     apart = answer["differences"]

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ import numpy as np
 from anthrotap_hf.app.worker import Worker
 from anthrotap_hf.track_files import USUAL_RATE
 from anthrotap_hf.video import VideoError, iter_frames, probe
+
+if TYPE_CHECKING:
+    from anthrotap_hf.app.browsing import Browsed
 
 PREVIEW_SIDE = 960  # pixels: the longer side of the pictures to click on
 MOST_RATE = 60  # frames a second that the limit of length allows for
@@ -70,12 +74,22 @@ class Video:
 
 @dataclass
 class Visitor:
-    """One open page."""
+    """One open page.
+
+    Attributes:
+        name: what Gradio calls it.
+        folder: for its files.
+        videos: that are open, by tab.
+        points: (t, x, y) that are to be tracked.
+        browsed: what is shown of a dataset.
+        seen: when it was last heard of.
+    """
 
     name: str
     folder: Path
     videos: dict[str, Video] = field(default_factory=dict)
     points: list[tuple[int, float, float]] = field(default_factory=list)
+    browsed: Browsed | None = None
     seen: float = field(default_factory=time.monotonic)
 
     def fresh(self, purpose: str) -> Path:

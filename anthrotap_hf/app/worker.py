@@ -33,6 +33,11 @@ class Worker:
         """Of the process, if there is one."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def owner(self) -> str | None:
+        """Whose job is at work."""
+        return self._owner
+
     def run(
         self, owner: str, job: dict[str, Any], on_progress: Callable[[str, int, int | None], object]
     ) -> Any:

@@ -1,125 +1,162 @@
-"""The page in a browser: upload, click, run, see the result; limits, a dataset, and what is left afterwards."""
+"""The page in a browser: upload, click, track, see the result; limits, two visitors, and what is left afterwards."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
-pytest.importorskip("gradio", reason="needs anthrotap[app]")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory) -> Iterator[tuple[str, Path]]:
-    """The page's address, and the folder that its temporary files are in."""
-    temporary = tmp_path_factory.mktemp("server")
-    log = temporary / "log.txt"
-    environment = {**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    words = [sys.executable, "-m", "anthrotap_hf.cli", "app", "--max-seconds", "3"]
-    with log.open("w") as output:
-        server = subprocess.Popen(words, env=environment, stdout=output, stderr=output, cwd=temporary)
-    try:
-        for _ in range(120):
-            found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-            if found or server.poll() is not None:
-                break
-            time.sleep(0.5)
-        assert found, log.read_text()
-        yield found[0], temporary
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
+@pytest.fixture
+def waves(make_video) -> Path:
+    return make_video("waves.mp4", shots=[12], size=(96, 160))
 
 
 @pytest.fixture
-def page(served, browser) -> Iterator[sync_api.Page]:
-    opened = browser.new_page(viewport={"width": 1280, "height": 1000})
-    opened.set_default_timeout(60_000)
-    opened.goto(served[0])
-    opened.get_by_text("Drop File Here").first.wait_for()
-    yield opened
-    opened.close()
+def long(make_video) -> Path:
+    return make_video("long.mp4", shots=[72], size=(256, 256))
 
 
-def visitors(temporary: Path) -> list[Path]:
-    return [*temporary.glob("anthrotap-app-*/visitors/*")]
+def open_video(page, video: Path) -> None:
+    page.set_input_files("#track-upload input[type=file]", str(video))
+    page.locator("#track-frame img").wait_for()
 
 
-def test_upload_click_track_and_leave(served, page, make_video):
-    video = make_video("waves.mp4", shots=[12], size=(96, 160))
-    page.set_input_files("input[type=file] >> nth=0", str(video))
-    page.get_by_text("160 x 96, 12 frames").wait_for()
-    picture = page.locator("#track-picture img, img:visible").first
-    box = picture.bounding_box()
-    page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
-    page.get_by_text("1 point.").wait_for()
-    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
-    page.get_by_text("2 points.").wait_for()
-    page.get_by_role("button", name="Track", exact=True).click()
-    page.locator("a[download='waves.tracks.npz'], a:has-text('waves')").first.wait_for(state="attached")
-    page.get_by_text("12", exact=True).first.wait_for()
-    (folder,) = visitors(served[1])
-    tracks = next(folder.rglob("waves.tracks.npz"))
-    import numpy as np
+def click_on(page, *places: tuple[float, float]) -> None:
+    """Points at shares of the frame's width and height."""
+    for number, (x, y) in enumerate(places, 1):
+        image = page.locator("#track-frame img")
+        box = image.bounding_box()
+        image.click(position={"x": x * box["width"], "y": y * box["height"]})
+        page.locator(f"#track-points :text('{number} point')").wait_for()
 
+
+def track_grid(page) -> None:
+    """Begins to track a grid of points, and returns while that is being done."""
+    page.click("#track-grid")
+    page.locator("#track-points :text('25 points')").wait_for()
+    page.click("#track-run")
+    page.locator("#track-said :text('(locotrack-tiny)')").wait_for()
+
+
+def result(page) -> str:
+    """The words and figures of tracking, once it is done."""
+    page.locator("#track-overlay video").wait_for()
+    return page.inner_text("#track-figures")
+
+
+def the_worker(temporary: Path) -> psutil.Process:
+    """The process that does the page's work."""
+    (server,) = [child for child in psutil.Process().children() if child.cwd() == str(temporary)]
+    (worker,) = [child for child in server.children() if "anthrotap_hf.app.jobs" in child.cmdline()]
+    return worker
+
+
+def test_upload_click_track_and_leave(served, page, waves, wait_until):
+    open_video(page, waves)
+    assert "160 x 96, 12 frames" in page.inner_text("#track-opened")
+    click_on(page, (0.25, 0.5), (0.75, 0.5))
+    page.click("#track-run")
+    assert re.search(r"2\s+points\s+12\s+frames", result(page))
+    page.locator("#track-files a[download='waves.tracks.npz']").wait_for()
+    tracks = next(served[1].rglob("waves.tracks.npz"))
     with np.load(tracks) as found:
         assert np.allclose(found["queries"], [[0, 40, 48], [0, 120, 48]], atol=1.5)
         assert found["tracks"].shape == (2, 12, 2)
-    assert next(folder.rglob("waves.tracks.mp4")).stat().st_size > 1000
+    assert next(tracks.parent.glob("waves.tracks.mp4")).stat().st_size > 1000
     page.close()
-    for _ in range(40):
-        if not visitors(served[1]):
-            break
-        time.sleep(0.25)
-    assert not visitors(served[1])
+    wait_until(lambda: not tracks.parent.parent.exists())
+
+
+def test_two_trackers_are_compared(page, waves):
+    open_video(page, waves)
+    click_on(page, (0.25, 0.5), (0.75, 0.5))
+    page.locator("#track-models").get_by_label("flowchain").check()
+    page.click("#track-run")
+    figures = result(page)
+    for name in ("flowchain", "locotrack-tiny"):
+        assert re.search(rf"\d+%\s+visible, {name}", figures)
+        page.locator(f"#track-files a[download='waves.{name}.tracks.npz']").wait_for()
+    assert re.search(r"[\d.]+ px\s+apart, median", figures)
+    page.locator("#track-plot :is(canvas, svg.marks)").wait_for()
+    size = "video => [video.videoWidth, video.videoHeight]"
+    width, height = page.locator("#track-overlay video").evaluate(size)
+    assert width == 160
+    assert height > 2 * 96
+
+
+def test_a_cancelled_run_ends_at_once_and_the_next_one_works(served, page, long):
+    open_video(page, long)
+    track_grid(page)
+    worker = the_worker(served[1])
+    page.click("#track-cancel")
+    page.locator("#track-said :text-is('Cancelled.')").wait_for()
+    assert not worker.is_running()
+    page.click("#track-run")
+    assert re.search(r"25\s+points\s+72\s+frames", result(page))
+
+
+def test_who_comes_second_waits_and_is_told(served, visit, long, waves):
+    first, second = visit(), visit()
+    open_video(first, long)
+    open_video(second, waves)
+    click_on(second, (0.5, 0.5))
+    track_grid(first)
+    worker = the_worker(served[1])
+    worker.suspend()  # now it takes for ever
+    told = second.locator("#track-queue :text('worked on')")
+    second.click("#track-run")
+    told.wait_for()
+    second.locator("#track-said :text('queue')").wait_for()
+    second.click("#track-cancel")  # who no longer wants to wait need not
+    second.locator("#track-said :text('Nothing of yours is running or waiting')").wait_for()
+    assert not told.is_visible()
+    second.click("#track-run")
+    told.wait_for()
+    worker.resume()
+    assert re.search(r"1\s+point\s+12\s+frames", result(second))
+    told.wait_for(state="hidden")
+    assert re.search(r"25\s+points\s+72\s+frames", result(first))
 
 
 def test_what_is_too_long_or_no_video_is_told_in_words(page, make_video, tmp_path):
-    page.set_input_files("input[type=file] >> nth=0", str(make_video("long.mp4", shots=[120], size=(32, 48))))
-    page.get_by_text(re.compile("3 seconds")).nth(1).wait_for()
-    damaged = tmp_path / "damaged.mp4"
-    damaged.write_bytes(b"no video" * 100)
-    page.set_input_files("input[type=file] >> nth=0", str(damaged))
-    page.get_by_text(re.compile("damaged.mp4|can.t be read|no video", re.IGNORECASE)).first.wait_for()
+    upload = "#track-upload input[type=file]"
+    page.set_input_files(upload, str(make_video("long.mp4", shots=[120], size=(32, 48))))
+    page.get_by_text("longer than 3 seconds").wait_for()
+    text = tmp_path / "text.mp4"
+    text.write_text("This is no video.\n" * 100)
+    for tab, name in (("track", "Track points"), ("label", "Label people")):
+        page.get_by_role("tab", name=name).click()
+        page.set_input_files(f"#{tab}-upload input[type=file]", str(text))
+        said = page.locator(f"#{tab}-upload-said :text('not a video')")
+        said.wait_for()
+        assert said.inner_text().startswith("This video can't be used: not a video")
+        page.click(f"#{tab}-run")
+        page.locator(f"#{tab}-said :text('Choose a video first.')").wait_for()
     assert "Traceback" not in page.inner_text("body")
 
 
 def test_a_phone_needs_no_sideways_scrolling(served, browser):
     phone = browser.new_page(viewport={"width": 390, "height": 844})
     phone.goto(served[0] + "/?__theme=dark")
-    phone.get_by_text("Drop File Here").first.wait_for()
-    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    for tab, shown in (
+        ("Track points", "#track-upload"),
+        ("Label people", "#label-upload"),
+        ("Browse a dataset", "#browse-name"),
+    ):
+        phone.get_by_role("tab", name=tab).click()
+        phone.locator(shown).wait_for()
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.get_by_role("tab", name="Track points").click()
+    assert phone.locator("#track-empty .hint").bounding_box()["width"] > 200
     phone.close()
 
 
@@ -135,9 +172,9 @@ def test_the_page_asks_no_other_host(served, browser):
 
 
 def test_the_space_s_file_builds_the_page(tmp_path):
+    pytest.importorskip("gradio", reason="needs anthrotap[app]")
     code = f"import runpy; runpy.run_path({str(ROOT / 'space/app.py')!r})"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not [*tmp_path.glob("anthrotap-app-*")]
-    assert tempfile.gettempdir() != str(tmp_path)
