@@ -36,6 +36,7 @@ def app(
     from anthrotap_hf.app import build_app, launch_options
     from anthrotap_hf.imports import missing_extra
     from anthrotap_hf.pipelines import BUNDLED
+    from anthrotap_hf.revision import is_repository
 
     try:
         from anthrotap_hf.app.page import AppSettings, Limits
@@ -43,6 +44,10 @@ def app(
         stop(str(missing_extra(error, "app")))
     with in_one_line(Path.cwd(), left="the page is closed"):
         check_device(device)
+        for option, places in (("--dataset", dataset), ("--model", model)):
+            for place in places or ():
+                if not (Path(place).expanduser().is_dir() or is_repository(place)):
+                    raise ValueError(f"{option} {place}: no such folder, and no Hub id, which is user/name")
         settings = AppSettings(
             models=_named([*map(str, BUNDLED.values()), *(model or [])], list(BUNDLED)),
             datasets=tuple(dataset or ()),

@@ -85,6 +85,8 @@ def label(
                     )
             changes |= own
         config = labeling_config(recipe_named(recipe), changes)
+        for file in given.values() if given and config.refine else ():
+            file.require_parameters()
         reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
     for report in reports:
         if report.failure:

@@ -104,6 +104,13 @@ class MeshFile:
     faces: np.ndarray | None
     parameters: BodyParameters | None
 
+    def require_parameters(self) -> None:
+        """Raises MeshFileError unless there are a body's parameters, which alone can be refined."""
+        if self.parameters is None:
+            raise MeshFileError(
+                f"{self.path}: refining needs a body's parameters, and these meshes are vertices alone"
+            )
+
     def surface(self, body: str, gender: str = "neutral", file: Path | None = None) -> Body | MeshSurface:
         """The body model, or of a file without one its first mesh, as if that were at rest.
 

@@ -92,7 +92,7 @@ IMPOSSIBLE = {
     "attach": "no videos --out out",
     "track": "no.mp4 --grid 2 --out out",
     "export": "no.npz --format tapvid --out out.npz",
-    "app": "--device nosuch",
+    "app": "--dataset nosuch",
     "train": "nosuch --out out",
     "convert locotrack": "no.ckpt out",
     "convert tapnext": "no.npz out",
