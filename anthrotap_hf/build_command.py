@@ -20,7 +20,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from anthrotap_hf.commands import check_device, check_writable, in_one_line, print_json, recipes, say, stop
+from anthrotap_hf.commands import (
+    LabelRecipe,
+    check_device,
+    check_writable,
+    in_one_line,
+    print_json,
+    say,
+    stop,
+)
 from anthrotap_hf.imports import missing_extra
 
 if TYPE_CHECKING:
@@ -41,13 +49,7 @@ def build(
     out: Annotated[
         Path, typer.Option(help="Folder of the dataset; what is done so far is kept in its .build.")
     ],
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="A recipe's name, or a YAML file of settings.",
-            autocompletion=lambda: recipes("anthrotap_builder"),
-        ),
-    ] = "open",
+    recipe: LabelRecipe = "open",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a setting of the recipe: clips.fps=10. May be repeated."),

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -81,6 +81,16 @@ def recipes(package: str) -> list[str]:
     """For the shell's completion: names of recipes in a folder `recipes` of a package that is not imported for it."""
     home = Path(__file__).parents[1].joinpath(*package.split("."))
     return sorted(path.stem for path in home.glob("recipes/*.yaml"))
+
+
+LabelRecipe = Annotated[
+    str,
+    typer.Option(
+        help="A recipe's name, or a YAML file of settings.",
+        autocompletion=lambda: recipes("anthrotap_builder"),
+    ),
+]
+"""The option --recipe of commands that label."""
 
 
 def write_report(

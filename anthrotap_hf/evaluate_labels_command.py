@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import in_one_line, print_json, recipes, stop
+from anthrotap_hf.commands import LabelRecipe, in_one_line, print_json, stop
 from anthrotap_hf.imports import missing_extra
 
 
@@ -25,13 +25,7 @@ def evaluate_labels(
     ablation: Annotated[
         bool, typer.Option(help="Also leave out each stage, and put the truth in the place of each.")
     ] = True,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="A recipe's name, or a YAML file of settings.",
-            autocompletion=lambda: recipes("anthrotap_builder"),
-        ),
-    ] = "open",
+    recipe: LabelRecipe = "open",
     processes: Annotated[int, typer.Option(min=1, help="Clips worked on at once.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, no table.")] = False,
 ) -> None:

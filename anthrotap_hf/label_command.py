@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import check_device, in_one_line, print_json, recipes, say, stop
+from anthrotap_hf.commands import LabelRecipe, check_device, in_one_line, print_json, say, stop
 from anthrotap_hf.imports import missing_extra
 
 
@@ -20,13 +20,7 @@ def label(
     ] = None,
     short_side: Annotated[int | None, typer.Option(help="Labelling size, pixels. Default: 480.")] = None,
     points: Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")] = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="A recipe's name, or a YAML file of settings; the options above count more.",
-            autocompletion=lambda: recipes("anthrotap_builder"),
-        ),
-    ] = "open",
+    recipe: LabelRecipe = "open",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a setting of the recipe: filter.rule=none. May be repeated."),

@@ -314,7 +314,7 @@ def browsing_tab(page: Page) -> None:
                 continue  # told when all are counted, below
             shown.append(clip)
             pictures.append((str(path), f"{clip.seen:.0%} seen · {Path(clip.source).stem}"))
-        visitor.browsed = Browsed(listing, shown, (number, *values))
+        visitor.kept["browse"] = Browsed(listing, shown, (number, *values))
         html, table = statistics(clips)
         damaged = len(some) - len(shown)
         words = note(f"{count(damaged, 'clip')} on this page can't be read.", "bad") if damaged else ""
@@ -358,9 +358,10 @@ def browsing_tab(page: Page) -> None:
 
     def refilter(number: int, *values: Any, request: gr.Request) -> list[Any]:
         visitor = page.visitor(request)
-        if visitor.browsed is None or visitor.browsed.asked == (number, *values):
+        browsed: Browsed | None = visitor.kept.get("browse")
+        if browsed is None or browsed.asked == (number, *values):
             return [gr.skip()] * len(shown)
-        return show(visitor, visitor.browsed.listing, number, *values)
+        return show(visitor, browsed.listing, number, *values)
 
     def from_first(request: gr.Request, *values: Any) -> list[Any]:
         return refilter(1, *values, request=request)
@@ -370,7 +371,7 @@ def browsing_tab(page: Page) -> None:
 
     def play(event: gr.SelectData, request: gr.Request) -> list[Any]:
         visitor = page.visitor(request)
-        browsed = visitor.browsed
+        browsed: Browsed | None = visitor.kept.get("browse")
         if browsed is None or not 0 <= event.index < len(browsed.clips):
             return [note("Open the dataset again.", "bad"), gr.Row(visible=False), None, "", None]
         clip = browsed.clips[event.index]

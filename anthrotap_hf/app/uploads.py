@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,9 +21,6 @@ import numpy as np
 from anthrotap_hf.app.worker import Worker
 from anthrotap_hf.track_files import USUAL_RATE
 from anthrotap_hf.video import VideoError, iter_frames, probe
-
-if TYPE_CHECKING:
-    from anthrotap_hf.app.browsing import Browsed
 
 PREVIEW_SIDE = 960  # pixels: the longer side of the pictures to click on
 MOST_RATE = 60  # frames a second that the limit of length allows for
@@ -81,7 +78,7 @@ class Visitor:
         folder: for its files.
         videos: that are open, by tab.
         points: (t, x, y) that are to be tracked.
-        browsed: what is shown of a dataset.
+        kept: what else a tab keeps while the page is open, by the tab's name.
         seen: when it was last heard of.
     """
 
@@ -89,7 +86,7 @@ class Visitor:
     folder: Path
     videos: dict[str, Video] = field(default_factory=dict)
     points: list[tuple[int, float, float]] = field(default_factory=list)
-    browsed: Browsed | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
     seen: float = field(default_factory=time.monotonic)
 
     def fresh(self, purpose: str) -> Path:
