@@ -1,6 +1,8 @@
 # Two commands do all the set-up: `make demo` (VIDEO=path for your own) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+# Tests at once.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 DEMO := demo
 
@@ -14,7 +16,7 @@ endif
 	ANTHROTAP_REPO=$(DEMO)/labels $(BIN)/python examples/read_dataset.py
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest

@@ -236,7 +236,12 @@ def test_nobody_is_no_track(networks, shape):
         (np.zeros((2, 8, 8, 3), np.float32), {}, 1, "frames must be"),
         (np.zeros((0, 8, 8, 3), np.uint8), {}, 1, "not empty"),
         (np.zeros((2, 8, 8, 3), np.uint8), {}, 0, "threads"),
-        (np.zeros((2, 8, 8, 3), np.uint8), {"detector": "nobody"}, 1, "'blazepose' or 'boxes'"),
+        (
+            np.zeros((2, 8, 8, 3), np.uint8),
+            {"detector": "nobody"},
+            1,
+            "'nobody' is not known: choose from blazepose, boxes",
+        ),
     ],
 )
 def test_bad_input_is_named(frames, settings, threads, message):

@@ -7,6 +7,7 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -49,13 +50,24 @@ def _tapvid_pickle(folder: Path, path: Path) -> None:
     path.write_bytes(pickle.dumps({"dancers": video}))
 
 
+@pytest.fixture
+def registries():
+    """What a document adds to them is taken away again."""
+    from anthrotap_builder.bodies import BODIES
+    from anthrotap_builder.flow import FLOWS
+    from anthrotap_builder.meshes import MESH_SOURCES
+
+    with mock.patch.dict(BODIES), mock.patch.dict(FLOWS), mock.patch.dict(MESH_SOURCES):
+        yield
+
+
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in RUN],
     ids=lambda path: path.stem,
 )
 @pytest.mark.timeout(1200)
-def test_every_block_runs(path, dancers, tmp_path, monkeypatch):
+def test_every_block_runs(path, dancers, registries, tmp_path, monkeypatch):
     for name in wanted(path.read_text("utf-8")):
         if name == "tapvid_davis.pkl":
             _tapvid_pickle(dancers, tmp_path / name)

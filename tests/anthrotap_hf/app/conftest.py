@@ -130,8 +130,11 @@ def served(tmp_path_factory, moving_pattern) -> Iterator[tuple[str, Path]]:
     (temporary / "site").mkdir()
     (temporary / "site/sitecustomize.py").write_text(MADE_UP_LABELS)
     path = os.pathsep.join(filter(None, [str(temporary / "site"), os.environ.get("PYTHONPATH")]))
-    options = "--max-seconds", "3", "--dataset", str(dataset), "--dataset", str(temporary / "gone")
+    gone = temporary / "gone"
+    gone.mkdir()
+    options = "--max-seconds", "3", "--dataset", str(dataset), "--dataset", str(gone)
     with _serve(temporary, *options, PYTHONPATH=path) as address:
+        gone.rmdir()
         yield address, temporary
 
 
