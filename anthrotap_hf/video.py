@@ -43,7 +43,7 @@ VideoSource = str | os.PathLike[str] | bytes
 
 # With AVX-512 the x264 of PyAV's wheels (18.1) gives other bytes each time; without, the same on one thread or two.
 _AVX512 = 256  # OpenCV's CPU_AVX512_SKX, which its Python leaves out
-_REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
+REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
 # Workers run many videos side by side: a few threads a file, whatever the machine has.
 THREADS = 2
 # Rounding as swscale does it by default darkens by 1 of 255 levels; these flags cost nothing where it scales
@@ -278,7 +278,7 @@ class VideoWriter:
         self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1001),
-            options={"crf": str(crf), "preset": "veryfast"} | ({"tune": tune} if tune else {}) | _REPEATABLE,
+            options={"crf": str(crf), "preset": "veryfast"} | ({"tune": tune} if tune else {}) | REPEATABLE,
         )
         if keyframe_every is not None:
             self._stream.codec_context.gop_size = keyframe_every

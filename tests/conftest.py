@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 
+from anthrotap_hf.video import REPEATABLE
+
 CLIPS = Path(__file__).parents[1] / "../shared/clips"
 
 
@@ -89,7 +91,7 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
             if codec != "gif":
                 stream.gop_size = gop
             if codec == "libx264":
-                stream.options = {"crf": "15", "preset": "veryfast"}
+                stream.options = {"crf": "15", "preset": "veryfast"} | REPEATABLE
             if aspect is not None:
                 stream.codec_context.sample_aspect_ratio = aspect
             if rotation is not None or hflip:
