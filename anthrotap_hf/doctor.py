@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 State = Literal["ok", "note", "problem"]
 OK: Final = "ok"
@@ -274,8 +274,15 @@ def _hub(online: bool) -> Found:
         else:
             if token is None:
                 yield "account", NOTE, "not logged in", f"to publish or read private repositories: {LOG_IN}"
+            elif (name := _account(answer)) is not None:
+                yield "account", OK, name, ""
             elif answer.is_success:
-                yield "account", OK, str(answer.json().get("name")), ""
+                yield (
+                    "account",
+                    NOTE,
+                    "what answers at that address is no Hub",
+                    "check HF_ENDPOINT and proxies",
+                )
             else:
                 yield (
                     "account",
@@ -302,6 +309,14 @@ def _hub(online: bool) -> Found:
         )
 
 
+def _account(answer: Any) -> str | None:
+    """The name in the Hub's answer; None if there is none, as in the page of a proxy that wants a password."""
+    try:
+        return str(answer.json()["name"]) if answer.is_success else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 GROUPS: dict[str, Callable[[bool], Found]] = {
     "Versions": _versions,
     "Extras": _extras,
@@ -324,7 +339,11 @@ def _lacking(extra: str | None) -> list[str]:
     from packaging.requirements import Requirement
 
     lacking: list[str] = []
-    for line in metadata.requires("anthrotap") or ():
+    try:
+        asked = metadata.requires("anthrotap") or ()
+    except metadata.PackageNotFoundError:  # run from its folder, without pip
+        return ["anthrotap"]
+    for line in asked:
         wanted = Requirement(line)
         by_itself = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
         if by_itself != (extra is None):

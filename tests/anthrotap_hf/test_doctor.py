@@ -130,3 +130,25 @@ def test_a_full_disk_is_told(monkeypatch):
     finding = found("temporary")
     assert finding.state == "note"
     assert "TMPDIR" in finding.fix
+
+
+def test_without_pip_it_says_so(monkeypatch):
+    def none(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", none)
+    assert found("packages").found == "anthrotap"
+
+
+def test_a_proxy_s_page_is_no_account(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.utils import httpx
+
+    class Portal:
+        def get(self, url: str, **_: object) -> httpx.Response:
+            return httpx.Response(200, text="<html>log in</html>")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Portal)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
+    account = next(finding for finding in examine() if finding.name == "account")
+    assert (account.state, account.found) == ("note", "what answers at that address is no Hub")
