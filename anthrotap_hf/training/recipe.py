@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from anthrotap_hf.hub import why_not_loaded
-from anthrotap_hf.revision import split_revision
+from anthrotap_hf.loading import NAME
+from anthrotap_hf.revision import is_repository, split_revision
 from anthrotap_hf.settings import Settings, read_recipe
 from anthrotap_hf.streaming import ShardRows
 from anthrotap_hf.training.procedural import ProceduralClips, ProceduralSettings
@@ -106,6 +107,11 @@ class ShardSource(_Source):
         import datasets
 
         path, revision = split_revision(_path(self.data))
+        named = path == NAME or "://" in path or is_repository(path)
+        if not (named or os.path.exists(path)):  # else the Hub would be asked, again and again
+            raise ValueError(
+                f"{self.data}: no such folder, and no Hub id, which is user/name; `anthrotap label --out` writes one"
+            )
         try:
             if self.streaming:
                 streamed = ShardRows.of_dataset(_path(self.data), self.split, keep=self.window)

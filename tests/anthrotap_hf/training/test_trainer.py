@@ -290,7 +290,7 @@ def test_every_recipe_is_valid():
         ),
         (["tiny-procedural", "--set", "model.config.width=3"], "locotrack has no width"),
         (["tiny-procedural", "--set", "model.start=nowhere/at/all"], "nowhere/at/all"),
-        (["tiny-improved", "--set", "sources.people.data=nowhere/at/all"], "no dataset can be read there"),
+        (["tiny-improved", "--set", "sources.people.data=nowhere/at/all"], "no such folder, and no Hub id"),
         (["anthro-locotrack-b", "--set", "training.use_cpu=true"], "no file NAME-train.tfrecord"),
         (["tiny-procedural", "--set", "sources.shapes.sample.flip=2"], "flip is a probability"),
         (["tiny-procedural", "--set", "sources.shapes.sample.flips=1"], "flips"),
