@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.imports import is_half_imported, when_imported
 from anthrotap_hf.models import TRACKERS
-from anthrotap_hf.revision import split_revision
+from anthrotap_hf.revision import is_repository, split_revision
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,10 +33,16 @@ _HOMES = {
 
 def find_tracker(name: str) -> tuple[str, str | None]:
     """Where a tracker is, as `from_pretrained` takes it, and its pinned revision: a bundled one by its name, a folder,
-    or a Hub id."""
+    or a Hub id. Raises ValueError for what can be none of these, so that the Hub is not asked for a folder."""
     if name in BUNDLED:
         return str(BUNDLED[name]), None
-    return split_revision(os.path.expanduser(name))
+    place = os.path.expanduser(name)
+    if not (os.path.exists(place) or is_repository(place)):
+        raise ValueError(
+            f"no such folder, none of the trackers that come along ({', '.join(BUNDLED)}), and no Hub id, which is "
+            "user/name"
+        )
+    return split_revision(place)
 
 
 _PIPELINES = "transformers.pipelines"

@@ -150,8 +150,8 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
     config = _checked_config(settings)
     if settings.start is None:
         return AutoModel.from_config(AutoConfig.for_model(settings.type, **config))
-    start, revision = find_tracker(settings.start)
     try:
+        start, revision = find_tracker(settings.start)
         kind = AutoConfig.from_pretrained(start, revision=revision).model_type
         if kind != settings.type:
             raise ValueError(f"it holds a {kind}, not a {settings.type}")
@@ -165,7 +165,7 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
                 f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others"
             )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = in_words(error, start) or f"{settings.start}: {' '.join(str(error).split())}"
+        reason = in_words(error, settings.start) or f"{settings.start}: {' '.join(str(error).split())}"
         raise ValueError(f"model.start: {reason}") from error
     return model
 
