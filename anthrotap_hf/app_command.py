@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,18 @@ def app(
             limits=Limits(max_megabytes, max_seconds),
         )
         blocks = build_app(settings)
-        blocks.launch(server_name=host, server_port=port, **launch_options(settings))
+        try:
+            blocks.launch(
+                server_name=host, server_port=port, prevent_thread_lock=True, **launch_options(settings)
+            )
+        except OSError as error:  # Gradio's text is about variables of its own
+            raise ValueError(
+                f"no port is free at {host}: --port names another ({port or 'from 7860 on'})"
+            ) from error
+        try:
+            threading.Event().wait()
+        finally:
+            blocks.close(verbose=False)
 
 
 def _named(models: list[str], names: list[str]) -> dict[str, str]:

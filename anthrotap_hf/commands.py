@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,6 +176,8 @@ def in_one_line(
     try:
         yield
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # a bar may stand on the line
         say(f"stopped; {left}")
         raise typer.Exit(130) from None
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,14 +24,14 @@ NOTE: Final = "note"
 PROBLEM: Final = "problem"
 SHOWN = ("torch", "transformers", "datasets", "huggingface_hub", "numpy", "av")
 FOR_USERS = ("builder", "app", "training", "evaluation", "detector", "raft", "rerun", "ray", "proving-ground")
-# Packages with compiled parts that may be installed and yet not start: distribution, module, extra that brings it.
+# Packages with compiled parts that may be installed and yet not start: distribution and module.
 COMPILED = (
-    ("torch", "torch", None),
-    ("opencv-python-headless", "cv2", None),
-    ("av", "av", None),
-    ("numba", "numba", "builder"),
-    ("ai-edge-litert", "ai_edge_litert.interpreter", "builder"),
-    ("torchvision", "torchvision", "raft"),
+    ("torch", "torch"),
+    ("opencv-python-headless", "cv2"),
+    ("av", "av"),
+    ("numba", "numba"),
+    ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    ("torchvision", "torchvision"),
 )
 LITTLE_MEMORY, LITTLE_ROOM = 4e9, 3e9  # bytes: a worker of `label` takes up to 1.5 GB
 PATIENCE = 5.0  # seconds for the Hub
@@ -62,8 +63,12 @@ def examine(online: bool = True) -> Iterator[Finding]:
         online: whether the Hub may be asked.
     """
     for group, look in GROUPS.items():
-        for name, state, found, fix in look(online):
-            yield Finding(group, name, state, found, fix)
+        try:
+            for name, state, found, fix in look(online):
+                yield Finding(group, name, state, found, fix)
+        except Exception as error:  # noqa: BLE001 - whatever is broken here is a finding, not the end
+            reason = f"could not be looked at: {type(error).__name__}: {_first_line(error)}"
+            yield Finding(group, group, PROBLEM, reason, "mend what it names; else tell us")
 
 
 Found = Iterator[tuple[str, State, str, str]]
@@ -76,7 +81,8 @@ def _versions(online: bool) -> Found:
         yield package, OK, _version(package) or "missing", ""
     lacking = _lacking(None)
     if lacking:
-        yield "packages", PROBLEM, ", ".join(lacking), "pip install --upgrade anthrotap"
+        wanted = " ".join(f"'{line.split(' is wanted')[0]}'" for line in lacking)
+        yield "packages", PROBLEM, ", ".join(lacking), f"pip install {wanted}"
     opencvs = [name for name in _OPENCVS if _version(name)]
     if len(opencvs) > 1:
         yield (
@@ -85,14 +91,13 @@ def _versions(online: bool) -> Found:
             f"{' and '.join(opencvs)} write over each other's files",
             f"pip uninstall -y {' '.join(opencvs)}; pip install opencv-python-headless",
         )
-    for package, module, extra in COMPILED:
+    for package, module in COMPILED:
         if not _version(package):
             continue
         try:
             importlib.import_module(module)
         except Exception as error:  # noqa: BLE001 - of whatever kind, it is the finding
-            wanted = f"'anthrotap[{extra}]'" if extra else "anthrotap"
-            fix = f"pip install --force-reinstall {package} {wanted}"
+            fix = f"pip install --force-reinstall --no-deps {package}=={_version(package)}"
             if package == "torchvision":
                 fix = f"install the torchvision that was built for torch {_version('torch')}"
             yield package, PROBLEM, f"does not start: {_first_line(error)}", fix
@@ -251,7 +256,7 @@ def _hub(online: bool) -> Found:
     from anthrotap_hf.loading import REPOSITORY_VARIABLE
     from anthrotap_hf.revision import is_repository
 
-    yield "address", OK, constants.ENDPOINT, ""
+    yield "address", OK, _without_password(constants.ENDPOINT), ""
     token = get_token()
     if constants.HF_HUB_OFFLINE:
         yield "account", OK, "not asked: HF_HUB_OFFLINE is set, so only what is in the cache is used", ""
@@ -264,7 +269,7 @@ def _hub(online: bool) -> Found:
                 headers=build_hf_headers(token=token or False),
                 timeout=PATIENCE,
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             yield (
                 "account",
                 NOTE,
@@ -283,12 +288,14 @@ def _hub(online: bool) -> Found:
                     "what answers at that address is no Hub",
                     "check HF_ENDPOINT and proxies",
                 )
+            elif answer.status_code not in (401, 403):
+                yield "account", NOTE, f"the Hub answers {answer.status_code}", "try again later"
             else:
                 yield (
                     "account",
                     PROBLEM,
                     f"the token is not accepted (the Hub answers {answer.status_code})",
-                    f"make one at {constants.ENDPOINT}/settings/tokens, then {LOG_IN}",
+                    f"make one at {_without_password(constants.ENDPOINT)}/settings/tokens, then {LOG_IN}",
                 )
     labels = os.environ.get(REPOSITORY_VARIABLE)
     if not labels:
@@ -298,8 +305,10 @@ def _hub(online: bool) -> Found:
             "not set",
             'only for load_dataset("anthrotap") without videos: a folder of labels, or a Hub id',
         )
-    elif Path(labels).expanduser().is_dir() or is_repository(labels):
+    elif Path(labels).expanduser().is_dir():
         yield REPOSITORY_VARIABLE, OK, labels, ""
+    elif is_repository(labels):
+        yield REPOSITORY_VARIABLE, OK, f"{labels}, on the Hub: there is no such folder here", ""
     else:
         yield (
             REPOSITORY_VARIABLE,
@@ -307,6 +316,10 @@ def _hub(online: bool) -> Found:
             f"{labels} is neither a folder nor a Hub id",
             "a folder of labels, or user/name",
         )
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", address)
 
 
 def _account(answer: Any) -> str | None:

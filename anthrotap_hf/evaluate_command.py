@@ -58,7 +58,7 @@ def evaluate(
 
     Figures of each video are kept in the folder: a run that was stopped goes on, and a model more costs only itself.
 
-    Example: anthrotap evaluate --benchmark tapvid-davis --data tapvid_davis.pkl --out judged --model anthro-locotrack
+    Example: anthrotap evaluate --benchmark tapvid-davis --data tapvid_davis.pkl --out judged --model flowchain
     """
     errors = Console(stderr=True)
     with in_one_line(

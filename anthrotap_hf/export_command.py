@@ -57,6 +57,8 @@ def export(
     with in_one_line(out, left="clips that are written stay"):
         if format not in FORMATS:
             raise ValueError(f"--format {format}: choose from {', '.join(FORMATS)}")
+        if video is not None and not FORMATS[format].video:
+            raise ValueError(f"--video: {format} has no use for it")
         check_writable(out if out.is_dir() else out.parent)
         count, clips = _clips(source, clip, video)
         with progress_bars(Console(stderr=True)) as on_progress:
@@ -111,14 +113,17 @@ def _export(
 ) -> None:
     """One clip. In a `whole` dataset, one that can't be written costs only itself."""
     from anthrotap_hf.export import export_tracks
+    from anthrotap_hf.export.blender import clip_beside
 
     kind = FORMATS[format]
     path = kind.path(out, clip.name) if whole or (kind.suffix and out.is_dir()) else out
     if path in written:
         failed.append(f"{path}: a second row of this clip_id; it is left out")
         return
-    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path}: is there already; --overwrite replaces it")
+    beside = [clip_beside(path)] if format == "blender" and isinstance(clip.video, bytes) else []
+    for place in (path, *beside):
+        if place.exists() and not overwrite and not (place.is_dir() and not any(place.iterdir())):
+            raise ValueError(f"{place}: is there already; --overwrite replaces it")
     try:
         export_tracks(clip.tracks, path, format, fps=clip.fps, video=clip.video if kind.video else None)
     except ValueError as error:
@@ -126,4 +131,4 @@ def _export(
             raise
         failed.append(f"{clip.name}: {error}")
         return
-    written.append(path)
+    written += [path, *beside]

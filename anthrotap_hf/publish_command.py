@@ -127,6 +127,10 @@ def model(
 
     with in_one_line(folder, LEFT):
         bundled = BUNDLED.get(str(folder))
+        if bundled is not None and folder.is_dir():
+            raise ValueError(
+                f"{folder}: a tracker that comes along is called so, and a folder here: name it by its whole path"
+            )
         if bundled is not None and card is None and str(folder) in CARDS:
             card = str(folder)
         with tempfile.TemporaryDirectory(prefix="anthrotap-publish-") as staging:

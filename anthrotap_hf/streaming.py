@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -213,6 +213,19 @@ class ShardRows:
 
     def __getstate__(self) -> dict[str, Any]:  # open files can't go to a worker
         return self.__dict__ | {"_kept": {}, "_open": None}
+
+    def distinct(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The values that rows have in these columns together, once each; None for a column that is not there."""
+        found: dict[tuple[Any, ...], None] = {}
+        for name in self.files:
+            with pq.ParquetFile(self._file(name)) as shard:
+                there = [column for column in columns if column in shard.schema_arrow.names]
+                for batch in shard.iter_batches(columns=there):
+                    rows = zip(*(batch.column(column).to_pylist() for column in there), strict=True)
+                    for row in set(rows):
+                        values = dict(zip(there, row, strict=True))
+                        found[tuple(values.get(column) for column in columns)] = None
+        return list(found)
 
     def damage(self, row: int, error: Exception) -> DamagedShardError:
         """What to raise for a row."""

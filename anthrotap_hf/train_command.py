@@ -50,7 +50,7 @@ def train(
         from anthrotap_hf.training.trainer import train as run
     except ImportError as error:
         stop(str(missing_extra(error, "training")))
-    left = f"checkpoints are kept in {out}: the same command goes on from the last one"
+    left = f"the same command goes on from the last checkpoint in {out}, if one was written yet"
     with in_one_line(out, left, also=(TrainingError, TooManyBadSamplesError)):
         check_writable(out)
         asked = training_recipe(recipe_named(recipe), parse_settings(settings or [], "steps=20"))

@@ -32,7 +32,7 @@ def write_after_effects(tracks: Tracks, fps: float, path: Path, video: VideoSour
     lines = [
         "Adobe After Effects 8.0 Keyframe Data",
         "",
-        f"\tUnits Per Second\t{fps:.10g}",
+        f"\tUnits Per Second\t{round(fps, 3):g}",
         f"\tSource Width\t{tracks.width}",
         f"\tSource Height\t{tracks.height}",
         "\tSource Pixel Aspect Ratio\t1",

@@ -60,6 +60,11 @@ add_tracks(open_clip())
 '''
 
 
+def clip_beside(path: Path) -> Path:
+    """Where the video of a script goes, if it is no file yet."""
+    return path.with_name(f"{path.stem}.clip.mp4")
+
+
 def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
     """A Python script with the tracks in it.
 
@@ -70,7 +75,7 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
       and stabilisation pass over. Unknown: no marker; since Blender holds a marker until the next one, the first frame
       of such a stretch has a disabled marker where the track was last, which is keyed: so the three are kept apart.
       Tracks without a label are left out.
-    - The script names the video's file and opens it where no clip is open; of bytes, a file of the script's name is
+    - The script names the video's file and opens it where no clip is open; of bytes, a file NAME.clip.mp4 is
       written beside it. `fps` goes nowhere: Blender asks the video.
 
     Raises:
@@ -81,7 +86,7 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
         for _ in frames_of(video, tracks):  # read to the end: is it the video of these tracks?
             pass
         if isinstance(video, bytes):
-            file = str(path.with_suffix(".mp4").absolute())
+            file = str(clip_beside(path).absolute())
             with written_whole(file) as aside:
                 aside.write_bytes(video)
         else:

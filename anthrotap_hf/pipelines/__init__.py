@@ -35,6 +35,10 @@ def find_tracker(name: str) -> tuple[str, str | None]:
     """Where a tracker is, as `from_pretrained` takes it, and its pinned revision: a bundled one by its name, a folder,
     or a Hub id. Raises ValueError for what can be none of these, so that the Hub is not asked for a folder."""
     if name in BUNDLED:
+        if os.path.exists(os.path.join(name, "config.json")):
+            raise ValueError(
+                f"a tracker that comes along is called so, and a folder here: ./{name} is the folder"
+            )
         return str(BUNDLED[name]), None
     place = os.path.expanduser(name)
     if not (os.path.exists(place) or is_repository(place)):

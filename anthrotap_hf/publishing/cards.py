@@ -38,7 +38,7 @@ def dataset_card(
         manifest: of `anthrotap build` or `anthrotap label`.
         repo: what it is loaded by.
         picture: a file beside the card.
-        published: what only publishing knows: `licence` of the labels, `video_licences` (count, licence, attribution
+        published: what only publishing knows: `ingredients` by the rows too, `licence` of the labels, `video_licences` (count, licence, attribution
             each), `people` (what is known of their consent).
     """
     counts, splits = manifest["counts"], splits_of(manifest)
@@ -75,8 +75,8 @@ def dataset_card(
             "first_split": next(iter(splits), "train"),
             "has_videos": "videos" in manifest,
             "labels": max(counts["seen"] + counts["hidden"] + counts["unknown"], 1),
-            "ingredients": _told(of_labels(manifest["config"])),
             **published,
+            "ingredients": _told(published.get("ingredients") or of_labels(manifest["config"])),
         },
     )
 

@@ -14,6 +14,7 @@ from anthrotap_hf.publishing import licences
 from anthrotap_hf.publishing.cards import HERE, dataset_card
 from anthrotap_hf.publishing.licensed_files import licensed_files
 from anthrotap_hf.publishing.upload import Publication, PublishError
+from anthrotap_hf.streaming import ShardRows
 
 PICTURE = "tracks.jpg"
 PICTURED = 3  # clips
@@ -54,10 +55,13 @@ def prepare_dataset(
             f"{report.problems[0]} ({len(report.problems)} problems in all): `anthrotap verify {folder}`"
         )
     shards = sorted(folder.glob("data/*.parquet"))
+    if not report.rows:
+        raise PublishError(f"{folder}: there is no row in it")
     videos = _videos_of(shards)
-    parts = licences.of_labels(manifest["config"])
+    made = ShardRows([str(shard) for shard in shards]).distinct(("body_model", "mesh_source", "flow"))
+    parts = list(dict.fromkeys([*licences.of_labels(manifest["config"]), *licences.of_rows(made)]))
     licence = licences.licence_for(licence, parts, "cc-by-4.0", "labels")
-    table = _permitted(videos, video_licences)
+    table = _permitted(videos, video_licences, built="videos" in manifest)
     if videos and public and people is None:
         raise PublishError(
             "everybody will see the people in these videos: say in --people whether they consented, and where to "
@@ -65,7 +69,7 @@ def prepare_dataset(
         )
     if not videos and video_licences is not None:
         raise PublishError("its rows hold no videos: leave --video-licences out")
-    facts: dict[str, Any] = {"licence": licence, "video_licences": table}
+    facts: dict[str, Any] = {"licence": licence, "video_licences": table, "ingredients": parts}
     facts |= {} if people is None else {"people": people}
     files: dict[str, Path | bytes] = {shard.relative_to(folder).as_posix(): shard for shard in shards}
     files |= {name: folder / name for name in OURS if (folder / name).is_file()}
@@ -78,7 +82,7 @@ def prepare_dataset(
         for path in sorted(folder.iterdir())
         if path.name not in (*files, "data")
     ]
-    return Publication("dataset", files, ("data/*", *OURS, PICTURE), stays)
+    return Publication("dataset", files, ("data/*",), stays)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -113,7 +117,9 @@ def _videos_of(shards: list[Path]) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _permitted(videos: list[tuple[str, str]], known: licences.VideoLicences | None) -> list[dict[str, Any]]:
+def _permitted(
+    videos: list[tuple[str, str]], known: licences.VideoLicences | None, built: bool
+) -> list[dict[str, Any]]:
     """How many videos are under which licence, for the card.
 
     Raises:
@@ -121,12 +127,13 @@ def _permitted(videos: list[tuple[str, str]], known: licences.VideoLicences | No
     """
     if not videos:
         return []
+    same = "the same folder leaves the videos out, and labels nothing anew"
     without = (
-        "`anthrotap build --label-only` into the same folder leaves the videos out, and labels nothing anew"
+        f"`anthrotap build --label-only` into {same if built else 'another folder leaves the videos out'}"
     )
     if known is None:
         raise PublishError(
-            f"its rows hold {len(videos):,} videos: say in --video-licences under which licence they may be passed on "
+            f"its rows hold {_many(len(videos))}: say in --video-licences under which licence they may be passed on "
             f"(one for all, or a .csv of video,licence,attribution); {without}"
         )
     told = {video: known.of(*video) for video in videos}
@@ -148,6 +155,10 @@ def _permitted(videos: list[tuple[str, str]], known: licences.VideoLicences | No
         {"count": count, "licence": licence.licence, "attribution": licence.attribution}
         for licence, count in sorted(counts.items(), key=lambda each: (-each[1], each[0].licence))
     ]
+
+
+def _many(count: int) -> str:
+    return "a video" if count == 1 else f"{count:,} videos"
 
 
 def _some(names: list[str]) -> str:

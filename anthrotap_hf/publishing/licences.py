@@ -20,11 +20,23 @@ MAY_BE_PASSED_ON = {
 }
 
 
+# Others of the Hub's identifiers, for labels and weights.
+OTHER_LICENCES = frozenset(
+    """
+    afl-3.0 agpl-3.0 artistic-2.0 bigscience-openrail-m bsd bsl-1.0 cc cc-by-2.0 cc-by-2.5 cc-by-sa-2.0 c-uda
+    cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+    gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mpl-2.0 ms-pl ncsa odbl odc-by openrail openrail++ osl-3.0 wtfpl
+    zlib other
+    """.split()  # noqa: SIM905 - a list of forty words
+)
+
+
 def is_non_commercial(licence: str) -> bool:
     return "-nc" in licence or licence == RESEARCH_ONLY
 
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
+UNKNOWN = "unknown"
 RESEARCH_ONLY = "research-only"  # not one of the Hub's: cards say `other` and explain it
 
 
@@ -34,7 +46,7 @@ class Ingredient:
 
     Attributes:
         name: what it is called.
-        licence: of the Hub's identifiers; or `RESEARCH_ONLY`, or "other".
+        licence: of the Hub's identifiers; or `RESEARCH_ONLY`; `UNKNOWN`; or "other", for what `terms` explains.
         terms: in plain words.
     """
 
@@ -63,7 +75,7 @@ MESH_SOURCES = {
         "for non-commercial research; weights may not be passed on (https://tokenhmr.is.tue.mpg.de)",
     ),
     "file": Ingredient(
-        "meshes from a file", "other", "brought by whoever labelled: their terms are not known here"
+        "meshes from a file", UNKNOWN, "brought by whoever labelled: their terms are not known here"
     ),
 }
 FLOWS = {
@@ -88,7 +100,7 @@ SOURCES = {
     ),
     "point-odyssey": Ingredient(
         "PointOdyssey",
-        "other",
+        UNKNOWN,
         "code MIT; no terms of the clips are stated there (https://github.com/y-zheng18/point_odyssey)",
     ),
     "drivetrack": Ingredient(
@@ -118,17 +130,39 @@ def of_labels(config: Mapping[str, Any]) -> list[Ingredient]:
     ]
 
 
+def of_rows(made: Iterable[tuple[str | None, ...]]) -> list[Ingredient]:
+    """What rows say that made them: body model, mesh source and flow."""
+    tables = (BODIES, "body"), (MESH_SOURCES, "mesh source"), (FLOWS, "flow")
+    return [
+        known(table, str(value), kind)
+        for values in made
+        for (table, kind), value in zip(tables, values, strict=True)
+        if value and (kind, value) != ("body", "mesh")  # of which a file says no more
+    ]
+
+
 def known(table: Mapping[str, Ingredient], name: str, kind: str) -> Ingredient:
     """The ingredient of a table; one that says so where its terms are not known."""
-    return table.get(name) or Ingredient(f"{kind} `{name}`", "other", "not known here: look it up")
+    return table.get(name) or Ingredient(f"{kind} `{name}`", UNKNOWN, "its terms are not known here")
 
 
 def licence_for(asked: str | None, ingredients: Iterable[Ingredient], usual: str, what: str) -> str:
     """The licence that was asked for; else `usual`, or where an ingredient is for research only cc-by-nc-4.0.
 
     Raises:
-        ValueError: if it gives rights that an ingredient does not.
+        ValueError: if it gives rights that an ingredient does not, is no licence of the Hub's, or has to be said
+            because the terms of an ingredient are not known here.
     """
+    ingredients = list(ingredients)
+    unknown = next((each for each in ingredients if each.licence == UNKNOWN), None)
+    if asked is None and unknown is not None:
+        raise ValueError(
+            f"{unknown.name}: {unknown.terms}; say in --licence under which licence {what} may go up"
+        )
+    if asked is not None and asked not in MAY_BE_PASSED_ON and asked not in OTHER_LICENCES:
+        raise ValueError(
+            f"--licence {asked} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
+        )
     bound = [each for each in ingredients if is_non_commercial(each.licence)]
     if asked is None:
         return NON_COMMERCIAL if bound else usual
@@ -184,6 +218,8 @@ class VideoLicences:
                 if not {"video", "licence"} <= set(reader.fieldnames or ()):
                     raise ValueError("wants a heading: video,licence,attribution")
                 for row in reader:
+                    if row["video"] in found:
+                        raise ValueError(f"{row['video']} is there twice")
                     found[row["video"]] = VideoLicence(row["licence"], (row.get("attribution") or "").strip())
             except UnicodeDecodeError as error:
                 raise ValueError(f"{words}: not a text file (not UTF-8)") from error

@@ -112,7 +112,7 @@ def prepare_model(
         for report in results
         if f".eval_results/{report['benchmark']}.yaml" not in files
     ]
-    return Publication("model", files, ("*.safetensors", "*.py", "*.json", ".eval_results/*"), stays, notes)
+    return Publication("model", files, ("*.safetensors", ".eval_results/*"), stays, notes)
 
 
 def _named_card(card: str, tracker: Pipeline) -> tuple[str, str, str | None]:
@@ -154,7 +154,9 @@ def _ingredients(
         return [licences.FLOWS["dis"]]
     return [
         licences.Ingredient(
-            f"weights of {folder.name}", "other", "they came without a record: their terms are not known here"
+            f"weights of {folder.name}",
+            licences.UNKNOWN,
+            "they came without a record: their terms are not known here",
         )
     ]
 

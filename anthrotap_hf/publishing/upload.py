@@ -5,6 +5,8 @@ A broken upload goes on where it was: what the Hub has got is not sent again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -13,6 +15,7 @@ from typing import Any, Literal
 
 from anthrotap_hf.hub import in_words
 
+LIST = ".anthrotap.json"  # what is ours in a repository, and the SHA-256 of the card
 AT_ONCE = 20  # files whose contents are sent before the next are looked at
 
 
@@ -27,21 +30,31 @@ class Publication:
     Attributes:
         kind: of repository.
         files: place in the repository, and the file or its bytes.
-        replaced: patterns of files of an earlier version; those that are not in `files` go.
+        own: patterns of places that are ours alone: nothing else may lie there.
         stays: files of the folder that do not go up.
         notes: what the user should know.
     """
 
     kind: Literal["dataset", "model"]
     files: dict[str, Path | bytes]
-    replaced: tuple[str, ...]
+    own: tuple[str, ...]
     stays: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Lists what goes up, so that the next version replaces this and nothing else."""
+        card = hashlib.sha256(self.card.encode()).hexdigest()
+        listed = {"files": sorted(self.files), "card_sha256": card}
+        self.files[LIST] = json.dumps(listed, indent=1).encode()
 
     @property
     def card(self) -> str:
         content = self.files["README.md"]
         return (content if isinstance(content, bytes) else content.read_bytes()).decode()
+
+    def owns(self, name: str) -> bool:
+        """Whether a place in the repository is ours alone."""
+        return any(name.count("/") == own.count("/") and fnmatch(name, own) for own in self.own)
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Each file with its size in bytes, in order of their names."""
@@ -100,9 +113,10 @@ def _upload(
     about = api.repo_info(**where)
     if not about.private and not public:
         raise PublishError(f"{repo} exists and everybody sees it: say --public, or choose another name")
-    there = {file.rfilename for file in about.siblings or ()}
-    if there - {".gitattributes"} and not overwrite:
-        _check_ours(api, where, there)
+    there = {file.rfilename for file in about.siblings or ()} - {".gitattributes"}
+    before = _published_before(api, where, there)
+    if not overwrite:
+        _check_ours(api, where, there, before, publication)
     if tag is not None and tag in {ref.name for ref in api.list_repo_refs(**where).tags}:
         raise PublishError(f"{repo} has a version {tag} already: --tag wants a new name")
 
@@ -114,10 +128,9 @@ def _upload(
     ]
     for begin in range(0, len(additions), AT_ONCE):
         api.preupload_lfs_files(**where, additions=additions[begin : begin + AT_ONCE])
+    ours = {*before.get("files", ()), *(name for name in there if overwrite and publication.owns(name))}
     gone = [
-        CommitOperationDelete(path_in_repo=name)
-        for name in sorted(there - publication.files.keys())
-        if any(fnmatch(name, pattern) for pattern in publication.replaced)
+        CommitOperationDelete(path_in_repo=name) for name in sorted(ours & there - publication.files.keys())
     ]
     commit = api.create_commit(
         **where,
@@ -132,15 +145,34 @@ def _upload(
     return Published(url, commit.oid)
 
 
-def _check_ours(api: Any, where: dict[str, str], there: set[str]) -> None:
-    """Raises PublishError if the repository holds something that was not published by this package."""
-    from huggingface_hub import RepoCard
+def _published_before(api: Any, where: dict[str, str], there: set[str]) -> dict[str, Any]:
+    """The list that an earlier version left; empty if there is none."""
+    if LIST not in there:
+        return {}
+    try:
+        listed = json.loads(Path(api.hf_hub_download(**where, filename=LIST)).read_text("utf-8"))
+        return {"files": [*map(str, listed["files"])], "card_sha256": str(listed["card_sha256"])}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
-    if "README.md" in there:
-        card = Path(api.hf_hub_download(**where, filename="README.md")).read_text("utf-8")
-        if "anthrotap" in (RepoCard(card, ignore_metadata_errors=True).data.to_dict().get("tags") or ()):
-            return
-    raise PublishError(
-        f"{where['repo_id']} holds something that AnthroTAP did not publish (its card lacks the tag anthrotap): "
-        "choose another name, or --overwrite"
+
+def _check_ours(
+    api: Any, where: dict[str, str], there: set[str], before: dict[str, Any], publication: Publication
+) -> None:
+    """Raises PublishError if something would be replaced that was not published by this package."""
+    ours = {*before.get("files", ()), LIST}
+    foreign = sorted(
+        name for name in there - ours if name in publication.files or publication.owns(name) or not before
     )
+    way_out = "choose another name, or --overwrite"
+    if foreign:
+        more = " and others" if len(foreign) > 1 else ""
+        raise PublishError(
+            f"{where['repo_id']} holds {foreign[0]}{more}, which AnthroTAP did not publish: {way_out}"
+        )
+    if "README.md" in there:
+        card = Path(api.hf_hub_download(**where, filename="README.md")).read_bytes()
+        if hashlib.sha256(card).hexdigest() != before.get("card_sha256"):
+            raise PublishError(
+                f"the card of {where['repo_id']} was changed there by hand: keep it, then {way_out}"
+            )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.pipelines import find_tracker
-from anthrotap_hf.publishing.licences import BODIES, FLOWS, MESH_SOURCES, SOURCES, Ingredient, known
+from anthrotap_hf.publishing.licences import BODIES, FLOWS, MESH_SOURCES, SOURCES, UNKNOWN, Ingredient, known
 
 if TYPE_CHECKING:
     from anthrotap_hf.training.recipe import ShardSource, TrainingRecipe
@@ -28,8 +28,8 @@ def training_facts(recipe: TrainingRecipe) -> dict[str, Any]:
     """What is known before the first step: `recipe`, `start` (with the commit, where it came from the Hub),
     `ingredients` and `versions`, as JSON values. It reads a row of each dataset, and asks the Hub."""
     return {
-        "recipe": recipe.model_dump(mode="json"),
-        "start": None if recipe.model.start is None else _with_commit(recipe.model.start),
+        "recipe": _public(recipe.model_dump(mode="json")),
+        "start": None if recipe.model.start is None else public_name(_with_commit(recipe.model.start)),
         "ingredients": [asdict(each) for each in dict.fromkeys(_ingredients(recipe))],
         "versions": {name: version(name) for name in ("anthrotap", "torch", "transformers")}
         | {"Python": platform.python_version()},
@@ -73,7 +73,7 @@ def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
         before = read_facts(*find_tracker(start))
         if before is None:
             found.append(
-                Ingredient(f"weights of {Path(start).name}", "other", "their terms are on their page")
+                Ingredient(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page")
             )
         else:
             found += ingredients_of(before)
@@ -83,10 +83,27 @@ def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
 
 
 def _of_shards(source: ShardSource) -> list[Ingredient]:
-    """By the first row: the rows of a dataset are made by one recipe. Rows of others may not tell."""
-    row = source.first_row()
-    columns = (("body_model", BODIES), ("mesh_source", MESH_SOURCES), ("flow", FLOWS))
-    return [known(table, str(row.get(name)), f"{name} of `{source.data}`") for name, table in columns]
+    """By all rows: those of a dataset that was put together may be made by several recipes. Others' may not tell."""
+    tables = {"body_model": BODIES, "mesh_source": MESH_SOURCES, "flow": FLOWS}
+    return [
+        known(table, str(value), f"{name} of `{public_name(source.data)}`")
+        for values in source.distinct(list(tables))
+        for (name, table), value in zip(tables.items(), values, strict=True)
+    ]
+
+
+def public_name(place: str) -> str:
+    """What strangers may read of a place: of a path that begins at the root or at home, its last part alone."""
+    return Path(place).name if place.startswith(("/", "~")) or Path(place).is_absolute() else place
+
+
+def _public(value: Any) -> Any:
+    """A recipe without the paths of this machine."""
+    if isinstance(value, dict):
+        return {key: _public(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(inner) for inner in value]
+    return public_name(value) if isinstance(value, str) else value
 
 
 def last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

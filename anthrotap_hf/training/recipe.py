@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -128,9 +129,9 @@ class ShardSource(_Source):
             ) from error
         return ShardClips(rows, name=self.data, short_side=self.short_side)
 
-    def first_row(self) -> dict[str, Any]:
-        """One row, for what all have in common."""
-        return ShardRows.of_dataset(_path(self.data), self.split)[0]
+    def distinct(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The values that its rows have in some columns, once each."""
+        return ShardRows.of_dataset(_path(self.data), self.split).distinct(columns)
 
 
 class LetsDanceSource(_Source):

@@ -119,7 +119,7 @@ def test_an_extra_that_is_missing_is_named_with_its_command(monkeypatch):
 
 
 def test_a_package_that_does_not_start_is_a_problem(monkeypatch):
-    monkeypatch.setattr(doctor, "COMPILED", (("torch", "anthrotap_hf.no_such_module", None),))
+    monkeypatch.setattr(doctor, "COMPILED", (("torch", "anthrotap_hf.no_such_module"),))
     finding = next(f for f in examine(online=False) if f.name == "torch" and f.state == "problem")
     assert "does not start" in finding.found
 
@@ -152,3 +152,36 @@ def test_a_proxy_s_page_is_no_account(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
     account = next(finding for finding in examine() if finding.name == "account")
     assert (account.state, account.found) == ("note", "what answers at that address is no Hub")
+
+
+def test_what_breaks_the_doctor_is_a_finding(monkeypatch):
+    def broken(online: bool):
+        yield from ()
+        raise AttributeError("a mystery")
+
+    monkeypatch.setitem(doctor.GROUPS, "Devices", broken)
+    finding = found("Devices")
+    assert finding.state == "problem"
+    assert "AttributeError: a mystery" in finding.found
+    assert found("address").state == "ok"  # the groups after it are looked at
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, "problem"), (403, "problem"), (503, "note")])
+def test_a_hub_in_trouble_is_no_wrong_token(monkeypatch, status, state):
+    import huggingface_hub
+    from huggingface_hub.utils import httpx
+
+    class Hub:
+        def get(self, url: str, **_: object) -> httpx.Response:
+            return httpx.Response(status)
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Hub)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
+    assert next(finding for finding in examine() if finding.name == "account").state == state
+
+
+def test_passwords_are_not_shown(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://bob:secret@hub.example")
+    assert found("address").found == "https://hub.example"

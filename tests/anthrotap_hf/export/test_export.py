@@ -131,3 +131,32 @@ def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
+
+
+def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_path, make_video, monkeypatch):
+    from anthrotap_hf import export_command
+    from anthrotap_hf.export.sources import Clip
+
+    video = make_video("dance.mp4", shots=[T], size=(H, W)).read_bytes()
+    (tmp_path / "dance.mp4").write_bytes(b"mine")
+    (tmp_path / "dance.clip.mp4").write_bytes(b"mine too")
+    clip = Clip("dance", tracks, 24.0, video)
+    monkeypatch.setattr(export_command, "_clips", lambda *_: (1, iter([clip])))
+    words = ["export", "labels", "--clip", "x", "--format", "blender", "--out", str(tmp_path / "dance.py")]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    assert "dance.clip.mp4: is there already" in refused.stderr
+    (tmp_path / "dance.clip.mp4").unlink()
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["files"] == [
+        str(tmp_path / name) for name in ("dance.py", "dance.clip.mp4")
+    ]
+    assert (tmp_path / "dance.mp4").read_bytes() == b"mine"
+
+
+def test_a_video_that_a_format_has_no_use_for_is_refused(tmp_path):
+    words = ["export", "a.npz", "--format", "cotracker", "--out", str(tmp_path / "a.pt"), "--video", "no.mp4"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "cotracker has no use for it" in result.stderr

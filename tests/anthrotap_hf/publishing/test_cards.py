@@ -110,3 +110,13 @@ def test_licensed_weights_and_things_that_are_no_tracker_are_refused(tmp_path):
         prepare_model(folder, tmp_path / "a")
     with pytest.raises(PublishError, match="no such folder"):
         prepare_model(Path("nowhere"), tmp_path / "a")
+
+
+def test_weights_whose_terms_are_not_known_want_a_licence_said(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(BUNDLED["locotrack-tiny"], folder)
+    (folder / "training.json").unlink()
+    with pytest.raises(ValueError, match="say in --licence"):
+        prepare_model(folder, tmp_path / "a")
+    card = prepare_model(folder, tmp_path / "b", licence="mit").card
+    assert yaml.safe_load(card.split("---")[1])["license"] == "mit"

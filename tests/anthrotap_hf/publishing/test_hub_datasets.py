@@ -108,19 +108,39 @@ def test_the_usage_on_the_card_of_labels_alone_runs(client, anthrotap, dataset):
 def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset, tmp_path):
     published(anthrotap, dataset)
     repository = hub.repositories["dataset", "me/dances"]
-    left = repository.files() | {"data/train-00001-of-00002.parquet": b"old", "notes.txt": b"mine"}
-    repository.commit(left)
+    listed = json.loads(repository.files()[".anthrotap.json"])
+    listed["files"].append("data/train-00001-of-00002.parquet")  # as of an earlier version of two shards
+    left = {"data/train-00001-of-00002.parquet": b"old", "notes.txt": b"mine", "examples/use.py": b"mine"}
+    repository.commit(repository.files() | left | {".anthrotap.json": json.dumps(listed).encode()})
     uploads, commits = len(hub.uploads()), len(repository.order)
     published(anthrotap, dataset, "--public", "--people", "All signed.")
     assert len(hub.uploads()) == uploads  # the Hub has the contents
     assert len(repository.order) == commits + 1
     assert "data/train-00001-of-00002.parquet" not in repository.files()
-    assert repository.files()["notes.txt"] == b"mine"
+    assert repository.files()["notes.txt"] == repository.files()["examples/use.py"] == b"mine"
     assert b"All signed." in repository.files()["README.md"]
     assert not repository.private
     refused = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0")
     assert refused.returncode == 2
     assert "everybody sees it: say --public" in refused.stderr
+
+
+def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
+    published(anthrotap, dataset)
+    repository = hub.repositories["dataset", "me/dances"]
+    ours = repository.files()
+    words = ("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0")
+    for theirs, says in (
+        ({"README.md": ours["README.md"] + b"Mine."}, "was changed there by hand"),
+        ({"data/mine.parquet": b"mine"}, "holds data/mine.parquet, which AnthroTAP did not publish"),
+    ):
+        repository.commit(ours | theirs)
+        refused = anthrotap(*words)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert repository.files() == ours | theirs
+    published(anthrotap, dataset, "--overwrite")
+    assert repository.files() == ours
 
 
 @pytest.mark.slow  # huggingface_hub tries five times, half a minute each
@@ -177,7 +197,7 @@ def test_the_hub_s_refusals_in_one_line(hub, client, anthrotap, dataset):
     assert "no name of a repository" in refusal(anthrotap(*words[:3], "me/a b", *words[4:]))
     hub.repositories["dataset", "me/dances"] = Repository(private=True)
     hub.repositories["dataset", "me/dances"].commit({"README.md": b"# Other", "data.csv": b"1"})
-    assert "that AnthroTAP did not publish" in refusal(anthrotap(*words))
+    assert "which AnthroTAP did not publish" in refusal(anthrotap(*words))
     assert hub.uploads() == []
 
 

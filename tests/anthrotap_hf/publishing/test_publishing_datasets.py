@@ -41,6 +41,7 @@ def test_shards_manifest_card_and_picture_go_up_and_the_rest_stays(dataset):
         "data/train-00000-of-00001.parquet",
         "manifest.json",
         "README.md",
+        ".anthrotap.json",
         "tracks.jpg",
     }
     assert {"one.tracks.mp4", "one.tracks.jpg"} <= set(publication.stays)
@@ -147,6 +148,7 @@ def test_tables_of_licences_say_what_is_wrong(tmp_path):
         ("video;licence\n", "wants a heading"),
         ("video,licence,attribution\na.mp4,free,\n", "no known licence: free"),
         ("video,licence,attribution\na.mp4,cc-by-4.0,\n", "asks for whom to name"),
+        ("video,licence\na.mp4,unknown\na.mp4,cc0-1.0\n", "a.mp4 is there twice"),
     ):
         table.write_text(text)
         with pytest.raises(ValueError, match=words):
@@ -172,7 +174,34 @@ def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
         "data/train-00000-of-00001.parquet",
         "manifest.json",
         "README.md",
+        ".anthrotap.json",
         "tracks.jpg",
     }
     refused = CliRunner().invoke(app, words[:4])
     assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize("licence", ["banana", "my-ncthing", ""])
+def test_a_licence_that_the_hub_does_not_know_is_refused(dataset, licence):
+    with pytest.raises(ValueError, match="is none of the Hub's identifiers"):
+        prepare_dataset(dataset, video_licences=FREE, licence=licence)
+
+
+def test_rows_tell_what_made_them_whatever_the_manifest_says(dataset):
+    """Two datasets put together: some rows were made with SMPL."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from anthrotap_hf.files import file_sha256
+
+    shard = dataset / "data/train-00000-of-00001.parquet"
+    table = pq.read_table(shard)
+    bodies = pa.array(["smpl", *["anny"] * (len(table) - 1)])
+    index = table.schema.get_field_index("body_model")
+    pq.write_table(table.set_column(index, table.schema.field(index), bodies), shard)
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["files"][0]["sha256"] = file_sha256(shard)
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="SMPL body model"):
+        prepare_dataset(dataset, video_licences=FREE, licence="mit")
+    assert "SMPL body model" in prepare_dataset(dataset, video_licences=FREE).card
