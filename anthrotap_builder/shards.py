@@ -171,12 +171,14 @@ class ShardWriter:
         self.replace = replace
         self.paths: list[Path] = []  # the finished shards, once the block has ended
         self._aside: list[Path] = []
+        self._made = False
         self._writer: pq.ParquetWriter | None = None
         self._rows: list[dict[str, Any]] = []
         self._rows_bytes = 0
         self._shard_bytes = 0
 
     def __enter__(self) -> Self:
+        self._made = not self.directory.exists()
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.replace and (earlier := self._earlier()):
             raise FileExistsError(
@@ -197,6 +199,8 @@ class ShardWriter:
             self._close()
             for path in self._aside:
                 path.unlink(missing_ok=True)
+            if self._made and not any(self.directory.iterdir()):
+                self.directory.rmdir()
 
     def write(self, clip: LabeledClip) -> None:
         """Add one clip. Raises ValueError as `to_row` does."""

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.commands import LabelRecipe, check_device, in_one_line, print_json, say, stop
+from anthrotap_hf.commands import (
+    LabelRecipe,
+    check_device,
+    check_writable,
+    in_one_line,
+    print_json,
+    say,
+    stop,
+)
 from anthrotap_hf.imports import missing_extra
 
 
@@ -68,6 +76,7 @@ def label(
         words = [*words, *(settings or [])] if refine else [*(settings or []), *words]
         changes = parse_settings(words, "filter.rule=none")
         check_device(device)
+        check_writable(out)
         videos = find_videos(inputs)
         given = None if meshes is None else find_meshes(meshes, videos)
         if given:

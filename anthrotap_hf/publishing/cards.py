@@ -38,7 +38,8 @@ def dataset_card(
         manifest: of `anthrotap build` or `anthrotap label`.
         repo: what it is loaded by.
         picture: a file beside the card.
-        published: what only publishing knows: `ingredients` by the rows too, `licence` of the labels, `video_licences` (count, licence, attribution
+        published: what only publishing knows: `ingredients` by the rows too, `licence` of the labels,
+            `video_licences` (count, licence, attribution
             each), `people` (what is known of their consent).
     """
     counts, splits = manifest["counts"], splits_of(manifest)

@@ -10,8 +10,9 @@ it:
     <!-- no block here is run: REASON -->   of a whole document
 
 Blocks of bash are run by bash, those of python in one namespace a document; yaml and python that are files are
-written; text is output, and is not run. Lines of bash that set up an environment (pip, make, git, cd) are checked, not
-run: the environment of these tests was made by them.
+written; text is output, and is not run. Lines of bash that set up an environment (pip, make, git) are not run: these
+tests' environment has more than they bring. What extras that `pip install` names would not bring is hidden from the
+commands after it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ import sysconfig
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--((?:(?!-->).)*)-->\s*\Z", re.DOTALL)
-SET_UP = ("pip install ", "make ", "git clone ", "cd ")
+SET_UP = ("pip install ", "make ", "git clone ")
 KINDS = ("bash", "python", "yaml", "text", "bibtex")
 
 
@@ -64,7 +69,7 @@ def wanted(document: str) -> list[str]:
 
 
 def is_told_only(document: str) -> bool:
-    return "no block here is run:" in document
+    return re.search(r"<!--(?:(?!-->).)*no block here is run:", document, re.DOTALL) is not None
 
 
 def run_document(path: Path, folder: Path) -> int:
@@ -76,6 +81,7 @@ def run_document(path: Path, folder: Path) -> int:
     """
     document = path.read_text("utf-8")
     namespace: dict[str, Any] = {"__name__": "document"}
+    environment = dict(os.environ)
     count = 0
     for block in blocks(document):
         assert block.kind in KINDS, (
@@ -91,12 +97,16 @@ def run_document(path: Path, folder: Path) -> int:
             exec(code, namespace)
         else:
             assert block.kind == "bash", f"{path.name}:{block.line}: {block.kind} needs a `file:`"
-            _run_bash(block, path, folder)
+            if extras := {extra for line in block.text.splitlines() for extra in extras_named(line)}:
+                hidden = folder / "hidden"
+                hide_modules(hidden, modules_without(extras))
+                environment["PYTHONPATH"] = str(hidden)
+            _run_bash(block, path, folder, environment)
         count += 1
     return count
 
 
-def _run_bash(block: Block, path: Path, folder: Path) -> None:
+def _run_bash(block: Block, path: Path, folder: Path, environment: dict[str, str]) -> None:
     lines = []
     for line in block.text.replace("\\\n", " ").splitlines():
         if line.startswith(SET_UP):
@@ -106,11 +116,11 @@ def _run_bash(block: Block, path: Path, folder: Path) -> None:
             lines.append(f"{command} {block.about['run with']}{hash_}{comment}")
         else:
             lines.append(line)
-    path_variable = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    path_variable = f"{sysconfig.get_path('scripts')}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
         cwd=folder,
-        env={**os.environ, "PATH": path_variable},
+        env={**environment, "PATH": path_variable},
         capture_output=True,
         text=True,
         check=False,
@@ -126,8 +136,62 @@ def check_set_up(line: str) -> None:
         assert {word for word in words[1:] if "=" not in word} <= set(targets), line
     if words[0] == "pip":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        for word in words[1:]:
-            for extras in re.findall(r"\[(.+?)\]", word):
-                assert set(extras.split(",")) <= set(project["optional-dependencies"]), line
+        assert extras_named(line) <= set(project["optional-dependencies"]), line
         if "--constraint" in words:
             assert (ROOT / words[words.index("--constraint") + 1]).is_file(), line
+
+
+def extras_named(line: str) -> set[str]:
+    """Extras of this package that a line of pip asks for."""
+    if not line.startswith("pip install "):
+        return set()
+    words = shlex.split(line, comments=True)
+    return {extra for word in words for found in re.findall(r"\[(.+?)\]", word) for extra in found.split(",")}
+
+
+def modules_without(extras: set[str]) -> list[str]:
+    """Modules that are installed here, and that this package with these extras would not bring."""
+    brought: dict[str, set[str]] = {}
+
+    def bring(package: str, asked: frozenset[str]) -> None:
+        name = canonicalize_name(package)
+        if name in brought and asked <= brought[name]:
+            return
+        brought.setdefault(name, set()).update(asked)
+        try:
+            lines = metadata.requires(name) or ()
+        except metadata.PackageNotFoundError:
+            return
+        for line in lines:
+            wanted = Requirement(line)
+            if wanted.marker is None or any(
+                wanted.marker.evaluate({"extra": extra}) for extra in (*asked, "")
+            ):
+                bring(wanted.name, frozenset(wanted.extras))
+
+    for package in ("pip", "setuptools"):
+        bring(package, frozenset())
+    bring("anthrotap", frozenset(extras))
+    owners = metadata.packages_distributions()
+    return sorted(
+        module
+        for module, names in owners.items()
+        if not {canonicalize_name(name) for name in names} & brought.keys()
+    )
+
+
+def hide_modules(folder: Path, modules: list[str]) -> None:
+    """Python with this folder in PYTHONPATH does not find the modules."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(
+        f"import sys\n\nHIDDEN = frozenset({modules!r})\n\n\n"
+        "class Without:\n"
+        "    def __init__(self, finder):\n"
+        "        self.finder = finder\n\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        hidden = name.partition('.')[0] in HIDDEN\n"
+        "        return None if hidden else self.finder.find_spec(name, path, target)\n\n"
+        "    def __getattr__(self, name):\n"
+        "        return getattr(self.finder, name)\n\n\n"
+        "sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]\n"
+    )
