@@ -58,12 +58,17 @@ def app(
         blocks = build_app(settings)
         try:
             blocks.launch(
-                server_name=host, server_port=port, prevent_thread_lock=True, **launch_options(settings)
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                **launch_options(settings),
             )
         except OSError as error:  # Gradio's text is about variables of its own
             raise ValueError(
                 f"no port is free at {host}: --port names another ({port or 'from 7860 on'})"
             ) from error
+        print(f"{blocks.local_url} (Ctrl-C closes it)", flush=True)
         try:
             threading.Event().wait()
         finally:

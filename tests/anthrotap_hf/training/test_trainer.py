@@ -155,7 +155,6 @@ def test_a_stopped_run_on_streamed_shards_goes_on(tmp_path, monkeypatch):
     rows.clear()
     train(recipe, tmp_path / "stopped")
     assert len(calls) == 5 + 2
-    assert rows.pop(0) == 0  # for the card, before all else
     assert min(rows) >= 4
     for name, tensor in weights(tmp_path / "unbroken/model").items():
         assert torch.equal(tensor, weights(tmp_path / "stopped/model")[name]), name
