@@ -37,7 +37,7 @@ def app(
     from anthrotap_hf.app import build_app, launch_options
     from anthrotap_hf.imports import missing_extra
     from anthrotap_hf.pipelines import BUNDLED
-    from anthrotap_hf.revision import is_repository
+    from anthrotap_hf.revision import may_be_loaded
 
     try:
         from anthrotap_hf.app.page import AppSettings, Limits
@@ -47,7 +47,7 @@ def app(
         check_device(device)
         for option, places in (("--dataset", dataset), ("--model", model)):
             for place in places or ():
-                if not (Path(place).expanduser().is_dir() or is_repository(place)):
+                if Path(place).expanduser().is_file() or not may_be_loaded(place):
                     raise ValueError(f"{option} {place}: no such folder, and no Hub id, which is user/name")
         settings = AppSettings(
             models=_named([*map(str, BUNDLED.values()), *(model or [])], list(BUNDLED)),

@@ -116,7 +116,12 @@ def build(
         stop(str(missing_extra(error)))
 
     errors = Console(stderr=True)
-    with in_one_line(out, left="what is labelled is kept, and the same command goes on", also=(BuildError,)):
+    with in_one_line(
+        out,
+        left="what is labelled is kept, and the same command goes on",
+        also=(BuildError,),
+        mended="when that is mended, the same command goes on",
+    ):
         if executor not in EXECUTORS:
             raise ValueError(f"--executor {executor}: there is {', '.join(EXECUTORS)}")
         if validation + test > 1:

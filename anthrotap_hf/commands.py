@@ -164,7 +164,10 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def in_one_line(
-    place: Path, left: str = "nothing was written", also: tuple[type[Exception], ...] = ()
+    place: Path,
+    left: str = "nothing was written",
+    also: tuple[type[Exception], ...] = (),
+    mended: str = "",
 ) -> Iterator[None]:
     """Whatever ends a command is told in one line: code 2 if it can't be done, 130 for Ctrl-C as shells have it.
 
@@ -172,6 +175,7 @@ def in_one_line(
         place: what is meant by an error of the system that names no file.
         left: what a run leaves that the user stops.
         also: errors of one's own whose texts are for users, besides ValueError and ImportError.
+        mended: what to do once an error of the system (a full disk) is mended.
     """
     try:
         yield
@@ -182,7 +186,7 @@ def in_one_line(
         raise typer.Exit(130) from None
     except OSError as error:
         if error.strerror:  # the system's; else our own, whose text is whole
-            stop(f"{error.filename or place}: {error.strerror}")
+            stop("; ".join(filter(None, [f"{error.filename or place}: {error.strerror}", mended])))
         stop(f"{error}; --overwrite replaces it" if isinstance(error, FileExistsError) else str(error))
     except (ValueError, ImportError) + also as error:
         stop(str(error))

@@ -23,3 +23,9 @@ def split_revision(name: str) -> tuple[str, str | None]:
 def is_repository(name: str) -> bool:
     """Whether a name, pinned or not, can only be one of the Hub's, user/name: nothing on this machine is called so."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.exists(name)
+
+
+def may_be_loaded(place: str) -> bool:
+    """Whether it is here, or can be a repository. What is neither is not asked of the Hub, again and again."""
+    here = os.path.expanduser(place)
+    return os.path.exists(here) or is_repository(here)

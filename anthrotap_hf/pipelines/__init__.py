@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.imports import is_half_imported, when_imported
 from anthrotap_hf.models import TRACKERS
-from anthrotap_hf.revision import is_repository, split_revision
+from anthrotap_hf.revision import may_be_loaded, split_revision
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -40,13 +40,12 @@ def find_tracker(name: str) -> tuple[str, str | None]:
                 f"a tracker that comes along is called so, and a folder here: ./{name} is the folder"
             )
         return str(BUNDLED[name]), None
-    place = os.path.expanduser(name)
-    if not (os.path.exists(place) or is_repository(place)):
+    if not may_be_loaded(name):
         raise ValueError(
             f"no such folder, none of the trackers that come along ({', '.join(BUNDLED)}), and no Hub id, which is "
             "user/name"
         )
-    return split_revision(place)
+    return split_revision(os.path.expanduser(name))
 
 
 _PIPELINES = "transformers.pipelines"

@@ -26,7 +26,8 @@ FIGURES = {
 
 def training_facts(recipe: TrainingRecipe) -> dict[str, Any]:
     """What is known before the first step: `recipe`, `start` (with the commit, where it came from the Hub),
-    `ingredients` and `versions`, as JSON values. It reads a row of each dataset, and asks the Hub."""
+    `ingredients` and `versions`, as JSON values. It reads three columns of
+    each dataset, and asks the Hub."""
     return {
         "recipe": _public(recipe.model_dump(mode="json")),
         "start": None if recipe.model.start is None else public_name(_with_commit(recipe.model.start)),

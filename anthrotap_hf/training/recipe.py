@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from anthrotap_hf.hub import why_not_loaded
 from anthrotap_hf.loading import NAME
-from anthrotap_hf.revision import is_repository, split_revision
+from anthrotap_hf.revision import may_be_loaded, split_revision
 from anthrotap_hf.settings import Settings, read_recipe
 from anthrotap_hf.streaming import ShardRows
 from anthrotap_hf.training.procedural import ProceduralClips, ProceduralSettings
@@ -108,8 +108,7 @@ class ShardSource(_Source):
         import datasets
 
         path, revision = split_revision(_path(self.data))
-        named = path == NAME or "://" in path or is_repository(path)
-        if not (named or os.path.exists(path)):  # else the Hub would be asked, again and again
+        if not (path == NAME or "://" in path or may_be_loaded(path)):
             raise ValueError(
                 f"{self.data}: no such folder, and no Hub id, which is user/name; `anthrotap label --out` writes one"
             )
