@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf import evaluation, models, pipelines
-from anthrotap_hf.imports import when_imported
+from anthrotap_hf.utils.import_hooks import when_imported
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from anthrotap_hf.loading import decode_row, decode_tracks, load_dataset
+    from anthrotap_hf.data.loading import decode_row, decode_tracks, load_dataset
+    from anthrotap_hf.data.streaming import StreamedClip, StreamedClips, stream_clips
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
     from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
     from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
-    from anthrotap_hf.streaming import StreamedClip, StreamedClips, stream_clips
     from anthrotap_hf.tracks import Tracks
 
 __all__ = [
@@ -66,13 +66,13 @@ _HOMES = {
 
 
 def _serve_dataset(module: ModuleType) -> None:
-    from anthrotap_hf.loading import serve_name
+    from anthrotap_hf.data.loading import serve_name
 
     serve_name(module)
 
 
 def _guard_forks(module: ModuleType) -> None:
-    from anthrotap_hf import opencv_threads
+    from anthrotap_hf.utils import opencv_threads
 
     opencv_threads.end_before_forks()
 

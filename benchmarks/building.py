@@ -46,7 +46,16 @@ def short_videos(folder: Path, count: int, frames: int = 12, short_side: int = 1
 
 def run(videos: Path, out: Path, *options: str) -> tuple[dict, float, dict[str, list[float]]]:
     """A build as a user runs it: its result, its wall seconds, and the memory of its processes over time, MB."""
-    command = [sys.executable, "-m", "anthrotap_hf.cli", "build", str(videos), "--out", str(out), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "anthrotap_hf.cli.main",
+        "build",
+        str(videos),
+        "--out",
+        str(out),
+        "--json",
+    ]
     begin = time.perf_counter()
     process = subprocess.Popen([*command, *QUICK, *options], stdout=subprocess.PIPE, text=True)
     memory: dict[str, list[float]] = {"driver": [], "workers": [], "labelling": []}
@@ -67,7 +76,7 @@ def _memory(driver: int) -> dict[str, float]:
         root = psutil.Process(driver)
         for process in [root, *root.children(recursive=True)]:
             kind = "driver" if process.pid == driver else "workers"
-            if "anthrotap_builder.building.labeler" in process.cmdline():
+            if "anthrotap_builder.distributed.worker" in process.cmdline():
                 kind = "labelling"
             sums[kind] = max(sums[kind], process.memory_info().rss / 1e6)
     except psutil.Error:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
-from building import short_videos
+
+from benchmarks.building import short_videos
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests/anthrotap_builder/building"))
@@ -46,7 +47,7 @@ class Bench:
         command = [
             sys.executable,
             "-m",
-            "anthrotap_hf.cli",
+            "anthrotap_hf.cli.main",
             "build",
             str(self.videos),
             "--out",
@@ -182,7 +183,7 @@ def corrupt_shard(bench: Bench) -> str:
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
-    verify = [sys.executable, "-m", "anthrotap_hf.cli", "verify", str(out)]
+    verify = [sys.executable, "-m", "anthrotap_hf.cli.main", "verify", str(out)]
     found = subprocess.run(verify, capture_output=True, text=True, check=False).returncode
     bench.finish("corrupt")
     clean = subprocess.run(verify, capture_output=True, text=True, check=False).returncode
@@ -218,7 +219,7 @@ def on_ray(bench: Bench) -> str:
 
 
 def on_slurm(bench: Bench) -> str:
-    import slurm_stand_in
+    from helpers import slurm_stand_in
 
     folder = bench.folder / "slurm-commands"
     slurm_stand_in.install(folder)

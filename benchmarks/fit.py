@@ -20,9 +20,9 @@ import numpy as np
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.meshes.fit import fit_body
-from anthrotap_builder.people import find_people
-from anthrotap_builder.projection import Camera
+from anthrotap_builder.detection import find_people
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.fit import fit_body
 from anthrotap_hf.video import iter_frames, probe
 
 FRAMES, RUNS = 64, 5

@@ -27,7 +27,7 @@ def label(video: Path, out: Path, *options: str) -> tuple[dict, float]:
     command = [
         sys.executable,
         "-m",
-        "anthrotap_hf.cli",
+        "anthrotap_hf.cli.main",
         "label",
         str(video),
         "--out",

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.config import ClipSettings, PeopleSettings
-from anthrotap_builder.people import find_people
+from anthrotap_builder.detection import find_people
 
 
 def read(path: Path, count: int, short_side: int) -> np.ndarray:

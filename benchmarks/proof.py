@@ -24,8 +24,8 @@ from rich.progress import track
 
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import labeling_config
-from anthrotap_builder.proving_ground.ablation import ABLATION, DEFAULT, Workbench
 from anthrotap_builder.shards import ShardWriter
+from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, Workbench
 
 WAYS = {
     "unfiltered": "projection of the mesh",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from anthrotap_builder.assets import AssetError
-from anthrotap_builder.proving_ground.real.report import evaluate_real_truth, real_truth_tables
+from anthrotap_builder.utils.assets import AssetError
+from benchmarks.real_footage.report import evaluate_real_truth, real_truth_tables
 
 
 def main() -> None:

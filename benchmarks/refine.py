@@ -24,12 +24,12 @@ from scipy.spatial.transform import Rotation
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.config import LabelingConfig, labeling_config
-from anthrotap_builder.labeling import Stages, label_clip
-from anthrotap_builder.meshes.file import BodyParameters, MeshFile
-from anthrotap_builder.projection import Camera
-from anthrotap_builder.proving_ground.measure import evaluate_labels, mean_of, pooled, results_table
-from anthrotap_builder.proving_ground.rendering.renderer import LEAD, Scene
-from anthrotap_builder.proving_ground.rendering.scenes import HALVES, ClipSpec, load_clip, standard_set
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.mesh_file import BodyParameters, MeshFile
+from anthrotap_builder.pipeline import Stages, label_clip
+from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
+from benchmarks.synthetic.renderer import LEAD, Scene
+from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
 
 JOINT_ERROR, ALIGNED_ERROR = 0.071, 0.0443  # metres
 LASTING = 0.5  # seconds

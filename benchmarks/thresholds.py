@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.proving_ground.ablation import Variant, Workbench
-from anthrotap_builder.proving_ground.measure import evaluate_labels, mean_of, pooled, results_table
-from anthrotap_builder.proving_ground.rendering.scenes import HALVES, ClipSpec, load_clip, standard_set
+from benchmarks.label_accuracy.ablation import Variant, Workbench
+from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
+from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
 
 SWEEP: dict[str, tuple[Any, ...]] = {
     "filter.round_trip_pixels": (0.4, 0.7, 1.2),

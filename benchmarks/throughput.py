@@ -73,7 +73,7 @@ def label(video: Path, threads: int, clips: int) -> dict:
     import numpy as np
 
     from anthrotap_builder.config import LabelingConfig
-    from anthrotap_builder.labeling import label_clip, label_video, load_parts
+    from anthrotap_builder.pipeline import label_clip, label_video, load_parts
     from anthrotap_builder.shards import ShardWriter
     from anthrotap_hf.video import iter_frames
 

@@ -23,22 +23,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from anthrotap_builder.assets import AssetError
-from anthrotap_builder.proving_ground.baselines import baselines
-from anthrotap_builder.proving_ground.rendering.tracking_set import (
+from anthrotap_builder.utils.assets import AssetError
+from anthrotap_hf.cli.common import check_writable, load_tracker
+from anthrotap_hf.evaluation.metrics import QUERY_MODES
+from anthrotap_hf.evaluation.report import write_text
+from anthrotap_hf.evaluation.runner import Entrant, evaluate
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.visualization.overlay import contact_sheet, draw_tracks
+from benchmarks.synthetic.baselines import baselines
+from benchmarks.synthetic.tracking_set import (
     FILES,
     TrackingClip,
     kept_videos,
     tracking_set,
     write_tracking_set,
 )
-from anthrotap_hf.commands import check_writable, load_tracker
-from anthrotap_hf.evaluation.evaluate import Entrant, evaluate
-from anthrotap_hf.evaluation.metrics import QUERY_MODES
-from anthrotap_hf.evaluation.report import write_text
-from anthrotap_hf.files import written_whole
-from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.visualization import contact_sheet, draw_tracks
 
 JUDGED = ("humans", "objects")
 ENLARGED = 3  # times, on contact sheets

@@ -32,9 +32,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from anthrotap_hf.training.procedural import ProceduralClips
+from anthrotap_hf.readers.procedural import ProceduralClips
+from anthrotap_hf.readers.training_sources import SHORT_SIDE, LetsDanceClips, clip_of_row
 from anthrotap_hf.training.samples import SampleSettings, collate, make_sample
-from anthrotap_hf.training.sources import SHORT_SIDE, LetsDanceClips, clip_of_row
 from anthrotap_hf.video import encode_video, write_video
 
 CLIPS = {  # height, width, frames

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.bodies.surface import SurfacePoints
-from anthrotap_builder.visibility import DEPTH_MARGIN, visible_points, visible_vertices
+from anthrotap_builder.geometry.visibility import DEPTH_MARGIN, visible_points, visible_vertices
 
 BARS = {"vertices": 0.3, "points": 0.15}
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # Anny stands along +z; cameras have y down

@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.certainty import SurfaceTracks, look_at_surface
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.detection import PersonTrack, find_people
 from anthrotap_builder.filtering import trust_labels
 from anthrotap_builder.flow import TrackFlow, track_flow
-from anthrotap_builder.labeling import LabeledClip, Stages, label_clip
-from anthrotap_builder.people import PersonTrack, find_people
-from anthrotap_builder.projection import Camera
-from anthrotap_builder.proving_ground.rendering.demo import demo_clip
-from anthrotap_hf.visualization import draw_tracks, track_colors
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, look_at_surface
+from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
+from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
+from benchmarks.synthetic.demo import demo_clip
 
 PEOPLE_COLORS = np.array([[255, 140, 40], [60, 170, 255]])
 SEEN, HIDDEN, REFUSED, UNSURE = (60, 220, 90), (255, 255, 255), (235, 50, 50), (250, 200, 40)
@@ -190,4 +190,4 @@ if __name__ == "__main__":
         main(Path(sys.argv[1]), Path(sys.argv[1], "tracks.jpg"))
     else:
         home = Path(__file__).parent
-        main(home / "pictures", home.parent / "anthrotap_hf/model_cards/tracks.jpg")  # which is published
+        main(home / "pictures", home.parent / "model_cards/tracks.jpg")  # which is published

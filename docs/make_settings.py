@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_hf.training.recipe import TrainingRecipe
+from anthrotap_hf.training.config import TrainingRecipe
 
 HEADING = """# Settings
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from anthrotap_builder.proving_ground.rendering.demo import demo_clip
+from benchmarks.synthetic.demo import demo_clip
 
 if len(sys.argv) != 2:
     sys.exit("usage: python examples/render_dancers.py PATH.mp4")

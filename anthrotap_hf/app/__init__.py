@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anthrotap_hf.imports import missing_extra
+from anthrotap_hf.utils.import_hooks import missing_extra
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -37,7 +37,7 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
         root.rmdir()
         raise missing_extra(error, "app") from error
     from anthrotap_hf.app.browsing import browsing_tab
-    from anthrotap_hf.app.labelling import labelling_tab
+    from anthrotap_hf.app.labeling import labelling_tab
     from anthrotap_hf.app.page import AppSettings, Page
     from anthrotap_hf.app.style import HEAD
     from anthrotap_hf.app.tracking import tracking_tab

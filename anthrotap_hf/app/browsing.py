@@ -16,12 +16,12 @@ import pandas as pd
 
 from anthrotap_hf.app.page import Page, count, downloads, looped_video, note, numbers, shares
 from anthrotap_hf.app.uploads import Visitor, plain_name, write_picture
-from anthrotap_hf.files import written_whole
-from anthrotap_hf.loading import decode_row, decode_tracks, video_source
-from anthrotap_hf.streaming import DamagedShardError, ShardRows
-from anthrotap_hf.track_files import write_overlay
+from anthrotap_hf.data.loading import decode_row, decode_tracks, video_source
+from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
+from anthrotap_hf.export.track_files import write_overlay
+from anthrotap_hf.utils.atomic_files import written_whole
 from anthrotap_hf.video import VideoError
-from anthrotap_hf.visualization import draw_tracks
+from anthrotap_hf.visualization.overlay import draw_tracks
 
 MOST_CLIPS = 500  # that are looked through
 PICTURES = 12  # on one sheet of the gallery

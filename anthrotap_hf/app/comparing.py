@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anthrotap_hf.track_files import TRAIL, USUAL_RATE
+from anthrotap_hf.export.track_files import TRAIL, USUAL_RATE
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import VideoInfo, VideoWriter, iter_frames
-from anthrotap_hf.visualization import draw_tracks, track_colors
+from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 
 GAP = 8  # pixels between the two pictures
 INK, PAPER = (240, 240, 240), (24, 26, 32)

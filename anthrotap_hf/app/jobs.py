@@ -44,8 +44,8 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     import numpy as np
 
     from anthrotap_hf.app.comparing import differences, write_compared
-    from anthrotap_hf.commands import load_tracker
-    from anthrotap_hf.track_files import found_tracks, track_files, write_tracks
+    from anthrotap_hf.cli.common import load_tracker
+    from anthrotap_hf.export.track_files import found_tracks, track_files, write_tracks
     from anthrotap_hf.video import probe
 
     video = Path(job["video"])
@@ -98,14 +98,14 @@ def label(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         job: `video`, a file's name; `threads`, frames worked on at once; `device`.
         tell: is told of progress.
     """
-    from anthrotap_hf.imports import missing_extra
+    from anthrotap_hf.utils.import_hooks import missing_extra
 
     try:
-        from anthrotap_builder.assets import AssetError
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.inputs import OVERLAY
-        from anthrotap_builder.label_command import label_videos
-        from anthrotap_hf.settings import recipe_named
+        from anthrotap_builder.label_videos import label_videos
+        from anthrotap_builder.utils.assets import AssetError
+        from anthrotap_builder.utils.video_paths import OVERLAY
+        from anthrotap_hf.utils.settings import recipe_named
     except ImportError as error:
         raise JobError(f"{missing_extra(error)}") from error
     from rich.console import Console

@@ -21,9 +21,9 @@ from anthrotap_hf.app.page import (
 from anthrotap_hf.app.uploads import Video, Visitor
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.pipelines.point_tracking import query_points
+from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.training.procedural import ProceduralClips, ProceduralSettings
-from anthrotap_hf.visualization import draw_tracks, track_colors
+from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 
 MOST_POINTS = 400
 NEAR = 12  # pixels of the picture: a click this close to a point takes it away

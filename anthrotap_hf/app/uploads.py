@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from anthrotap_hf.app.worker import Worker
-from anthrotap_hf.track_files import USUAL_RATE
+from anthrotap_hf.export.track_files import USUAL_RATE
 from anthrotap_hf.video import VideoError, iter_frames, probe
 
 PREVIEW_SIDE = 960  # pixels: the longer side of the pictures to click on

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anthrotap_hf.evaluation.metrics import sample_queries, tapvid_metrics
-    from anthrotap_hf.evaluation.readers import EvaluationVideo, read_points, read_shards, read_tapvid
+    from anthrotap_hf.readers.benchmarks import EvaluationVideo, read_points, read_shards, read_tapvid
 
 __all__ = [
     "EvaluationVideo",

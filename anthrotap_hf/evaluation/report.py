@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS
-from anthrotap_hf.files import written_whole
+from anthrotap_hf.utils.atomic_files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_hf.files import written_whole
 from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.atomic_files import written_whole
 from anthrotap_hf.video import VideoSource
 
 SEEN, HIDDEN, UNKNOWN = 100, 50, 0  # percent of confidence

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.export.frames import frames_of
-from anthrotap_hf.files import written_whole
 from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.atomic_files import written_whole
 from anthrotap_hf.video import VideoSource
-from anthrotap_hf.visualization import track_colors
+from anthrotap_hf.visualization.overlay import track_colors
 
 SEEN, HIDDEN, END = 0, 1, 2
 

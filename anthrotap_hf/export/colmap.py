@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from anthrotap_hf.export.frames import frames_of
-from anthrotap_hf.files import folder_written_whole
 from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.atomic_files import folder_written_whole
 from anthrotap_hf.video import VideoSource
 
 DATABASE = "database.db"

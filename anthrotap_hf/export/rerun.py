@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.export.frames import frames_of
-from anthrotap_hf.files import written_whole
-from anthrotap_hf.imports import missing_extra
 from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.import_hooks import missing_extra
 from anthrotap_hf.video import VideoSource
-from anthrotap_hf.visualization import dot_radius, track_colors
+from anthrotap_hf.visualization.overlay import dot_radius, track_colors
 
 QUALITY = 85  # of the frames' JPEG
 

@@ -58,7 +58,7 @@ def read_tracks(path: str | Path) -> tuple[Tracks, float]:
 
 def count_clips(path: str | Path) -> int:
     """How many rows a dataset has. Raises ValueError as `read_clips`."""
-    from anthrotap_hf.evaluation.readers import count_shards
+    from anthrotap_hf.readers.benchmarks import count_shards
 
     return count_shards(path)
 
@@ -73,9 +73,9 @@ def read_clips(path: str | Path, clip_id: str | None = None) -> Iterator[Clip | 
     Raises:
         ValueError: if there are no shards, these are not ours, or there is no such row.
     """
-    from anthrotap_hf.evaluation.readers import shard_files
-    from anthrotap_hf.loading import decode_tracks, video_source
-    from anthrotap_hf.streaming import DamagedShardError, ShardRows
+    from anthrotap_hf.data.loading import decode_tracks, video_source
+    from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
+    from anthrotap_hf.readers.benchmarks import shard_files
 
     rows = ShardRows([str(file) for file in shard_files(path)])
     numbers: Sequence[int] = range(len(rows))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from anthrotap_hf.export.frames import frames_of
-from anthrotap_hf.files import written_whole
 from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.atomic_files import written_whole
 from anthrotap_hf.video import VideoSource
 
 

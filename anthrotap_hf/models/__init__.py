@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from anthrotap_hf.imports import is_half_imported, when_imported
+from anthrotap_hf.utils.import_hooks import is_half_imported, when_imported
 
 # Folder (and model type), prefix of its classes.
 TRACKERS = {"flowchain": "FlowChain", "locotrack": "LocoTrack", "tapnext": "TAPNext"}

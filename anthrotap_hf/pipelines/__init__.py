@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anthrotap_hf.imports import is_half_imported, when_imported
 from anthrotap_hf.models import TRACKERS
-from anthrotap_hf.revision import may_be_loaded, split_revision
+from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
+from anthrotap_hf.utils.import_hooks import is_half_imported, when_imported
 
 if TYPE_CHECKING:
     from types import ModuleType

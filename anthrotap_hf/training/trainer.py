@@ -16,15 +16,15 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
-from anthrotap_hf.files import folder_written_whole, written_whole
-from anthrotap_hf.hub import in_words
+from anthrotap_hf.hub.cards import tracker_card
+from anthrotap_hf.hub.provenance import FACTS_FILE, ingredients_of, last_evaluation, training_facts
 from anthrotap_hf.pipelines import find_tracker
-from anthrotap_hf.publishing.cards import tracker_card
-from anthrotap_hf.training.facts import FACTS_FILE, ingredients_of, last_evaluation, training_facts
+from anthrotap_hf.readers.training_sources import ClipSource
+from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
-from anthrotap_hf.training.mixer import MixedSource, Mixer
-from anthrotap_hf.training.recipe import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
-from anthrotap_hf.training.sources import ClipSource
+from anthrotap_hf.training.mixture import MixedSource, Mixer
+from anthrotap_hf.utils.atomic_files import folder_written_whole, written_whole
+from anthrotap_hf.utils.hub_errors import in_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,7 +182,7 @@ def _checked_config(settings: ModelSettings) -> dict[str, Any]:
 
 def check_evaluation(settings: EvaluationSettings) -> None:
     """Raises ValueError, in one line, for what the first evaluation would fail at."""
-    from anthrotap_hf.evaluation.evaluate import find_benchmark
+    from anthrotap_hf.evaluation.runner import find_benchmark
 
     find_benchmark(settings.benchmark)
     if not Path(settings.data).expanduser().exists():
@@ -399,7 +399,7 @@ class TrackerTrainer(Trainer):
         """The means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process."""
         from accelerate.utils import broadcast_object_list
 
-        from anthrotap_hf.evaluation.evaluate import Entrant, evaluate
+        from anthrotap_hf.evaluation.runner import Entrant, evaluate
 
         setting = self.recipe.evaluation
         if setting is None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from anthrotap_builder.bodies import Body, load_body
-from anthrotap_builder.meshes.kinematics import PoseParameters
-from anthrotap_builder.projection import Camera
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 
 FACING = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # an upright body, facing the camera
 

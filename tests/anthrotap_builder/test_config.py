@@ -1,7 +1,7 @@
 import pytest
 
-from anthrotap_builder.assets import AssetError
 from anthrotap_builder.config import FlowSettings, LabelingConfig, labeling_config
+from anthrotap_builder.utils.assets import AssetError
 
 
 def test_settings_are_checked():
@@ -122,7 +122,7 @@ def test_a_body_counts_by_its_file_wherever_that_is_found(tmp_path, monkeypatch)
     ],
 )
 def test_rows_of_the_ablation_are_recipes_too(recipe, row):
-    from anthrotap_builder.proving_ground.ablation import ABLATION
+    from benchmarks.label_accuracy.ablation import ABLATION
 
     assert labeling_config(recipe) == ABLATION[row].configured(LabelingConfig())
 

@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthrotap_builder.certainty import SurfaceTracks
 from anthrotap_builder.config import FilterSettings, LabelingConfig
+from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.filtering import filter_tracks, trust_labels
 from anthrotap_builder.flow import TrackFlow
-from anthrotap_builder.people import PersonTrack
-from anthrotap_builder.projection import Camera
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
 
 T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 256: here, pixels
 

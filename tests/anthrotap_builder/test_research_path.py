@@ -7,19 +7,19 @@ import sys
 import datasets
 import numpy as np
 import pytest
-from body_files import write_smpl
-from tiny_detector import save_tiny_detector
-from tiny_tokenhmr import save_tiny_tokenhmr
 from typer.testing import CliRunner
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig, labeling_config
-from anthrotap_builder.meshes.file import read_meshes
-from anthrotap_builder.meshes.tokenhmr import find_meshes, load_tokenhmr
-from anthrotap_builder.people import PersonTrack
-from anthrotap_builder.projection import Camera
-from anthrotap_hf.cli import app
-from anthrotap_hf.settings import parse_settings as parse
+from anthrotap_builder.detection import PersonTrack
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.mesh_file import read_meshes
+from anthrotap_builder.mesh_recovery.tokenhmr import find_meshes, load_tokenhmr
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.utils.settings import parse_settings as parse
+from helpers.body_files import write_smpl
+from helpers.tiny_detector import save_tiny_detector
+from helpers.tiny_tokenhmr import save_tiny_tokenhmr
 
 EXAMPLE = "filter.rule=none"
 
@@ -112,7 +112,7 @@ def test_bodies_stand_in_their_boxes(files):
 
 
 def test_a_network_that_is_not_there_is_told_with_the_way_to_get_it(tmp_path):
-    from anthrotap_builder.assets import AssetError
+    from anthrotap_builder.utils.assets import AssetError
 
     with pytest.raises(
         AssetError, match=r"there is no converted TokenHMR; get the released files.*anthrotap convert"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.labeling import LabeledClip
+from anthrotap_builder.pipeline import LabeledClip
 from anthrotap_builder.shards import ShardWriter, Tally, features, to_row, write_manifest
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import decode_video

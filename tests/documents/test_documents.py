@@ -11,7 +11,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from document_blocks import ROOT, blocks, is_told_only, run_document, wanted
+
+from helpers.document_blocks import ROOT, blocks, is_told_only, run_document, wanted
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Minutes: labelling again and again, or training.
@@ -26,8 +27,8 @@ def dancers(tmp_path_factory) -> Path:
     from rich.console import Console
 
     from anthrotap_builder.config import labeling_config
-    from anthrotap_builder.label_command import label_videos
-    from anthrotap_builder.proving_ground.rendering.demo import demo_clip
+    from anthrotap_builder.label_videos import label_videos
+    from benchmarks.synthetic.demo import demo_clip
 
     folder = tmp_path_factory.mktemp("dancers")
     demo_clip(folder / "dance.mp4")
@@ -55,7 +56,7 @@ def registries():
     """What a document adds to them is taken away again."""
     from anthrotap_builder.bodies import BODIES
     from anthrotap_builder.flow import FLOWS
-    from anthrotap_builder.meshes import MESH_SOURCES
+    from anthrotap_builder.mesh_recovery import MESH_SOURCES
 
     with mock.patch.dict(BODIES), mock.patch.dict(FLOWS), mock.patch.dict(MESH_SOURCES):
         yield
@@ -150,7 +151,7 @@ def test_the_page_of_settings_is_the_recipes_own():
 def test_every_command_is_in_the_readme():
     from typer.main import get_command
 
-    from anthrotap_hf.cli import app
+    from anthrotap_hf.cli.main import app
 
     readme = (ROOT / "README.md").read_text("utf-8")
     for name in get_command(app).commands:

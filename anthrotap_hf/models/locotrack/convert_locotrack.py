@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anthrotap_hf.checkpoints import (
+from anthrotap_hf.models.locotrack.configuration_locotrack import LocoTrackConfig
+from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackForPointTracking
+from anthrotap_hf.utils.checkpoints import (
     CheckpointError,
     Rename,
     load_tensors,
@@ -17,8 +19,6 @@ from anthrotap_hf.checkpoints import (
     size_of,
     warn_unless_released,
 )
-from anthrotap_hf.models.locotrack.configuration_locotrack import LocoTrackConfig
-from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackForPointTracking
 
 # Strides leave no trace in a checkpoint: those of the released sizes, by their kernels.
 RELEASED_STRIDES = {(5, 2): (4, 2), (3, 3, 2): (2, 2, 2)}

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anthrotap_hf.checkpoints import (
+from anthrotap_hf.models.tapnext.configuration_tapnext import TAPNextConfig
+from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextForPointTracking, embed_position
+from anthrotap_hf.utils.checkpoints import (
     CheckpointError,
     Rename,
     load_tensors,
@@ -22,8 +24,6 @@ from anthrotap_hf.checkpoints import (
     size_of,
     warn_unless_released,
 )
-from anthrotap_hf.models.tapnext.configuration_tapnext import TAPNextConfig
-from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextForPointTracking, embed_position
 
 POSITION_TABLE = "query_pos_embed"  # sines that the PyTorch files store; ours are computed
 SIZES = (

@@ -14,7 +14,9 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import VitPoseBackboneConfig
 
-from anthrotap_hf.checkpoints import (
+from anthrotap_hf.models.tokenhmr.configuration_tokenhmr import TokenHMRConfig
+from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import TokenHMRForHumanMeshRecovery
+from anthrotap_hf.utils.checkpoints import (
     HOLDERS,
     CheckpointError,
     Rename,
@@ -23,8 +25,6 @@ from anthrotap_hf.checkpoints import (
     size_of,
     warn_unless_released,
 )
-from anthrotap_hf.models.tokenhmr.configuration_tokenhmr import TokenHMRConfig
-from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import TokenHMRForHumanMeshRecovery
 
 # What the checkpoint holds beside the network: the body model, what training needed.
 IGNORED = ("smpl.", "discriminator.", "initialized")

@@ -30,7 +30,7 @@ FLAGS = [
 # Python runs it as the server and its worker begin. Videos are read and results written as ever; the stages between,
 # which take a minute, give two points that stand still.
 MADE_UP_LABELS = """
-from anthrotap_hf.imports import when_imported
+from anthrotap_hf.utils.import_hooks import when_imported
 
 def replace(labeling):
     import numpy as np
@@ -47,7 +47,7 @@ def replace(labeling):
 
     labeling.label_clip = label_clip
 
-when_imported("anthrotap_builder.labeling", replace)
+when_imported("anthrotap_builder.pipeline", replace)
 """
 
 
@@ -61,7 +61,7 @@ def _serve(temporary: Path, *options: str, **environment: str) -> Iterator[str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     } | environment
-    words = [sys.executable, "-m", "anthrotap_hf.cli", "app", *options]
+    words = [sys.executable, "-m", "anthrotap_hf.cli.main", "app", *options]
     with log.open("w") as output:
         server = subprocess.Popen(words, env=environment, stdout=output, stderr=output, cwd=temporary)
     address = re.compile(r"http://127\.0\.0\.1:\d+")
@@ -97,7 +97,7 @@ def serve() -> Callable:
 def write_dataset(folder: Path, pattern: Callable[..., np.ndarray]) -> Path:
     """Three clips of the split train, one of test: other people in each, and other shares of hidden labels."""
     pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
-    from anthrotap_builder.labeling import LabeledClip
+    from anthrotap_builder.pipeline import LabeledClip
     from anthrotap_builder.shards import ShardWriter
     from anthrotap_hf.tracks import Tracks
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from anthrotap_hf.cli import app
+from anthrotap_hf.cli.main import app
 from anthrotap_hf.export import FORMATS, export_tracks
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import VideoError
@@ -134,7 +134,7 @@ def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
 
 
 def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_path, make_video, monkeypatch):
-    from anthrotap_hf import export_command
+    from anthrotap_hf.cli import export as export_command
     from anthrotap_hf.export.sources import Clip
 
     video = make_video("dance.mp4", shots=[T], size=(H, W)).read_bytes()

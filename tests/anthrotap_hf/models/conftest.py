@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import Reference
 
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+from benchmarks.parity import Reference
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import LAYOUTS, LOCOTRACK, Pair, tapnext_answers, tapnext_file
 from typer.testing import CliRunner
 
-from anthrotap_hf.checkpoints import CheckpointError
-from anthrotap_hf.cli import app
+from anthrotap_hf.cli.main import app
 from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
 from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
 from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
+from anthrotap_hf.utils.checkpoints import CheckpointError
+from benchmarks.parity import LAYOUTS, LOCOTRACK, Pair, tapnext_answers, tapnext_file
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference"
 TOLERANCE = {"tracks": 1e-2, "logits": 1e-3, "others": 1e-4}  # pixels, log-odds, numbers around 1

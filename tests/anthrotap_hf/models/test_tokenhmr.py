@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from parity import tokenhmr_answers, tokenhmr_crops, tokenhmr_files
 from test_conversion import assert_near, needs_reference
 from transformers import AutoModel
 from typer.testing import CliRunner
 
-from anthrotap_hf.checkpoints import CheckpointError
-from anthrotap_hf.cli import app
+from anthrotap_hf.cli.main import app
 from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
 from anthrotap_hf.models.tokenhmr.convert_tokenhmr import config_of, convert_tokenhmr
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
+from anthrotap_hf.utils.checkpoints import CheckpointError
+from benchmarks.parity import tokenhmr_answers, tokenhmr_crops, tokenhmr_files
 
 # The case's sizes are small, and its weights stand-ins, those of its means too.
 pytestmark = [

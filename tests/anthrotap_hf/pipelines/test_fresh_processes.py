@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_trackers import tiny_locotrack
 from transformers import pipeline
 
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+from helpers.tiny_trackers import tiny_locotrack
 
 ROOT = Path(__file__).parents[3]
 QUERIES = [[0, 10.5, 8], [3, 40, 30]]

@@ -8,7 +8,6 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from tiny_trackers import tiny_locotrack
 from transformers import AutoImageProcessor, AutoModel, BertConfig, BertModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -19,6 +18,7 @@ from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines.point_tracking import query_points
 from anthrotap_hf.video import decode_video
+from helpers.tiny_trackers import tiny_locotrack
 
 POINTS = [[0, 10.5, 8.0], [3, 70, 50], [5, 0, 0]]
 

@@ -12,7 +12,7 @@ from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackOutput
 from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextOutput
 from anthrotap_hf.training.losses import dead_zone, huber, locotrack_loss, tapnext_loss
 
-REFERENCE = Path(__file__).parents[4] / "shared/reference/losses.npz"
+REFERENCE = Path(__file__).parents[3] / "../shared/reference/losses.npz"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_file(), reason=f"{REFERENCE} is not there")
 
 

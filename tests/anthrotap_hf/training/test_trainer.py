@@ -14,17 +14,18 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from shard_rows import some_rows
 from transformers import pipeline
 from typer.testing import CliRunner
 
+from helpers.shard_rows import some_rows
+
 pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrotap[training]'")
 
-from anthrotap_hf.cli import app
-from anthrotap_hf.streaming import ShardRows
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.data.streaming import ShardRows
 from anthrotap_hf.training import trainer as training
-from anthrotap_hf.training.mixer import TooManyBadSamplesError
-from anthrotap_hf.training.recipe import RECIPES, TrainingRecipe, training_recipe
+from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
+from anthrotap_hf.training.mixture import TooManyBadSamplesError
 from anthrotap_hf.training.trainer import TrackerTrainer, TrainingError, find_checkpoint, train
 
 TINY = {
@@ -308,7 +309,7 @@ def test_a_killed_run_of_two_processes_ends_where_an_unbroken_one_does(tmp_path)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump({**TINY, "steps": 20}))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "anthrotap_hf.cli", "train", str(recipe), "--out"]
+    command = [*launch, "-m", "anthrotap_hf.cli.main", "train", str(recipe), "--out"]
     subprocess.run([*command, str(tmp_path / "unbroken")], check=True, timeout=250)
     run = subprocess.Popen([*command, str(tmp_path / "killed")], start_new_session=True)
     while not (tmp_path / "killed/checkpoint-8/trainer_state.json").exists():

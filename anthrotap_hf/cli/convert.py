@@ -1,0 +1,147 @@
+"""`anthrotap convert ...`: released checkpoints into folders that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anthrotap_hf.cli.common import in_one_line, print_json, say, stop
+from anthrotap_hf.utils.atomic_files import folder_written_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+app = typer.Typer(help="Convert released checkpoints for from_pretrained.", no_args_is_help=True)
+
+Checkpoint = Annotated[Path, typer.Argument(help="The released file.", metavar="CHECKPOINT")]
+Folder = Annotated[Path, typer.Argument(help="Folder for the converted model.", metavar="DIR")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a converted model in the folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")]
+
+
+@app.callback()
+def main() -> None:
+    """Convert released checkpoints for from_pretrained."""
+
+
+@app.command()
+def locotrack(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads, where they are not as in the released sizes.")
+    ] = None,
+    strides: Annotated[
+        str | None,
+        typer.Option(help="Strides of the correlation convolutions, as 2,2,2; where not as released."),
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Refinement steps.")] = 4,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """LocoTrack and Anthro-LocoTrack, small or base: a Lightning .ckpt.
+
+    Example: anthrotap convert locotrack Anthro-LocoTrack.ckpt anthro-locotrack
+    """
+    if strides is not None and not all(part.isdigit() and int(part) for part in strides.split(",")):
+        stop(f"--strides must be whole numbers like 2,2,2, got {strides}")
+    steps = None if strides is None else [int(part) for part in strides.split(",")]
+
+    def convert() -> PreTrainedModel:
+        from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
+
+        return convert_locotrack(checkpoint, heads, steps, iterations)
+
+    _convert(convert, folder, overwrite, as_json)
+
+
+@app.command()
+def tapnext(
+    checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: AsJson = False
+) -> None:
+    """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
+
+    Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext
+    """
+
+    def convert() -> PreTrainedModel:
+        from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
+
+        return convert_tapnext(checkpoint)
+
+    _convert(convert, folder, overwrite, as_json)
+
+
+@app.command()
+def tokenhmr(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    tokenizer: Annotated[Path, typer.Option(help="The tokenizer's file.")],
+    mean_parameters: Annotated[Path, typer.Option(help="SMPL's mean parameters, a .npz.")],
+    config: Annotated[
+        Path | None, typer.Option(help="JSON of TokenHMRConfig settings, where sizes are not as released.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """TokenHMR, a Lightning .ckpt, for labelling. Licensed for research: keep the folder to yourself.
+
+    Example: anthrotap convert tokenhmr tokenhmr.ckpt tokenhmr --tokenizer tokenizer.pth
+    --mean-parameters smpl_mean_params.npz
+    """
+
+    def convert() -> PreTrainedModel:
+        from anthrotap_hf.models.tokenhmr.convert_tokenhmr import convert_tokenhmr
+
+        return convert_tokenhmr(checkpoint, tokenizer, mean_parameters, config)
+
+    def save(model: PreTrainedModel, folder: Path) -> None:
+        from anthrotap_hf.models.tokenhmr.convert_tokenhmr import CARD
+
+        model.save_pretrained(folder)
+        (folder / "README.md").write_text(CARD)
+
+    _convert(convert, folder, overwrite, as_json, save)
+
+
+def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
+    """As a pipeline: with its image processor, and with the code that runs it where this package is absent."""
+    from anthrotap_hf.pipelines import PointTrackingPipeline
+
+    PointTrackingPipeline(model, device="cpu").save_pretrained(folder)
+
+
+def _convert(
+    convert: Callable[[], PreTrainedModel],
+    folder: Path,
+    overwrite: bool,
+    as_json: bool,
+    save: Callable[[PreTrainedModel, Path], None] = _save_pipeline,
+) -> None:
+    """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
+    if folder.exists() and not folder.is_dir():
+        stop(f"{folder} is a file, not a folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            stop(f"{folder} is not empty; --overwrite replaces a converted model")
+        if not (folder / "config.json").is_file():
+            stop(f"{folder} holds no converted model (no config.json), so it is not replaced")
+    with (
+        in_one_line(folder),
+        folder_written_whole(folder) as aside,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", UserWarning)
+        model = convert()
+        save(model, aside)
+    for warning in caught:
+        say(str(warning.message), "yellow")
+    name, parameters = type(model).__name__, model.num_parameters()
+    if as_json:
+        print_json({"model": str(folder), "class": name, "parameters": parameters})
+    else:
+        print(f"{name}, {parameters:,} parameters: {folder}")

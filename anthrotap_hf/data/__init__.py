@@ -1,0 +1,1 @@
+"""The dataset: loading, streaming and verifying shards."""

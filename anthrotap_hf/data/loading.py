@@ -1,0 +1,235 @@
+"""The data's front door: `load_dataset("anthrotap")`, and a row of it as frames and tracks."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import os
+import warnings
+from collections.abc import Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils.hub_names import split_revision
+from anthrotap_hf.utils.import_hooks import missing_extra
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from datasets.data_files import DataFilesDict
+
+NAME = "anthrotap"
+REPOSITORY_VARIABLE = "ANTHROTAP_REPO"
+
+
+def load_dataset(
+    path: str = NAME,
+    name: str | None = None,
+    *,
+    data_files: Any = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    split: Any = None,
+    cache_dir: str | None = None,
+    streaming: bool = False,
+    num_proc: int | None = None,
+    download_mode: Any = None,
+    **config: Any,
+) -> Any:
+    """`datasets.load_dataset("anthrotap", ...)`, but without the hook into `datasets`.
+
+    Args:
+        path: "anthrotap"; another path goes to `datasets` as it is.
+        name: the recipe, a published configuration of the labels.
+        data_files: videos to label now: paths, patterns or addresses, or a dict of them by split.
+        data_dir: a folder; without `data_files`, all videos in and below it are labelled, as split "train".
+            With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO.
+        split, cache_dir, streaming, num_proc, download_mode: as in `datasets.load_dataset`.
+        config: on the fly `settings={"clips": {"fps": 10}}`, changes to the recipe; nested as
+            anthrotap_builder.config.LabelingConfig is.
+
+    Raises:
+        ImportError: if labelling needs a package that is not installed.
+        FileNotFoundError: if there are no such files, or nothing says where the shards are.
+        ValueError: if there is no such recipe or setting.
+    """
+    import datasets
+
+    data_dir = None if data_dir is None else os.fspath(data_dir)
+    if path != NAME or (data_files is None and data_dir is None):
+        options = {"data_files": data_files, "data_dir": data_dir, "split": split, "cache_dir": cache_dir}
+        options |= {"streaming": streaming, "num_proc": num_proc, "download_mode": download_mode, **config}
+        if path == NAME:
+            path, revision = split_revision(published_path())
+            options |= {} if revision is None else {"revision": revision}
+        return datasets.load_dataset(path, name, **options)
+    builder = _builder_module().AnthroTap(
+        cache_dir=cache_dir,
+        dataset_name=NAME,
+        config_name=name,
+        data_files=_find_files(data_files, data_dir),
+        **config,
+    )
+    if streaming:
+        return builder.as_streaming_dataset(split=split)
+    builder.download_and_prepare(num_proc=num_proc, download_mode=download_mode)
+    return builder.as_dataset(split=split)
+
+
+UNKNOWN_CONFIDENCE = 255  # in the column `confidence`, whose other values are percent
+
+
+def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
+    """A row of the dataset, in whatever format, as frames [T, H, W, 3] uint8 RGB and their Tracks.
+
+    T is the row's own number of frames, without the filling. Rows come out fastest with
+    `dataset.with_format("numpy")`; plain Python lists take twenty times as long.
+
+    Raises:
+        VideoError: if the video can't be decoded, or its frames are not those of the tracks.
+    """
+    from anthrotap_hf.video import VideoError, decode_video
+
+    frames = decode_video(video_source(row["video"]))
+    num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
+    if frames.shape[:3] != (num_frames, height, width):
+        raise VideoError(
+            f"{row['clip_id']}: the video is {list(frames.shape[:3])} (T, H, W), the row says "
+            f"{[num_frames, height, width]}; build the shard again"
+        )
+    return frames, decode_tracks(row)
+
+
+def decode_tracks(row: Mapping[str, Any]) -> Tracks:
+    """The tracks of a row, without decoding its video; see `decode_row`."""
+    num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
+    person = np.asarray(row["person"], np.int32)
+    if not len(person):  # as plain lists, no tracks have no shape
+        return Tracks.empty(num_frames, height, width)
+    percent = row.get("confidence")  # shards of others may lack it
+    if percent is not None:
+        percent = np.asarray(percent, np.uint8)[:, :num_frames]
+    if percent is None or (percent == UNKNOWN_CONFIDENCE).all():
+        confidence = None
+    else:
+        confidence = percent.astype(np.float32) / 100
+    return Tracks(
+        xy=np.asarray(row["tracks"], np.float32)[:, :num_frames],
+        visible=np.asarray(row["visible"], bool)[:, :num_frames],
+        valid=np.asarray(row["valid"], bool)[:, :num_frames],
+        height=height,
+        width=width,
+        person=person,
+        vertex=np.asarray(row["vertex"], np.int32),
+        confidence=confidence,
+    )
+
+
+def serve_name(module: ModuleType) -> None:
+    """Let `datasets.load` (the module given) serve the name "anthrotap".
+
+    `datasets` has no entry point for this. Its `load_dataset` looks up `dataset_module_factory` when it is
+    called, so wrapping that works under any earlier `from datasets import load_dataset`.
+    """
+    original = getattr(module, "dataset_module_factory", None)
+    if original is None:
+        warnings.warn(
+            "this version of datasets lacks datasets.load.dataset_module_factory: load_dataset('anthrotap') "
+            "is not served; anthrotap_hf.load_dataset() does the same",
+            stacklevel=2,
+        )
+        return
+    if hasattr(original, "serves_anthrotap"):
+        return
+    signature = inspect.signature(original)
+
+    @wraps(original)
+    def factory(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        asked = bound.arguments
+        if asked["path"] != NAME:
+            return original(*args, **kwargs)
+        files, folder = asked.get("data_files"), asked.get("data_dir")
+        if files is None and folder is None:
+            asked["path"], revision = split_revision(published_path())
+            if revision is not None:
+                asked["revision"] = revision
+            return original(*bound.args, **bound.kwargs)
+        found = _find_files(files, folder, asked.get("download_config"))
+        return module.DatasetModule(
+            _builder_module().__name__,
+            None,
+            {"data_files": found, "data_dir": None, "dataset_name": NAME},
+        )
+
+    factory.serves_anthrotap = True  # type: ignore[attr-defined]
+    module.dataset_module_factory = factory  # type: ignore[attr-defined]
+
+
+def video_source(video: Any) -> Any:
+    """Bytes or a path, from what the column `video` may hold."""
+    video = getattr(video, "_hf_encoded", video)  # a torchcodec decoder, where decoding is on
+    if isinstance(video, Mapping):
+        return video["path"] if video.get("bytes") is None else video["bytes"]
+    return video
+
+
+def published_path() -> str:
+    from datasets.exceptions import DatasetNotFoundError
+
+    repository = os.environ.get(REPOSITORY_VARIABLE, "")
+    if not repository:
+        raise DatasetNotFoundError(
+            "which labels? Name videos to label them now, load_dataset('anthrotap', data_files=['a.mp4']) or "
+            f"data_dir='videos'; or set {REPOSITORY_VARIABLE} to a Hub id (me/labels, me/labels@v1) or a folder "
+            "of shards"
+        )
+    return os.path.expanduser(repository)
+
+
+def _builder_module() -> ModuleType:
+    """The module of the `datasets` builder, if everything that labelling needs is installed."""
+    try:
+        import anthrotap_builder.hf_dataset
+        import anthrotap_builder.pipeline
+    except ImportError as error:
+        raise missing_extra(error) from error
+    return anthrotap_builder.hf_dataset
+
+
+def _find_files(data_files: Any, data_dir: Any, download_config: Any = None) -> DataFilesDict:
+    """The videos by split, with what their cache key needs."""
+    from datasets.data_files import DataFilesDict, sanitize_patterns
+
+    folder = os.path.abspath(os.path.expanduser(data_dir or "."))
+    if data_files is None:
+        from anthrotap_hf.video import VIDEO_SUFFIXES
+
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"{data_dir}: no such folder; data_dir names a folder of videos")
+        suffixes = [*VIDEO_SUFFIXES, *(suffix.upper() for suffix in VIDEO_SUFFIXES)]
+        found = DataFilesDict.from_patterns({"train": ["**"]}, base_path=folder, allowed_extensions=suffixes)
+        if not any(found.values()):
+            raise FileNotFoundError(f"{data_dir}: no video in this folder ({' '.join(VIDEO_SUFFIXES)})")
+        return found
+    if isinstance(data_files, os.PathLike):
+        data_files = os.fspath(data_files)
+    patterns = {
+        split: [_pattern(os.fspath(file), folder) for file in files]
+        for split, files in sanitize_patterns(data_files).items()
+    }
+    found = DataFilesDict.from_patterns(patterns, base_path=folder, download_config=download_config)
+    for split, files in found.items():
+        if not files:
+            raise FileNotFoundError(f"{', '.join(patterns[split])}: no such file; check data_files")
+    return found
+
+
+def _pattern(file: str, folder: str) -> str:
+    """A file's own name may hold the signs of a pattern: clip[1].mp4."""
+    path = os.path.join(folder, os.path.expanduser(file))
+    if os.path.isdir(path):
+        raise FileNotFoundError(f"{file}: this is a folder; pass it as data_dir, or name the files in it")
+    return glob.escape(path) if os.path.isfile(path) else file

@@ -1,0 +1,1 @@
+"""Readers of datasets with point tracks, one file a layout."""

@@ -1,0 +1,305 @@
+"""Recipes of training: everything that decides what a run learns, in one documented place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from anthrotap_hf.data.loading import NAME
+from anthrotap_hf.data.streaming import ShardRows
+from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
+from anthrotap_hf.readers.training_sources import (
+    SHORT_SIDE,
+    ClipSource,
+    ClipStream,
+    DriveTrackClips,
+    KubricClips,
+    LetsDanceClips,
+    PointOdysseyClips,
+    ShardClips,
+    StreamedShards,
+)
+from anthrotap_hf.training.samples import SampleSettings
+from anthrotap_hf.utils.hub_errors import why_not_loaded
+from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
+from anthrotap_hf.utils.settings import Settings, read_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RECIPES = Path(__file__).parent / "recipes"
+
+# Settings of transformers.TrainingArguments that a recipe decides elsewhere, or that would change nothing here.
+DECIDED = {
+    "output_dir": "--out",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "seed": "seed",
+    "data_seed": "seed",
+    "per_device_train_batch_size": "batch_size",
+    "auto_find_batch_size": "batch_size",
+    "per_device_eval_batch_size": "evaluation",
+    "eval_strategy": "evaluation",
+    "eval_steps": "evaluation.every",
+    "save_strategy": "training.save_steps",
+    "save_only_model": "training.save_steps",
+    "remove_unused_columns": "nothing: batches have no columns to leave out",
+    "dataloader_drop_last": "nothing: batches are whole",
+    "ignore_data_skip": "nothing: a run goes on where it was",
+    "label_smoothing_factor": "loss",
+    "train_sampling_strategy": "the sources' weights",
+    "load_best_model_at_end": "nothing: the last weights are the model",
+    "hub_token": "`hf auth login`: recipes are passed on, secrets are not",
+    "resume_from_checkpoint": "--out: a run goes on from its last checkpoint",
+}
+SCHEDULED = ("warmup_steps", "lr_scheduler_kwargs", "lr_scheduler_type")  # which OneCycle takes no notice of
+
+
+def _path(place: str) -> str:
+    return os.path.expanduser(place)
+
+
+class ModelSettings(Settings):
+    """The network that is trained."""
+
+    type: Literal["locotrack", "tapnext"] = Field(description="which tracker")
+    start: str | None = Field(
+        None, description="folder, Hub id or bundled name of the weights it starts from; None: from nothing"
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="changes to its configuration (LocoTrackConfig, TAPNextConfig)"
+    )
+
+
+class _Source(Settings):
+    weight: float = Field(1.0, gt=0, description="how many steps are its own, beside other sources' weights")
+    sample: SampleSettings = Field(
+        default_factory=SampleSettings, description="how samples are cut from its clips"
+    )
+
+
+class ProceduralSource(_Source):
+    """Moving textured shapes, drawn as they are needed."""
+
+    kind: Literal["procedural"]
+    seed: int = Field(0, ge=0, description="other seeds, other clips")
+    clips: int = Field(1_000_000, ge=1, description="how many there are")
+    look: ProceduralSettings = Field(default_factory=ProceduralSettings, description="size, shapes, blur")
+
+    def open(self) -> ClipSource:
+        return ProceduralClips(self.look, seed=self.seed, length=self.clips)
+
+
+class ShardSource(_Source):
+    """Our own labels: what `anthrotap label` writes."""
+
+    kind: Literal["shards"]
+    data: str = Field(description="the folder that `anthrotap label` wrote, or a Hub dataset of the kind")
+    split: str = "train"
+    streaming: bool = Field(False, description="read rows in order, from a hub or a large folder")
+    window: int = Field(32, ge=1, description="streaming: rows that a sample is drawn from")
+    short_side: int | None = Field(SHORT_SIDE, ge=16, description="of decoded frames, at most, pixels")
+
+    def open(self) -> ClipSource | ClipStream:
+        import datasets
+
+        path, revision = split_revision(_path(self.data))
+        if not (path == NAME or "://" in path or may_be_loaded(path)):
+            raise ValueError(
+                f"{self.data}: no such folder, and no Hub id, which is user/name; `anthrotap label --out` writes one"
+            )
+        try:
+            if self.streaming:
+                streamed = ShardRows.of_dataset(_path(self.data), self.split, keep=self.window)
+                return StreamedShards(
+                    streamed, name=self.data, window=self.window, short_side=self.short_side
+                )
+            rows = datasets.load_dataset(path, split=self.split, revision=revision)
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            if words := why_not_loaded(self.data, error):
+                raise ValueError(words) from error
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{self.data}: no dataset can be read there ({reason}); `anthrotap label --out` writes one"
+            ) from error
+        return ShardClips(rows, name=self.data, short_side=self.short_side)
+
+    def distinct(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The values that its rows have in some columns, once each."""
+        return ShardRows.of_dataset(_path(self.data), self.split).distinct(columns)
+
+
+class LetsDanceSource(_Source):
+    """The labels that the authors released, and the videos that users bring."""
+
+    kind: Literal["letsdance"]
+    labels: str = Field(description="folder of .npy files (Hub dataset hamacojr/AnthroTAP-LetsDance)")
+    videos: str = Field(description="folder that holds lets_dance/mp4_10fps")
+    cache: str | None = Field(None, description="folder for copies that are quick to read; None: none")
+
+    def open(self) -> ClipSource:
+        return LetsDanceClips(
+            _path(self.labels), _path(self.videos), cache=None if self.cache is None else _path(self.cache)
+        )
+
+
+class KubricSource(_Source):
+    """Kubric MOVi-E/F, a folder a clip."""
+
+    kind: Literal["kubric"]
+    data: str = Field(description="folder of clips laid out as NAME/NAME.npy and NAME/frames")
+
+    def open(self) -> ClipSource:
+        return KubricClips(_path(self.data))
+
+
+class PanningMoviSource(_Source):
+    """Panning MOVi-E, the paper's synthetic half."""
+
+    kind: Literal["panning-movi-e"]
+    data: str = Field(description="folder with its .tfrecord files (Hub: hamacojr/LocoTrack-panning-MOVi-E)")
+    split: Literal["train", "validation"] = "train"
+
+    def open(self) -> ClipSource:
+        from anthrotap_hf.readers.panning_movi import PanningMoviClips
+
+        return PanningMoviClips(_path(self.data), split=self.split)
+
+
+class DriveTrackSource(_Source):
+    """DriveTrack, an .npz a vehicle."""
+
+    kind: Literal["drivetrack"]
+    data: str = Field(description="folder of .npz files, with their videos")
+    short_side: int | None = Field(SHORT_SIDE, ge=16, description="of frames, at most, pixels")
+
+    def open(self) -> ClipSource:
+        return DriveTrackClips(_path(self.data), short_side=self.short_side)
+
+
+class PointOdysseySource(_Source):
+    """PointOdyssey, a folder a clip."""
+
+    kind: Literal["point-odyssey"]
+    data: str = Field(description="folder of clips, such as its train/")
+
+    def open(self) -> ClipSource:
+        return PointOdysseyClips(_path(self.data))
+
+
+Source = Annotated[
+    ProceduralSource
+    | ShardSource
+    | LetsDanceSource
+    | PanningMoviSource
+    | KubricSource
+    | PointOdysseySource
+    | DriveTrackSource,
+    Field(discriminator="kind"),
+]
+
+
+class LossSettings(Settings):
+    """See `anthrotap_hf.training.losses`."""
+
+    slips: bool = Field(True, description="as the authors released it; false: as they meant it")
+    visibility_on_humans: bool = Field(
+        False,
+        description="learn visibility from labels on people too: needs labels that tell hidden from unknown",
+    )
+
+
+class OneCycle(Settings):
+    """Torch's OneCycleLR: up to `training.learning_rate`, and down by a cosine. The defaults are as released."""
+
+    pct_start: float = Field(
+        0.003, gt=0, lt=1, description="share of the steps that go up; two steps do in any case"
+    )
+    div_factor: float = Field(25.0, gt=0, description="the first rate is the highest divided by it")
+    final_div_factor: float = Field(1e4, gt=0, description="the last rate is the first divided by it")
+    cycle_momentum: bool = Field(True, description="beta 1 goes from 0.95 to 0.85 and back (torch's default)")
+
+    def share_up(self, steps: int) -> float:
+        """`pct_start`, or what makes two of the steps go up: torch divides by zero at one."""
+        return max(self.pct_start, min(2 / steps, 0.9))
+
+
+class EvaluationSettings(Settings):
+    """What is judged during training, as `anthrotap evaluate` does."""
+
+    benchmark: str = Field(description="a name that `anthrotap evaluate` knows")
+    data: str = Field(description="its file or folder")
+    mode: Literal["first", "strided"] = "first"
+    limit: int | None = Field(None, ge=1, description="only so many videos, the first")
+    every: int = Field(1000, ge=1, description="steps")
+
+
+class TrainingRecipe(Settings):
+    """Everything that decides what a run learns."""
+
+    name: str = Field(description="what the trained model is called in its card")
+    about: str = Field("", description="a sentence or two for its card")
+    model: ModelSettings
+    sources: dict[str, Source] = Field(
+        min_length=1, description="by a name of your choice; a step's batch is of one source"
+    )
+    resolution: tuple[int, int] | None = Field(
+        None, description="(height, width) that the trained tracker brings videos to; None: the network's own"
+    )
+    batch_size: int = Field(1, ge=1, description="clips a step and process")
+    steps: int = Field(ge=1, description="of the optimiser, in all")
+    seed: int = Field(0, ge=0, description="of weights, clips and samples")
+    max_bad_share: float = Field(0.5, ge=0, le=1, description="more bad clips than this stop the run")
+    loss: LossSettings = LossSettings()
+    schedule: OneCycle | None = Field(
+        OneCycle(), description="None: the one that training.lr_scheduler_type names"
+    )
+    evaluation: EvaluationSettings | None = None
+    forward: dict[str, Any] | None = Field(
+        None, description="passed to the model's forward, such as query_chunk_size"
+    )
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="any other setting of transformers.TrainingArguments"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_out(cls, values: Any) -> Any:
+        """A recipe that extends another one leaves a source out by `null`."""
+        if isinstance(values, dict) and isinstance(values.get("sources"), dict):
+            sources = {name: source for name, source in values["sources"].items() if source is not None}
+            values = {**values, "sources": sources}
+        return values
+
+    @model_validator(mode="after")
+    def _training_is_known(self) -> Self:
+        from dataclasses import fields
+
+        from transformers import TrainingArguments
+
+        known = {field.name for field in fields(TrainingArguments)}
+        for name in self.training:
+            if name in DECIDED:
+                raise ValueError(f"training.{name} is decided by {DECIDED[name]}")
+            if name not in known:
+                raise ValueError(f"training.{name} is no setting of transformers.TrainingArguments")
+        if self.schedule is not None:
+            for name in SCHEDULED:
+                if name in self.training:
+                    raise ValueError(f"training.{name} needs schedule: null")
+            if self.schedule.cycle_momentum and "adam_beta1" in self.training:
+                raise ValueError("training.adam_beta1 needs schedule.cycle_momentum: false")
+        return self
+
+
+def training_recipe(recipe: str | Path, changes: Mapping[str, Any] | None = None) -> TrainingRecipe:
+    """A recipe by name (`RECIPES`) or file, with some settings changed.
+
+    Raises:
+        ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.
+    """
+    return read_recipe(TrainingRecipe, RECIPES, recipe, changes)

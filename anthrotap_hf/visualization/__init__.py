@@ -1,0 +1,1 @@
+"""Drawing tracks over frames."""

@@ -1,0 +1,1 @@
+"""Scripts behind the published numbers, one a number."""

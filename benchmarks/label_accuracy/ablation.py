@@ -1,0 +1,254 @@
+"""What each stage of labelling is worth: one is left out, or the truth takes its place.
+
+Every row of the ablation is `label_clip` under other settings, or with other stages; what rows share is done once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from anthrotap_builder.bodies import Body
+from anthrotap_builder.clips import Clip
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.detection import PersonTrack, masks_of
+from anthrotap_builder.flow import TrackFlow
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
+from anthrotap_builder.mesh_recovery import MeshTrack
+from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
+from benchmarks.synthetic.renderer import RenderedClip
+from benchmarks.synthetic.truth import Truth
+
+TRUTHS = ("masks", "mesh", "visibility", "flow")
+
+# Settings that leave a part out.
+_LANDMARKS_ONLY = {"fit.flow_points": 0}
+_ALL_CERTAIN = {"visibility.grazing": 0.0, "visibility.contour_pixels": 0.0, "visibility.lift": 0.0}
+_NO_MASKS = {"filter.masks": False}
+_UNCHECKED = {"filter.rule": "none"}
+_SINGLE_STEPS = {"filter.rule": "steps"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to label: changed settings (dotted names), parts of `TRUTHS` that take the place of what was found."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    truths: tuple[str, ...] = ()
+
+    def configured(self, config: LabelingConfig) -> LabelingConfig:
+        """`config` with the settings changed."""
+        values = config.model_dump()
+        for name, value in self.settings.items():
+            group, _, setting = name.rpartition(".")
+            (values[group] if group else values)[setting] = value
+        return LabelingConfig.model_validate(values)
+
+
+DEFAULT = "default"
+UNCHECKED = "without the flow check"
+ABLATION: dict[str, Variant] = {
+    "projection of the mesh": Variant(
+        _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED | {"visibility.rays": False}
+    ),
+    "+ ray casting": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED),
+    "+ flow check of steps (the paper's rule)": Variant(
+        _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS
+    ),
+    DEFAULT: Variant(),
+    "without flow in the fit": Variant(_LANDMARKS_ONLY),
+    "without masks": Variant(_NO_MASKS),
+    UNCHECKED: Variant(_UNCHECKED),
+    "flow check of single steps": Variant(_SINGLE_STEPS),
+    "no close call is unknown": Variant(_ALL_CERTAIN),
+    "true masks": Variant(truths=("masks",)),
+    "true flow in the check": Variant(truths=("flow",)),
+    "true visibility": Variant(truths=("visibility",)),
+    "true mesh": Variant(truths=("mesh",)),
+    "all four true": Variant(truths=TRUTHS),
+}
+
+
+class Workbench:
+    """One clip to be labelled in many ways; what they share is done once.
+
+    Args:
+        clip: frames and truth; a real one, which has no truth, can be labelled in the ways that need none.
+        threads: how many frames are worked on at once.
+    """
+
+    def __init__(self, clip: RenderedClip | Clip, threads: int = 2) -> None:
+        self.clip = clip
+        self.threads = threads
+        self._done: dict[Hashable, Any] = {}
+
+    @property
+    def truth(self) -> Truth:
+        """Raises ValueError for a real clip."""
+        if not isinstance(self.clip, RenderedClip):
+            raise ValueError("a real clip has no truth to put in the place of a stage")
+        return self.clip.truth
+
+    @cached_property
+    def _pixels(self) -> _TruePixels:
+        return _TruePixels(self.truth)
+
+    def label(self, config: LabelingConfig, variant: Variant | None = None) -> LabeledClip:
+        """The clip labelled under `config`, changed by `variant`."""
+        variant = variant or Variant()
+        stages = self._stages(variant)
+        config = variant.configured(config)
+        return label_clip(self.clip.frames, self.clip.fps, config, self.threads, stages=stages)
+
+    def _once(self, key: Hashable, work: Callable[..., Any], *arguments: Any) -> Any:
+        # What goes in is kept too: keys hold its identity.
+        if key not in self._done:
+            self._done[key] = work(*arguments), arguments
+        return self._done[key][0]
+
+    def _stages(self, variant: Variant) -> Stages:
+        usual = Stages()
+
+        def people(frames, settings, threads, device) -> list[PersonTrack]:
+            found = self._once(("people", settings), usual.people, frames, settings, threads, device)
+            if "masks" in variant.truths:
+                return self._once(("true masks", id(found)), _true_masks, self._pixels, found)
+            return found
+
+        def meshes(people, frames, body, camera, fps, config, threads, device, given) -> list[MeshTrack]:
+            if "mesh" in variant.truths:
+                return self._once(
+                    ("true mesh", id(people)), _true_meshes, self.truth, self._pixels, people, camera
+                )
+            key = ("meshes", id(people), config.fit, config.flow, config.focal_ratio)
+            return self._once(
+                key, usual.meshes, people, frames, body, camera, fps, config, threads, device, given
+            )
+
+        def look(body, meshes, camera, config, threads) -> SurfaceTracks:
+            key = (id(meshes), config.visibility, config.points, config.seed)
+            points = self._once(("look", *key), usual.look, body, meshes, camera, config, threads)
+            if "visibility" in variant.truths:
+                owners = _true_owners(self._pixels, self._people_of(config))
+                return self._once(("true look", *key), _true_look, self.truth, owners, points, body, config)
+            return points
+
+        def flow(frames, xy, visible, settings, threads, device) -> TrackFlow:
+            found = self._once(
+                ("flow", id(xy), id(visible), settings),
+                usual.flow,
+                frames,
+                xy,
+                visible,
+                settings,
+                threads,
+                device,
+            )
+            if "flow" in variant.truths:
+                return self._once(("true flow", id(found)), _true_flow, self.truth, found, xy)
+            return found
+
+        return Stages(people, meshes, look, flow)
+
+    def _people_of(self, config: LabelingConfig) -> list[PersonTrack]:
+        return self._done["people", config.people][0]
+
+
+class _TruePixels:
+    """Whose body each pixel of a rendered clip shows, and which point of it; found when asked for, and kept."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def __call__(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of the pixels of frame t that show somebody: row-major index, person, face [K] and barycentric [K, 3]."""
+        if t not in self._frames:
+            x, y = np.meshgrid(np.arange(self._truth.width) + 0.5, np.arange(self._truth.height) + 0.5)
+            person, face, barycentric = self._truth.surface_point_under(
+                t, np.stack([x.ravel(), y.ravel()], 1)
+            )
+            there = np.flatnonzero(person >= 0)
+            self._frames[t] = there, person[there], face[there], barycentric[there]
+        return self._frames[t]
+
+    def mask(self, t: int, person: int) -> np.ndarray:
+        """[H, W] bool: where frame t shows the person."""
+        index, owner, *_ = self(t)
+        mask = np.zeros(self._truth.height * self._truth.width, bool)
+        mask[index[owner == person]] = True
+        return mask.reshape(self._truth.height, self._truth.width)
+
+
+def _true_owners(pixels: _TruePixels, people: list[PersonTrack]) -> list[int]:
+    """Which true person each found one is: the one that most of its mask shows; -1 if it shows mostly nobody."""
+    owners = []
+    for person, mask in zip(people, masks_of(people), strict=True):
+        votes: dict[int, int] = {}
+        for t in np.flatnonzero(person.found).tolist():
+            index, owner, *_ = pixels(t)
+            inside = mask[t].ravel()
+            shown = owner[inside[index]]
+            votes[-1] = votes.get(-1, 0) + int(inside.sum()) - len(shown)
+            for one in np.unique(shown).tolist():
+                votes[one] = votes.get(one, 0) + int((shown == one).sum())
+        owners.append(max(votes, key=votes.__getitem__))
+    return owners
+
+
+def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTrack]:
+    true = []
+    for person, found, owner in zip(people, masks_of(people), _true_owners(pixels, people), strict=True):
+        mask = np.zeros_like(found)
+        for t in np.flatnonzero(person.found).tolist():
+            mask[t] = pixels.mask(t, owner)
+        true.append(replace(person, mask=mask))
+    return true
+
+
+def _true_meshes(
+    truth: Truth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera
+) -> list[MeshTrack]:
+    """The true vertices of those found, for a camera of another focal length: each ray's points stay on it."""
+    meshes = []
+    count = truth.num_frames
+    for index, owner in enumerate(_true_owners(pixels, people)):
+        if owner < 0:
+            vertices, present = np.full_like(truth.people[0], np.nan), np.zeros(count, bool)
+        else:
+            stretch = np.ones((count, 1, 3), np.float32)
+            stretch[:, 0, 2] = camera.focal / truth.focal
+            vertices, present = truth.people[owner] * stretch, np.ones(count, bool)
+        meshes.append(MeshTrack(index, vertices, present, np.zeros(count), np.ones(count)))
+    return meshes
+
+
+def _true_look(
+    truth: Truth, owners: list[int], points: SurfaceTracks, body: Body, config: LabelingConfig
+) -> SurfaceTracks:
+    """Whether the truth shows the same points of the body, wherever the labels are."""
+    surface = body.surface_points(config.points, config.seed)
+    people = np.array(owners)[points.person]
+    copies = len(points.person) // len(surface)
+    face, barycentric = np.tile(surface.face, copies), np.tile(surface.barycentric, (copies, 1))
+    visible = np.stack(
+        [truth.place(t, people, face, barycentric)[1] for t in range(truth.num_frames)], axis=1
+    )
+    return replace(points, visible=visible, certain=np.ones_like(visible))
+
+
+def _true_flow(truth: Truth, found: TrackFlow, xy: np.ndarray) -> TrackFlow:
+    """How the surface points under the labels move; off the body flow stays as it was found."""
+    displacement, closing = found.displacement.copy(), found.closing.copy()
+    for t in range(truth.num_frames - 1):
+        point = truth.surface_point_under(t, xy[:, t])
+        on_body = point[0] >= 0
+        end = truth.camera(t + 1).project(truth.points(t + 1, *point))
+        displacement[on_body, t] = (end - xy[:, t])[on_body]
+        closing[on_body, t] = 0
+    return TrackFlow(displacement, closing)

@@ -1,0 +1,315 @@
+"""What `anthrotap evaluate-labels` does: renders the standard set, labels each clip, holds labels against truth."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console, Group
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from anthrotap_builder.config import LabelingConfig, labeling_config
+from anthrotap_hf.utils.atomic_files import written_whole
+from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, UNCHECKED, Variant, Workbench
+from benchmarks.label_accuracy.measure import (
+    evaluate_labels,
+    mean_of,
+    parts_table,
+    plain,
+    pooled,
+    results_table,
+)
+from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
+
+# What the default configuration promises of the held-out half, all labels together: a figure's path in a result,
+# its name, the bar, and whether the bar is the least or the most.
+BARS: tuple[tuple[tuple[str, ...], str, float, Callable[[float, float], bool]], ...] = (
+    (("lags", "24", "average_delta"), "average delta at lag 24, at least", 88, float.__ge__),
+    (("lags", "24", "within", "8"), "within 8 px at lag 24, at least", 95, float.__ge__),
+    (("lags", "24", "survival"), "still given at lag 24, at least", 40, float.__ge__),
+    (("lags", "48", "average_delta"), "average delta at lag 48, at least", 82, float.__ge__),
+    (("lags", "48", "survival"), "still given at lag 48, at least", 25, float.__ge__),
+    (("off_body",), "queries off the body, at most", 1, float.__le__),
+    (("lags", "24", "hidden_precision"), "hidden: precision, at least", 60, float.__ge__),
+    (("lags", "24", "hidden_recall"), "hidden: recall of labels given, at least", 60, float.__ge__),
+    (("lags", "24", "hidden_found"), "hidden: recall of all hidden points, at least", 60, float.__ge__),
+    (("lags", "24", "seen_but_hidden"), "called seen but hidden, at most", 3, float.__le__),
+)
+
+
+WIDTH = 190  # characters that the tables need
+
+
+CHECK_GAIN = 5  # points
+
+
+def evaluate_and_report(
+    out: Path,
+    half: str | None,
+    names: Sequence[str],
+    recipe: str | Path,
+    ablation: bool,
+    processes: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Measures labels on the standard set, shows how far it is, and leaves figures and plots in a folder.
+
+    Args:
+        out: the folder: `labels.json`, `labels.txt` (the tables) and `labels.png`, besides what
+            `evaluate_set` keeps there.
+        half, names: which clips (`choose_clips`).
+        recipe: how to label, as `labeling_config` takes it.
+        ablation: whether to measure all of `ABLATION`, or just the recipe as it is.
+        processes: how many clips are worked on at once.
+        console: where progress is shown.
+
+    Returns:
+        What `evaluate_set` returns.
+    """
+    specs, config = choose_clips(half, names), labeling_config(recipe)
+    variants = ABLATION if ablation else {DEFAULT: ABLATION[DEFAULT]}
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("clips", total=len(specs))
+        report = evaluate_set(specs, config, out, variants, processes, lambda _: progress.advance(bar))
+    with written_whole(out / "labels.json") as aside:
+        aside.write_text(json.dumps(report, indent=1))
+    text = Console(width=WIDTH, file=io.StringIO(), record=True)
+    text.print(report_tables(report))
+    with written_whole(out / "labels.txt") as aside:
+        aside.write_text(text.export_text())
+    plot_report(report, out / "labels.png")
+    return report
+
+
+def choose_clips(half: str | None = None, names: Sequence[str] = ()) -> list[ClipSpec]:
+    """The clips of a half (both if None), or those named.
+
+    Raises:
+        ValueError: if there is no such half or clip; the message lists those that there are.
+    """
+    specs = standard_set(half)
+    unknown = sorted(set(names) - {spec.name for spec in specs})
+    if unknown:
+        known = ", ".join(spec.name for spec in specs)
+        raise ValueError(
+            f"no clip {', '.join(unknown)} in the standard set{f' ({half})' if half else ''}: {known}"
+        )
+    return [spec for spec in specs if not names or spec.name in names]
+
+
+def evaluate_set(
+    specs: Sequence[ClipSpec],
+    config: LabelingConfig,
+    folder: Path,
+    variants: Mapping[str, Variant],
+    processes: int = 2,
+    on_done: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Labels clips of the standard set in one or more ways and measures each.
+
+    Args:
+        specs: the clips.
+        config: how to label; the variants change it.
+        folder: keeps the rendered clips and each clip's figures: what is there is not done again, as long as neither
+            the configuration nor the code has changed.
+        variants: ways to label, by name.
+        processes: how many clips are worked on at once.
+        on_done: is told the name of each clip that is done.
+
+    Returns:
+        A dict that JSON can hold: `label_version`, and by variant and half the `clips` (by name, as
+        `evaluate_labels` gives them), their `mean` and all labels `pooled`.
+    """
+    kept = folder / f"figures-{config.version}-{code_version()}"
+    kept.mkdir(parents=True, exist_ok=True)
+    by_clip: dict[str, dict[str, Any]] = {}
+    pool, waiting = ProcessPoolExecutor(processes), list(specs)
+    running: dict[Future[dict[str, Any]], ClipSpec] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:  # no more, so that Ctrl-C leaves none to be begun
+                spec = waiting.pop(0)
+                path = kept / f"{spec.name}.json"
+                running[pool.submit(_figures, spec, config, folder, path, variants)] = spec
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(done).name
+                by_clip[name] = done.result()
+                if on_done:
+                    on_done(name)
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "a process died, perhaps for lack of memory: run again (what is done is kept), with fewer --processes"
+        ) from error
+    finally:
+        pool.shutdown(wait=False)
+    return {
+        "label_version": config.version,
+        "variants": {
+            name: {
+                half: _together({spec.name: by_clip[spec.name][name] for spec in specs if spec.half == half})
+                for half in HALVES
+                if any(spec.half == half for spec in specs)
+            }
+            for name in variants
+        },
+    }
+
+
+def _figures(
+    spec: ClipSpec, config: LabelingConfig, folder: Path, path: Path, variants: Mapping[str, Variant]
+) -> dict[str, Any]:
+    """A clip's figures by variant; those in the file at `path` are taken from there, new ones are added to it."""
+    try:
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and it is made again") from error
+    bench: Workbench | None = None
+    for name, variant in variants.items():
+        if name not in known:
+            bench = bench or Workbench(load_clip(spec, folder, 1), threads=1)
+            known[name] = evaluate_labels(bench.label(config, variant).tracks, bench.truth)
+            with written_whole(path) as aside:
+                aside.write_text(json.dumps(known))
+    return known
+
+
+def _together(clips: dict[str, Any]) -> dict[str, Any]:
+    return {"clips": clips, "mean": mean_of([*clips.values()]), "pooled": pooled([*clips.values()])}
+
+
+def code_version() -> str:
+    """A hash of the builder's source: figures of other code are not reused."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[2] / "builder/anthrotap_builder"
+    for path in sorted(package.rglob("*.py")):
+        digest.update(os.fsencode(path.relative_to(package)) + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def report_tables(report: Mapping[str, Any]) -> Group:
+    """What the figures of `evaluate_set` say, for the console: clips, body parts, the ablation, and the bars."""
+    tables: list[Table] = []
+    default = report["variants"].get(DEFAULT, {})
+    for half in HALVES:
+        if half not in default:
+            continue
+        found = default[half]
+        rows = {**found["clips"], "mean of clips": found["mean"], "all labels": found["pooled"]}
+        tables.append(results_table(rows, f"{half.replace('_', ' ')}: labels {report['label_version']}"))
+        tables.append(parts_table(found["pooled"], f"{half.replace('_', ' ')}: all labels by body part"))
+        tables.append(reliability_table(found, f"{half.replace('_', ' ')}: is the confidence calibrated?"))
+    if len(report["variants"]) > 1:
+        for half in HALVES:
+            rows = {
+                name: found[half]["pooled"] for name, found in report["variants"].items() if half in found
+            }
+            if rows:
+                tables.append(
+                    results_table(rows, f"{half.replace('_', ' ')}: what each stage is worth, all labels")
+                )
+    if len(default.get("held_out", {}).get("clips", ())) == len(standard_set("held_out")):
+        unchecked = report["variants"].get(UNCHECKED)
+        tables.append(bars_table(default["held_out"], unchecked and unchecked["held_out"]))
+    return Group(*tables)
+
+
+def reliability_table(found: Mapping[str, Any], title: str) -> Table:
+    """How often labels of a confidence are right, for the console."""
+    table = Table("confidence", "labels", "within 2 px", title=title, title_justify="left")
+    for step, count in found["pooled"]["reliability"]["counts"].items():
+        table.add_row(step, str(count), plain(found["pooled"]["reliability"][step]))
+    return table
+
+
+def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) -> Table:
+    """The held-out half against `BARS`, and what the flow check adds to labels without it, for the console."""
+    table = Table(
+        "held out", "bar", "all labels", "", "mean of clips", "", title="bars", title_justify="left"
+    )
+    for path, name, bar, holds in BARS:
+        row = [name, f"{bar:g}"]
+        for result in (found["pooled"], found["mean"]):
+            value: Any = result
+            for key in path:
+                value = value[key]
+            verdict = "-" if value is None else "met" if holds(float(value), float(bar)) else "missed"
+            row += [plain(value), verdict]
+        table.add_row(*row)
+    if unchecked:
+        row = ["average delta at lag 24 over no flow check, at least", f"{CHECK_GAIN:g}"]
+        for together in ("pooled", "mean"):
+            gain = [result[together]["lags"]["24"]["average_delta"] for result in (found, unchecked)]
+            row += [f"{gain[0] - gain[1]:.1f}", "met" if gain[0] - gain[1] >= CHECK_GAIN else "missed"]
+        table.add_row(*row)
+    return table
+
+
+def plot_report(report: Mapping[str, Any], path: Path) -> None:
+    """Writes a picture of the figures: accuracy against labels kept for each variant, and by clip and body part."""
+    half = "held_out" if "held_out" in report["variants"][DEFAULT] else "tuning"
+    found = report["variants"][DEFAULT][half]
+    figure = Figure(figsize=(15, 9), layout="constrained")
+    kept, by_lag, sure, parts = figure.subplot_mosaic([["kept", "lags"], ["sure", "parts"]]).values()
+
+    for number, (name, halves) in enumerate(report["variants"].items(), 1):
+        figures = halves[half]["pooled"]["lags"]["24"]
+        if figures["average_delta"] is None:
+            continue
+        place = figures["survival"], figures["average_delta"]
+        color = "tab:red" if name == DEFAULT else "tab:blue"
+        kept.scatter(*place, color=color, label=f"{number}  {name}", zorder=3)
+        kept.annotate(str(number), place, textcoords="offset points", xytext=(5, 4))
+    kept.set(xlabel="labels still given, %", ylabel="average delta, %", title="24 frames after the query")
+    kept.legend(loc="lower left", handlelength=0, fontsize=9)
+    kept.set_xlim(0, 100)
+    kept.grid(alpha=0.3)
+    kept.margins(y=0.1)
+
+    clips = list(found["clips"])
+    for lag in ("8", "24", "48"):
+        deltas = [found["clips"][clip]["lags"][lag]["average_delta"] for clip in clips]
+        by_lag.plot(clips, [float("nan") if v is None else v for v in deltas], "o-", label=f"lag {lag}")
+    by_lag.set(ylabel="average delta, %", title="by clip")
+    by_lag.tick_params(axis="x", rotation=30)
+    by_lag.legend()
+    by_lag.grid(alpha=0.3)
+
+    steps = [step for step in found["pooled"]["reliability"] if step != "counts"]
+    shares = [found["pooled"]["reliability"][step] for step in steps]
+    middles = [50 * sum(map(float, step.split(" to "))) for step in steps]
+    sure.plot([70, 100], [70, 100], "--", color="grey", label="as promised")
+    sure.plot(middles, [float("nan") if share is None else share for share in shares], "o-", label="measured")
+    sure.set(xlabel="confidence, %", ylabel="within 2 px, %", title="is the confidence calibrated?")
+    sure.legend()
+    sure.grid(alpha=0.3)
+
+    names = list(found["pooled"]["parts"])
+    yields = [found["pooled"]["parts"][name]["yield"] or 0 for name in names]
+    delta = [found["pooled"]["parts"][name]["lags"]["24"]["average_delta"] or 0 for name in names]
+    parts.bar([i - 0.2 for i in range(len(names))], yields, 0.4, label="visible surface with a label")
+    parts.bar([i + 0.2 for i in range(len(names))], delta, 0.4, label="average delta at lag 24")
+    parts.set_xticks(range(len(names)), names)
+    parts.set(ylabel="%", title="by body part")
+    parts.legend(loc="lower right")
+    count = f"{len(clips)} of {len(standard_set(half))} clips of the {half.replace('_', ' ')} half"
+    figure.suptitle(f"Labels {report['label_version']} against truth, {count}")
+    with written_whole(path) as aside:
+        figure.savefig(aside, dpi=110)

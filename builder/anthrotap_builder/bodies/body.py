@@ -1,0 +1,248 @@
+"""A parametric body: linear shape, a tree of joints, linear blend skinning.
+
+Any body of this kind (Anny, SMPL, SMPL-X) is the same few arrays, so the fit knows arrays and no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from anthrotap_builder.bodies.surface import SurfacePoints, sample_surface
+from anthrotap_hf.utils.atomic_files import written_whole
+
+
+@dataclass(frozen=True)
+class BodyPoints:
+    """Points that move with a body, each a weighted mean of points carried by joints.
+
+    A point skinned to joints j, or a regressor over many skinned vertices, is *exactly* linear in the joints'
+    transforms: X_k = sum_j G_j (moment_kj - mass_kj joint_j) + mass_kj q_j, where G_j is the joint's global
+    rotation and q_j its posed place. So no vertex is skinned to know where a landmark goes.
+
+    Attributes:
+        mass: [K, J] float64, each row sums to one.
+        moment: [K, J, 3] float64, mass times the carried point's rest position, metres.
+        moment_directions: [S, K, J, 3] float64, change of `moment` with each shape coefficient.
+    """
+
+    mass: np.ndarray
+    moment: np.ndarray
+    moment_directions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.mass)
+
+
+@dataclass(frozen=True)
+class PosePrior:
+    """What a joint tends to do, in axes of its own: v = axes^T w for an axis-angle rotation w.
+
+    Attributes:
+        axes: [J, 3, 3] float64, columns are the joint's axes at rest.
+        mean, sigma: [J, 3] float64 radians, a Gaussian over v.
+        lower, upper: [J, 3] float64 radians, soft limits of v.
+    """
+
+    axes: np.ndarray
+    mean: np.ndarray
+    sigma: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+@dataclass(frozen=True)
+class Body:
+    """A parametric body's arrays. Metres; the axes are the model's own, a root rotation takes them to the camera's.
+
+    Attributes:
+        name: the body model's name, as in a dataset's `body_model`.
+        template: [V, 3] float32, mean shape at rest.
+        shape_directions: [S, V, 3] float32, displacement by one standard deviation of each shape coefficient.
+        joints: [J, 3] float64, joint places of the mean shape; a parent comes before its children.
+        joint_directions: [S, J, 3] float64.
+        parents: [J] int64, -1 for the root, which is joint 0.
+        weights: [V, J] float32, skinning weights; rows sum to one.
+        faces: [F, 3] int32.
+        outer: [F] bool, faces that can be seen from outside (not the inside of mouth and eyes).
+        keypoints: the landmarks that the fit aims at; none (K = 0) where nobody knows where they are, as on animals.
+        keypoint_landmarks: [K] int64, which of BlazePose's 33 landmarks each keypoint is; left and right hip are
+            keypoints 11 and 12, where the fit looks for them.
+        keypoint_weights: [K] float64, how much each counts.
+        prior: what its joints tend to do.
+        pose_directions: [9 (J - 1), V, 3] float32, displacement of the rest shape by each entry of the local
+            rotations of all joints but the root, less the identity, row by row (SMPL's pose blend shapes);
+            None: there are none. `pose_vertices` applies them. `keypoints` and `body_points` do not: the fit
+            moves its points by blend skinning alone, some millimetres off where a joint bends far.
+        axes: [3, 3] float64, columns are the body's left, back and up in the model's axes.
+        source: the file that the body was read from and its SHA-256, where users bring it; else empty.
+    """
+
+    name: str
+    template: np.ndarray
+    shape_directions: np.ndarray
+    joints: np.ndarray
+    joint_directions: np.ndarray
+    parents: np.ndarray
+    weights: np.ndarray
+    faces: np.ndarray
+    outer: np.ndarray
+    keypoints: BodyPoints
+    keypoint_landmarks: np.ndarray
+    keypoint_weights: np.ndarray
+    prior: PosePrior
+    pose_directions: np.ndarray | None = None
+    axes: np.ndarray = field(default_factory=lambda: np.eye(3))
+    source: str = ""
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.parents)
+
+    @property
+    def num_shapes(self) -> int:
+        return len(self.shape_directions)
+
+    def pose_vertices(self, pose: BodyPose, frames: slice | np.ndarray | None = None) -> np.ndarray:
+        """[T, V, 3] float32, the posed mesh: pose blend shapes, if there are any, then linear blend skinning.
+
+        Args:
+            pose: rotations, places and shape.
+            frames: which of its frames; all when left out.
+        """
+        rotations, places = pose.rotations, pose.places
+        if frames is not None:
+            rotations, places = rotations[frames], places[frames]
+        shape = np.broadcast_to(pose.shape, (len(pose.rotations), self.num_shapes))
+        if frames is not None:
+            shape = shape[frames]
+        joints = self.joints + np.tensordot(shape, self.joint_directions, 1)
+        offsets = places - np.einsum("tjab,tjb->tja", rotations, joints)
+        bends = None
+        if self.pose_directions is not None:
+            local = rotations[:, self.parents[1:]].swapaxes(-1, -2) @ rotations[:, 1:] - np.eye(3)
+            features = local.reshape(len(local), 9 * (self.num_joints - 1)).astype(np.float32)
+            bends = np.tensordot(features, self.pose_directions, 1)
+        transforms = np.concatenate([rotations, offsets[..., None]], axis=-1).astype(np.float32)
+        out = np.empty((len(rotations), *self.template.shape), np.float32)
+        rest = self.template
+        for t, transform in enumerate(transforms.reshape(len(rotations), self.num_joints, 12)):
+            if t == 0 or (shape[t] != shape[t - 1]).any():
+                rest = self.template + np.tensordot(shape[t], self.shape_directions, 1).astype(np.float32)
+            skinned = (self.weights @ transform).reshape(-1, 3, 4)
+            skin = rest if bends is None else rest + bends[t]
+            out[t] = np.einsum("vab,vb->va", skinned[..., :3], skin) + skinned[..., 3]
+        return out
+
+    def surface_points(self, count: int, seed: int) -> SurfacePoints:
+        """`count` points spread evenly over the outside of the mean body; the same for the same seed."""
+        return _sample(self, count, seed)
+
+    def body_points(self, surface: SurfacePoints) -> BodyPoints:
+        """Surface points as points that the fit can move."""
+        corners = self.faces[surface.face]
+        share = self.weights[corners].astype(np.float64) * surface.barycentric[..., None]
+        return BodyPoints(
+            mass=share.sum(1),
+            moment=np.einsum("kcj,kcx->kjx", share, self.template[corners].astype(np.float64)),
+            moment_directions=np.einsum(
+                "kcj,skcx->skjx", share, self.shape_directions[:, corners].astype(np.float64)
+            ),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the arrays that there are to an uncompressed `.npz`."""
+        arrays: dict[str, np.ndarray] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, BodyPoints | PosePrior):
+                for part in fields(value):
+                    arrays[f"{each.name}.{part.name}"] = getattr(value, part.name)
+            elif value is not None:
+                arrays[each.name] = np.asarray(value)
+        with written_whole(path) as aside:
+            np.savez(aside, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Body:
+        """Reads what `save` wrote. Raises OSError, ValueError or KeyError on another or a damaged file."""
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+
+        def group(name: str) -> dict[str, np.ndarray]:
+            return {k.removeprefix(name + "."): v for k, v in arrays.items() if k.startswith(name + ".")}
+
+        plain = {k: v for k, v in arrays.items() if "." not in k}
+        return cls(
+            name=str(plain.pop("name")),
+            source=str(plain.pop("source", "")),
+            **plain,
+            keypoints=BodyPoints(**group("keypoints")),
+            prior=PosePrior(**group("prior")),
+        )
+
+    # Bodies are compared and cached by identity: their arrays are megabytes.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@dataclass(frozen=True)
+class BodyPose:
+    """A body over T frames.
+
+    Attributes:
+        rotations: [T, J, 3, 3] float64, each joint's global rotation, model axes to camera axes.
+        places: [T, J, 3] float64, each joint's place in camera coordinates, metres.
+        shape: [S] float64, in standard deviations; or [T, S], another in each frame.
+    """
+
+    rotations: np.ndarray
+    places: np.ndarray
+    shape: np.ndarray
+
+    def local_rotations(self, body: Body) -> np.ndarray:
+        """[T, J, 3, 3]: the root's rotation to the camera, the others' from their parents; what `of_local` takes."""
+        local = self.rotations.copy()
+        local[:, 1:] = np.swapaxes(self.rotations[:, body.parents[1:]], -1, -2) @ self.rotations[:, 1:]
+        return local
+
+    @classmethod
+    def of_local(
+        cls, body: Body, rotations: np.ndarray, shape: np.ndarray, translation: np.ndarray
+    ) -> BodyPose:
+        """The pose that model parameters give, as SMPL's do.
+
+        Args:
+            body: the body model.
+            rotations: [T, J, 3, 3], the root's to the camera, the others' from their parents.
+            shape: [S] or [T, S] in standard deviations; missing coefficients are zero.
+            translation: [T, 3] metres, added to the posed body.
+
+        Raises:
+            ValueError: if the body has another number of joints, or fewer shape coefficients.
+        """
+        if rotations.shape[1] != body.num_joints:
+            raise ValueError(f"{body.name} has {body.num_joints} joints, got {rotations.shape[1]} rotations")
+        if shape.shape[-1] > body.num_shapes:
+            raise ValueError(f"{body.name} has {body.num_shapes} shape coefficients, got {shape.shape[-1]}")
+        shape = np.pad(shape, [(0, 0)] * (shape.ndim - 1) + [(0, body.num_shapes - shape.shape[-1])])
+        rest = body.joints + np.tensordot(shape, body.joint_directions, 1)  # [J, 3] or [T, J, 3]
+        rest = np.broadcast_to(rest, (len(rotations), body.num_joints, 3))
+        turned, places = rotations.astype(np.float64), np.empty((len(rotations), body.num_joints, 3))
+        places[:, 0] = rest[:, 0] + translation
+        for joint in range(1, body.num_joints):
+            parent = body.parents[joint]
+            turned[:, joint] = turned[:, parent] @ rotations[:, joint]
+            bone = rest[:, joint] - rest[:, parent]
+            places[:, joint] = places[:, parent] + np.einsum("tab,tb->ta", turned[:, parent], bone)
+        return cls(turned, places, shape)
+
+
+@lru_cache(maxsize=8)
+def _sample(body: Body, count: int, seed: int) -> SurfacePoints:
+    return sample_surface(body.template, body.faces, count, seed, body.outer)

@@ -1,0 +1,184 @@
+"""People as boxes: found by any object detector of transformers, told apart by ByteTrack.
+
+For mesh sources that look at boxes. There are no landmarks and no masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anthrotap_builder.config import PeopleSettings
+from anthrotap_builder.detection import PersonTrack
+from anthrotap_builder.detection.blazepose import suppress
+from anthrotap_builder.utils.assets import AssetError
+from anthrotap_builder.utils.torch_threads import one_torch_thread, quietly
+
+BATCH = 8  # frames that the network sees at once
+
+Boxes = tuple[np.ndarray, np.ndarray]
+"""The persons of one frame: boxes [n, 4] float32, x0, y0, x1, y1 in raster pixels, and probabilities [n] float32."""
+
+
+def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, device: str) -> list[PersonTrack]:
+    """See `anthrotap_builder.detection.find_people`."""
+    require_byte_track()  # if it is missing, that is said before the work
+    detect = load_detector(settings.detector_model, settings.min_weak_detection, device)
+    batches = [frames[first : first + BATCH] for first in range(0, len(frames), BATCH)]
+    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
+        found = [boxes for batch in pool.map(detect, batches) for boxes in batch]
+    height, width = frames.shape[1:3]
+    return track_boxes(found, (height, width), settings)
+
+
+def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleSettings) -> list[PersonTrack]:
+    """Boxes of single frames linked into people, by place and motion alone.
+
+    ByteTrack (Zhang et al., ECCV 2022) predicts where each person's box goes, links probable boxes first and weak ones
+    to who is left over, and starts a person only with a probable one. Boxes are kept as they were found; in gaps of at
+    most `max_filled` frames they go straight from one to the next.
+
+    Args:
+        found: the boxes of each frame.
+        size: height and width of the frames; boxes end at their edges.
+        settings: thresholds.
+
+    Returns:
+        One track a person, seen in most frames first; empty if nobody is there.
+
+    Raises:
+        ImportError: if edgefirst-tracker is absent.
+    """
+    # Its clock counts nanoseconds; ours frames.
+    tracker = require_byte_track()(
+        high_conf=settings.min_detection, iou=settings.min_box_overlap, lifespan_ns=settings.max_gap
+    )
+    people: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
+    for t, (boxes, scores) in enumerate(found):
+        boxes, scores = _distinct(boxes, scores, size, settings.same_box)
+        for link, box, score in zip(
+            tracker.update(boxes, scores, np.zeros(len(boxes), np.uintp), t), boxes, scores, strict=True
+        ):
+            if link is not None:
+                people.setdefault(link.uuid, {})[t] = box, float(score)
+    tracks = [
+        track
+        for track in people.values()
+        if len(track) >= settings.min_frames
+        and max(score for _, score in track.values()) >= settings.sure_detection
+    ]
+    tracks.sort(key=lambda track: (-len(track), min(track)))
+    return [PersonTrack(_filled(track, len(found), settings.max_filled)) for track in tracks]
+
+
+def require_byte_track() -> Any:
+    try:
+        from edgefirst.tracker import ByteTrack
+    except ImportError as error:
+        raise ImportError(
+            "people by an object detector need edgefirst-tracker: pip install 'anthrotap[detector]'",
+            name=error.name,
+        ) from error
+    return ByteTrack
+
+
+def _distinct(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], max_iou: float) -> Boxes:
+    """The boxes inside the frame, without those that show the same person as a better one."""
+    height, width = size
+    boxes = np.clip(boxes.reshape(-1, 4), 0, [width, height, width, height]).astype(np.float32)
+    there = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    boxes, scores = boxes[there], scores[there].astype(np.float32)
+    best = [group[0] for group in suppress(boxes, scores, max_iou)]
+    return boxes[best], scores[best]
+
+
+def _filled(track: dict[int, tuple[np.ndarray, float]], num_frames: int, max_filled: int) -> np.ndarray:
+    """[T, 4] float32: a track's boxes, NaN where it has none."""
+    boxes = np.full((num_frames, 4), np.nan, np.float32)
+    known = sorted(track)
+    boxes[known] = [track[t][0] for t in known]
+    for before, after in pairwise(known):
+        if 1 < after - before <= max_filled + 1:
+            share = np.arange(1, after - before)[:, None] / (after - before)
+            boxes[before + 1 : after] = (1 - share) * boxes[before] + share * boxes[after]
+    return boxes
+
+
+def load_detector(name: str, min_score: float, device: str) -> Callable[[np.ndarray], list[Boxes]]:
+    """A detector of persons, from a folder or the Hub.
+
+    Args:
+        name: folder or Hub id of any model that transformers' AutoModelForObjectDetection reads.
+        min_score: less probable boxes are left out.
+        device: where it runs, as torch names it.
+
+    Returns:
+        What finds the persons of each of a batch of frames, [B, H, W, 3] uint8 RGB. Several threads may ask at once.
+
+    Raises:
+        AssetError: if it cannot be fetched or read, is no object detector, or knows no persons.
+    """
+    model, processor = _load(name, device)
+    persons = [index for index, label in model.config.id2label.items() if label.lower() == "person"]
+    if not persons:
+        known = list(model.config.id2label.values())
+        raise AssetError(
+            f"people.detector_model: {name} has no class 'person' among its {len(known)}: "
+            f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
+        )
+    on_gpu = torch.device(device).type == "cuda"
+
+    def detect(frames: np.ndarray) -> list[Boxes]:
+        inputs = processor(images=list(frames), return_tensors="pt").to(device)
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+            outputs = model(**inputs)
+        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+        results = processor.post_process_object_detection(
+            outputs, threshold=min_score, target_sizes=[frames.shape[1:3]] * len(frames)
+        )
+        return [_persons(result, persons) for result in results]
+
+    return detect
+
+
+def _persons(result: dict[str, torch.Tensor], persons: list[int]) -> Boxes:
+    boxes, scores, labels = (result[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+    chosen = np.isin(labels, persons)
+    return boxes[chosen], scores[chosen]
+
+
+@cache
+def _load(name: str, device: str) -> tuple[Any, Any]:
+    """The model and its image processor, once a process."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    way_out = (
+        "name a folder or Hub id of an object detector of transformers"
+        if Path(name).exists()
+        else f"on a machine with network run `hf download {name} --local-dir FOLDER`, and name that folder"
+    )
+    try:
+        with quietly():
+            model, report = AutoModelForObjectDetection.from_pretrained(name, output_loading_info=True)
+        # By PIL also where torchvision is installed: boxes must not depend on that.
+        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+    except (
+        *(OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError),
+        *(SafetensorError, StrictDataclassError),
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AssetError(f"people.detector_model: cannot load {name} ({reason}); {way_out}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise AssetError(
+            f"people.detector_model: {name} lacks {len(missing)} of the detector's weights, {missing[0]} first"
+        )
+    return model.eval().requires_grad_(False).to(device), processor

@@ -1,0 +1,314 @@
+"""Where a build's videos come from: files, folders, lists, addresses, and Parquet tables with a column of videos."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from anthrotap_builder.utils.video_paths import find_videos
+from anthrotap_hf.video import VIDEO_SUFFIXES
+
+LIST = ".txt"
+TABLE = ".parquet"
+
+
+class SourceError(OSError):
+    """A video cannot be fetched; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video, wherever it lies.
+
+    Attributes:
+        address: a path, absolute, or an address that fsspec opens.
+        row, column: its place, where the address is a Parquet file.
+        size, changed: bytes, and the time of the last change or another mark of it; None where unknown.
+    """
+
+    address: str
+    row: int | None = None
+    column: str | None = None
+    size: int | None = None
+    changed: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The same as long as the video is, as far as can be told without reading it."""
+        parts = (self.address, self.row, self.column, self.size, self.changed)
+        return "|".join("" if part is None else str(part) for part in parts)
+
+    @property
+    def shown(self) -> str:
+        """How messages name it."""
+        address = _readable(self.address)
+        return address if self.row is None else f"{address} (row {self.row})"
+
+    @property
+    def name(self) -> str:
+        """The file's name: nothing of its folder, or of what stands behind an address."""
+        path = self.address
+        if "://" in path:
+            path = unquote(re.split(r"[?#]", path.split("::")[0].rpartition("://")[2])[0])
+        name = _readable(PurePosixPath(path).name)
+        return name if self.row is None else f"{PurePosixPath(name).stem}-{self.row:06d}"
+
+
+def find_sources(inputs: list[str], column: str = "video", split: str | None = None) -> list[Source]:
+    """The videos of all inputs, each once, in order of their addresses.
+
+    An input is a video, a folder of videos, a text file with one input a line, an address for fsspec (`s3://...`,
+    `https://...`, `hf://...`; with a pattern or a "/" at the end, many), a Parquet file with a column of videos, or a
+    dataset that `datasets` can load: a folder or a Hub id. What an address without size and time stands for is taken
+    never to change.
+
+    Args:
+        inputs: as above.
+        column: of the videos in Parquet files.
+        split: only this one of datasets.
+
+    Raises:
+        FileNotFoundError, ValueError: for an input that gives no video; the message is one line.
+    """
+    found: dict[Source, None] = {}
+    for text in inputs:
+        found |= dict.fromkeys(_sources(text, column, split))
+    return sorted(found, key=lambda source: (source.address, source.row or 0))
+
+
+@contextmanager
+def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, str]]:
+    """The video as a file of this machine, for as long as the block lasts, and its name.
+
+    Args:
+        source: what to fetch.
+        folder: for a copy, where one is needed.
+        limit: bytes of the copy, at most.
+
+    Raises:
+        SourceError: if it can't be fetched.
+    """
+    if source.row is None and "://" not in source.address:
+        path = Path(source.address)
+        if _readable(source.address) == source.address:
+            yield path, source.name
+            return
+        link = folder / f"video{path.suffix}"  # libraries open no names that are no Unicode
+        link.symlink_to(path)
+        try:
+            yield link, source.name
+        finally:
+            link.unlink()
+        return
+    name = source.name
+    copy = folder / f"video{PurePosixPath(name).suffix or '.mp4'}"
+    try:
+        try:
+            if source.row is None:
+                _download(source.address, copy, limit)
+            else:
+                name = _fetch_cell(source, copy, limit) or name
+        except Exception as error:  # each file system raises its own
+            raise SourceError(f"{source.shown}: can't be fetched ({_reason(error)})") from error
+        yield copy, name
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _sources(text: str, column: str, split: str | None, listed: bool = False) -> Iterator[Source]:
+    if "://" in text:
+        yield from _at_address(text, column, split)
+        return
+    path = Path(text).expanduser()
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        if any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*")):
+            yield from map(_local, find_videos([path]))
+        elif any(path.rglob(f"*{TABLE}")):
+            yield from _of_dataset(os.fspath(path), column, split)
+        else:
+            raise FileNotFoundError(f"{text}: no video in this folder, and no Parquet file with some")
+    elif suffix == LIST and path.is_file():
+        for line in _read_list(path):
+            place = line if "://" in line else os.path.join(path.parent, line)
+            yield from _sources(place, column, split, listed=True)
+    elif suffix == TABLE and path.is_file():
+        yield from _rows_of(os.path.abspath(path), column)
+    elif path.is_file():
+        yield _local(path)
+    elif matches := sorted(glob.glob(os.path.expanduser(text), recursive=True)):
+        for match in matches:
+            yield from _sources(match, column, split)
+    elif listed and suffix in VIDEO_SUFFIXES and "*" not in text:
+        yield Source(os.path.abspath(path))  # gone since the list was made: said with the videos that fail
+    elif text.count("/") == 1 and not suffix and not path.is_absolute() and not path.parent.exists():
+        yield from _of_dataset(text, column, split)
+    else:
+        raise FileNotFoundError(f"{text}: no such file, folder or dataset")
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8; save the list as UTF-8") from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise ValueError(f"{path}: the list is empty")
+    for line in lines:
+        if Path(line).suffix.lower() == LIST:
+            raise ValueError(f"{path}: names another list, {line}; name both on the command line")
+    return lines
+
+
+def _local(path: Path) -> Source:
+    state = path.stat()
+    return Source(os.path.abspath(path), size=state.st_size, changed=str(state.st_mtime_ns))
+
+
+def _at_address(text: str, column: str, split: str | None) -> Iterator[Source]:
+    protocol, _, rest = text.partition("://")
+    if protocol == "hf" and rest.startswith("datasets/") and rest.strip("/").count("/") == 2:
+        yield from _of_dataset(rest.removeprefix("datasets/").strip("/"), column, split)
+        return
+    if not text.endswith("/") and "*" not in rest:  # a "?" begins a query
+        yield from _rows_of(text, column) if text.endswith(TABLE) else [Source(text)]
+        return
+    pattern = f"{text}**" if text.endswith("/") else text
+    try:
+        system, path = fsspec.core.url_to_fs(pattern)
+        found = system.glob(path, detail=True)
+    except Exception as error:  # each file system raises its own
+        raise ValueError(f"{text}: can't be listed ({_reason(error)})") from error
+    files = {
+        system.unstrip_protocol(name): info for name, info in found.items() if info.get("type") == "file"
+    }
+    videos = {name: info for name, info in files.items() if _suffix(name) in VIDEO_SUFFIXES}
+    tables = [name for name in files if _suffix(name) == TABLE]
+    if not videos and not tables:
+        raise FileNotFoundError(f"{text}: no video there ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    for name, info in videos.items():
+        yield Source(name, size=info.get("size"), changed=_mark(info))
+    if not videos:
+        for name in tables:
+            yield from _rows_of(name, column)
+
+
+def _of_dataset(name: str, column: str, split: str | None) -> Iterator[Source]:
+    """The files behind a dataset, as `datasets` finds them: by splits and configurations of its card."""
+    import datasets
+
+    try:
+        files = datasets.load_dataset_builder(name).config.data_files or {}
+    except Exception as error:  # hub, network, card
+        raise ValueError(f"{name}: not a dataset that can be loaded ({_reason(error)})") from error
+    if split is not None and split not in files:
+        raise ValueError(f"{name}: no split {split!r}; it has {', '.join(map(str, files))}")
+    chosen = [file for key, names in files.items() if split in (None, str(key)) for file in names]
+    for file in chosen:
+        if _suffix(file) == TABLE:
+            yield from _rows_of(file, column)
+        elif _suffix(file) in VIDEO_SUFFIXES:
+            yield Source(file) if "://" in file else _local(Path(file))
+    if not any(_suffix(file) in {TABLE, *VIDEO_SUFFIXES} for file in chosen):
+        raise ValueError(
+            f"{name}: neither Parquet nor video files; save it with a column of videos as Parquet"
+        )
+
+
+def _rows_of(address: str, column: str) -> Iterator[Source]:
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        info = system.info(path)
+        with system.open(path, "rb") as file:
+            table = pq.ParquetFile(file)
+            names, rows = table.schema_arrow.names, table.metadata.num_rows
+    except Exception as error:  # each file system raises its own
+        raise ValueError(f"{address}: not a Parquet file that can be read ({_reason(error)})") from error
+    if column not in names:
+        raise ValueError(f"{address}: no column {column!r}; --column names one of {', '.join(names)}")
+    for row in range(rows):
+        yield Source(address, row, column, info.get("size"), _mark(info))
+
+
+def _download(address: str, copy: Path, limit: int) -> None:
+    with fsspec.open(address, "rb") as remote, copy.open("wb") as local:
+        while data := remote.read(1 << 20):
+            if local.tell() + len(data) > limit:
+                raise SourceError(f"more than {limit / 2**30:g} GB; --download-limit allows more")
+            local.write(data)
+
+
+def _fetch_cell(source: Source, copy: Path, limit: int) -> str | None:
+    """Writes the video of one cell to `copy`; its own name, if it has one."""
+    cell = _cell(source)
+    if isinstance(cell, dict):
+        data, path = cell.get("bytes"), cell.get("path")
+    else:
+        data, path = (None, cell) if isinstance(cell, str) else (cell, None)
+    if data is not None:
+        copy.write_bytes(data)
+    elif path:
+        # Tables come from strangers: they may not name other files of this machine, or of its network.
+        if "://" in path or "::" in path or os.path.isabs(path) or ".." in PurePosixPath(path).parts:
+            raise SourceError(f"the cell names {path!r}: only files below the table's folder are read")
+        _download(f"{os.path.dirname(source.address)}/{path}", copy, limit)
+    else:
+        raise SourceError("the cell is empty")
+    return _readable(PurePosixPath(path).name) if path else None
+
+
+def _cell(source: Source) -> Any:
+    assert source.row is not None
+    assert source.column is not None
+    first, group = 0, 0
+    sizes = _group_sizes(source.address)
+    while source.row >= first + sizes[group]:
+        first, group = first + sizes[group], group + 1
+    column = _group(source.address, group, source.column)
+    return column[source.row - first].as_py()
+
+
+@functools.lru_cache(maxsize=4)
+def _group_sizes(address: str) -> tuple[int, ...]:
+    with fsspec.open(address, "rb") as file:
+        metadata = pq.ParquetFile(file).metadata
+        return tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+
+
+@functools.lru_cache(maxsize=1)  # a rank's rows are neighbours
+def _group(address: str, group: int, column: str) -> pa.ChunkedArray:
+    with fsspec.open(address, "rb") as file:
+        return pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0)
+
+
+def _readable(name: str) -> str:
+    """Names of files may be no Unicode."""
+    return name.encode(errors="replace").decode()
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(urlsplit(name).path).suffix.lower()
+
+
+def _mark(info: dict[str, Any]) -> str | None:
+    marks = (info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated"))
+    mark = next((mark for mark in marks if mark), None)
+    return None if mark is None else str(mark)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

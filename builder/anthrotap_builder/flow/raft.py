@@ -1,0 +1,165 @@
+"""RAFT by torchvision: the flow that the paper's kind of labels is checked with, on a GPU where there is one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from threading import local
+
+import numpy as np
+import torch
+
+from anthrotap_builder.config import FlowSettings
+from anthrotap_builder.utils.assets import AssetError
+from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors
+
+STRIDE = 8  # the network wants sides that are multiples of it
+MIN_SIDE = 128  # below, the coarsest of its four correlation levels would be empty
+OVERLAP = 1 / 4  # neighbouring tiles share at least so much of their side
+
+Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Two batches of images, [1, 3, h, w] float32 RGB in [-1, 1], to the flow from one to the other, [1, 2, h, w]."""
+
+
+def load_raft(settings: FlowSettings, device: str) -> RAFTFlow:
+    """RAFT with the weights that the settings name, loaded once a process.
+
+    Raises:
+        ImportError: if torchvision is absent, or was built for another torch.
+        AssetError: if the weights cannot be fetched or read, or are those of another network.
+    """
+    own = _OwnModel(_load_model(settings.raft_size, settings.weights, device))
+    return RAFTFlow(
+        lambda first, second: own.model(first, second, num_flow_updates=settings.raft_iterations)[-1],
+        settings.tile,
+        device,
+    )
+
+
+class _OwnModel(local):
+    """A model for each thread: torchvision's RAFT keeps the correlations of its pair in itself. Weights are shared."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+        self.model = copy.deepcopy(model, shared)
+
+
+class RAFTFlow:
+    """Recurrent All-Pairs Field Transforms (Teed and Deng, ECCV 2020); a `Flow`.
+
+    Memory goes into the correlation of all pixels with all: measured 0.7 GB for 854 by 480 pixels, 3.7 GB for 1024 by
+    1024, growing with the square of the area, in each thread that asks. Tiles bound it.
+
+    Args:
+        network: RAFT itself; called by as many threads at once as call this.
+        tile: longer sides are cut into overlapping tiles of this many pixels, which are blended smoothly.
+        device: of the network.
+    """
+
+    def __init__(self, network: Network, tile: int = 1024, device: str = "cpu") -> None:
+        self._network, self._tile, self._device = network, tile, device
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """See `anthrotap_builder.flow.Flow`."""
+        height, width = first.shape[:2]
+        flow = np.zeros((height, width, 2), np.float32)
+        weights = np.zeros((height, width, 1), np.float32)
+        for rows in _tiles(height, self._tile):
+            for columns in _tiles(width, self._tile):
+                here = rows, columns
+                weight = np.outer(_weights(rows, height), _weights(columns, width))[..., None]
+                flow[here] += weight * self._tile_flow(first[here], second[here])
+                weights[here] += weight
+        return flow / weights
+
+    def _tile_flow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """[h, w, 2] float32 of two images [h, w, 3] uint8 of any size, in one piece."""
+        height, width = first.shape[:2]
+        above, below = _padding(height)
+        left, right = _padding(width)
+
+        def prepared(image: np.ndarray) -> torch.Tensor:
+            # The edge's pixels go on, as they do beyond the frames elsewhere in this package.
+            padded = np.pad(image, ((above, below), (left, right), (0, 0)), mode="edge")
+            return torch.from_numpy(padded).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+        with torch.inference_mode():
+            flow = self._network(prepared(first), prepared(second))[0].float().cpu()
+        # As in OpenCV: x is the first channel, a displacement counts pixels, from the first image to the second.
+        return flow.permute(1, 2, 0).numpy()[above : above + height, left : left + width]
+
+
+def _padding(side: int) -> tuple[int, int]:
+    """How many pixels to add before and after a side."""
+    missing = max(MIN_SIDE, math.ceil(side / STRIDE) * STRIDE) - side
+    return missing // 2, missing - missing // 2
+
+
+def _tiles(side: int, tile: int) -> list[slice]:
+    """Tiles over a side, evenly spread."""
+    if side <= tile:
+        return [slice(0, side)]
+    count = math.ceil((side - tile) / (tile * (1 - OVERLAP))) + 1
+    starts = np.linspace(0, side - tile, count).round().astype(int)
+    return [slice(start, start + tile) for start in starts.tolist()]
+
+
+def _weights(tile: slice, side: int) -> np.ndarray:
+    """How much each pixel of a tile counts along a side: less and less towards the tile's ends, never nothing."""
+    length = tile.stop - tile.start
+    if length == side:
+        return np.ones(length, np.float32)
+    return (np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2).astype(np.float32)
+
+
+@cache
+def _load_model(size: str, weights: str | None, device: str) -> torch.nn.Module:
+    try:
+        from torchvision.models import optical_flow
+    except (ImportError, RuntimeError) as error:  # RuntimeError: beside a torch that it was not built for
+        raise ImportError(
+            f"RAFT needs a torchvision that fits torch {torch.__version__} "
+            f"({' '.join(str(error).split())}): pip install 'anthrotap[raft]'",
+            name="torchvision",
+        ) from error
+    make = {"small": optical_flow.raft_small, "large": optical_flow.raft_large}[size]
+    # By name and not as DEFAULT, which another release may change, and labels with it.
+    released = {
+        "small": optical_flow.Raft_Small_Weights.C_T_V2,
+        "large": optical_flow.Raft_Large_Weights.C_T_SKHT_V2,
+    }[size]
+    if weights is None:
+        try:
+            model = make(weights=released, progress=False)
+        except (OSError, RuntimeError) as error:  # RuntimeError: what came has another hash
+            raise AssetError(
+                f"cannot get RAFT's weights ({' '.join(str(error).split())}). On a machine with network fetch "
+                f"{released.url}, and name the file in the setting flow.weights"
+            ) from error
+    else:
+        model = make(weights=None)
+        _fill(model, weights, size)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _fill(model: torch.nn.Module, path: str, size: str) -> None:
+    """Puts the weights of a file into a model. Nothing of the file's own code is run."""
+    try:
+        state = load_tensors(Path(path), list(model.state_dict()))
+    except (OSError, CheckpointError) as error:
+        raise AssetError(f"flow.weights: {error}") from error
+    own = {name: list(value.shape) for name, value in model.state_dict().items()}
+    got = {name: list(value.shape) for name, value in state.items()}
+    wrong = [name for name in {**own, **got} if own.get(name) != got.get(name)]
+    if wrong:
+        name = wrong[0]
+        raise AssetError(
+            f"flow.weights: {path} does not hold torchvision's raft_{size} (flow.raft_size): {name} is "
+            f"{got.get(name, 'absent')} there and {own.get(name, 'absent')} in the network"
+            + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        )
+    model.load_state_dict(state)

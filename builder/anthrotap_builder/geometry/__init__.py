@@ -1,0 +1,1 @@
+"""Camera projection and exact visibility of meshes."""

@@ -1,0 +1,249 @@
+"""People in frames: the geometry of BlazePose's crops, and real clips from end to end."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anthrotap_builder.config import PeopleSettings
+from anthrotap_builder.detection import PersonTrack, find_people
+from anthrotap_builder.detection.blazepose import BlazePose, Region, anchors, suppress
+from anthrotap_builder.utils.assets import AssetError, blazepose_paths
+
+regions = st.builds(
+    Region,
+    x=st.floats(-50, 900),
+    y=st.floats(-50, 500),
+    size=st.floats(20, 1500),
+    angle=st.floats(-math.pi, math.pi),
+)
+
+
+@pytest.fixture(scope="module")
+def networks() -> BlazePose:
+    pytest.importorskip("ai_edge_litert", reason="needs anthrotap[builder]")
+    try:
+        blazepose_paths()
+    except AssetError as error:
+        pytest.skip(str(error))
+    return BlazePose()
+
+
+def read(path: Path, start: int = 0, count: int = 48, short_side: int = 480) -> np.ndarray:
+    """[T, H, W, 3] uint8 RGB."""
+    frames = []
+    with av.open(str(path)) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number >= start + count:
+                break
+            if number >= start:
+                image = frame.to_ndarray(format="rgb24")
+                scale = short_side / min(image.shape[:2])
+                size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+                frames.append(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return np.stack(frames)
+
+
+@given(regions, st.floats(0, 1), st.floats(0, 1))
+def test_crop_and_frame_coordinates_are_inverse(region, x, y):
+    point = np.array([[x, y]])
+    there = region.to_frame(point)
+    assert np.allclose(region.to_crop(there), point, atol=1e-8)
+    # The image warp says the same, in OpenCV's pixel centres.
+    pixel = point * 256 - 0.5
+    assert np.allclose(region.warp(256) @ [*pixel[0], 1], there[0] - 0.5, atol=1e-6)
+
+
+@given(regions)
+def test_a_region_comes_back_from_its_alignment_points(region):
+    hips, rim = region.to_frame(np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
+    again = Region.from_hips_and_rim(hips, rim)
+    assert again.size == pytest.approx(region.size)
+    assert (again.x, again.y) == pytest.approx((region.x, region.y))
+    assert math.cos(again.angle - region.angle) == pytest.approx(1)
+
+
+def test_anchors_are_cell_centres_of_three_grids():
+    centres = anchors()
+    assert centres.shape == (2254, 2)
+    assert np.allclose(centres[:2], 0.5 / 28)  # two a cell
+    assert np.allclose(centres[2], (1.5 / 28, 0.5 / 28))  # along the row first
+    assert np.allclose(centres[-6:], 6.5 / 7)  # three layers of stride 32
+    assert len(np.unique(centres, axis=0)) == 28**2 + 14**2 + 7**2
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12))
+def test_suppression_puts_every_box_into_one_group_under_its_best(seed, count):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 1, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.1, 0.6, (count, 2))], axis=1)
+    scores = rng.uniform(0, 1, count)
+
+    groups = suppress(boxes, scores, 0.3)
+
+    assert sorted(i for group in groups for i in group) == list(range(count))
+    best = [group[0] for group in groups]
+    assert list(scores[best]) == sorted(scores[best], reverse=True)
+    for k, group in enumerate(groups):
+        assert all(scores[i] <= scores[group[0]] for i in group)
+        assert all(_iou(boxes[i], boxes[group[0]]) > 0.3 for i in group[1:])
+        assert all(_iou(boxes[i], boxes[j]) <= 0.3 for i in best[:k] for j in group)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    overlap = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+    return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
+
+
+def test_a_turned_picture_has_turned_landmarks(networks, clips_dir):
+    (frame,) = read(clips_dir / "juggle.mp4", count=1)
+    width = frame.shape[1]
+    _, region = networks.detect(frame, 0.5)[0]
+    upright = networks.look(frame, region, 1.0, 0)
+
+    # A quarter turn to the left takes (x, y) to (y, W - x).
+    turned_frame = np.ascontiguousarray(np.rot90(frame))
+    turned_region = Region(region.y, width - region.x, region.size, region.angle - math.pi / 2)
+    turned = networks.look(turned_frame, turned_region, 1.0, 0)
+
+    x, y, confidence = upright.landmarks.T
+    assert upright.score > 0.9
+    assert abs(turned.landmarks[:, :2] - np.column_stack([y, width - x])).max() < 0.5
+    assert np.allclose(turned.landmarks[:, 2], confidence, atol=0.02)
+    x, y, z = upright.world_landmarks.T
+    assert np.allclose(turned.world_landmarks, np.column_stack([y, -x, z]), atol=0.02)
+    where, sure = upright.paint_mask(*frame.shape[:2])
+    mask = np.zeros(frame.shape[:2], bool)
+    mask[where] = sure > 0
+    where, sure = turned.paint_mask(*turned_frame.shape[:2])
+    turned_mask = np.zeros(turned_frame.shape[:2], bool)
+    turned_mask[where] = sure > 0
+    assert np.mean(np.rot90(mask) != turned_mask) < 0.002
+
+
+def test_the_detector_sees_a_lying_picture_lying(networks, clips_dir):
+    (frame,) = read(clips_dir / "juggle.mp4", count=1)
+    _, upright = networks.detect(frame, 0.5)[0]
+    _, lying = networks.detect(np.ascontiguousarray(np.rot90(frame)), 0.3)[0]
+    assert math.degrees(upright.angle) == pytest.approx(0, abs=15)
+    assert math.degrees(lying.angle) == pytest.approx(-90, abs=25)
+    assert math.hypot(lying.x - upright.y, lying.y - (frame.shape[1] - upright.x)) < 0.15 * upright.size
+
+
+@pytest.fixture(scope="module")
+def tracks_of(networks, clips_dir):
+    """`tracks_of(name)` -> frames and people of a clip's first 48 frames, found once."""
+    known: dict[str, tuple[np.ndarray, list[PersonTrack]]] = {}
+
+    def find(name: str) -> tuple[np.ndarray, list[PersonTrack]]:
+        if name not in known:
+            frames = read(clips_dir / name)
+            known[name] = frames, find_people(frames, PeopleSettings())
+        return known[name]
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("name", "found_at_least"),
+    [
+        ("juggle.mp4", [48]),
+        ("balance_cam01.mp4", [48, 48]),  # and the bystander
+        ("two_people_cam01.mp4", [48, 48, 48]),  # and the bystander
+        ("bedroom.mp4", [48, 20]),  # the boy hides behind the girl
+        ("upper_body.mkv", [48]),
+        ("hands_only.mp4", []),
+        pytest.param("balance_cam03.mp4", [48], marks=pytest.mark.slow),
+        pytest.param("one_by_one.mp4", [], marks=pytest.mark.slow),  # nobody has come yet
+        pytest.param("hut_jump.mp4", [48, 8], marks=pytest.mark.slow),
+        pytest.param("store_aisle.gif", [40, 30], marks=pytest.mark.slow),
+    ],
+)
+def test_finds_the_people_of_real_clips(tracks_of, name, found_at_least):
+    _, tracks = tracks_of(name)
+    counts = [int(track.found.sum()) for track in tracks]
+    assert len(counts) == len(found_at_least)
+    assert all(count >= least for count, least in zip(counts, found_at_least, strict=True))
+
+
+def test_tracks_hold_what_they_promise(tracks_of):
+    frames, tracks = tracks_of("bedroom.mp4")
+    num_frames, height, width = frames.shape[:3]
+    for track in tracks:
+        assert track.landmarks.shape == track.world_landmarks.shape == (num_frames, 33, 3)
+        assert track.landmarks.dtype == track.world_landmarks.dtype == np.float32
+        assert track.mask.shape == (num_frames, height, width)
+        assert track.mask.dtype == bool
+        found = track.found
+        for array in (track.landmarks, track.world_landmarks):
+            assert np.isfinite(array[found]).all()
+            assert np.isnan(array[~found]).all()
+        assert not track.mask[~found].any()
+        assert ((track.landmarks[found, :, 2] >= 0) & (track.landmarks[found, :, 2] <= 1)).all()
+        hips = track.world_landmarks[found][:, [23, 24]].mean(axis=1)
+        assert np.linalg.norm(hips, axis=1).mean() < 0.1
+        nose = track.world_landmarks[found][:, 0]
+        assert (nose[:, 1] < 0.1).all()  # y points down
+    assert not (tracks[0].mask & tracks[1].mask).any()
+
+
+def test_landmarks_lie_on_the_mask(tracks_of):
+    _, (track,) = tracks_of("juggle.mp4")
+    hits = []
+    for t in np.flatnonzero(track.found):
+        x, y, confidence = track.landmarks[t, 11:29].T
+        sure = confidence > 0.9
+        hits += list(track.mask[t][y[sure].astype(int), x[sure].astype(int)])
+    assert np.mean(hits) > 0.9
+
+
+def test_nothing_is_smoothed_over_time(networks, clips_dir):
+    frames = read(clips_dir / "juggle.mp4", count=12)
+    alone = PeopleSettings(detect_every=1, min_frames=1, min_detections=1)
+    (track,) = find_people(frames, alone)
+    (one,) = find_people(frames[5:6], alone)
+    assert np.array_equal(track.landmarks[5], one.landmarks[0])
+
+
+def test_threads_change_nothing(networks, clips_dir):
+    frames = read(clips_dir / "bedroom.mp4", count=20)
+    one, two = (find_people(frames, PeopleSettings(), threads) for threads in (1, 2))
+    assert len(one) == len(two) == 2
+    for a, b in zip(one, two, strict=True):
+        assert np.array_equal(a.landmarks, b.landmarks, equal_nan=True)
+        assert np.array_equal(a.world_landmarks, b.world_landmarks, equal_nan=True)
+        assert np.array_equal(a.mask, b.mask)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64, 3), (9, 64, 64, 3), (3, 17, 200, 3), (2, 1, 1, 3)])
+def test_nobody_is_no_track(networks, shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert find_people(noise, PeopleSettings()) == []
+    assert find_people(np.zeros(shape, np.uint8), PeopleSettings()) == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "settings", "threads", "message"),
+    [
+        (np.zeros((2, 8, 8), np.uint8), {}, 1, "frames must be"),
+        (np.zeros((2, 8, 8, 3), np.float32), {}, 1, "frames must be"),
+        (np.zeros((0, 8, 8, 3), np.uint8), {}, 1, "not empty"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {}, 0, "threads"),
+        (
+            np.zeros((2, 8, 8, 3), np.uint8),
+            {"detector": "nobody"},
+            1,
+            "'nobody' is not known: choose from blazepose, boxes",
+        ),
+    ],
+)
+def test_bad_input_is_named(frames, settings, threads, message):
+    with pytest.raises(ValueError, match=message):
+        find_people(frames, PeopleSettings(**settings), threads)

@@ -1,0 +1,145 @@
+"""Builds in no time: labelling processes whose `label_video` gives made-up tracks, or does what a bad video can do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anthrotap_builder.config import labeling_config
+from anthrotap_builder.distributed.build import BuildReport, build_dataset
+from anthrotap_builder.distributed.config import Build, Finish, Limits
+from anthrotap_builder.distributed.video_sources import find_sources
+
+# Python runs it as any process begins that has its folder on its path. What a video does stands in its name.
+SITECUSTOMIZE = '''
+import os, signal, sys, time
+from dataclasses import make_dataclass
+from pathlib import Path
+from types import ModuleType
+
+def once(name):
+    """Whether this is the first time, over all processes."""
+    try:
+        (Path(os.environ["ANTHROTAP_TEST_MARKS"]) / name).touch(exist_ok=False)
+        return True
+    except FileExistsError:
+        return False
+
+COLUMNS = "frames fps tracks rejected_fraction source_video clip_id source_sha256 start_frame label_version"
+LabeledClip = make_dataclass(
+    "LabeledClip",
+    [*COLUMNS.split(), *((name, str, "") for name in ("left_out", "body_model", "mesh_source", "flow"))],
+)
+
+def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=None, meshes=None):
+    import numpy as np
+    from anthrotap_builder.clips import read_clips
+    from anthrotap_hf.tracks import Tracks
+
+    name = Path(path).stem
+    with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labelled", "a") as file:
+        file.write(name + "\\n")
+    if "crash" in name or ("stumble" in name and once(name)):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name:
+        time.sleep(1000)
+    if "hungry" in name:
+        held = np.ones(200_000_000)
+        time.sleep(1000)
+    if "raise" in name:
+        raise RuntimeError("the native library is in a bad mood")
+    if "leave" in name:
+        os.unlink(path)
+    if "slow" in name:
+        time.sleep(0.4)
+    for clip in read_clips(path, config.clips, skipped):
+        frames, height, width = clip.frames.shape[:3]
+        tracks = Tracks(
+            xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, frames, 1)) + clip.start_frame % 7,
+            visible=np.ones((2, frames), bool),
+            valid=np.ones((2, frames), bool),
+            height=height,
+            width=width,
+            person=np.zeros(2, np.int32),
+            vertex=np.array([7, 11], np.int32),
+        )
+        about = (clip.source_video, clip.clip_id, clip.source_sha256, clip.start_frame, config.version)
+        yield LabeledClip(clip.frames, clip.fps, tracks, 0.25, *about)
+
+labeling = ModuleType("anthrotap_builder.pipeline")
+labeling.label_video = label_video
+labeling.load_parts = lambda config, device="cpu": None
+if any("building.labeler" in word for word in sys.orig_argv):
+    sys.modules["anthrotap_builder.pipeline"] = labeling
+'''
+
+
+@pytest.fixture
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Labelling is made up from here on; the folder tells what was labelled."""
+    site, marks = tmp_path / "site", tmp_path / "marks"
+    site.mkdir()
+    marks.mkdir()
+    (site / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("ANTHROTAP_TEST_MARKS", str(marks))
+    return marks
+
+
+@pytest.fixture
+def labelled(marks: Path) -> Callable[[], list[str]]:
+    """Names of the videos whose labelling was begun since the last call."""
+    log = marks / "labelled"
+
+    def names() -> list[str]:
+        text = log.read_text() if log.exists() else ""
+        log.unlink(missing_ok=True)
+        return sorted(text.split())
+
+    return names
+
+
+@pytest.fixture
+def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
+    """`run(inputs, out="out", workers=1, settings={}, ...)` -> BuildReport."""
+
+    def build(
+        inputs: Path | str | list[str],
+        out: str = "out",
+        settings: dict | None = None,
+        seconds: float = 60,
+        memory: int = 8 << 30,
+        retries: int = 1,
+        validation: float = 0.0,
+        label_only: bool = False,
+        shard_bytes: int = 256 << 20,
+        **options: object,
+    ) -> BuildReport:
+        config = labeling_config("open", settings)
+        job = Build(
+            out=str(tmp_path / out),
+            config=config,
+            version=config.version,
+            finish=Finish(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
+            limits=Limits(seconds, memory, retries=retries),
+        )
+        words = inputs if isinstance(inputs, list) else [str(inputs)]
+        return build_dataset(job, find_sources(words), **options)  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Callable[..., dict[str, dict]]:
+    """`described(out="out")` -> the lines of videos.jsonl, by the video's name."""
+
+    def read(out: str = "out") -> dict[str, dict]:
+        lines = (tmp_path / out / "videos.jsonl").read_text().splitlines()
+        return {line["video"]: line for line in map(json.loads, lines)}
+
+    return read

@@ -1,0 +1,169 @@
+"""Where videos come from, and what is said where none come."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import datasets
+import fsspec
+import pytest
+
+from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched, find_sources
+
+
+@pytest.fixture
+def videos(make_video, tmp_path) -> Path:
+    for name in ("b", "a"):
+        make_video(f"videos/{name}.mp4", shots=[3])
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def table(videos, tmp_path) -> Path:
+    """A dataset folder: two Parquet files of two splits, videos inside."""
+    cells = [{"bytes": (videos / name).read_bytes(), "path": name} for name in ("a.mp4", "b.mp4")]
+    features = datasets.Features({"clip": datasets.Video(decode=False), "id": datasets.Value("int32")})
+    rows = datasets.Dataset.from_dict({"clip": [*cells, cells[0]], "id": [0, 1, 2]}, features=features)
+    folder = tmp_path / "table"
+    rows.select([0, 1]).to_parquet(folder / "train-00000-of-00001.parquet")
+    rows.select([2]).to_parquet(folder / "test-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture
+def server(videos):
+    """The folder of videos by HTTP."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(videos))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def bytes_of(source: Source, folder: Path) -> tuple[bytes, str]:
+    with fetched(source, folder, 1 << 30) as (path, name):
+        data = path.read_bytes()
+    assert not any(folder.glob("video*.*"))
+    return data, name
+
+
+def test_folders_and_files_and_lists(videos, tmp_path):
+    (videos / "notes.md").write_text("no video")
+    (tmp_path / "list.txt").write_text("# a comment\n\nvideos/b.mp4\n")
+    found = find_sources(
+        [str(videos), str(videos / "a.mp4"), str(tmp_path / "list.txt"), str(videos / "*.mp4")]
+    )
+    assert [Path(source.address).name for source in found] == ["a.mp4", "b.mp4"]
+    assert all(source.size for source in found)
+
+
+def test_keys_tell_a_changed_file(videos):
+    before = find_sources([str(videos)])
+    assert find_sources([str(videos)]) == before
+    shutil.copy(videos / "a.mp4", videos / "b.mp4")
+    after = find_sources([str(videos)])
+    assert [one.key == other.key for one, other in zip(before, after, strict=True)] == [True, False]
+
+
+def test_addresses_are_fetched(videos, server, tmp_path):
+    memory = fsspec.filesystem("memory")
+    for name in ("a.mp4", "b.mp4"):
+        memory.pipe(f"/films/{name}", (videos / name).read_bytes())
+    many = find_sources(["memory://films/"])
+    assert many == find_sources(["memory://films/*.mp4"])
+    (one,) = find_sources([f"{server}/a.mp4"])
+    for source in (many[0], one):
+        assert bytes_of(source, tmp_path) == ((videos / "a.mp4").read_bytes(), "a.mp4")
+
+
+def test_tables_and_datasets(videos, table, tmp_path):
+    both = find_sources([str(table)], column="clip")
+    assert len(both) == 3
+    train = find_sources([str(table)], column="clip", split="train")
+    assert train == find_sources([str(table / "train-00000-of-00001.parquet")], column="clip")
+    assert bytes_of(train[1], tmp_path) == ((videos / "b.mp4").read_bytes(), "b.mp4")
+    assert len({source.key for source in both}) == 3
+
+
+def test_cells_may_name_a_file_beside_them(videos, tmp_path):
+    datasets.Dataset.from_dict({"video": ["a.mp4", ""]}).to_parquet(videos / "names.parquet")
+    first, second = find_sources([str(videos / "names.parquet")])
+    assert bytes_of(first, tmp_path)[0] == (videos / "a.mp4").read_bytes()
+    with pytest.raises(SourceError, match=r"names.parquet \(row 1\): can't be fetched \(the cell is empty\)"):
+        bytes_of(second, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("nowhere", "nowhere: no such file, folder or dataset"),
+        ("empty", "no video in this folder"),
+        ("none/*.mp4", "no such file"),
+        ("lists.txt", "names another list"),
+        ("broken.parquet", "not a Parquet file that can be read"),
+        ("table", "no column 'video'; --column names one of clip, id"),
+        ("memory://nothing/", "no video there"),
+        ("strange://films/", "can't be listed"),
+    ],
+)
+def test_nothing_there_is_said_in_one_line(words, reason, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "lists.txt").write_text("lists.txt\n")
+    (tmp_path / "broken.parquet").write_text("no table")
+    with pytest.raises((FileNotFoundError, ValueError)) as caught:
+        find_sources([words])
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_that_fails_is_said(server, tmp_path):
+    (source,) = find_sources([f"{server}/gone.mp4"])
+    with pytest.raises(SourceError, match=r"gone.mp4: can't be fetched"):
+        bytes_of(source, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret.mp4", "file:///etc/passwd", "a::b"])
+def test_tables_of_strangers_read_no_other_files(path, tmp_path):
+    datasets.Dataset.from_dict({"video": [path]}).to_parquet(tmp_path / "names.parquet")
+    (source,) = find_sources([str(tmp_path / "names.parquet")])
+    with pytest.raises(SourceError, match="only files below the table's folder are read"):
+        bytes_of(source, tmp_path)
+
+
+def test_a_download_has_a_limit(server, videos, tmp_path):
+    (source,) = find_sources([f"{server}/a.mp4"])
+    with pytest.raises(SourceError, match="--download-limit allows more"), fetched(source, tmp_path, 100):
+        pass
+    assert not (tmp_path / "video.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://host/a%20b.mp4?token=secret#tail", "a b.mp4"),
+        ("zip://in side.mp4::/home/me/films.zip", "in side.mp4"),
+        ("zip://folder/c.mp4::https://host/films.zip?token=secret", "c.mp4"),
+        ("/home/me/d#1?.mp4", "d#1?.mp4"),
+    ],
+)
+def test_names_say_nothing_of_places(address, name):
+    assert Source(address).name == name
+
+
+def test_lists_with_marks_and_gone_files(videos, tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfvideos/a.mp4\nvideos/gone [1].mp4\n")
+    assert [Path(source.address).name for source in find_sources([str(tmp_path / "list.txt")])] == [
+        "a.mp4",
+        "gone [1].mp4",
+    ]
+    (tmp_path / "latin.txt").write_bytes("\u00e9.mp4".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.txt: not UTF-8"):
+        find_sources([str(tmp_path / "latin.txt")])

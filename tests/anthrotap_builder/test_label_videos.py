@@ -1,0 +1,246 @@
+"""`anthrotap label` as a user types it; the labels themselves are faked where only the command is at stake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from anthrotap_builder import label_videos as label_command
+from anthrotap_builder import labeling
+from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.video import decode_video
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, fake_labels: None):
+    monkeypatch.setattr(
+        label_command,
+        "label_video",
+        lambda path, config, threads, device, on_stage, skipped, meshes: labeling.label_video(
+            path, config, skipped=skipped
+        ),
+    )
+
+    def run(*words: object):
+        return CliRunner().invoke(app, ["label", *map(str, words)])
+
+    return run
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if "incomplete" in path.name]
+
+
+def test_a_video_becomes_a_dataset_with_pictures(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    result = run(make_video("a.mp4", shots=[20, 30]), "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "a.mp4" in result.stdout
+    assert datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "c")).num_rows == 2
+    assert len(decode_video(out / "a.tracks.mp4")) == 50
+    assert (out / "a.tracks.jpg").stat().st_size > 1000
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"]["clips"] == 2
+    assert manifest["inputs"][0]["file"].endswith("a.mp4")
+    assert not leftovers(out)
+
+
+def test_a_folder_with_one_bad_file_labels_the_rest_and_lists_it(run, make_video, tmp_path):
+    good = make_video("videos/good.mp4")
+    (good.parent / "bad.mp4").write_bytes(b"not a video")
+    (good.parent / "notes.txt").write_text("words")
+    result = run(good.parent, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    bad, fine = json.loads(result.stdout)
+    assert "bad.mp4" in bad["failure"]
+    assert (fine["failure"], fine["clips"]) == (None, 1)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert [Path(item["file"]).name for item in manifest["failed"]] == ["bad.mp4"]
+    assert [Path(item["file"]).name for item in manifest["inputs"]] == ["good.mp4"]
+
+
+def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video")
+    result = run(bad, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if str(bad) in line]
+    assert len(lines) == 1
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+    short = make_video("short.mp4", shots=[5])
+    result = run(short, "--out", tmp_path / "out2")
+    assert result.exit_code == 1
+    assert "5 frames" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["missing.mp4"], "missing.mp4: no such file"),
+        (["--recipe", "nonsense", "VIDEO"], "no recipe 'nonsense'"),
+        (["--points", "0", "VIDEO"], "points: Input should be greater"),
+        (["--fps", "-3", "VIDEO"], "clips.fps: Input should be greater"),
+        (["EMPTY"], "no video in this folder"),
+    ],
+)
+def test_wrong_words_give_one_line_and_no_folder(run, make_video, tmp_path, words, reason):
+    (tmp_path / "empty").mkdir()
+    named = {"VIDEO": make_video(), "EMPTY": tmp_path / "empty"}
+    result = run(*[named.get(word, word) for word in words], "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(run, make_video, tmp_path):
+    video, out = make_video(), tmp_path / "out"
+    assert run(video, "--out", out).exit_code == 0
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in out.rglob("*.*"))
+    again = run(video, "--out", out)
+    assert again.exit_code == 2
+    assert "already holds" in again.stderr
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in out.rglob("*.*")) == before
+    assert run(video, "--out", out, "--overwrite").exit_code == 0
+
+
+def test_videos_of_one_name_keep_their_pictures_apart(run, make_video, tmp_path):
+    videos = [make_video("a/x.mp4"), make_video("b/x.mp4")]
+    assert run(*videos, "--out", tmp_path / "out").exit_code == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.mp4")} == {"x.tracks.mp4", "x-2.tracks.mp4"}
+
+
+def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        yield from labeling.label_video(make_video(), labeling.LabelingConfig())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(label_command, "label_video", interrupted)
+    out = tmp_path / "out"
+    assert run(make_video(), "--out", out).exit_code == 130
+    assert not list(out.rglob("*.parquet"))
+    assert not leftovers(out)
+
+
+def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, monkeypatch):
+    def breaks(path, config, threads, device, on_stage, skipped, meshes):
+        if "bad" in str(path):
+            raise np.linalg.LinAlgError("not positive definite")
+        yield from labeling.label_video(path, config, skipped=skipped)
+
+    monkeypatch.setattr(label_command, "label_video", breaks)
+    result = run(make_video("good.mp4"), make_video("bad.mp4"), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "bad.mp4: stopped by an error in labelling (LinAlgError: not positive definite)" in result.stderr
+    assert list((tmp_path / "out").rglob("*.parquet"))
+    (failed,) = json.loads((tmp_path / "out/manifest.json").read_text())["failed"]
+    assert "LinAlgError" in failed["reason"]
+
+
+def test_a_run_that_makes_nothing_replaces_nothing(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    assert run(make_video("good.mp4"), "--out", out).exit_code == 0
+    before = {p.name: p.read_bytes() for p in out.rglob("*.*") if p.is_file()}
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("words")
+    assert run(bad, "--out", out, "--overwrite").exit_code == 1
+    assert {p.name: p.read_bytes() for p in out.rglob("*.*") if p.is_file()} == before
+
+
+def test_overlays_are_not_labelled_again(run, make_video, tmp_path):
+    folder = make_video("videos/a.mp4").parent
+    assert run(folder, "--out", folder).exit_code == 0
+    result = run(folder, folder / "a.mp4", "--out", folder, "--overwrite", "--json")
+    assert [Path(item["video"]).name for item in json.loads(result.stdout)] == ["a.mp4"]
+
+
+def test_the_summary_is_json_where_nothing_was_found(run, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("words")
+    result = run(bad, "--out", tmp_path / "out", "--json")
+    assert "NaN" not in result.stdout
+    assert json.loads(result.stdout)[0]["fit_error"] is None
+
+
+def test_reasons_reach_the_terminal_past_the_networks_greeting(make_video, tmp_path):
+    """A process of its own: the networks start in several threads, and greet on the real standard error."""
+    words = ["label", str(make_video()), "--out", str(tmp_path / "out")]
+    result = subprocess.run(
+        [sys.executable, "-m", "anthrotap_hf.cli.main", *words], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "nobody was found" in result.stderr
+    assert "XNNPACK" not in result.stderr
+
+
+def test_help_has_an_example():
+    result = CliRunner().invoke(app, ["label", "--help"])
+    assert "anthrotap label dance.mp4 --out labels" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_real_clip_end_to_end(clips_dir, tmp_path):
+    result = CliRunner().invoke(
+        app, ["label", str(clips_dir / "upper_body.mkv"), "--out", str(tmp_path), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    (summary,) = json.loads(result.stdout)
+    assert summary["people"] == 1
+    assert summary["seen"] > 0.3
+    assert summary["rejected"] < 0.6
+
+
+@pytest.mark.slow
+def test_hands_alone_are_nobody(clips_dir, tmp_path):
+    result = CliRunner().invoke(app, ["label", str(clips_dir / "hands_only.mp4"), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "nobody was found" in result.stderr
+
+
+def cube_file(path, body=None):
+    arrays = {
+        "frame": np.arange(2),
+        "person": np.zeros(2, int),
+        "size": np.array([48, 64]),
+        "focal": np.array(60.0),
+    }
+    arrays |= {"vertices": np.ones((2, 3, 3))} | (
+        {"body": np.array(body)} if body else {"faces": [[0, 1, 2]]}
+    )
+    np.savez(path, **arrays)
+    return path
+
+
+def test_meshes_are_found_by_file_or_by_the_video_s_name(tmp_path):
+    videos = [Path("x/a.mp4"), Path("b.mp4")]
+    one = cube_file(tmp_path / "a.meshes.npz")
+    assert label_command.find_meshes(one, videos[:1])[videos[0]].path == one
+    with pytest.raises(MeshFileError, match=r"one file for 2 videos; name a folder with a NAME\.meshes\.npz"):
+        label_command.find_meshes(one, videos)
+    with pytest.raises(MeshFileError, match=r"b\.meshes\.npz: no such file"):
+        label_command.find_meshes(tmp_path, videos)
+    cube_file(tmp_path / "b.meshes.npz", "anny")
+    with pytest.raises(MeshFileError, match="label them in two runs"):
+        label_command.find_meshes(tmp_path, videos)
+
+
+def test_a_bad_file_of_meshes_ends_the_run_before_it_begins(run, make_video, tmp_path):
+    result = run(make_video(), "--out", tmp_path / "out", "--meshes", tmp_path / "none.npz")
+    assert result.exit_code == 2
+    assert "none.npz: no such file of meshes" in result.output
+    result = run(make_video(), "--out", tmp_path / "out", "--refine")
+    assert result.exit_code == 2
+    assert "refine is for other mesh sources" in result.output
+    vertices = np.random.default_rng(0).normal(size=(1, 13718, 3)).astype(np.float32) + [0, 0, 5]
+    arrays = {"frame": [0], "person": [0], "focal": 60.0, "size": [64, 96], "body": "anny"}
+    np.savez(tmp_path / "m.npz", vertices=vertices, **arrays)
+    result = run(make_video(), "--out", tmp_path / "out", "--meshes", tmp_path / "m.npz", "--refine")
+    assert result.exit_code == 2
+    assert "these meshes are vertices alone" in result.output, result.output
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,230 @@
+"""The stages together, on a rendered person whom a perfect landmark network has found."""
+
+import numpy as np
+import pytest
+
+from anthrotap_builder.bodies import Body
+from anthrotap_builder.clips import read_clips
+from anthrotap_builder.config import LabelingConfig, RefineSettings
+from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.visibility import visible_points
+from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
+from anthrotap_builder.mesh_recovery.mesh_file import MeshWriter, read_meshes
+from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip, label_video
+from anthrotap_hf.video import VideoError
+from helpers.posed_people import as_person, textured_frames
+
+CONFIG = LabelingConfig(points=300)
+CONFIG_OF_SHORT_CLIPS = LabelingConfig(clips={"clip_frames": 24})
+
+
+@pytest.fixture(scope="module")
+def frames(anny: Body, dance: PoseParameters, camera: Camera) -> np.ndarray:
+    return textured_frames(anny, dance, camera)
+
+
+@pytest.fixture
+def someone(anny: Body, dance: PoseParameters, camera: Camera) -> Stages:
+    person = as_person(anny, dance, camera, noise=2.0)
+    return Stages(people=lambda *_: [person])
+
+
+@pytest.fixture
+def labeled(someone: Stages, frames: np.ndarray) -> LabeledClip:
+    return label_clip(frames, fps=24.0, config=CONFIG, stages=someone)
+
+
+def test_seen_labels_stick_to_the_point_they_start_on(
+    labeled: LabeledClip, anny: Body, dance: PoseParameters, camera: Camera
+):
+    tracks = labeled.tracks
+    assert len(tracks) > 80
+    assert tracks.seen.mean() > 0.4
+    surface = anny.surface_points(CONFIG.points, CONFIG.seed)
+    vertices = anny.pose_vertices(dance.posed(anny))
+    truth = camera.project(surface.positions(vertices, anny.faces))  # [T, K, 2]
+    index = {vertex: k for k, vertex in enumerate(surface.vertex.tolist())}
+    offset = tracks.xy - truth[:, [index[v] for v in tracks.vertex.tolist()]].transpose(1, 0, 2)
+    slides = np.linalg.norm(offset[:, 12:] - offset[:, :-12], axis=-1)[
+        tracks.seen[:, 12:] & tracks.seen[:, :-12]
+    ]
+    assert (slides < 4).mean() > 0.9
+
+    visible = np.stack([visible_points([v], [anny.faces], [surface])[0] for v in vertices], 1)
+    truly = visible[[index[v] for v in tracks.vertex.tolist()]]
+    assert truly[tracks.seen].mean() > 0.95
+    assert truly[tracks.hidden].mean() < 0.6
+
+
+def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
+    assert {"people", "meshes", "visibility", "flow", "filtering"} <= labeled.seconds.keys()
+    (person,) = labeled.people
+    assert person["reprojection_error"] < 5
+    assert person["mask_overlap"] > 0.8
+    assert person["tracks"] == len(labeled.tracks)
+    assert 0 <= labeled.rejected_fraction < 0.6
+    assert (labeled.body_model, labeled.mesh_source, labeled.flow) == ("anny", "fit", "dis")
+    assert labeled.label_version == CONFIG.version
+    assert labeled.left_out is None
+
+
+def test_labels_do_not_depend_on_threads(someone: Stages, labeled: LabeledClip, frames: np.ndarray):
+    again = label_clip(frames, fps=24.0, config=CONFIG, threads=3, stages=someone)
+    np.testing.assert_array_equal(again.tracks.xy, labeled.tracks.xy)
+    np.testing.assert_array_equal(again.tracks.valid, labeled.tracks.valid)
+
+
+def test_trusted_labels_have_a_place_in_the_frame(labeled: LabeledClip):
+    tracks = labeled.tracks
+    places = tracks.xy[tracks.valid]
+    assert np.isfinite(places).all()
+    assert ((places >= 0) & (places < [tracks.width, tracks.height])).all()
+    assert (tracks.seen.sum(1) >= CONFIG.min_seen).all()
+
+
+def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: LabeledClip):
+    tracks = labeled.tracks
+    assert tracks.confidence.shape == tracks.visible.shape
+    assert ((tracks.confidence > 0) == tracks.seen).all()
+    assert 0.7 < tracks.confidence[tracks.seen].min() < tracks.confidence[tracks.seen].max() < 1
+
+
+def test_nobody_gives_no_track_and_says_so():
+    nobody = Stages(people=lambda *_: [])
+    labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)
+    assert len(labeled.tracks) == 0
+    assert labeled.tracks.xy.shape == (0, 5, 2)
+    assert "nobody was found" in labeled.left_out
+
+
+def test_one_frame_gives_no_trusted_label(
+    frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera
+):
+    pose = PoseParameters(dance.values[:1], dance.shape, dance.reference)
+    still = Stages(people=lambda *_: [as_person(anny, pose, camera)])
+    labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
+    assert len(labeled.tracks) == 0
+    assert "trusted" in labeled.left_out
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps"),
+    [
+        (np.zeros((5, 64, 64), np.uint8), 24.0),
+        (np.zeros((5, 64, 64, 3), np.float32), 24.0),
+        (np.zeros((0, 64, 64, 3), np.uint8), 24.0),
+        (np.zeros((5, 64, 64, 3), np.uint8), 0.0),
+    ],
+)
+def test_what_is_no_clip_is_refused(frames: np.ndarray, fps: float):
+    with pytest.raises(ValueError, match="must be"):
+        label_clip(frames, fps=fps)
+
+
+def test_the_front_doors_are_on_the_package():
+    import anthrotap_builder
+
+    assert anthrotap_builder.label_clip is label_clip
+    assert anthrotap_builder.LabelingConfig is LabelingConfig
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = anthrotap_builder.nonsense
+
+
+def test_meshes_that_were_written_give_the_same_labels(
+    labeled: LabeledClip, someone: Stages, frames: np.ndarray, anny: Body, tmp_path
+):
+    with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
+        writer.add(np.arange(100, 100 + len(frames)), labeled.meshes, labeled.camera)
+    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    config = CONFIG.model_copy(update={"mesh_source": "file"})
+    times = np.arange(100, 100 + len(frames))
+    again = label_clip(frames, 24.0, config, stages=someone, meshes=meshes, source_frames=times)
+    for name in ("xy", "visible", "valid", "person", "vertex", "confidence"):
+        np.testing.assert_array_equal(getattr(again.tracks, name), getattr(labeled.tracks, name))
+    assert again.rejected_fraction == labeled.rejected_fraction
+    assert again.label_version != labeled.label_version
+
+    elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)  # frames 0 to 23 of the video
+    assert len(elsewhere.tracks) == 0
+    assert "the file has no mesh here" in elsewhere.left_out
+    assert elsewhere.label_version.startswith(config.version)
+
+
+def test_refined_meshes_lie_nearer_to_the_truth(
+    someone: Stages, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
+):
+    """A source that errs by seven degrees at each joint and by some centimetres."""
+    rng = np.random.default_rng(0)
+    values = dance.values + rng.normal(size=dance.values.shape) * 0.12 * np.linspace(0.5, 1, 24)[:, None]
+    values[:, :3] = dance.values[:, :3] + rng.normal(size=(24, 3)) * [0.02, 0.02, 0.1]
+    values[:, 2] *= 1.2 * 360 / camera.focal  # as far as the clip's own camera has it
+    pose = PoseParameters(values, dance.shape, dance.reference).posed(anny)
+    local = pose.local_rotations(anny)
+    root = anny.joints[0] + np.tensordot(dance.shape, anny.joint_directions[:, 0], 1)
+    np.savez(
+        tmp_path / "noisy.npz",
+        frame=np.arange(24),
+        person=np.zeros(24, int),
+        size=np.array([300, 360]),
+        focal=np.array(1.2 * 360),
+        body=np.array("anny"),
+        global_orient=local[:, 0],
+        body_pose=local[:, 1:],
+        betas=dance.shape,
+        translation=pose.places[:, 0] - root,
+    )
+    meshes = read_meshes(tmp_path / "noisy.npz")
+    surface = anny.surface_points(300, 0)
+    truth = camera.project(surface.positions(anny.pose_vertices(dance.posed(anny)), anny.faces))
+    slide = {}
+    for refine in (None, RefineSettings()):
+        config = LabelingConfig(points=300, mesh_source="file", refine=refine)
+        clip = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)
+        (mesh,) = clip.meshes
+        offset = clip.camera.project(surface.positions(mesh.vertices, anny.faces)) - truth
+        slide[bool(refine)] = np.nanmedian(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
+    assert slide[True] < 0.5 * slide[False]
+
+
+def test_meshes_where_nobody_is_found_are_refused_or_by_wish_believed(
+    labeled: LabeledClip, frames: np.ndarray, anny: Body, tmp_path
+):
+    with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
+        writer.add(np.arange(len(frames)), labeled.meshes, labeled.camera)
+    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    config = LabelingConfig(points=300, mesh_source="file")
+    nobody = Stages(people=lambda *_: [])
+    refused = label_clip(frames, 24.0, config, stages=nobody, meshes=meshes)
+    assert len(refused.tracks) == 0
+    assert "could be trusted" in refused.left_out
+
+    def never(*_: object) -> list:
+        raise AssertionError("nobody is to be looked for")
+
+    alone = LabelingConfig(points=300, mesh_source="file", filter={"masks": False})
+    believed = label_clip(frames, 24.0, alone, stages=Stages(people=never), meshes=meshes)
+    assert len(believed.tracks) > 80
+
+
+def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, someone: Stages):
+    with pytest.raises(ValueError, match='meshes belong to mesh_source "file"'):
+        label_clip(frames, 24.0, CONFIG.model_copy(update={"mesh_source": "file"}), stages=someone)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_damaged_video_gives_its_clips_before_the_error(make_video, threads: int):
+    path = make_video(shots=[20, 5, 96], size=(96, 160), gop=24)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mdat") + 4 * (len(data) - data.index(b"mdat")) // 5
+    data[at : at + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(data)
+    expected, pieces, got, lines = [], [], [], []
+    with pytest.raises(VideoError, match="damaged"):
+        expected.extend(clip.start_frame for clip in read_clips(path, CONFIG_OF_SHORT_CLIPS.clips, pieces))
+    clips = label_video(path, CONFIG_OF_SHORT_CLIPS, threads, skipped=lines)
+    with pytest.raises(VideoError, match="damaged"):
+        got.extend(clip.start_frame for clip in clips)
+    assert got == expected
+    assert len(got) > 2
+    assert lines == pieces
+    assert lines

@@ -1,0 +1,47 @@
+"""The door of `anthrotap build`: what it refuses, in one line, before any work."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli.main import app
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--executor", "kubernetes"], "--executor kubernetes: there is local, slurm, ray"),
+        (["--validation", "0.7", "--test", "0.7"], "more than all videos"),
+        (["--cluster", "cluster.yaml"], "--cluster goes with --executor slurm or ray"),
+        (["--executor", "slurm", "--cluster", "cluster.yaml"], "--cluster cluster.yaml: no such file"),
+        (["--set", "mesh_source=file"], "anthrotap label --meshes"),
+        (["--set", "colour=blue"], "colour"),
+        (["--recipe", "nothing"], "no recipe 'nothing'"),
+        (["--device", "abacus"], "--device abacus can't be used here"),
+        (["--column", "film", "rows.parquet"], "no column 'film'"),
+        (["nowhere"], "nowhere: no such file, folder or dataset"),
+    ],
+)
+def test_what_cannot_be_is_refused(words, reason, make_video, tmp_path, monkeypatch):
+    pytest.importorskip("datatrove", reason="needs anthrotap[builder]")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    make_video("a.mp4", shots=[3])
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "rows.parquet")
+    result = CliRunner().invoke(app, ["build", "a.mp4", "--out", "out", *words])
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert reason in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder(make_video, tmp_path):
+    pytest.importorskip("datatrove", reason="needs anthrotap[builder]")
+    (tmp_path / "out").write_text("mine")
+    result = CliRunner().invoke(app, ["build", str(make_video(shots=[3])), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "is a file, not a folder" in result.stderr
+    assert (tmp_path / "out").read_text() == "mine"

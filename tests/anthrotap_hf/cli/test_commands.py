@@ -1,0 +1,256 @@
+"""The command line as a whole: what holds for every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shlex
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli.common import in_one_line
+from anthrotap_hf.cli.main import app
+
+OPENS_A_PAGE = [("app",)]
+
+
+def leaves(command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Words and click command of every command."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield words, command
+    for name in inner or ():
+        yield from leaves(inner[name], (*words, name))
+
+
+ROOT = typer.main.get_command(app)
+COMMANDS = list(leaves(ROOT))
+every_command = pytest.mark.parametrize(
+    ("words", "command"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS]
+)
+
+
+def anthrotap(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "anthrotap_hf.cli.main", *map(str, words)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def examples(command) -> list[str]:
+    paragraphs = (" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
+    return [line.removeprefix("Example: ") for line in paragraphs if line.startswith("Example: ")]
+
+
+def test_no_words_give_help():
+    result = CliRunner().invoke(app, [])
+    assert "label" in result.output
+    assert "Exit codes: 0 done" in " ".join(result.output.split())
+
+
+def test_the_version_is_told():
+    from importlib.metadata import version
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"anthrotap {version('anthrotap')}\n"
+
+
+@every_command
+def test_each_command_teaches_by_an_example_that_parses(words, command):
+    assert examples(command), words
+    for example in examples(command):
+        program, *rest = shlex.split(example)
+        assert program == "anthrotap"
+        assert tuple(rest[: len(words)]) == words
+        command.make_context(" ".join(words), rest[len(words) :])  # raises for what it does not know
+
+
+@every_command
+def test_each_command_gives_json(words, command):
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert ("--json" in options) == (words not in OPENS_A_PAGE)
+
+
+@every_command
+def test_each_option_is_explained(words, command):
+    assert not [p.name for p in command.params if p.name != "help" and not getattr(p, "help", None)]
+
+
+IMPOSSIBLE = {
+    "label": "no.mp4 --out out",
+    "build": "no.mp4 --out out",
+    "attach": "no videos --out out",
+    "track": "no.mp4 --grid 2 --out out",
+    "export": "no.npz --format tapvid --out out.npz",
+    "app": "--dataset nosuch",
+    "train": "nosuch --out out",
+    "convert locotrack": "no.ckpt out",
+    "convert tapnext": "no.npz out",
+    "convert tokenhmr": "no.ckpt out --tokenizer no.pth --mean-parameters no.npz",
+    "evaluate": "--benchmark shards --data no --out out",
+    "evaluate-labels": "--clip nosuch --out out",
+    "stats": "no --out out",
+    "verify": "no",
+    "publish dataset": "no me/no --dry-run",
+    "publish model": "no me/no --dry-run",
+}
+
+
+@every_command
+def test_what_cannot_be_done_is_one_line_and_code_2(words, command, tmp_path, monkeypatch):
+    if words == ("doctor",):
+        pytest.skip("takes no input")
+    monkeypatch.chdir(tmp_path)
+    as_json = [] if words in OPENS_A_PAGE else ["--json"]
+    result = CliRunner().invoke(app, [*words, *IMPOSSIBLE[" ".join(words)].split(), *as_json])
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_are_not_known_are_code_2():
+    result = anthrotap("track", "x.mp4", "--nosuch")
+    assert result.returncode == 2
+    assert "No such option" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "stopped; half of it is kept"),
+        (ValueError("a [strange]\n name"), 2, "a [strange] name"),
+        (OSError(28, "No space left on device", "x.npz"), 2, "x.npz: No space left on device"),
+        (OSError(28, "No space left on device"), 2, "out: No space left on device"),
+        (FileNotFoundError("a.mp4: no such file"), 2, "a.mp4: no such file"),
+        (FileExistsError("out: is full"), 2, "out: is full; --overwrite replaces it"),
+        (FileExistsError(17, "File exists", "out"), 2, "out: File exists"),
+        (LookupError("one's own"), 2, "one's own"),
+    ],
+)
+def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
+    with (
+        pytest.raises(typer.Exit) as end,
+        in_one_line(Path("out"), left="half of it is kept", also=(LookupError,)),
+    ):
+        raise error
+    assert end.value.exit_code == code
+    assert capsys.readouterr().err == f"{says}\n"
+
+
+def test_mistakes_of_ours_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), in_one_line(Path("out")):
+        _ = 1 / 0
+
+
+def on_a_terminal(*words: str, **environment: str) -> str:
+    """What a terminal gets."""
+    mine, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anthrotap_hf.cli.main", *words],
+        env={**os.environ, "TERM": "xterm-256color", **environment},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    shown = b""
+    while True:
+        try:
+            part = os.read(mine, 4096)
+        except OSError:  # the other end is closed
+            part = b""
+        if not part:
+            break
+        shown += part
+    process.wait()
+    os.close(mine)
+    return shown.decode()
+
+
+RED = "\x1b[31m"
+
+
+def test_colours_are_for_terminals_alone(tmp_path, monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
+    missing = str(tmp_path / "no")
+    assert RED in on_a_terminal("verify", missing)
+    assert RED not in on_a_terminal("verify", missing, NO_COLOR="1")
+    piped = anthrotap("verify", missing)
+    assert "\x1b" not in piped.stdout + piped.stderr
+    assert "\x1b" not in anthrotap("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("anthrotap ex", {"export"}),
+        ("anthrotap publish ", {"dataset", "model"}),
+        ("anthrotap train tiny-pro", {"tiny-procedural"}),
+        ("anthrotap label a.mp4 --recipe anthrotap-", {"anthrotap-ld"}),
+        ("anthrotap export x --format c", {"cotracker", "colmap"}),
+        ("anthrotap track a.mp4 --model ", {"flowchain", "locotrack-tiny"}),
+    ],
+)
+def test_the_shell_completes(line, offered):
+    """By the script that pip installs, under whose name the shell asks."""
+    asked = {
+        "COMP_WORDS": line.rstrip(),
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+        "_ANTHROTAP_COMPLETE": "complete_bash",
+    }
+    script = Path(sysconfig.get_path("scripts"), "anthrotap")
+    done = subprocess.run([script], env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == offered
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from typer.testing import CliRunner; from anthrotap_hf.cli.main import app;"
+        "assert CliRunner().invoke(app, ['label', '--help']).exit_code == 0;"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'cv2', 'numba') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_without_the_builder_the_line_to_install_is_given(tmp_path):
+    """A process in which numba and the like are not to be had."""
+    blocked = tmp_path / "scenedetect.py"
+    blocked.write_text("raise ModuleNotFoundError(\"No module named 'scenedetect'\", name='scenedetect')\n")
+    result = anthrotap("label", "x.mp4", "--out", tmp_path / "out", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 2
+    assert "scenedetect: pip install 'anthrotap[builder]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+SMALL_RUN = [
+    word
+    for setting in (
+        "steps=1",
+        "batch_size=1",
+        "training.dataloader_num_workers=0",
+        "evaluation=null",
+        "sources.shapes.sample={num_frames: 4, dilation: 1, num_queries: 4, height: 64, width: 64, min_seen: 1}",
+        "sources.shapes.look={num_frames: 4, height: 64, width: 64, num_tracks: 32}",
+    )
+    for word in ("--set", setting)
+]
+
+
+def test_what_a_trainer_prints_stays_out_of_the_json(tmp_path):
+    done = anthrotap("train", "tiny-procedural", "--out", tmp_path / "run", "--json", *SMALL_RUN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == str(tmp_path / "run/model")

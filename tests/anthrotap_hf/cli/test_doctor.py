@@ -1,0 +1,187 @@
+"""`anthrotap doctor`: what is broken on purpose is found, with the way out."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli import doctor_checks as doctor
+from anthrotap_hf.cli.doctor_checks import Finding, examine
+from anthrotap_hf.cli.main import app
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ANTHROTAP_REPO", raising=False)
+    monkeypatch.delenv("ANTHROTAP_BODY_MODELS", raising=False)
+
+
+def found(name: str) -> Finding:
+    return next(finding for finding in examine(online=False) if finding.name == name)
+
+
+def run(*words: str):
+    return CliRunner().invoke(app, ["doctor", "--offline", *words])
+
+
+def test_a_sound_installation_has_no_problem():
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "nothing wrong"
+    told = json.loads(run("--json").stdout)
+    assert told["problems"] == 0
+    assert {finding["group"] for finding in told["findings"]} == set(doctor.GROUPS)
+    assert all(finding["fix"] for finding in told["findings"] if finding["state"] == "note")
+
+
+def test_nothing_is_made_by_looking(tmp_path):
+    run()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_dataset_that_is_not_there_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANTHROTAP_REPO", str(tmp_path / "no/such/labels"))
+    result = run()
+    assert result.exit_code == 1
+    assert "is neither a folder nor a Hub id" in result.stdout
+    assert result.stdout.splitlines()[-1] == "1 problem"
+    assert json.loads(run("--json").stdout)["problems"] == 1
+
+
+def test_a_cache_that_is_a_file_is_a_problem(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "file/cache"))
+    finding = found("labelling")
+    assert (finding.state, finding.found) == ("problem", f"{tmp_path / 'file'} is a file, not a folder")
+    assert "ANTHROTAP_CACHE" in finding.fix
+
+
+def test_a_damaged_network_file_is_told(tmp_path):
+    assert found("pose_detection.tflite").found == "not fetched yet"
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/pose_detection.tflite").write_bytes(b"half")
+    assert found("pose_detection.tflite").found.endswith("is damaged")
+
+
+def test_a_body_model_is_found_where_users_put_it(tmp_path, monkeypatch):
+    missing = found("SMPL")
+    assert missing.state == "note"
+    assert "https://smpl.is.tue.mpg.de" in missing.fix
+    folder = tmp_path / "bodies/smpl"
+    folder.mkdir(parents=True)
+    (folder / "SMPL_FEMALE.pkl").write_bytes(b"")
+    monkeypatch.setenv("ANTHROTAP_BODY_MODELS", str(tmp_path / "bodies"))
+    assert found("SMPL").found == str(folder / "SMPL_FEMALE.pkl")
+
+
+def distribution(folder: Path, name: str, version: str) -> None:
+    """An installed package of that name, as far as pip's records go."""
+    records = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    records.mkdir(parents=True)
+    (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_two_opencvs_are_a_problem(tmp_path, monkeypatch):
+    distribution(tmp_path / "site", "opencv-python", "4.12.0")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    finding = found("OpenCV")
+    assert finding.state == "problem"
+    assert finding.fix.startswith("pip uninstall -y opencv-python opencv-python-headless")
+
+
+def test_a_package_of_a_version_that_does_not_fit_is_a_problem(tmp_path, monkeypatch):
+    distribution(tmp_path / "site", "gradio", "3.1")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    finding = found("app")
+    assert finding.state == "problem"
+    assert "is wanted, 3.1 is there" in finding.found
+
+
+def test_an_extra_that_is_missing_is_named_with_its_command(monkeypatch):
+    version = metadata.version
+
+    def without(name: str) -> str:
+        if name == "numba":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without)
+    for extra in ("builder", "proving-ground"):  # which has builder's packages too
+        finding = found(extra)
+        assert finding.state == "note"
+        assert "numba" in finding.found
+        assert finding.fix == f"pip install 'anthrotap[{extra}]'"
+
+
+def test_a_package_that_does_not_start_is_a_problem(monkeypatch):
+    monkeypatch.setattr(doctor, "COMPILED", (("torch", "anthrotap_hf.no_such_module"),))
+    finding = next(f for f in examine(online=False) if f.name == "torch" and f.state == "problem")
+    assert "does not start" in finding.found
+
+
+def test_a_full_disk_is_told(monkeypatch):
+    usage = doctor.shutil.disk_usage
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
+    finding = found("temporary")
+    assert finding.state == "note"
+    assert "TMPDIR" in finding.fix
+
+
+def test_without_pip_it_says_so(monkeypatch):
+    def none(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", none)
+    assert found("packages").found == "anthrotap"
+
+
+def test_a_proxy_s_page_is_no_account(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.utils import httpx
+
+    class Portal:
+        def get(self, url: str, **_: object) -> httpx.Response:
+            return httpx.Response(200, text="<html>log in</html>")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Portal)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
+    account = next(finding for finding in examine() if finding.name == "account")
+    assert (account.state, account.found) == ("note", "what answers at that address is no Hub")
+
+
+def test_what_breaks_the_doctor_is_a_finding(monkeypatch):
+    def broken(online: bool):
+        yield from ()
+        raise AttributeError("a mystery")
+
+    monkeypatch.setitem(doctor.GROUPS, "Devices", broken)
+    finding = found("Devices")
+    assert finding.state == "problem"
+    assert "AttributeError: a mystery" in finding.found
+    assert found("address").state == "ok"  # the groups after it are looked at
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, "problem"), (403, "problem"), (503, "note")])
+def test_a_hub_in_trouble_is_no_wrong_token(monkeypatch, status, state):
+    import huggingface_hub
+    from huggingface_hub.utils import httpx
+
+    class Hub:
+        def get(self, url: str, **_: object) -> httpx.Response:
+            return httpx.Response(status)
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Hub)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
+    assert next(finding for finding in examine() if finding.name == "account").state == state
+
+
+def test_passwords_are_not_shown(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://bob:secret@hub.example")
+    assert found("address").found == "https://hub.example"

@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+from transformers import pipeline
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.video import decode_video, probe
+
+
+def track(*words: object):
+    return CliRunner().invoke(app, ["track", *map(str, words)])
+
+
+def test_what_is_written(make_video, tmp_path):
+    video, out = make_video("a.b.mp4", shots=[8], size=(64, 96), fps=12), tmp_path / "new/out"
+    result = track(video, "--points", "0,20.5,30;5,60,40", "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    names = {f"a.b.tracks{suffix}" for suffix in (".mp4", ".npz", ".json")}
+    assert {path.name for path in out.iterdir()} == names
+
+    expected = pipeline("point-tracking")(str(video), points=[[0, 20.5, 30], [5, 60, 40]])
+    plain = json.loads((out / "a.b.tracks.json").read_text())
+    with np.load(out / "a.b.tracks.npz", allow_pickle=False) as arrays:
+        for name, values in expected.items():
+            np.testing.assert_array_equal(arrays[name], values)
+            np.testing.assert_array_equal(np.array(plain[name], values.dtype), values)
+        assert arrays["queries"].tolist() == plain["queries"] == [[0, 20.5, 30], [5, 60, 40]]
+        assert arrays["size"].tolist() == plain["size"] == [64, 96]
+        assert arrays["fps"] == plain["fps"] == 12
+        assert str(arrays["model"]) == plain["model"] == "locotrack (default)"
+
+    assert probe(out / "a.b.tracks.mp4").fps == 12
+    overlay, frames = decode_video(out / "a.b.tracks.mp4"), decode_video(video)
+    assert overlay.shape == frames.shape
+    for t in (0, 7):  # a dot where each point is, the picture elsewhere
+        x, y = expected["tracks"][0, t].astype(int)
+        change = np.abs(overlay[t].astype(int) - frames[t]).max(-1)
+        assert change[y, x] > 40
+        assert np.median(change) < 10
+
+
+def test_the_summary_is_json_when_asked_for(make_video, tmp_path):
+    result = track(make_video(shots=[3]), "--grid", 3, "--out", tmp_path / "out", "--json")
+    summary = json.loads(result.stdout)
+    assert (summary["points"], summary["frames"], summary["model"]) == (9, 3, "locotrack (default)")
+    assert 0 <= summary["visible"] <= 1
+    assert len(summary["files"]) == 3
+
+
+def test_sides_that_h264_does_not_take(make_video, tmp_path):
+    video = make_video(shots=[3], size=(65, 97))
+    result = track(video, "--grid", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "4 points over 3 frames by locotrack" in result.stdout
+    assert decode_video(tmp_path / "out/video.tracks.mp4").shape == (3, 66, 98, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.csv", "t,x,y\n0,5,6\n2,7.5,8\n"),
+        ("q.csv", "0,5,6\n\n2, 7.5, 8\n"),
+        ("q.csv", "\ufefft,x,y\r\n0,5,6\r\n2,7.5,8\r\n"),  # as Excel writes it
+        ("q.json", "[[0, 5, 6], [2, 7.5, 8]]"),
+        ("q.json", '\ufeff[{"t": 0, "x": 5, "y": 6}, {"x": 7.5, "y": 8, "t": 2, "name": "nose"}]'),
+        ("q.json", '{"queries": [[0, 5, 6], [2, 7.5, 8]], "fps": 3}'),
+    ],
+)
+def test_points_from_a_file(make_video, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    result = track(make_video(shots=[3]), "--points", tmp_path / name, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out/video.tracks.npz", allow_pickle=False) as arrays:
+        assert arrays["queries"].tolist() == [[0, 5, 6], [2, 7.5, 8]]
+
+
+def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
+    video = make_video(shots=[3])
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "flat.json").write_text("[0, 5, 6]")
+    (tmp_path / "words.json").write_text('["012"]')
+    (tmp_path / "binary.csv").write_bytes(b"PK\x03\x04\xff\xfe\x00")
+    (tmp_path / "nul.csv").write_bytes(b"0,1,\x00")
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange/config.json").write_text("{}")
+    out = tmp_path / "out"
+    for words, says in [
+        ((video, "--out", out), "one of --points, --grid"),
+        ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "one of --points, --grid"),
+        ((video, "--out", out, "--grid", 2, "--points-per-frame", 1), "one of --points, --grid"),
+        ((video, "--out", out, "--points", "0,1"), "0,1 is not t,x,y"),
+        ((video, "--out", out, "--points", "0,1,b"), "--points wants"),
+        ((video, "--out", out, "--points", ";"), "no query point"),
+        ((video, "--out", out, "--points", "0,1,nan"), "outside the video"),
+        ((video, "--out", out, "--points", "3,1,1"), "from 0 to 2"),
+        ((video, "--out", out, "--points", "0.5,1,1"), "not in a whole frame"),
+        ((video, "--out", out, "--points", "0,97,1"), "x from 0 to 96"),
+        ((video, "--out", out, "--points", "none.csv"), "none.csv: No such file"),
+        ((video, "--out", out, "--points", tmp_path / "broken.json"), "not JSON"),
+        ((video, "--out", out, "--points", tmp_path / "other.json"), "must hold a list"),
+        ((video, "--out", out, "--points", tmp_path / "flat.json"), "flat.json: entry 0 is 0, no point"),
+        (
+            (video, "--out", out, "--points", tmp_path / "words.json"),
+            'words.json: entry 0 is "012", no point',
+        ),
+        ((video, "--out", out, "--points", tmp_path / "binary.csv"), "binary.csv: not a text file"),
+        ((video, "--out", out, "--points", tmp_path / "nul.csv"), "nul.csv"),
+        (
+            (video, "--out", out, "--grid", 2, "--window", 50, "--model", "flowchain"),
+            "FlowChainForPointTracking has no window_size",
+        ),
+        ((video, "--out", out, "--grid", 2, "--device", "nonsense"), "--device nonsense can't be used here"),
+        ((video, "--out", tmp_path / "a file/out", "--grid", 2), "a file is a file, not a folder"),
+        ((video, "--out", out, "--grid", 2, "--query-frame", 3), "query_frame"),
+        ((video, "--out", out, "--grid", 2, "--resolution", "64"), "HEIGHTxWIDTH"),
+        ((video, "--out", tmp_path / "a file", "--grid", 2), "is a file, not a folder"),
+        ((tmp_path / "none.mp4", "--out", out, "--grid", 2), "no such file"),
+        ((tmp_path / "broken.mp4", "--out", out, "--grid", 2), "not a video"),
+        ((video, "--out", out, "--grid", 2, "--model", tmp_path / "none"), "none"),
+        ((video, "--out", out, "--grid", 2, "--model", tmp_path / "strange"), "strange"),
+    ]:
+        result = track(*words)
+        assert result.exit_code == 2, (words, result.output)
+        lines = [line for line in result.stderr.splitlines() if "tracking by" not in line and line.strip()]
+        assert says in lines[-1], (words, result.stderr)
+        assert "Traceback" not in result.stderr
+        assert len([line for line in lines if "Loading weights" not in line]) == 1, lines
+    assert not out.exists()
+
+
+def test_what_can_be_known_is_said_before_the_tracking(make_video, tmp_path, monkeypatch):
+    monkeypatch.setattr("anthrotap_hf.cli.track.load_tracker", lambda *_: pytest.fail("a model was loaded"))
+    video = make_video(shots=[3])
+    for words, says in [
+        (("--out", tmp_path / "out", "--points", "0,97,1"), "x from 0 to 96"),
+        (("--out", tmp_path / "out", "--points", "0,1,1;-1,2,2"), "point 1"),
+        (("--out", video / "out", "--grid", 2), "is a file, not a folder"),
+        (("--out", "/proc/nowhere/out", "--grid", 2), "/proc can't be written to"),
+    ]:
+        result = track(video, *words)
+        assert result.exit_code == 2, result.exception
+        assert says in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_an_earlier_run_stay_unless_asked(make_video, tmp_path):
+    video, out = make_video(shots=[3]), tmp_path / "out"
+    assert track(video, "--grid", 2, "--out", out).exit_code == 0
+    before = (out / "video.tracks.npz").read_bytes()
+    result = track(video, "--grid", 3, "--out", out)
+    assert result.exit_code == 2
+    assert "video.tracks.json: of an earlier run; --overwrite replaces" in result.stderr
+    assert (out / "video.tracks.npz").read_bytes() == before
+    assert track(video, "--grid", 3, "--out", out, "--overwrite").exit_code == 0
+    assert (out / "video.tracks.npz").read_bytes() != before
+
+
+def test_points_per_frame_and_the_overlay_says_when_it_is_done(make_video, tmp_path):
+    result = track(make_video(shots=[3]), "--points-per-frame", 2, "--out", tmp_path / "out", "--json")
+    assert json.loads(result.stdout)["points"] == 6
+    assert result.stderr.strip().splitlines()[-1].startswith("overlay")
+    assert "100%" in result.stderr
+
+
+def test_chunks_and_device_reach_the_pipeline(make_video, tmp_path, monkeypatch):
+    calls = []
+
+    class Tracker:
+        class model:  # noqa: N801
+            class config:  # noqa: N801
+                model_type = "fake"
+
+        def __call__(self, video, **options):
+            calls.append(options)
+            return {
+                "tracks": np.full((1, 3, 2), 9, np.float32),
+                "visible": np.ones((1, 3), bool),
+                "scores": np.ones((1, 3), np.float32),
+            }
+
+    monkeypatch.setattr("transformers.pipeline", lambda *_, **options: calls.append(options) or Tracker())
+    words = ["--frame-chunk", 2, "--query-chunk", 3, "--window", 60, "--device", "cpu"]
+    result = track(make_video(shots=[3]), "--points", "0,9,9", "--out", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    assert calls[0]["device"] == "cpu"
+    assert calls[1]["points"] == [[0, 9, 9]]
+    assert [calls[1][f"{name}_size"] for name in ("frame_chunk", "query_chunk", "window")] == [2, 3, 60]

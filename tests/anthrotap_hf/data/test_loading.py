@@ -1,0 +1,252 @@
+"""Front doors to the data: the name "anthrotap" in `datasets`, and rows as frames and tracks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import datasets.load
+import numpy as np
+import pytest
+
+import anthrotap_hf
+from anthrotap_hf.data.loading import serve_name
+from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.video import VideoError, encode_video
+
+
+def run(code: str) -> str:
+    """Standard output of a fresh Python."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> dict[str, str]:
+    monkeypatch.delenv("ANTHROTAP_REPO", raising=False)
+    return {"cache_dir": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def shards(tmp_path, fake_labels, make_video) -> Path:
+    """A folder of two shards, three rows, with a manifest."""
+    from anthrotap_builder.config import LabelingConfig
+    from anthrotap_builder.pipeline import label_video
+    from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
+
+    path = make_video("source.mp4", shots=[20, 30, 12])
+    with ShardWriter(tmp_path / "shards", 48, max_shard_bytes=1) as writer:
+        for clip in label_video(path, LabelingConfig()):
+            writer.write(clip)
+            writer._flush()
+    write_manifest(tmp_path / "shards", LabelingConfig(), Tally())
+    assert len(writer.paths) == 3
+    return tmp_path / "shards"
+
+
+def test_the_hook_is_there():
+    """`datasets` promises nothing about this function. If this fails, look for its successor."""
+    factory = datasets.load.dataset_module_factory
+    assert factory.serves_anthrotap
+    assert "dataset_module_factory" in datasets.load.load_dataset_builder.__code__.co_names
+    assert {"path", "data_files", "data_dir"} <= set(
+        datasets.load_dataset_builder.__code__.co_varnames[
+            : datasets.load_dataset_builder.__code__.co_argcount
+        ]
+    )
+    assert {"module_path", "hash", "builder_kwargs"} <= set(datasets.load.DatasetModule.__dataclass_fields__)
+
+
+def test_a_datasets_without_the_hook_is_noticed():
+    module = type(sys)("datasets.load")
+    with pytest.warns(UserWarning, match=r"anthrotap_hf\.load_dataset\(\) does the same"):
+        serve_name(module)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import anthrotap_hf; from datasets import load_dataset, load",
+        "from datasets import load_dataset, load; import anthrotap_hf",
+        "import importlib.util, anthrotap_hf; importlib.util.find_spec('datasets.load'); "
+        "from datasets import load_dataset, load",
+    ],
+)
+def test_either_order_of_imports(imports):
+    code = f"{imports}\nprint(load_dataset.__globals__['dataset_module_factory'].serves_anthrotap)"
+    assert run(code) == "True"
+
+
+def test_importing_is_quick_and_light():
+    code = """
+import sys, time
+start = time.process_time()
+import anthrotap_hf
+heavy = {"torch", "datasets", "transformers", "av", "cv2"}
+print(time.process_time() - start, *(heavy & set(sys.modules)))
+"""
+    seconds, *heavy = run(code).split()
+    assert float(seconds) < 0.3
+    assert not heavy
+
+
+def test_names():
+    assert anthrotap_hf.Tracks is Tracks
+    assert anthrotap_hf.__version__ == importlib.metadata.version("anthrotap")
+    assert {"Tracks", "load_dataset", "decode_row", "__version__"} <= set(dir(anthrotap_hf))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = anthrotap_hf.nonsense
+
+
+doors = pytest.mark.parametrize(
+    "load",
+    [lambda **kw: datasets.load_dataset("anthrotap", **kw), lambda **kw: anthrotap_hf.load_dataset(**kw)],
+    ids=["hook", "function"],
+)
+
+
+@doors
+def test_videos_are_labelled(load, cache, fake_labels, make_video):
+    path = make_video("a.mp4", shots=[20, 30])
+    dataset = load(data_files=[str(path)], split="train", **cache)
+    assert dataset["num_frames"][:] == [20, 30]
+    frames, tracks = anthrotap_hf.decode_row(dataset[1])
+    assert frames.shape == (30, 64, 96, 3)
+    assert (len(tracks), tracks.num_frames) == (2, 30)
+    assert len(load(data_files=[str(path)], split="train[:1]", streaming=False, **cache)) == 1
+    assert len(list(load(data_files=[str(path)], split="train", streaming=True, **cache))) == 2
+    with pytest.raises(ValueError, match="no recipe 'nonsense'"):
+        load(name="nonsense", data_files=[str(path)], **cache)
+
+
+def test_both_doors_share_the_cache(cache, fake_labels, make_video):
+    path = str(make_video())
+    one = datasets.load_dataset("anthrotap", data_files=path, split="train", **cache)
+    two = anthrotap_hf.load_dataset(data_files=path, split="train", **cache)
+    assert one.cache_files == two.cache_files
+
+
+@doors
+def test_ways_to_name_videos(load, cache, fake_labels, make_video, tmp_path, monkeypatch):
+    make_video("videos/a.mp4")
+    make_video("videos/below/B.MOV")
+    odd = make_video("videos/clip[1] ü?.mp4")
+    (tmp_path / "videos/README.md").write_text("words")
+    monkeypatch.chdir(tmp_path)
+
+    def names(**kw) -> list[str]:
+        return sorted(load(split="train", **kw, **cache)["source_video"][:])
+
+    assert names(data_dir="videos") == ["B.MOV", "a.mp4", odd.name]
+    assert names(data_dir=str(tmp_path / "videos"), data_files=["a.mp4"]) == ["a.mp4"]
+    assert names(data_files="videos/*.mp4") == ["a.mp4", odd.name]
+    assert names(data_files=[str(odd)]) == [odd.name]
+    assert names(data_files=Path("videos/a.mp4")) == ["a.mp4"]
+    assert names(data_files={"train": ["videos/a.mp4", "videos/below/*"]}) == ["B.MOV", "a.mp4"]
+    with pytest.raises(FileNotFoundError, match=r"nothing\.mp4"):
+        names(data_files=["videos/a.mp4", "nothing.mp4"])
+    with pytest.raises(FileNotFoundError, match=r"videos/\*\.avi: no such file"):
+        names(data_files="videos/*.avi")
+    with pytest.raises(FileNotFoundError, match="videos: this is a folder; pass it as data_dir"):
+        names(data_files="videos")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        names(data_dir="nowhere")
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words/a.txt").touch()
+    with pytest.raises(FileNotFoundError, match="no video"):
+        names(data_dir="words")
+
+
+@doors
+def test_published_shards(load, cache, shards, monkeypatch):
+    monkeypatch.setenv("ANTHROTAP_REPO", str(shards))
+    dataset = load(split="train", **cache)
+    assert dataset["num_frames"][:] == [20, 30, 12]
+    assert [row["num_frames"] for row in load(split="train", streaming=True, **cache)] == [20, 30, 12]
+    with pytest.raises(ValueError, match="nonsense"):
+        load(name="nonsense", **cache)
+
+
+@doors
+def test_nothing_says_where_the_shards_are(load, cache):
+    with pytest.raises(FileNotFoundError, match=r"data_files=\['a.mp4'\].*ANTHROTAP_REPO") as caught:
+        load(**cache)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_id_goes_to_the_hub(monkeypatch):
+    asked = []
+    module = type(sys)("fake datasets.load")
+    module.dataset_module_factory = lambda path, revision=None, data_dir=None, data_files=None, **kw: (
+        asked.append((path, revision, kw))
+    )
+    serve_name(module)
+    serve_name(module)  # twice is once
+    monkeypatch.setenv("ANTHROTAP_REPO", "someone/labels")
+    module.dataset_module_factory("anthrotap", revision="v1", cache_dir="c")
+    module.dataset_module_factory("other/data", data_files="a.csv")
+    assert asked == [("someone/labels", "v1", {"cache_dir": "c"}), ("other/data", None, {})]
+
+
+def test_other_datasets_are_untouched(tmp_path, cache):
+    (tmp_path / "a.json").write_text(json.dumps([{"x": 1}]))
+    for load in (datasets.load_dataset, anthrotap_hf.load_dataset):
+        assert load("json", data_files=str(tmp_path / "a.json"), split="train", **cache)["x"][:] == [1]
+
+
+@doors
+@pytest.mark.parametrize("module", ["pydantic", "scenedetect"])
+def test_without_the_builder_s_packages(load, cache, make_video, monkeypatch, module):
+    for name in [*sys.modules]:
+        if name.startswith("anthrotap_builder") or name.split(".")[0] == module:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module}: pip install 'anthrotap\[builder\]'"):
+        load(data_files=str(make_video()), **cache)
+
+
+@pytest.mark.parametrize("form", [None, "numpy", "torch"])
+def test_decode_row_in_every_format(shards, cache, form):
+    dataset = datasets.load_dataset(str(shards), split="train", **cache).with_format(form)
+    frames, tracks = anthrotap_hf.decode_row(dataset[0])
+    assert frames.shape == (20, 64, 96, 3)
+    assert frames.dtype == np.uint8
+    assert (tracks.height, tracks.width) == (64, 96)
+    np.testing.assert_array_equal(tracks.xy[:, 7], [[1.5, 2.5], [9, 8]])
+    assert tracks.xy.dtype == np.float32
+    assert tracks.seen.all()
+    assert tracks.seen.shape == (2, 20)
+    assert tracks.vertex.tolist() == [7, 11]
+
+
+def some_row(frames: np.ndarray, **changes) -> dict:
+    num_frames, height, width = frames.shape[:3]
+    row = {"clip_id": "a-1", "num_frames": num_frames, "height": height, "width": width}
+    row |= {"tracks": [], "visible": [], "valid": [], "person": [], "vertex": []}
+    return row | changes
+
+
+def test_decode_row_of_every_kind_of_video(moving_pattern, tmp_path):
+    frames = moving_pattern(5, 32, 48)
+    data = encode_video(frames, 10)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+    decoder = type("Decoder", (), {"_hf_encoded": {"bytes": data, "path": None}})()
+    for video in (
+        data,
+        path,
+        str(path),
+        {"bytes": data, "path": "x"},
+        {"bytes": None, "path": str(path)},
+        decoder,
+    ):
+        decoded, tracks = anthrotap_hf.decode_row(some_row(frames, video=video))
+        assert decoded.shape == frames.shape
+        assert (len(tracks), tracks.num_frames) == (0, 5)  # nobody there is a row, too
+    with pytest.raises(VideoError, match=r"a-1: the video is \[5, 32, 48\].*the row says \[6, 32, 48\]"):
+        anthrotap_hf.decode_row(some_row(frames, video=data, num_frames=6))

@@ -1,0 +1,478 @@
+"""`anthrotap verify`: a clean dataset is clean, each kind of damage is told, and nothing that is read ends the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.cli.verify import summary
+from anthrotap_hf.data import verify as verify_module
+from anthrotap_hf.data.verify import COLUMNS, Problem, Report, Workers, verify, wrong_columns
+from anthrotap_hf.video import encode_video
+from helpers.ending_process import negate
+
+pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.pipeline import LabeledClip
+from anthrotap_builder.shards import ShardWriter, Tally, features, to_row, write_manifest
+from anthrotap_hf.tracks import Tracks
+
+CONFIG = LabelingConfig()
+FRAMES = 10
+SHARD = "data/train-00000-of-00001.parquet"
+
+
+def make_clip(number: int) -> LabeledClip:
+    frames = np.full((FRAMES, 32, 48, 3), 40 + 20 * number, np.uint8)
+    shape = 3, FRAMES
+    rng = np.random.default_rng(number)
+    visible, valid = rng.random(shape) < 0.8, np.ones(shape, bool)
+    visible[:, :4] = True
+    valid[0, -1] = False
+    xy = rng.uniform(0, 32, (*shape, 2)).astype(np.float32)
+    xy[0, -1] = np.nan
+    source = hashlib.sha256(bytes([number])).hexdigest()
+    return LabeledClip(
+        frames=frames,
+        fps=30.0,
+        tracks=Tracks(
+            xy=xy,
+            visible=visible,
+            valid=valid,
+            height=32,
+            width=48,
+            person=np.zeros(3, np.int32),
+            vertex=np.arange(3, dtype=np.int32),
+            confidence=np.where(visible & valid, 0.9, 0).astype(np.float32),
+        ),
+        rejected_fraction=0.1,
+        clip_id=f"{source[:16]}-{7:06d}",
+        source_video=f"{number}.mp4",
+        source_sha256=source,
+        start_frame=7,
+        body_model="anny",
+        mesh_source="fit",
+        flow="dis",
+        label_version=CONFIG.version,
+    )
+
+
+def write_dataset(folder: Path, rows: list[dict], stem: str = "train") -> Path:
+    """Rows as given, whatever is wrong with them, and the manifest that `anthrotap label` would write."""
+    with ShardWriter(folder / "data", 48, stem=stem) as writer:
+        writer._rows += rows
+    write_manifest(folder, CONFIG, Tally())
+    return folder
+
+
+@pytest.fixture
+def rows() -> list[dict]:
+    return [to_row(make_clip(number), 48) for number in range(3)]
+
+
+@pytest.fixture
+def dataset(rows, tmp_path) -> Path:
+    return write_dataset(tmp_path / "labels", rows)
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def lines(folder: Path, **options: object) -> list[str]:
+    return [str(problem) for problem in verify(folder, **{"processes": 0, **options}).problems]
+
+
+def test_the_columns_are_those_of_the_shards():
+    assert list(COLUMNS) == list(features(48))
+    assert not list(wrong_columns(features(48).arrow_schema))
+
+
+def test_a_clean_dataset(dataset):
+    report = verify(dataset, processes=0)
+    assert report == Report(files=1, rows=3, clips=3, seconds=pytest.approx(1.0), videos=3)
+    assert verify(dataset).as_json() == {
+        **report.as_json(),
+        "clean": True,
+    }  # by processes, with the same result
+
+
+def test_what_anthrotap_label_writes_is_clean(fake_labels, make_video, tmp_path):
+    from anthrotap_builder import labeling
+
+    with ShardWriter(tmp_path / "out/data", 48) as shards:
+        for clip in labeling.label_video(make_video(shots=[20, 30]), CONFIG):
+            shards.write(clip)
+    write_manifest(tmp_path / "out", CONFIG, Tally())
+    report = verify(tmp_path / "out", processes=0)
+    assert not report.problems
+    assert (report.rows, report.videos) == (2, 2)
+
+
+def test_a_row_without_tracks_is_no_problem(rows, tmp_path):
+    clip = make_clip(5)
+    nobody = LabeledClip(**{**vars(clip), "tracks": Tracks.empty(FRAMES, 32, 48)})
+    assert not lines(write_dataset(tmp_path / "labels", [*rows, to_row(nobody, 48)]))
+
+
+# Rows
+
+
+def other_frames(row: dict, num_frames: int, height: int, width: int) -> None:
+    row["video"] = {
+        "bytes": encode_video(np.zeros((num_frames, height, width, 3), np.uint8), 30),
+        "path": None,
+    }
+
+
+def put(name: str, index: object, value: object):
+    """Damage: an element of an array is changed."""
+
+    def damage(row: dict) -> None:
+        row[name] = row[name].copy()
+        row[name][index] = value
+
+    return damage
+
+
+def say(**values: object):
+    """Damage: columns say something else."""
+    return lambda row: row.update(values)
+
+
+def shorter(name: str):
+    return lambda row: row.update({name: row[name][:2]})
+
+
+ROW_DAMAGE = {
+    "no id": (say(clip_id=None), "no clip_id"),
+    "another id": (say(clip_id="a-1"), "clip_id is 'a-1', source_sha256 and start_frame make"),
+    "another start": (say(start_frame=9), "source_sha256 and start_frame make"),
+    "start": (say(start_frame=-1), "start_frame is -1"),
+    "source hash": (say(source_sha256="XYZ"), "source_sha256 is 'XYZ', not 64 hexadecimal digits"),
+    "frames hash": (say(frames_sha256="0" * 63), "not 64 hexadecimal digits"),
+    "version": (say(label_version="1-abc"), "label_version is '1-abc', manifest.json says"),
+    "version of a mesh file": (say(label_version=f"{CONFIG.version}-abc"), "label_version is"),
+    "fps": (say(fps=0.0), "fps is 0"),
+    "fps not finite": (say(fps=np.nan), "fps is nan"),
+    "rejected": (say(rejected_fraction=1.5), "rejected_fraction is 1.5"),
+    "no frames": (say(num_frames=0), "num_frames is 0"),
+    "no height": (say(height=-4), "height is -4"),
+    "too many frames": (say(num_frames=49), "num_frames is 49, clips have 48 at most"),
+    "fewer tracks": (shorter("tracks"), "visible is [3, 48], not [2, 48]"),
+    "fewer visible": (shorter("visible"), "visible is [2, 48], not [3, 48]"),
+    "fewer valid": (shorter("valid"), "valid is [2, 48]"),
+    "fewer confidence": (shorter("confidence"), "confidence is [2, 48]"),
+    "fewer people": (shorter("person"), "person is [2], not [3]"),
+    "fewer vertices": (shorter("vertex"), "vertex is [2], not [3]"),
+    "negative person": (put("person", 0, -1), "a person or vertex is negative"),
+    "negative vertex": (put("vertex", 0, -1), "a person or vertex is negative"),
+    "valid at no place": (put("tracks", (1, 2), np.nan), "1 valid labels have no place"),
+    "valid at infinity": (put("tracks", (1, 2, 0), np.inf), "1 valid labels have no place"),
+    "outside on the right": (put("tracks", (1, 2, 0), 48), "1 valid labels lie outside the frame"),
+    "outside above": (put("tracks", (1, 2, 1), -0.5), "1 valid labels lie outside the frame"),
+    "places past the end": (put("tracks", (0, FRAMES), 5), "past num_frames"),
+    "valid past the end": (put("valid", (0, 47), True), "past num_frames"),
+    "hardly seen": (put("visible", 2, False), "1 tracks are seen in fewer than 4 frames"),
+    "confidence": (put("confidence", (0, 0), 101), "confidence is 101, not 0 to 100 or 255"),
+    "half unknown confidence": (put("confidence", (0, 0), 255), "for some labels and known for others"),
+    "confidence of an unknown": (put("confidence", (0, 9), 50), "for labels that are not seen"),
+    "no video": (say(video=None), "no video"),
+    "a path": (say(video={"bytes": None, "path": "/etc/passwd"}), "no video, only its path"),
+    "no mp4": (say(video={"bytes": b"words", "path": None}), "the video: not a video that FFmpeg can open"),
+    "short video": (lambda row: other_frames(row, 9, 32, 48), "the video has 9 frames, the row says 10"),
+    "long video": (lambda row: other_frames(row, 14, 32, 48), "the video has more frames, the row says 10"),
+    "small video": (lambda row: other_frames(row, 10, 32, 32), "the video is 32 x 32, the row says 48 x 32"),
+}
+
+
+@pytest.mark.parametrize("name", ROW_DAMAGE)
+def test_damage_of_one_row_is_told_of_that_row(rows, tmp_path, name):
+    damage, reason = ROW_DAMAGE[name]
+    damage(rows[1])
+    found = verify(write_dataset(tmp_path / "labels", rows), processes=0)
+    assert {(problem.file, problem.row) for problem in found.problems} == {(SHARD, 1)}
+    assert any(reason in problem.reason for problem in found.problems), found.problems
+    assert found.problems[0].clip_id == rows[1]["clip_id"]
+    assert all("\n" not in problem.reason for problem in found.problems)
+
+
+def test_versions_of_mesh_files_are_fine_where_meshes_come_from_files(rows, dataset, tmp_path):
+    rows[1]["label_version"] += "-0123abcd"
+    folder = write_dataset(tmp_path / "files", rows)
+    edit_manifest(folder, config={**CONFIG.described(), "mesh_source": "file"})
+    assert not lines(folder)
+
+
+def test_between_rows(rows, tmp_path):
+    rows.append({**rows[0]})  # the same row again
+    other = to_row(make_clip(7), 48)
+    rows.append({**other, "frames_sha256": rows[1]["frames_sha256"]})
+    assert lines(write_dataset(tmp_path / "labels", rows)) == [
+        f"{SHARD}, row 3 ({rows[0]['clip_id']}): clip_id is that of {SHARD}, row 0 too",
+        f"{SHARD}, row 4 ({other['clip_id']}): a duplicate: the same frames as {SHARD}, row 1",
+    ]
+
+
+def test_a_video_in_two_splits(rows, dataset):
+    row = {**rows[1], "start_frame": 8, "clip_id": rows[1]["clip_id"][:-1] + "8", "frames_sha256": "a" * 64}
+    write_dataset(dataset, [row], stem="test")
+    found = lines(dataset)
+    assert len(found) == 1
+    assert "its video is in split test too (data/test-00000-of-00001.parquet, row 0)" in found[0]
+
+
+def test_label_only(rows, tmp_path):
+    for row in rows[:2]:
+        row["video"] = None
+    folder = write_dataset(tmp_path / "labels", rows)
+    edit_manifest(folder, label_only=True)
+    report = verify(folder, processes=0)
+    assert [(p.row, p.reason) for p in report.problems] == [
+        (2, "it has a video, though manifest.json calls the dataset label-only")
+    ]
+    assert report.videos == 0
+    assert "label-only: 3 rows have no video" in report.not_checked[0]
+
+
+def test_no_videos(rows, tmp_path):
+    other_frames(rows[0], 3, 32, 48)
+    rows[1]["video"] = None
+    folder = write_dataset(tmp_path / "labels", rows)
+    report = verify(folder, videos=False, processes=0)
+    assert [(problem.row, problem.reason) for problem in report.problems] == [(1, "no video")]
+    assert report.not_checked == ["--no-videos: no video was decoded"]
+
+
+# Files
+
+
+def test_a_changed_byte(dataset):
+    path = dataset / SHARD
+    data = bytearray(path.read_bytes())
+    data[data.index(b"mdat") + 600] ^= 1  # of a video
+    path.write_bytes(data)
+    assert f"{SHARD}: its SHA-256 is " in lines(dataset)[0]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"PAR1 words PAR1"])
+def test_a_damaged_shard_costs_one_line_and_the_others_are_read(rows, dataset, damage):
+    write_dataset(dataset, [to_row(make_clip(9), 48)], stem="test")
+    path = dataset / SHARD
+    path.write_bytes(damage(path.read_bytes()))
+    report = verify(dataset, processes=0)
+    assert [problem.file for problem in report.problems] == [SHARD]
+    assert "no Parquet file, or a damaged one" in report.problems[0].reason
+    assert (report.files, report.rows) == (1, 1)
+
+
+def test_every_byte_flipped_in_turn_ends_in_lines(rows, tmp_path):
+    """No manifest: what is found is found by reading."""
+    folder = write_dataset(tmp_path / "labels", rows[:1])
+    (folder / "manifest.json").unlink()
+    data = (folder / SHARD).read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(0, len(data), 60), *range(len(data) - 60, len(data))]:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        (folder / SHARD).write_bytes(flipped)
+        assert all("\n" not in line for line in lines(folder, videos=bool(place % 2)))
+
+
+def test_missing_and_extra_files(rows, dataset):
+    write_dataset(dataset, [to_row(make_clip(9), 48)], stem="test")
+    (dataset / SHARD).rename(dataset / "data/other-00000-of-00001.parquet")
+    assert lines(dataset) == [
+        "data/other-00000-of-00001.parquet: manifest.json does not list it; it is of another run, take it away",
+        f"{SHARD}: missing, but manifest.json lists it; fetch or build it again",
+    ]
+
+
+def test_rows_and_splits_against_the_manifest(dataset):
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["files"][0]["rows"] = 4
+    edit_manifest(dataset, files=manifest["files"], splits={"train": {"rows": 5}, "test": "what?"})
+    assert lines(dataset) == [
+        "manifest.json: split train: 3 rows were found, not the 5 that it says",
+        f"{SHARD}: 3 rows, manifest.json says 4; fetch or build it again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "can't be read as JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "can't be read as JSON"),
+        ('{"files": [{}]}', "an entry of files has no name"),
+        ('{"files": [{"name": "a"}, {"name": "a"}]}', "a is listed twice"),
+        ('{"files": [{"name": "../../etc/passwd"}]}', "../../etc/passwd: missing"),
+    ],
+)
+def test_a_bad_manifest_is_a_problem_and_rows_are_read(dataset, text, reason):
+    (dataset / "manifest.json").write_text(text)
+    report = verify(dataset, processes=0)
+    assert any(reason in str(problem) for problem in report.problems)
+    assert report.videos == 3
+
+
+@pytest.mark.parametrize("value", [None, 3, "words", [], {}, True, [[]], {"clips": {"clip_frames": "48"}}])
+def test_a_manifest_of_odd_values_promises_nothing(dataset, value):
+    names = ("files", "config", "label_version", "label_only", "splits", "counts")
+    edit_manifest(dataset, **dict.fromkeys(names, value))
+    for problem in verify(dataset, processes=0).problems:  # "words" is a label version, [] lists no file
+        assert "damaged" not in problem.reason
+
+
+def test_shards_without_a_manifest(dataset, tmp_path):
+    shutil.copytree(dataset / "data", tmp_path / "bare")
+    report = verify(tmp_path / "bare", processes=0)
+    assert not report.problems
+    assert report.rows == 3
+    assert "no manifest.json" in report.not_checked[0]
+
+
+def write_foreign(table: pa.Table, folder: Path, **options: object) -> Path:
+    (folder / "data").mkdir(parents=True)
+    pq.write_table(table, folder / SHARD, **options)
+    return folder
+
+
+def ours(dataset: Path) -> pa.Table:
+    return pq.read_table(dataset / SHARD)
+
+
+def changed(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
+HOSTILE = {
+    "another table": (lambda t: pa.table({"a": [1, 2]}), "no column clip_id, source_video"),
+    "no rows": (lambda t: t.slice(0, 0), "no rows"),
+    "a column missing": (lambda t: t.drop_columns(["valid", "fps"]), "no column fps, valid"),
+    "a column twice": (lambda t: t.append_column("fps", t["fps"]), "column fps is there twice"),
+    "numbers for ids": (
+        lambda t: changed(t, "clip_id", pa.array([1, 2, 3])),
+        "column clip_id is int64, not string",
+    ),
+    "flat tracks": (
+        lambda t: changed(t, "tracks", pa.array([[1.0]] * 3, pa.list_(pa.float32()))),
+        "column tracks is list of float, not list of list of list of float",
+    ),
+    "null labels": (
+        lambda t: changed(t, "valid", pa.array([None, None, None], pa.list_(pa.list_(pa.bool_())))),
+        "valid: a list in it is null",
+    ),
+    "ragged tracks": (
+        lambda t: changed(
+            t, "tracks", pa.array([[[[1, 2]], [[1, 2], [3]]]] * 3, pa.list_(pa.list_(pa.list_(pa.float32()))))
+        ),
+        "tracks: a list in it is null, or shorter than its neighbours",
+    ),
+    "null values": (
+        lambda t: changed(t, "vertex", pa.array([[1, None, 3]] * 3, pa.list_(pa.int32()))),
+        "vertex: a value in it is null",
+    ),
+    "no text": (
+        lambda t: changed(
+            t,
+            "flow",
+            pa.StringArray.from_buffers(3, pa.py_buffer(np.arange(0, 12, 3, np.int32)), pa.py_buffer(b"\xff" * 9)),
+        ),
+        "a damaged row",
+    ),
+    "signs of a terminal": (
+        lambda t: changed(t, "clip_id", pa.array(["\x1b[2J\n[red]"] * 3)),
+        "clip_id is '?[2J [red]'",
+    ),
+    "a book for an id": (lambda t: changed(t, "clip_id", pa.array(["x" * 10**6] * 3)), "xxx ...'"),
+    "a huge frame": (lambda t: changed(t, "height", pa.array([2**31 - 1] * 3, pa.int32())), "the video is 48 x 32"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_foreign_parquet_ends_in_lines(dataset, tmp_path, name):
+    change, reason = HOSTILE[name]
+    folder = write_foreign(change(ours(dataset)), tmp_path / "foreign")
+    shown = summary(folder, verify(folder, processes=0))
+    assert reason in "\n".join(shown)
+    assert all(line.isprintable() and len(line) < 800 for line in shown)
+
+
+def test_a_row_group_of_very_many_values_is_not_read(dataset, tmp_path, monkeypatch):
+    folder = write_foreign(ours(dataset), tmp_path / "foreign")
+    monkeypatch.setattr(verify_module, "MAX_VALUES", 100)
+    assert "a row group has more than 100 values" in lines(folder)[0]
+    assert verify(folder, processes=0).rows == 0
+
+
+def test_row_groups_that_are_large_are_read_row_by_row(dataset, tmp_path):
+    table = pa.concat_tables([ours(dataset)] * 20)
+    folder = write_foreign(table, tmp_path / "foreign", row_group_size=60)
+    report = verify(folder, processes=0, videos=False)
+    assert report.rows == 60
+    assert report.num_problems == 57  # ids that are there again
+    assert report.clips == 3
+
+
+def test_very_many_problems_are_counted(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_module, "MAX_PROBLEMS", 5)
+    folder = write_foreign(pa.concat_tables([ours(dataset)] * 20), tmp_path / "foreign")
+    report = verify(folder, processes=0, videos=False)
+    assert (len(report.problems), report.num_problems) == (5, 57)
+
+
+# Processes
+
+
+def test_a_task_that_ends_its_process_costs_only_itself():
+    with Workers(2) as workers:
+        assert dict(workers.share_out(negate, range(5))) == {0: 0, 1: -1, 2: -2, 3: None, 4: -4}
+        assert dict(workers.share_out(negate, [7])) == {7: -7}
+
+
+# The command
+
+
+def test_exit_codes_and_what_is_shown(dataset, tmp_path):
+    def run(*words: object):
+        return CliRunner().invoke(app, ["verify", *map(str, words), "--processes", "1"])
+
+    clean = run(dataset)
+    assert clean.exit_code == 0
+    assert clean.stdout.splitlines() == [
+        f"{dataset}: nothing wrong in 1 files, 3 rows, 3 clips of 1.0 s; 3 videos decoded"
+    ]
+    assert not clean.stderr
+    (dataset / SHARD).write_bytes(b"words")
+    broken = run(dataset, "--json")
+    assert broken.exit_code == 1
+    found = json.loads(broken.stdout)
+    assert (found["clean"], found["num_problems"], found["problems"][0]["file"]) == (False, 1, SHARD)
+    (tmp_path / "empty").mkdir()
+    for folder, reason in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "neither a shard")):
+        missing = run(folder)
+        assert missing.exit_code == 2
+        assert reason in missing.stderr
+        assert len(missing.stderr.splitlines()) == 1
+
+
+def test_fifty_problems_are_shown():
+    report = Report()
+    for number in range(60):
+        report.add(Problem(SHARD, "bad", number))
+    shown = summary(Path("labels"), report)
+    assert len(shown) == 52
+    assert shown[50] == "... and 10 problems more; --json lists them"
+    assert shown[51].startswith("labels: 60 problems in 0 files")

@@ -1,0 +1,27 @@
+"""`anthrotap doctor` asks a Hub who one is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from helpers.hub_server import WRITER
+
+
+@pytest.mark.parametrize(
+    ("token", "environment", "state", "says"),
+    [
+        (WRITER, {}, "ok", "me"),
+        (None, {}, "note", "not logged in"),
+        ("hf_wrong", {}, "problem", "the token is not accepted (the Hub answers 401)"),
+        (WRITER, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "note", "the Hub can't be reached"),
+        (WRITER, {"HF_HUB_OFFLINE": "1"}, "ok", "not asked: HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_the_account_is_told(anthrotap, token, environment, state, says):
+    done = anthrotap("doctor", "--json", token=token, **environment)
+    assert done.returncode == (state == "problem"), done.stderr
+    finding = next(f for f in json.loads(done.stdout)["findings"] if f["name"] == "account")
+    assert finding["state"] == state
+    assert finding["found"].startswith(says)

@@ -1,0 +1,234 @@
+"""The mixture and the procedural source: one seed, one course of training."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
+from anthrotap_hf.readers.training_sources import ClipSource
+from anthrotap_hf.training.mixture import MixedSource, Mixer, TooManyBadSamplesError
+from anthrotap_hf.training.samples import BadSampleError, LabeledClip, SampleSettings, make_sample
+
+TINY = SampleSettings(num_frames=4, dilation=1, num_queries=4, height=16, width=16, affine=None)
+
+
+class Numbered:
+    """Clips whose grey level is their number; those in `bad` can't be read."""
+
+    def __init__(self, length: int, name: str = "numbered", human: bool = True, bad: tuple[int, ...] = ()):
+        self.length, self.name, self.human, self.bad = length, name, human, bad
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        if index in self.bad:
+            raise BadSampleError(f"clip {index} is broken\nin two lines")
+        labels = np.ones((6, 4), bool)
+        image = np.full((16, 16, 3), index, np.uint8)
+        return LabeledClip(
+            str(index), np.full((6, 4, 2), 8.0), labels, labels, 16, 16, lambda i: (image for _ in i)
+        )
+
+
+def equal(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key]
+        for key, value in one.items()
+    )
+
+
+def mixer(**changes) -> Mixer:
+    sources = [
+        MixedSource(Numbered(7, "people"), 1, TINY),
+        MixedSource(ProceduralClips(ProceduralSettings(num_frames=4, height=16, width=16)), 1, TINY),
+    ]
+    return Mixer(**{"sources": sources, "batch_size": 2, "num_steps": 30, "seed": 3} | changes)
+
+
+def test_batches_follow_from_seed_and_step():
+    whole = [*mixer().batches()]
+    assert len(whole) == len(mixer()) == 30
+    assert all(equal(mixer()[step], whole[step]) for step in (29, 4, 11))
+    resumed = [*mixer().batches(start=20)]
+    assert all(equal(a, b) for a, b in zip(resumed, whole[20:], strict=True))
+    assert not equal(mixer(seed=4)[0], whole[0])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_in_a_data_loader(num_workers):
+    mixed = mixer(num_steps=8)
+    assert mixed[0]["step"] == 0  # OpenCV has been at work before the workers fork
+    loader = DataLoader(mixed, batch_size=None, sampler=range(3, 8), num_workers=num_workers)
+    assert all(equal(batch, mixed[3 + i]) for i, batch in enumerate(loader))
+
+
+@pytest.mark.parametrize("rest", [0, 0.05])
+def test_workers_begin_while_opencv_s_threads_sleep(rest):
+    """A forked pool that is told to end waits for threads that are not there."""
+    image = np.zeros((900, 1200, 3), np.uint8)
+    threads = cv2.getNumThreads()
+    for _ in range(3):
+        cv2.setNumThreads(4)
+        cv2.warpAffine(image, np.eye(2, 3), (1200, 900))
+        time.sleep(rest)
+        loader = DataLoader(mixer(num_steps=2), batch_size=None, num_workers=2, timeout=60)
+        assert len([*loader]) == 2
+        assert cv2.getNumThreads() == 4
+    cv2.setNumThreads(threads)
+
+
+def test_weights_and_batches_of_one_source():
+    mixed = mixer(
+        sources=[
+            MixedSource(Numbered(5, "people"), 3, TINY),
+            MixedSource(Numbered(5, "synthetic", human=False), 1, TINY),
+        ],
+        num_steps=400,
+    )
+    batches = [mixed[step] for step in range(400)]
+    people = [batch for batch in batches if batch["source"] == "people"]
+    assert 0.65 < len(people) / 400 < 0.85
+    assert all(batch["human"] == (batch["source"] == "people") for batch in batches)
+    names = [name for batch in people for name in batch["names"]]
+    epochs = [names[start : start + 5] for start in range(0, len(names) - 5, 5)]
+    assert all(sorted(epoch) == ["0", "1", "2", "3", "4"] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 20
+
+
+def test_a_stream_is_read_forwards():
+    assert not isinstance(ForwardOnly(), ClipSource)
+    mixed = mixer(sources=[MixedSource(ForwardOnly(), 1, TINY)], num_steps=20)
+    numbers = [int(name) for batch in mixed.batches() for name in batch["names"]]
+    assert all(0 <= number - ticket < 3 for ticket, number in enumerate(numbers))
+    assert equal(mixed[15], mixer(sources=[MixedSource(ForwardOnly(), 1, TINY)], num_steps=20)[15])
+
+
+class ForwardOnly:
+    """A ClipStream, which has no length."""
+
+    name, human, window = "stream", True, 3
+
+    def __getitem__(self, index: int) -> LabeledClip:
+        return Numbered(10**6)[index % 200]
+
+
+def test_bad_clips_are_told_counted_and_replaced(caplog):
+    mixed = mixer(sources=[MixedSource(Numbered(10, bad=(2, 5)), 1, TINY)], num_steps=50)
+    with caplog.at_level(logging.WARNING):
+        batches = [*mixed.batches()]
+    assert not {"2", "5"} & {name for batch in batches for name in batch["names"]}
+    skipped = [reason for batch in batches for reason in batch["skipped"]]
+    assert len(skipped) == mixed.bad == len(caplog.records)
+    assert mixed.tried == 100 + mixed.bad
+    assert skipped[0].startswith("numbered ")
+    assert "is broken in two lines" in skipped[0]
+    assert all("\n" not in reason for reason in skipped)
+
+
+def test_only_bad_clips_are_an_error():
+    everything = tuple(range(10))
+    with pytest.raises(TooManyBadSamplesError, match="the last: numbered"):
+        mixer(sources=[MixedSource(Numbered(10, bad=everything), 1, TINY)])[0]
+    with pytest.raises(TooManyBadSamplesError, match="no good clip among 20"):
+        mixer(sources=[MixedSource(Numbered(10, bad=everything), 1, TINY)], max_bad_share=1)[0]
+
+
+def test_too_many_bad_clips_are_an_error():
+    mixed = mixer(sources=[MixedSource(Numbered(10, bad=(0, 1, 2)), 1, TINY)], max_bad_share=0.1)
+    with pytest.raises(TooManyBadSamplesError, match="more than 10%"):
+        [*mixed.batches()]
+
+
+def test_our_own_faults_are_not_swallowed():
+    class Faulty(Numbered):
+        def __getitem__(self, index):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        mixer(sources=[MixedSource(Faulty(3), 1, TINY)])[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sources": []}, "needs a source"),
+        ({"sources": [MixedSource(Numbered(3), 0)]}, "weights"),
+        ({"sources": [MixedSource(Numbered(3), float("inf"))]}, "weights"),
+        ({"sources": [MixedSource(Numbered(0))]}, "no clips"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"max_bad_share": 2}, "share"),
+    ],
+)
+def test_mixtures_that_cannot_be(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        mixer(**changes)
+
+
+# Procedural clips
+
+PLAIN = ProceduralSettings(noise=0, blur=0)
+
+
+def test_procedural_clips_follow_from_seed_and_index():
+    one, other = ProceduralClips(seed=5)[7], ProceduralClips(seed=5)[7]
+    assert np.array_equal(one.tracks, other.tracks)
+    assert all(np.array_equal(a, b) for a, b in zip(one.frames([3, 9]), other.frames([3, 9]), strict=True))
+    assert np.array_equal(next(one.frames([9])), [*other.frames([3, 9])][1])
+    assert not np.array_equal(one.tracks, ProceduralClips(seed=6)[7].tracks)
+    assert not np.array_equal(one.tracks, ProceduralClips(seed=5)[8].tracks)
+    with pytest.raises(IndexError):
+        ProceduralClips(length=5)[5]
+
+
+def test_procedural_colours_stay_at_visible_points():
+    """Noise, blur and light aside, a point keeps its colour while it is seen, and loses it when it is hidden."""
+    kept, lost = [], []
+    for index in range(6):
+        clip = ProceduralClips(PLAIN, seed=1)[index]
+        scene_light = clip.frames.__self__.light  # type: ignore[attr-defined]
+        frames = np.stack([*clip.frames(range(24))]).astype(np.float32) / scene_light[:, None, None, None]
+        inside = ((clip.tracks > 1) & (clip.tracks < 127)).all((1, 2))
+        for track, visible in zip(clip.tracks[inside], clip.visible[inside], strict=True):
+            x, y = (track - 0.5).astype(np.float32).T
+            colour = np.stack(
+                [
+                    frames[t, int(np.rint(v)), int(np.rint(u))]
+                    for t, (u, v) in enumerate(zip(x, y, strict=True))
+                ]
+            )
+            if visible.all():
+                kept.append(np.abs(colour - np.median(colour, 0)).mean())
+            elif 0.3 < visible.mean() < 0.8:
+                usual = np.median(colour[visible], 0)
+                lost.append(np.abs(colour[~visible] - usual).mean())
+    assert len(kept) > 300
+    assert len(lost) > 30
+    assert np.median(kept) < 6
+    assert np.median(lost) > 4 * np.median(kept)
+
+
+def test_procedural_clips_move_and_hide():
+    clips = [ProceduralClips(seed=2)[index] for index in range(20)]
+    steps = np.concatenate([np.linalg.norm(np.diff(clip.tracks, axis=1), axis=-1).ravel() for clip in clips])
+    assert 0.5 < np.median(steps) < 10
+    seen = np.concatenate([clip.visible for clip in clips])
+    assert 0.5 < seen.mean() < 0.95
+    back = (~seen[:, :-1] & seen[:, 1:]).any(1)
+    assert back.mean() > 0.05  # some come back from behind
+    assert all(clip.valid.all() for clip in clips)
+    sample = make_sample(clips[0], SampleSettings(24, 1, 64, 128, 128, affine=None), np.random.default_rng(0))
+    assert sample["video"].shape == (24, 128, 128, 3)
+
+
+def test_procedural_settings_are_checked():
+    for wrong in ({"shapes": (5, 3)}, {"noise": -1.0}, {"height": 8}, {"blur": 1.5}):
+        with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
+            ProceduralSettings(**wrong)

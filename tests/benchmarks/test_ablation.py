@@ -1,0 +1,176 @@
+"""The ablation on a short clip: each stage left out does what it says, and truth is no worse than what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from anthrotap_builder.bodies import load_body
+from anthrotap_builder.clips import Clip
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.tracks import Tracks
+from benchmarks.label_accuracy import evaluation
+from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, TRUTHS, Variant, Workbench
+from benchmarks.label_accuracy.measure import evaluate_labels
+from benchmarks.synthetic.demo import demo_scene
+from benchmarks.synthetic.renderer import render_scene
+from benchmarks.synthetic.scenes import ClipSpec
+
+CONFIG = LabelingConfig(points=200)
+
+
+def short_scene():
+    return demo_scene(num_frames=16)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return Workbench(render_scene(short_scene()), threads=2)
+
+
+@pytest.fixture(scope="module")
+def labels(bench: Workbench) -> dict[str, Tracks]:
+    return {name: bench.label(CONFIG, variant).tracks for name, variant in ABLATION.items()}
+
+
+def bench_owner(bench: Workbench, tracks: Tracks, person: int) -> int:
+    """Which true person the labels of a found one lie on."""
+    own = tracks.seen[:, 0] & (tracks.person == person)
+    found, *_ = bench.clip.truth.surface_point_under(0, tracks.xy[own, 0])
+    return int(np.bincount(found[found >= 0]).argmax())
+
+
+def figures(bench: Workbench, tracks: Tracks) -> dict:
+    result = evaluate_labels(tracks, bench.clip.truth, lags=(8,))
+    return {**result, **result["lags"]["8"]}
+
+
+def test_projection_calls_all_seen_and_ray_casting_does_not(labels: dict[str, Tracks]):
+    assert not labels["projection of the mesh"].hidden.any()
+    assert labels["+ ray casting"].hidden.mean() > 0.03
+
+
+def test_the_flow_check_only_takes_labels_away(labels: dict[str, Tracks]):
+    assert labels["without the flow check"].valid.sum() > labels[DEFAULT].valid.sum()
+    assert (
+        labels["+ ray casting"].valid.sum() > labels["+ flow check of steps (the paper's rule)"].valid.sum()
+    )
+
+
+def test_with_all_true_labels_are_right(bench: Workbench, labels: dict[str, Tracks]):
+    found = figures(bench, labels["all four true"])
+    assert found["average_delta"] > 99.5
+    assert found["off_body"] < 0.5
+    assert found["seen_but_hidden"] < 0.5
+
+
+def test_a_true_mesh_is_better_than_a_fitted_one(bench: Workbench, labels: dict[str, Tracks]):
+    fitted, true = (figures(bench, labels[name]) for name in (DEFAULT, "true mesh"))
+    assert true["average_delta"] > max(99.5, fitted["average_delta"])
+    assert true["seen_but_hidden"] <= fitted["seen_but_hidden"] + 0.5
+
+
+def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict[str, Tracks]):
+    tracks = labels["true visibility"]
+    assert tracks.visible.any()
+    truth = bench.clip.truth
+    surface = load_body("anny").surface_points(CONFIG.points, CONFIG.seed)
+    index = {vertex: k for k, vertex in enumerate(surface.vertex.tolist())}
+    assert len(index) == len(surface)
+    own = np.array([index[vertex] for vertex in tracks.vertex.tolist()])
+    owners = np.array([bench_owner(bench, tracks, person) for person in (0, 1)])[tracks.person]
+    for t in (0, 9):
+        _, shows = truth.place(t, owners, surface.face[own], surface.barycentric[own])
+        np.testing.assert_array_equal(tracks.visible[:, t], shows)
+
+
+def test_the_default_row_is_what_label_clip_gives(bench: Workbench, labels: dict[str, Tracks]):
+    from anthrotap_builder.pipeline import label_clip
+
+    clip = bench.clip
+    plain = label_clip(clip.frames, clip.fps, CONFIG).tracks
+    np.testing.assert_array_equal(plain.xy, labels[DEFAULT].xy)
+    np.testing.assert_array_equal(plain.valid, labels[DEFAULT].valid)
+
+
+def test_a_variant_changes_the_settings_that_it_names_and_no_other():
+    changed = Variant({"filter.rule": "none", "points": 7}).configured(CONFIG)
+    assert (changed.filter.rule, changed.points) == ("none", 7)
+    assert changed.fit == CONFIG.fit
+    assert set(TRUTHS) == {"masks", "mesh", "visibility", "flow"}
+
+
+@pytest.fixture
+def short_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ClipSpec("short", "held_out", short_scene)
+    monkeypatch.setattr(evaluation, "standard_set", lambda half=None: [spec] * (half != "tuning"))
+    monkeypatch.setattr(evaluation, "code_version", lambda: "test")
+
+
+def test_the_command_writes_figures_and_plots_and_goes_on_where_it_was_stopped(
+    short_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = ["evaluate-labels", "--out", str(tmp_path), "--processes", "1"]
+    first = CliRunner().invoke(app, [*words, "--no-ablation"])
+    assert first.exit_code == 0, first.output
+    assert "bars" in first.output
+    report = json.loads((tmp_path / "labels.json").read_text())
+    assert set(report["variants"]) == {DEFAULT}
+    assert report["variants"][DEFAULT]["held_out"]["clips"]["short"]["num_tracks"] > 0
+    assert (tmp_path / "labels.png").stat().st_size > 10_000
+
+    def nobody_labels(*_: object) -> None:
+        raise AssertionError("was there already")
+
+    monkeypatch.setattr(Workbench, "label", nobody_labels)
+    again = CliRunner().invoke(app, [*words, "--no-ablation", "--json"])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == report
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--half", "third"], "no half 'third'"),
+        (["--clip", "nonsense"], "no clip nonsense in the standard set: walk, "),
+        (["--recipe", "nowhere.yaml"], "no recipe"),
+    ],
+)
+def test_what_is_not_there_is_one_line(words: list[str], reason: str, tmp_path: Path):
+    result = CliRunner().invoke(app, ["evaluate-labels", "--out", str(tmp_path), *words])
+    assert result.exit_code == 2
+    assert reason in result.output
+    assert "Traceback" not in result.output
+
+
+def test_bars_say_what_is_met_and_what_is_missed():
+    def figures(delta: float) -> dict:
+        lag = {"average_delta": delta, "within": {"8": 96.0}, "survival": 30.0, "seen_but_hidden": 2.0}
+        hidden = {"hidden_precision": None, "hidden_recall": 70.0, "hidden_found": 50.0}
+        one = {"off_body": 0.4, "lags": {"24": lag | hidden, "48": lag}}
+        return {"pooled": one, "mean": one}
+
+    console = Console(record=True, width=180, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(evaluation.bars_table(figures(93.0), figures(88.5)))
+    verdicts = {
+        line.split("│")[1].strip(): line for line in console.export_text().splitlines() if "│" in line
+    }
+    assert verdicts["average delta at lag 24, at least"].count("met") == 2
+    assert verdicts["still given at lag 24, at least"].count("missed") == 2
+    assert verdicts["queries off the body, at most"].count("met") == 2
+    assert "met" not in verdicts["hidden: precision, at least"]
+    assert verdicts["average delta at lag 24 over no flow check, at least"].count("4.5") == 2
+    assert verdicts["average delta at lag 24 over no flow check, at least"].count("missed") == 2
+
+
+def test_a_real_clip_has_no_truth_to_put_in_a_stage_s_place():
+    rendered = render_scene(demo_scene(num_frames=8))
+    clip = Clip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", 64 * "a")
+    with pytest.raises(ValueError, match="no truth"):
+        Workbench(clip).label(CONFIG, Variant(truths=("mesh",)))
