@@ -15,7 +15,7 @@ class Tracks:
     point) or *unknown* (not valid: the label may not be trusted).
 
     Attributes:
-        xy: [N, T, 2] float32, raster pixels: the image spans (0, 0) to (width, height) and the centre of the
+        xy: [N, T, 2] float32, raster pixels: the image spans (0, 0) to (width, height) and the center of the
             first pixel is (0.5, 0.5). NaN where nothing is known of the place.
         visible: [N, T] bool, whether the point is seen; means nothing where not valid.
         valid: [N, T] bool, whether the label may be trusted.

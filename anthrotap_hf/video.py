@@ -111,7 +111,7 @@ def iter_frames(source: VideoSource, short_side: int | None = None) -> Iterator[
 
     Args:
         source: a file (whatever FFmpeg reads: mp4, mkv, GIF, ...) or its bytes.
-        short_side: scale the shorter side to this many pixels, while converting colours. Videos are never
+        short_side: scale the shorter side to this many pixels, while converting colors. Videos are never
             enlarged. Sizes are then even, as H.264 wants them. None keeps the size.
 
     Raises:
@@ -492,7 +492,7 @@ def _to_rgb(
 def _shrink(frame: Any, width: int, height: int) -> np.ndarray | None:
     """[H, W, 3] RGB of a frame made smaller, in a quarter of swscale's time; None where only that can do it.
 
-    Planes are scaled by area, one by one, then colours are converted: that is linear, so the order is free. As swscale
+    Planes are scaled by area, one by one, then colors are converted: that is linear, so the order is free. As swscale
     takes it, chroma samples lie at the left one of the two luma samples that they belong to (H.264, table E-1, type 0).
     """
     luma = _LUMA.get(int(frame.colorspace))

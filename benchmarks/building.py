@@ -58,7 +58,7 @@ def run(videos: Path, out: Path, *options: str) -> tuple[dict, float, dict[str, 
     ]
     begin = time.perf_counter()
     process = subprocess.Popen([*command, *QUICK, *options], stdout=subprocess.PIPE, text=True)
-    memory: dict[str, list[float]] = {"driver": [], "workers": [], "labelling": []}
+    memory: dict[str, list[float]] = {"driver": [], "workers": [], "labeling": []}
     while process.poll() is None:
         for kind, value in _memory(process.pid).items():
             memory[kind].append(value)
@@ -71,13 +71,13 @@ def run(videos: Path, out: Path, *options: str) -> tuple[dict, float, dict[str, 
 
 
 def _memory(driver: int) -> dict[str, float]:
-    sums = dict.fromkeys(("driver", "workers", "labelling"), 0.0)
+    sums = dict.fromkeys(("driver", "workers", "labeling"), 0.0)
     try:
         root = psutil.Process(driver)
         for process in [root, *root.children(recursive=True)]:
             kind = "driver" if process.pid == driver else "workers"
             if "anthrotap_builder.distributed.worker" in process.cmdline():
-                kind = "labelling"
+                kind = "labeling"
             sums[kind] = max(sums[kind], process.memory_info().rss / 1e6)
     except psutil.Error:
         return {}
@@ -85,20 +85,20 @@ def _memory(driver: int) -> dict[str, float]:
 
 
 def memory(folder: Path, counts: list[int]) -> None:
-    print("| videos | driver, MB | worker, MB | labelling process, MB | videos/h |\n|---|---|---|---|---|")
+    print("| videos | driver, MB | worker, MB | labeling process, MB | videos/h |\n|---|---|---|---|---|")
     for count in counts:
         videos = folder / f"videos-{count}"
         short_videos(videos, count)
         out = folder / f"out-{count}"
         shutil.rmtree(out, ignore_errors=True)
         report, seconds, taken = run(videos, out, "--workers", "2", "--threads", "1")
-        assert report["labelled"] == count
+        assert report["labeled"] == count
         peaks = " | ".join(f"{max(values):.0f}" for values in taken.values())
         print(f"| {count:,} | {peaks} | {3600 * count / seconds:,.0f} |", flush=True)
 
 
 def workers(folder: Path, count: int, rounds: int) -> None:
-    """Whole clips at labelling size, as they are."""
+    """Whole clips at labeling size, as they are."""
     videos = folder / "clips"
     videos.mkdir(parents=True, exist_ok=True)
     for number in range(count):

@@ -156,7 +156,7 @@ def full_disk(bench: Bench) -> str:
 
 
 def vanishing_file(bench: Bench) -> str:
-    """The last video goes while the first are labelled, and is back for the next build."""
+    """The last video goes while the first are labeled, and is back for the next build."""
     victim = sorted(bench.videos.iterdir())[-1]
     aside = bench.folder / victim.name
     build = bench.build("vanish")
@@ -237,7 +237,7 @@ def on_slurm(bench: Bench) -> str:
 
 FAULTS: dict[str, tuple[str, Callable[[Bench], str]]] = {
     "driver": ("kill -9 of the driver at random moments", kill_driver),
-    "worker": ("kill -9 of a worker or its labelling process at random moments", kill_worker),
+    "worker": ("kill -9 of a worker or its labeling process at random moments", kill_worker),
     "disk": ("a full disk", full_disk),
     "vanish": ("a file vanishes", vanishing_file),
     "corrupt": ("damaged shards", corrupt_shard),

@@ -3,7 +3,7 @@
     python benchmarks/labeling.py VIDEO...             # a line a video: rate by stage, people, tracks, shares
     python benchmarks/labeling.py --memory LONG_VIDEO  # peak memory over its first 100, 400 and all frames
 
-Each video is labelled by a process of its own, after one that is not counted (compilation, caches).
+Each video is labeled by a process of its own, after one that is not counted (compilation, caches).
 """
 
 from __future__ import annotations

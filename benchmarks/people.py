@@ -2,7 +2,7 @@
 
     python benchmarks/people.py ../shared/clips [--frames 48] [--repeats 3] [--threads 2]
 
-Takes the best of the repeats: on a shared machine the others measure the neighbours.
+Takes the best of the repeats: on a shared machine the others measure the neighbors.
 """
 
 from __future__ import annotations

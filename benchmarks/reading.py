@@ -3,7 +3,7 @@
     python benchmarks/reading.py                             # labels juggle.mp4, copies its rows, reads them
     python benchmarks/reading.py --rows 64 512 --undecoded   # does memory grow with the number of rows?
 
-Rows of one labelled clip are copied under new ids into shards. Each reading is a process of its own; ways of reading
+Rows of one labeled clip are copied under new ids into shards. Each reading is a process of its own; ways of reading
 take turns. Time runs from when the first batch is asked for to when the last one is there; memory is that of the
 process and its workers, shared pages counted once. "datasets" is `load_dataset(streaming=True)` with numpy format,
 shuffled by a buffer of 16 from one shard at a time (by default it mixes ten, and then sleeps for 5 s at the end of an
@@ -131,7 +131,7 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--video", type=Path, default=Path("../shared/clips/juggle.mp4"), help="what is labelled"
+        "--video", type=Path, default=Path("../shared/clips/juggle.mp4"), help="what is labeled"
     )
     parser.add_argument("--folder", type=Path, default=Path("outputs/reading"), help="keeps the files made")
     parser.add_argument("--rows", type=int, nargs="+", default=[128])

@@ -1,4 +1,4 @@
-"""How right the labels of real videos are: two synchronised views, skin markers, and masks of another network.
+"""How right the labels of real videos are: two synchronized views, skin markers, and masks of another network.
 
 python benchmarks/real_truth.py ../shared/clips --json outputs/real_truth.json
 """

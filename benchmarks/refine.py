@@ -31,12 +31,12 @@ from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, 
 from benchmarks.synthetic.renderer import LEAD, Scene
 from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
 
-JOINT_ERROR, ALIGNED_ERROR = 0.071, 0.0443  # metres
+JOINT_ERROR, ALIGNED_ERROR = 0.071, 0.0443  # meters
 LASTING = 0.5  # seconds
 LASTING_SHARE = 0.8  # of the variance
 PLACE_ERROR = 0.01  # of the root across the picture, as a share of a person's height; not published: a guess
 SCALE_ERROR = 0.04  # likewise
-HEIGHT = 1.7  # metres
+HEIGHT = 1.7  # meters
 
 PAPER = {
     "filter": {"masks": False, "rule": "steps"},
@@ -72,7 +72,7 @@ def errors(count: int, parts: int, fps: float, rng: np.random.Generator) -> np.n
 
 
 def joint_errors(pose: BodyPose, truth: BodyPose) -> tuple[float, float]:
-    """Mean distance of joints, metres: roots laid on each other; and after the best similarity (Umeyama 1991)."""
+    """Mean distance of joints, meters: roots laid on each other; and after the best similarity (Umeyama 1991)."""
     ours, theirs = (p.places - p.places[:, :1] for p in (pose, truth))
     plain = np.linalg.norm(ours - theirs, axis=-1).mean()
     a, b = ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What labelling costs, stage by stage, and what that means for many videos: tables in Markdown.
+"""What labeling costs, stage by stage, and what that means for many videos: tables in Markdown.
 
     python benchmarks/throughput.py VIDEO... --side-by-side VIDEO
 
@@ -152,29 +152,29 @@ def projection(cost: Cost) -> None:
     gpu = sum(RESEARCH_GPU_MS.values()) / 1000
     print(
         f"\nAssumed: videos of {VIDEO_SECONDS} s at {VIDEO_FPS} frames a second, one person throughout; every frame "
-        f"is read ({1000 * cost.stages['reading']:.1f} CPU ms), those that are labelled cost {1000 * rest:.0f} CPU ms "
+        f"is read ({1000 * cost.stages['reading']:.1f} CPU ms), those that are labeled cost {1000 * rest:.0f} CPU ms "
         f"and {cost.size / 1000:.0f} KB more; a core has one video at a time; "
         f"{CORES_A_GPU} cores like this one a GPU, {BUSY:.0%} of the time at work. "
-        f"Paper's path: {1000 * gpu:.0f} GPU ms a labelled frame "
+        f"Paper's path: {1000 * gpu:.0f} GPU ms a labeled frame "
         f"({', '.join(f'{name} {ms}' for name, ms in RESEARCH_GPU_MS.items())}), estimated, not measured, beside "
         f"{1000 * cpu_alone:.0f} CPU ms for visibility, filtering and writing."
     )
-    print("\n| videos | labelled at | GPUs (cores) | open default, cores only | paper's path | on disk |")
+    print("\n| videos | labeled at | GPUs (cores) | open default, cores only | paper's path | on disk |")
     print("|---|---|---|---|---|---|")
     for videos, gpus in PLANS:
         for fps in (10, VIDEO_FPS):
             cores = CORES_A_GPU * gpus
-            labelled = VIDEO_SECONDS * fps  # frames a video
+            labeled = VIDEO_SECONDS * fps  # frames a video
             reading = VIDEO_SECONDS * VIDEO_FPS * cost.stages["reading"]
-            ours = math.ceil(videos / cores) * (reading + labelled * rest)
+            ours = math.ceil(videos / cores) * (reading + labeled * rest)
             theirs = max(
-                math.ceil(videos / gpus) * labelled * gpu,
-                math.ceil(videos / cores) * (reading + labelled * cpu_alone),
+                math.ceil(videos / gpus) * labeled * gpu,
+                math.ceil(videos / cores) * (reading + labeled * cpu_alone),
             )
             ours, theirs = ((cost.start + seconds) / BUSY for seconds in (ours, theirs))
             print(
                 f"| {videos:,} | {fps}/s | {gpus} ({cores:,}) | {_span(ours)} | {_span(theirs)} "
-                f"| {_bytes(videos * labelled * cost.size)} |"
+                f"| {_bytes(videos * labeled * cost.size)} |"
             )
 
 

@@ -27,7 +27,7 @@ from benchmarks.synthetic.demo import demo_clip
 PEOPLE_COLORS = np.array([[255, 140, 40], [60, 170, 255]])
 SEEN, HIDDEN, REFUSED, UNSURE = (60, 220, 90), (255, 255, 255), (235, 50, 50), (250, 200, 40)
 MARGIN = 60  # pixels beside the people
-FLOW_PIXELS = 4.0  # of motion left over that are drawn at full colour
+FLOW_PIXELS = 4.0  # of motion left over that are drawn at full color
 
 
 class Watched:
@@ -102,7 +102,7 @@ def _draw_people(image: np.ndarray, people: list[PersonTrack], t: int) -> np.nda
 
 
 def _draw_meshes(image: np.ndarray, clip: LabeledClip, t: int) -> np.ndarray:
-    """Triangles from back to front, each in the colour of the bone that moves it most."""
+    """Triangles from back to front, each in the color of the bone that moves it most."""
     assert clip.camera is not None
     body = load_body("anny")
     bones = body.weights.argmax(1)[body.faces[:, 0]]

@@ -28,7 +28,7 @@ def settings_page() -> str:
     """The page, Markdown."""
     parts = [
         HEADING,
-        "## Labelling\n\n`anthrotap label` and `anthrotap build`; each of them is part of the label version.\n",
+        "## Labeling\n\n`anthrotap label` and `anthrotap build`; each of them is part of the label version.\n",
         *_tables(LabelingConfig, ""),
         "## Training\n\n`anthrotap train`.\n",
         *_tables(TrainingRecipe, ""),

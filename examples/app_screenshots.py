@@ -1,7 +1,7 @@
 """Pictures of the page, light, dark and on a phone: python examples/app_screenshots.py FOLDER [VIDEO] [DATASET]
 
 Starts `anthrotap app`, drives it in Debian's Chromium, and leaves PNGs. Without a video it uses the page's made-up
-clip; only with one are people labelled, only with a dataset is one browsed.
+clip; only with one are people labeled, only with a dataset is one browsed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A page to look at: points followed through a video, people labelled, datasets browsed; `anthrotap app`, a Space."""
+"""A page to look at: points followed through a video, people labeled, datasets browsed; `anthrotap app`, a Space."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
         root.rmdir()
         raise missing_extra(error, "app") from error
     from anthrotap_hf.app.browsing import browsing_tab
-    from anthrotap_hf.app.labeling import labelling_tab
+    from anthrotap_hf.app.labeling import labeling_tab
     from anthrotap_hf.app.page import AppSettings, Page
     from anthrotap_hf.app.style import HEAD
     from anthrotap_hf.app.tracking import tracking_tab
@@ -58,7 +58,7 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
         with gr.Tab("Track points"):
             tracking_tab(page)
         with gr.Tab("Label people"):
-            labelling_tab(page)
+            labeling_tab(page)
         with gr.Tab("Browse a dataset"):
             browsing_tab(page)
         blocks.unload(page.leave)

@@ -1,4 +1,4 @@
-"""The tab where the people of a video are labelled: body meshes say where each point of the skin is."""
+"""The tab where the people of a video are labeled: body meshes say where each point of the skin is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from anthrotap_hf.app.page import (
 from anthrotap_hf.app.uploads import Video, Visitor
 
 
-def labelling_tab(page: Page) -> None:
+def labeling_tab(page: Page) -> None:
     """Builds the tab inside the Blocks and Tab that are open."""
     gr.HTML(
         '<p class="lead">Give it a video of people. It fits a body to each person, and so knows where hundreds '
@@ -100,11 +100,11 @@ def refusal(answer: dict[str, Any]) -> str:
         return "Nobody was found in this video. It takes people who are large enough and mostly in view."
     if "could be trusted" in reason:
         return "People were found, but no label could be trusted: fast motion, blur or dark clothes make it hard."
-    return f"Nothing was labelled: {reason}."
+    return f"Nothing was labeled: {reason}."
 
 
 def summary(answer: dict[str, Any]) -> str:
-    """What labelling gave, as HTML."""
+    """What labeling gave, as HTML."""
     totals = answer["totals"]
     facts = {
         "people" if totals["people"] != 1 else "person": f"{totals['people']}",

@@ -25,7 +25,7 @@ class AppSettings:
         datasets: folders or Hub ids that the page offers by themselves. Visitors may name Hub ids only.
         device: where trackers run.
         limits: of uploads.
-        threads: frames worked on at once, in labelling.
+        threads: frames worked on at once, in labeling.
     """
 
     models: dict[str, str] = field(default_factory=dict)

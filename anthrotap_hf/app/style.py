@@ -70,7 +70,7 @@ CSS = """
 
 
 def theme() -> gr.themes.Base:
-    """Warm greys and teal."""
+    """Warm grays and teal."""
     return gr.themes.Base(
         primary_hue="teal",
         secondary_hue="teal",

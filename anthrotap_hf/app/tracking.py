@@ -79,7 +79,7 @@ def add_grid(video: Video, points: list[tuple[int, float, float]], t: int, size:
 
 
 def picture(video: Video, points: list[tuple[int, float, float]], t: int) -> np.ndarray:
-    """Frame `t` with the points that begin on it as filled dots: [h, w, 3] uint8, colours as in the result."""
+    """Frame `t` with the points that begin on it as filled dots: [h, w, 3] uint8, colors as in the result."""
     image = video.preview(t)
     if not points:
         return image

@@ -28,7 +28,7 @@ def attach(
         bool,
         typer.Option(
             "--allow-other-decoder",
-            help="Accept frames that another FFmpeg or OpenCV decodes a little differently from the labelled ones.",
+            help="Accept frames that another FFmpeg or OpenCV decodes a little differently from the labeled ones.",
         ),
     ] = False,
     overwrite: Annotated[

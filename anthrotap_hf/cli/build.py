@@ -65,7 +65,7 @@ def build(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Videos labelled at once, each by its own process. Default: as many as cores."
+            min=1, help="Videos labeled at once, each by its own process. Default: as many as cores."
         ),
     ] = None,
     threads: Annotated[
@@ -99,7 +99,7 @@ def build(
 ) -> None:
     """Label many videos into one dataset, on this machine, Slurm or Ray.
 
-    A video is labelled once for each recipe: the same command goes on where it stopped, labels only new videos when
+    A video is labeled once for each recipe: the same command goes on where it stopped, labels only new videos when
     some were added, and lists those that failed. Each video has a time and a memory limit, and costs only itself.
 
     Example: anthrotap build videos/ --out dataset --validation 0.05
@@ -118,7 +118,7 @@ def build(
     errors = Console(stderr=True)
     with in_one_line(
         out,
-        left="what is labelled is kept, and the same command goes on",
+        left="what is labeled is kept, and the same command goes on",
         also=(BuildError,),
         mended="when that is mended, the same command goes on",
     ):
@@ -186,7 +186,7 @@ def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in report.rows.items()) or "none"
     failed = f", {len(report.failed)} failed" if report.failed else ""
     again = "; --retry-failed tries the failed ones again" if report.failed else ""
-    print(f"{report.videos} videos, {report.labelled} labelled now{failed}; clips: {rows}")
+    print(f"{report.videos} videos, {report.labeled} labeled now{failed}; clips: {rows}")
     print(f"dataset: {out} (card README.md, manifest.json, videos.jsonl){again}")
 
 

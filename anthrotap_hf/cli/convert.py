@@ -88,7 +88,7 @@ def tokenhmr(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """TokenHMR, a Lightning .ckpt, for labelling. Licensed for research: keep the folder to yourself.
+    """TokenHMR, a Lightning .ckpt, for labeling. Licensed for research: keep the folder to yourself.
 
     Example: anthrotap convert tokenhmr tokenhmr.ckpt tokenhmr --tokenizer tokenizer.pth
     --mean-parameters smpl_mean_params.npz

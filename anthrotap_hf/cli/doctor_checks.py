@@ -219,7 +219,7 @@ def _folders(online: bool) -> Found:
 
     from anthrotap_builder.utils.assets import cache_dir
 
-    yield _folder("labelling", cache_dir(), "ANTHROTAP_CACHE")
+    yield _folder("labeling", cache_dir(), "ANTHROTAP_CACHE")
     yield _folder("Hub", Path(constants.HF_HUB_CACHE), "HF_HOME")
     yield _folder("datasets", Path(config.HF_DATASETS_CACHE), "HF_HOME")
     yield _folder("temporary", Path(tempfile.gettempdir()), "TMPDIR", measured=False)
@@ -334,7 +334,7 @@ GROUPS: dict[str, Callable[[bool], Found]] = {
     "Versions": _versions,
     "Extras": _extras,
     "Devices": _devices,
-    "Files for labelling": _label_files,
+    "Files for labeling": _label_files,
     "Folders": _folders,
     "Hub": _hub,
 }

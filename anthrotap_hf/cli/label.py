@@ -26,7 +26,7 @@ def label(
     fps: Annotated[
         float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")
     ] = None,
-    short_side: Annotated[int | None, typer.Option(help="Labelling size, pixels. Default: 480.")] = None,
+    short_side: Annotated[int | None, typer.Option(help="Labeling size, pixels. Default: 480.")] = None,
     points: Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")] = None,
     recipe: LabelRecipe = "open",
     settings: Annotated[
@@ -110,7 +110,7 @@ def label(
         Console().print(summary_table(reports))
         print(
             "seen, hidden, unknown: shares of all labels; refused: by flow, of what the mesh sees;\n"
-            "fit: median distance of mesh from landmarks; fps: frames labelled a second"
+            "fit: median distance of mesh from landmarks; fps: frames labeled a second"
         )
     if not any(report.clips for report in reports):
         raise typer.Exit(1)

@@ -41,18 +41,18 @@ def main() -> None:
 def dataset(
     folder: Annotated[Path, typer.Argument(help="What `anthrotap build` or `label` wrote.", metavar="DIR")],
     repo: Repo,
-    video_licences: Annotated[
+    video_licenses: Annotated[
         str | None,
         typer.Option(
-            help="Under which licence the videos may be passed on: cc0-1.0, cc-by-4.0, ...; "
-            "or a .csv of video,licence,attribution.",
-            metavar="LICENCE|FILE.csv",
+            help="Under which license the videos may be passed on: cc0-1.0, cc-by-4.0, ...; "
+            "or a .csv of video,license,attribution.",
+            metavar="LICENSE|FILE.csv",
         ),
     ] = None,
     attribution: Annotated[
         str | None, typer.Option(help="Whom cc-by... asks to name, for all videos.")
     ] = None,
-    licence: Annotated[
+    license: Annotated[
         str | None,
         typer.Option(
             help="Of the labels. Default: cc-by-4.0; cc-by-nc-4.0 if made with parts for research only."
@@ -70,19 +70,19 @@ def dataset(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """A dataset: shards, manifest, and a card with its statistics, licences and a picture.
+    """A dataset: shards, manifest, and a card with its statistics, licenses and a picture.
 
-    Example: anthrotap publish dataset dataset me/dancers --video-licences cc0-1.0 --dry-run
+    Example: anthrotap publish dataset dataset me/dancers --video-licenses cc0-1.0 --dry-run
     """
     from anthrotap_hf.hub.dataset import prepare_dataset
-    from anthrotap_hf.hub.licenses import VideoLicences
+    from anthrotap_hf.hub.licenses import VideoLicenses
 
     with in_one_line(folder, LEFT):
-        if video_licences is None and attribution is not None:
-            raise ValueError("--attribution goes with --video-licences")
-        table = None if video_licences is None else VideoLicences.read(video_licences, attribution)
+        if video_licenses is None and attribution is not None:
+            raise ValueError("--attribution goes with --video-licenses")
+        table = None if video_licenses is None else VideoLicenses.read(video_licenses, attribution)
         publication = prepare_dataset(
-            folder, repo, licence=licence, video_licences=table, people=people, public=public
+            folder, repo, license=license, video_licenses=table, people=people, public=public
         )
         _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
 
@@ -105,7 +105,7 @@ def model(
             help="A report of `anthrotap evaluate` on these weights, for the card; may be repeated."
         ),
     ] = None,
-    licence: Annotated[
+    license: Annotated[
         str | None,
         typer.Option(
             help="Of the weights. Default: apache-2.0; cc-by-nc-4.0 if learned from what is for research only."
@@ -139,7 +139,7 @@ def model(
                 Path(staging),
                 repo,
                 card=card,
-                licence=licence,
+                license=license,
                 reports=results or (),
                 about=about,
             )

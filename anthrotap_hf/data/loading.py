@@ -44,14 +44,14 @@ def load_dataset(
         path: "anthrotap"; another path goes to `datasets` as it is.
         name: the recipe, a published configuration of the labels.
         data_files: videos to label now: paths, patterns or addresses, or a dict of them by split.
-        data_dir: a folder; without `data_files`, all videos in and below it are labelled, as split "train".
+        data_dir: a folder; without `data_files`, all videos in and below it are labeled, as split "train".
             With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO.
         split, cache_dir, streaming, num_proc, download_mode: as in `datasets.load_dataset`.
         config: on the fly `settings={"clips": {"fps": 10}}`, changes to the recipe; nested as
             anthrotap_builder.config.LabelingConfig is.
 
     Raises:
-        ImportError: if labelling needs a package that is not installed.
+        ImportError: if labeling needs a package that is not installed.
         FileNotFoundError: if there are no such files, or nothing says where the shards are.
         ValueError: if there is no such recipe or setting.
     """
@@ -190,7 +190,7 @@ def published_path() -> str:
 
 
 def _builder_module() -> ModuleType:
-    """The module of the `datasets` builder, if everything that labelling needs is installed."""
+    """The module of the `datasets` builder, if everything that labeling needs is installed."""
     try:
         import anthrotap_builder.hf_dataset
         import anthrotap_builder.pipeline

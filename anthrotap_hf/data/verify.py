@@ -636,7 +636,7 @@ def _grid(column: pa.Array, dimensions: int) -> np.ndarray:
     for _ in range(dimensions):
         lengths = pc.list_value_length(values).drop_null().unique().to_pylist()
         if values.null_count or len(lengths) > 1:
-            raise ValueError("a list in it is null, or shorter than its neighbours")
+            raise ValueError("a list in it is null, or shorter than its neighbors")
         shape.append(lengths[0] if lengths else 0)
         values = values.flatten()
     if values.null_count:

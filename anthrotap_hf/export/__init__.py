@@ -49,7 +49,7 @@ FORMATS = {
         "colmap.write_colmap",
         "",
         "colmap geometric_verifier, then colmap mapper",
-        "gives images/, which COLMAP wants for colours and dense models",
+        "gives images/, which COLMAP wants for colors and dense models",
     ),
     "after-effects": Format(
         "after_effects.write_after_effects",

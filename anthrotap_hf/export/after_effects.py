@@ -21,7 +21,7 @@ def write_after_effects(tracks: Tracks, fps: float, path: Path, video: VideoSour
     paste: pasted keyframes begin there, and the first of the text is frame 0. Layer and footage should have the rate
     and the size that the text names.
 
-    - Feature Center and Attach Point: x and y in pixels of the layer, whose top left corner is (0, 0), the centre of a
+    - Feature Center and Attach Point: x and y in pixels of the layer, whose top left corner is (0, 0), the center of a
       1920x1080 layer (960, 540): as here, so nothing is converted. A keyframe where seen or hidden.
     - Confidence, a keyframe in every frame: 100 % where seen, 50 % where hidden, 0 % where unknown. So the three are
       kept apart, although After Effects draws a straight line between the keyframes around unknown frames.

@@ -27,7 +27,7 @@ import bpy
 VIDEO = {video!r}
 SIZE = ({width}, {height})
 SEEN, HIDDEN, END = range(3)
-# Name, colour, and markers: frame (the clip's first is 1), x and y as shares of the clip with y up, state.
+# Name, color, and markers: frame (the clip's first is 1), x and y as shares of the clip with y up, state.
 TRACKS = [
 {tracks}
 ]
@@ -69,8 +69,8 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
     """A Python script with the tracks in it.
 
     - A marker's place is x / W, 1 - y / H: Blender's are shares of the frame with the origin in its lower left corner,
-      the first pixel's centre half a pixel in (blenkernel/intern/tracking_util.cc takes 0.5 off when it hands pixels to
-      libmv, whose first centre is (0, 0)). Frame t is the clip's frame t + 1.
+      the first pixel's center half a pixel in (blenkernel/intern/tracking_util.cc takes 0.5 off when it hands pixels to
+      libmv, whose first center is (0, 0)). Frame t is the clip's frame t + 1.
     - Seen: a marker, not keyed, as tracking leaves it. Hidden: a disabled (muted) marker at its place, which solvers
       and stabilisation pass over. Unknown: no marker; since Blender holds a marker until the next one, the first frame
       of such a stretch has a disabled marker where the track was last, which is keyed: so the three are kept apart.

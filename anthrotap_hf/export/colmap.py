@@ -53,7 +53,7 @@ def write_colmap(tracks: Tracks, fps: float, path: Path, video: VideoSource | No
         colmap geometric_verifier --database_path DIR/database.db
         colmap mapper --database_path DIR/database.db --image_path DIR/images --output_path DIR/sparse
 
-    - A keypoint is a label that is seen and lies in the frame: x and y in pixels whose first centre is (0.5, 0.5), as
+    - A keypoint is a label that is seen and lies in the frame: x and y in pixels whose first center is (0.5, 0.5), as
       here, so nothing is converted (COLMAP, doc/database.rst). Hidden and unknown labels are left out: COLMAP has no
       keypoint that is not in the picture. Scale is 1, orientation 0.
     - Keypoints of an image are in the order of the tracks. Images 1, 2, 4, 8, ... frames apart are matched, as COLMAP's

@@ -14,9 +14,9 @@ from anthrotap_hf.video import VideoSource
 def write_cotracker(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
     """A dict of tensors for `torch.load(path, weights_only=True)`; B is 1.
 
-    - `pred_tracks`: [B, T, N, 2] float32, x and y in pixels whose first centre is (0, 0): ours less 0.5. CoTracker
+    - `pred_tracks`: [B, T, N, 2] float32, x and y in pixels whose first center is (0, 0): ours less 0.5. CoTracker
       resizes with `align_corners=True`, scales queries by (w - 1) / (W - 1) and samples at whole numbers for the
-      centres of pixels: https://github.com/facebookresearch/co-tracker, cotracker/predictor.py and
+      centers of pixels: https://github.com/facebookresearch/co-tracker, cotracker/predictor.py and
       models/core/model_utils.py.
       (0, 0) where unknown, which its Visualizer takes for "not there" and does not draw.
     - `pred_visibility`: [B, T, N] bool, true where seen.

@@ -22,10 +22,10 @@ def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | Non
     """A recording with the timelines `frame` (from 0) and `time` (seconds).
 
     - `video`: the frames, as JPEG, if there is a video.
-    - `video/seen` and `video/hidden`: points of seen and of hidden labels, each with its track's colour, hidden ones
+    - `video/seen` and `video/hidden`: points of seen and of hidden labels, each with its track's color, hidden ones
       smaller and half transparent; components `track` and `person` tell which. Unknown labels have no point.
 
-    Rerun's 2D space of a picture has its origin in the top left corner of the first pixel, whose centre is (0.5, 0.5):
+    Rerun's 2D space of a picture has its origin in the top left corner of the first pixel, whose center is (0.5, 0.5):
     as here, so nothing is converted (rerun.io, "Pinhole" and "Image": pixel coordinates, origin top left).
 
     Raises:

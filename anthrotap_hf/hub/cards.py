@@ -43,8 +43,8 @@ def dataset_card(
         manifest: of `anthrotap build` or `anthrotap label`.
         repo: what it is loaded by.
         picture: a file beside the card.
-        published: what only publishing knows: `ingredients` by the rows too, `licence` of the labels,
-            `video_licences` (count, licence, attribution
+        published: what only publishing knows: `ingredients` by the rows too, `license` of the labels,
+            `video_licenses` (count, license, attribution
             each), `people` (what is known of their consent).
     """
     counts, splits = manifest["counts"], splits_of(manifest)
@@ -52,8 +52,8 @@ def dataset_card(
     title = "AnthroTAP point tracks on people"
     front: dict[str, Any] = {
         "pretty_name": title,
-        **_licence_entry(
-            [published.get("licence"), *(v["licence"] for v in published.get("video_licences", ()))]
+        **_license_entry(
+            [published.get("license"), *(v["license"] for v in published.get("video_licenses", ()))]
         ),
         "task_categories": ["keypoint-detection"],
         "tags": [*TAGS, "video"],
@@ -128,10 +128,10 @@ def tracker_card(
         published: figures of the paper (`results.PUBLISHED`).
         results: reports of `anthrotap evaluate`, one model each (`results.read_report`).
         base_model, datasets: repositories that it came from.
-        more: what else a template asks for: `licence`, `size`, `people`.
+        more: what else a template asks for: `license`, `size`, `people`.
     """
     front = {
-        **_licence_entry([more.get("licence")]),
+        **_license_entry([more.get("license")]),
         "library_name": "transformers",
         "pipeline_tag": "keypoint-detection",
         "tags": [*TAGS, kind],
@@ -161,19 +161,19 @@ def tracker_card(
 def _told(ingredients: Iterable[Ingredient]) -> list[dict[str, str]]:
     """Once each, in order."""
     return [
-        asdict(each) | {"licence": each.licence.replace(RESEARCH_ONLY, "research only")}
+        asdict(each) | {"license": each.license.replace(RESEARCH_ONLY, "research only")}
         for each in dict.fromkeys(ingredients)
     ]
 
 
-def _licence_entry(licences: Iterable[str | None]) -> dict[str, str]:
-    """The Hub's front matter for one licence, or for several."""
-    known = sorted({licence for licence in licences if licence is not None})
+def _license_entry(licenses: Iterable[str | None]) -> dict[str, str]:
+    """The Hub's front matter for one license, or for several."""
+    known = sorted({license for license in licenses if license is not None})
     if not known:
         return {}
     if len(known) == 1 and known[0] not in (RESEARCH_ONLY, "all-rights-reserved"):
         return {"license": known[0]}
-    return {"license": "other", "license_name": "-and-".join(known), "license_link": "#licence"}
+    return {"license": "other", "license_name": "-and-".join(known), "license_link": "#license"}
 
 
 def _size(rows: int) -> str:

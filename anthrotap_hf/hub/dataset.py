@@ -26,8 +26,8 @@ def prepare_dataset(
     folder: Path,
     repo: str = HERE,
     *,
-    licence: str | None = None,
-    video_licences: licenses.VideoLicences | None = None,
+    license: str | None = None,
+    video_licenses: licenses.VideoLicenses | None = None,
     people: str | None = None,
     public: bool = False,
 ) -> Publication:
@@ -36,8 +36,8 @@ def prepare_dataset(
     Args:
         folder: with `data` and `manifest.json`.
         repo: what the card calls it.
-        licence: of the labels; default: cc-by-4.0, or cc-by-nc-4.0 where a part of the pipeline is for research only.
-        video_licences: of the videos in the rows; needed if there are any.
+        license: of the labels; default: cc-by-4.0, or cc-by-nc-4.0 where a part of the pipeline is for research only.
+        video_licenses: of the videos in the rows; needed if there are any.
         people: what is known of the consent of those who are seen, and where to write; needed for public videos.
         public: whether everybody will see it.
 
@@ -60,16 +60,16 @@ def prepare_dataset(
     videos = _videos_of(shards)
     made = ShardRows([str(shard) for shard in shards]).distinct(("body_model", "mesh_source", "flow"))
     parts = list(dict.fromkeys([*licenses.of_labels(manifest["config"]), *licenses.of_rows(made)]))
-    licence = licenses.licence_for(licence, parts, "cc-by-4.0", "labels")
-    table = _permitted(videos, video_licences, built="videos" in manifest)
+    license = licenses.license_for(license, parts, "cc-by-4.0", "labels")
+    table = _permitted(videos, video_licenses, built="videos" in manifest)
     if videos and public and people is None:
         raise PublishError(
             "everybody will see the people in these videos: say in --people whether they consented, and where to "
             "write to be taken out"
         )
-    if not videos and video_licences is not None:
-        raise PublishError("its rows hold no videos: leave --video-licences out")
-    facts: dict[str, Any] = {"licence": licence, "video_licences": table, "ingredients": parts}
+    if not videos and video_licenses is not None:
+        raise PublishError("its rows hold no videos: leave --video-licenses out")
+    facts: dict[str, Any] = {"license": license, "video_licenses": table, "ingredients": parts}
     facts |= {} if people is None else {"people": people}
     files: dict[str, Path | bytes] = {shard.relative_to(folder).as_posix(): shard for shard in shards}
     files |= {name: folder / name for name in OURS if (folder / name).is_file()}
@@ -118,9 +118,9 @@ def _videos_of(shards: list[Path]) -> list[tuple[str, str]]:
 
 
 def _permitted(
-    videos: list[tuple[str, str]], known: licenses.VideoLicences | None, built: bool
+    videos: list[tuple[str, str]], known: licenses.VideoLicenses | None, built: bool
 ) -> list[dict[str, Any]]:
-    """How many videos are under which licence, for the card.
+    """How many videos are under which license, for the card.
 
     Raises:
         PublishError: if a video may not be passed on, or nothing is known of it.
@@ -133,27 +133,27 @@ def _permitted(
     )
     if known is None:
         raise PublishError(
-            f"its rows hold {_many(len(videos))}: say in --video-licences under which licence they may be passed on "
-            f"(one for all, or a .csv of video,licence,attribution); {without}"
+            f"its rows hold {_many(len(videos))}: say in --video-licenses under which license they may be passed on "
+            f"(one for all, or a .csv of video,license,attribution); {without}"
         )
     told = {video: known.of(*video) for video in videos}
-    unknown = [name for (name, _), licence in told.items() if licence is None]
+    unknown = [name for (name, _), license in told.items() if license is None]
     if unknown:
-        raise PublishError(f"{_some(unknown)}: no licence is told of {_them(unknown)}; {without}")
+        raise PublishError(f"{_some(unknown)}: no license is told of {_them(unknown)}; {without}")
     kept = [
-        (name, licence.licence)
-        for (name, _), licence in told.items()
-        if licence is not None and not licenses.MAY_BE_PASSED_ON[licence.licence]
+        (name, license.license)
+        for (name, _), license in told.items()
+        if license is not None and not licenses.MAY_BE_PASSED_ON[license.license]
     ]
     if kept:
         names = [name for name, _ in kept]
         raise PublishError(
             f"{_some(names)}: {kept[0][1]} does not allow clips of {_them(names)} to be passed on; {without}"
         )
-    counts = Counter(licence for licence in told.values() if licence is not None)
+    counts = Counter(license for license in told.values() if license is not None)
     return [
-        {"count": count, "licence": licence.licence, "attribution": licence.attribution}
-        for licence, count in sorted(counts.items(), key=lambda each: (-each[1], each[0].licence))
+        {"count": count, "license": license.license, "attribution": license.attribution}
+        for license, count in sorted(counts.items(), key=lambda each: (-each[1], each[0].license))
     ]
 
 
@@ -171,7 +171,7 @@ def _them(names: list[str]) -> str:
 
 
 def _picture(folder: Path) -> bytes | None:
-    """A JPEG of some clips with their tracks; on grey where the rows hold no video. None if there is no label."""
+    """A JPEG of some clips with their tracks; on gray where the rows hold no video. None if there is no label."""
     import cv2
 
     from anthrotap_hf.visualization.overlay import contact_sheet

@@ -1,4 +1,4 @@
-"""Who may pass on what: the licences of the parts that labels and trackers are made of, and those of videos."""
+"""Who may pass on what: the licenses of the parts that labels and trackers are made of, and those of videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Licences by the Hub's identifiers, and whether a clip cut from a video under them, encoded anew, may be passed on.
+# Licenses by the Hub's identifiers, and whether a clip cut from a video under them, encoded anew, may be passed on.
 MAY_BE_PASSED_ON = {
     **dict.fromkeys(("cc0-1.0", "pddl", "unlicense"), True),
     **dict.fromkeys(("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause"), True),
@@ -21,7 +21,7 @@ MAY_BE_PASSED_ON = {
 
 
 # Others of the Hub's identifiers, for labels and weights.
-OTHER_LICENCES = frozenset(
+OTHER_LICENSES = frozenset(
     """
     afl-3.0 agpl-3.0 artistic-2.0 bigscience-openrail-m bsd bsl-1.0 cc cc-by-2.0 cc-by-2.5 cc-by-sa-2.0 c-uda
     cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
@@ -31,8 +31,8 @@ OTHER_LICENCES = frozenset(
 )
 
 
-def is_non_commercial(licence: str) -> bool:
-    return "-nc" in licence or licence == RESEARCH_ONLY
+def is_non_commercial(license: str) -> bool:
+    return "-nc" in license or license == RESEARCH_ONLY
 
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
@@ -46,12 +46,12 @@ class Ingredient:
 
     Attributes:
         name: what it is called.
-        licence: of the Hub's identifiers; or `RESEARCH_ONLY`; `UNKNOWN`; or "other", for what `terms` explains.
+        license: of the Hub's identifiers; or `RESEARCH_ONLY`; `UNKNOWN`; or "other", for what `terms` explains.
         terms: in plain words.
     """
 
     name: str
-    licence: str
+    license: str
     terms: str
 
 
@@ -63,9 +63,9 @@ _SMPL = Ingredient(
 BODIES = {
     "anny": Ingredient("Anny body model", "apache-2.0", "code Apache-2.0, assets CC0 (NAVER)"),
     "smpl": _SMPL,
-    "smplh": Ingredient("SMPL-H body model", _SMPL.licence, "as SMPL (https://mano.is.tue.mpg.de)"),
-    "smplx": Ingredient("SMPL-X body model", _SMPL.licence, "as SMPL (https://smpl-x.is.tue.mpg.de)"),
-    "smal": Ingredient("SMAL animal model", _SMPL.licence, "as SMPL (https://smal.is.tue.mpg.de)"),
+    "smplh": Ingredient("SMPL-H body model", _SMPL.license, "as SMPL (https://mano.is.tue.mpg.de)"),
+    "smplx": Ingredient("SMPL-X body model", _SMPL.license, "as SMPL (https://smpl-x.is.tue.mpg.de)"),
+    "smal": Ingredient("SMAL animal model", _SMPL.license, "as SMPL (https://smal.is.tue.mpg.de)"),
 }
 MESH_SOURCES = {
     "fit": Ingredient("AnthroTAP's fit", "apache-2.0", "ours"),
@@ -75,7 +75,7 @@ MESH_SOURCES = {
         "for non-commercial research; weights may not be passed on (https://tokenhmr.is.tue.mpg.de)",
     ),
     "file": Ingredient(
-        "meshes from a file", UNKNOWN, "brought by whoever labelled: their terms are not known here"
+        "meshes from a file", UNKNOWN, "brought by whoever labeled: their terms are not known here"
     ),
 }
 FLOWS = {
@@ -146,87 +146,87 @@ def known(table: Mapping[str, Ingredient], name: str, kind: str) -> Ingredient:
     return table.get(name) or Ingredient(f"{kind} `{name}`", UNKNOWN, "its terms are not known here")
 
 
-def licence_for(asked: str | None, ingredients: Iterable[Ingredient], usual: str, what: str) -> str:
-    """The licence that was asked for; else `usual`, or where an ingredient is for research only cc-by-nc-4.0.
+def license_for(asked: str | None, ingredients: Iterable[Ingredient], usual: str, what: str) -> str:
+    """The license that was asked for; else `usual`, or where an ingredient is for research only cc-by-nc-4.0.
 
     Raises:
-        ValueError: if it gives rights that an ingredient does not, is no licence of the Hub's, or has to be said
+        ValueError: if it gives rights that an ingredient does not, is no license of the Hub's, or has to be said
             because the terms of an ingredient are not known here.
     """
     ingredients = list(ingredients)
-    unknown = next((each for each in ingredients if each.licence == UNKNOWN), None)
+    unknown = next((each for each in ingredients if each.license == UNKNOWN), None)
     if asked is None and unknown is not None:
         raise ValueError(
-            f"{unknown.name}: {unknown.terms}; say in --licence under which licence {what} may go up"
+            f"{unknown.name}: {unknown.terms}; say in --license under which license {what} may go up"
         )
-    if asked is not None and asked not in MAY_BE_PASSED_ON and asked not in OTHER_LICENCES:
+    if asked is not None and asked not in MAY_BE_PASSED_ON and asked not in OTHER_LICENSES:
         raise ValueError(
-            f"--licence {asked} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
+            f"--license {asked} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
         )
-    bound = [each for each in ingredients if is_non_commercial(each.licence)]
+    bound = [each for each in ingredients if is_non_commercial(each.license)]
     if asked is None:
         return NON_COMMERCIAL if bound else usual
     if bound and not is_non_commercial(asked) and asked != "all-rights-reserved":
         raise ValueError(
-            f"--licence {asked} lets {what} be used commercially, but {bound[0].name} is {bound[0].terms}; "
-            f"--licence {NON_COMMERCIAL} does not"
+            f"--license {asked} lets {what} be used commercially, but {bound[0].name} is {bound[0].terms}; "
+            f"--license {NON_COMMERCIAL} does not"
         )
     return asked
 
 
 @dataclass(frozen=True)
-class VideoLicence:
+class VideoLicense:
     """Of a video: the Hub's identifier, and whom to name."""
 
-    licence: str
+    license: str
     attribution: str = ""
 
     def __post_init__(self) -> None:
-        if self.licence not in MAY_BE_PASSED_ON:
+        if self.license not in MAY_BE_PASSED_ON:
             raise ValueError(
-                f"no known licence: {self.licence}; known are {', '.join(sorted(MAY_BE_PASSED_ON))}"
+                f"no known license: {self.license}; known are {', '.join(sorted(MAY_BE_PASSED_ON))}"
             )
-        if self.licence.startswith("cc-by") and not self.attribution:
+        if self.license.startswith("cc-by") and not self.attribution:
             raise ValueError(
-                f"{self.licence} asks for whom to name: say it in --attribution, or in the table"
+                f"{self.license} asks for whom to name: say it in --attribution, or in the table"
             )
 
 
-class VideoLicences:
-    """The licence of each video of a dataset: one for all, or a table."""
+class VideoLicenses:
+    """The license of each video of a dataset: one for all, or a table."""
 
-    def __init__(self, by_name: Mapping[str, VideoLicence], default: VideoLicence | None = None) -> None:
+    def __init__(self, by_name: Mapping[str, VideoLicense], default: VideoLicense | None = None) -> None:
         self.by_name = dict(by_name)
         self.default = default
 
     @classmethod
-    def read(cls, words: str, attribution: str | None) -> VideoLicences:
-        """From a licence's name, or a .csv of `video,licence,attribution` (the video's file name or its SHA-256).
+    def read(cls, words: str, attribution: str | None) -> VideoLicenses:
+        """From a license's name, or a .csv of `video,license,attribution` (the video's file name or its SHA-256).
 
         Raises:
-            ValueError: for a licence that is not known, or a table that can't be read, in one line.
+            ValueError: for a license that is not known, or a table that can't be read, in one line.
             OSError: if the file can't be opened.
         """
         if not words.endswith(".csv"):
-            return cls({}, VideoLicence(words, attribution or ""))
+            return cls({}, VideoLicense(words, attribution or ""))
         if attribution is not None:
             raise ValueError(f"--attribution does not go with {words}, whose column attribution says it")
-        found: dict[str, VideoLicence] = {}
+        found: dict[str, VideoLicense] = {}
         with Path(words).open(newline="", encoding="utf-8-sig") as file:
             try:
                 reader = csv.DictReader(file)
-                if not {"video", "licence"} <= set(reader.fieldnames or ()):
-                    raise ValueError("wants a heading: video,licence,attribution")
+                if not {"video", "license"} <= set(reader.fieldnames or ()):
+                    raise ValueError("wants a heading: video,license,attribution")
                 for row in reader:
                     if row["video"] in found:
                         raise ValueError(f"{row['video']} is there twice")
-                    found[row["video"]] = VideoLicence(row["licence"], (row.get("attribution") or "").strip())
+                    found[row["video"]] = VideoLicense(row["license"], (row.get("attribution") or "").strip())
             except UnicodeDecodeError as error:
                 raise ValueError(f"{words}: not a text file (not UTF-8)") from error
             except (ValueError, csv.Error) as error:
                 raise ValueError(f"{words}: {error}") from error
         return cls(found)
 
-    def of(self, name: str, sha256: str) -> VideoLicence | None:
+    def of(self, name: str, sha256: str) -> VideoLicense | None:
         """Of the video with this file name and SHA-256; None where nothing is said of it."""
         return self.by_name.get(sha256) or self.by_name.get(name) or self.default

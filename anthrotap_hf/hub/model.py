@@ -33,7 +33,7 @@ def prepare_model(
     repo: str = HERE,
     *,
     card: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     reports: Sequence[Path] = (),
     about: str | None = None,
 ) -> Publication:
@@ -44,13 +44,13 @@ def prepare_model(
         staging: an empty folder for what is saved; to be kept until all is up.
         repo: what the card calls it.
         card: one of `CARDS`, for weights of that name; else the card tells what `training.json` knows.
-        licence: of the weights, the Hub's identifier; default: apache-2.0, or cc-by-nc-4.0 where a part of what it
+        license: of the weights, the Hub's identifier; default: apache-2.0, or cc-by-nc-4.0 where a part of what it
             learned from is for research only.
         reports: of `anthrotap evaluate`, on these very weights.
         about: a sentence or two for the card.
 
     Raises:
-        PublishError: if it is no tracker of ours, or may not be passed on under this licence.
+        PublishError: if it is no tracker of ours, or may not be passed on under this license.
         ValueError: if a report or the facts can't be read.
     """
     from anthrotap_hf.cli.common import load_tracker
@@ -68,7 +68,7 @@ def prepare_model(
     facts = read_facts(str(folder))
     kind, parameters = tracker.model.config.model_type, tracker.model.num_parameters()
     parts = _ingredients(card, facts, kind, folder)
-    licence = licenses.licence_for(licence, parts, "apache-2.0", "weights")
+    license = licenses.license_for(license, parts, "apache-2.0", "weights")
     results = [read_report(path, Entrant.of(str(folder), tracker).key) for path in reports]
     more: dict[str, Any] = {}
     if card is None:
@@ -101,7 +101,7 @@ def prepare_model(
         results=results,
         base_model=base,
         datasets=datasets,
-        licence=licence,
+        license=license,
         **more,
     ).encode()
     stays = [
@@ -144,7 +144,7 @@ def _ingredients(
             licenses.Ingredient(
                 "weights of AnthroTAP's authors",
                 "apache-2.0",
-                "cvlab-kaist/AnthroTAP: look at its licence file",
+                "cvlab-kaist/AnthroTAP: look at its license file",
             ),
             licenses.STARTS[kind],
             licenses.SOURCES["panning-movi-e"],

@@ -66,7 +66,7 @@ class PointTrackingPipeline(Pipeline):
         (1, 48, 2)
 
     Points are xy in raster pixels of the input video, as displayed: the frame spans (0, 0) to (W, H) and the first
-    pixel's centre is (0.5, 0.5).
+    pixel's center is (0.5, 0.5).
     """
 
     _load_processor = False

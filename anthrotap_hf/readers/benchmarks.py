@@ -250,7 +250,7 @@ def read_points(path: str | Path, resolution: tuple[int, int] | None = None) -> 
 
     - `track`: which point, any text,
     - `t`: the frame, a whole number from 0,
-    - `x`, `y`: raster pixels of the video (the first pixel's centre is (0.5, 0.5)); may be empty where not visible,
+    - `x`, `y`: raster pixels of the video (the first pixel's center is (0.5, 0.5)); may be empty where not visible,
     - `visible`: 1 or 0; 1 everywhere where the column is absent.
 
     What is not listed is unknown and not scored. A JSON file has the same: a list of {"track": ..., "t": ..., ...} or

@@ -22,7 +22,7 @@ from anthrotap_hf.video import VideoError
 TIME_STRIDE, PIXEL_STRIDE = 4, 2  # of the grid that points are drawn from; it begins at a random pixel
 MOST_OF_AN_OBJECT = 0.1  # share of an object's grid points that are drawn
 DEPTH_TOLERANCE = 0.99  # a point is hidden by what is nearer than this share of its own distance
-ROUGH_NORMAL = 0.05  # difference between neighbours from which a normal is the texture's, not the mesh's
+ROUGH_NORMAL = 0.05  # difference between neighbors from which a normal is the texture's, not the mesh's
 UINT16 = 65535
 
 _ARRAYS: dict[str, tuple[int | str, ...]] = {  # shapes, with N objects and T frames
@@ -226,8 +226,8 @@ def _tracks(
 
     points = np.empty((len(time), T, 3))
     still = owner == 0
-    centres = np.stack([x, y], 1) + 0.5
-    points[still] = scene.camera.unproject(time, centres, scene.depth[time, y, x])[still, None]
+    centers = np.stack([x, y], 1) + 0.5
+    points[still] = scene.camera.unproject(time, centers, scene.depth[time, y, x])[still, None]
     moving = owner[~still] - 1
     homogeneous = np.concatenate([places[~still], np.ones((len(moving), 1))], 1)
     points[~still] = np.einsum("ni,ntij->ntj", homogeneous, scene.boxes[moving])
@@ -322,7 +322,7 @@ def _array(value: Feature, name: str, num_frames: int) -> np.ndarray:
 
 
 def _image(data: Any, name: str, size: tuple[int, ...] | None = None) -> np.ndarray:
-    """[H, W] or [H, W, 3] RGB; uint16, but for colours and segments. Raises ValueError if it is none of that size."""
+    """[H, W] or [H, W, 3] RGB; uint16, but for colors and segments. Raises ValueError if it is none of that size."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -29,7 +29,7 @@ class ProceduralSettings:
         num_tracks: points followed; `on_shapes` of them (a share) on moving shapes, the others on the background.
         shapes: fewest and most shapes.
         blur: probability of motion blur.
-        noise: standard deviation of the strongest sensor noise, grey levels.
+        noise: standard deviation of the strongest sensor noise, gray levels.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -256,7 +256,7 @@ def _motion(
     scale: float,
     pace: float,
 ) -> np.ndarray:
-    """[K, 3, 3]: a square texture's pixels to the frame's; its centre stays within about `pace` pixels of a drift."""
+    """[K, 3, 3]: a square texture's pixels to the frame's; its center stays within about `pace` pixels of a drift."""
     span = times - times.mean()
     share = pace / side
     drift = rng.normal(0, pace / 20, 2)
@@ -287,7 +287,7 @@ def _bend(rng: np.random.Generator, times: np.ndarray, side: int) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """[S, S, 3] uint8: three colours mixed by noise of several grain sizes, or by stripes or checks."""
+    """[S, S, 3] uint8: three colors mixed by noise of several grain sizes, or by stripes or checks."""
     colors = rng.uniform(0, 255, (3, 3)).astype(np.float32)
     weights = np.zeros((side, side, 2), np.float32)
     strength = 1.0
@@ -321,6 +321,6 @@ def _outline(rng: np.random.Generator, side: int) -> np.ndarray:
     mask = np.zeros((side, side), np.uint8)
     cv2.fillPoly(mask, [np.round((points - 0.5) * 2**fine).astype(np.int32)], 255, shift=fine)
     if rng.random() < 0.2:
-        centre = tuple(int(c) for c in side / 2 + rng.uniform(-0.1, 0.1, 2) * side)
-        cv2.circle(mask, centre, max(2, int(rng.uniform(0.08, 0.2) * side)), 0, -1)
+        center = tuple(int(c) for c in side / 2 + rng.uniform(-0.1, 0.1, 2) * side)
+        cv2.circle(mask, center, max(2, int(rng.uniform(0.08, 0.2) * side)), 0, -1)
     return cv2.GaussianBlur(mask, (3, 3), 0)

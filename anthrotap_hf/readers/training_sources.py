@@ -1,4 +1,4 @@
-"""Where labelled clips come from. Every source says whether its labels are on people, and gives `LabeledClip`s.
+"""Where labeled clips come from. Every source says whether its labels are on people, and gives `LabeledClip`s.
 
 Map-style sources (`ClipSource`) know their length and give any clip. A stream (`ClipStream`) has no end; near the place
 where it was read last any clip can be had, so that a training step may draw from a window of it.
@@ -27,7 +27,7 @@ from anthrotap_hf.training.samples import BadSampleError, LabeledClip
 from anthrotap_hf.utils.safe_pickle import array_of, load_inert_npy, read_npy_header
 from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
 
-# Frames are scaled to this while their colours are converted, by area: it costs nothing, and a warp that shrinks much
+# Frames are scaled to this while their colors are converted, by area: it costs nothing, and a warp that shrinks much
 # would alias.
 SHORT_SIDE = 540
 

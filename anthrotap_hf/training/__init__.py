@@ -1,1 +1,1 @@
-"""Training data and losses: sources of labelled clips, samples cut from them, their mixture, and what is minimised."""
+"""Training data and losses: sources of labeled clips, samples cut from them, their mixture, and what is minimized."""

@@ -46,7 +46,7 @@ class SmoothAffine:
             raise ValueError(f"keyframe_every must be at least 1, got {self.keyframe_every}")
 
     def draw(self, rng: np.random.Generator, num_frames: int, height: int, width: int) -> np.ndarray:
-        """[T, 3, 3] float64: shift · (about the centre: scale · shear · rotation)."""
+        """[T, 3, 3] float64: shift · (about the center: scale · shear · rotation)."""
         keyframes = max(2, num_frames // self.keyframe_every)
         places = np.linspace(0, num_frames - 1, keyframes)
 
@@ -66,14 +66,14 @@ class SmoothAffine:
         matrices[:, 1, 0] = scale_y * sine
         matrices[:, 1, 1] = scale_y * cosine
         matrices[:, 2, 2] = 1
-        centre = np.array([width / 2, height / 2])
-        matrices[:, :2, 2] = centre + np.stack([shift_x, shift_y], 1) - matrices[:, :2, :2] @ centre
+        center = np.array([width / 2, height / 2])
+        matrices[:, :2, 2] = center + np.stack([shift_x, shift_y], 1) - matrices[:, :2, :2] @ center
         return matrices
 
 
 @dataclass(frozen=True)
 class Color:
-    """A change of colours that is the same in all frames.
+    """A change of colors that is the same in all frames.
 
     The defaults are those of TAPIR's and LocoTrack's synthetic half (data/kubric_data.py of cvlab-kaist/AnthroTAP),
     brightness as a share of the full range.
@@ -82,8 +82,8 @@ class Color:
         probability: of changing brightness, contrast, saturation and hue.
         brightness: added, either way.
         contrast, saturation: factors from 1 - value to 1 + value.
-        hue: share of the colour circle, either way (a rotation about the grey axis).
-        drop: probability of grey.
+        hue: share of the color circle, either way (a rotation about the gray axis).
+        drop: probability of gray.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -102,26 +102,26 @@ class Color:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     def apply(self, rng: np.random.Generator, video: np.ndarray) -> np.ndarray:
-        """The video [T, H, W, 3] uint8 RGB in other colours, [T, H, W, 3] uint8. Contrast is about the mean colour."""
+        """The video [T, H, W, 3] uint8 RGB in other colors, [T, H, W, 3] uint8. Contrast is about the mean color."""
         matrix, offset = np.eye(3), np.zeros(3)
-        grey = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])  # luma, ITU-R BT.601
+        gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])  # luma, ITU-R BT.601
         if rng.random() < self.probability:
             saturation = rng.uniform(1 - self.saturation, 1 + self.saturation)
-            matrix = saturation * np.eye(3) + (1 - saturation) * grey
+            matrix = saturation * np.eye(3) + (1 - saturation) * gray
             matrix = _turn_hue(rng.uniform(-self.hue, self.hue)) @ matrix
             contrast = rng.uniform(1 - self.contrast, 1 + self.contrast)
             mean = matrix @ video[:: max(1, len(video) // 4), ::4, ::4].mean((0, 1, 2))
             matrix, offset = contrast * matrix, (1 - contrast) * mean
             offset = offset + rng.uniform(-self.brightness, self.brightness) * 255
         if rng.random() < self.drop:
-            matrix, offset = grey @ matrix, grey @ offset
+            matrix, offset = gray @ matrix, gray @ offset
         transform = np.concatenate([matrix, offset[:, None]], 1).astype(np.float32)
         T, H, W, _ = video.shape
         return cv2.transform(video.reshape(T * H, W, 3), transform).reshape(video.shape)
 
 
 def _turn_hue(turns: float) -> np.ndarray:
-    """Rotation about the grey axis by `turns` of a full circle, [3, 3] (Rodrigues' formula)."""
+    """Rotation about the gray axis by `turns` of a full circle, [3, 3] (Rodrigues' formula)."""
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.cross(np.eye(3), -axis)
     angle = 2 * np.pi * turns

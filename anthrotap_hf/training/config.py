@@ -251,7 +251,7 @@ class TrainingRecipe(Settings):
         None, description="(height, width) that the trained tracker brings videos to; None: the network's own"
     )
     batch_size: int = Field(1, ge=1, description="clips a step and process")
-    steps: int = Field(ge=1, description="of the optimiser, in all")
+    steps: int = Field(ge=1, description="of the optimizer, in all")
     seed: int = Field(0, ge=0, description="of weights, clips and samples")
     max_bad_share: float = Field(0.5, ge=0, le=1, description="more bad clips than this stop the run")
     loss: LossSettings = LossSettings()

@@ -1,4 +1,4 @@
-"""What training minimises: the losses of LocoTrack and TAPNext, as the AnthroTAP authors released them and as meant.
+"""What training minimizes: the losses of LocoTrack and TAPNext, as the AnthroTAP authors released them and as meant.
 
 All functions take a batch as `samples.collate` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
 [B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster pixels of the

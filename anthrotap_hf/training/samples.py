@@ -1,4 +1,4 @@
-"""Samples: what a training step sees, cut from a labelled clip; and batches of them."""
+"""Samples: what a training step sees, cut from a labeled clip; and batches of them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class SampleSettings:
         affine: smooth motion added, or None.
         flip: probability of changing left and right.
         crop: None, or the smallest and largest side of a crop, as a share of the frame's (each axis by itself).
-        color: change of colours, or None.
+        color: change of colors, or None.
 
     Raises:
         ValueError: if a number is out of its range.

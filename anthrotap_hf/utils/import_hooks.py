@@ -54,7 +54,7 @@ def missing_extra(error: ImportError, extra: str = "builder") -> ImportError:
     """What to say where a package is absent that only one kind of work needs: that of an `extra`."""
     what = {
         "app": "the page",
-        "builder": "labelling videos",
+        "builder": "labeling videos",
         "proving-ground": "judging labels",
         "rerun": "exporting to Rerun",
         "training": "training",

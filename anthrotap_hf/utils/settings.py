@@ -1,4 +1,4 @@
-"""Settings in YAML, checked by pydantic: what recipes of labelling and of training share."""
+"""Settings in YAML, checked by pydantic: what recipes of labeling and of training share."""
 
 from __future__ import annotations
 

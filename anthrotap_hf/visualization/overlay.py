@@ -1,6 +1,6 @@
-"""Pictures of tracks: dots coloured by track, filled where seen, hollow where hidden, absent where unknown.
+"""Pictures of tracks: dots colored by track, filled where seen, hollow where hidden, absent where unknown.
 
-Dots have a dark rim, so that they stand out from anything of their colour.
+Dots have a dark rim, so that they stand out from anything of their color.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np
 
 
 def track_colors(tracks: Tracks) -> np.ndarray:
-    """[N, 3] uint8 RGB: the hue runs down each person's tracks, by their height at first sight, so that neighbours
+    """[N, 3] uint8 RGB: the hue runs down each person's tracks, by their height at first sight, so that neighbors
     are alike and a jump to another body part shows; each person starts at another hue. None is dark."""
     colors = np.zeros((len(tracks), 3), np.uint8)
     if not len(tracks):
@@ -28,7 +28,7 @@ def track_colors(tracks: Tracks) -> np.ndarray:
     for person in np.unique(tracks.person):
         own = np.flatnonzero(tracks.person == person)
         rank = np.argsort(np.argsort(height[own])) / max(len(own) - 1, 1)
-        # Golden-ratio steps keep neighbouring people apart; the last sixth is left out, or ends would be alike.
+        # Golden-ratio steps keep neighboring people apart; the last sixth is left out, or ends would be alike.
         hues = (0.618 * person + 0.83 * rank) % 1
         colors[own] = [_light(hue) for hue in hues]
     return colors
@@ -80,7 +80,7 @@ def draw_tracks(
     colors = track_colors(tracks) if colors is None else colors
     canvas = np.ascontiguousarray(image).copy()
     radius = dot_radius(tracks)
-    # OpenCV's first pixel centre is (0, 0).
+    # OpenCV's first pixel center is (0, 0).
     places = np.round((np.nan_to_num(tracks.xy) - 0.5) * (1 << _SUBPIXEL)).astype(np.int32)
     seen, hidden = tracks.seen[:, t], tracks.hidden[:, t]
     _draw_trails(canvas, places, tracks.seen, t, colors, trail, max(1, round(radius / 3)))
@@ -96,7 +96,7 @@ def draw_tracks(
             else:
                 cv2.polylines(canvas, [outline], True, paint, width, cv2.LINE_AA, _SUBPIXEL)
 
-    # All rims first: those of a crowd's dots would hide its colours.
+    # All rims first: those of a crowd's dots would hide its colors.
     line = max(1, round(radius / 3))
     circles(hidden, 1.3 * radius, line + (2 if radius > 3 else 1), _RIM)
     circles(seen, radius + max(0.5, 0.25 * radius), cv2.FILLED, _RIM)

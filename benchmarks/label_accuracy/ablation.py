@@ -1,4 +1,4 @@
-"""What each stage of labelling is worth: one is left out, or the truth takes its place.
+"""What each stage of labeling is worth: one is left out, or the truth takes its place.
 
 Every row of the ablation is `label_clip` under other settings, or with other stages; what rows share is done once.
 """
@@ -75,10 +75,10 @@ ABLATION: dict[str, Variant] = {
 
 
 class Workbench:
-    """One clip to be labelled in many ways; what they share is done once.
+    """One clip to be labeled in many ways; what they share is done once.
 
     Args:
-        clip: frames and truth; a real one, which has no truth, can be labelled in the ways that need none.
+        clip: frames and truth; a real one, which has no truth, can be labeled in the ways that need none.
         threads: how many frames are worked on at once.
     """
 
@@ -99,7 +99,7 @@ class Workbench:
         return _TruePixels(self.truth)
 
     def label(self, config: LabelingConfig, variant: Variant | None = None) -> LabeledClip:
-        """The clip labelled under `config`, changed by `variant`."""
+        """The clip labeled under `config`, changed by `variant`."""
         variant = variant or Variant()
         stages = self._stages(variant)
         config = variant.configured(config)

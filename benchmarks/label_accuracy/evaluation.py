@@ -295,7 +295,7 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     steps = [step for step in found["pooled"]["reliability"] if step != "counts"]
     shares = [found["pooled"]["reliability"][step] for step in steps]
     middles = [50 * sum(map(float, step.split(" to "))) for step in steps]
-    sure.plot([70, 100], [70, 100], "--", color="grey", label="as promised")
+    sure.plot([70, 100], [70, 100], "--", color="gray", label="as promised")
     sure.plot(middles, [float("nan") if share is None else share for share in shares], "o-", label="measured")
     sure.set(xlabel="confidence, %", ylabel="within 2 px, %", title="is the confidence calibrated?")
     sure.legend()

@@ -1,12 +1,12 @@
 """Markers on the skin, followed by template matching: a reference for labels nearby that knows nothing of bodies.
 
-A marker is a small bright ball glued to the skin. It is found as a round blob and followed by normalised
+A marker is a small bright ball glued to the skin. It is found as a round blob and followed by normalized
 cross-correlation with the patch around it where it was found. Where it no longer looks like that, a patch is cut
-anew, centred on the blob: so errors do not add up, and a track that holds is as right on its last frame as on its
+anew, centerd on the blob: so errors do not add up, and a track that holds is as right on its last frame as on its
 first. One that does not hold is cut off by rule: at a low correlation, where the way back from the next frame ends
 elsewhere, and where the template does not sit on a blob any more.
 
-What is looked at is the darkest of the three colours: skin has little blue, grey and white balls have as much of
+What is looked at is the darkest of the three colors: skin has little blue, gray and white balls have as much of
 it as of red.
 """
 
@@ -26,14 +26,14 @@ class MarkerSettings:
 
     Attributes:
         sigma: size of the blob filter; a disc of radius 1.4 sigma answers most.
-        min_response: blob response that makes a marker, grey levels.
+        min_response: blob response that makes a marker, gray levels.
         roundness: smaller over larger curvature of a blob, at least; edges and hairs are long.
         rim: radius of the circle around a marker that must be darker all around: a gap between arm and trunk is not.
-        min_contrast: by so much, grey levels; of the circle the brightest tenth is forgiven.
-        max_saturation: of a marker's colour, (max - min) / max; it is grey, and rather reddish (skin) than blue.
+        min_contrast: by so much, gray levels; of the circle the brightest tenth is forgiven.
+        max_saturation: of a marker's color, (max - min) / max; it is gray, and rather reddish (skin) than blue.
         patch: half side of the template.
         search: a marker may differ from its steady motion by so much in a frame.
-        min_score: normalised cross-correlation with the first patch, at least.
+        min_score: normalized cross-correlation with the first patch, at least.
         round_trip: going to the next frame and coming back may err by so much.
         min_kept: share of the first blob response that must be left.
         max_off_blob: farthest that the template may sit from its blob.
@@ -196,7 +196,7 @@ def _is_useful(track: np.ndarray, settings: MarkerSettings) -> bool:
 
 
 def _looks_like_marker(frame: np.ndarray, xy: np.ndarray, settings: MarkerSettings) -> bool:
-    """Whether a place of an RGB frame is grey, and brighter than the circle around it on every side."""
+    """Whether a place of an RGB frame is gray, and brighter than the circle around it on every side."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     circle = xy + settings.rim * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     columns, rows = np.floor(circle).astype(int).T
@@ -206,12 +206,12 @@ def _looks_like_marker(frame: np.ndarray, xy: np.ndarray, settings: MarkerSettin
     column, row = np.floor(xy).astype(int)
     middle = frame[row - 1 : row + 2, column - 1 : column + 2].mean((0, 1))
     around = np.percentile(frame[rows, columns].min(axis=1), 90)
-    grey = middle.max() - middle.min() <= settings.max_saturation * middle.max() and middle[0] >= middle[2]
-    return bool(grey and middle.min() - around >= settings.min_contrast)
+    gray = middle.max() - middle.min() <= settings.max_saturation * middle.max() and middle[0] >= middle[2]
+    return bool(gray and middle.min() - around >= settings.min_contrast)
 
 
 def _blob_response(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """[H, W] float32, grey levels: difference of Gaussians, which answers to bright discs."""
+    """[H, W] float32, gray levels: difference of Gaussians, which answers to bright discs."""
     floating = picture.astype(np.float32)
     return cv2.GaussianBlur(floating, None, sigma / 1.26) - cv2.GaussianBlur(floating, None, sigma * 1.6)
 
@@ -237,8 +237,8 @@ def _patch(picture: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray | None:
     if not (half < xy[0] - 0.5 < width - 1 - half and half < xy[1] - 0.5 < height - 1 - half):
         return None
     side = 2 * half + 1
-    centre = (float(xy[0] - 0.5), float(xy[1] - 0.5))  # OpenCV's first pixel centre is (0, 0)
-    return cv2.getRectSubPix(picture, (side, side), centre, patchType=cv2.CV_32F)
+    center = (float(xy[0] - 0.5), float(xy[1] - 0.5))  # OpenCV's first pixel center is (0, 0)
+    return cv2.getRectSubPix(picture, (side, side), center, patchType=cv2.CV_32F)
 
 
 def _match(
@@ -262,7 +262,7 @@ def _match(
 
 
 def _peak(values: np.ndarray, row: int, column: int) -> np.ndarray:
-    """[2] raster xy of the top of the parabolas through a peak and its neighbours."""
+    """[2] raster xy of the top of the parabolas through a peak and its neighbors."""
 
     def shift(before: float, at: float, after: float) -> float:
         bend = before - 2 * at + after

@@ -58,10 +58,10 @@ def person_probability(frames: np.ndarray, boxes: np.ndarray, threads: int = 2) 
 
 def _look(network, frame: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
     """[H, W] float32, what the network says of one square around a box, laid back into the frame."""
-    centre = (box[:2] + box[2:]) / 2
+    center = (box[:2] + box[2:]) / 2
     scale = INPUT_SIZE / max(margin * float((box[2:] - box[:2]).max()), 1.0)
-    # From the frame to the square, by OpenCV's pixel centres (the first at (0, 0)).
-    shift = INPUT_SIZE / 2 - scale * centre + (scale - 1) / 2
+    # From the frame to the square, by OpenCV's pixel centers (the first at (0, 0)).
+    shift = INPUT_SIZE / 2 - scale * center + (scale - 1) / 2
     to_square = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     blurred = cv2.GaussianBlur(frame, None, 0.4 / scale) if scale < 1 else frame  # warping alone would alias
     size = (INPUT_SIZE, INPUT_SIZE)

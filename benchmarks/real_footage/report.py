@@ -1,12 +1,12 @@
 """How right labels are on real videos, by three witnesses that know nothing of bodies.
 
-Two synchronised cameras watch one person; each view is labelled by itself.
+Two synchronized cameras watch one person; each view is labeled by itself.
 
 - **Two views**: the rays through the two labels of one surface point must meet (`two_views`).
 - **Skin markers**: labels must go where a marker next to them goes (`markers`).
 - **Masks**: labels must lie on somebody, as another network sees it (`masks`).
 
-Clips are labelled whole, not in pieces of `clips.clip_frames`, so that lags of 48 frames exist; nothing else
+Clips are labeled whole, not in pieces of `clips.clip_frames`, so that lags of 48 frames exist; nothing else
 differs from `anthrotap label`.
 """
 
@@ -62,8 +62,8 @@ SCENE_POINTS = {
 OFFSETS = range(-3, 4)  # frames by which one view is tried against the other
 NEAR = (4.0, 8.0)  # pixels of a 256x256 frame between a label and the marker that judges it
 JUDGED = ("labels", "mesh")
-NEIGHBOURS = 8  # surface points that tell how the skin around a marker turns
-NEIGHBOUR_REACH = 16.0  # pixels of a 256x256 frame: a farther one is elsewhere on the body
+NEIGHBORS = 8  # surface points that tell how the skin around a marker turns
+NEIGHBOR_REACH = 16.0  # pixels of a 256x256 frame: a farther one is elsewhere on the body
 ON_PERSON = 14  # full-size pixels: holes between surface points that are closed, to say where markers may be
 ALMOST_INSIDE = 2.0  # pixels of a 256x256 frame: so far outside a mask a label still counts as near it
 MOVED = 8.0  # pixels of a 256x256 frame: labels moved so far are the control of the masks
@@ -76,7 +76,7 @@ class View:
     Attributes:
         path: the video.
         width, height: full size, which `xy` refers to.
-        frames: [T, h, w, 3] uint8 RGB, as labelled.
+        frames: [T, h, w, 3] uint8 RGB, as labeled.
         xy: [P, K, T, 2] float64, where the mesh puts each surface point, full-size raster pixels.
         visible: [P, K, T] bool, whether the meshes leave it visible.
         seen: [P, K, T] bool, whether it is a seen label of a track that is given out.
@@ -108,7 +108,7 @@ def evaluate_real_truth(
 
     Args:
         folder: where the clips and the calibration lie (`VIEWS`, `MASK_VIDEOS`, `CALIBRATION`).
-        config: of the labelling; the open default when left out.
+        config: of the labeling; the open default when left out.
         threads: how many frames are worked on at once.
         on_step: is told what is being done.
 
@@ -132,7 +132,7 @@ def evaluate_real_truth(
     for name, camera in VIEWS.items():
         if camera not in calibration:
             raise ValueError(f"{folder / CALIBRATION}: has no camera {camera}, only {', '.join(calibration)}")
-        say(f"labelling {name}")
+        say(f"labeling {name}")
         view = label_view(folder / name, config, threads)
         if not np.isfinite(view.xy).any():
             raise ValueError(
@@ -200,15 +200,15 @@ def judge_two_views(
     """Whether the rays of the two views' labels meet.
 
     Args:
-        first, second: what is labelled, in step.
+        first, second: what is labeled, in step.
         first_camera, second_camera: their cameras, for frames of full size.
         lags: frames over which the gap's change is judged.
         scene_points: places in both views of things that stand still, to aim the first camera by.
 
     Returns:
-        scene: gaps, millimetres, at the `scene_points`: `as_shipped`; `aimed`, after `aim`; `held_out`,
+        scene: gaps, millimeters, at the `scene_points`: `as_shipped`; `aimed`, after `aim`; `held_out`,
             each point with the aim of all others; and the `shift` of the first camera's principal point, pixels.
-        pairs: median gap over all surface points for each pair of people "first, second", millimetres.
+        pairs: median gap over all surface points for each pair of people "first, second", millimeters.
         people: the pair that agrees, which all else is about.
         offsets: median gap with the second view so many frames later; least at 0 if the views are in step.
         seen, all: for points seen in both views, and for all of the mesh: `count` of labels, of how many surface
@@ -275,8 +275,8 @@ def _gap_figures(
     lags: Sequence[int],
 ) -> dict[str, Any]:
     to_256 = 256 / np.array(sizes)
-    # A millimetre across the line of sight in pixels of each view; half the gap is each view's.
-    depth = np.stack([np.linalg.norm(meeting.points - camera.centre, axis=-1) for camera in cameras], axis=-1)
+    # A millimeter across the line of sight in pixels of each view; half the gap is each view's.
+    depth = np.stack([np.linalg.norm(meeting.points - camera.center, axis=-1) for camera in cameras], axis=-1)
     half = np.array([camera.focal.mean() for camera in cameras]) / depth / 2
     out: dict[str, Any] = {
         "count": int(chosen.sum()),
@@ -324,7 +324,7 @@ def judge_by_markers(
     Every `QUERY_EVERY` frames each label seen near a marker, on the same part of the body (a hand may pass before a
     thigh), is a query. At the lag, where the label is still seen and the marker still followed, the error is how much
     the offset from marker to label has changed, in pixels of a 256x256 frame. As the skin turns and comes nearer, so
-    does an offset: `turned` takes that off, by the similarity that takes the `NEIGHBOURS` mesh points of that part
+    does an offset: `turned` takes that off, by the similarity that takes the `NEIGHBORS` mesh points of that part
     around the query to where the mesh has them at the lag. (It is the mesh's own word; but it multiplies offsets of
     a few pixels, and where mesh and skin slide together it changes nothing of the slide.)
 
@@ -398,8 +398,8 @@ def _beside_marker(
     for row, label in zip(rows, labels, strict=True):
         change = xy[label, t + lag] - marker[t + lag] - offset[label]
         distance = np.linalg.norm((xy[:, t] - xy[label, t]) * view.to_256, axis=1)
-        around = np.argsort(np.where(visible[:, t], distance, np.inf))[: NEIGHBOURS + 1]  # itself too
-        around = around[visible[around, t] & (distance[around] <= NEIGHBOUR_REACH)]
+        around = np.argsort(np.where(visible[:, t], distance, np.inf))[: NEIGHBORS + 1]  # itself too
+        around = around[visible[around, t] & (distance[around] <= NEIGHBOR_REACH)]
         turn = _similarity(xy[around, t], xy[around, t + lag])
         turned = xy[label, t + lag] - marker[t + lag] - turn @ offset[label]
         row[:] = (
@@ -433,9 +433,9 @@ def judge_by_mask(view: View, threads: int = 2, markers: MarkerTracks | None = N
             much of it near contours; None without markers.
     """
     height, width = view.frames.shape[1:3]
-    to_labelled = np.array([width / view.width, height / view.height])
+    to_labeled = np.array([width / view.width, height / view.height])
     probability = np.zeros(view.frames.shape[:3], np.float32)
-    for xy in view.xy * to_labelled:
+    for xy in view.xy * to_labeled:
         probability = np.maximum(probability, person_probability(view.frames, _boxes(xy), threads))
     mask = probability > 0.5
     unit = min(height, width) / 256
@@ -443,10 +443,10 @@ def judge_by_mask(view: View, threads: int = 2, markers: MarkerTracks | None = N
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     almost = np.stack([cv2.dilate(m, disc) for m in mask.astype(np.uint8)]).astype(bool)
 
-    labels, frame = view.xy[view.seen] * to_labelled, np.nonzero(view.seen)[2]
+    labels, frame = view.xy[view.seen] * to_labeled, np.nonzero(view.seen)[2]
     with np.errstate(invalid="ignore"):
         unchecked = view.visible & ((view.xy >= 0) & (view.xy < [view.width, view.height])).all(-1)
-    mesh, mesh_frame = view.xy[unchecked] * to_labelled, np.nonzero(unchecked)[2]
+    mesh, mesh_frame = view.xy[unchecked] * to_labeled, np.nonzero(unchecked)[2]
     circle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     moves = MOVED * unit * np.stack([np.cos(circle), np.sin(circle)], axis=1)
     part = np.broadcast_to(view.part[:, None], view.seen.shape)[view.seen]
@@ -454,7 +454,7 @@ def judge_by_mask(view: View, threads: int = 2, markers: MarkerTracks | None = N
     on_markers = None
     if markers is not None:
         followed = np.isfinite(markers.xy[..., 0])
-        on_markers = _share(_inside(mask, markers.xy[followed] * to_labelled, np.nonzero(followed)[1]))
+        on_markers = _share(_inside(mask, markers.xy[followed] * to_labeled, np.nonzero(followed)[1]))
     return {
         "count": len(labels),
         "inside": _share(inside),

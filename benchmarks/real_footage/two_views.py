@@ -7,10 +7,10 @@ within that plane moves the point and leaves no gap; so a gap is a lower bound o
 
 Conventions of Qualisys's calibration files (`.qca.txt`), and what bears them out:
 
-- `x y z` is the camera's centre in millimetres; `r11 ... r33`, row by row, is the rotation from the world to a
+- `x y z` is the camera's center in millimeters; `r11 ... r33`, row by row, is the rotation from the world to a
   camera that looks along *minus* z with y up. diag(1, -1, -1) takes that to ours: along plus z, y down. (The scene of
   the balance clips, triangulated, is level and metric.)
-- Focal lengths and principal point are in 1/64 pixel, counted from the centre of the first pixel, for the sensor ends
+- Focal lengths and principal point are in 1/64 pixel, counted from the center of the first pixel, for the sensor ends
   at 64 (width - 1): half a pixel is added, since our rasters begin at the first pixel's corner.
 - Distortion is OpenCV's (Brown's model), from ideal to real directions, in units of the focal length: a charuco
   calibration of the same cameras (Pose2Sim's Demo_SinglePerson, Calib_scene.toml) has k1 -0.053 and k2 0.151 where the
@@ -43,7 +43,7 @@ class CalibratedCamera:
         principal: [2] float64, principal point, raster pixels.
         distortion: [5] float64, OpenCV's k1, k2, p1, p2, k3.
         rotation: [3, 3] float64, from world to camera directions (x right, y down, z forward).
-        centre: [3] float64, the camera's place in the world, millimetres.
+        center: [3] float64, the camera's place in the world, millimeters.
     """
 
     name: str
@@ -53,11 +53,11 @@ class CalibratedCamera:
     principal: np.ndarray
     distortion: np.ndarray
     rotation: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """[..., 2] raster pixels of world points [..., 3] in millimetres; NaN at or behind the camera plane."""
-        local = (points - self.centre) @ self.rotation.T
+        """[..., 2] raster pixels of world points [..., 3] in millimeters; NaN at or behind the camera plane."""
+        local = (points - self.center) @ self.rotation.T
         depth = np.where(local[..., 2:] > 0, local[..., 2:], np.nan)
         return _distort(local[..., :2] / depth, self.distortion) * self.focal + self.principal
 
@@ -69,7 +69,7 @@ class CalibratedCamera:
         return world / np.linalg.norm(world, axis=-1, keepdims=True)
 
     def fitted_into(self, width: int, height: int) -> CalibratedCamera:
-        """The same camera in frames of another size, the picture scaled to fit and centred between black bars."""
+        """The same camera in frames of another size, the picture scaled to fit and centerd between black bars."""
         scale = min(width / self.width, height / self.height)
         bars = np.array([width - scale * self.width, height - scale * self.height]) / 2
         return replace(
@@ -86,8 +86,8 @@ class Meeting:
     """Where pairs of rays come closest.
 
     Attributes:
-        points: [..., 3] float64, the middle of the shortest line between the two rays, millimetres.
-        gap: [..., 3] float64, that line, from the first camera's ray to the second's, millimetres.
+        points: [..., 3] float64, the middle of the shortest line between the two rays, millimeters.
+        gap: [..., 3] float64, that line, from the first camera's ray to the second's, millimeters.
         signed: [...] float64, its length, with a sign that tells on which side the second ray passes.
         pixels: [..., 2] float64, distance of `points` from the labels in each view, pixels of that view.
     """
@@ -109,15 +109,15 @@ def meet(
     """
     first_xy, second_xy = first_xy.astype(np.float64), second_xy.astype(np.float64)
     a, b = first.rays(first_xy), second.rays(second_xy)
-    base = second.centre - first.centre
+    base = second.center - first.center
     normal = np.cross(a, b)
     square = (normal**2).sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):  # rays that are parallel meet nowhere: NaN
         along_a = (np.cross(base, b) * normal).sum(-1) / square
         along_b = (np.cross(base, a) * normal).sum(-1) / square
         signed = (base * normal).sum(-1) / np.sqrt(square)
-    on_a = first.centre + along_a[..., None] * a
-    on_b = second.centre + along_b[..., None] * b
+    on_a = first.center + along_a[..., None] * a
+    on_b = second.center + along_b[..., None] * b
     points = (on_a + on_b) / 2
     pixels = [
         np.linalg.norm(camera.project(points) - xy, axis=-1)
@@ -204,7 +204,7 @@ def _camera(name: str, element: ElementTree.Element) -> CalibratedCamera:
         principal=np.array([lens("centerPointU"), lens("centerPointV")]) / SUBPIXELS - corner + 0.5,
         distortion=np.array([lens(key) for key in (*distortion, "radialDistortion3")]),
         rotation=_TO_OURS @ rotation,
-        centre=np.array([turn(axis) for axis in "xyz"]),
+        center=np.array([turn(axis) for axis in "xyz"]),
     )
 
 

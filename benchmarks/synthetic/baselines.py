@@ -69,7 +69,7 @@ class LucasKanade:
 
     def _step(self, first: np.ndarray, second: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where points [N, 2] go, and whether they were found [N]."""
-        # OpenCV's first pixel centre is (0, 0).
+        # OpenCV's first pixel center is (0, 0).
         start = (xy - 0.5).astype(np.float32)[:, None]
         end, found, _ = cv2.calcOpticalFlowPyrLK(
             first, second, start, None, winSize=(self.window, self.window), maxLevel=self.levels

@@ -18,10 +18,10 @@ from benchmarks.synthetic.renderer import (
 )
 from benchmarks.synthetic.room import build_room
 from benchmarks.synthetic.wardrobe import (
-    CLOTH_COLOURS,
-    HAIR_COLOURS,
+    CLOTH_COLORS,
+    HAIR_COLORS,
     SKIN_TONES,
-    TROUSER_COLOURS,
+    TROUSER_COLORS,
     Outfit,
 )
 
@@ -34,12 +34,12 @@ def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
     rng = np.random.default_rng(seed)
     seconds = num_frames / 24
     left = Outfit(
-        shirt="plaid", shirt_colours=(CLOTH_COLOURS[0], (0.2, 0.05, 0.06), CLOTH_COLOURS[2]),
-        trousers=TROUSER_COLOURS[0], skin=SKIN_TONES[3], hair=HAIR_COLOURS[0], sleeves="long",
+        shirt="plaid", shirt_colors=(CLOTH_COLORS[0], (0.2, 0.05, 0.06), CLOTH_COLORS[2]),
+        trousers=TROUSER_COLORS[0], skin=SKIN_TONES[3], hair=HAIR_COLORS[0], sleeves="long",
     )  # fmt: skip
     right = Outfit(
-        shirt="stripes", shirt_colours=(CLOTH_COLOURS[2], CLOTH_COLOURS[1], CLOTH_COLOURS[3]),
-        trousers=TROUSER_COLOURS[1], skin=SKIN_TONES[1], hair=HAIR_COLOURS[2], long_hair=True, decal="TAP",
+        shirt="stripes", shirt_colors=(CLOTH_COLORS[2], CLOTH_COLORS[1], CLOTH_COLORS[3]),
+        trousers=TROUSER_COLORS[1], skin=SKIN_TONES[1], hair=HAIR_COLORS[2], long_hair=True, decal="TAP",
     )  # fmt: skip
     tall, small = (
         np.array([0.3, 1.0, -0.5, 0.5, 0, 0, 0, 0, 0, 0]),

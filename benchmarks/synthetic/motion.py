@@ -1,6 +1,6 @@
 """Procedural human motion for rendered clips: joint controls over time, set on the ground by the feet.
 
-The world is z up, metres; at heading 0 a body faces -y, and its left is +x. Controls are angles in radians
+The world is z up, meters; at heading 0 a body faces -y, and its left is +x. Controls are angles in radians
 with a plain meaning (`CONTROLS`), so that a motion is a short list of poses with times.
 """
 
@@ -21,7 +21,7 @@ from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 BODY_CONTROLS = (
     "heading",  # counter-clockwise from above; 0 faces the camera
     *("pitch", "roll"),  # of the whole body: forward, to its left
-    "jump",  # metres off the ground
+    "jump",  # meters off the ground
     *("torso_pitch", "torso_roll", "torso_yaw"),  # shared by three spine joints; forward, left, turned left
     *("head_pitch", "head_roll", "head_yaw"),
 )
@@ -67,7 +67,7 @@ class Motion:
     Attributes:
         controls: joint controls.
         rate: samples a second.
-        start: (x, y), world metres, of the hips in the middle of the clip.
+        start: (x, y), world meters, of the hips in the middle of the clip.
         stay: seconds over which the body drifts back to `start`; None lets its feet carry it away.
     """
 
@@ -378,7 +378,7 @@ def jumping_jacks(seconds: float, rate: float, rng: np.random.Generator) -> np.n
 
 
 def hands_on_body(seconds: float, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """[N, C] controls that keep limbs within centimetres of the body and of each other: arms folded, brushing
+    """[N, C] controls that keep limbs within centimeters of the body and of each other: arms folded, brushing
     the belly and thighs, knees together."""
     close = [
         {"swing": 0.25, "out": 0.12, "elbow": 1.5, "twist": 0.9},

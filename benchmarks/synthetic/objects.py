@@ -169,7 +169,7 @@ class _ObjectStage(_Stage):
 
 
 def random_look(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -> Look:
-    """A surface for a shape: a pattern in three colours, or, with probability `picture`, a piece of a photo or painting
+    """A surface for a shape: a pattern in three colors, or, with probability `picture`, a piece of a photo or painting
     laid through it from the front."""
     low, high = shape.rest.min(0), shape.rest.max(0)
     size = float((high - low).max())
@@ -178,7 +178,7 @@ def random_look(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -
     row[raster.SIDE : raster.SIDE + 3] = _perpendicular(row[raster.AXIS : raster.AXIS + 3])
     row[raster.DECAL] = -1
     tones = np.clip(rng.uniform(0.12, 0.9, (3, 1)) + rng.normal(0, 0.22, (3, 3)), 0.04, 0.96)
-    for start, tone in zip((raster.COLOUR_A, raster.COLOUR_B, raster.COLOUR_C), tones, strict=True):
+    for start, tone in zip((raster.COLOR_A, raster.COLOR_B, raster.COLOR_C), tones, strict=True):
         row[start : start + 3] = linear(tone)
     row[raster.GRAIN] = rng.uniform(0.1, 0.35)
     row[raster.WRINKLE] = rng.choice([0.0, 0.25, 0.5])
@@ -217,7 +217,7 @@ def photo_room(rng: np.random.Generator) -> Room:
 
 
 def _covering(photo: np.ndarray, width: float, height: float) -> np.ndarray:
-    """The middle of a photo, of a wall's proportions, 200 pixels a metre."""
+    """The middle of a photo, of a wall's proportions, 200 pixels a meter."""
     scale = max(200 * width / photo.shape[1], 200 * height / photo.shape[0])
     large = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     rows, columns = round(200 * height), round(200 * width)

@@ -1,6 +1,6 @@
 """The pixel loops of the renderer: z-buffer, procedural cloth and skin, a textured room, shadows.
 
-Everything here is plain arrays, so that it runs outside the interpreter lock. Colours are linear light.
+Everything here is plain arrays, so that it runs outside the interpreter lock. Colors are linear light.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from numba import njit
 
 _jit = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
-NEAR = 0.15  # metres; nearer triangles are left out
+NEAR = 0.15  # meters; nearer triangles are left out
 NOISE_SIDE = 32  # of the periodic noise cube
 
 # What a row of the materials table holds (see `wardrobe.Material`).
-KIND, COLOUR_A, COLOUR_B, COLOUR_C = 0, 1, 4, 7
+KIND, COLOR_A, COLOR_B, COLOR_C = 0, 1, 4, 7
 SCALE, GRAIN, WRINKLE, SHINE = 10, 11, 12, 13
 ORIGIN, AXIS, SIDE = 14, 17, 20  # the frame in which patterns run around and along a limb
 CYCLES = 23  # pattern repeats around the limb
@@ -26,7 +26,7 @@ PLAIN, PLAID, STRIPES, PRINT, DOTS, DENIM, HAIR, WOOD, SKIN, SOLE = range(10)
 
 
 @_jit
-def project(points, rotation, place, focal, centre_x, centre_y, out):
+def project(points, rotation, place, focal, center_x, center_y, out):
     """World points [V, 3] into `out` [V, 3]: pixel x, pixel y and 1/depth; 1/depth is 0 where too near."""
     for i in range(len(points)):
         x, y, z = points[i, 0] - place[0], points[i, 1] - place[1], points[i, 2] - place[2]
@@ -37,15 +37,15 @@ def project(points, rotation, place, focal, centre_x, centre_y, out):
         inverse = 1.0 / depth
         out[i, 0] = (
             rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z
-        ) * inverse * focal + centre_x
+        ) * inverse * focal + center_x
         out[i, 1] = (
             rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z
-        ) * inverse * focal + centre_y
+        ) * inverse * focal + center_y
         out[i, 2] = inverse
 
 
 @_jit
-def rasterise(corners, faces, inverse_depth, index):
+def rasterize(corners, faces, inverse_depth, index):
     """Fill the z-buffer `inverse_depth` [H, W] and the triangle `index` [H, W] (-1: none)."""
     height, width = index.shape
     inverse_depth[:] = 0.0
@@ -146,8 +146,8 @@ def _band(x, width):
 
 
 @_jit
-def _albedo(material, x, y, z, cube, decals, paints, colour):
-    """Colour of a rest-space place on a material, into `colour` [3]."""
+def _albedo(material, x, y, z, cube, decals, paints, color):
+    """Color of a rest-space place on a material, into `color` [3]."""
     kind = int(material[KIND])
     ox, oy, oz = x - material[ORIGIN], y - material[ORIGIN + 1], z - material[ORIGIN + 2]
     along = ox * material[AXIS] + oy * material[AXIS + 1] + oz * material[AXIS + 2]
@@ -158,7 +158,7 @@ def _albedo(material, x, y, z, cube, decals, paints, colour):
         + oz * (material[AXIS] * material[SIDE + 1] - material[AXIS + 1] * material[SIDE])
     )
     scale = material[SCALE]
-    b, c = 0.0, 0.0  # shares of the second and third colour
+    b, c = 0.0, 0.0  # shares of the second and third color
     if kind in (PLAID, DOTS):
         around = np.arctan2(third, side) * (0.5 / np.pi) * material[CYCLES]
         v = along * scale
@@ -207,8 +207,8 @@ def _albedo(material, x, y, z, cube, decals, paints, colour):
         0.6 * noise_at(cube, x * 45, y * 45, z * 45) + 0.6 * noise_at(cube, x * 110, y * 110, z * 110)
     )
     for i in range(3):
-        base = material[COLOUR_A + i] * (1 - b) + material[COLOUR_B + i] * b
-        colour[i] = (base * (1 - c) + material[COLOUR_C + i] * c) * grain
+        base = material[COLOR_A + i] * (1 - b) + material[COLOR_B + i] * b
+        color[i] = (base * (1 - c) + material[COLOR_C + i] * c) * grain
     decal = int(material[DECAL])
     if decal >= 0 and y < material[ORIGIN + 1]:  # on the front
         half = material[DECAL_HALF]
@@ -219,14 +219,14 @@ def _albedo(material, x, y, z, cube, decals, paints, colour):
             i, j = int((v + 1) * 0.5 * size), int((u + 1) * 0.5 * size)
             share = decals[decal, i, j, 3]
             for k in range(3):
-                colour[k] = colour[k] * (1 - share) + decals[decal, i, j, k] * share
+                color[k] = color[k] * (1 - share) + decals[decal, i, j, k] * share
     for p in range(int(material[PAINT_FIRST]), int(material[PAINT_LAST])):
         dx = (x - paints[p, 0]) / paints[p, 3]
         dy = (y - paints[p, 1]) / paints[p, 4]
         dz = (z - paints[p, 2]) / paints[p, 5]
         share = min(max((1.0 - (dx * dx + dy * dy + dz * dz)) * 2.5, 0.0), 1.0) * paints[p, 9]
         for k in range(3):
-            colour[k] = colour[k] * (1 - share) + paints[p, 6 + k] * share
+            color[k] = color[k] * (1 - share) + paints[p, 6 + k] * share
 
 
 @_jit
@@ -289,7 +289,7 @@ def light_depths(vertices, faces, light_axes, shadow_low, shadow_scale, shadow_m
 
 
 @_jit
-def _texel(texels, offset, rows, columns, u, v, colour):
+def _texel(texels, offset, rows, columns, u, v, color):
     """Bilinear, repeating lookup in one mip level stored at `offset` of the flat `texels` [N, 3]."""
     u, v = u * columns - 0.5, v * rows - 0.5
     fu, fv = np.floor(u), np.floor(v)
@@ -299,22 +299,22 @@ def _texel(texels, offset, rows, columns, u, v, colour):
     a, b = offset + i * columns + j, offset + i * columns + j1
     c, d = offset + i1 * columns + j, offset + i1 * columns + j1
     for k in range(3):
-        colour[k] = (texels[a, k] * (1 - du) + texels[b, k] * du) * (1 - dv) + (
+        color[k] = (texels[a, k] * (1 - du) + texels[b, k] * du) * (1 - dv) + (
             texels[c, k] * (1 - du) + texels[d, k] * du
         ) * dv
 
 
 @_jit
 def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, light, blobs, shadow):
-    """Draw the inside of the box room `low` to `high` (world, metres) into `image` [H, W, 3].
+    """Draw the inside of the box room `low` to `high` (world, meters) into `image` [H, W, 3].
 
-    Surface s = 2 axis + (1 if the high side); its texture covers `sizes[s]` metres; `levels[s]` lists its mip
+    Surface s = 2 axis + (1 if the high side); its texture covers `sizes[s]` meters; `levels[s]` lists its mip
     levels as (offset, rows, columns), finest first. `blobs` [B, 4] darken the floor: x, y, radius, strength.
     """
     height, width = image.shape[:2]
     direction, ambient, key = light
     shadow_map, light_axes, shadow_low, shadow_scale = shadow
-    colour = np.empty(3)
+    color = np.empty(3)
     ray, hit = np.empty(3), np.empty(3)
     for y in range(height):
         v = (y + 0.5 - height * 0.5) / focal
@@ -347,7 +347,7 @@ def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, l
                 levels[surface, level, 2],
                 p / sizes[surface, 0],
                 q / sizes[surface, 1],
-                colour,
+                color,
             )
             facing = direction[axis] * (-1.0 if ray[axis] > 0 else 1.0)
             bright = ambient
@@ -364,7 +364,7 @@ def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, l
                     if near < 9:
                         bright *= 1 - blobs[b, 3] * np.exp(-near)
             for k in range(3):
-                image[y, x, k] = colour[k] * bright
+                image[y, x, k] = color[k] * bright
 
 
 @_jit
@@ -373,11 +373,11 @@ def shade(
     vertices, place, light,
     cube, decals, paints, shadow,
 ):  # fmt: skip
-    """Add the colour of the mesh under every pixel, or else of the `backdrop`, to `image` [H, W, 3]."""
+    """Add the color of the mesh under every pixel, or else of the `backdrop`, to `image` [H, W, 3]."""
     height, width = index.shape
     direction, ambient, key = light
     shadow_map, light_axes, shadow_low, shadow_scale = shadow
-    colour = np.empty(3)
+    color = np.empty(3)
     for y in range(height):
         for x in range(width):
             k = index[y, x]
@@ -414,7 +414,7 @@ def shade(
             rz = u * rest[a, 2] + v * rest[b, 2] + w * rest[c, 2]
             inside = u * face_border[k, 0] + v * face_border[k, 1] + w * face_border[k, 2] >= 0
             material = materials[face_material[k, 0 if inside else 1]]
-            _albedo(material, rx, ry, rz, cube, decals, paints, colour)
+            _albedo(material, rx, ry, rz, cube, decals, paints, color)
             facing = nx * direction[0] + ny * direction[1] + nz * direction[2]
             diffuse = max((facing + 0.15) / 1.15, 0.0)
             if diffuse > 0:
@@ -440,4 +440,4 @@ def shade(
                 half = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
                 gloss = material[SHINE] * key * max(half, 0.0) ** 24
             for i in range(3):
-                image[y, x, i] += colour[i] * bright + gloss
+                image[y, x, i] += color[i] * bright + gloss

@@ -21,7 +21,7 @@ SHADOW_SIDE = 1024
 JITTER = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])
 
 MAX_SHARP_BLUR = 0.7  # pixels; below it the room is drawn once a frame
-ROOM_DEPTH = 5.0  # metres, about
+ROOM_DEPTH = 5.0  # meters, about
 GRAIN_MARGIN = 97
 # Display levels (gamma 2.2, rounded when cut off) of linear light.
 DISPLAY = (0.5 + 255 * np.linspace(0, 1, 8192) ** (1 / 2.2)).astype(np.float32)
@@ -39,7 +39,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """The camera over T frames, world metres (z up), radians.
+    """The camera over T frames, world meters (z up), radians.
 
     Attributes:
         place: [T, 3] float64.
@@ -237,7 +237,7 @@ class _Stage:
             raster.project(
                 vertices, rotation, place, focal, width / 2 - jitter[0], height / 2 - jitter[1], corners
             )
-            raster.rasterise(corners, self.faces, inverse_depth, index)
+            raster.rasterize(corners, self.faces, inverse_depth, index)
             raster.vertex_normals(vertices, self.faces, normals)
             raster.shade(
                 image, backdrop, index, corners, self.faces, self.face_material, self.face_border,
@@ -269,7 +269,7 @@ class _Stage:
         return CameraPath(place[None], angles, np.array([focal])).rotations()[0], place, focal
 
     def _shadow(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """The key light's depth map, its axes, its corner and pixels a metre."""
+        """The key light's depth map, its axes, its corner and pixels a meter."""
         flat = vertices @ self.light_axes[:2].T
         low, high = flat.min(0) - 0.1, flat.max(0) + 0.1
         scale = (SHADOW_SIDE - 12) / max((high - low).max(), 2.5)

@@ -17,18 +17,18 @@ from benchmarks.synthetic.wardrobe import linear
 
 STYLES = ("studio", "loft", "yard", "gallery")
 _PAINT = ((0.80, 0.76, 0.68), (0.58, 0.66, 0.68), (0.72, 0.60, 0.50), (0.55, 0.60, 0.50), (0.82, 0.80, 0.78))
-_PIXELS_PER_METRE = 200
+_PIXELS_PER_METER = 200
 
 
 @dataclass(frozen=True)
 class Room:
-    """The inside of a box, world metres; surface s is 2 * axis + (1 if its high side); floor 4, back wall 3.
+    """The inside of a box, world meters; surface s is 2 * axis + (1 if its high side); floor 4, back wall 3.
 
     Attributes:
         low, high: [3] float64.
         texels: [N, 3] float32, all surfaces' mip levels one after the other, linear light.
         levels: [6, L, 3] int64: offset, rows, columns of each mip level.
-        sizes: [6, 2] float64, metres that a surface's texture covers (right, down).
+        sizes: [6, 2] float64, meters that a surface's texture covers (right, down).
         light: [3] float64, unit direction from which the key light comes.
         ambient, key: brightness of all-round and key light.
     """
@@ -83,8 +83,8 @@ def build_room(style: str, seed: int, cup: bool = False) -> Room:
         else:
             side = float(rng.choice([-1, 1]))
             _hang(back, pictures[:2], rng, 0.5 - 0.32 * side, 0.5 - 0.02 * side)
-            _shelf(back, rng, centre=0.5 + 0.22 * side)
-        back[-round(0.1 * _PIXELS_PER_METRE) :] = linear((0.86, 0.85, 0.82))
+            _shelf(back, rng, center=0.5 + 0.22 * side)
+        back[-round(0.1 * _PIXELS_PER_METER) :] = linear((0.86, 0.85, 0.82))
     ceiling, ceiling_size = _plaster(linear((0.85, 0.85, 0.84)), rng, 2.0, 2.0), (2.0, 2.0)
     images = [wall, wall, wall, back, floor, ceiling]
     sizes = [wall_size, wall_size, wall_size, (width, height), floor_size, ceiling_size]
@@ -104,7 +104,7 @@ class Furniture:
     """Boxes that stand still in the world.
 
     Attributes:
-        vertices: [V, 3] float64, world metres.
+        vertices: [V, 3] float64, world meters.
         faces: [F, 3] int32.
         face_material: [F] int32, rows of `materials`.
         materials: [M, raster.MATERIAL_SIZE] float32; patterns live in world coordinates.
@@ -116,9 +116,9 @@ class Furniture:
     materials: np.ndarray
 
 
-def table(centre: tuple[float, float], size: tuple[float, float, float], seed: int) -> Furniture:
+def table(center: tuple[float, float], size: tuple[float, float, float], seed: int) -> Furniture:
     """A table: a top of `size` (width, depth, height) and four legs."""
-    (x, y), (width, depth, height) = centre, size
+    (x, y), (width, depth, height) = center, size
     leg = 0.06
     boxes = [((x, y, height - 0.025), (width, depth, 0.05))]
     for sx in (-1, 1):
@@ -132,36 +132,36 @@ def table(centre: tuple[float, float], size: tuple[float, float, float], seed: i
     return _boxes(boxes, [_wood(seed)] * len(boxes))
 
 
-def crates(centre: tuple[float, float], size: float, count: int, seed: int) -> Furniture:
-    """A stack of `count` boxes of about `size` metres, each of another material."""
+def crates(center: tuple[float, float], size: float, count: int, seed: int) -> Furniture:
+    """A stack of `count` boxes of about `size` meters, each of another material."""
     rng = np.random.default_rng(seed)
     boxes, rows, top = [], [], 0.0
     for _ in range(count):
         edge = size * rng.uniform(0.75, 1.05, 3)
-        x, y = centre + rng.uniform(-0.06, 0.06, 2)
+        x, y = center + rng.uniform(-0.06, 0.06, 2)
         boxes.append(((x, y, top + edge[2] / 2), tuple(edge)))
         rows.append(_wood(int(rng.integers(1000))) if rng.random() < 0.5 else _print(rng))
         top += edge[2]
     return _boxes(boxes, rows)
 
 
-def pillar(centre: tuple[float, float], width: float, height: float, seed: int) -> Furniture:
+def pillar(center: tuple[float, float], width: float, height: float, seed: int) -> Furniture:
     """An upright post from floor to `height`."""
-    return _boxes([((*centre, height / 2), (width, width, height))], [_print(np.random.default_rng(seed))])
+    return _boxes([((*center, height / 2), (width, width, height))], [_print(np.random.default_rng(seed))])
 
 
 def _boxes(boxes: list, rows: list[np.ndarray]) -> Furniture:
     sides = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
     vertices: list[np.ndarray] = []
     faces, material = [], []
-    for row, (centre, size) in enumerate(boxes):
+    for row, (center, size) in enumerate(boxes):
         corners = (
             np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(size) / 2
         )
         # bevelled look: each side has corners of its own, so that normals do not blend around the edge
         for side in sides:
             first = len(vertices)
-            vertices.extend(corners[list(side)] + centre)
+            vertices.extend(corners[list(side)] + center)
             faces.extend([(first, first + 1, first + 2), (first, first + 2, first + 3)])
             material.extend([row, row])
     return Furniture(
@@ -172,11 +172,11 @@ def _boxes(boxes: list, rows: list[np.ndarray]) -> Furniture:
     )
 
 
-def _row(kind: int, colours: list, scale: float, grain: float) -> np.ndarray:
+def _row(kind: int, colors: list, scale: float, grain: float) -> np.ndarray:
     row = np.zeros(raster.MATERIAL_SIZE)
     row[raster.KIND], row[raster.SCALE], row[raster.GRAIN] = kind, scale, grain
-    for start, colour in zip((raster.COLOUR_A, raster.COLOUR_B, raster.COLOUR_C), colours, strict=True):
-        row[start : start + 3] = linear(colour)
+    for start, color in zip((raster.COLOR_A, raster.COLOR_B, raster.COLOR_C), colors, strict=True):
+        row[start : start + 3] = linear(color)
     row[raster.AXIS], row[raster.SIDE + 2] = 1.0, 1.0  # grain along x
     row[raster.DECAL] = -1
     row[raster.SHINE] = 0.04
@@ -194,39 +194,39 @@ def _print(rng: np.random.Generator) -> np.ndarray:
     return _row(raster.PRINT, [tone, tone * 0.72, np.minimum(tone * 1.3, 0.95)], 14.0, 0.25)
 
 
-def _tinted(grey: np.ndarray, colour: tuple[float, float, float], contrast: float) -> np.ndarray:
-    """[H, W, 3] linear light: a grey photo with the mean colour given."""
-    light = (grey / 255.0) ** (2.2 * contrast)
-    return (light / light.mean())[..., None] * linear(colour)
+def _tinted(gray: np.ndarray, color: tuple[float, float, float], contrast: float) -> np.ndarray:
+    """[H, W, 3] linear light: a gray photo with the mean color given."""
+    light = (gray / 255.0) ** (2.2 * contrast)
+    return (light / light.mean())[..., None] * linear(color)
 
 
-def _bricks(colour: tuple[float, float, float]) -> np.ndarray:
-    """[512, 512, 3] linear light: scikit-image's brick wall, its tilt undone, courses level, mortar grey."""
+def _bricks(color: tuple[float, float, float]) -> np.ndarray:
+    """[512, 512, 3] linear light: scikit-image's brick wall, its tilt undone, courses level, mortar gray."""
     corners = np.array([[37, 0], [457, 0], [518, 512], [5, 512]], np.float32)
     square = np.array([[0, 0], [512, 0], [512, 512], [0, 512]], np.float32)
     warp = cv2.getPerspectiveTransform(corners, square)
-    grey = (
+    gray = (
         cv2.warpPerspective(skimage.data.brick(), warp, (512, 512), borderMode=cv2.BORDER_REFLECT).T / 255.0
     )
-    mortar = np.clip((grey - 0.42) / 0.15, 0, 1)[..., None]
-    light = (grey**2.2 / np.median(grey) ** 2.2)[..., None]
-    return light * (linear(colour) * (1 - mortar) + 0.22 * mortar)
+    mortar = np.clip((gray - 0.42) / 0.15, 0, 1)[..., None]
+    light = (gray**2.2 / np.median(gray) ** 2.2)[..., None]
+    return light * (linear(color) * (1 - mortar) + 0.22 * mortar)
 
 
 def _tiled(image: np.ndarray, size: tuple[float, float], width: float, height: float) -> np.ndarray:
-    """A wall of `width` x `height` metres covered with an image of `size` metres, mirrored in turn."""
-    rows, columns = round(size[1] * _PIXELS_PER_METRE), round(size[0] * _PIXELS_PER_METRE)
+    """A wall of `width` x `height` meters covered with an image of `size` meters, mirrored in turn."""
+    rows, columns = round(size[1] * _PIXELS_PER_METER), round(size[0] * _PIXELS_PER_METER)
     tile = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     block = np.concatenate(
         [np.concatenate([tile, tile[:, ::-1]], 1), np.concatenate([tile, tile[:, ::-1]], 1)[::-1]]
     )
-    total = (round(height * _PIXELS_PER_METRE), round(width * _PIXELS_PER_METRE))
+    total = (round(height * _PIXELS_PER_METER), round(width * _PIXELS_PER_METER))
     repeats = (-(-total[0] // block.shape[0]), -(-total[1] // block.shape[1]), 1)
     return np.ascontiguousarray(np.tile(block, repeats)[: total[0], : total[1]])
 
 
 def _painting(rng: np.random.Generator) -> np.ndarray:
-    """[300, 420, 3] uint8: strokes of paint over a coloured ground."""
+    """[300, 420, 3] uint8: strokes of paint over a colored ground."""
     palette = np.clip(rng.uniform(0.1, 0.9, (6, 3)) + rng.normal(0, 0.1, (6, 3)), 0.03, 0.97) * 255
     canvas = np.full((300, 420, 3), palette[0])
     for _ in range(160):
@@ -254,13 +254,13 @@ def _octaves(
 
 
 def _plaster(paint: np.ndarray, rng: np.random.Generator, width: float, height: float) -> np.ndarray:
-    rows, columns = round(height * _PIXELS_PER_METRE), round(width * _PIXELS_PER_METRE)
+    rows, columns = round(height * _PIXELS_PER_METER), round(width * _PIXELS_PER_METER)
     return paint * np.clip(1 + 0.075 * _octaves(rows, columns, 128, rng), 0.3, 2)[..., None]
 
 
 def _planks(rng: np.random.Generator, width: float, depth: float) -> np.ndarray:
     """A floor of boards that run along x, 12 cm wide."""
-    columns, rows, board = round(width * _PIXELS_PER_METRE), round(depth * _PIXELS_PER_METRE), 24
+    columns, rows, board = round(width * _PIXELS_PER_METER), round(depth * _PIXELS_PER_METER), 24
     out = np.empty((rows, columns, 3))
     tone = linear(((0.62, 0.45, 0.29), (0.50, 0.35, 0.23), (0.70, 0.56, 0.40))[rng.integers(3)])
     for top in range(0, rows, board):
@@ -290,14 +290,14 @@ def _hang(
 ) -> None:
     """Hangs framed pictures on a wall, at eye height, evenly from `first` to `last` (shares of its width)."""
     rows, columns = wall.shape[:2]
-    centres = np.linspace(first, last, len(pictures)) + rng.uniform(-0.03, 0.03, len(pictures))
-    for picture, centre in zip(pictures, centres, strict=True):
-        height = int(rng.uniform(0.9, 1.25) * _PIXELS_PER_METRE)
+    centers = np.linspace(first, last, len(pictures)) + rng.uniform(-0.03, 0.03, len(pictures))
+    for picture, center in zip(pictures, centers, strict=True):
+        height = int(rng.uniform(0.9, 1.25) * _PIXELS_PER_METER)
         width = int(height * picture.shape[1] / picture.shape[0])
         small = linear(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) / 255.0)
-        x = int(centre * columns - width / 2)
-        y = int(rows - 1.75 * _PIXELS_PER_METRE - height / 2 + rng.uniform(-15, 15))
-        frame = int(0.045 * _PIXELS_PER_METRE)
+        x = int(center * columns - width / 2)
+        y = int(rows - 1.75 * _PIXELS_PER_METER - height / 2 + rng.uniform(-15, 15))
+        frame = int(0.045 * _PIXELS_PER_METER)
         wall[y - frame : y + height + frame, x - frame : x + width + frame] = linear(
             (0.13, 0.11, 0.10) if rng.random() < 0.5 else (0.86, 0.84, 0.80)
         )
@@ -305,11 +305,11 @@ def _hang(
         wall[y : y + height, x : x + width] = small
 
 
-def _shelf(wall: np.ndarray, rng: np.random.Generator, centre: float) -> None:
-    """A bookcase with rows of coloured spines, flat against the wall."""
+def _shelf(wall: np.ndarray, rng: np.random.Generator, center: float) -> None:
+    """A bookcase with rows of colored spines, flat against the wall."""
     rows, columns = wall.shape[:2]
-    width, height = int(1.3 * _PIXELS_PER_METRE), int(1.9 * _PIXELS_PER_METRE)
-    left, top = int(centre * columns - width / 2), rows - height
+    width, height = int(1.3 * _PIXELS_PER_METER), int(1.9 * _PIXELS_PER_METER)
+    left, top = int(center * columns - width / 2), rows - height
     wall[top:rows, left : left + width] = linear((0.34, 0.22, 0.14))
     for shelf in range(5):
         y0 = top + 12 + shelf * (height - 12) // 5
@@ -318,10 +318,10 @@ def _shelf(wall: np.ndarray, rng: np.random.Generator, centre: float) -> None:
         x = left + 12
         while x < left + width - 24:
             thick, tall = int(rng.integers(5, 13)), int((y1 - y0) * rng.uniform(0.62, 0.93))
-            colour = linear(np.clip(rng.uniform(0.15, 0.85) + rng.normal(0, 0.18, 3), 0.05, 0.95))
-            wall[y1 - tall : y1, x : x + thick] = colour
-            wall[y1 - tall : y1, x] = colour * 0.5
-            wall[y1 - tall + 6 : y1 - tall + 10, x : x + thick] = colour * 0.6 + 0.2
+            color = linear(np.clip(rng.uniform(0.15, 0.85) + rng.normal(0, 0.18, 3), 0.05, 0.95))
+            wall[y1 - tall : y1, x : x + thick] = color
+            wall[y1 - tall : y1, x] = color * 0.5
+            wall[y1 - tall + 6 : y1 - tall + 10, x : x + thick] = color * 0.6 + 0.2
             x += thick + (int(rng.integers(6, 22)) if rng.random() < 0.08 else 0)
 
 

@@ -53,7 +53,7 @@ def standard_set(half: str | None = None) -> list[ClipSpec]:
 
 
 def load_clip(spec: ClipSpec, folder: Path, threads: int = 2) -> RenderedClip:
-    """A clip of the set as a labeller gets it: decoded from its mp4. Rendered into `folder` on first use.
+    """A clip of the set as a labeler gets it: decoded from its mp4. Rendered into `folder` on first use.
 
     Files of other versions of the renderer are neither used nor removed: each version has a folder of its
     own.

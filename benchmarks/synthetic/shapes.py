@@ -1,6 +1,6 @@
 """Shapes that are no people, for rendered clips: stiff, soft and jointed meshes, and the ways they move.
 
-Lengths are metres, times seconds. A shape lies around its own origin, z up; a path takes it through the world.
+Lengths are meters, times seconds. A shape lies around its own origin, z up; a path takes it through the world.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def knot(radius: float, tube: float, around: int = 2, through: int = 3) -> Shape
     )
     tangent = np.roll(spine, -1, 0) - np.roll(spine, 1, 0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    centre = radius * np.stack([np.cos(around * a), np.sin(around * a), 0 * a], axis=1)
-    up = spine - centre  # the torus's own normal turns once with the curve, and closes
+    center = radius * np.stack([np.cos(around * a), np.sin(around * a), 0 * a], axis=1)
+    up = spine - center  # the torus's own normal turns once with the curve, and closes
     up -= (up * tangent).sum(1, keepdims=True) * tangent
     up /= np.linalg.norm(up, axis=1, keepdims=True)
     b = _circle(16)
@@ -155,7 +155,7 @@ def knot(radius: float, tube: float, around: int = 2, through: int = 3) -> Shape
 
 def cloth(rng: np.random.Generator, width: float, height: float, wind: float = 0.12) -> Shape:
     """A sheet in the plane of x and z that hangs from its upper edge and waves towards y; its back is another
-    material. It is a centimetre thick, so that front and back are points of their own."""
+    material. It is a centimeter thick, so that front and back are points of their own."""
     columns, rows = 44, 36
     x, z = np.meshgrid(np.linspace(-0.5, 0.5, columns) * width, np.linspace(0, -1, rows) * height)
     waves = [
@@ -370,7 +370,7 @@ def _outside(places: np.ndarray, bone: Bone) -> np.ndarray:
 
 
 def _flesh(bones: list[Bone], blend: float) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces of the capsules of all bones, melted together over `blend` metres."""
+    """Vertices and faces of the capsules of all bones, melted together over `blend` meters."""
     ends = np.array([end for bone in bones for end in (bone.head, bone.tail)])
     margin = max(max(bone.radii) for bone in bones) + 2 * blend
     low, high = ends.min(0) - margin, ends.max(0) + margin
@@ -403,16 +403,16 @@ def _skinned(rest: np.ndarray, bones: list[Bone], index: np.ndarray, share: np.n
 # Paths
 
 
-def floating(rng: np.random.Generator, centre: Numbers, reach: Numbers, spin: float,
+def floating(rng: np.random.Generator, center: Numbers, reach: Numbers, spin: float,
              drift: Numbers = (0, 0, 0)) -> Path:  # fmt: skip
-    """Wanders within `reach` of a centre that drifts (metres a second, there at 1 s), and turns, `spin` radians a
+    """Wanders within `reach` of a center that drifts (meters a second, there at 1 s), and turns, `spin` radians a
     second."""
     place, turn = wobble(rng, reach, 3.0, 1.0), wobble(rng, [0.5, 0.5, 0.5], 3.0, 1.0)
     axis, start = _direction(rng), Rotation.random(random_state=rng)
 
     def at(seconds: float) -> tuple[np.ndarray, np.ndarray]:
         rotation = Rotation.from_rotvec(turn(seconds)) * Rotation.from_rotvec(spin * seconds * axis) * start
-        return rotation.as_matrix(), centre + place(seconds) + np.multiply(drift, seconds - 1)
+        return rotation.as_matrix(), center + place(seconds) + np.multiply(drift, seconds - 1)
 
     return at
 
@@ -451,16 +451,16 @@ def rolling(rng: np.random.Generator, start: Numbers, velocity: Numbers,
     return at
 
 
-def orbiting(rng: np.random.Generator, centre: Numbers, radius: float, turns: float, phase: float,
+def orbiting(rng: np.random.Generator, center: Numbers, radius: float, turns: float, phase: float,
              spin: float, tilt: float = 0.0) -> Path:  # fmt: skip
-    """Circles a centre, `turns` radians a second, in a plane tilted up towards +y."""
+    """Circles a center, `turns` radians a second, in a plane tilted up towards +y."""
     axis, first = _direction(rng), Rotation.random(random_state=rng)
     plane = Rotation.from_rotvec([tilt, 0, 0])
 
     def at(seconds: float) -> tuple[np.ndarray, np.ndarray]:
         angle = turns * seconds + phase
         place = plane.apply([radius * np.cos(angle), radius * np.sin(angle), 0.0])
-        return (Rotation.from_rotvec(spin * seconds * axis) * first).as_matrix(), centre + place
+        return (Rotation.from_rotvec(spin * seconds * axis) * first).as_matrix(), center + place
 
     return at
 

@@ -666,9 +666,9 @@ def _twisting(rng: np.random.Generator, filming: Filming) -> Scene:
 def _swarm(rng: np.random.Generator, filming: Filming) -> Scene:
     things = []
     for _ in range(9):
-        centre = rng.uniform([-0.8, -0.7, 0.5], [0.8, 0.9, 1.7])
+        center = rng.uniform([-0.8, -0.7, 0.5], [0.8, 0.9, 1.7])
         drift = rng.normal(0, 0.35, 3) * [1, 0.5, 0.6]
-        path = shapes.floating(rng, centre, (0.2, 0.2, 0.2), rng.normal(0, 2), drift)
+        path = shapes.floating(rng, center, (0.2, 0.2, 0.2), rng.normal(0, 2), drift)
         things.append(_thing(rng, _solid(rng, rng.uniform(0.28, 0.5)), path))
     return _things(rng, filming, things, _camera(rng, filming, NEAR_PLACE, focal=440.0, move=(0.8, 0.2, 0.3)))
 

@@ -17,7 +17,7 @@ DEPTH_MARGIN = 1e-6
 
 @dataclass(frozen=True)
 class Truth:
-    """Where everything of a clip is, in camera coordinates (x right, y down, z forward), metres.
+    """Where everything of a clip is, in camera coordinates (x right, y down, z forward), meters.
 
     Attributes:
         people: one entry a person, [T, V, 3] float32, exactly the vertices that were drawn.
@@ -62,7 +62,7 @@ class Truth:
         barycentric = np.zeros((len(xy), 3))
         camera = self.camera(t)
         inside = np.nonzero(camera.contains(xy))[0]
-        rays = (xy[inside] - camera.centre) / camera.focal
+        rays = (xy[inside] - camera.center) / camera.focal
         owner, hit, place, _ = self._first_hits(t, rays)
         person[inside], face[inside], barycentric[inside] = owner, hit, place
         return person, face, barycentric

@@ -20,18 +20,18 @@ SKIN_TONES = (
     (0.48, 0.32, 0.23),
     (0.34, 0.22, 0.16),
 )
-HAIR_COLOURS = (
+HAIR_COLORS = (
     (0.09, 0.07, 0.06),
     (0.24, 0.14, 0.08),
     (0.42, 0.27, 0.14),
     (0.62, 0.47, 0.27),
     (0.45, 0.42, 0.40),
 )
-CLOTH_COLOURS = (
+CLOTH_COLORS = (
     (0.70, 0.13, 0.12), (0.10, 0.24, 0.52), (0.91, 0.88, 0.80), (0.93, 0.67, 0.14), (0.10, 0.40, 0.30),
     (0.38, 0.14, 0.38), (0.86, 0.40, 0.20), (0.12, 0.13, 0.16), (0.30, 0.58, 0.74), (0.78, 0.56, 0.62),
 )  # fmt: skip
-TROUSER_COLOURS = (
+TROUSER_COLORS = (
     (0.17, 0.25, 0.42),
     (0.15, 0.15, 0.17),
     (0.55, 0.47, 0.34),
@@ -45,22 +45,22 @@ EYES, MOUTH_TO_NOSE = (0.030, -0.137, 0.791), 0.0365
 
 @dataclass(frozen=True)
 class Outfit:
-    """What a person looks like. Colours are sRGB in [0, 1].
+    """What a person looks like. Colors are sRGB in [0, 1].
 
     Attributes:
         shirt: a name in `PATTERNS`.
         sleeves: "short" or "long"; legs: "long" or "short".
         decal: text printed on the chest, "" for none.
-        looseness: how far cloth stands off the skin, metres.
-        slip: how far cloth slides and flutters over the body, metres.
+        looseness: how far cloth stands off the skin, meters.
+        slip: how far cloth slides and flutters over the body, meters.
     """
 
     shirt: str = "plaid"
-    shirt_colours: tuple[tuple[float, float, float], ...] = CLOTH_COLOURS[:3]
-    trousers: tuple[float, float, float] = TROUSER_COLOURS[0]
+    shirt_colors: tuple[tuple[float, float, float], ...] = CLOTH_COLORS[:3]
+    trousers: tuple[float, float, float] = TROUSER_COLORS[0]
     shoes: tuple[float, float, float] = (0.85, 0.85, 0.83)
     skin: tuple[float, float, float] = SKIN_TONES[1]
-    hair: tuple[float, float, float] = HAIR_COLOURS[1]
+    hair: tuple[float, float, float] = HAIR_COLORS[1]
     long_hair: bool = False
     sleeves: str = "short"
     legs: str = "long"
@@ -71,14 +71,14 @@ class Outfit:
     @classmethod
     def random(cls, rng: np.random.Generator, **fixed: object) -> Outfit:
         """One of many; `fixed` sets fields."""
-        colours = rng.permutation(len(CLOTH_COLOURS))[:3]
+        colors = rng.permutation(len(CLOTH_COLORS))[:3]
         chosen: dict[str, object] = {
             "shirt": str(rng.choice(list(PATTERNS))),
-            "shirt_colours": tuple(CLOTH_COLOURS[i] for i in colours),
-            "trousers": TROUSER_COLOURS[rng.integers(len(TROUSER_COLOURS))],
+            "shirt_colors": tuple(CLOTH_COLORS[i] for i in colors),
+            "trousers": TROUSER_COLORS[rng.integers(len(TROUSER_COLORS))],
             "shoes": ((0.85, 0.85, 0.83), (0.12, 0.12, 0.13), (0.65, 0.15, 0.13))[rng.integers(3)],
             "skin": SKIN_TONES[rng.integers(len(SKIN_TONES))],
-            "hair": HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))],
+            "hair": HAIR_COLORS[rng.integers(len(HAIR_COLORS))],
             "long_hair": bool(rng.random() < 0.4),
             "sleeves": str(rng.choice(["short", "long"])),
             "legs": str(rng.choice(["long", "long", "short"])),
@@ -91,15 +91,15 @@ class Dressed:
     """A dressed body, ready to be skinned and drawn.
 
     Attributes:
-        rest: [V, 3] float64, rest mesh with clothes standing off, metres: what is skinned.
+        rest: [V, 3] float64, rest mesh with clothes standing off, meters: what is skinned.
         pattern: [V, 3] float32, rest places in which textures live (without clothes and shape).
-        joint_index, joint_share: [V, 4], strongest joints and their renormalised weights.
-        slide: [2, V, 3] float64, two modes in which cloth moves over the body, metres.
+        joint_index, joint_share: [V, 4], strongest joints and their renormalized weights.
+        slide: [2, V, 3] float64, two modes in which cloth moves over the body, meters.
         face_material: [F, 2] int32, rows of `materials`: where the border below is positive, and elsewhere.
         face_border: [F, 3] float32, at each corner, signed distance to the line between two materials.
         materials: [M, raster.MATERIAL_SIZE] float32.
-        decals: [D, 128, 128, 4] float32, linear colour and opacity.
-        paints: [P, 10] float32, ellipsoids of colour on the head: centre, radii, colour, opacity.
+        decals: [D, 128, 128, 4] float32, linear color and opacity.
+        paints: [P, 10] float32, ellipsoids of color on the head: center, radii, color, opacity.
     """
 
     rest: np.ndarray
@@ -114,9 +114,9 @@ class Dressed:
     paints: np.ndarray
 
 
-def linear(colour: tuple[float, ...] | np.ndarray) -> np.ndarray:
+def linear(color: tuple[float, ...] | np.ndarray) -> np.ndarray:
     """sRGB in [0, 1] as linear light (gamma 2.2)."""
-    return np.asarray(colour, np.float64) ** 2.2
+    return np.asarray(color, np.float64) ** 2.2
 
 
 @lru_cache(maxsize=1)
@@ -310,14 +310,14 @@ def _material(
     def paint(kind: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, grain: float, wrinkle: float,
               shine: float, scale: float = 1.0) -> None:  # fmt: skip
         row[raster.KIND], row[raster.SCALE] = kind, scale
-        row[raster.COLOUR_A : raster.COLOUR_A + 3] = a
-        row[raster.COLOUR_B : raster.COLOUR_B + 3] = b
-        row[raster.COLOUR_C : raster.COLOUR_C + 3] = c
+        row[raster.COLOR_A : raster.COLOR_A + 3] = a
+        row[raster.COLOR_B : raster.COLOR_B + 3] = b
+        row[raster.COLOR_C : raster.COLOR_C + 3] = c
         row[raster.GRAIN], row[raster.WRINKLE], row[raster.SHINE] = grain, wrinkle, shine
 
     skin = linear(outfit.skin)
     if region == SHIRT:
-        a, b, c = (linear(colour) for colour in outfit.shirt_colours)
+        a, b, c = (linear(color) for color in outfit.shirt_colors)
         kind = PATTERNS[outfit.shirt]
         scale = {raster.PLAID: 15.0, raster.STRIPES: 13.0, raster.PRINT: 26.0, raster.DOTS: 18.0}.get(
             kind, 1.0
@@ -327,15 +327,15 @@ def _material(
             row[raster.DECAL], row[raster.DECAL_X], row[raster.DECAL_Z] = 0, 0.0, 0.42
             row[raster.DECAL_HALF] = 0.095
     elif region == TROUSERS:
-        colour = linear(outfit.trousers)
-        paint(raster.DENIM, colour * 0.8, colour * 1.3, colour * 1.8 + 0.03, 0.34, 0.8, 0.0)
+        color = linear(outfit.trousers)
+        paint(raster.DENIM, color * 0.8, color * 1.3, color * 1.8 + 0.03, 0.34, 0.8, 0.0)
     elif region == SHOES:
-        colour = linear(outfit.shoes)
-        paint(raster.SOLE, colour, colour * 0.55, linear((0.75, 0.74, 0.70)), 0.15, 0.1, 0.04)
+        color = linear(outfit.shoes)
+        paint(raster.SOLE, color, color * 0.55, linear((0.75, 0.74, 0.70)), 0.15, 0.1, 0.04)
         row[raster.ORIGIN + 2] = -0.802  # top of the sole
     elif region == HAIR:
-        colour = linear(outfit.hair)
-        paint(raster.HAIR, colour * 0.6, colour * 1.3, colour * 2.2 + 0.01, 0.2, 0.5, 0.03)
+        color = linear(outfit.hair)
+        paint(raster.HAIR, color * 0.6, color * 1.3, color * 2.2 + 0.01, 0.2, 0.5, 0.03)
     elif region == EYE:
         paint(raster.PLAIN, *(np.full(3, 0.34),) * 3, 0.0, 0.0, 0.1)
         row[raster.PAINT_FIRST], row[raster.PAINT_LAST] = 0, 4
@@ -369,12 +369,12 @@ def _paints(outfit: Outfit) -> np.ndarray:
 
 def _eye_vertices(body: Body) -> np.ndarray:
     """[V] bool: the two eyeballs, which are pieces of their own around the eyes' places."""
-    centres = [np.array([sign * 0.0305, -0.1255, 0.7885]) for sign in (1, -1)]
-    return np.any([np.linalg.norm(body.template - centre, axis=1) < 0.0185 for centre in centres], axis=0)
+    centers = [np.array([sign * 0.0305, -0.1255, 0.7885]) for sign in (1, -1)]
+    return np.any([np.linalg.norm(body.template - center, axis=1) < 0.0185 for center in centers], axis=0)
 
 
 def _decal(text: str) -> np.ndarray:
-    """[128, 128, 4] float32: a disc with a text, linear colour and opacity."""
+    """[128, 128, 4] float32: a disc with a text, linear color and opacity."""
     size = 512
     ink = np.zeros((size, size), np.uint8)
     disc = np.zeros((size, size), np.uint8)
@@ -388,13 +388,13 @@ def _decal(text: str) -> np.ndarray:
         place = ((size - width) // 2, (size + height) // 2)
         cv2.putText(ink, text, place, cv2.FONT_HERSHEY_DUPLEX, scale, 255, 18, cv2.LINE_AA)
     share = ink[..., None] / 255.0
-    colour = linear((0.95, 0.93, 0.86)) * (1 - share) + linear((0.1, 0.12, 0.2)) * share
-    picture = np.concatenate([colour, disc[..., None] / 255.0 * 0.96], axis=2)
+    color = linear((0.95, 0.93, 0.86)) * (1 - share) + linear((0.1, 0.12, 0.2)) * share
+    picture = np.concatenate([color, disc[..., None] / 255.0 * 0.96], axis=2)
     return cv2.resize(picture, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _smooth_noise(places: np.ndarray, wavelength: float, rng: np.random.Generator) -> np.ndarray:
-    """[V] noise in about [-1, 1] that varies over `wavelength` metres."""
+    """[V] noise in about [-1, 1] that varies over `wavelength` meters."""
     shift = rng.uniform(0, 31, 3)
     return map_coordinates(noise_cube(), (places / wavelength + shift).T, order=1, mode="grid-wrap")
 

@@ -100,7 +100,7 @@ def attach_videos(
         videos: files; those that no row is of are passed over.
         out: the new folder.
         partial: whether rows without a video may be left out.
-        allow_other_decoder: whether frames may differ from those that were labelled, if their size does not.
+        allow_other_decoder: whether frames may differ from those that were labeled, if their size does not.
         replace: whether a dataset in `out` may be replaced.
         on_progress: is told how far it is.
 
@@ -220,7 +220,7 @@ def _find_sources(
     missing = {sha256: name for sha256, name in names.items() if sha256 not in found}
     reasons = {sha256: f"{one_line(name)} is missing" for sha256, name in missing.items()}
     refused = {
-        sha256: f"{others[name][0]} is not the {name} that was labelled: its SHA-256 is {others[name][1]}, "
+        sha256: f"{others[name][0]} is not the {name} that was labeled: its SHA-256 is {others[name][1]}, "
         f"that one's {one_line(sha256)}"
         for sha256, name in missing.items()
         if name in others
@@ -310,7 +310,7 @@ def _refusal(video: Path, clip: Clip, row: Wanted, allow_other_decoder: bool) ->
         return None
     return (
         f"{video}: the same file, but another FFmpeg or OpenCV decodes it to other frames than those that were "
-        "labelled; accept them with --allow-other-decoder"
+        "labeled; accept them with --allow-other-decoder"
     )
 
 

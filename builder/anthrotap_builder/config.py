@@ -90,9 +90,7 @@ def _without_others(settings: S, choice: str, own: Set[str]) -> S:
 class ClipSettings(Settings):
     """How a video is cut into clips."""
 
-    short_side: int = Field(
-        480, ge=64, le=4320, description="labelling size, also of the stored clip: pixels"
-    )
+    short_side: int = Field(480, ge=64, le=4320, description="labeling size, also of the stored clip: pixels")
     fps: float | None = Field(
         None, gt=0, description="resample to this rate (the paper: 10); None keeps all frames"
     )
@@ -107,7 +105,7 @@ class FitSettings(Settings):
     """How a body is fitted to a person's track. Angles in radians; rates are those of 30 frames a second."""
 
     sigma_2d: float = Field(0.012, gt=0, description="2D landmark error as a share of the person's size")
-    sigma_3d: float = Field(0.06, gt=0, description="3D landmark error, metres")
+    sigma_3d: float = Field(0.06, gt=0, description="3D landmark error, meters")
     sigma_silhouette: float = Field(0.008, gt=0, description="mask error as a share of the person's size")
     silhouette_points: int = Field(160, ge=1, description="surface points that must stay inside the mask")
     silhouette_weight: float = Field(60.0, ge=0, description="how many landmarks the silhouette counts for")
@@ -115,7 +113,7 @@ class FitSettings(Settings):
     shape_weight: float = Field(1 / 16, gt=0, description="weight of the shape prior for each frame")
     sigma_acceleration: float = Field(0.10, gt=0, description="of joint rotations, radians a frame^2")
     sigma_velocity: float = Field(1.0, gt=0, description="of joint rotations, radians a frame")
-    sigma_place_acceleration: float = Field(0.03, gt=0, description="of the root's place, metres a frame^2")
+    sigma_place_acceleration: float = Field(0.03, gt=0, description="of the root's place, meters a frame^2")
     landmark_iterations: int = Field(14, ge=1)
     silhouette_iterations: int = Field(4, ge=0)
     flow_points: int = Field(
@@ -145,8 +143,8 @@ class RefineSettings(Settings):
     """How far a mesh source's bodies may be off. Mask, flow and smoothness weigh as in the fit."""
 
     sigma_rotation: float = Field(0.15, gt=0, description="of each joint's rotation, radians")
-    sigma_place: float = Field(0.05, gt=0, description="of the root's place, right and down, metres")
-    sigma_depth: float = Field(0.3, gt=0, description="of the root's depth, metres")
+    sigma_place: float = Field(0.05, gt=0, description="of the root's place, right and down, meters")
+    sigma_depth: float = Field(0.3, gt=0, description="of the root's depth, meters")
     sigma_shape: float = Field(1.0, gt=0, description="of the shape, in the body's standard deviations")
 
 
@@ -203,10 +201,10 @@ class PeopleSettings(Settings):
         0.03, ge=0, description="how much of it each frame between two sightings adds"
     )
     max_look: float = Field(
-        0.7, ge=0, le=1, description="a link may change the colours by this Hellinger distance"
+        0.7, ge=0, le=1, description="a link may change the colors by this Hellinger distance"
     )
     look_weight: float = Field(
-        0.5, ge=0, description="cost of wholly other colours, of a wholly other pose: 1"
+        0.5, ge=0, description="cost of wholly other colors, of a wholly other pose: 1"
     )
     max_apart: int = Field(
         2, ge=0, description="tracks that meet are one if they differ in at most so many frames"
@@ -246,7 +244,7 @@ class VisibilitySettings(Settings):
         0, ge=0, le=4, description="of the four places beside a hidden point so many must be hidden too"
     )
     lift: float = Field(
-        0.03, ge=0, description="how much nearer to the camera the places beside a point are, metres"
+        0.03, ge=0, description="how much nearer to the camera the places beside a point are, meters"
     )
 
 

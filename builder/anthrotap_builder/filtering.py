@@ -80,7 +80,7 @@ def filter_tracks(
     backward_flow: np.ndarray,
     config: FilterSettings | None = None,
 ) -> np.ndarray:
-    """Which labels may be trusted, by the flow between neighbouring frames.
+    """Which labels may be trusted, by the flow between neighboring frames.
 
     By the rule "steps", a seen label is valid unless a step to or from it has reliable flow that disagrees with the
     track (the paper's check). By the rule "drift" it is valid if a step to or from it has reliable flow that agrees
@@ -92,7 +92,7 @@ def filter_tracks(
         xy: [N, T, 2] float, raster pixels; NaN where there is no label.
         visible: [N, T] bool.
         forward_flow, backward_flow: [T - 1, H, W, 2] float32, from each frame to the next and back; pixel
-            displacements sampled at pixel centres.
+            displacements sampled at pixel centers.
         config: thresholds, in pixels of a frame with a short side of 256; the defaults when left out.
 
     Returns:
@@ -165,9 +165,9 @@ def _from_largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: floa
         part, count = drift[first : first + block], counted[first : first + block]
         apart = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)
         near = (apart <= radius**2) & count[:, None, :]
-        centre = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
-        from_centre = np.linalg.norm(part - centre[:, None], axis=-1)
-        distance[first : first + block] = np.where(count.any(1, keepdims=True), from_centre, np.inf)
+        center = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
+        from_center = np.linalg.norm(part - center[:, None], axis=-1)
+        distance[first : first + block] = np.where(count.any(1, keepdims=True), from_center, np.inf)
     return distance
 
 

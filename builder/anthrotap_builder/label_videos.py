@@ -49,7 +49,7 @@ class VideoReport:
 
     Attributes:
         video: the file.
-        clips: numbers of each labelled clip.
+        clips: numbers of each labeled clip.
         left_out: a line for each part that gave no labels.
         failure: why the video gave nothing, or not all of it.
         seconds: wall time.
@@ -133,7 +133,7 @@ def label_videos(
         meshes: of each video, where `config.mesh_source` is "file".
         write_meshes: whether to leave each video's meshes in a `*.meshes.npz`.
         device: where networks run, as torch names it.
-        on_progress: is told of each video's stages as they begin, with the frames labelled before, and how many there
+        on_progress: is told of each video's stages as they begin, with the frames labeled before, and how many there
             are about (None: the file does not say).
 
     Raises:
@@ -171,7 +171,7 @@ def label_videos(
     if shards.paths or not (out / "manifest.json").exists():
         write_manifest(out, config, tally)
     else:
-        logger.warning("%s: nothing was labelled, so what an earlier run left there stays", out)
+        logger.warning("%s: nothing was labeled, so what an earlier run left there stays", out)
     return reports
 
 
@@ -221,7 +221,7 @@ def _label_one(
     with (
         _Pictures(stem) as pictures,
         _mesh_writer(stem, config, meshes) if write_meshes else nullcontext() as kept,
-        closing(ahead(make, report.left_out, threads)) as clips,  # one is encoded while the next is labelled
+        closing(ahead(make, report.left_out, threads)) as clips,  # one is encoded while the next is labeled
     ):
         while clip := _next_clip(clips, report):
             write(clip)
@@ -252,9 +252,7 @@ def _next_clip(clips: Iterator[LabeledClip], report: VideoReport) -> LabeledClip
     except Exception as error:  # native libraries raise what they like
         logger.debug("%s", report.video, exc_info=True)
         reason = " ".join(str(error).split())
-        report.failure = (
-            f"{report.video}: stopped by an error in labelling ({type(error).__name__}: {reason})"
-        )
+        report.failure = f"{report.video}: stopped by an error in labeling ({type(error).__name__}: {reason})"
     return None
 
 
@@ -367,7 +365,7 @@ def _unique_names(videos: list[Path]) -> dict[Path, str]:
 
 
 def _expected_frames(video: Path, config: LabelingConfig) -> int | None:
-    """About how many frames will be labelled; None where the file does not say."""
+    """About how many frames will be labeled; None where the file does not say."""
     try:
         info = probe(video)
     except VideoError:  # label_video will say it again, and be heard

@@ -1,4 +1,4 @@
-"""From a video to labelled clips: the stages in order, top to bottom."""
+"""From a video to labeled clips: the stages in order, top to bottom."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LabeledClip:
         source_frames: [T] int, each frame's place among the decoded frames of the source video.
         meshes: everyone's.
         camera: that the meshes are seen by.
-        seconds: wall seconds spent in each stage; for reading, what the labelling waited for it.
+        seconds: wall seconds spent in each stage; for reading, what the labeling waited for it.
     """
 
     frames: np.ndarray
@@ -93,7 +93,7 @@ class Stages:
 
 
 def load_parts(config: LabelingConfig, device: str = "cpu") -> None:
-    """Loads what labelling needs, so that what is missing is said before the first frame is looked at.
+    """Loads what labeling needs, so that what is missing is said before the first frame is looked at.
 
     Raises:
         AssetError, ImportError: for what is missing, with the way to get it.
@@ -123,7 +123,7 @@ def label_video(
 ) -> Iterator[LabeledClip]:
     """Labels a video clip by clip; nothing needs the whole video in memory.
 
-    Unless `threads` is 1, the next clip is read while one is labelled: then frames of up to four clips are in memory,
+    Unless `threads` is 1, the next clip is read while one is labeled: then frames of up to four clips are in memory,
     and of three most of the time.
 
     Args:

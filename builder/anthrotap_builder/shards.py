@@ -1,4 +1,4 @@
-"""Last stage: labelled clips become Parquet shards with the videos inside, and a manifest of what went in."""
+"""Last stage: labeled clips become Parquet shards with the videos inside, and a manifest of what went in."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def features(clip_frames: int) -> datasets.Features:
 
 
 def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
-    """One labelled clip as a row of `features(clip_frames)`; the frames become an H.264 mp4.
+    """One labeled clip as a row of `features(clip_frames)`; the frames become an H.264 mp4.
 
     Frames past the clip's end are NaN and not valid. `source_video` is the file's name without its folder:
     what is published says nothing of the disk it was made on.
@@ -134,7 +134,7 @@ def to_table(rows: list[dict[str, Any]], columns: datasets.Features) -> pa.Table
 
 
 class ShardWriter:
-    """Writes labelled clips into Parquet shards of a folder, all or nothing.
+    """Writes labeled clips into Parquet shards of a folder, all or nothing.
 
     Shards are written aside, under hidden names, and get their own names (`train-00000-of-00003.parquet`)
     when the block ends well; an exception in it removes them. `datasets.load_dataset(folder)` reads the

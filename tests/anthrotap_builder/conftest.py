@@ -20,7 +20,7 @@ def anny() -> Body:
 
 @pytest.fixture(scope="session")
 def dance(anny: Body) -> PoseParameters:
-    """24 frames of a body that waves its arms, lifts a knee and turns, four metres away."""
+    """24 frames of a body that waves its arms, lifts a knee and turns, four meters away."""
     time = np.linspace(0, 1, 24)[:, None]
     values = np.zeros((24, 3 + 3 * anny.num_joints))
     values[:, :3] = np.concatenate([0.3 * time, -0.1 + 0 * time, 4 + 0.2 * time], 1)

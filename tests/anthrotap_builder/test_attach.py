@@ -198,7 +198,7 @@ def test_another_file_of_the_same_name_is_refused(labels, videos, out):
     result = run(labels, *videos, "--out", out)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert f"{videos[0]} is not the a.mp4 that was labelled" in line
+    assert f"{videos[0]} is not the a.mp4 that was labeled" in line
     assert before in line
     assert after in line
     partly = attach_videos(labels, videos, out, partial=True)
@@ -208,7 +208,7 @@ def test_another_file_of_the_same_name_is_refused(labels, videos, out):
 
 @pytest.fixture
 def other_decoder(monkeypatch):
-    """Frames are a level brighter than when they were labelled."""
+    """Frames are a level brighter than when they were labeled."""
     read = attach_module.read_clips
 
     def brighter(path, settings):

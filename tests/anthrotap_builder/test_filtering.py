@@ -45,7 +45,7 @@ def test_unreliable_flow_vouches_for_nothing():
     xy, visible, forward, backward = scene()
     backward[5:9] += 7.0
     valid = filter_tracks(xy, visible, forward, backward)
-    # Steps 5 to 8 have no witness: frames 6 to 8 have neither neighbour, 5 and 9 have one each.
+    # Steps 5 to 8 have no witness: frames 6 to 8 have neither neighbor, 5 and 9 have one each.
     assert not valid[:, 6:9].any()
     assert valid[:, [5, 9]].all()
 

@@ -64,7 +64,7 @@ def test_the_cache_is_used_until_labels_change(make_video, load, monkeypatch):
     first = load(data_files=str(path), split="train")
 
     def no_more(*_, **__):
-        raise AssertionError("labelled again")
+        raise AssertionError("labeled again")
 
     with monkeypatch.context() as patch:
         patch.setattr("anthrotap_builder.pipeline.label_video", no_more)

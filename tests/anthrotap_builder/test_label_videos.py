@@ -137,7 +137,7 @@ def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, mon
     monkeypatch.setattr(label_command, "label_video", breaks)
     result = run(make_video("good.mp4"), make_video("bad.mp4"), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "bad.mp4: stopped by an error in labelling (LinAlgError: not positive definite)" in result.stderr
+    assert "bad.mp4: stopped by an error in labeling (LinAlgError: not positive definite)" in result.stderr
     assert list((tmp_path / "out").rglob("*.parquet"))
     (failed,) = json.loads((tmp_path / "out/manifest.json").read_text())["failed"]
     assert "LinAlgError" in failed["reason"]
@@ -153,7 +153,7 @@ def test_a_run_that_makes_nothing_replaces_nothing(run, make_video, tmp_path):
     assert {p.name: p.read_bytes() for p in out.rglob("*.*") if p.is_file()} == before
 
 
-def test_overlays_are_not_labelled_again(run, make_video, tmp_path):
+def test_overlays_are_not_labeled_again(run, make_video, tmp_path):
     folder = make_video("videos/a.mp4").parent
     assert run(folder, "--out", folder).exit_code == 0
     result = run(folder, folder / "a.mp4", "--out", folder, "--overwrite", "--json")

@@ -153,7 +153,7 @@ def test_meshes_that_were_written_give_the_same_labels(
 def test_refined_meshes_lie_nearer_to_the_truth(
     someone: Stages, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
 ):
-    """A source that errs by seven degrees at each joint and by some centimetres."""
+    """A source that errs by seven degrees at each joint and by some centimeters."""
     rng = np.random.default_rng(0)
     values = dance.values + rng.normal(size=dance.values.shape) * 0.12 * np.linspace(0.5, 1, 24)[:, None]
     values[:, :3] = dance.values[:, :3] + rng.normal(size=(24, 3)) * [0.02, 0.02, 0.1]

@@ -46,11 +46,11 @@ def test_decode_undoes_encode(num_frames, size, moving_pattern):
     decoded = decode_video(encode_video(frames, fps=10))
     assert decoded.shape == frames.shape
     assert decoded.dtype == np.uint8
-    if min(size) > 2:  # 4:2:0 leaves one colour to a frame of 2 x 2
+    if min(size) > 2:  # 4:2:0 leaves one color to a frame of 2 x 2
         assert psnr(decoded, frames) > 36
 
 
-def test_colours_survive():
+def test_colors_survive():
     flat = np.array(
         [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [128, 64, 200]], np.uint8
     )
@@ -165,7 +165,7 @@ def test_containers(make_video, name, codec, moving_pattern):
     path = make_video(name, shots=[10], fps=10, codec=codec)
     frames = list(iter_frames(path))
     assert len(frames) == 10
-    assert psnr(frames[0].image, moving_pattern(1, 64, 96)[0]) > 18  # GIF here has 256 fixed colours
+    assert psnr(frames[0].image, moving_pattern(1, 64, 96)[0]) > 18  # GIF here has 256 fixed colors
     assert np.diff([frame.time for frame in frames]) == pytest.approx(np.full(9, 0.1), abs=0.011)
 
 

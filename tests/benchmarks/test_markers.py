@@ -12,7 +12,7 @@ T, HEIGHT, WIDTH = 30, 160, 200
 
 
 def _scene(paths: list[np.ndarray], until: int = T, radius: float = 4.5) -> np.ndarray:
-    """[T, H, W, 3] uint8: grey balls on skin with some texture; each path is [T, 2] raster xy."""
+    """[T, H, W, 3] uint8: gray balls on skin with some texture; each path is [T, 2] raster xy."""
     rng = np.random.default_rng(0)
     skin = cv2.GaussianBlur(rng.normal(0, 12, (HEIGHT, WIDTH)).astype(np.float32), None, 3)
     frames = np.empty((T, HEIGHT, WIDTH, 3), np.uint8)
@@ -69,7 +69,7 @@ def test_is_looked_for_only_where_allowed():
     assert len(follow_markers(_scene([_path(40, 50, 3, 1)]), ~EVERYWHERE)) == 0
 
 
-def test_what_is_coloured_is_no_marker():
+def test_what_is_colored_is_no_marker():
     frames = _scene([_path(40, 50, 3, 1)])
     frames[..., 2] = np.minimum(frames[..., 2], 130)  # a yellow ball
     assert len(follow_markers(frames, EVERYWHERE)) == 0

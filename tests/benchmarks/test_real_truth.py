@@ -111,14 +111,14 @@ def test_a_marker_that_is_lost_judges_nothing(limb):
 
 @pytest.fixture
 def stage() -> tuple[CalibratedCamera, CalibratedCamera, np.ndarray, dict]:
-    """Two cameras at right angles, a person's points [K, T, 3] in millimetres, and things that stand still."""
+    """Two cameras at right angles, a person's points [K, T, 3] in millimeters, and things that stand still."""
 
-    def camera(centre: np.ndarray) -> CalibratedCamera:
-        forward = -centre / np.linalg.norm(centre)
+    def camera(center: np.ndarray) -> CalibratedCamera:
+        forward = -center / np.linalg.norm(center)
         right = np.cross(forward, [0, 0, 1.0])
         return CalibratedCamera(
             "c", SIZE, SIZE, np.full(2, 500.0), np.full(2, SIZE / 2), np.array([-0.1, 0.05, 0, 0, 0]),
-            np.stack([right, np.cross(forward, right), forward]), centre,
+            np.stack([right, np.cross(forward, right), forward]), center,
         )  # fmt: skip
 
     rng = np.random.default_rng(1)

@@ -22,16 +22,16 @@ from benchmarks.synthetic.renderer import (
 from benchmarks.synthetic.room import build_room, crates
 from benchmarks.synthetic.scenes import HALVES, standard_set
 from benchmarks.synthetic.truth import Truth
-from benchmarks.synthetic.wardrobe import CLOTH_COLOURS, Outfit
+from benchmarks.synthetic.wardrobe import CLOTH_COLORS, Outfit
 
 T = 4
 
 
 def small_scene(**changes: object) -> Scene:
-    """Somebody all in one bright colour behind a crate, 320x180; the camera pans and zooms."""
+    """Somebody all in one bright color behind a crate, 320x180; the camera pans and zooms."""
     rng = np.random.default_rng(0)
     walker = Motion(motion.walk(1.0, 96.0, rng, heading=1.2), 96.0, (0.0, 0.0), None)
-    outfit = Outfit(shirt="plain", shirt_colours=(CLOTH_COLOURS[0],) * 3, slip=0.03, looseness=0.02)
+    outfit = Outfit(shirt="plain", shirt_colors=(CLOTH_COLORS[0],) * 3, slip=0.03, looseness=0.02)
     step = np.arange(T)
     camera = CameraPath(
         place=np.stack([0.05 * step, np.full(T, -4.5), np.full(T, 1.2)], axis=1),
@@ -70,9 +70,9 @@ def test_truth_says_who_is_in_a_pixel(clip: RenderedClip) -> None:
     away = replace(scene.actors[0], motion=replace(scene.actors[0].motion, start=(0.0, -30.0)))
     crate_only = render_scene(small_scene(actors=[away]), threads=1).frames
     y, x = np.mgrid[:180, :320]
-    centres = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
+    centers = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
     for t in range(T):
-        person, _, _ = clip.truth.surface_point_under(t, centres)
+        person, _, _ = clip.truth.surface_point_under(t, centers)
         body = (person == 0).reshape(180, 320)
         changed = (np.abs(clip.frames[t].astype(int) - crate_only[t]) > 6).any(-1)
         assert body.sum() > 1500
@@ -147,7 +147,7 @@ def test_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> None:
 
 
 def test_texture_moves_with_the_truth() -> None:
-    """A shirt's pattern sticks to the skin that the truth follows: colours stay as points move."""
+    """A shirt's pattern sticks to the skin that the truth follows: colors stay as points move."""
     scene = small_scene()
     still = Outfit(shirt="plaid", slip=0.03, looseness=0.02)
     actor = replace(scene.actors[0], outfit=still)
@@ -167,10 +167,10 @@ def test_texture_moves_with_the_truth() -> None:
     first, seen_first = truth.place(0, person, points.face, points.barycentric)
     last, seen_last = truth.place(3, person, points.face, points.barycentric)
     keep = seen_first & seen_last
-    colour_then = _sample(clip.frames[0], first[keep])
-    colour_now = _sample(clip.frames[3], last[keep])
-    stuck = np.median(np.abs(colour_then - colour_now))
-    slipped = np.median(np.abs(colour_then - _sample(clip.frames[3], first[keep])))
+    color_then = _sample(clip.frames[0], first[keep])
+    color_now = _sample(clip.frames[3], last[keep])
+    stuck = np.median(np.abs(color_then - color_now))
+    slipped = np.median(np.abs(color_then - _sample(clip.frames[3], first[keep])))
     assert np.linalg.norm(first[keep] - last[keep], axis=1).mean() > 10
     assert stuck < 0.35 * slipped
 
@@ -196,7 +196,7 @@ def test_standing_feet_do_not_slide_or_sink() -> None:
     low = sole[:-1, :, 2] < 0.008
     speed = np.linalg.norm(np.diff(sole[..., :2], axis=0), axis=-1) * 96
     forward = np.linalg.norm(vertices[-1, :, :2].mean(0) - vertices[0, :, :2].mean(0)) / 2
-    assert forward > 0.7  # metres a second
+    assert forward > 0.7  # meters a second
     assert np.median(speed[low]) < 0.25 * forward
 
 

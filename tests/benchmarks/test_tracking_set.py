@@ -181,7 +181,7 @@ def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
     assert ((world > scene.room.low - 1e-9) & (world < scene.room.high + 1e-9)).all()
 
 
-def test_colours_stay_with_their_points(
+def test_colors_stay_with_their_points(
     clip: RenderedClip, tracks: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     """What a picture shows at a point that moves changes less than what it shows at the place that it left."""
@@ -189,13 +189,13 @@ def test_colours_stay_with_their_points(
     first, last = clip.frames[0].astype(float), clip.frames[2].astype(float)
     both = visible[:, 0] & visible[:, 2]
 
-    def colour(frame: np.ndarray, t: int) -> np.ndarray:
+    def color(frame: np.ndarray, t: int) -> np.ndarray:
         x, y = xy[both, t].astype(int).T
         return frame[y.clip(0, SIDE - 1), x.clip(0, SIDE - 1)]
 
     assert both.sum() > 15
-    stuck = np.abs(colour(last, 2) - colour(first, 0)).mean()
-    assert stuck < 0.6 * np.abs(colour(last, 0) - colour(first, 0)).mean()
+    stuck = np.abs(color(last, 2) - color(first, 0)).mean()
+    assert stuck < 0.6 * np.abs(color(last, 0) - color(first, 0)).mean()
 
 
 def test_tracks_are_as_asked_for(tracks: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

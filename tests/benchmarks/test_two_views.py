@@ -23,8 +23,8 @@ def _qca(**changes: object) -> str:
     return f"<calibration><cameras>{CAMERA.format(**values)}</cameras></calibration>"
 
 
-def _looking_at_origin(centre: np.ndarray, name: str) -> CalibratedCamera:
-    forward = -centre / np.linalg.norm(centre)
+def _looking_at_origin(center: np.ndarray, name: str) -> CalibratedCamera:
+    forward = -center / np.linalg.norm(center)
     right = np.cross(forward, [0, 0, 1.0])
     right /= np.linalg.norm(right)
     return CalibratedCamera(
@@ -35,7 +35,7 @@ def _looking_at_origin(centre: np.ndarray, name: str) -> CalibratedCamera:
         principal=np.array([533.0, 948.0]),
         distortion=np.array([-0.2, 0.15, 0.002, -0.003, 0.01]),  # stronger than any lens of the clips
         rotation=np.stack([right, np.cross(forward, right), forward]),
-        centre=centre,
+        center=center,
     )
 
 
@@ -50,7 +50,7 @@ def cameras() -> tuple[CalibratedCamera, CalibratedCamera]:
 
 @pytest.fixture
 def points() -> np.ndarray:
-    """[50, 3] places within a metre of the origin, millimetres."""
+    """[50, 3] places within a meter of the origin, millimeters."""
     return np.random.default_rng(0).uniform(-800, 800, (50, 3))
 
 
@@ -59,20 +59,20 @@ def test_projects_as_opencv_does(cameras, points):
     matrix = np.array([[1680, 0, 533.0], [0, 1675, 948], [0, 0, 1]])
     turn = cv2.Rodrigues(camera.rotation)[0]
     theirs, _ = cv2.projectPoints(
-        points, turn, -camera.rotation @ camera.centre, matrix, camera.distortion[[0, 1, 2, 3, 4]]
+        points, turn, -camera.rotation @ camera.center, matrix, camera.distortion[[0, 1, 2, 3, 4]]
     )
     assert camera.project(points) == pytest.approx(theirs[:, 0], abs=1e-6)
 
 
 def test_rays_go_through_what_was_projected(cameras, points):
     for camera in cameras:
-        towards = (points - camera.centre) / np.linalg.norm(points - camera.centre, axis=1, keepdims=True)
+        towards = (points - camera.center) / np.linalg.norm(points - camera.center, axis=1, keepdims=True)
         assert camera.rays(camera.project(points)) == pytest.approx(towards, abs=1e-9)
 
 
 def test_a_point_behind_the_camera_has_no_place(cameras):
     camera = cameras[0]
-    assert np.isnan(camera.project(camera.centre * 2)).all()
+    assert np.isnan(camera.project(camera.center * 2)).all()
 
 
 def test_true_labels_meet_in_the_true_point(cameras, points):
@@ -86,7 +86,7 @@ def test_true_labels_meet_in_the_true_point(cameras, points):
 def test_the_gap_is_the_error_across_the_plane_of_the_cameras(cameras):
     a, b = cameras
     point = np.array([100.0, 50.0, -200.0])
-    across = np.cross(point - a.centre, point - b.centre)
+    across = np.cross(point - a.center, point - b.center)
     across /= np.linalg.norm(across)
     signs = set()
     for error in (12.0, -12.0):
@@ -101,7 +101,7 @@ def test_the_gap_is_the_error_across_the_plane_of_the_cameras(cameras):
 def test_an_error_within_that_plane_leaves_no_gap(cameras):
     a, b = cameras
     point = np.array([100.0, 50.0, -200.0])
-    within = (a.centre - point) / np.linalg.norm(a.centre - point)
+    within = (a.center - point) / np.linalg.norm(a.center - point)
     meeting = meet(a, b, a.project(point), b.project(point + 30 * within))
     assert meeting.signed == pytest.approx(0, abs=1e-4)
 
@@ -135,7 +135,7 @@ def test_aim_wants_three_points(cameras):
         aim(*cameras, np.zeros((2, 2)), np.zeros((2, 2)))
 
 
-def test_reads_pixels_of_64_parts_counted_from_the_first_centre(tmp_path):
+def test_reads_pixels_of_64_parts_counted_from_the_first_center(tmp_path):
     path = tmp_path / "cameras.qca.txt"
     path.write_text(_qca())
 
@@ -193,5 +193,5 @@ def test_the_real_cameras_agree_on_what_stands_still(clips_dir):
 
     others = meet(aimed, second, places[4:, 0], places[4:, 1])
 
-    assert np.abs(others.signed).max() < 5  # millimetres, at points that had no say in the aim
+    assert np.abs(others.signed).max() < 5  # millimeters, at points that had no say in the aim
     assert np.ptp(others.points[:4, 2]) < 15  # the four bolts are level

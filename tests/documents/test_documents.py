@@ -15,8 +15,8 @@ import pytest
 from helpers.document_blocks import ROOT, blocks, is_told_only, run_document, wanted
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Minutes: labelling again and again, or training.
-SLOW = ("labelling", "building", "training", "judging", "reading")
+# Minutes: labeling again and again, or training.
+SLOW = ("labeling", "building", "training", "judging", "reading")
 RUN = [path for path in DOCUMENTS if not is_told_only(path.read_text("utf-8"))]
 
 
@@ -37,7 +37,7 @@ def dancers(tmp_path_factory) -> Path:
 
 
 def _tapvid_pickle(folder: Path, path: Path) -> None:
-    """Tracks of the labelled clip as TAP-Vid's pickles hold them."""
+    """Tracks of the labeled clip as TAP-Vid's pickles hold them."""
     from datasets import load_dataset
 
     import anthrotap_hf

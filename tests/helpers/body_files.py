@@ -1,7 +1,7 @@
 """Body model files of the SMPL family's layout, made up: a plain person of the right size, random shapes.
 
 The real files are licensed and cannot be had in a test. These have their keys, shapes, joint tree and axes (x to the
-left, y up, z forward, metres, T-pose), a closed mesh of one piece that looks like a person from afar, joints in it, and
+left, y up, z forward, meters, T-pose), a closed mesh of one piece that looks like a person from afar, joints in it, and
 smooth random shape and pose blend shapes. With the real numbers of vertices, those that serve as landmarks (nose, ears,
 heels, ...) lie where they should.
 """
@@ -119,7 +119,7 @@ def smpl_parents(joints: int) -> np.ndarray:
 
 
 def joint_places(joints: int) -> np.ndarray:
-    """[J, 3] float64, metres."""
+    """[J, 3] float64, meters."""
     names = next((model.joints for model in MODELS.values() if len(model.joints) == joints), None)
     if names is None:
         tail = [(0, 0.95, -0.1 - 0.03 * step) for step in range(joints - 24)]
@@ -177,7 +177,7 @@ def person_mesh(vertices: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distance(points: np.ndarray) -> np.ndarray:
-    """Signed distance, metres, of points [..., 3] to the skin; negative inside."""
+    """Signed distance, meters, of points [..., 3] to the skin; negative inside."""
     out = np.full(points.shape[:-1], np.inf)
     for start, end, radius in CAPSULES:
         for side in (1, -1):
@@ -200,7 +200,7 @@ def _put_landmarks(points: np.ndarray, faces: np.ndarray, landmarks) -> None:
 
 
 def _skinning_weights(template: np.ndarray, places: np.ndarray, parents: np.ndarray) -> np.ndarray:
-    """[V, J]: each joint carries what is near the bones from it to its children, blended within centimetres."""
+    """[V, J]: each joint carries what is near the bones from it to its children, blended within centimeters."""
     distance = np.linalg.norm(template[:, None] - places, axis=-1) + 0.03
     for child, parent in enumerate(parents):
         if parent >= 0:

@@ -99,9 +99,9 @@ class Scene:
         for t in range(T):
             distance, owner, place, normal = self.cast(t, self.rays(t, pixels))
             depth = (distance - NEAREST) / (FARTHEST - NEAREST) * 65535
-            colours = np.where(owner[:, None] == 0, 0.5 + place / 20, 0.5 + place)
+            colors = np.where(owner[:, None] == 0, 0.5 + place / 20, 0.5 + place)
             for name, image in {
-                "video": np.clip(colours * 255, 0, 255).astype(np.uint8),
+                "video": np.clip(colors * 255, 0, 255).astype(np.uint8),
                 "segmentations": owner.astype(np.uint8)[:, None],
                 "depth": np.round(depth).astype(np.uint16)[:, None],
                 "normal": np.round((normal + 1) / 2 * 65535).astype(np.uint16),

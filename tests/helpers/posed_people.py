@@ -36,7 +36,7 @@ def as_person(
 
 
 def textured_frames(body: Body, pose: PoseParameters, camera: Camera) -> np.ndarray:
-    """[T, H, W, 3] uint8: the body with a random grey for each triangle, far ones first, before noise."""
+    """[T, H, W, 3] uint8: the body with a random gray for each triangle, far ones first, before noise."""
     rng = np.random.default_rng(5)
     shades = cv2.GaussianBlur(rng.uniform(40, 250, (len(body.faces), 1)).astype(np.float32), (1, 9), 0)
     ground = cv2.GaussianBlur(

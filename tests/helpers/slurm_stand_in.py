@@ -1,6 +1,6 @@
 """A stand-in for Slurm: `sbatch`, `squeue`, `srun` and `scontrol` that run jobs here, one task after the other.
 
-`sbatch` takes only directives that the real one knows, and honours arrays and dependencies.
+`sbatch` takes only directives that the real one knows, and honors arrays and dependencies.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Flow is Dense Inverse Search (Kroeger et al., ECCV 2016) as OpenCV has it. A poi
 the flow back agree on it. Nothing is learned: this is the tracker that needs no download, and the baseline. It drifts,
 and a point that something walks in front of may go along with it.
 
-Points are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's centre is (0.5, 0.5). Arrays: B
+Points are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's center is (0.5, 0.5). Arrays: B
 clips, T frames, N query points.
 """
 
@@ -150,7 +150,7 @@ def chain_flow(
     xy = np.zeros((len(queries), T, 2))
     errors = np.zeros((len(queries), T))  # in tolerances
     xy[np.arange(len(queries)), times] = queries[:, 1:]
-    flows = NeighbourFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
+    flows = NeighborFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
     # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
     for t, step in [(t, 1) for t in range(times.min(), T - 1)] + [(t, -1) for t in range(times.max(), 0, -1)]:
         moving = np.flatnonzero((times <= t) if step > 0 else (times >= t))
@@ -169,8 +169,8 @@ def chain_flow(
     return xy.astype(np.float32), logits.astype(np.float32)
 
 
-class NeighbourFlows:
-    """Flow between neighbouring frames of a video, for a way ahead in time and one back.
+class NeighborFlows:
+    """Flow between neighboring frames of a video, for a way ahead in time and one back.
 
     Args:
         video: [T, 3, H, W], uint8 or floats in [-1, 1].
@@ -186,7 +186,7 @@ class NeighbourFlows:
         self._gray: dict[int, np.ndarray] = {}
 
     def between(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
-        """Flow from frame `first` to its neighbour `second`, and back: [H, W, 2] int16, in steps of FLOW_STEP."""
+        """Flow from frame `first` to its neighbor `second`, and back: [H, W, 2] int16, in steps of FLOW_STEP."""
         earlier = min(first, second)
         known = self._flows.pop(earlier, None)
         if known is None:
@@ -198,7 +198,7 @@ class NeighbourFlows:
         return known if first < second else known[::-1]
 
     def _frame(self, t: int) -> np.ndarray:
-        """[H, W] uint8, grey."""
+        """[H, W] uint8, gray."""
         if t in self._gray:
             return self._gray[t]
         image = self._video[t].permute(1, 2, 0).cpu()
@@ -216,7 +216,7 @@ def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """[N, 2] displacements in pixels: flow [H, W, 2] int16 in steps of FLOW_STEP at raster places [N, 2],
     bilinear; the edge's value beyond it."""
     height, width = flow.shape[:2]
-    places = np.clip(xy - 0.5, 0, [width - 1, height - 1])  # flow[0, 0] is at the first pixel's centre
+    places = np.clip(xy - 0.5, 0, [width - 1, height - 1])  # flow[0, 0] is at the first pixel's center
     low = np.minimum(places.astype(int), [max(width - 2, 0), max(height - 2, 0)])
     (x, y), (right, down) = low.T, (places - low).T[..., None]
     top = flow[y, x] * (1 - right) + flow[y, x + 1] * right

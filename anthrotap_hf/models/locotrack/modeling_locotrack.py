@@ -2,7 +2,7 @@
 
 Top to bottom: outputs, backbone, sampling, first guess from a global cost volume, refinement (local 4D correlation,
 then a transformer over time), the model. Points are xy in raster pixels: the frame spans (0, 0) to (W, H) and the
-first pixel's centre is (0.5, 0.5). Arrays: B clips, T frames, N query points, C channels, h x w a feature grid.
+first pixel's center is (0.5, 0.5). Arrays: B clips, T frames, N query points, C channels, h x w a feature grid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_locotrack import LocoTrackConfig
 
-MOTION_OCTAVES = 10  # of the sine encoding of a point's motion to its neighbour frames
+MOTION_OCTAVES = 10  # of the sine encoding of a point's motion to its neighbor frames
 
 
 @dataclass
@@ -212,9 +212,9 @@ def sample_support(
     B, T, h, w, C = features.shape
     t, x, y = query_points.float().unbind(-1)  # [B, N]
     offsets = torch.arange(-radius, radius + 1, device=features.device)
-    t0, t1, t_share = _neighbours(t[..., None], T)
-    y0, y1, y_share = _neighbours((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, S]
-    x0, x1, x_share = _neighbours((x * (w / video_size[1]) - 0.5)[..., None] + offsets, w)
+    t0, t1, t_share = _neighbors(t[..., None], T)
+    y0, y1, y_share = _neighbors((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, S]
+    x0, x1, x_share = _neighbors((x * (w / video_size[1]) - 0.5)[..., None] + offsets, w)
     rows = features.reshape(-1, C)
     clip = torch.arange(B, device=features.device)[:, None, None] * T
     total: Tensor | None = None
@@ -229,7 +229,7 @@ def sample_support(
     return total
 
 
-def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbors(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """The two cells of 0 ... size - 1 around each position, and the second one's share."""
     position = position.clamp(0, size - 1)
     first = position.floor().long()
@@ -433,7 +433,7 @@ def distance_bias(num_frames: int, num_heads: int, device: torch.device) -> Tens
 
 
 def encode_motion(points: Tensor, scale: Tensor) -> Tensor:
-    """[B, N, T, 2] -> [B, N, T, 84]: displacements to both neighbour frames, and sines of them in octaves."""
+    """[B, N, T, 2] -> [B, N, T, 84]: displacements to both neighbor frames, and sines of them in octaves."""
     step = (points[..., 1:, :] - points[..., :-1, :]) * scale
     motion = torch.cat([F.pad(-step, (0, 0, 0, 1)), F.pad(step, (0, 0, 1, 0))], dim=-1)
     octaves = 2.0 ** torch.arange(MOTION_OCTAVES, device=points.device)
@@ -453,7 +453,7 @@ class LocoTrackPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initialisation, which suits all layers here."""
+        """PyTorch's own initialization, which suits all layers here."""
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)):
             module.reset_parameters()
 

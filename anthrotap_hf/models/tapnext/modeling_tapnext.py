@@ -5,7 +5,7 @@ over time (RG-LRU, De et al., arXiv 2402.19427) in every token, then attention a
 clip may be run whole or frame by frame with a state that does not grow.
 
 Top to bottom: outputs and state, recurrence over time, attention within frames, embeddings, heads, the model. Points
-are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's centre is (0.5, 0.5). Arrays: B clips,
+are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's center is (0.5, 0.5). Arrays: B clips,
 T frames, N query points, S tokens of a frame (patches, then queries), C channels.
 """
 
@@ -316,7 +316,7 @@ class Head(nn.Sequential):
 
 
 def soft_argmax(logits: Tensor, scale: float, radius: int) -> Tensor:
-    """[..., bins] -> [...]: the softmax's mean place within `radius` bins of its peak; bin i is centred at i + 0.5."""
+    """[..., bins] -> [...]: the softmax's mean place within `radius` bins of its peak; bin i is centerd at i + 0.5."""
     place = torch.arange(logits.shape[-1], device=logits.device)
     far = (place - logits.argmax(-1, keepdim=True)).abs() > radius
     return ((logits * scale).masked_fill(far, -torch.inf).softmax(-1) * (place + 0.5)).sum(-1)

@@ -50,7 +50,7 @@ license_link: https://tokenhmr.is.tue.mpg.de
 
 Weights of TokenHMR (Dwivedi et al., CVPR 2024) in the layout of `transformers`. **Licensed for non-commercial
 scientific research; they may not be passed on in any form: do not upload this folder.** SMPL's mean parameters in it
-are under SMPL's licence (https://smpl.is.tue.mpg.de), with the same terms.
+are under SMPL's license (https://smpl.is.tue.mpg.de), with the same terms.
 
     anthrotap label VIDEO --out DIR --recipe anthrotap-ld
 """

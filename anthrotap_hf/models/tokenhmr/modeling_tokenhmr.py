@@ -217,7 +217,7 @@ class TokenHMRPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initialisation, and small random codes."""
+        """PyTorch's own initialization, and small random codes."""
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm)):
             module.reset_parameters()
         elif isinstance(module, TokenDecoder):
@@ -266,7 +266,7 @@ class TokenHMRForHumanMeshRecovery(TokenHMRPreTrainedModel):
         """Find the person in each crop.
 
         Args:
-            pixel_values: [B, 3, 256, 256], RGB normalised by ImageNet's mean and deviation; B may be 0.
+            pixel_values: [B, 3, 256, 256], RGB normalized by ImageNet's mean and deviation; B may be 0.
 
         Raises:
             ValueError: on crops of another shape.

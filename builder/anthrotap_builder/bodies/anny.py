@@ -175,7 +175,7 @@ def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
     """Mean [C] and NUM_SHAPES principal directions [S, C] of Anny's blendshape coefficients over plausible people.
 
     Anny's shape is piecewise multilinear in its phenotypes. Principal components of the bodies it makes turn it into
-    what SMPL has, linear directions of unit variance, and lose under a millimetre.
+    what SMPL has, linear directions of unit variance, and lose under a millimeter.
     """
     import torch
 
@@ -198,17 +198,17 @@ def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
     # vertices' inner products.
     values, vectors = np.linalg.eigh(basis @ basis.T)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    centred = coefficients - mean
-    _, _, components = np.linalg.svd(centred @ root, full_matrices=False)
-    scores = centred @ root @ components[:NUM_SHAPES].T
+    centerd = coefficients - mean
+    _, _, components = np.linalg.svd(centerd @ root, full_matrices=False)
+    scores = centerd @ root @ components[:NUM_SHAPES].T
     # A direction is the regression of the coefficients on a score of unit variance.
-    return mean, (scores / scores.std(0)).T @ centred / PHENOTYPE_SAMPLES
+    return mean, (scores / scores.std(0)).T @ centerd / PHENOTYPE_SAMPLES
 
 
 def _pose_prior(heads: dict[str, np.ndarray]) -> PosePrior:
     """Spreads and limits, chosen by hand: knees and elbows are hinges, the spine bends little, arms move freely.
 
-    Anny rests upright in an A-pose, x to its left, y backwards, z up, metres.
+    Anny rests upright in an A-pose, x to its left, y backwards, z up, meters.
     """
     count = len(JOINTS)
     axes = np.tile(np.eye(3), (count, 1, 1))

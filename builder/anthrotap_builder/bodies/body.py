@@ -25,7 +25,7 @@ class BodyPoints:
 
     Attributes:
         mass: [K, J] float64, each row sums to one.
-        moment: [K, J, 3] float64, mass times the carried point's rest position, metres.
+        moment: [K, J, 3] float64, mass times the carried point's rest position, meters.
         moment_directions: [S, K, J, 3] float64, change of `moment` with each shape coefficient.
     """
 
@@ -56,7 +56,7 @@ class PosePrior:
 
 @dataclass(frozen=True)
 class Body:
-    """A parametric body's arrays. Metres; the axes are the model's own, a root rotation takes them to the camera's.
+    """A parametric body's arrays. Meters; the axes are the model's own, a root rotation takes them to the camera's.
 
     Attributes:
         name: the body model's name, as in a dataset's `body_model`.
@@ -76,7 +76,7 @@ class Body:
         pose_directions: [9 (J - 1), V, 3] float32, displacement of the rest shape by each entry of the local
             rotations of all joints but the root, less the identity, row by row (SMPL's pose blend shapes);
             None: there are none. `pose_vertices` applies them. `keypoints` and `body_points` do not: the fit
-            moves its points by blend skinning alone, some millimetres off where a joint bends far.
+            moves its points by blend skinning alone, some millimeters off where a joint bends far.
         axes: [3, 3] float64, columns are the body's left, back and up in the model's axes.
         source: the file that the body was read from and its SHA-256, where users bring it; else empty.
     """
@@ -197,7 +197,7 @@ class BodyPose:
 
     Attributes:
         rotations: [T, J, 3, 3] float64, each joint's global rotation, model axes to camera axes.
-        places: [T, J, 3] float64, each joint's place in camera coordinates, metres.
+        places: [T, J, 3] float64, each joint's place in camera coordinates, meters.
         shape: [S] float64, in standard deviations; or [T, S], another in each frame.
     """
 
@@ -221,7 +221,7 @@ class BodyPose:
             body: the body model.
             rotations: [T, J, 3, 3], the root's to the camera, the others' from their parents.
             shape: [S] or [T, S] in standard deviations; missing coefficients are zero.
-            translation: [T, 3] metres, added to the posed body.
+            translation: [T, 3] meters, added to the posed body.
 
         Raises:
             ValueError: if the body has another number of joints, or fewer shape coefficients.

@@ -125,9 +125,9 @@ class ModelArrays:
     """The arrays of a model file, checked against each other: V vertices, J joints, S shape coefficients.
 
     Attributes:
-        template: [V, 3] float64, metres.
-        shape_directions: [V, 3, S] float64, metres for each standard deviation; the first NUM_SHAPES of the file's.
-        pose_directions: [V, 3, 9 (J - 1)] float64, metres.
+        template: [V, 3] float64, meters.
+        shape_directions: [V, 3, S] float64, meters for each standard deviation; the first NUM_SHAPES of the file's.
+        pose_directions: [V, 3, 9 (J - 1)] float64, meters.
         regressor: [J, V] float64, joints from vertices.
         weights: [V, J] float64, skinning weights.
         faces: [F, 3] int32.

@@ -25,7 +25,7 @@ class PersonTrack:
             person was not found.
         landmarks: [T, 33, 3] float32, BlazePose's 33 landmarks as x, y in raster pixels and a confidence in
             [0, 1]; NaN in the same frames. None if the detector has none.
-        world_landmarks: [T, 33, 3] float32, metres, relative to the middle of the hips, x right, y down,
+        world_landmarks: [T, 33, 3] float32, meters, relative to the middle of the hips, x right, y down,
             z away from the camera; NaN in the same frames. None likewise.
         mask: [T, H, W] bool, the person's pixels; False where not found. None likewise.
     """

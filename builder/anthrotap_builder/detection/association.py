@@ -27,7 +27,7 @@ class Sighting(Protocol):
         landmarks: [33, 3], x and y in pixels, confidence.
         size: about the diameter of a circle around the whole person, pixels.
         angle: of the direction from hips to head, radians from up, clockwise in the picture.
-        look: [K], square roots of a histogram of the person's colours.
+        look: [K], square roots of a histogram of the person's colors.
         cells: [h, w] bool, the person's place on a coarse grid over the frame.
         score: probability that a person is there.
         detection: probability by which a detector found it, 0 if it was only followed from another frame.

@@ -48,7 +48,7 @@ NUM_LANDMARKS = 33  # followed by the two alignment points, and four that MediaP
 HEAT_WINDOW = 7  # cells
 MASK_SOFTNESS = 4.0  # logits
 CELL = 8  # pixels
-PAINT = 127  # the grey over people who are already found
+PAINT = 127  # the gray over people who are already found
 SECOND_LOOK = 1.2  # a score that is low for no visible reason is often high in a region this much wider
 TILE_STEP = 0.8  # of a tile's side, at most: two tiles cover a frame of 16:9
 MAX_REGION_IN_TILE = 1.3
@@ -60,7 +60,7 @@ class Region:
     """A rotated square of a frame that should hold one person, head up.
 
     Attributes:
-        x, y: its centre, raster pixels.
+        x, y: its center, raster pixels.
         size: its side, pixels.
         angle: how far it is turned, radians: the direction (0, -1) of the crop is (sin, -cos) in the frame.
     """
@@ -75,7 +75,7 @@ class Region:
         """The region that BlazePose's two alignment points stand for.
 
         Args:
-            hips: [2] xy of the middle of the hips, the centre of a circle around the person.
+            hips: [2] xy of the middle of the hips, the center of a circle around the person.
             rim: [2] xy of the point of that circle in the direction of the head.
         """
         dx, dy = (float(v) for v in rim - hips)
@@ -105,24 +105,24 @@ class Region:
         return apart < 0.1 * size and max(self.size, other.size) < 1.4 * size and turn > 0.8
 
     def warp(self, side: int) -> np.ndarray:
-        """[2, 3] float64, from a crop of side x side pixels to the frame, both by OpenCV's pixel centres."""
+        """[2, 3] float64, from a crop of side x side pixels to the frame, both by OpenCV's pixel centers."""
         linear = self.size / side * self.rotation
-        # OpenCV puts the first pixel's centre at (0, 0), raster coordinates at (0.5, 0.5).
+        # OpenCV puts the first pixel's center at (0, 0), raster coordinates at (0.5, 0.5).
         offset = np.array([self.x, self.y]) - linear @ np.full(2, (side - 1) / 2) - 0.5
         return np.column_stack([linear, offset])
 
 
 @cache
 def anchors() -> np.ndarray:
-    """[2254, 2] float32, centres of the detector's anchors in the unit square of its input, in its order."""
+    """[2254, 2] float32, centers of the detector's anchors in the unit square of its input, in its order."""
     layers = []
     strides = list(DETECTOR_STRIDES)
     for stride in sorted(set(strides)):
         cells = DETECTOR_SIZE // stride
         y, x = np.mgrid[:cells, :cells]
-        centres = np.stack([x, y], -1).reshape(-1, 2) + 0.5
+        centers = np.stack([x, y], -1).reshape(-1, 2) + 0.5
         # Layers of one stride share their grid: their anchors stand side by side, cell by cell.
-        layers.append(np.repeat(centres / cells, 2 * strides.count(stride), axis=0))
+        layers.append(np.repeat(centers / cells, 2 * strides.count(stride), axis=0))
     return np.concatenate(layers).astype(np.float32)
 
 
@@ -163,11 +163,11 @@ class Pose:
         region: where it looked.
         score: its probability that a person is there.
         landmarks: [33, 3] float32, x and y in raster pixels of the frame, confidence.
-        world_landmarks: [33, 3] float32, metres from the middle of the hips, along the frame's axes.
-        next_region: where it would look in the neighbouring frames.
+        world_landmarks: [33, 3] float32, meters from the middle of the hips, along the frame's axes.
+        next_region: where it would look in the neighboring frames.
             mask: [256, 256] float32, over `region`: how sure it is of the person's pixels, from -1 to 1; 0 is
             probability one half.
-        look: [64] float32, square roots of the histogram of the person's colours.
+        look: [64] float32, square roots of the histogram of the person's colors.
         cells: [H / 8, W / 8] bool, `mask` on a coarse grid over the frame.
         detection: the detector's probability, 0 where it was not asked or said nothing.
         layer: in which search it was found: people of later ones stand behind those of earlier ones.
@@ -252,8 +252,8 @@ class BlazePose:
         if not len(likely):
             return []
         scores, raw = scores[likely], raw[likely] / DETECTOR_SIZE
-        centre, extent = raw[:, :2] + anchors()[likely], raw[:, 2:4]
-        boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
+        center, extent = raw[:, :2] + anchors()[likely], raw[:, 2:4]
+        boxes = np.concatenate([center - extent / 2, center + extent / 2], axis=1)
         points = raw[:, 4:8].reshape(-1, 2, 2) + anchors()[likely, None]
         points = (points * DETECTOR_SIZE - (left, top)) * (image.shape[1] / width, image.shape[0] / height)
         found = []
@@ -295,7 +295,7 @@ class BlazePose:
             world_landmarks=world,
             next_region=Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1]),
             mask=mask,
-            look=_colours(crop, mask),
+            look=_colors(crop, mask),
             cells=cells > 0,
             detection=detection,
             layer=layer,
@@ -322,13 +322,13 @@ def refine(xy: np.ndarray, heat: np.ndarray) -> np.ndarray:
     of_each = np.arange(count)[:, None, None]
     weights = inside * sigmoid(heat[rows.clip(0, height - 1), columns.clip(0, width - 1), of_each])
     total = np.maximum(weights.sum(axis=(1, 2)), 1e-12)
-    # The network's own landmarks say that a cell stands for its index, not for its centre.
+    # The network's own landmarks say that a cell stands for its index, not for its center.
     centroid = np.column_stack([(weights * v).sum(axis=(1, 2)) / total for v in (columns, rows)])
     use = (weights.max(axis=(1, 2)) >= 0.5) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return np.where(use[:, None], centroid / (width, height), xy)
 
 
-def _colours(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _colors(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """[64] float32, square roots of a 4 x 4 x 4 RGB histogram of the masked pixels."""
     pixels = crop[::4, ::4][mask[::4, ::4] > 0] >> 6
     counts = np.bincount(pixels @ np.array([16, 4, 1], np.uint8), minlength=64)
@@ -495,7 +495,7 @@ def _predict_regions(track: Track[Pose], frame: int) -> list[Region]:
 
 
 def _paint_over(frame: np.ndarray, poses: list[Pose]) -> np.ndarray:
-    """The frame with these people, and two pixels around them, in plain grey."""
+    """The frame with these people, and two pixels around them, in plain gray."""
     if poses:
         frame = frame.copy()
     for pose in poses:

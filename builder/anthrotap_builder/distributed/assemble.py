@@ -100,11 +100,11 @@ def write_shards(
                     row = open_file(folder.state / line["file"]).row(line["number"])
                 except FileNotFoundError as error:  # another rank has set it aside
                     raise IncompleteError(
-                        f"{error.filename}: damaged; its videos are labelled again"
+                        f"{error.filename}: damaged; its videos are labeled again"
                     ) from error
                 except DamagedError as error:
                     set_aside(error.file)
-                    raise IncompleteError(f"{error}; its videos are labelled again") from error
+                    raise IncompleteError(f"{error}; its videos are labeled again") from error
                 row = _change(row, "source_video", [line["source_video"]])
                 if finish.label_only:
                     row = _change(row, "video", [None])
@@ -158,7 +158,7 @@ def conclude(folder: BuildFolder, config: LabelingConfig, finish: Finish) -> Non
         "videos": {
             "file": VIDEOS,
             "given": len(videos),
-            "labelled": sum(video["clips"] > 0 for video in videos),
+            "labeled": sum(video["clips"] > 0 for video in videos),
             "failed": sum(video["failure"] is not None for video in videos),
         },
     }
@@ -183,7 +183,7 @@ def _of_inputs(folder: BuildFolder) -> list[Outcome]:
     without = [source.shown for source in sources if source.key not in outcomes]
     if without:
         raise IncompleteError(
-            f"{folder.out}: {len(without)} of {len(sources)} videos are not labelled yet, {without[0]} the first; "
+            f"{folder.out}: {len(without)} of {len(sources)} videos are not labeled yet, {without[0]} the first; "
             "the same command goes on"
         )
     return [outcomes[source.key] for source in sources]
@@ -209,7 +209,7 @@ def _find_rows(folder: BuildFolder, wanted: set[str]) -> list[RowPlace]:
 
 
 def _forget(folder: BuildFolder, lost: list[str]) -> None:
-    """Videos whose rows are gone count as not labelled."""
+    """Videos whose rows are gone count as not labeled."""
     for plan in folder.plans():
         plan.forget(set(lost))
 

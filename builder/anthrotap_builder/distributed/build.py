@@ -20,7 +20,7 @@ from anthrotap_builder.distributed.video_sources import Source
 EXECUTORS = ("local", "slurm", "ray")
 REPLACED = ("data", "manifest.json", "videos.jsonl", "README.md")
 FINISHING = ("arrange", "write", "conclude", "finish")  # folders of .build, with marks of what is completed
-ROUNDS = 20  # of labelling again what turned out lost or damaged: each finds one file, or a few
+ROUNDS = 20  # of labeling again what turned out lost or damaged: each finds one file, or a few
 VIDEOS_A_RANK = 64
 RANKS_A_WORKER = 4
 
@@ -31,7 +31,7 @@ class BuildReport:
 
     Attributes:
         videos: that it was given.
-        labelled: of them in this run.
+        labeled: of them in this run.
         failed: why videos gave nothing, or not all of it, a line each.
         rows: by split; None while Slurm is at work.
         jobs: numbers of Slurm jobs.
@@ -39,7 +39,7 @@ class BuildReport:
     """
 
     videos: int
-    labelled: int = 0
+    labeled: int = 0
     failed: list[str] = field(default_factory=list)
     rows: dict[str, int] | None = None
     jobs: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def build_dataset(
         watch: see `Watch`.
 
     Raises:
-        BuildError: if it can't go on; what was labelled stays, and the same call goes on.
+        BuildError: if it can't go on; what was labeled stays, and the same call goes on.
     """
     begin = time.perf_counter()
     folder = build.folder
@@ -96,7 +96,7 @@ def build_dataset(
             plan = _plan(build, sources, workers, videos_a_rank, retry_failed and not attempt)
             if plan and plan.path.name == "plan-000" and executor != "slurm" and not attempt:
                 _check_parts(build)
-            report.labelled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
+            report.labeled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
             stages = _stages(build, plan, workers)
             if executor == "slurm":
                 report.jobs = executors.submit_to_slurm(stages, workers, cluster, note)
@@ -118,7 +118,7 @@ def build_dataset(
 
 
 def _check_out(folder: BuildFolder, sources: list[Source]) -> None:
-    """Nothing that is not a build's is replaced, and nothing of a build is labelled."""
+    """Nothing that is not a build's is replaced, and nothing of a build is labeled."""
     if not sources:
         raise BuildError("no video to label")
     if not folder.state.exists():
@@ -163,7 +163,7 @@ def _plan(
 
 
 def _is_open(outcome: Outcome | None, limits: Limits, retry_failed: bool) -> bool:
-    """Whether a video is to be labelled, for the first time or again."""
+    """Whether a video is to be labeled, for the first time or again."""
     if outcome is None or outcome.gone:
         return True
     raised = any(getattr(limits, name) > allowed for name, allowed in outcome.exceeded.items())

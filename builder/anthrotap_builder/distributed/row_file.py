@@ -150,6 +150,6 @@ class RowReader:
 
 
 def set_aside(file: Path) -> None:
-    """A damaged file of rows is kept under another name: its videos are labelled again."""
+    """A damaged file of rows is kept under another name: its videos are labeled again."""
     if file.exists():
         file.replace(file.with_suffix(".damaged"))

@@ -3,7 +3,7 @@
     .build/lock                                   held by the run at work
     .build/inputs.jsonl                           the videos of the last run, as they were found
     .build/<label version>/videos/ab/<sha256>.rows       rows of one video, until its rank is done
-    .build/<label version>/plan-000/sources.jsonl        the videos that were not yet labelled when it was made
+    .build/<label version>/plan-000/sources.jsonl        the videos that were not yet labeled when it was made
     .build/<label version>/plan-000/rank-0000007.jsonl   what came of the videos of a rank, a line each: the journal
     .build/<label version>/plan-000/rank-0000007-000.rows    the rows of the rank
     .build/finish/                                the finished shards, before they are moved to `data`
@@ -47,7 +47,7 @@ class Outcome:
         shown: how messages name it.
         name: the file's name, without its folder.
         sha256: of its bytes; None if it could not be fetched.
-        rows: clips that were labelled; None where a video of the same bytes was, by an earlier plan.
+        rows: clips that were labeled; None where a video of the same bytes was, by an earlier plan.
         frames: of these clips.
         left_out: a line for each piece that became no clip.
         failure: why it gave nothing, or not all of it.
@@ -160,7 +160,7 @@ class Plan:
         self.logs = path / "logs"  # datatrove's, with its marks of completed ranks
 
     def write(self, sources: list[Source], ranks: int, known: Iterable[str]) -> None:
-        """Share out `sources` among ranks, neighbours together."""
+        """Share out `sources` among ranks, neighbors together."""
         self.path.mkdir(parents=True)
         np.save(self.known, np.sort(np.array(list(known), "S64")))
         offsets = [0]
@@ -198,7 +198,7 @@ class Plan:
         return self.path / f"rank-{rank:07d}-{max(numbers, default=-1) + 1:03d}.rows"
 
     def forget(self, contents: set[str]) -> None:
-        """Videos of these SHA-256 count as not labelled: their lines leave the journals, their ranks are open again."""
+        """Videos of these SHA-256 count as not labeled: their lines leave the journals, their ranks are open again."""
         known = np.load(self.known)
         still = known[~np.isin(known, np.array(list(contents), "S64"))]
         if len(still) < len(known):
@@ -273,7 +273,7 @@ def _line(values: dict[str, Any]) -> bytes:
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, but for those that a power cut has damaged: their videos count as not labelled."""
+    """The lines of a journal, but for those that a power cut has damaged: their videos count as not labeled."""
     lines = []
     for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
         with suppress(ValueError):

@@ -79,7 +79,7 @@ class LabelVideos(BuildStep):
         return held
 
     def _is_lost(self, outcome: Outcome, held: set[str]) -> bool:
-        """Whether rows that were labelled are neither gathered here nor a part."""
+        """Whether rows that were labeled are neither gathered here nor a part."""
         if not outcome.sha256 or not outcome.rows or outcome.sha256 in held:
             return False
         return not part_file(self.build.folder.videos, outcome.sha256).exists()
@@ -109,7 +109,7 @@ class LabelVideos(BuildStep):
             return
         except DamagedError as error:
             set_aside(part)
-            raise IncompleteError(f"{error}; its video is labelled again") from error
+            raise IncompleteError(f"{error}; its video is labeled again") from error
 
 
 class ArrangeRows(BuildStep):

@@ -289,7 +289,7 @@ def _group_sizes(address: str) -> tuple[int, ...]:
         return tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
 
 
-@functools.lru_cache(maxsize=1)  # a rank's rows are neighbours
+@functools.lru_cache(maxsize=1)  # a rank's rows are neighbors
 def _group(address: str, group: int, column: str) -> pa.ChunkedArray:
     with fsspec.open(address, "rb") as file:
         return pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0)

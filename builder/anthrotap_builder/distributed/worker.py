@@ -74,7 +74,7 @@ class LabelerJob:
 
 
 class Labeler:
-    """Has videos labelled, in a process that is started when it is first needed.
+    """Has videos labeled, in a process that is started when it is first needed.
 
     Args:
         job: what it is told.
@@ -107,7 +107,7 @@ class Labeler:
             if self._begin() is None:
                 reasons.append(self._end())
             if len(reasons) == STARTS:
-                raise BuildError(f"the labelling process does not start ({reasons[-1]}); see {self.log}")
+                raise BuildError(f"the labeling process does not start ({reasons[-1]}); see {self.log}")
 
     def _begin(self) -> dict[str, Any] | None:
         """Starts the process; what it answers, None if it ended instead."""
@@ -217,8 +217,8 @@ class Labeler:
         if code < 0:
             name = signal.Signals(-code).name
             hint = ": out of memory?" if name == "SIGKILL" else ""
-            return f"crashed the process that labelled it ({name}{hint})"
-        return f"ended the process that labelled it (code {code})"
+            return f"crashed the process that labeled it ({name}{hint})"
+        return f"ended the process that labeled it (code {code})"
 
 
 def _read_answers(pipe: IO[bytes], answers: queue.Queue[bytes]) -> None:
@@ -260,7 +260,7 @@ def main() -> None:
 
 
 class UnforeseenError(Exception):
-    """Labelling failed in a way that says nothing of the video: it may go well the next time."""
+    """Labeling failed in a way that says nothing of the video: it may go well the next time."""
 
 
 class _VideoLabeler:
@@ -293,7 +293,7 @@ class _VideoLabeler:
                 outcome.sha256 = _sha256(path, source)
                 self._label(path, outcome)
                 if not path.exists():
-                    raise SourceError(f"{source.shown}: vanished while it was labelled")
+                    raise SourceError(f"{source.shown}: vanished while it was labeled")
             final = True
         except UnforeseenError as error:
             logger.exception(source.shown)
@@ -364,7 +364,7 @@ class _VideoLabeler:
             raise
         except Exception as error:  # native libraries raise what they like
             raise UnforeseenError(
-                f"{outcome.shown}: stopped by an error in labelling ({type(error).__name__}: {_line(error)})"
+                f"{outcome.shown}: stopped by an error in labeling ({type(error).__name__}: {_line(error)})"
             ) from error
         if os.fspath(path) != outcome.shown:  # a copy's name says nothing to anyone
             name = os.fspath(path)

@@ -28,7 +28,7 @@ class Flow(Protocol):
     """Estimates flow. Several threads may use one at once; what it says of a pair depends on nothing else."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centres of `first`; it is the caller's.
+        """[H, W, 2] float32 pixel displacements (x, y), sampled at the pixel centers of `first`; it is the caller's.
 
         Args:
             first, second: [H, W, 3] uint8 RGB.
@@ -96,7 +96,7 @@ def track_flow(
     threads: int = 2,
     device: str = "cpu",
 ) -> TrackFlow:
-    """Flow at tracks, between neighbouring frames, guided by the tracks themselves.
+    """Flow at tracks, between neighboring frames, guided by the tracks themselves.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB.
@@ -119,7 +119,7 @@ def track_flow(
 
 def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """[N, 2] float32: flow [H, W, 2] at raster places [N, 2], bilinear; the edge's value beyond it, NaN at NaN."""
-    places = (xy - 0.5).astype(np.float32)  # OpenCV's first pixel centre is (0, 0)
+    places = (xy - 0.5).astype(np.float32)  # OpenCV's first pixel center is (0, 0)
     known = np.all(np.isfinite(places), axis=-1)
     values = _interpolate(flow, np.where(known[:, None], places, 0))
     values[~known] = np.nan

@@ -20,7 +20,7 @@ class DISFlow:
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """See `anthrotap_builder.flow.Flow`."""
-        # A displacement is the same whether the first pixel's centre is (0, 0), as in OpenCV, or (0.5, 0.5).
+        # A displacement is the same whether the first pixel's center is (0, 0), as in OpenCV, or (0.5, 0.5).
         gray, next_gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
         # An estimator remembers a little of the pair before, and labels must not depend on the order of work.
         return cv2.DISOpticalFlow.create(self._preset).calc(gray, next_gray, None)

@@ -19,7 +19,7 @@ from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors
 
 STRIDE = 8  # the network wants sides that are multiples of it
 MIN_SIDE = 128  # below, the coarsest of its four correlation levels would be empty
-OVERLAP = 1 / 4  # neighbouring tiles share at least so much of their side
+OVERLAP = 1 / 4  # neighboring tiles share at least so much of their side
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Two batches of images, [1, 3, h, w] float32 RGB in [-1, 1], to the flow from one to the other, [1, 2, h, w]."""

@@ -29,14 +29,14 @@ class Camera:
         return cls(focal_ratio * max(width, height), width, height)
 
     @property
-    def centre(self) -> np.ndarray:
+    def center(self) -> np.ndarray:
         """[2] float64, the principal point in raster pixels."""
         return np.array([self.width / 2, self.height / 2])
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """[..., 2] raster xy of points [..., 3] in camera coordinates, metres; NaN at or behind the camera plane."""
+        """[..., 2] raster xy of points [..., 3] in camera coordinates, meters; NaN at or behind the camera plane."""
         depth = np.where(points[..., 2:] > 0, points[..., 2:], np.nan)
-        return points[..., :2] / depth * self.focal + self.centre.astype(points.dtype)
+        return points[..., :2] / depth * self.focal + self.center.astype(points.dtype)
 
     def contains(self, xy: np.ndarray) -> np.ndarray:
         """[...] bool: which raster places [..., 2] lie in the frame; NaN does not."""

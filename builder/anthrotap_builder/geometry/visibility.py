@@ -1,4 +1,4 @@
-"""Which body points the camera sees: exact ray casting from the camera centre, between mesh recovery and the labels.
+"""Which body points the camera sees: exact ray casting from the camera center, between mesh recovery and the labels.
 
 All rays share one origin, so no ray tree is needed. The points asked about (*targets*) are projected and sorted
 into a grid over the image; then each triangle looks, once, at the targets in the grid cells that it covers.
@@ -18,7 +18,7 @@ import numpy as np
 from anthrotap_builder.bodies.surface import SurfacePoints
 
 # A triangle hides a target only if it is nearer by more than this share of the target's distance: surfaces that
-# touch (seams with doubled vertices, a point on the edge of a neighbouring triangle) do not hide each other.
+# touch (seams with doubled vertices, a point on the edge of a neighboring triangle) do not hide each other.
 DEPTH_MARGIN = 1e-9
 
 _BLOCK = 16  # targets tested at a time: what the compiler turns into one or two vector registers
@@ -37,14 +37,14 @@ def visible_vertices(vertices: Sequence[np.ndarray], faces: Sequence[np.ndarray]
     """Find the mesh vertices that a camera at the origin sees.
 
     A vertex is visible if it lies in front of the camera (z > 0) and no triangle of anyone's mesh cuts the open
-    segment from the camera centre to it. Triangles that have the vertex as a corner do not count. A triangle
-    includes its boundary, so no ray slips through between neighbours; but one that has no area, or is seen exactly
+    segment from the camera center to it. Triangles that have the vertex as a corner do not count. A triangle
+    includes its boundary, so no ray slips through between neighbors; but one that has no area, or is seen exactly
     edge-on, hides nothing, and neither does one that only touches the vertex (`DEPTH_MARGIN`).
 
     Runs on the calling thread, without the GIL for all but a few percent of the time.
 
     Args:
-        vertices: one entry a person, float [V, 3], metres, in camera coordinates (x right, y down, z forward).
+        vertices: one entry a person, float [V, 3], meters, in camera coordinates (x right, y down, z forward).
             A vertex that is not finite is not visible, and its triangles hide nothing.
         faces: one entry a person, int [F, 3], indices into that person's vertices. People may differ in V and F.
 
@@ -71,10 +71,10 @@ def visible_points(
     As `visible_vertices`, except that the triangle that does not count is the one on which the point lies.
 
     Args:
-        vertices: one entry a person, float [V, 3], metres, in camera coordinates.
+        vertices: one entry a person, float [V, 3], meters, in camera coordinates.
         faces: one entry a person, int [F, 3].
         points: one entry a person, K points on that person's mesh. People may differ in K.
-        offsets: one entry a person, float [K, 3], metres: looks at the points moved by so much instead.
+        offsets: one entry a person, float [K, 3], meters: looks at the points moved by so much instead.
 
     Returns:
         One entry a person, bool [K].
@@ -133,7 +133,7 @@ class _Grid(NamedTuple):
 
 
 class _Bins(NamedTuple):
-    """Targets sorted by grid cell, row by row, so that neighbouring cells in a row are one run of targets.
+    """Targets sorted by grid cell, row by row, so that neighboring cells in a row are one run of targets.
 
     start: int32 [cells + 1], where the run of each cell begins.
     x, y, depth: float32, the targets' projections; owner: int32, their owners; target: int32, their places in the
@@ -413,7 +413,7 @@ def _candidates(bins, block, box, owners):
 def _cuts(corners, target):
     """Whether a triangle cuts the open segment from the origin to a target, up to `DEPTH_MARGIN`.
 
-    The line passes through the triangle if its volumes with the three sides have one sign or vanish. Neighbours
+    The line passes through the triangle if its volumes with the three sides have one sign or vanish. Neighbors
     compute the volume of a shared side from the same products, exactly negated, so no line passes between them
     (as in Woop, Benthin and Wald: Watertight Ray/Triangle Intersection, JCGT 2013). Depth is taken from the
     triangle's plane relative to a corner: small triangles far away cost no precision.

@@ -84,7 +84,7 @@ def see_points(
     more than the lift.
 
     Args:
-        vertices: one entry a person, float [V, 3], camera coordinates, metres.
+        vertices: one entry a person, float [V, 3], camera coordinates, meters.
         faces: int [F, 3], of everyone.
         surface: the K points, on everyone.
         camera: of the clip.
@@ -109,7 +109,7 @@ def see_points(
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         facing.append((normal * to_camera).sum(1))
         pixels = settings.contour_pixels * min(camera.height, camera.width) / 256
-        beside = pixels / camera.focal * places[:, 2:]  # metres, at each point's depth
+        beside = pixels / camera.focal * places[:, 2:]  # meters, at each point's depth
         moved = [settings.lift * to_camera + beside * aside for aside in ASIDE]
         offsets.append(np.concatenate([np.zeros_like(places), *moved]))
     looks = visible_points(vertices, [faces] * len(vertices), [repeated] * len(vertices), offsets)

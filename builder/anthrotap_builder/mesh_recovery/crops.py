@@ -1,7 +1,7 @@
 """A person's crop as TokenHMR was trained on it, and the way from a crop's camera back to the frame's.
 
 Facts of the released recipe: the box's longer side, without a margin, makes a square around the box's middle; pixels
-outside the frame are zero; a frame that shrinks much is blurred first, so that nothing aliases; pixels are normalised
+outside the frame are zero; a frame that shrinks much is blurred first, so that nothing aliases; pixels are normalized
 by ImageNet's mean and deviation. Ours: boxes are in raster pixels and scaling is pure, so the crop spans exactly the
 square, whose middle is at (128, 128), between four pixels; the blur ends at 4 sigma, and continues the frame's edge
 outwards, as scikit-image's does.
@@ -35,8 +35,8 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
         raise ValueError(f"a box must be left, top, right, bottom with an area, got {shown}")
     if not has_crop(box[None], (height, width))[0]:
         raise ValueError(f"the box {shown} lies outside the frame of {width} x {height} pixels")
-    centres, sides = square_of(box[None])
-    (x, y), side = centres[0], float(sides[0])
+    centers, sides = square_of(box[None])
+    (x, y), side = centers[0], float(sides[0])
     image: np.ndarray = frame
     shrink = side / (2 * CROP)
     if shrink > BLURRED_FROM:
@@ -44,7 +44,7 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
         image = cv2.GaussianBlur(  # of floats, whose kernel ends at 4 sigma
             frame.astype(np.float32), (0, 0), sigmaX=sigma, borderType=cv2.BORDER_REPLICATE
         )
-    # OpenCV has the first pixel's centre at (0, 0).
+    # OpenCV has the first pixel's center at (0, 0).
     step = side / CROP
     to_frame = np.array(
         [[step, 0, x - side / 2 + step / 2 - 0.5], [0, step, y - side / 2 + step / 2 - 0.5]], np.float64
@@ -72,9 +72,9 @@ def square_of(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def place_in_frame(
     pred_cam: np.ndarray, boxes: np.ndarray, size: tuple[int, int], focal: float
 ) -> np.ndarray:
-    """[M, 3] float64 metres: the translation of bodies in the frame's camera, from their crops' cameras.
+    """[M, 3] float64 meters: the translation of bodies in the frame's camera, from their crops' cameras.
 
-    A crop's camera is weak perspective: scale s, shift (tx, ty), such that a metre is s * side / 2 pixels of the frame.
+    A crop's camera is weak perspective: scale s, shift (tx, ty), such that a meter is s * side / 2 pixels of the frame.
 
     Args:
         pred_cam: [M, 3] s, tx, ty.
@@ -82,8 +82,8 @@ def place_in_frame(
         size: height and width of the frame.
         focal: of the frame's camera, pixels, whose principal point is the middle of the frame.
     """
-    centre, side = square_of(boxes)
+    center, side = square_of(boxes)
     height, width = size
-    metre = pred_cam[:, 0].astype(np.float64) * side / 2  # pixels, at the body's depth
-    away = centre - [width / 2, height / 2]
-    return np.concatenate([away / metre[:, None] + pred_cam[:, 1:], (focal / metre)[:, None]], axis=1)
+    meter = pred_cam[:, 0].astype(np.float64) * side / 2  # pixels, at the body's depth
+    away = center - [width / 2, height / 2]
+    return np.concatenate([away / meter[:, None] + pred_cam[:, 1:], (focal / meter)[:, None]], axis=1)

@@ -149,11 +149,11 @@ class Landmarks:
 
     Attributes:
         xy: [T, K, 2] float64 raster pixels.
-        world: [T, K, 3] float64 metres, camera axes.
+        world: [T, K, 3] float64 meters, camera axes.
         weights: [T, K] float64, how far each is believed.
         believed: [T, K] bool, those that the reprojection error is taken over.
         size: [T, 1] float64, the person's size, pixels.
-        torso: [T, 4, 3] float64 metres: left and right shoulder, left and right hip.
+        torso: [T, 4, 3] float64 meters: left and right shoulder, left and right hip.
     """
 
     xy: np.ndarray
@@ -186,7 +186,7 @@ class Landmarks:
 
     @property
     def relative(self) -> np.ndarray:
-        """[T, K, 3] metres, relative to the middle of the hips."""
+        """[T, K, 3] meters, relative to the middle of the hips."""
         return self.world - self.world[:, HIPS].mean(1, keepdims=True)
 
     def first_guess(self, body: Body, camera: Camera) -> PoseParameters:
@@ -205,8 +205,8 @@ class Landmarks:
         flat = self.world[..., :2] - mean_3d[:, None, :2]
         around = self.xy - mean_2d[:, None]
         scale = np.einsum("tk,tkx->t", share, around * flat) / np.einsum("tk,tkx->t", share, flat**2)
-        depth = camera.focal / np.maximum(scale, 1.0)  # pixels a metre; at least one
-        place = (mean_2d - camera.centre) / camera.focal * depth[:, None] - mean_3d[:, :2]
+        depth = camera.focal / np.maximum(scale, 1.0)  # pixels a meter; at least one
+        place = (mean_2d - camera.center) / camera.focal * depth[:, None] - mean_3d[:, :2]
         place = np.concatenate([place, (depth - mean_3d[:, 2])[:, None]], axis=1) + hips
 
         reference = mean_rotation(rotation)

@@ -18,7 +18,7 @@ class PointChains:
         start: [K + 1] int64, point k has entries start[k] to start[k + 1].
         joint: [E] int64.
         mass: [E] float64.
-        offset: [E, 3] float64, moment about the joint at the mean shape, metres.
+        offset: [E, 3] float64, moment about the joint at the mean shape, meters.
         offset_directions: [S, E, 3] float64.
     """
 
@@ -47,7 +47,7 @@ class PoseParameters:
     """What the fit solves for. Joint j is turned by exp(`rotation_vectors[t, j]`), the root after `reference`.
 
     Attributes:
-        values: [T, 3 + 3 J] float64: the root joint's place in the camera (metres), then axis-angle rotations.
+        values: [T, 3 + 3 J] float64: the root joint's place in the camera (meters), then axis-angle rotations.
         shape: [S] float64, in standard deviations.
         reference: [3, 3] float64, a constant rotation from the model's axes to the camera's, so that the root's
             rotation vector stays small.
@@ -63,7 +63,7 @@ class PoseParameters:
         return BodyPose(rotations, places, self.shape)
 
     def points(self, body: Body, chains: PointChains) -> np.ndarray:
-        """[T, K, 3] float64, the points in camera coordinates, metres."""
+        """[T, K, 3] float64, the points in camera coordinates, meters."""
         return self._evaluate(body, chains, False)[0]
 
     def points_and_jacobian(self, body: Body, chains: PointChains) -> tuple[np.ndarray, np.ndarray]:

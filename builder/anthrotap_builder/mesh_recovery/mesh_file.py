@@ -11,7 +11,7 @@ M meshes, in any order, each of one person in one frame:
 | `principal_point` | [2], optional | x, y in raster pixels; the middle of the frame if left out |
 | `body` | string, optional | a body model's name, as in `anthrotap_builder.bodies.BODIES` |
 
-and either vertices, in camera coordinates (x right, y down, z forward), metres:
+and either vertices, in camera coordinates (x right, y down, z forward), meters:
 
 | `vertices` | [M, V, 3] float | |
 | `faces` | [F, 3] int | wound one way or the other; left out where `body` is given |
@@ -21,7 +21,7 @@ or the parameters of `body`, joints in its own order:
 | `global_orient` | [M, 3] or [M, 3, 3] | axis-angle or rotation matrix of the root, model axes to camera axes |
 | `body_pose` | [M, J - 1, 3], [M, 3 (J - 1)] or [M, J - 1, 3, 3] | of the other joints, from their parents |
 | `betas` | [S] or [M, S] | shape coefficients, in standard deviations; missing ones are zero |
-| `translation` | [M, 3] | added to the posed body, metres (smplx's `transl`) |
+| `translation` | [M, 3] | added to the posed body, meters (smplx's `transl`) |
 
 Arrays only: a file that holds pickled objects is refused.
 """
@@ -70,7 +70,7 @@ class BodyParameters:
     Attributes:
         rotations: [M, J, 3, 3] float64, the root's to the camera, the others' from their parents.
         shape: [M, S] float64.
-        translation: [M, 3] float64 metres.
+        translation: [M, 3] float64 meters.
     """
 
     rotations: np.ndarray
@@ -187,7 +187,7 @@ class MeshFile:
             here_at = np.diff(np.flatnonzero(present))
             if len(here_at) and np.median(here_at) > 1:
                 logger.warning(
-                    "%s: meshes of person %d are %d frames apart, but labels need neighbouring frames: label at the "
+                    "%s: meshes of person %d are %d frames apart, but labels need neighboring frames: label at the "
                     "rate of the meshes (--fps)",
                     *(self.path, person, int(np.median(here_at))),
                 )
@@ -206,7 +206,7 @@ class MeshFile:
         """[2] each: x and y are multiplied by the first, and depth, multiplied by the second, is added."""
         scale = np.array([camera.width / self.size[1], camera.height / self.size[0]])
         stretch = self.focal * scale / camera.focal
-        return stretch, (self.principal_point * scale - camera.centre) / camera.focal
+        return stretch, (self.principal_point * scale - camera.center) / camera.focal
 
 
 def whose_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[PersonTrack]:

@@ -153,7 +153,7 @@ class Problem:
 
 
 def solve(problem: Problem, start: PoseParameters, steps: int) -> tuple[PoseParameters, int]:
-    """Minimises the problem's cost by Levenberg-Marquardt; ends when a step gains less than the tolerance's share of
+    """Minimizes the problem's cost by Levenberg-Marquardt; ends when a step gains less than the tolerance's share of
     it. Also counts the steps."""
     here, cost, damping = start, problem.cost(start), 1e-2
     for step in range(steps):

@@ -13,7 +13,7 @@ from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.normal_equations import NormalEquations
 
 ROBUST = 5.0  # Geman-McClure's scale, in standard deviations: a residual far beyond it no longer pulls
-NEAREST = 0.1  # depth, metres, that projection inside the fit never goes below
+NEAREST = 0.1  # depth, meters, that projection inside the fit never goes below
 HIPS = (11, 12)  # keypoints of left and right hip, whose middle the world landmarks are relative to
 
 
@@ -21,7 +21,7 @@ def project(camera: Camera, points: np.ndarray, jacobian: np.ndarray | None = No
     """Raster xy [T, K, 2] of points [T, K, 3]; with the points' Jacobian [T, K, 3, Q] also that of xy [T, K, 2, Q]."""
     depth = np.maximum(points[..., 2:], NEAREST)
     plane = points[..., :2] / depth
-    xy = camera.focal * plane + camera.centre
+    xy = camera.focal * plane + camera.center
     if jacobian is None:
         return xy
     return xy, _project_rows(jacobian, plane, camera.focal / depth[..., 0])
@@ -85,9 +85,9 @@ class Landmarks3D:
     """Keypoints, relative to the hips, match the world landmarks.
 
     Attributes:
-        targets: [T, K, 3] metres relative to the middle of the hip keypoints, camera axes.
+        targets: [T, K, 3] meters relative to the middle of the hip keypoints, camera axes.
         weights: [T, K] as in `Landmarks2D`.
-        sigma: metres.
+        sigma: meters.
     """
 
     targets: np.ndarray
@@ -152,7 +152,7 @@ class Silhouette:
 
 @njit(cache=True, nogil=True)
 def _sample_with_slope(grids, places):
-    """Bilinear values [T, K] and slopes [T, K, 2] of grids [T, h, w] at cell-centred places [T, K, 2]; flat and zero
+    """Bilinear values [T, K] and slopes [T, K, 2] of grids [T, h, w] at cell-centerd places [T, K, 2]; flat and zero
     off the grid, where nothing is known."""
     frames, count = places.shape[:2]
     height, width = grids.shape[1:]

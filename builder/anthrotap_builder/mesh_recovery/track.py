@@ -19,7 +19,7 @@ class MeshTrack:
 
     Attributes:
         person: index of the person in the clip.
-        vertices: [T, V, 3] float32, camera coordinates, metres; NaN where there is no trusted mesh.
+        vertices: [T, V, 3] float32, camera coordinates, meters; NaN where there is no trusted mesh.
         present: [T] bool, frames with a trusted mesh.
         reprojection_error: [T] float, median distance of the mesh's keypoints from believed landmarks, pixels; NaN
             where there are none.

@@ -20,7 +20,7 @@ PIP_DOWNLOAD = [
 
 
 class AssetError(RuntimeError):
-    """A file that labelling needs is not there and not to be had, or is not what it should be."""
+    """A file that labeling needs is not there and not to be had, or is not what it should be."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def share_one_heap() -> bool:
 
     By default each thread gets a heap of its own; arrays of a clip, made by one thread and freed after another's,
     fragment them all, and memory creeps up with the length of the video (measured: by half in a minute of video).
-    Labelling allocates few and large arrays, so that nobody waits for the one heap.
+    Labeling allocates few and large arrays, so that nobody waits for the one heap.
 
     Returns:
         Whether the C library is one that can be told.

@@ -1,4 +1,4 @@
-"""The next item of a video is made while this one is used: reading beside labelling, labelling beside encoding."""
+"""The next item of a video is made while this one is used: reading beside labeling, labeling beside encoding."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def test_the_prior_lets_arms_hang_and_hinges_bend_the_right_way(people: dict[str
 
 
 def turning(body: Body, frames: int) -> PoseParameters:
-    """A person four metres away who turns about the vertical, lifts an arm and bends a knee."""
+    """A person four meters away who turns about the vertical, lifts an arm and bends a knee."""
     time = np.linspace(0, 1, frames)
     values = np.zeros((frames, 3 + 3 * body.num_joints))
     values[:, :3] = [0.1, -0.1, 4]
@@ -242,7 +242,7 @@ def test_a_track_of_a_person_is_recovered(name: str, people: dict[str, Body], ca
     assert np.median(np.linalg.norm(xy[0] - xy[1], axis=-1), axis=1).max() < 2
 
 
-def test_a_clip_is_labelled_with_the_body_that_the_configuration_names(tmp_path: Path, camera: Camera):
+def test_a_clip_is_labeled_with_the_body_that_the_configuration_names(tmp_path: Path, camera: Camera):
     path = write_smpl(tmp_path / "smpl" / "SMPL_FEMALE.npz", 6890)
     config = LabelingConfig(body="smpl", gender="female", body_file=tmp_path, points=200)
     body = load_body("smpl", "female", path)
@@ -779,7 +779,7 @@ def test_made_up_people_are_closed_upright_and_of_a_size(people):
         assert len(np.unique(edges, axis=0)) == len(edges)  # wound alike,
         assert (np.unique(edges, axis=0) == np.unique(edges[:, ::-1], axis=0)).all()  # and closed
         a, b, c = points[faces].swapaxes(0, 1)
-        assert 0.03 < np.einsum("fx,fx->", np.cross(a, b), c) / 6 < 0.1  # outwards, cubic metres
+        assert 0.03 < np.einsum("fx,fx->", np.cross(a, b), c) / 6 < 0.1  # outwards, cubic meters
         assert 1.6 < np.ptp(points[:, 1]) < 1.8
     for name, joints in JOINTS.items():
         parents = smpl_parents(joints)

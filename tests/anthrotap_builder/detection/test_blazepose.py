@@ -56,7 +56,7 @@ def test_crop_and_frame_coordinates_are_inverse(region, x, y):
     point = np.array([[x, y]])
     there = region.to_frame(point)
     assert np.allclose(region.to_crop(there), point, atol=1e-8)
-    # The image warp says the same, in OpenCV's pixel centres.
+    # The image warp says the same, in OpenCV's pixel centers.
     pixel = point * 256 - 0.5
     assert np.allclose(region.warp(256) @ [*pixel[0], 1], there[0] - 0.5, atol=1e-6)
 
@@ -70,13 +70,13 @@ def test_a_region_comes_back_from_its_alignment_points(region):
     assert math.cos(again.angle - region.angle) == pytest.approx(1)
 
 
-def test_anchors_are_cell_centres_of_three_grids():
-    centres = anchors()
-    assert centres.shape == (2254, 2)
-    assert np.allclose(centres[:2], 0.5 / 28)  # two a cell
-    assert np.allclose(centres[2], (1.5 / 28, 0.5 / 28))  # along the row first
-    assert np.allclose(centres[-6:], 6.5 / 7)  # three layers of stride 32
-    assert len(np.unique(centres, axis=0)) == 28**2 + 14**2 + 7**2
+def test_anchors_are_cell_centers_of_three_grids():
+    centers = anchors()
+    assert centers.shape == (2254, 2)
+    assert np.allclose(centers[:2], 0.5 / 28)  # two a cell
+    assert np.allclose(centers[2], (1.5 / 28, 0.5 / 28))  # along the row first
+    assert np.allclose(centers[-6:], 6.5 / 7)  # three layers of stride 32
+    assert len(np.unique(centers, axis=0)) == 28**2 + 14**2 + 7**2
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12))

@@ -1,4 +1,4 @@
-"""Builds in no time: labelling processes whose `label_video` gives made-up tracks, or does what a bad video can do."""
+"""Builds in no time: labeling processes whose `label_video` gives made-up tracks, or does what a bad video can do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=No
     from anthrotap_hf.tracks import Tracks
 
     name = Path(path).stem
-    with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labelled", "a") as file:
+    with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labeled", "a") as file:
         file.write(name + "\\n")
     if "crash" in name or ("stumble" in name and once(name)):
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -80,7 +80,7 @@ if any("building.labeler" in word for word in sys.orig_argv):
 
 @pytest.fixture
 def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Labelling is made up from here on; the folder tells what was labelled."""
+    """Labeling is made up from here on; the folder tells what was labeled."""
     site, marks = tmp_path / "site", tmp_path / "marks"
     site.mkdir()
     marks.mkdir()
@@ -92,9 +92,9 @@ def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def labelled(marks: Path) -> Callable[[], list[str]]:
-    """Names of the videos whose labelling was begun since the last call."""
-    log = marks / "labelled"
+def labeled(marks: Path) -> Callable[[], list[str]]:
+    """Names of the videos whose labeling was begun since the last call."""
+    log = marks / "labeled"
 
     def names() -> list[str]:
         text = log.read_text() if log.exists() else ""

@@ -37,13 +37,13 @@ def once(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def built(once, videos, run, labelled, tmp_path) -> Path:
+def built(once, videos, run, labeled, tmp_path) -> Path:
     """Such videos, not to be changed, of which a build in ranks of two lies in "out"."""
     if not (once / "out").exists():
         videos.rename(once / "videos")
         run(once / "videos", videos_a_rank=2)
         shutil.copytree(tmp_path / "out", once / "out")
-        labelled()
+        labeled()
     else:
         shutil.copytree(once / "out", tmp_path / "out")
     return once / "videos"
@@ -51,7 +51,7 @@ def built(once, videos, run, labelled, tmp_path) -> Path:
 
 def test_videos_become_a_dataset(videos, run, tmp_path, described):
     report = run(videos)
-    assert (report.videos, report.labelled, report.failed, report.rows) == (4, 4, [], {"train": 6})
+    assert (report.videos, report.labeled, report.failed, report.rows) == (4, 4, [], {"train": 6})
     rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len({row["clip_id"] for row in rows}) == 6
     frames, tracks = decode_row(rows.with_format("numpy")[0])
@@ -74,46 +74,46 @@ def test_the_result_depends_on_videos_and_recipe_alone(videos, run, tmp_path):
     assert one == two == three
 
 
-def test_only_new_videos_are_labelled(videos, run, make_video, labelled, tmp_path):
+def test_only_new_videos_are_labeled(videos, run, make_video, labeled, tmp_path):
     aside = (videos / "b.mp4").rename(tmp_path / "b.mp4")
     run(videos)
-    assert labelled() == ["a", "c", "d"]
-    assert run(videos).labelled == 0
+    assert labeled() == ["a", "c", "d"]
+    assert run(videos).labeled == 0
     aside.rename(videos / "b.mp4")
     report = run(videos)
-    assert labelled() == ["b"]
-    assert (report.labelled, report.rows) == (1, {"train": 6})
+    assert labeled() == ["b"]
+    assert (report.labeled, report.rows) == (1, {"train": 6})
     run(videos, "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
-def test_videos_that_are_gone_leave_the_dataset(videos, run, labelled):
+def test_videos_that_are_gone_leave_the_dataset(videos, run, labeled):
     run(videos)
-    labelled()
+    labeled()
     (videos / "b.mp4").unlink()
     assert run(videos).rows == {"train": 4}
-    assert labelled() == []
+    assert labeled() == []
 
 
-def test_moved_videos_are_not_labelled_again(built, run, labelled, tmp_path):
+def test_moved_videos_are_not_labeled_again(built, run, labeled, tmp_path):
     before = content(tmp_path / "out")
     run(shutil.copytree(built, tmp_path / "elsewhere"))
-    assert labelled() == []
+    assert labeled() == []
     assert content(tmp_path / "out") == before
 
 
-def test_another_recipe_labels_anew_and_the_first_is_kept(built, run, labelled, tmp_path):
+def test_another_recipe_labels_anew_and_the_first_is_kept(built, run, labeled, tmp_path):
     before = content(tmp_path / "out")
-    assert run(built, settings={"points": 77}).labelled == 4
-    assert labelled() == ["a", "b", "c", "d"]
-    assert run(built).labelled == 0
+    assert run(built, settings={"points": 77}).labeled == 4
+    assert labeled() == ["a", "b", "c", "d"]
+    assert run(built).labeled == 0
     assert content(tmp_path / "out") == before
 
 
-def test_each_content_is_labelled_once(videos, run, labelled, described, tmp_path):
+def test_each_content_is_labeled_once(videos, run, labeled, described, tmp_path):
     shutil.copy(videos / "b.mp4", videos / "z.mp4")
     report = run(videos, videos_a_rank=9)
-    assert labelled() == ["a", "b", "c", "d"]
+    assert labeled() == ["a", "b", "c", "d"]
     assert report.rows == {"train": 6}
     assert described()["z.mp4"]["copy_of"] == "b.mp4"
     run(videos, "by_ranks", videos_a_rank=1)  # another rank may not know yet; then it is left out in the end
@@ -140,9 +140,9 @@ def test_no_video_is_in_two_splits(make_video, run, tmp_path):
     assert not sources["train"] & sources["validation"]
 
 
-def test_labels_only(built, run, labelled, tmp_path):
+def test_labels_only(built, run, labeled, tmp_path):
     run(built, label_only=True)
-    assert labelled() == []
+    assert labeled() == []
     rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert rows["video"] == [None] * 6
     assert all(len(sha) == 64 for sha in rows["source_sha256"])
@@ -152,7 +152,7 @@ def test_labels_only(built, run, labelled, tmp_path):
 @pytest.mark.parametrize(
     ("name", "limits", "reason"),
     [
-        ("crash", {}, "crashed the process that labelled it (SIGSEGV)"),
+        ("crash", {}, "crashed the process that labeled it (SIGSEGV)"),
         ("hang", {"seconds": 2}, "took longer than 0.0333 minutes"),
         ("hungry", {"memory": 1 << 30}, "needed more than 1 GB of memory"),
         ("raise", {}, "the native library is in a bad mood"),
@@ -186,15 +186,15 @@ def test_damaged_videos_are_listed(videos, run, described):
     }
 
 
-def test_a_failed_video_is_tried_again(videos, make_video, run, labelled):
+def test_a_failed_video_is_tried_again(videos, make_video, run, labeled):
     make_video("videos/stumble.mp4", shots=[9], fps=50)
     report = run(videos)
     assert report.failed == []
-    assert labelled().count("stumble") == 2
+    assert labeled().count("stumble") == 2
 
 
 @pytest.mark.slow
-def test_a_video_that_is_back_is_labelled(videos, run, tmp_path):
+def test_a_video_that_is_back_is_labeled(videos, run, tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"videos/{name}.mp4\n" for name in "abcd"))
     (videos / "c.mp4").rename(tmp_path / "c.mp4")
@@ -202,19 +202,19 @@ def test_a_video_that_is_back_is_labelled(videos, run, tmp_path):
     assert report.failed == [f"{videos / 'c.mp4'}: no such file"]
     assert report.rows == {"train": 5}
     (tmp_path / "c.mp4").rename(videos / "c.mp4")
-    assert run(listed).labelled == 1
+    assert run(listed).labeled == 1
     run(videos, "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
-def test_given_up_videos_are_tried_again_when_asked(videos, make_video, run, labelled):
+def test_given_up_videos_are_tried_again_when_asked(videos, make_video, run, labeled):
     make_video("videos/stumble.mp4", shots=[9], fps=50)
     assert len(run(videos, retries=0).failed) == 1
-    labelled()
+    labeled()
     assert len(run(videos, retries=0).failed) == 1
-    assert labelled() == []
+    assert labeled() == []
     report = run(videos, retries=0, retry_failed=True)
-    assert labelled() == ["stumble"]
+    assert labeled() == ["stumble"]
     assert (report.failed, report.rows) == ([], {"train": 7})
 
 
@@ -227,7 +227,7 @@ def test_nothing_but_bad_videos(make_video, run, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["rank-0000000-000.rows", "in the middle"])
-def test_damaged_rows_are_labelled_again(built, run, labelled, tmp_path, which):
+def test_damaged_rows_are_labeled_again(built, run, labeled, tmp_path, which):
     before = content(tmp_path / "out")
     file = next((tmp_path / "out/.build").rglob("rank-0000000-000.rows"))
     data = bytearray(file.read_bytes())
@@ -237,15 +237,15 @@ def test_damaged_rows_are_labelled_again(built, run, labelled, tmp_path, which):
     else:
         file.write_bytes(data[:-100])
     run(built)
-    assert labelled() == ["a", "b"]
+    assert labeled() == ["a", "b"]
     assert content(tmp_path / "out") == before
 
 
-def test_rows_that_are_gone_are_labelled_again(built, run, labelled, tmp_path):
+def test_rows_that_are_gone_are_labeled_again(built, run, labeled, tmp_path):
     before = content(tmp_path / "out")
     next((tmp_path / "out/.build").rglob("rank-0000001-000.rows")).unlink()
     run(built)
-    assert labelled() == ["c", "d"]
+    assert labeled() == ["c", "d"]
     assert content(tmp_path / "out") == before
 
 
@@ -255,16 +255,16 @@ def test_a_second_build_in_the_folder_is_refused(videos, run, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BuildError, match="another build is at work here"):
             run(videos)
-    assert run(videos).labelled == 4
+    assert run(videos).labeled == 4
 
 
-def test_missing_parts_are_said_before_any_video(videos, run, labelled, marks, tmp_path):
+def test_missing_parts_are_said_before_any_video(videos, run, labeled, marks, tmp_path):
     site = tmp_path / "site/sitecustomize.py"
     missing = "\ndef missing(*_):\n    raise ImportError('needs gold: pip install gold')\n"
     site.write_text(f"{site.read_text()}{missing}labeling.load_parts = missing\n")
     with pytest.raises(BuildError, match="pip install gold"):
         run(videos)
-    assert labelled() == []
+    assert labeled() == []
 
 
 def test_a_torn_line_of_the_journal_is_forgotten(tmp_path):
@@ -315,7 +315,7 @@ def slow_videos(make_video, tmp_path) -> Path:
 )
 def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim):
     build = start(slow_videos, tmp_path / "out", "--workers", "2", "--threads", "1", "--videos-per-rank", "2")
-    until(lambda: (marks / "labelled").exists() and len((marks / "labelled").read_text().split()) > 2)
+    until(lambda: (marks / "labeled").exists() and len((marks / "labeled").read_text().split()) > 2)
     family = psutil.Process(build.pid).children(recursive=True)
     labelers = [p for p in family if "anthrotap_builder.distributed.worker" in p.cmdline()]
     victims = {"driver": build.pid, "worker": labelers[0].ppid(), "labeler": labelers[0].pid}
@@ -336,12 +336,12 @@ def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim
 @pytest.mark.slow
 def test_a_stopped_build_goes_on(slow_videos, run, marks, tmp_path):
     build = start(slow_videos, tmp_path / "out", "--workers", "1", "--videos-per-rank", "1")
-    until(lambda: (marks / "labelled").exists() and len((marks / "labelled").read_text().split()) > 1)
+    until(lambda: (marks / "labeled").exists() and len((marks / "labeled").read_text().split()) > 1)
     build.send_signal(signal.SIGINT)
     build.wait(30)
     assert build.returncode == 130
     assert b"the same command goes on" in build.stderr.read()
-    assert run(slow_videos).labelled < 5
+    assert run(slow_videos).labeled < 5
     run(slow_videos, "unbroken")
     assert content(tmp_path / "out") == content(tmp_path / "unbroken")
 
@@ -357,10 +357,10 @@ def test_what_no_build_made_is_not_replaced(videos, run, tmp_path):
     assert len(list(videos.iterdir())) == 4
 
 
-def test_a_build_without_its_state_may_be_built_again(built, run, labelled, tmp_path):
+def test_a_build_without_its_state_may_be_built_again(built, run, labeled, tmp_path):
     before = content(tmp_path / "out")
     shutil.rmtree(tmp_path / "out/.build")
-    assert run(built).labelled == 4
+    assert run(built).labeled == 4
     assert content(tmp_path / "out") == before
 
 
@@ -372,15 +372,15 @@ def test_a_dataset_stays_where_no_video_gives_a_clip(built, run, make_video, tmp
 
 
 @pytest.mark.slow
-def test_higher_limits_try_again(make_video, run, labelled, tmp_path):
+def test_higher_limits_try_again(make_video, run, labeled, tmp_path):
     make_video("videos/a.mp4", shots=[9])
     make_video("videos/slow-hang.mp4", shots=[9], fps=50)
     assert len(run(tmp_path / "videos", seconds=2).failed) == 1
-    assert labelled() == ["a", "slow-hang"]  # and not again in this run
+    assert labeled() == ["a", "slow-hang"]  # and not again in this run
     run(tmp_path / "videos", seconds=1)
-    assert labelled() == []
+    assert labeled() == []
     run(tmp_path / "videos", seconds=3)
-    assert labelled() == ["slow-hang"]
+    assert labeled() == ["slow-hang"]
 
 
 def test_odd_names(make_video, run, described, tmp_path):
@@ -406,16 +406,16 @@ def test_rows_lost_in_two_ranks_come_back(videos, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_lost_rows_of_a_copy_come_back(videos, run, labelled, tmp_path):
-    """The copy was never labelled: an earlier plan had done the first, which is gone by now."""
+def test_lost_rows_of_a_copy_come_back(videos, run, labeled, tmp_path):
+    """The copy was never labeled: an earlier plan had done the first, which is gone by now."""
     run(videos)
     shutil.copy(videos / "a.mp4", videos / "z.mp4")
     run(videos)
     (videos / "a.mp4").unlink()
-    labelled()
+    labeled()
     next((tmp_path / "out/.build").rglob("plan-000/rank-0000000-000.rows")).unlink()
     run(videos, videos_a_rank=9)
-    assert "z" in labelled()
+    assert "z" in labeled()
     run(videos, "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
@@ -432,7 +432,7 @@ def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
     assert content(tmp_path / "out") == before
 
 
-def test_a_labelling_process_that_is_killed_as_it_starts(videos, run, marks, tmp_path):
+def test_a_labeling_process_that_is_killed_as_it_starts(videos, run, marks, tmp_path):
     site = tmp_path / "site/sitecustomize.py"
     site.write_text(
         f"{site.read_text()}if 'labeler' in str(sys.orig_argv) and once('start'): os.kill(os.getpid(), 9)\n"

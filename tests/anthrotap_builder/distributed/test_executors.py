@@ -65,7 +65,7 @@ def test_a_rank_that_fails_on_slurm_leaves_the_dataset(videos, run, slurm_state,
     before = content(tmp_path / "out")
     site = tmp_path / "site/sitecustomize.py"
     whole = site.read_text()
-    site.write_text(f"{whole}labeling.load_parts = None\n")  # a node without what labelling needs
+    site.write_text(f"{whole}labeling.load_parts = None\n")  # a node without what labeling needs
     (videos / "new.mp4").write_bytes((videos / "slow-0.mp4").read_bytes() + bytes(100))
     cluster = ClusterSettings(partition="cpu")
     wait_for(run(videos, executor="slurm", cluster=cluster).jobs, slurm_state)
@@ -92,7 +92,7 @@ def test_slurm_needs_a_partition_and_sbatch(videos, run, tmp_path, monkeypatch):
 
 
 def test_slurm_says_what_sbatch_says(videos, run, slurm_state):
-    cluster = ClusterSettings(partition="cpu", sbatch_args={"colour": "blue"})
+    cluster = ClusterSettings(partition="cpu", sbatch_args={"color": "blue"})
     with pytest.raises(BuildError, match="sbatch refused"):
         run(videos, executor="slurm", cluster=cluster)
 

@@ -72,7 +72,7 @@ def test_a_point_without_a_place_has_no_flow_and_disturbs_no_other():
     assert np.isnan(nobody.displacement).all()
 
 
-def test_sampling_is_bilinear_between_pixel_centres():
+def test_sampling_is_bilinear_between_pixel_centers():
     flow = np.zeros((4, 6, 2), np.float32)
     flow[..., 0], flow[..., 1] = np.arange(6)[None], 10 * np.arange(4)[:, None]
     xy = np.array([[0.5, 0.5], [1.0, 0.5], [2.5, 1.75], [0.0, 9.0], [np.nan, 1.0]])

@@ -184,8 +184,8 @@ def _random_points(rng: np.random.Generator, mesh: Mesh, count: int) -> SurfaceP
     return SurfacePoints(face, barycentric, mesh[1][face, barycentric.argmax(1)].astype(np.int32))
 
 
-def _soup(rng: np.random.Generator, count: int, centre: np.ndarray, size: float, triangle: float) -> Mesh:
-    corners = centre + rng.normal(0, size, (count, 1, 3)) + rng.normal(0, triangle, (count, 3, 3))
+def _soup(rng: np.random.Generator, count: int, center: np.ndarray, size: float, triangle: float) -> Mesh:
+    corners = center + rng.normal(0, size, (count, 1, 3)) + rng.normal(0, triangle, (count, 3, 3))
     return corners.reshape(-1, 3), np.arange(3 * count).reshape(-1, 3)
 
 
@@ -219,9 +219,9 @@ def test_random_triangles_agree_with_textbook(
 ) -> None:
     """Before, across and behind the camera plane, tiny and huge, in and far out of frame, flat in depth too."""
     rng = np.random.default_rng(seed)
-    centre = np.array([0.0, 0.0, depth])
-    meshes = [_soup(rng, 40, centre, size, 0.1), _soup(rng, 6, centre, size, triangle)]
-    meshes += [_soup(rng, int(rng.integers(0, 30)), centre, 1.0, 0.3) for _ in range(people - 1)]
+    center = np.array([0.0, 0.0, depth])
+    meshes = [_soup(rng, 40, center, size, 0.1), _soup(rng, 6, center, size, triangle)]
+    meshes += [_soup(rng, int(rng.integers(0, 30)), center, 1.0, 0.3) for _ in range(people - 1)]
     meshes = [
         (vertices * [1, 1, stretch] + [0, 0, depth * (1 - stretch)], faces) for vertices, faces in meshes
     ]
@@ -253,10 +253,10 @@ def test_whole_numbers_agree_exactly(
     np.testing.assert_array_equal(visible_vertices([vertices], [faces])[0], expected == SEEN)
 
 
-@pytest.mark.parametrize("centre", [(0, 0, 3), (1.5, -1, 2.2), (8, 3, 2)])
-def test_convex_body_shows_the_corners_of_its_front_faces(centre: tuple[float, float, float]) -> None:
+@pytest.mark.parametrize("center", [(0, 0, 3), (1.5, -1, 2.2), (8, 3, 2)])
+def test_convex_body_shows_the_corners_of_its_front_faces(center: tuple[float, float, float]) -> None:
     sphere, faces = _icosphere(4)
-    vertices = sphere + centre
+    vertices = sphere + center
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     facing = (normals * corners[:, 0]).sum(1) < 0
@@ -265,7 +265,7 @@ def test_convex_body_shows_the_corners_of_its_front_faces(centre: tuple[float, f
     np.testing.assert_array_equal(visible_vertices([vertices], [faces])[0], expected)
 
 
-def test_points_on_edges_and_corners_are_not_hidden_by_neighbours() -> None:
+def test_points_on_edges_and_corners_are_not_hidden_by_neighbors() -> None:
     sphere, faces = _icosphere(3)
     vertices = sphere + [0.2, -0.1, 4]
     corners = vertices[faces]
@@ -280,15 +280,15 @@ def test_no_ray_slips_through_the_edges_of_a_closed_mesh() -> None:
     """Targets behind a sphere, on rays through its corners and all along its edges, short of its contour."""
     rng = np.random.default_rng(0)
     sphere, faces = _icosphere(3)
-    centre = np.array([0.05, 0.02, 3])
-    ends = (sphere + centre)[faces][:, [0, 1]]
+    center = np.array([0.05, 0.02, 3])
+    ends = (sphere + center)[faces][:, [0, 1]]
     weights = rng.uniform(0, 1, (len(faces), 1))
     targets = np.concatenate([ends[:, 0], ends[:, 0] * weights + ends[:, 1] * (1 - weights), ends.mean(1)])
     targets *= rng.uniform(2, 9, (len(targets), 1))
-    off_centre = np.linalg.norm(np.cross(targets, centre), axis=1) / np.linalg.norm(targets, axis=1)
-    targets = targets[off_centre < 0.97]
+    off_center = np.linalg.norm(np.cross(targets, center), axis=1) / np.linalg.norm(targets, axis=1)
+    targets = targets[off_center < 0.97]
     assert len(targets) > 1000
-    assert not visible_vertices([sphere + centre, targets], [faces, np.zeros((0, 3), int)])[1].any()
+    assert not visible_vertices([sphere + center, targets], [faces, np.zeros((0, 3), int)])[1].any()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def ramp(height: int = 400, width: int = 600) -> np.ndarray:
 
 
 def shown(crop: np.ndarray) -> np.ndarray:
-    """[256, 256, 3] levels of a normalised crop."""
+    """[256, 256, 3] levels of a normalized crop."""
     return (crop.transpose(1, 2, 0) * DEVIATION + MEAN) * 255
 
 
@@ -98,6 +98,6 @@ def test_a_point_is_seen_in_the_frame_where_the_crop_s_camera_sees_it(scale, shi
     translation = place_in_frame(pred_cam, box, (480, 640), camera.focal)
     points = np.array([[0.0, 0.0, 0.0], [0.4, -0.7, 0.0], [-0.3, 0.9, 0.0]])
     in_crop = (scale * (points[:, :2] + shift) + 1) / 2  # of its side
-    centre, length = square_of(box)
-    expected = centre - length / 2 + in_crop * length
+    center, length = square_of(box)
+    expected = center - length / 2 + in_crop * length
     np.testing.assert_allclose(camera.project(points + translation), expected, atol=1e-6)

@@ -62,18 +62,18 @@ def test_meshes_come_in_the_frames_of_the_clip_in_any_order(tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(
     focal=st.tuples(st.floats(40, 200), st.floats(40, 200)),
-    centre=st.tuples(st.floats(10, 50), st.floats(10, 40)),
+    center=st.tuples(st.floats(10, 50), st.floats(10, 40)),
     size=st.tuples(st.integers(20, 200), st.integers(20, 200)),
 )
 def test_any_pinhole_camera_keeps_each_point_on_its_pixel_and_its_depth(
-    tmp_path_factory, focal, centre, size
+    tmp_path_factory, focal, center, size
 ):
-    arrays = cubes() | {"focal": np.array(focal), "principal_point": np.array(centre)}
+    arrays = cubes() | {"focal": np.array(focal), "principal_point": np.array(center)}
     file = written(tmp_path_factory.mktemp("meshes") / "m.npz", arrays)
     width, height = size
     camera = file.camera(width, height)
     (track,) = file.tracks(np.arange(4), file.surface("mesh"), camera)
-    given_places = arrays["vertices"][..., :2] / arrays["vertices"][..., 2:] * focal + centre
+    given_places = arrays["vertices"][..., :2] / arrays["vertices"][..., 2:] * focal + center
     expected = given_places * [width / 64, height / 48]
     np.testing.assert_allclose(camera.project(track.vertices), expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(track.vertices[..., 2], arrays["vertices"][..., 2], rtol=1e-6)

@@ -32,7 +32,7 @@ def test_labels_are_shown_and_packed(served, page, make_video):
 
 
 @pytest.mark.slow
-def test_people_of_a_real_video_are_labelled(clips_dir, serve, browser, tmp_path):
+def test_people_of_a_real_video_are_labeled(clips_dir, serve, browser, tmp_path):
     with serve(tmp_path) as address:
         page = browser.new_page()
         page.set_default_timeout(250_000)

@@ -16,7 +16,7 @@ from anthrotap_hf.cli.main import app
         (["--cluster", "cluster.yaml"], "--cluster goes with --executor slurm or ray"),
         (["--executor", "slurm", "--cluster", "cluster.yaml"], "--cluster cluster.yaml: no such file"),
         (["--set", "mesh_source=file"], "anthrotap label --meshes"),
-        (["--set", "colour=blue"], "colour"),
+        (["--set", "color=blue"], "color"),
         (["--recipe", "nothing"], "no recipe 'nothing'"),
         (["--device", "abacus"], "--device abacus can't be used here"),
         (["--column", "film", "rows.parquet"], "no column 'film'"),

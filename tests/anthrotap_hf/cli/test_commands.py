@@ -182,7 +182,7 @@ def on_a_terminal(*words: str, **environment: str) -> str:
 RED = "\x1b[31m"
 
 
-def test_colours_are_for_terminals_alone(tmp_path, monkeypatch):
+def test_colors_are_for_terminals_alone(tmp_path, monkeypatch):
     for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE"):
         monkeypatch.delenv(name, raising=False)
     missing = str(tmp_path / "no")

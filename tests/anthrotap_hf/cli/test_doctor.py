@@ -56,7 +56,7 @@ def test_a_dataset_that_is_not_there_is_a_problem(monkeypatch, tmp_path):
 def test_a_cache_that_is_a_file_is_a_problem(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "file/cache"))
-    finding = found("labelling")
+    finding = found("labeling")
     assert (finding.state, finding.found) == ("problem", f"{tmp_path / 'file'} is a file, not a folder")
     assert "ANTHROTAP_CACHE" in finding.fix
 

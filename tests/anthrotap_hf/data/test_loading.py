@@ -111,7 +111,7 @@ doors = pytest.mark.parametrize(
 
 
 @doors
-def test_videos_are_labelled(load, cache, fake_labels, make_video):
+def test_videos_are_labeled(load, cache, fake_labels, make_video):
     path = make_video("a.mp4", shots=[20, 30])
     dataset = load(data_files=[str(path)], split="train", **cache)
     assert dataset["num_frames"][:] == [20, 30]

@@ -378,7 +378,7 @@ HOSTILE = {
         lambda t: changed(
             t, "tracks", pa.array([[[[1, 2]], [[1, 2], [3]]]] * 3, pa.list_(pa.list_(pa.list_(pa.float32()))))
         ),
-        "tracks: a list in it is null, or shorter than its neighbours",
+        "tracks: a list in it is null, or shorter than its neighbors",
     ),
     "null values": (
         lambda t: changed(t, "vertex", pa.array([[1, None, 3]] * 3, pa.list_(pa.int32()))),

@@ -45,7 +45,7 @@ def test_tapvid_holds_shares_of_the_frame_and_no_pickle(tracks, tmp_path, make_v
         assert (found["valid"] == tracks.valid).all()
 
 
-def test_cotracker_holds_tensors_time_first_with_centres_at_whole_numbers(tracks, tmp_path):
+def test_cotracker_holds_tensors_time_first_with_centers_at_whole_numbers(tracks, tmp_path):
     export_tracks(tracks, tmp_path / "a.pt", "cotracker", fps=24)
     found = torch.load(tmp_path / "a.pt", weights_only=True)
     assert found["pred_tracks"].shape == (1, T, 3, 2)

@@ -17,7 +17,7 @@ from anthrotap_hf.hub.upload import PublishError
 from anthrotap_hf.pipelines import BUNDLED
 from helpers.small_trackers import small_locotrack, small_tapnext
 
-SECTIONS = ("Use", "Data", "Results", "Limits", "Intended use", "Licence")
+SECTIONS = ("Use", "Data", "Results", "Limits", "Intended use", "License")
 SMALL = {"locotrack": small_locotrack, "tapnext": small_tapnext}
 
 
@@ -90,12 +90,12 @@ def test_weights_learned_from_research_only_parts_are_not_for_commerce(tmp_path)
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
     facts = json.loads((folder / "training.json").read_text())
-    smpl = {"name": "SMPL body model", "licence": "research-only", "terms": "for non-commercial research"}
+    smpl = {"name": "SMPL body model", "license": "research-only", "terms": "for non-commercial research"}
     (folder / "training.json").write_text(json.dumps(facts | {"ingredients": [smpl]}))
     card = prepare_model(folder, tmp_path / "a").card
     assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-nc-4.0"
     with pytest.raises(ValueError, match=r"SMPL body model is for non-commercial research"):
-        prepare_model(folder, tmp_path / "b", licence="mit")
+        prepare_model(folder, tmp_path / "b", license="mit")
 
 
 def test_licensed_weights_and_things_that_are_no_tracker_are_refused(tmp_path):
@@ -112,11 +112,11 @@ def test_licensed_weights_and_things_that_are_no_tracker_are_refused(tmp_path):
         prepare_model(Path("nowhere"), tmp_path / "a")
 
 
-def test_weights_whose_terms_are_not_known_want_a_licence_said(tmp_path):
+def test_weights_whose_terms_are_not_known_want_a_license_said(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
     (folder / "training.json").unlink()
-    with pytest.raises(ValueError, match="say in --licence"):
+    with pytest.raises(ValueError, match="say in --license"):
         prepare_model(folder, tmp_path / "a")
-    card = prepare_model(folder, tmp_path / "b", licence="mit").card
+    card = prepare_model(folder, tmp_path / "b", license="mit").card
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"

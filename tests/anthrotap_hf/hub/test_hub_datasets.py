@@ -50,7 +50,7 @@ def usage(card: str) -> str:
 
 def published(anthrotap, dataset, *words: str, **options: str) -> dict:
     done = anthrotap(
-        *("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0", "--json"),
+        *("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0", "--json"),
         *words,
         **options,
     )
@@ -120,7 +120,7 @@ def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset,
     assert repository.files()["notes.txt"] == repository.files()["examples/use.py"] == b"mine"
     assert b"All signed." in repository.files()["README.md"]
     assert not repository.private
-    refused = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0")
+    refused = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
     assert refused.returncode == 2
     assert "everybody sees it: say --public" in refused.stderr
 
@@ -129,7 +129,7 @@ def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
     published(anthrotap, dataset)
     repository = hub.repositories["dataset", "me/dances"]
     ours = repository.files()
-    words = ("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0")
+    words = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
     for theirs, says in (
         ({"README.md": ours["README.md"] + b"Mine."}, "was changed there by hand"),
         ({"data/mine.parquet": b"mine"}, "holds data/mine.parquet, which AnthroTAP did not publish"),
@@ -160,13 +160,13 @@ def test_a_broken_upload_publishes_nothing_and_goes_on(hub, anthrotap, dataset):
     (dataset / "manifest.json").write_text(json.dumps(manifest))
 
     unreachable = anthrotap(
-        *("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0"),
+        *("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0"),
         HF_ENDPOINT="http://127.0.0.1:9",
     )
     assert unreachable.returncode == 2
     assert "can't be reached" in unreachable.stderr
     hub.break_after = 1
-    broken = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0")
+    broken = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
     assert broken.returncode == 2, broken.stderr
     assert "type the same command again" in broken.stderr
     assert "Traceback" not in broken.stderr
@@ -183,7 +183,7 @@ def test_a_broken_upload_publishes_nothing_and_goes_on(hub, anthrotap, dataset):
 
 
 def test_the_hub_s_refusals_in_one_line(hub, client, anthrotap, dataset):
-    words = ("publish", "dataset", dataset, "me/dances", "--video-licences", "cc0-1.0")
+    words = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
 
     def refusal(done) -> str:
         assert done.returncode == 2, done.stderr

@@ -52,7 +52,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
         "model",
         tracker,
         "me/tracker",
-        "--licence",
+        "--license",
         "apache-2.0",
         "--about",
         "A test.",
@@ -92,7 +92,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     (tmp_path / "finer.yaml").write_text(RECIPE)
     trained = anthrotap("train", "finer.yaml", "--out", "run")
     assert trained.returncode == 0, trained.stderr
-    again = anthrotap("publish", "model", tmp_path / "run/model", "me/finer", "--json", "--licence", "mit")
+    again = anthrotap("publish", "model", tmp_path / "run/model", "me/finer", "--json", "--license", "mit")
     assert again.returncode == 0, again.stderr
     card = json.loads(again.stdout)["card"]
     assert f"trained from `me/tracker@{repository.head}` for 2 steps" in card
@@ -116,7 +116,7 @@ def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, trac
     path = tmp_path / "tapvid-davis-first.json"
     path.write_text(json.dumps(report))
     done = anthrotap(
-        "publish", "model", tracker, "me/tracker", "--licence", "apache-2.0", "--results", path, "--json"
+        "publish", "model", tracker, "me/tracker", "--license", "apache-2.0", "--results", path, "--json"
     )
     assert done.returncode == 0, done.stderr
     assert "| tapvid-davis, first | 30 | 50.0 | 62.5 | 75.0 |" in json.loads(done.stdout)["card"]
@@ -129,14 +129,14 @@ def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, trac
         ("first_occlusion_accuracy", 75.0),
     ]
     path.write_text(json.dumps(report | {"models": [{"key": "locotrack-0123", "mean": mean}]}))
-    other = anthrotap("publish", "model", tracker, "me/tracker", "--licence", "apache-2.0", "--results", path)
+    other = anthrotap("publish", "model", tracker, "me/tracker", "--license", "apache-2.0", "--results", path)
     assert other.returncode == 2
     assert "it judges other weights or other code" in other.stderr
 
 
 def test_what_a_user_of_a_tracker_is_told(hub, anthrotap, tracker, make_video):
     video = make_video("a.mp4", shots=[4])
-    done = anthrotap("publish", "model", tracker, "me/tracker", "--licence", "apache-2.0")
+    done = anthrotap("publish", "model", tracker, "me/tracker", "--license", "apache-2.0")
     assert done.returncode == 0, done.stderr
     assert "pin this version: me/tracker@" in done.stdout
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.hub.dataset import prepare_dataset
-from anthrotap_hf.hub.licenses import VideoLicence, VideoLicences
+from anthrotap_hf.hub.licenses import VideoLicense, VideoLicenses
 from anthrotap_hf.hub.upload import PublishError
 from anthrotap_hf.utils.atomic_files import file_sha256
 
 pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
-FREE = VideoLicences({}, VideoLicence("cc0-1.0"))
+FREE = VideoLicenses({}, VideoLicense("cc0-1.0"))
 
 
 def without_videos(dataset: Path) -> None:
@@ -36,7 +36,7 @@ def without_videos(dataset: Path) -> None:
 
 
 def test_shards_manifest_card_and_picture_go_up_and_the_rest_stays(dataset):
-    publication = prepare_dataset(dataset, "me/dances", video_licences=FREE)
+    publication = prepare_dataset(dataset, "me/dances", video_licenses=FREE)
     assert set(publication.files) == {
         "data/train-00000-of-00001.parquet",
         "manifest.json",
@@ -62,38 +62,38 @@ def test_shards_manifest_card_and_picture_go_up_and_the_rest_stays(dataset):
 
 
 def test_the_card_tells_consent_and_attribution(dataset):
-    named = VideoLicences({}, VideoLicence("cc-by-4.0", "The Dancers | example.org"))
+    named = VideoLicenses({}, VideoLicense("cc-by-4.0", "The Dancers | example.org"))
     card = prepare_dataset(
-        dataset, "me/dances", video_licences=named, people="All signed; write to me@example.org.", public=True
+        dataset, "me/dances", video_licenses=named, people="All signed; write to me@example.org.", public=True
     ).card
     assert "All signed; write to me@example.org." in card
     assert "| 2 | cc-by-4.0 | The Dancers | example.org |" in card
     assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-4.0"
 
 
-def test_videos_go_up_only_under_a_licence_that_allows_it(dataset, tmp_path):
-    with pytest.raises(PublishError, match=r"hold 2 videos: say in --video-licences .* --label-only"):
+def test_videos_go_up_only_under_a_license_that_allows_it(dataset, tmp_path):
+    with pytest.raises(PublishError, match=r"hold 2 videos: say in --video-licenses .* --label-only"):
         prepare_dataset(dataset)
-    table = tmp_path / "licences.csv"
-    table.write_text("video,licence,attribution\none.mp4,cc0-1.0,\n")
-    with pytest.raises(PublishError, match=r"two\.mp4: no licence is told of it"):
-        prepare_dataset(dataset, video_licences=VideoLicences.read(str(table), None))
-    table.write_text("video,licence,attribution\none.mp4,cc0-1.0,\ntwo.mp4,cc-by-nd-4.0,Her\n")
+    table = tmp_path / "licenses.csv"
+    table.write_text("video,license,attribution\none.mp4,cc0-1.0,\n")
+    with pytest.raises(PublishError, match=r"two\.mp4: no license is told of it"):
+        prepare_dataset(dataset, video_licenses=VideoLicenses.read(str(table), None))
+    table.write_text("video,license,attribution\none.mp4,cc0-1.0,\ntwo.mp4,cc-by-nd-4.0,Her\n")
     with pytest.raises(PublishError, match=r"two\.mp4: cc-by-nd-4\.0 does not allow clips of it"):
-        prepare_dataset(dataset, video_licences=VideoLicences.read(str(table), None))
+        prepare_dataset(dataset, video_licenses=VideoLicenses.read(str(table), None))
     with pytest.raises(PublishError, match=r"say in --people whether they consented"):
-        prepare_dataset(dataset, video_licences=FREE, public=True)
+        prepare_dataset(dataset, video_licenses=FREE, public=True)
 
 
-def test_labels_alone_want_no_licence_of_videos(dataset):
+def test_labels_alone_want_no_license_of_videos(dataset):
     without_videos(dataset)
     publication = prepare_dataset(dataset, "me/dances", public=True)
     assert "decode_tracks(row)" in publication.card
     assert "anthrotap attach" in publication.card
-    assert "tracks.jpg" in publication.files  # tracks on grey
+    assert "tracks.jpg" in publication.files  # tracks on gray
     assert yaml.safe_load(publication.card.split("---")[1])["license"] == "cc-by-4.0"
     with pytest.raises(PublishError, match="hold no videos"):
-        prepare_dataset(dataset, video_licences=FREE)
+        prepare_dataset(dataset, video_licenses=FREE)
 
 
 @pytest.mark.parametrize(("body", "mesh_source"), [("smpl", "fit"), ("smpl", "tokenhmr"), ("smplx", "fit")])
@@ -101,13 +101,13 @@ def test_labels_of_the_research_path_are_not_for_commerce(dataset, body, mesh_so
     manifest = json.loads((dataset / "manifest.json").read_text())
     manifest["config"] |= {"body": body, "mesh_source": mesh_source}
     (dataset / "manifest.json").write_text(json.dumps(manifest))
-    card = prepare_dataset(dataset, video_licences=FREE).card
+    card = prepare_dataset(dataset, video_licenses=FREE).card
     assert "The labels: cc-by-nc-4.0." in card
     assert "research only" in card
-    with pytest.raises(ValueError, match=r"--licence cc-by-nc-4\.0 does not"):
-        prepare_dataset(dataset, video_licences=FREE, licence="cc-by-4.0")
-    with pytest.raises(ValueError, match=r"--licence cc-by-nc-4\.0 does not"):  # no derivatives, but commerce
-        prepare_dataset(dataset, video_licences=FREE, licence="cc-by-nd-4.0")
+    with pytest.raises(ValueError, match=r"--license cc-by-nc-4\.0 does not"):
+        prepare_dataset(dataset, video_licenses=FREE, license="cc-by-4.0")
+    with pytest.raises(ValueError, match=r"--license cc-by-nc-4\.0 does not"):  # no derivatives, but commerce
+        prepare_dataset(dataset, video_licenses=FREE, license="cc-by-nd-4.0")
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_licensed_files_are_refused_by_name(dataset, name):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
     with pytest.raises(PublishError, match=rf"{path.name}: .*may not be passed on; move it out"):
-        prepare_dataset(dataset, video_licences=FREE)
+        prepare_dataset(dataset, video_licenses=FREE)
 
 
 def test_licensed_files_are_refused_by_content(dataset):
     np.savez(dataset / "harmless.npz", shapedirs=np.zeros(3), posedirs=np.zeros(3), v_template=np.zeros(3))
     with pytest.raises(PublishError, match=r"harmless\.npz: a body model of SMPL's family"):
-        prepare_dataset(dataset, video_licences=FREE)
+        prepare_dataset(dataset, video_licenses=FREE)
 
 
 def test_damaged_and_foreign_folders_are_refused(dataset, tmp_path):
@@ -136,33 +136,33 @@ def test_damaged_and_foreign_folders_are_refused(dataset, tmp_path):
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     with pytest.raises(PublishError, match=r"problems in all.*anthrotap verify"):
-        prepare_dataset(dataset, video_licences=FREE)
+        prepare_dataset(dataset, video_licenses=FREE)
     (dataset / "manifest.json").write_text("{}")
     with pytest.raises(PublishError, match=r"manifest\.json: .*damaged"):
-        prepare_dataset(dataset, video_licences=FREE)
+        prepare_dataset(dataset, video_licenses=FREE)
 
 
-def test_tables_of_licences_say_what_is_wrong(tmp_path):
-    table = tmp_path / "licences.csv"
+def test_tables_of_licenses_say_what_is_wrong(tmp_path):
+    table = tmp_path / "licenses.csv"
     for text, words in (
-        ("video;licence\n", "wants a heading"),
-        ("video,licence,attribution\na.mp4,free,\n", "no known licence: free"),
-        ("video,licence,attribution\na.mp4,cc-by-4.0,\n", "asks for whom to name"),
-        ("video,licence\na.mp4,unknown\na.mp4,cc0-1.0\n", "a.mp4 is there twice"),
+        ("video;license\n", "wants a heading"),
+        ("video,license,attribution\na.mp4,free,\n", "no known license: free"),
+        ("video,license,attribution\na.mp4,cc-by-4.0,\n", "asks for whom to name"),
+        ("video,license\na.mp4,unknown\na.mp4,cc0-1.0\n", "a.mp4 is there twice"),
     ):
         table.write_text(text)
         with pytest.raises(ValueError, match=words):
-            VideoLicences.read(str(table), None)
+            VideoLicenses.read(str(table), None)
     table.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a text file"):
-        VideoLicences.read(str(table), None)
+        VideoLicenses.read(str(table), None)
     with pytest.raises(ValueError, match="asks for whom to name"):
-        VideoLicences.read("cc-by-4.0", None)
+        VideoLicenses.read("cc-by-4.0", None)
 
 
 def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    words = ["publish", "dataset", str(dataset), "me/dances", "--video-licences", "cc0-1.0", "--dry-run"]
+    words = ["publish", "dataset", str(dataset), "me/dances", "--video-licenses", "cc0-1.0", "--dry-run"]
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0, shown.output
     assert "would go up to the dataset me/dances, private:" in shown.output
@@ -181,10 +181,10 @@ def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
     assert refused.exit_code == 2
 
 
-@pytest.mark.parametrize("licence", ["banana", "my-ncthing", ""])
-def test_a_licence_that_the_hub_does_not_know_is_refused(dataset, licence):
+@pytest.mark.parametrize("license", ["banana", "my-ncthing", ""])
+def test_a_license_that_the_hub_does_not_know_is_refused(dataset, license):
     with pytest.raises(ValueError, match="is none of the Hub's identifiers"):
-        prepare_dataset(dataset, video_licences=FREE, licence=licence)
+        prepare_dataset(dataset, video_licenses=FREE, license=license)
 
 
 def test_rows_tell_what_made_them_whatever_the_manifest_says(dataset):
@@ -203,5 +203,5 @@ def test_rows_tell_what_made_them_whatever_the_manifest_says(dataset):
     manifest["files"][0]["sha256"] = file_sha256(shard)
     (dataset / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="SMPL body model"):
-        prepare_dataset(dataset, video_licences=FREE, licence="mit")
-    assert "SMPL body model" in prepare_dataset(dataset, video_licences=FREE).card
+        prepare_dataset(dataset, video_licenses=FREE, license="mit")
+    assert "SMPL body model" in prepare_dataset(dataset, video_licenses=FREE).card

@@ -187,13 +187,13 @@ def test_correlation_of_whole_cells_then_shifted_is_that_of_interpolated_feature
     dy, dx = torch.meshgrid(offsets, offsets, indexing="ij")
     places = points[..., None, :] + torch.stack([dx, dy], -1).reshape(49, 2)  # [B, N, T, 49, 2]
     grid = 2 * places / torch.tensor([11.0, 9.0]) - 1
-    neighbours = F.grid_sample(
+    neighbors = F.grid_sample(
         features.flatten(0, 1).permute(0, 3, 1, 2),
         grid.transpose(1, 2).flatten(0, 1),
         align_corners=False,
     )  # [B T, C, N, 49]
-    neighbours = neighbours.unflatten(0, (2, 3)).permute(0, 3, 1, 4, 2)  # [B, N, T, 49, C]
-    expected = torch.einsum("bntpc,bnqc->bntpq", neighbours, support)
+    neighbors = neighbors.unflatten(0, (2, 3)).permute(0, 3, 1, 4, 2)  # [B, N, T, 49, C]
+    expected = torch.einsum("bntpc,bnqc->bntpq", neighbors, support)
     torch.testing.assert_close(correlate(features, points, support), expected, atol=1e-4, rtol=1e-4)
 
 

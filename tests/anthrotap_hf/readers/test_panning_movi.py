@@ -66,13 +66,13 @@ def test_frames_are_those_of_the_file(folder, features):
     clip = PanningMoviClips(folder)[1]
     one, other = clip.frames([0, 5])
     assert one.shape == other.shape == (64, 64, 3)
-    # the colour of a seen point is its place, and so stays
+    # the color of a seen point is its place, and so stays
     frames = np.stack([*clip.frames(range(8))]).astype(int)
     for track, visible in zip(clip.tracks, clip.visible, strict=True):
         inside = visible & ((track > 1) & (track < 63)).all(1)
         x, y = track[inside].astype(int).T
-        colours = frames[np.flatnonzero(inside), y, x]
-        assert len(colours) < 2 or np.median(np.abs(colours - np.median(colours, 0))) < 12
+        colors = frames[np.flatnonzero(inside), y, x]
+        assert len(colors) < 2 or np.median(np.abs(colors - np.median(colors, 0))) < 12
 
 
 def test_the_same_clip_each_time(folder):

@@ -20,7 +20,7 @@ TINY = SampleSettings(num_frames=4, dilation=1, num_queries=4, height=16, width=
 
 
 class Numbered:
-    """Clips whose grey level is their number; those in `bad` can't be read."""
+    """Clips whose gray level is their number; those in `bad` can't be read."""
 
     def __init__(self, length: int, name: str = "numbered", human: bool = True, bad: tuple[int, ...] = ()):
         self.length, self.name, self.human, self.bad = length, name, human, bad
@@ -188,8 +188,8 @@ def test_procedural_clips_follow_from_seed_and_index():
         ProceduralClips(length=5)[5]
 
 
-def test_procedural_colours_stay_at_visible_points():
-    """Noise, blur and light aside, a point keeps its colour while it is seen, and loses it when it is hidden."""
+def test_procedural_colors_stay_at_visible_points():
+    """Noise, blur and light aside, a point keeps its color while it is seen, and loses it when it is hidden."""
     kept, lost = [], []
     for index in range(6):
         clip = ProceduralClips(PLAIN, seed=1)[index]
@@ -198,17 +198,17 @@ def test_procedural_colours_stay_at_visible_points():
         inside = ((clip.tracks > 1) & (clip.tracks < 127)).all((1, 2))
         for track, visible in zip(clip.tracks[inside], clip.visible[inside], strict=True):
             x, y = (track - 0.5).astype(np.float32).T
-            colour = np.stack(
+            color = np.stack(
                 [
                     frames[t, int(np.rint(v)), int(np.rint(u))]
                     for t, (u, v) in enumerate(zip(x, y, strict=True))
                 ]
             )
             if visible.all():
-                kept.append(np.abs(colour - np.median(colour, 0)).mean())
+                kept.append(np.abs(color - np.median(color, 0)).mean())
             elif 0.3 < visible.mean() < 0.8:
-                usual = np.median(colour[visible], 0)
-                lost.append(np.abs(colour[~visible] - usual).mean())
+                usual = np.median(color[visible], 0)
+                lost.append(np.abs(color[~visible] - usual).mean())
     assert len(kept) > 300
     assert len(lost) > 30
     assert np.median(kept) < 6

@@ -22,7 +22,7 @@ SIZE = (90, 160)
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:
-    """Red is the raster x of a pixel's centre, green its y, as shares of the frame."""
+    """Red is the raster x of a pixel's center, green its y, as shares of the frame."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.round((np.arange(width) + 0.5) / width * 255)
     image[..., 1] = np.round((np.arange(height) + 0.5) / height * 255)[:, None]
@@ -33,7 +33,7 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
 def painted_clip(
     num_frames: int = 20, num_tracks: int = 40, size=SIZE, seed: int = 0, **changes
 ) -> LabeledClip:
-    """A still picture whose colours tell the place; tracks drift over it, so colours tell where each one is."""
+    """A still picture whose colors tell the place; tracks drift over it, so colors tell where each one is."""
     height, width = size
     rng = np.random.default_rng(seed)
     start = rng.uniform(0.3, 0.7, (num_tracks, 1, 2)) * (width, height)
@@ -57,13 +57,13 @@ SMALL = SampleSettings(num_frames=8, dilation=2, num_queries=32, height=64, widt
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
-def test_colours_follow_their_tracks(seed):
+def test_colors_follow_their_tracks(seed):
     clip = painted_clip()
     affine = SmoothAffine(scale=(0.5, 1.5), shift=0.2)
     chosen = SampleSettings(**{**vars(SMALL), "affine": affine, "crop": (0.6, 1.0)})
     rng = np.random.default_rng(seed)
     sample = make_sample(clip, chosen, rng)
-    # where each track is in the source follows from the colour at its place in the sample
+    # where each track is in the source follows from the color at its place in the sample
     for n, t in zip(*np.nonzero(sample["visible"]), strict=True):
         x, y = sample["tracks"][n, t]
         if not (1 < x < 95 and 1 < y < 63):
@@ -72,7 +72,7 @@ def test_colours_follow_their_tracks(seed):
         red, green, _ = sample["video"][t, row, column].astype(float) / 255
         place = np.array([red * 160, green * 90])
         distance = np.linalg.norm(clip.tracks[:, :, :] - place, axis=-1).min()
-        assert distance < 3.5  # half a sample pixel is up to 2 source pixels, and a grey level 0.6
+        assert distance < 3.5  # half a sample pixel is up to 2 source pixels, and a gray level 0.6
 
 
 @given(st.integers(0, 10_000))
@@ -90,12 +90,12 @@ def test_the_inverse_brings_points_and_pixels_back(seed):
     warped = np.empty((480, 640, 3), np.uint8)
     matrix = np.diag([10, 10, 1]) @ matrices[0]
     warp_frame(image, matrix, warped)
-    # colours at a pixel tell the place it was taken from
+    # colors at a pixel tell the place it was taken from
     rows, columns = rng.integers(0, 480, 200), rng.integers(0, 640, 200)
-    centres = np.stack([columns + 0.5, rows + 0.5, np.ones(200)], 1) @ np.linalg.inv(matrix).T
-    inside = (centres[:, :2] > 1).all(1) & (centres[:, 0] < width - 1) & (centres[:, 1] < height - 1)
+    centers = np.stack([columns + 0.5, rows + 0.5, np.ones(200)], 1) @ np.linalg.inv(matrix).T
+    inside = (centers[:, :2] > 1).all(1) & (centers[:, 0] < width - 1) & (centers[:, 1] < height - 1)
     told = warped[rows, columns, :2].astype(float) / 255 * (width, height)
-    np.testing.assert_allclose(told[inside], centres[inside, :2], atol=0.9)  # a grey level is 0.6 pixels
+    np.testing.assert_allclose(told[inside], centers[inside, :2], atol=0.9)  # a gray level is 0.6 pixels
 
 
 def test_the_identity_changes_nothing():
@@ -122,8 +122,8 @@ def test_affine_draws_are_the_paper_s():
     for scale in (scale_y, area / scale_y):
         assert 0.5 <= scale.min() < 0.65
         assert 2.8 < scale.max() <= 3.0
-    centre = np.array([100.0, 50.0, 1.0])
-    shift = (draws @ centre)[:, :2] - centre[:2]
+    center = np.array([100.0, 50.0, 1.0])
+    shift = (draws @ center)[:, :2] - center[:2]
     assert np.abs(shift).max(0) == pytest.approx([100, 50], rel=0.1)
     middle = SmoothAffine().draw(np.random.default_rng(0), 48, 100, 200)
     assert np.abs(np.diff(middle[:, :2, :2], axis=0)).max() < 2.5 / 3  # keyframes are 4 frames apart, about
@@ -225,7 +225,7 @@ def test_affine_motion_out_of_range(wrong):
 
 
 @pytest.mark.parametrize("wrong", [{"probability": 2}, {"hue": -0.1}, {"drop": np.nan}])
-def test_colours_out_of_range(wrong):
+def test_colors_out_of_range(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Color(**wrong)
 
@@ -276,15 +276,15 @@ def test_settings_out_of_range(wrong):
         SampleSettings(**wrong)
 
 
-def test_colours_change_alike_in_all_frames():
+def test_colors_change_alike_in_all_frames():
     video = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), dtype=np.uint8)
     video[1:] = video[0]
     changed = Color(probability=1, drop=0).apply(np.random.default_rng(0), video)
     assert changed.shape == video.shape
     assert (changed[0] == changed[2]).all()
     assert (changed != video).any()
-    grey = Color(probability=0, drop=1).apply(np.random.default_rng(0), video)
-    assert (grey[..., 0] == grey[..., 2]).all()
+    gray = Color(probability=0, drop=1).apply(np.random.default_rng(0), video)
+    assert (gray[..., 0] == gray[..., 2]).all()
     assert (Color(probability=0, drop=0).apply(np.random.default_rng(0), video) == video).all()
     turned = Color(1, 0, 0, 0, 0.2, 0).apply(np.random.default_rng(3), np.full((1, 4, 4, 3), 90, np.uint8))
-    assert (turned == 90).all()  # grey has no hue
+    assert (turned == 90).all()  # gray has no hue

@@ -31,10 +31,10 @@ def test_seen_is_filled_hidden_is_hollow_unknown_is_absent():
     assert not black.any()  # a copy was drawn on
 
 
-def test_the_dot_is_centred_on_the_point():
+def test_the_dot_is_centerd_on_the_point():
     big = Tracks(**{**one_track(True, True).__dict__, "height": 960, "width": 960})
     drawn = draw_tracks(np.zeros((960, 960, 3), np.uint8), big, 0).sum(-1).astype(float)
-    y, x = np.mgrid[:960, :960] + 0.5  # raster: the first pixel's centre is (0.5, 0.5)
+    y, x = np.mgrid[:960, :960] + 0.5  # raster: the first pixel's center is (0.5, 0.5)
     assert (x * drawn).sum() / drawn.sum() == pytest.approx(40.5, abs=0.15)
     assert (y * drawn).sum() / drawn.sum() == pytest.approx(30.5, abs=0.15)
 
@@ -44,7 +44,7 @@ def test_frames_of_another_size_are_refused():
         draw_tracks(np.zeros((61, 80, 3), np.uint8), one_track(True, True), 0)
 
 
-def test_people_have_different_colours():
+def test_people_have_different_colors():
     tracks = Tracks.concatenate([one_track(True, True), one_track(True, True)])
     two = Tracks(**{**tracks.__dict__, "person": np.array([0, 1], np.int32)})
     colors = track_colors(two).astype(int)
@@ -89,7 +89,7 @@ def test_dots_grow_with_the_frame_and_shrink_in_a_crowd():
     assert dot_radius(few) == dot_radius(grid_tracks(12))
 
 
-def test_a_dot_shows_on_its_own_colour():
+def test_a_dot_shows_on_its_own_color():
     tracks = grid_tracks(1)
     color = track_colors(tracks)[0]
     drawn = draw_tracks(np.full((720, 1280, 3), color, np.uint8), tracks, 0)
