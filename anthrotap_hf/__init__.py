@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import lazy_loader
+
 from anthrotap_hf import evaluation, models, pipelines
-from anthrotap_hf.utils.import_hooks import when_imported
+from anthrotap_hf.utils.import_hooks import on_import
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from anthrotap_hf.data.loading import decode_row, decode_tracks, load_dataset
-    from anthrotap_hf.data.streaming import StreamedClip, StreamedClips, stream_clips
+    from anthrotap_hf.data.loading import load_dataset
+    from anthrotap_hf.data.streaming import StreamedClips, stream_clips
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
     from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
     from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
-    from anthrotap_hf.tracks import Tracks
+    from anthrotap_hf.schema import decode_clip, decode_row, decode_tracks
+    from anthrotap_hf.tracks import TrackedClip, Tracks
 
 __all__ = [
     "FlowChainConfig",
@@ -29,14 +32,15 @@ __all__ = [
     "LocoTrackForPointTracking",
     "PointTrackingImageProcessor",
     "PointTrackingPipeline",
-    "StreamedClip",
     "StreamedClips",
     "TAPNextConfig",
     "TAPNextForPointTracking",
     "TokenHMRConfig",
     "TokenHMRForHumanMeshRecovery",
+    "TrackedClip",
     "Tracks",
     "__version__",
+    "decode_clip",
     "decode_row",
     "decode_tracks",
     "evaluation",
@@ -44,56 +48,43 @@ __all__ = [
     "stream_clips",
 ]
 
-_HOMES = {
-    "FlowChainConfig": "models.flowchain",
-    "FlowChainForPointTracking": "models.flowchain",
-    "LocoTrackConfig": "models.locotrack",
-    "LocoTrackForPointTracking": "models.locotrack",
-    "PointTrackingImageProcessor": "pipelines",
-    "PointTrackingPipeline": "pipelines",
-    "StreamedClip": "streaming",
-    "StreamedClips": "streaming",
-    "TAPNextConfig": "models.tapnext",
-    "TAPNextForPointTracking": "models.tapnext",
-    "TokenHMRConfig": "models.tokenhmr",
-    "TokenHMRForHumanMeshRecovery": "models.tokenhmr",
-    "Tracks": "tracks",
-    "decode_row": "loading",
-    "decode_tracks": "loading",
-    "load_dataset": "loading",
-    "stream_clips": "streaming",
-}
+_lazy_getattr, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "data.loading": ["load_dataset"],
+        "data.streaming": ["StreamedClips", "stream_clips"],
+        "models.flowchain": ["FlowChainConfig", "FlowChainForPointTracking"],
+        "models.locotrack": ["LocoTrackConfig", "LocoTrackForPointTracking"],
+        "models.tapnext": ["TAPNextConfig", "TAPNextForPointTracking"],
+        "models.tokenhmr": ["TokenHMRConfig", "TokenHMRForHumanMeshRecovery"],
+        "pipelines": ["PointTrackingImageProcessor", "PointTrackingPipeline"],
+        "schema": ["decode_clip", "decode_row", "decode_tracks"],
+        "tracks": ["TrackedClip", "Tracks"],
+    },
+)
 
 
-def _serve_dataset(module: ModuleType) -> None:
-    from anthrotap_hf.data.loading import serve_name
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
 
-    serve_name(module)
+        return version("anthrotap")
+    return _lazy_getattr(name)
 
 
-def _guard_forks(module: ModuleType) -> None:
+def _register_dataset_name(module: ModuleType) -> None:
+    from anthrotap_hf.data.loading import register_dataset_name
+
+    register_dataset_name(module)
+
+
+def _end_opencv_threads_before_forks(module: ModuleType) -> None:
     from anthrotap_hf.utils import opencv_threads
 
     opencv_threads.end_before_forks()
 
 
-def __getattr__(name: str) -> Any:
-    import importlib
-
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("anthrotap")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-when_imported("datasets.load", _serve_dataset)
-when_imported("cv2", _guard_forks)
+on_import("datasets.load", _register_dataset_name)
+on_import("cv2", _end_opencv_threads_before_forks)
 models.register_with_transformers()
 pipelines.register_with_transformers()

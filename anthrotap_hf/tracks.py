@@ -1,33 +1,41 @@
-"""Tracks: the one currency that every room passes on."""
+"""`Tracks` and `TrackedClip`: the only classes that carry point tracks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+
+FrameLoader = Callable[[Sequence[int]], Iterator[np.ndarray]]
+"""Decodes the frames with the given (ascending) numbers, one at a time, each [H, W, 3] uint8 RGB."""
 
 
 @dataclass(frozen=True)
 class Tracks:
     """Point tracks of one clip.
 
-    A (track, frame) label is *seen* (valid, visible), *hidden* (valid, not visible: something occludes the
-    point) or *unknown* (not valid: the label may not be trusted).
+    Each (track, frame) label is *visible* (valid and in view), *occluded* (valid and hidden by something) or
+    *invalid* (not to be trusted: ignore it in every loss). Positions are finite everywhere, so `loss * valid` is safe.
 
     Attributes:
         xy: [N, T, 2] float32, raster pixels: the image spans (0, 0) to (width, height) and the center of the
-            first pixel is (0.5, 0.5). NaN where nothing is known of the place.
-        visible: [N, T] bool, whether the point is seen; means nothing where not valid.
+            first pixel is (0.5, 0.5). An invalid label holds the nearest valid position of its track in time.
+        visible: [N, T] bool, whether the point is in view. It is False wherever `valid` is.
         valid: [N, T] bool, whether the label may be trusted.
         height, width: size of the frames that `xy` refers to, pixels.
-        person: [N] int32, which person of the clip the track lies on.
+        person: [N] int32, the person that the track lies on.
         vertex: [N] int32, the body-model vertex nearest to the surface point that the track follows.
-        confidence: [N, T] float32 or None, of seen labels the probability that they lie within 2 pixels (in a frame
-            scaled to 256x256) of the point of the scene that their track follows, given that this point does show;
-            0 for other labels. None where nothing is known of it.
+        confidence: [N, T] float32 in [0, 1], or None where it is not known. For a visible label it is the probability
+            that the label lies within 2 pixels (in a frame scaled to 256x256) of the point that its track follows,
+            given that this point is in view. For other labels it is 0.
 
     Raises:
-        ValueError: if shapes disagree.
+        ValueError: if shapes disagree, a position is not finite, or a label is visible but not valid. Use
+            `Tracks.from_labels` for arrays that do not keep these rules yet.
     """
 
     xy: np.ndarray
@@ -40,16 +48,58 @@ class Tracks:
     confidence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        _check_shapes(self.xy, self.visible, self.valid)
         shape = self.visible.shape
-        if len(shape) != 2 or self.xy.shape != (*shape, 2) or self.valid.shape != shape:
-            raise ValueError(
-                f"Tracks need xy [N, T, 2], visible [N, T] and valid [N, T], "
-                f"got {self.xy.shape}, {shape} and {self.valid.shape}"
-            )
         if self.person.shape != shape[:1] or self.vertex.shape != shape[:1]:
             raise ValueError(f"person and vertex need one value for each of the {shape[0]} tracks")
         if self.confidence is not None and self.confidence.shape != shape:
             raise ValueError(f"confidence must be [N, T] = {shape}, got {self.confidence.shape}")
+        if (self.visible & ~self.valid).any():
+            raise ValueError("a visible label must be valid; Tracks.from_labels clears the others")
+        if not np.isfinite(self.xy).all():
+            raise ValueError("xy must be finite; Tracks.from_labels fills in positions of invalid labels")
+
+    @classmethod
+    def from_labels(
+        cls,
+        xy: np.ndarray,
+        visible: np.ndarray,
+        valid: np.ndarray | None = None,
+        *,
+        height: int,
+        width: int,
+        person: np.ndarray | None = None,
+        vertex: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+    ) -> Self:
+        """Tracks from arrays that may hold anything where a label is invalid.
+
+        Args:
+            xy: [N, T, 2], raster pixels; may be NaN where not valid.
+            visible: [N, T] bool, ignored where not valid.
+            valid: [N, T] bool; when left out, labels with a finite position are valid.
+            height, width: size of the frames, pixels.
+            person, vertex: [N] int; zeros when left out.
+            confidence: [N, T] or None.
+
+        Raises:
+            ValueError: if shapes disagree, or a valid label has no finite position.
+        """
+        valid = np.isfinite(xy).all(-1) if valid is None else valid
+        _check_shapes(xy, visible, valid)
+        if not np.isfinite(xy[valid]).all():
+            raise ValueError("a valid label has a position that is not finite")
+        zeros = np.zeros(len(xy), np.int32)
+        return cls(
+            xy=fill_invalid(xy, valid),
+            visible=visible & valid,
+            valid=valid,
+            height=height,
+            width=width,
+            person=zeros if person is None else person,
+            vertex=zeros if vertex is None else vertex,
+            confidence=confidence,
+        )
 
     def __len__(self) -> int:
         return self.xy.shape[0]
@@ -59,17 +109,12 @@ class Tracks:
         return self.xy.shape[1]
 
     @property
-    def seen(self) -> np.ndarray:
-        """[N, T] bool: trusted and visible."""
-        return self.valid & self.visible
-
-    @property
-    def hidden(self) -> np.ndarray:
-        """[N, T] bool: trusted and occluded."""
+    def occluded(self) -> np.ndarray:
+        """[N, T] bool: valid, and hidden by something."""
         return self.valid & ~self.visible
 
     @property
-    def unknown(self) -> np.ndarray:
+    def invalid(self) -> np.ndarray:
         """[N, T] bool: not to be trusted."""
         return ~self.valid
 
@@ -122,4 +167,104 @@ class Tracks:
             person=joined("person"),
             vertex=joined("vertex"),
             confidence=None if any(part.confidence is None for part in parts) else joined("confidence"),
+        )
+
+
+@dataclass(frozen=True)
+class TrackedClip:
+    """A clip with its tracks: what every reader gives, and what training, evaluation, export and the app take.
+
+    Frames are decoded when they are asked for.
+
+    Attributes:
+        tracks: the labels.
+        video: where frames come from: an array [T, H, W, 3] uint8 RGB, a path or the bytes of a video file, a
+            `FrameLoader`, or None for a clip without video. Frames of another size than the tracks' are allowed; then
+            tracks are to be scaled by `tracks.resized`.
+        fps: frames a second; None where it is not known.
+        clip_id: the clip's name, unique within its dataset.
+        source_video, source_sha256, start_frame: the file that the clip was cut from, the SHA-256 of its bytes, and
+            the number of the clip's first frame among its decoded frames; empty and 0 where not known.
+        info: what else is known of the clip, by column.
+    """
+
+    tracks: Tracks
+    video: np.ndarray | bytes | str | Path | FrameLoader | None = None
+    fps: float | None = None
+    clip_id: str = ""
+    source_video: str = ""
+    source_sha256: str = ""
+    start_frame: int = 0
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """All frames, [T, H, W, 3] uint8 RGB.
+
+        Raises:
+            VideoError: if the clip has no video, it can't be decoded, or has another number of frames than the tracks.
+        """
+        from anthrotap_hf.video import VideoError, decode_video
+
+        if isinstance(self.video, np.ndarray):
+            return self.video
+        if self.video is None:
+            raise VideoError(f"{self.clip_id}: this clip has labels only, no video")
+        if callable(self.video):
+            frames = np.stack(list(self.video(range(self.tracks.num_frames))))
+        else:
+            frames = decode_video(self.video)
+        if len(frames) != self.tracks.num_frames:
+            raise VideoError(
+                f"{self.clip_id}: the video has {len(frames)} frames, its tracks {self.tracks.num_frames}"
+            )
+        return frames
+
+    def iter_frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """The frames with these (ascending) numbers, one at a time, each [H, W, 3] uint8 RGB; others are not decoded.
+
+        Raises:
+            VideoError: as `frames`.
+        """
+        from anthrotap_hf.video import VideoError, select_frames
+
+        if self.video is None:
+            raise VideoError(f"{self.clip_id}: this clip has labels only, no video")
+        if isinstance(self.video, np.ndarray):
+            return (self.video[number] for number in numbers)
+        if callable(self.video):
+            return self.video(numbers)
+        return select_frames(self.video, numbers)
+
+
+def fill_invalid(xy: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Positions with those of invalid labels replaced by the nearest valid one of the same track in time.
+
+    Of two valid labels equally near, the earlier one is taken. A track without any valid label gets (0, 0).
+
+    Args:
+        xy: [N, T, 2] float.
+        valid: [N, T] bool.
+
+    Returns:
+        [N, T, 2], of the same dtype; `xy` itself where nothing has to change.
+    """
+    if valid.all():
+        return xy
+    num_frames = valid.shape[1]
+    time = np.arange(num_frames)
+    # The last valid frame up to each frame, and the first valid one from it on; far outside where there is none.
+    before = np.maximum.accumulate(np.where(valid, time, -2 * num_frames), axis=1)
+    after = np.minimum.accumulate(np.where(valid, time, 3 * num_frames)[:, ::-1], axis=1)[:, ::-1]
+    nearest = np.where(time - before <= after - time, before, after)
+    filled = np.take_along_axis(xy, np.clip(nearest, 0, num_frames - 1)[..., None], axis=1)
+    filled[~valid.any(1)] = 0
+    return filled
+
+
+def _check_shapes(xy: np.ndarray, visible: np.ndarray, valid: np.ndarray) -> None:
+    shape = visible.shape
+    if len(shape) != 2 or xy.shape != (*shape, 2) or valid.shape != shape:
+        raise ValueError(
+            f"Tracks need xy [N, T, 2], visible [N, T] and valid [N, T], got {xy.shape}, {shape} and {valid.shape}"
         )

@@ -273,8 +273,8 @@ class VideoWriter:
             raise ValueError(f"fps must be positive, got {fps}")
         self.path = Path(path)
         self.num_frames = 0
-        self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.incomplete")
-        self._container = av.open(str(self._aside), "w", format="mp4", options={"movflags": "faststart"})
+        self._tmp_paths = self.path.with_name(f".{self.path.name}.{os.getpid()}.incomplete")
+        self._container = av.open(str(self._tmp_paths), "w", format="mp4", options={"movflags": "faststart"})
         self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1001),
@@ -295,14 +295,14 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode())
             self._container.close()
-            self._aside.replace(self.path)
+            self._tmp_paths.replace(self.path)
         finally:
-            self._aside.unlink(missing_ok=True)
+            self._tmp_paths.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Give up: nothing is left behind."""
         self._container.close()
-        self._aside.unlink(missing_ok=True)
+        self._tmp_paths.unlink(missing_ok=True)
 
     def write(self, image: np.ndarray) -> None:
         """Add a frame [H, W, 3] uint8 RGB.

@@ -158,16 +158,16 @@ def full_disk(bench: Bench) -> str:
 def vanishing_file(bench: Bench) -> str:
     """The last video goes while the first are labeled, and is back for the next build."""
     victim = sorted(bench.videos.iterdir())[-1]
-    aside = bench.folder / victim.name
+    tmp_path = bench.folder / victim.name
     build = bench.build("vanish")
     while not list((bench.folder / "vanish").rglob("rank-*.jsonl")):
         time.sleep(0.1)
-    victim.rename(aside)
+    victim.rename(tmp_path)
     try:
         _, errors = build.communicate()
         assert build.returncode == 0
     finally:
-        aside.rename(victim)
+        tmp_path.rename(victim)
     said = next(line for line in errors.splitlines() if victim.name in line)
     without = {name for name, _ in rows(bench.folder / "vanish")}
     missing = len(bench.unbroken) - len(without)

@@ -20,7 +20,7 @@ import numpy as np
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.detection import find_people
+from anthrotap_builder.detection import detect_people
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.fit import fit_body
 from anthrotap_hf.video import iter_frames, probe
@@ -38,7 +38,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for video in parser.parse_args().videos:
         frames = np.stack([frame.image for frame in islice(iter_frames(video, 480), FRAMES)])
-        people = find_people(frames, config.people)
+        people = detect_people(frames, config.people)
         if not people:
             print(f"| {video.name} | nobody was found |")
             continue

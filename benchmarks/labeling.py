@@ -82,8 +82,8 @@ if __name__ == "__main__":
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of rates")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as aside:
+    with tempfile.TemporaryDirectory() as tmp_path:
         if arguments.memory:
-            memory(arguments.videos[0], Path(aside))
+            memory(arguments.videos[0], Path(tmp_path))
         else:
-            rates(arguments.videos, Path(aside))
+            rates(arguments.videos, Path(tmp_path))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.config import ClipSettings, PeopleSettings
-from anthrotap_builder.detection import find_people
+from anthrotap_builder.detection import detect_people
 
 
 def read(path: Path, count: int, short_side: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def main() -> None:
         cpu, wall = [], []
         for _ in range(options.repeats):
             cpu_start, wall_start = time.process_time(), time.perf_counter()
-            people = find_people(frames, PeopleSettings(), options.threads)
+            people = detect_people(frames, PeopleSettings(), options.threads)
             cpu.append(time.process_time() - cpu_start)
             wall.append(time.perf_counter() - wall_start)
         size = f"{frames.shape[2]}x{frames.shape[1]}"

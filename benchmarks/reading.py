@@ -73,7 +73,7 @@ def as_tensors(pairs: Iterable[tuple]) -> list:
 
 
 def decode_labels(rows: list[dict]) -> list:
-    from anthrotap_hf.data.loading import decode_tracks
+    from anthrotap_hf.schema import decode_tracks
 
     return [decode_tracks(row) for row in rows]
 

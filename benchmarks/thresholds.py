@@ -20,7 +20,7 @@ from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, 
 from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
 
 SWEEP: dict[str, tuple[Any, ...]] = {
-    "filter.round_trip_pixels": (0.4, 0.7, 1.2),
+    "filter.fb_threshold": (0.4, 0.7, 1.2),
     "filter.step_pixels": (0.6, 1.0, 1.6),
     "filter.step_relative": (0.1, 0.25, 0.4),
     "filter.drift_pixels": (1.0, 1.5, 2.0),

@@ -27,9 +27,9 @@ from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.cli.common import check_writable, load_tracker
 from anthrotap_hf.evaluation.metrics import QUERY_MODES
 from anthrotap_hf.evaluation.report import write_text
-from anthrotap_hf.evaluation.runner import Entrant, evaluate
+from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.visualization.overlay import contact_sheet, draw_tracks
 from benchmarks.synthetic.baselines import baselines
 from benchmarks.synthetic.tracking_set import (
@@ -85,8 +85,8 @@ def draw_sheets(folder: Path, files: list[str], threads: int, console: Console) 
             large = cv2.resize(video.frames[t], (width, height), interpolation=cv2.INTER_CUBIC)
             images.append(draw_tracks(large, tracks, int(t), trail=3))
         path = folder / "sheets" / f"{clip.name}.png"
-        with written_whole(path) as aside:
-            cv2.imwrite(str(aside), contact_sheet(images)[..., ::-1])
+        with atomic_write(path) as tmp_path:
+            cv2.imwrite(str(tmp_path), contact_sheet(images)[..., ::-1])
         console.print(path)
 
 
@@ -94,8 +94,8 @@ def judge(
     folder: Path, files: list[str], models: list[str], mode: str, console: Console
 ) -> list[dict[str, Any]]:
     """The report of each file; tables by video and all figures are written beside it."""
-    entrants = [*baselines(), Entrant.of("FlowChain", load_tracker("flowchain", "cpu"))]
-    entrants += [Entrant.of(model, load_tracker(model, "cpu")) for model in models]
+    entrants = [*baselines(), EvaluatedModel.of("FlowChain", load_tracker("flowchain", "cpu"))]
+    entrants += [EvaluatedModel.of(model, load_tracker(model, "cpu")) for model in models]
     reports = []
     for file in files:
         home = folder / "judged"
@@ -106,8 +106,8 @@ def judge(
 
             report = evaluate(entrants, "tapvid-davis", folder / f"{file}.pkl", mode, home, on_step=on_step)
         write_text(report, home / f"{file}-{mode}.txt")
-        with written_whole(home / f"{file}-{mode}.json") as aside:
-            aside.write_text(json.dumps(report, indent=1))
+        with atomic_write(home / f"{file}-{mode}.json") as tmp_path:
+            tmp_path.write_text(json.dumps(report, indent=1))
         reports.append(report)
     return reports
 

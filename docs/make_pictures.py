@@ -15,11 +15,11 @@ import numpy as np
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.detection import PersonTrack, find_people
-from anthrotap_builder.filtering import trust_labels
+from anthrotap_builder.detection import PersonTrack, detect_people
+from anthrotap_builder.filtering import filter_labels
 from anthrotap_builder.flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, look_at_surface
+from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 from benchmarks.synthetic.demo import demo_clip
@@ -42,11 +42,11 @@ class Watched:
         return Stages(people=self._people, look=self._look, flow=self._flow)
 
     def _people(self, *given: object) -> list[PersonTrack]:
-        self.people = find_people(*given)  # type: ignore[arg-type]
+        self.people = detect_people(*given)  # type: ignore[arg-type]
         return self.people
 
     def _look(self, *given: object) -> SurfaceTracks:
-        self.points = look_at_surface(*given)  # type: ignore[arg-type]
+        self.points = project_and_test_visibility(*given)  # type: ignore[arg-type]
         return self.points
 
     def _flow(self, *given: object) -> TrackFlow:
@@ -69,7 +69,7 @@ def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
     points, flow = watched.points, watched.flow
     if points is None or flow is None or clip.camera is None:
         raise ValueError("nobody was found in the clip")
-    t = int(clip.tracks.hidden.sum(0).argmax())  # where people hide most
+    t = int(clip.tracks.occluded.sum(0).argmax())  # where people hide most
     t = min(max(t, 1), len(frames) - 2)
     image = frames[t]
     pictures = {
@@ -149,9 +149,9 @@ def _draw_filtering(
     t: int,
 ) -> np.ndarray:
     """What the checks keep of the labels that the meshes call seen (green) or hidden (hollow), and refuse (red)."""
-    tracks, _ = trust_labels(points, people, flow, camera, LabelingConfig())
-    seen, hidden = tracks.seen[:, t], tracks.hidden[:, t]
-    refused = points.visible[:, t] & tracks.unknown[:, t] & np.isfinite(points.xy[:, t, 0])
+    tracks, _ = filter_labels(points, people, flow, camera, LabelingConfig())
+    seen, hidden = tracks.visible[:, t], tracks.occluded[:, t]
+    refused = points.visible[:, t] & tracks.invalid[:, t] & np.isfinite(points.xy[:, t, 0])
     canvas = _dots(image, points.xy[refused, t], np.array(REFUSED))
     canvas = _dots(canvas, points.xy[hidden, t], np.array(HIDDEN), hollow=True)
     return _dots(canvas, points.xy[seen, t], np.array(SEEN))

@@ -9,7 +9,9 @@ dataset = load_dataset("anthrotap", split="train").with_format("numpy")
 print(f"{len(dataset)} clips with the columns {', '.join(dataset.column_names)}")
 for row in dataset:
     frames, tracks = decode_row(row)
-    seen, hidden, unknown = (100 * labels.mean() for labels in (tracks.seen, tracks.hidden, tracks.unknown))
+    seen, hidden, unknown = (
+        100 * labels.mean() for labels in (tracks.visible, tracks.occluded, tracks.invalid)
+    )
     print(
         f"{row['clip_id']}: {len(frames)} frames of {tracks.width}x{tracks.height}, {len(tracks)} tracks, "
         f"{seen:.0f} % seen, {hidden:.0f} % hidden, {unknown:.0f} % unknown"

@@ -16,10 +16,10 @@ import pandas as pd
 
 from anthrotap_hf.app.page import Page, count, downloads, looped_video, note, numbers, shares
 from anthrotap_hf.app.uploads import Visitor, plain_name, write_picture
-from anthrotap_hf.data.loading import decode_row, decode_tracks, video_source
 from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
 from anthrotap_hf.export.track_files import write_overlay
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.schema import decode_row, decode_tracks, video_source
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import VideoError
 from anthrotap_hf.visualization.overlay import draw_tracks
 
@@ -43,9 +43,9 @@ class Clip:
     fps: float
     people: int
     tracks: int
-    seen: float
-    hidden: float
-    unknown: float
+    visible: float
+    occluded: float
+    invalid: float
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def _clip(split: str, number: int, row: dict[str, Any]) -> Clip:
         fps=float(row.get("fps") or 25.0),
         people=len(np.unique(tracks.person)),
         tracks=len(tracks),
-        seen=float(tracks.seen.sum()) / labels,
-        hidden=float(tracks.hidden.sum()) / labels,
-        unknown=float(tracks.unknown.sum()) / labels,
+        visible=float(tracks.visible.sum()) / labels,
+        occluded=float(tracks.occluded.sum()) / labels,
+        invalid=float(tracks.invalid.sum()) / labels,
     )
 
 
@@ -155,8 +155,8 @@ def matching(
             all(word in text for word in wanted)
             and split in ("all", clip.split)
             and crowd
-            and 100 * clip.seen >= seen
-            and 100 * clip.hidden >= hidden
+            and 100 * clip.visible >= seen
+            and 100 * clip.occluded >= hidden
         )
 
     return [clip for clip in clips if fits(clip)]
@@ -180,9 +180,9 @@ def statistics(clips: list[Clip]) -> tuple[str, pd.DataFrame]:
         name: float(weights @ [getattr(clip, name) for clip in clips])
         for name in ("seen", "hidden", "unknown")
     }
-    tenths = np.minimum((10 * np.array([clip.seen for clip in clips])).astype(int), 9)
+    tenths = np.minimum((10 * np.array([clip.visible for clip in clips])).astype(int), 9)
     names = [f"{10 * n}" for n in range(10)]
-    table = pd.DataFrame({"seen": names, "clips": np.bincount(tenths, minlength=10)})
+    table = pd.DataFrame({"visible": names, "clips": np.bincount(tenths, minlength=10)})
     return numbers(facts) + shares(**mean), table
 
 
@@ -221,9 +221,9 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
     write_overlay(overlay, frames, clip.fps, tracks)
     source = video_source(row["video"])
     plain.write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
-    with written_whole(arrays) as aside:
+    with atomic_write(arrays) as tmp_path:
         np.savez_compressed(
-            aside,
+            tmp_path,
             tracks=tracks.xy,
             visible=tracks.visible,
             valid=tracks.valid,
@@ -313,7 +313,7 @@ def browsing_tab(page: Page) -> None:
             except (VideoError, DamagedShardError):
                 continue  # told when all are counted, below
             shown.append(clip)
-            pictures.append((str(path), f"{clip.seen:.0%} seen · {Path(clip.source).stem}"))
+            pictures.append((str(path), f"{clip.visible:.0%} seen · {Path(clip.source).stem}"))
         visitor.kept["browse"] = Browsed(listing, shown, (number, *values))
         html, table = statistics(clips)
         damaged = len(some) - len(shown)
@@ -386,7 +386,7 @@ def browsing_tab(page: Page) -> None:
                 "frames": f"{clip.frames}",
                 "split": clip.split,
             }
-        ) + shares(clip.seen, clip.hidden, clip.unknown)
+        ) + shares(clip.visible, clip.occluded, clip.invalid)
         title = note(f"{clip.source}, clip {clip.clip_id}")
         return [title, gr.Row(visible=True), str(path), told, [str(file) for file in all_files]]
 

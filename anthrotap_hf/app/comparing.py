@@ -28,7 +28,7 @@ def differences(first: Tracks, second: Tracks) -> dict[str, Any]:
         median distance, None where no point is seen by both.
     """
     away = np.hypot(*np.moveaxis(first.xy - second.xy, -1, 0))
-    both = first.seen & second.seen
+    both = first.visible & second.visible
     by_frame = [
         float(np.median(away[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])
     ]

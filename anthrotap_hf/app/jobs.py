@@ -158,7 +158,7 @@ def serve() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
 
-    def say(message: dict[str, Any]) -> None:
+    def print_error(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
 
     while True:
@@ -169,16 +169,16 @@ def serve() -> None:
             now = time.monotonic()
             if what != told[0] or done == total or now - told[1] > TELL_EVERY:
                 told[:] = what, now
-                say({"progress": [what, done, total]})
+                print_error({"progress": [what, done, total]})
 
         os.chdir(job["folder"])
         try:
-            say({"result": JOBS[job["do"]](job, tell)})
+            print_error({"result": JOBS[job["do"]](job, tell)})
         except (JobError, ValueError) as error:
-            say({"error": " ".join(str(error).split())})
+            print_error({"error": " ".join(str(error).split())})
         except Exception as error:  # noqa: BLE001  native libraries raise what they like; the page must hear of it
             traceback.print_exc()
-            say(
+            print_error(
                 {"error": f"It stopped by an error ({type(error).__name__}: {' '.join(str(error).split())})."}
             )
         finally:

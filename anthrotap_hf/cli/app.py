@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import check_device, in_one_line, stop
+from anthrotap_hf.cli.common import check_device, cli_errors, fail
 
 
 def app(
@@ -42,8 +42,8 @@ def app(
     try:
         from anthrotap_hf.app.page import AppSettings, Limits
     except ImportError as error:
-        stop(str(missing_extra(error, "app")))
-    with in_one_line(Path.cwd(), left="the page is closed"):
+        fail(str(missing_extra(error, "app")))
+    with cli_errors(Path.cwd(), left="the page is closed"):
         check_device(device)
         for option, places in (("--dataset", dataset), ("--model", model)):
             for place in places or ():

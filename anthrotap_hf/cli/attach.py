@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import check_writable, in_one_line, print_json, progress_bars, say, stop
+from anthrotap_hf.cli.common import check_writable, cli_errors, fail, print_error, print_json, progress_bars
 from anthrotap_hf.utils.import_hooks import missing_extra
 
 SHOWN = 50
@@ -48,9 +48,9 @@ def attach(
         from anthrotap_builder.attach import attach_videos
         from anthrotap_builder.utils.video_paths import find_videos
     except ImportError as error:
-        stop(str(missing_extra(error)))
+        fail(str(missing_extra(error)))
 
-    with in_one_line(out):
+    with cli_errors(out):
         check_writable(out)
         with progress_bars(Console(stderr=True)) as on_progress:
             videos = find_videos(inputs)
@@ -59,7 +59,7 @@ def attach(
         print_json({"out": str(out), **asdict(done)})
         return
     for line in done.left_out[:SHOWN]:
-        say(f"left out: {line}")
+        print_error(f"left out: {line}")
     if len(done.left_out) > SHOWN:
-        say(f"... and {len(done.left_out) - SHOWN} rows more; {out / 'manifest.json'} lists them")
+        print_error(f"... and {len(done.left_out) - SHOWN} rows more; {out / 'manifest.json'} lists them")
     print(f"{out}: {done.written} of {done.rows} rows, of {done.found} of {done.videos} videos")

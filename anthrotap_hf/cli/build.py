@@ -24,10 +24,10 @@ from anthrotap_hf.cli.common import (
     LabelRecipe,
     check_device,
     check_writable,
-    in_one_line,
+    cli_errors,
+    fail,
+    print_error,
     print_json,
-    say,
-    stop,
 )
 from anthrotap_hf.utils.import_hooks import missing_extra
 
@@ -113,10 +113,10 @@ def build(
         from anthrotap_builder.distributed.video_sources import find_sources
         from anthrotap_hf.utils.settings import parse_settings, read_recipe, recipe_named
     except ImportError as error:
-        stop(str(missing_extra(error)))
+        fail(str(missing_extra(error)))
 
     errors = Console(stderr=True)
-    with in_one_line(
+    with cli_errors(
         out,
         left="what is labeled is kept, and the same command goes on",
         also=(BuildError,),
@@ -175,9 +175,9 @@ def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
         print_json({"out": str(out), **asdict(report)})
         return
     for line in report.failed[:FAILURES_SHOWN]:
-        say(line)
+        print_error(line)
     if len(report.failed) > FAILURES_SHOWN:
-        say(f"and {len(report.failed) - FAILURES_SHOWN} more: {out / 'videos.jsonl'}")
+        print_error(f"and {len(report.failed) - FAILURES_SHOWN} more: {out / 'videos.jsonl'}")
     if report.rows is None:
         print(
             f"submitted: Slurm jobs {', '.join(report.jobs)}; the same command, later, says how far they are"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from anthrotap_hf.utils.atomic_files import written_whole
-from anthrotap_hf.utils.hub_errors import in_words
+from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.hub_errors import describe_hub_error
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -61,7 +61,7 @@ def load_tracker(model: str | None, device: str) -> Pipeline:
         name, revision = (str(DEFAULT_MODEL), None) if model is None else find_tracker(model)
         return pipeline("point-tracking", model=name, revision=revision, device=device)
     except (OSError, ValueError, SafetensorError) as error:
-        if words := in_words(error, str(model)):
+        if words := describe_hub_error(error, str(model)):
             raise ValueError(f"--model {words}") from error
         lines = str(error).strip().splitlines()
         # Where transformers tried several classes, it quotes what each of them said in full.
@@ -104,8 +104,8 @@ def write_report(
     plot: Callable[[dict[str, Any], Path], object],
 ) -> str | None:
     """Figures (JSON), tables and plot, to these three files; why there is no plot, if there is none."""
-    with written_whole(files[0]) as aside:
-        aside.write_text(json.dumps(report, indent=1))
+    with atomic_write(files[0]) as tmp_path:
+        tmp_path.write_text(json.dumps(report, indent=1))
     write_text(report, files[1])
     try:
         plot(report, files[2])
@@ -166,7 +166,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def in_one_line(
+def cli_errors(
     place: Path,
     left: str = "nothing was written",
     also: tuple[type[Exception], ...] = (),
@@ -185,23 +185,23 @@ def in_one_line(
     except KeyboardInterrupt:
         if sys.stderr.isatty():
             print(file=sys.stderr)  # a bar may stand on the line
-        say(f"stopped; {left}")
+        print_error(f"stopped; {left}")
         raise typer.Exit(130) from None
     except OSError as error:
         if error.strerror:  # the system's; else our own, whose text is whole
-            stop("; ".join(filter(None, [f"{error.filename or place}: {error.strerror}", mended])))
-        stop(f"{error}; --overwrite replaces it" if isinstance(error, FileExistsError) else str(error))
+            fail("; ".join(filter(None, [f"{error.filename or place}: {error.strerror}", mended])))
+        fail(f"{error}; --overwrite replaces it" if isinstance(error, FileExistsError) else str(error))
     except (ValueError, ImportError) + also as error:
-        stop(str(error))
+        fail(str(error))
 
 
-def stop(reason: str) -> NoReturn:
+def fail(reason: str) -> NoReturn:
     """Say why, in one line, and end with code 2."""
-    say(reason)
+    print_error(reason)
     raise typer.Exit(2)
 
 
-def say(words: str, style: str = "red") -> None:
+def print_error(words: str, style: str = "red") -> None:
     """One line on the error stream. Names of files and extras may hold square brackets: no markup."""
     line = " ".join(words.split())
     Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import in_one_line, print_json, say, stop
-from anthrotap_hf.utils.atomic_files import folder_written_whole
+from anthrotap_hf.cli.common import cli_errors, fail, print_error, print_json
+from anthrotap_hf.utils.atomic_files import atomic_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +48,7 @@ def locotrack(
     Example: anthrotap convert locotrack Anthro-LocoTrack.ckpt anthro-locotrack
     """
     if strides is not None and not all(part.isdigit() and int(part) for part in strides.split(",")):
-        stop(f"--strides must be whole numbers like 2,2,2, got {strides}")
+        fail(f"--strides must be whole numbers like 2,2,2, got {strides}")
     steps = None if strides is None else [int(part) for part in strides.split(",")]
 
     def convert() -> PreTrainedModel:
@@ -124,22 +124,22 @@ def _convert(
 ) -> None:
     """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
     if folder.exists() and not folder.is_dir():
-        stop(f"{folder} is a file, not a folder")
+        fail(f"{folder} is a file, not a folder")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
-            stop(f"{folder} is not empty; --overwrite replaces a converted model")
+            fail(f"{folder} is not empty; --overwrite replaces a converted model")
         if not (folder / "config.json").is_file():
-            stop(f"{folder} holds no converted model (no config.json), so it is not replaced")
+            fail(f"{folder} holds no converted model (no config.json), so it is not replaced")
     with (
-        in_one_line(folder),
-        folder_written_whole(folder) as aside,
+        cli_errors(folder),
+        atomic_dir(folder) as tmp_path,
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always", UserWarning)
         model = convert()
-        save(model, aside)
+        save(model, tmp_path)
     for warning in caught:
-        say(str(warning.message), "yellow")
+        print_error(str(warning.message), "yellow")
     name, parameters = type(model).__name__, model.num_parameters()
     if as_json:
         print_json({"model": str(folder), "class": name, "parameters": parameters})

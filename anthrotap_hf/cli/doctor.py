@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import in_one_line, print_json
+from anthrotap_hf.cli.common import cli_errors, print_json
 
 if TYPE_CHECKING:
     from anthrotap_hf.cli.doctor_checks import Finding
@@ -33,7 +33,7 @@ def doctor(
 
     console = Console()
     findings: list[Finding] = []
-    with in_one_line(Path.cwd(), left="not everything was looked at"):
+    with cli_errors(Path.cwd(), left="not everything was looked at"):
         for finding in examine(online):
             if not as_json:
                 _show(console, finding, new=not findings or findings[-1].group != finding.group)

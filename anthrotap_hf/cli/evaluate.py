@@ -11,7 +11,7 @@ from rich.console import Console
 
 from anthrotap_hf.cli.common import (
     check_writable,
-    in_one_line,
+    cli_errors,
     load_tracker,
     print_json,
     trackers,
@@ -19,7 +19,7 @@ from anthrotap_hf.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from anthrotap_hf.evaluation.runner import Entrant
+    from anthrotap_hf.evaluation.runner import EvaluatedModel
 
 MANY_VIDEOS = 60  # more are listed in the text file only
 
@@ -61,7 +61,7 @@ def evaluate(
     Example: anthrotap evaluate --benchmark tapvid-davis --data tapvid_davis.pkl --out judged --model flowchain
     """
     errors = Console(stderr=True)
-    with in_one_line(
+    with cli_errors(
         out, left=f"what is done is kept in {out / 'videos'}: the same command goes on from there"
     ):
         check_writable(out)
@@ -127,15 +127,15 @@ def _evaluate(
     return report
 
 
-def _entrants(models: list[str], device: str, errors: Console) -> list[Entrant]:
-    from anthrotap_hf.evaluation.runner import Entrant
+def _entrants(models: list[str], device: str, errors: Console) -> list[EvaluatedModel]:
+    from anthrotap_hf.evaluation.runner import EvaluatedModel
 
     if len(set(models)) < len(models):
         raise ValueError(f"--model: one is named twice: {', '.join(models)}")
     if not models:
         errors.print("no --model: the bundled locotrack-tiny is judged", markup=False)
         models = ["locotrack-tiny"]
-    return [Entrant.of(model, load_tracker(model, device)) for model in models]
+    return [EvaluatedModel.of(model, load_tracker(model, device)) for model in models]
 
 
 def _write(report: dict[str, Any], files: list[Path]) -> str | None:

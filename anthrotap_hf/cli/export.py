@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import check_writable, in_one_line, print_json, progress_bars, say
+from anthrotap_hf.cli.common import check_writable, cli_errors, print_error, print_json, progress_bars
 from anthrotap_hf.export import FORMATS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def export(
     """
     written: list[Path] = []
     failed: list[str] = []
-    with in_one_line(out, left="clips that are written stay"):
+    with cli_errors(out, left="clips that are written stay"):
         if format not in FORMATS:
             raise ValueError(f"--format {format}: choose from {', '.join(FORMATS)}")
         if video is not None and not FORMATS[format].video:
@@ -70,7 +70,7 @@ def export(
                 _export(found, format, out, whole, overwrite, written, failed)
                 on_progress("clips", number, count)
     for line in failed:
-        say(line)
+        print_error(line)
     if as_json:
         print_json({"format": format, "files": [str(path) for path in written], "failed": failed})
     else:

@@ -12,10 +12,10 @@ from anthrotap_hf.cli.common import (
     LabelRecipe,
     check_device,
     check_writable,
-    in_one_line,
+    cli_errors,
+    fail,
+    print_error,
     print_json,
-    say,
-    stop,
 )
 from anthrotap_hf.utils.import_hooks import missing_extra
 
@@ -63,10 +63,10 @@ def label(
         from anthrotap_builder.utils.video_paths import find_videos
         from anthrotap_hf.utils.settings import parse_settings, recipe_named
     except ImportError as error:
-        stop(str(missing_extra(error)))
+        fail(str(missing_extra(error)))
 
     errors = Console(stderr=True)
-    with in_one_line(out, also=(AssetError,)):
+    with cli_errors(out, also=(AssetError,)):
         clips = {
             name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
         }
@@ -93,7 +93,7 @@ def label(
         reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
     for report in reports:
         if report.failure:
-            say(report.failure)
+            print_error(report.failure)
     if as_json:
         found = [
             {

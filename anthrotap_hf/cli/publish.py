@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import in_one_line, print_json, say
+from anthrotap_hf.cli.common import cli_errors, print_error, print_json
 
 if TYPE_CHECKING:
     from anthrotap_hf.hub.upload import Publication
@@ -77,7 +77,7 @@ def dataset(
     from anthrotap_hf.hub.dataset import prepare_dataset
     from anthrotap_hf.hub.licenses import VideoLicenses
 
-    with in_one_line(folder, LEFT):
+    with cli_errors(folder, LEFT):
         if video_licenses is None and attribution is not None:
             raise ValueError("--attribution goes with --video-licenses")
         table = None if video_licenses is None else VideoLicenses.read(video_licenses, attribution)
@@ -125,7 +125,7 @@ def model(
     from anthrotap_hf.hub.model import CARDS, prepare_model
     from anthrotap_hf.pipelines import BUNDLED
 
-    with in_one_line(folder, LEFT):
+    with cli_errors(folder, LEFT):
         bundled = BUNDLED.get(str(folder))
         if bundled is not None and folder.is_dir():
             raise ValueError(
@@ -159,7 +159,7 @@ def _publish(
     from anthrotap_hf.hub.upload import upload
 
     for note in publication.notes:
-        say(note, "yellow")
+        print_error(note, "yellow")
     sizes = dict(publication.sizes())
     done = None if dry_run else upload(publication, repo, public, tag, overwrite)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import check_writable, in_one_line, print_json, write_report
+from anthrotap_hf.cli.common import check_writable, cli_errors, print_json, write_report
 
 
 def stats(
@@ -38,7 +38,7 @@ def stats(
     """
     errors = Console(stderr=True)
     files = [out / f"stats{suffix}" for suffix in (".json", ".txt", ".png")]
-    with in_one_line(out):
+    with cli_errors(out):
         check_writable(out)
         report = _survey(data, _kinds(kind or [], len(data)), limit, errors)
         missing = _write(report, files)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import check_writable, in_one_line, load_tracker, print_json, trackers
+from anthrotap_hf.cli.common import check_writable, cli_errors, load_tracker, print_json, trackers
 
 
 def track(
@@ -56,7 +56,7 @@ def track(
 
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
-    with in_one_line(video):
+    with cli_errors(video):
         wanted = {
             "points": None if points is None else _read_points(points),
             "grid_size": grid,

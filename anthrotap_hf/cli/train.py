@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import check_writable, in_one_line, print_json, recipes, stop
+from anthrotap_hf.cli.common import check_writable, cli_errors, fail, print_json, recipes
 from anthrotap_hf.utils.import_hooks import missing_extra
 
 
@@ -49,9 +49,9 @@ def train(
         from anthrotap_hf.training.trainer import train as run
         from anthrotap_hf.utils.settings import parse_settings, recipe_named
     except ImportError as error:
-        stop(str(missing_extra(error, "training")))
+        fail(str(missing_extra(error, "training")))
     left = f"the same command goes on from the last checkpoint in {out}, if one was written yet"
-    with in_one_line(out, left, also=(TrainingError, TooManyBadSamplesError)):
+    with cli_errors(out, left, also=(TrainingError, TooManyBadSamplesError)):
         check_writable(out)
         asked = training_recipe(recipe_named(recipe), parse_settings(settings or [], "steps=20"))
         try:

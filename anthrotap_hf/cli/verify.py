@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import in_one_line, print_json, progress_bars
+from anthrotap_hf.cli.common import cli_errors, print_json, progress_bars
 
 if TYPE_CHECKING:
     from anthrotap_hf.data.verify import Report
@@ -37,7 +37,7 @@ def verify(
     from anthrotap_hf.data.verify import verify as run
 
     untold = "nothing can be said of the dataset"
-    with in_one_line(folder, left=untold), progress_bars(Console(stderr=True)) as on_progress:
+    with cli_errors(folder, left=untold), progress_bars(Console(stderr=True)) as on_progress:
         report = run(folder, videos, processes, on_progress)
     if as_json:
         print_json(report.as_json())

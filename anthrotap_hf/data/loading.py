@@ -1,4 +1,4 @@
-"""The data's front door: `load_dataset("anthrotap")`, and a row of it as frames and tracks."""
+"""The data's front door: `load_dataset("anthrotap")`, served from videos or published shards."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import glob
 import inspect
 import os
 import warnings
-from collections.abc import Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.hub_names import split_revision
 from anthrotap_hf.utils.import_hooks import missing_extra
 
@@ -78,56 +74,7 @@ def load_dataset(
     return builder.as_dataset(split=split)
 
 
-UNKNOWN_CONFIDENCE = 255  # in the column `confidence`, whose other values are percent
-
-
-def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
-    """A row of the dataset, in whatever format, as frames [T, H, W, 3] uint8 RGB and their Tracks.
-
-    T is the row's own number of frames, without the filling. Rows come out fastest with
-    `dataset.with_format("numpy")`; plain Python lists take twenty times as long.
-
-    Raises:
-        VideoError: if the video can't be decoded, or its frames are not those of the tracks.
-    """
-    from anthrotap_hf.video import VideoError, decode_video
-
-    frames = decode_video(video_source(row["video"]))
-    num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
-    if frames.shape[:3] != (num_frames, height, width):
-        raise VideoError(
-            f"{row['clip_id']}: the video is {list(frames.shape[:3])} (T, H, W), the row says "
-            f"{[num_frames, height, width]}; build the shard again"
-        )
-    return frames, decode_tracks(row)
-
-
-def decode_tracks(row: Mapping[str, Any]) -> Tracks:
-    """The tracks of a row, without decoding its video; see `decode_row`."""
-    num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
-    person = np.asarray(row["person"], np.int32)
-    if not len(person):  # as plain lists, no tracks have no shape
-        return Tracks.empty(num_frames, height, width)
-    percent = row.get("confidence")  # shards of others may lack it
-    if percent is not None:
-        percent = np.asarray(percent, np.uint8)[:, :num_frames]
-    if percent is None or (percent == UNKNOWN_CONFIDENCE).all():
-        confidence = None
-    else:
-        confidence = percent.astype(np.float32) / 100
-    return Tracks(
-        xy=np.asarray(row["tracks"], np.float32)[:, :num_frames],
-        visible=np.asarray(row["visible"], bool)[:, :num_frames],
-        valid=np.asarray(row["valid"], bool)[:, :num_frames],
-        height=height,
-        width=width,
-        person=person,
-        vertex=np.asarray(row["vertex"], np.int32),
-        confidence=confidence,
-    )
-
-
-def serve_name(module: ModuleType) -> None:
+def register_dataset_name(module: ModuleType) -> None:
     """Let `datasets.load` (the module given) serve the name "anthrotap".
 
     `datasets` has no entry point for this. Its `load_dataset` looks up `dataset_module_factory` when it is
@@ -166,14 +113,6 @@ def serve_name(module: ModuleType) -> None:
 
     factory.serves_anthrotap = True  # type: ignore[attr-defined]
     module.dataset_module_factory = factory  # type: ignore[attr-defined]
-
-
-def video_source(video: Any) -> Any:
-    """Bytes or a path, from what the column `video` may hold."""
-    video = getattr(video, "_hf_encoded", video)  # a torchcodec decoder, where decoding is on
-    if isinstance(video, Mapping):
-        return video["path"] if video.get("bytes") is None else video["bytes"]
-    return video
 
 
 def published_path() -> str:

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from anthrotap_hf.data.loading import NAME, decode_row, decode_tracks, published_path, video_source
+from anthrotap_hf.data.loading import NAME, published_path
+from anthrotap_hf.schema import decode_row, decode_tracks, video_source
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.hub_errors import why_not_loaded
 from anthrotap_hf.utils.hub_names import split_revision

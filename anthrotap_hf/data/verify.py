@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import re
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,43 +26,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anthrotap_hf.data.loading import UNKNOWN_CONFIDENCE
+from anthrotap_hf.schema import COLUMNS, MANIFEST, UNKNOWN_CONFIDENCE, wrong_columns
 from anthrotap_hf.utils.atomic_files import file_sha256
+from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.video import VideoError, iter_frames, probe
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 MAX_PROBLEMS = 10_000  # that are kept; the rest are counted
 MAX_VALUES = 1 << 28  # of a column in a row group: ours have a few million
 ROWS_AT_ONCE = 4  # that a process is given
 SHA256 = re.compile("[0-9a-f]{64}")
-VIDEO = "struct<bytes: binary, path: string>"
-COLUMNS = {
-    "clip_id": "string",
-    "source_video": "string",
-    "source_sha256": "string",
-    "start_frame": "int32",
-    "num_frames": "int32",
-    "height": "int32",
-    "width": "int32",
-    "fps": "float",
-    "video": VIDEO,
-    "frames_sha256": "string",
-    "tracks": "list of list of list of float",
-    "visible": "list of list of bool",
-    "valid": "list of list of bool",
-    "confidence": "list of list of uint8",
-    "person": "list of int32",
-    "vertex": "list of int32",
-    "body_model": "string",
-    "mesh_source": "string",
-    "flow": "string",
-    "label_version": "string",
-    "rejected_fraction": "float",
-}
-"""Columns of a shard and their Arrow types; `anthrotap_builder.shards.features` says what they mean."""
-
 T = TypeVar("T")
 R = TypeVar("R")
 OnProgress = Callable[[str, int, int], None]
@@ -136,14 +109,14 @@ class Expected:
         meshes_from_files: whether they do.
         label_only: whether rows have no video.
         clip_frames: longest clip, frames.
-        min_seen: in how many frames each track is seen at least.
+        min_visible: in how many frames each track is seen at least.
     """
 
     label_version: str | None = None
     meshes_from_files: bool = False
     label_only: bool = False
     clip_frames: int | None = None
-    min_seen: int | None = None
+    min_visible: int | None = None
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> Expected:
@@ -153,7 +126,7 @@ class Expected:
             meshes_from_files=_inside(manifest, str, "config", "mesh_source") == "file",
             label_only=_inside(manifest, bool, "label_only") or False,
             clip_frames=_inside(manifest, int, "config", "clips", "clip_frames"),
-            min_seen=_inside(manifest, int, "config", "min_seen"),
+            min_visible=_inside(manifest, int, "config", "min_visible"),
         )
 
 
@@ -265,12 +238,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def split_of(name: str) -> str:
     """The split that a shard belongs to: its name up to the first "-"."""
     return Path(name).name.partition("-")[0]
-
-
-def one_line(words: object) -> str:
-    """Words of others in one short line that a terminal shows as they are."""
-    line = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in str(words)).split())
-    return line if len(line) <= 160 else f"{line[:150]} ..."
 
 
 def _inside(values: Any, kind: type[T], *names: str) -> T | None:
@@ -440,30 +407,6 @@ def _open(expected: Expected, shard: _Shard) -> _Opened:
     return _Opened([] if unusable or large else groups, reasons, readable=True)
 
 
-def wrong_columns(schema: pa.Schema, label_only: bool = False) -> Iterator[str]:
-    """A line for what `COLUMNS` has otherwise; a dataset without videos may say nothing of their type."""
-    counts = Counter(schema.names)
-    if missing := [name for name in COLUMNS if not counts[name]]:
-        yield f"no column {', '.join(missing)}"
-    for name, kind in COLUMNS.items():
-        if counts[name] > 1:
-            yield f"column {name} is there twice"
-        if counts[name] != 1:
-            continue
-        found = _kind(schema.field(name).type)
-        if found != kind and not (name == "video" and label_only and found == "null"):
-            yield f"column {name} is {one_line(found)}, not {kind}"
-
-
-def _kind(of: pa.DataType) -> str:
-    """An Arrow type in words; `datasets`' arrays are lists of lists."""
-    if isinstance(of, pa.BaseExtensionType):
-        of = of.storage_type
-    if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
-        return f"list of {_kind(of.value_type)}"
-    return str(of)
-
-
 @dataclass(frozen=True)
 class _Part:
     """Some row groups of a shard, for one process: number of the group, and the rows before it and in it."""
@@ -602,31 +545,33 @@ def _labels(batch: pa.RecordBatch, row: dict[str, Any], expected: Expected) -> I
         return
     if not count:
         return
-    if not np.isnan(xy[:, num_frames:]).all() or valid[:, num_frames:].any():
-        yield "past num_frames some label is not NaN, or is called valid"
+    if valid[:, num_frames:].any():
+        yield "past num_frames some label is called valid"
+    if (visible & ~valid).any():
+        yield "some label is visible but not valid"
+    if not np.isfinite(xy).all():
+        yield "some position is NaN or infinite"
     xy, visible, valid = xy[:, :num_frames], visible[:, :num_frames], valid[:, :num_frames]
     finite = np.isfinite(xy).all(-1)
     inside = ((xy >= 0) & (xy < [row["width"], row["height"]])).all(-1)
-    if nowhere := int((valid & ~finite).sum()):
-        yield f"{nowhere} valid labels have no place (NaN or infinite)"
     if outside := int((valid & finite & ~inside).sum()):
         yield f"{outside} valid labels lie outside the frame"
-    few = int(((valid & visible).sum(1) < (expected.min_seen or 1)).sum())
+    few = int(((valid & visible).sum(1) < (expected.min_visible or 1)).sum())
     if few:
-        yield f"{few} tracks are seen in fewer than {expected.min_seen or 1} frames"
+        yield f"{few} tracks are visible in fewer than {expected.min_visible or 1} frames"
     if (grids["person"] < 0).any() or (grids["vertex"] < 0).any():
         yield "a person or vertex is negative"
     yield from _confidence(grids["confidence"][:, :num_frames], valid & visible)
 
 
-def _confidence(percent: np.ndarray, seen: np.ndarray) -> Iterator[str]:
+def _confidence(percent: np.ndarray, visible: np.ndarray) -> Iterator[str]:
     unknown = percent == UNKNOWN_CONFIDENCE
     if ((percent > 100) & ~unknown).any():
         yield f"confidence is {percent[~unknown].max()}, not 0 to 100 or {UNKNOWN_CONFIDENCE} (unknown)"
     elif unknown.any() and not unknown.all():
         yield f"confidence is {UNKNOWN_CONFIDENCE} (unknown) for some labels and known for others"
-    elif not unknown.any() and percent[~seen].any():
-        yield "confidence is not 0 for labels that are not seen"
+    elif not unknown.any() and percent[~visible].any():
+        yield "confidence is not 0 for labels that are not visible"
 
 
 def _grid(column: pa.Array, dimensions: int) -> np.ndarray:

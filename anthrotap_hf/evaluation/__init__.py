@@ -18,7 +18,7 @@ __all__ = [
     "tapvid_metrics",
 ]
 
-_HOMES = {
+_IMPORT_STRUCTURE = {
     "EvaluationVideo": "readers",
     "read_points": "readers",
     "read_shards": "readers",
@@ -29,6 +29,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _IMPORT_STRUCTURE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_IMPORT_STRUCTURE[name]}"), name)

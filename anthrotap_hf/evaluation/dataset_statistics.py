@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_hf.data.loading import decode_tracks
 from anthrotap_hf.evaluation import readers
 from anthrotap_hf.evaluation.track_statistics import (
     RESOLUTION,
@@ -20,8 +19,8 @@ from anthrotap_hf.evaluation.track_statistics import (
     displacements,
     extents,
     returns,
+    run_lengths,
     speeds,
-    spells,
     trajectory_complexity,
     trajectory_diversity,
 )
@@ -35,6 +34,7 @@ from anthrotap_hf.readers.training_sources import (
     LetsDanceClips,
     PointOdysseyClips,
 )
+from anthrotap_hf.schema import decode_tracks
 from anthrotap_hf.training.samples import BAD, BadSampleError
 
 COMMON_RATE = 10  # frames a second at which complexity is given as well, where rates are known
@@ -273,9 +273,9 @@ class Tally:
     clips: int = 0
     tracks: int = 0
     frames: int = 0
-    seen: int = 0
-    hidden: int = 0
-    unknown: int = 0
+    visible: int = 0
+    occluded: int = 0
+    invalid: int = 0
     tracks_seen_again: int = 0
     left_out: dict[str, dict[str, Any]] = field(default_factory=dict)
     distributions: dict[str, Distribution] = field(
@@ -291,9 +291,9 @@ class Tally:
         self.clips += 1
         self.tracks += tracks
         self.frames += frames
-        self.seen += int(seen.sum())
-        self.hidden += int(hidden.sum())
-        self.unknown += int((~labels.valid).sum())
+        self.visible += int(seen.sum())
+        self.occluded += int(hidden.sum())
+        self.invalid += int((~labels.valid).sum())
         again = returns(seen)
         self.tracks_seen_again += int((again > 0).sum())
         for name, values in _measures(labels, seen, hidden).items():
@@ -308,16 +308,16 @@ class Tally:
         self.left_out.setdefault(reason, {"clips": 0, "first": name})["clips"] += 1
 
     def summary(self) -> dict[str, Any]:
-        labels = self.seen + self.hidden + self.unknown
+        labels = self.visible + self.occluded + self.invalid
         return {
             "clips": self.clips,
             "left_out": self.left_out,
             "tracks": self.tracks,
             "frames": self.frames,
             "labels": labels,
-            "seen": self.seen / labels if labels else None,
-            "hidden": self.hidden / labels if labels else None,
-            "unknown": self.unknown / labels if labels else None,
+            "visible": self.visible / labels if labels else None,
+            "occluded": self.occluded / labels if labels else None,
+            "invalid": self.invalid / labels if labels else None,
             "tracks_seen_again": self.tracks_seen_again / self.tracks if self.tracks else None,
             "distributions": {name: each.summary() for name, each in self.distributions.items()},
         }
@@ -333,8 +333,8 @@ def _measures(labels: Labels, seen: np.ndarray, hidden: np.ndarray) -> dict[str,
         "tracks_of_clips": np.array([seen.shape[0]]),
         "frames_valid": labels.valid.sum(1),
         "frames_seen": seen.sum(1),
-        "seen_spells": spells(seen),
-        "hidden_spells": spells(hidden),
+        "seen_spells": run_lengths(seen),
+        "hidden_spells": run_lengths(hidden),
         "speed": speeds(xy, seen),
         "displacement": displacements(xy, seen),
         "extent": extents(xy, seen),

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anthrotap_hf.evaluation.report import empty_figure, write_tables
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,8 +142,8 @@ def plot_survey(report: Mapping[str, Any], path: Path) -> None:
     datasets = report["datasets"]
     _label_bars(labels, datasets)
     _curves(seen, datasets, "frames_seen", "frames in which a track is seen", "tracks")
-    _curves(unbroken, datasets, "seen_spells", "frames seen without a break", "spells")
-    _curves(hidden, datasets, "hidden_spells", "frames hidden without a break", "spells")
+    _curves(unbroken, datasets, "seen_spells", "frames seen without a break", "run_lengths")
+    _curves(hidden, datasets, "hidden_spells", "frames hidden without a break", "run_lengths")
     _curves(speed, datasets, "speed", "speed, px/frame at 256x256", "steps", lowest=0.03)
     _curves(away, datasets, "displacement", "displacement from query, px at 256x256", "labels", lowest=0.3)
     _histogram(complexity, datasets, "complexity", "complexity of a track, rad/frame²; dotted: mean")
@@ -151,8 +151,8 @@ def plot_survey(report: Mapping[str, Any], path: Path) -> None:
     _curves(confidence, datasets, "confidence", "confidence of a seen label", "seen labels")
     handles, names = seen.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=100)
+    with atomic_write(path) as tmp_path:
+        figure.savefig(tmp_path, dpi=100)
 
 
 def _label_bars(axes: Axes, datasets: Sequence[Dataset]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,8 +81,8 @@ def write_tables(tables: RenderableType, width: int, path: Path) -> None:
     """What a terminal of so many characters would show, as a text file."""
     text = Console(width=width, file=io.StringIO(), record=True)
     text.print(tables)
-    with written_whole(path) as aside:
-        aside.write_text(text.export_text())
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(text.export_text())
 
 
 def empty_figure(width: float, height: float) -> Figure:
@@ -126,5 +126,5 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     spread.set(xlim=(0, 100), ylim=(0, 103))
     spread.grid(alpha=0.3)
     figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos at 256x256")
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110)
+    with atomic_write(path) as tmp_path:
+        figure.savefig(tmp_path, dpi=110)

@@ -27,7 +27,7 @@ from anthrotap_hf.evaluation.metrics import (
     tapvid_metrics,
 )
 from anthrotap_hf.readers.benchmarks import BenchmarkError, EvaluationVideo
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 
 RESOLUTION = (256, 256)  # height and width that TAP-Vid is scored at
 
@@ -59,7 +59,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class EvaluatedModel:
     """A tracker that is judged.
 
     Attributes:
@@ -73,7 +73,7 @@ class Entrant:
     key: str
 
     @classmethod
-    def of(cls, label: str, tracker: Pipeline) -> Entrant:
+    def of(cls, label: str, tracker: Pipeline) -> EvaluatedModel:
         return cls(label, tracker, f"{tracker.model.config.model_type}-{fingerprint(tracker)}")
 
 
@@ -121,12 +121,12 @@ class KeptResults:
 
     def keep(self, name: str, figures: dict[str, Any]) -> None:
         self._videos[name] = figures
-        with written_whole(self.path) as aside:
-            aside.write_text(json.dumps({"videos": self._videos}, indent=1))
+        with atomic_write(self.path) as tmp_path:
+            tmp_path.write_text(json.dumps({"videos": self._videos}, indent=1))
 
 
 def evaluate(
-    entrants: Sequence[Entrant],
+    entrants: Sequence[EvaluatedModel],
     benchmark: str,
     data: Path,
     mode: str,

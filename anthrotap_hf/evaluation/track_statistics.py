@@ -112,7 +112,7 @@ def _some_pairs(count: int, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarr
     return first, (first + rng.integers(1, count, pairs)) % count
 
 
-def spells(flags: np.ndarray) -> np.ndarray:
+def run_lengths(flags: np.ndarray) -> np.ndarray:
     """[K] int: the lengths of all runs of True along the rows of [N, T] bool, in frames."""
     edges = np.diff(np.pad(flags.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     return np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]

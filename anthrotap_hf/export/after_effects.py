@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import VideoSource
 
 SEEN, HIDDEN, UNKNOWN = 100, 50, 0  # percent of confidence
@@ -41,8 +41,8 @@ def write_after_effects(tracks: Tracks, fps: float, path: Path, video: VideoSour
     ]
     for n in range(len(tracks)):
         lines += _track_point(tracks, n)
-    with written_whole(path) as aside:
-        aside.write_text("\n".join([*lines, "", "End of Keyframe Data", ""]), encoding="ascii")
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text("\n".join([*lines, "", "End of Keyframe Data", ""]), encoding="ascii")
 
 
 def _track_point(tracks: Tracks, n: int) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _track_point(tracks: Tracks, n: int) -> Iterator[str]:
     places = [f"\t{t}\t{x:.6g}\t{y:.6g}" for t, (x, y) in enumerate(tracks.xy[n]) if tracks.valid[n, t]]
     for name in ("Feature Center", "Attach Point") if places else ():
         yield from (f"{where}\t{name}", "\tFrame\tX pixels\tY pixels", *places, "")
-    surely = np.select([tracks.seen[n], tracks.hidden[n]], [SEEN, HIDDEN], UNKNOWN)
+    surely = np.select([tracks.visible[n], tracks.occluded[n]], [SEEN, HIDDEN], UNKNOWN)
     yield from (
         f"{where}\tConfidence",
         "\tFrame\tpercent",

@@ -10,7 +10,7 @@ import numpy as np
 
 from anthrotap_hf.export.frames import frames_of
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import VideoSource
 from anthrotap_hf.visualization.overlay import track_colors
 
@@ -87,8 +87,8 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
             pass
         if isinstance(video, bytes):
             file = str(clip_beside(path).absolute())
-            with written_whole(file) as aside:
-                aside.write_bytes(video)
+            with atomic_write(file) as tmp_path:
+                tmp_path.write_bytes(video)
         else:
             file = os.path.abspath(video)
     colors = np.round(track_colors(tracks) / 255, 3)
@@ -98,8 +98,8 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
         if markers
     ]
     script = SCRIPT.format(video=file, width=tracks.width, height=tracks.height, tracks="\n".join(lines))
-    with written_whole(path) as aside:
-        aside.write_text(script, encoding="utf-8")
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(script, encoding="utf-8")
 
 
 def _markers(tracks: Tracks) -> list[list[list[float]]]:

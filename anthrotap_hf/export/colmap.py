@@ -14,7 +14,7 @@ from PIL import Image
 
 from anthrotap_hf.export.frames import frames_of
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import folder_written_whole
+from anthrotap_hf.utils.atomic_files import atomic_dir
 from anthrotap_hf.video import VideoSource
 
 DATABASE = "database.db"
@@ -74,16 +74,16 @@ def write_colmap(tracks: Tracks, fps: float, path: Path, video: VideoSource | No
     elif path.exists():
         raise ValueError(f"{path}: is a file; COLMAP's export is a folder")
     inside = ((tracks.xy >= 0) & (tracks.xy <= [tracks.width, tracks.height])).all(-1)  # NaN is not
-    seen = tracks.seen & inside
-    with folder_written_whole(path) as aside:
-        with closing(sqlite3.connect(aside / DATABASE)) as database, database:
+    seen = tracks.visible & inside
+    with atomic_dir(path) as tmp_path:
+        with closing(sqlite3.connect(tmp_path / DATABASE)) as database, database:
             database.executescript(TABLES)
             _write_images(database, tracks, seen)
             _write_matches(database, seen)
         if video is not None:
-            (aside / IMAGES).mkdir()
+            (tmp_path / IMAGES).mkdir()
             for t, frame in enumerate(frames_of(video, tracks)):
-                Image.fromarray(frame).save(aside / IMAGES / _name(t), quality=95)
+                Image.fromarray(frame).save(tmp_path / IMAGES / _name(t), quality=95)
 
 
 def _name(t: int) -> str:

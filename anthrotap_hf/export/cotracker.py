@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import VideoSource
 
 
@@ -34,9 +34,9 @@ def write_cotracker(tracks: Tracks, fps: float, path: Path, video: VideoSource |
     places = np.where(tracks.valid[..., None], tracks.xy - np.float32(0.5), np.float32(0))
     tensors = {
         "pred_tracks": time_first(places.astype(np.float32)),
-        "pred_visibility": time_first(tracks.seen),
+        "pred_visibility": time_first(tracks.visible),
         "valid": time_first(tracks.valid),
         "fps": torch.tensor(fps, dtype=torch.float32),
     }
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         torch.save(tensors, file)

@@ -10,7 +10,7 @@ import numpy as np
 
 from anthrotap_hf.export.frames import frames_of
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.import_hooks import missing_extra
 from anthrotap_hf.video import VideoSource
 from anthrotap_hf.visualization.overlay import dot_radius, track_colors
@@ -41,17 +41,17 @@ def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | Non
     frames: Iterable[np.ndarray | None] = repeat(None, tracks.num_frames)
     if video is not None:
         frames = frames_of(video, tracks)
-    with written_whole(path) as aside:
+    with atomic_write(path) as tmp_path:
         recording = rr.RecordingStream("anthrotap", make_default=False, make_thread_default=False)
-        recording.save(aside)
+        recording.save(tmp_path)
         for t, frame in enumerate(frames):
             recording.set_time("frame", sequence=t)
             recording.set_time("time", duration=t / fps)
             if frame is not None:
                 recording.log("video", rr.Image(frame).compress(jpeg_quality=QUALITY))
             for name, labels, opacity, size in (
-                ("seen", tracks.seen[:, t], 255, radius),
-                ("hidden", tracks.hidden[:, t], 128, 0.6 * radius),
+                ("seen", tracks.visible[:, t], 255, radius),
+                ("hidden", tracks.occluded[:, t], 128, 0.6 * radius),
             ):
                 own = np.flatnonzero(labels)
                 rgba = np.column_stack([colors[own], np.full(len(own), opacity, np.uint8)])

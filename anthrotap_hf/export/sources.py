@@ -73,9 +73,9 @@ def read_clips(path: str | Path, clip_id: str | None = None) -> Iterator[Clip | 
     Raises:
         ValueError: if there are no shards, these are not ours, or there is no such row.
     """
-    from anthrotap_hf.data.loading import decode_tracks, video_source
     from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
     from anthrotap_hf.readers.benchmarks import shard_files
+    from anthrotap_hf.schema import decode_tracks, video_source
 
     rows = ShardRows([str(file) for file in shard_files(path)])
     numbers: Sequence[int] = range(len(rows))

@@ -9,7 +9,7 @@ import numpy as np
 
 from anthrotap_hf.export.frames import frames_of
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import VideoSource
 
 
@@ -34,7 +34,7 @@ def write_tapvid(tracks: Tracks, fps: float, path: Path, video: VideoSource | No
     shares = tracks.xy / np.array([tracks.width, tracks.height], np.float32)
     arrays: dict[str, Any] = {
         "points": np.where(tracks.valid[..., None], shares, 0).astype(np.float32),
-        "occluded": ~tracks.seen,
+        "occluded": ~tracks.visible,
         "valid": tracks.valid,
         "fps": np.float32(fps),
     }
@@ -43,5 +43,5 @@ def write_tapvid(tracks: Tracks, fps: float, path: Path, video: VideoSource | No
         for t, frame in enumerate(frames_of(video, tracks)):
             frames[t] = frame
         arrays["video"] = frames
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as tmp_path, tmp_path.open("wb") as file:
         np.savez_compressed(file, **arrays)

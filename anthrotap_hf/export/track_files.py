@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import VideoInfo, VideoWriter, iter_frames
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 
@@ -63,10 +63,10 @@ def write_tracks(
     plain = {key: value.tolist() for key, value in arrays.items()}
     images = (frame.image for frame in iter_frames(video))
     write_overlay(files[0], images, fps, found_tracks(found, info), on_frame)
-    with written_whole(files[1]) as aside:
-        np.savez_compressed(aside, **arrays)
-    with written_whole(files[2]) as aside:
-        aside.write_text(json.dumps(plain))
+    with atomic_write(files[1]) as tmp_path:
+        np.savez_compressed(tmp_path, **arrays)
+    with atomic_write(files[2]) as tmp_path:
+        tmp_path.write_text(json.dumps(plain))
 
 
 def write_overlay(

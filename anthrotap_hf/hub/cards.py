@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from anthrotap_hf.hub.licenses import RESEARCH_ONLY, Ingredient, of_labels
+from anthrotap_hf.hub.licenses import RESEARCH_ONLY, Component, of_labels
 
 _PACKAGE = Path(__file__).parents[1]
 # Inside the package where it was installed; beside it in a clone.
@@ -43,7 +43,7 @@ def dataset_card(
         manifest: of `anthrotap build` or `anthrotap label`.
         repo: what it is loaded by.
         picture: a file beside the card.
-        published: what only publishing knows: `ingredients` by the rows too, `license` of the labels,
+        published: what only publishing knows: `components` by the rows too, `license` of the labels,
             `video_licenses` (count, license, attribution
             each), `people` (what is known of their consent).
     """
@@ -82,7 +82,7 @@ def dataset_card(
             "has_videos": "videos" in manifest,
             "labels": max(counts["seen"] + counts["hidden"] + counts["unknown"], 1),
             **published,
-            "ingredients": _told(published.get("ingredients") or of_labels(manifest["config"])),
+            "components": _told(published.get("components") or of_labels(manifest["config"])),
         },
     )
 
@@ -105,7 +105,7 @@ def tracker_card(
     title: str,
     kind: str,
     parameters: int,
-    ingredients: Iterable[Ingredient],
+    components: Iterable[Component],
     about: str | None = None,
     repo: str = HERE,
     picture: str | None = None,
@@ -121,7 +121,7 @@ def tracker_card(
     Args:
         template: of `model_cards/`, without its suffix.
         title, kind, parameters, about: what it is called, its type, size, and a sentence or two.
-        ingredients: what it was made of.
+        components: what it was made of.
         repo: what it is loaded by.
         picture: a file beside the card.
         training: `training_facts` of its run.
@@ -149,7 +149,7 @@ def tracker_card(
             "about": about or "A tracker of points in video.",
             "repo": repo,
             "picture": picture,
-            "ingredients": _told(ingredients),
+            "components": _told(components),
             "published": list(published),
             "results": list(results),
             **facts,
@@ -158,11 +158,11 @@ def tracker_card(
     )
 
 
-def _told(ingredients: Iterable[Ingredient]) -> list[dict[str, str]]:
+def _told(components: Iterable[Component]) -> list[dict[str, str]]:
     """Once each, in order."""
     return [
         asdict(each) | {"license": each.license.replace(RESEARCH_ONLY, "research only")}
-        for each in dict.fromkeys(ingredients)
+        for each in dict.fromkeys(components)
     ]
 
 

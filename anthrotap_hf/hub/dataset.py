@@ -69,7 +69,7 @@ def prepare_dataset(
         )
     if not videos and video_licenses is not None:
         raise PublishError("its rows hold no videos: leave --video-licenses out")
-    facts: dict[str, Any] = {"license": license, "video_licenses": table, "ingredients": parts}
+    facts: dict[str, Any] = {"license": license, "video_licenses": table, "components": parts}
     facts |= {} if people is None else {"people": people}
     files: dict[str, Path | bytes] = {shard.relative_to(folder).as_posix(): shard for shard in shards}
     files |= {name: folder / name for name in OURS if (folder / name).is_file()}
@@ -188,8 +188,8 @@ def _picture(folder: Path) -> bytes | None:
 
 def _pictures(folder: Path) -> Iterator[np.ndarray]:
     """Of the first clips with people, the frame that sees most, with tracks and trails."""
-    from anthrotap_hf.data.loading import decode_row, decode_tracks
     from anthrotap_hf.data.streaming import ShardRows
+    from anthrotap_hf.schema import decode_row, decode_tracks
     from anthrotap_hf.visualization.overlay import draw_tracks
 
     split = min(path.name.partition("-")[0] for path in folder.glob("data/*.parquet"))
@@ -198,9 +198,9 @@ def _pictures(folder: Path) -> Iterator[np.ndarray]:
     for index in range(len(rows)):
         row = rows[index]
         tracks = decode_tracks(row)
-        if not tracks.seen.any():
+        if not tracks.visible.any():
             continue
-        t = int(tracks.seen.sum(0).argmax())
+        t = int(tracks.visible.sum(0).argmax())
         if row.get("video") is None:
             frame = np.full((tracks.height, tracks.width, 3), 60, np.uint8)
         else:

@@ -41,7 +41,7 @@ RESEARCH_ONLY = "research-only"  # not one of the Hub's: cards say `other` and e
 
 
 @dataclass(frozen=True)
-class Ingredient:
+class Component:
     """Something that went in.
 
     Attributes:
@@ -55,58 +55,58 @@ class Ingredient:
     terms: str
 
 
-_SMPL = Ingredient(
+_SMPL = Component(
     "SMPL body model",
     RESEARCH_ONLY,
     "for non-commercial research, by registration; the file may not be passed on (https://smpl.is.tue.mpg.de)",
 )
 BODIES = {
-    "anny": Ingredient("Anny body model", "apache-2.0", "code Apache-2.0, assets CC0 (NAVER)"),
+    "anny": Component("Anny body model", "apache-2.0", "code Apache-2.0, assets CC0 (NAVER)"),
     "smpl": _SMPL,
-    "smplh": Ingredient("SMPL-H body model", _SMPL.license, "as SMPL (https://mano.is.tue.mpg.de)"),
-    "smplx": Ingredient("SMPL-X body model", _SMPL.license, "as SMPL (https://smpl-x.is.tue.mpg.de)"),
-    "smal": Ingredient("SMAL animal model", _SMPL.license, "as SMPL (https://smal.is.tue.mpg.de)"),
+    "smplh": Component("SMPL-H body model", _SMPL.license, "as SMPL (https://mano.is.tue.mpg.de)"),
+    "smplx": Component("SMPL-X body model", _SMPL.license, "as SMPL (https://smpl-x.is.tue.mpg.de)"),
+    "smal": Component("SMAL animal model", _SMPL.license, "as SMPL (https://smal.is.tue.mpg.de)"),
 }
 MESH_SOURCES = {
-    "fit": Ingredient("AnthroTAP's fit", "apache-2.0", "ours"),
-    "tokenhmr": Ingredient(
+    "fit": Component("AnthroTAP's fit", "apache-2.0", "ours"),
+    "tokenhmr": Component(
         "TokenHMR",
         RESEARCH_ONLY,
         "for non-commercial research; weights may not be passed on (https://tokenhmr.is.tue.mpg.de)",
     ),
-    "file": Ingredient(
+    "file": Component(
         "meshes from a file", UNKNOWN, "brought by whoever labeled: their terms are not known here"
     ),
 }
 FLOWS = {
-    "dis": Ingredient("DIS optical flow", "apache-2.0", "OpenCV"),
-    "raft": Ingredient("RAFT optical flow", "bsd-3-clause", "code and weights of torchvision"),
+    "dis": Component("DIS optical flow", "apache-2.0", "OpenCV"),
+    "raft": Component("RAFT optical flow", "bsd-3-clause", "code and weights of torchvision"),
 }
 PEOPLE = {
-    "blazepose": Ingredient("BlazePose", "apache-2.0", "network files of mediapipe (Google)"),
-    "boxes": Ingredient("D-FINE person detector", "apache-2.0", "unless the recipe names another detector"),
+    "blazepose": Component("BlazePose", "apache-2.0", "network files of mediapipe (Google)"),
+    "boxes": Component("D-FINE person detector", "apache-2.0", "unless the recipe names another detector"),
 }
 SOURCES = {
-    "procedural": Ingredient("moving shapes", "apache-2.0", "drawn by AnthroTAP"),
-    "kubric": Ingredient(
+    "procedural": Component("moving shapes", "apache-2.0", "drawn by AnthroTAP"),
+    "kubric": Component(
         "Kubric MOVi",
         "apache-2.0",
         "code Apache-2.0; Google Scanned Objects CC BY 4.0, skies of Poly Haven CC0",
     ),
-    "panning-movi-e": Ingredient(
+    "panning-movi-e": Component(
         "panning MOVi-E",
         "apache-2.0",
         "made by Kubric: code Apache-2.0; Google Scanned Objects CC BY 4.0, skies of Poly Haven CC0",
     ),
-    "point-odyssey": Ingredient(
+    "point-odyssey": Component(
         "PointOdyssey",
         UNKNOWN,
         "code MIT; no terms of the clips are stated there (https://github.com/y-zheng18/point_odyssey)",
     ),
-    "drivetrack": Ingredient(
+    "drivetrack": Component(
         "DriveTrack", RESEARCH_ONLY, "drawn from the Waymo Open Dataset: non-commercial use"
     ),
-    "letsdance": Ingredient(
+    "letsdance": Component(
         "Let's Dance, with the labels of AnthroTAP's authors",
         RESEARCH_ONLY,
         "labels by SMPL and TokenHMR: non-commercial research; the videos, of YouTube, were released for research "
@@ -114,12 +114,12 @@ SOURCES = {
     ),
 }
 STARTS = {
-    "locotrack": Ingredient("LocoTrack's released weights", "apache-2.0", "cvlab-kaist/locotrack"),
-    "tapnext": Ingredient("TAPNext's released weights", "apache-2.0", "google-deepmind/tapnet"),
+    "locotrack": Component("LocoTrack's released weights", "apache-2.0", "cvlab-kaist/locotrack"),
+    "tapnext": Component("TAPNext's released weights", "apache-2.0", "google-deepmind/tapnet"),
 }
 
 
-def of_labels(config: Mapping[str, Any]) -> list[Ingredient]:
+def of_labels(config: Mapping[str, Any]) -> list[Component]:
     """What labels of a recipe, as manifests describe it, are made of. Unknown parts are told as such."""
     body = [] if config["body"] == "mesh" else [known(BODIES, config["body"], "body")]  # vertices of a file
     return [
@@ -130,7 +130,7 @@ def of_labels(config: Mapping[str, Any]) -> list[Ingredient]:
     ]
 
 
-def of_rows(made: Iterable[tuple[str | None, ...]]) -> list[Ingredient]:
+def of_rows(made: Iterable[tuple[str | None, ...]]) -> list[Component]:
     """What rows say that made them: body model, mesh source and flow."""
     tables = (BODIES, "body"), (MESH_SOURCES, "mesh source"), (FLOWS, "flow")
     return [
@@ -141,20 +141,20 @@ def of_rows(made: Iterable[tuple[str | None, ...]]) -> list[Ingredient]:
     ]
 
 
-def known(table: Mapping[str, Ingredient], name: str, kind: str) -> Ingredient:
-    """The ingredient of a table; one that says so where its terms are not known."""
-    return table.get(name) or Ingredient(f"{kind} `{name}`", UNKNOWN, "its terms are not known here")
+def known(table: Mapping[str, Component], name: str, kind: str) -> Component:
+    """The component of a table; one that says so where its terms are not known."""
+    return table.get(name) or Component(f"{kind} `{name}`", UNKNOWN, "its terms are not known here")
 
 
-def license_for(asked: str | None, ingredients: Iterable[Ingredient], usual: str, what: str) -> str:
-    """The license that was asked for; else `usual`, or where an ingredient is for research only cc-by-nc-4.0.
+def license_for(asked: str | None, components: Iterable[Component], usual: str, what: str) -> str:
+    """The license that was asked for; else `usual`, or where an component is for research only cc-by-nc-4.0.
 
     Raises:
-        ValueError: if it gives rights that an ingredient does not, is no license of the Hub's, or has to be said
-            because the terms of an ingredient are not known here.
+        ValueError: if it gives rights that an component does not, is no license of the Hub's, or has to be said
+            because the terms of an component are not known here.
     """
-    ingredients = list(ingredients)
-    unknown = next((each for each in ingredients if each.license == UNKNOWN), None)
+    components = list(components)
+    unknown = next((each for each in components if each.license == UNKNOWN), None)
     if asked is None and unknown is not None:
         raise ValueError(
             f"{unknown.name}: {unknown.terms}; say in --license under which license {what} may go up"
@@ -163,7 +163,7 @@ def license_for(asked: str | None, ingredients: Iterable[Ingredient], usual: str
         raise ValueError(
             f"--license {asked} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
         )
-    bound = [each for each in ingredients if is_non_commercial(each.license)]
+    bound = [each for each in components if is_non_commercial(each.license)]
     if asked is None:
         return NON_COMMERCIAL if bound else usual
     if bound and not is_non_commercial(asked) and asked != "all-rights-reserved":

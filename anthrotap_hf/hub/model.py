@@ -54,7 +54,7 @@ def prepare_model(
         ValueError: if a report or the facts can't be read.
     """
     from anthrotap_hf.cli.common import load_tracker
-    from anthrotap_hf.evaluation.runner import Entrant
+    from anthrotap_hf.evaluation.runner import EvaluatedModel
     from anthrotap_hf.hub.provenance import FACTS_FILE, read_facts
 
     if not folder.is_dir():
@@ -67,9 +67,9 @@ def prepare_model(
         raise PublishError(str(error).removeprefix("--model ")) from error
     facts = read_facts(str(folder))
     kind, parameters = tracker.model.config.model_type, tracker.model.num_parameters()
-    parts = _ingredients(card, facts, kind, folder)
+    parts = _components(card, facts, kind, folder)
     license = licenses.license_for(license, parts, "apache-2.0", "weights")
-    results = [read_report(path, Entrant.of(str(folder), tracker).key) for path in reports]
+    results = [read_report(path, EvaluatedModel.of(str(folder), tracker).key) for path in reports]
     more: dict[str, Any] = {}
     if card is None:
         template, title = "tracker", facts["recipe"]["name"] if facts else repo.rpartition("/")[2]
@@ -93,7 +93,7 @@ def prepare_model(
         title=title,
         kind=kind,
         parameters=parameters,
-        ingredients=parts,
+        components=parts,
         repo=repo,
         picture=PICTURE,
         training=facts,
@@ -132,16 +132,16 @@ def _named_card(card: str, tracker: Pipeline) -> tuple[str, str, str | None]:
     return template, title, size
 
 
-def _ingredients(
+def _components(
     card: str | None, facts: dict[str, Any] | None, kind: str, folder: Path
-) -> list[licenses.Ingredient]:
-    from anthrotap_hf.hub.provenance import ingredients_of
+) -> list[licenses.Component]:
+    from anthrotap_hf.hub.provenance import components_of
 
     if facts is not None:
-        return ingredients_of(facts)
+        return components_of(facts)
     if card is not None and card.startswith("anthro-"):
         return [
-            licenses.Ingredient(
+            licenses.Component(
                 "weights of AnthroTAP's authors",
                 "apache-2.0",
                 "cvlab-kaist/AnthroTAP: look at its license file",
@@ -153,7 +153,7 @@ def _ingredients(
     if kind == "flowchain":
         return [licenses.FLOWS["dis"]]
     return [
-        licenses.Ingredient(
+        licenses.Component(
             f"weights of {folder.name}",
             licenses.UNKNOWN,
             "they came without a record: their terms are not known here",

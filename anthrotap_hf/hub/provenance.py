@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anthrotap_hf.hub.licenses import BODIES, FLOWS, MESH_SOURCES, SOURCES, UNKNOWN, Ingredient, known
+from anthrotap_hf.hub.licenses import BODIES, FLOWS, MESH_SOURCES, SOURCES, UNKNOWN, Component, known
 from anthrotap_hf.pipelines import find_tracker
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ FIGURES = {
 
 def training_facts(recipe: TrainingRecipe) -> dict[str, Any]:
     """What is known before the first step: `recipe`, `start` (with the commit, where it came from the Hub),
-    `ingredients` and `versions`, as JSON values. It reads three columns of
+    `components` and `versions`, as JSON values. It reads three columns of
     each dataset, and asks the Hub."""
     return {
         "recipe": _public(recipe.model_dump(mode="json")),
         "start": None if recipe.model.start is None else public_name(_with_commit(recipe.model.start)),
-        "ingredients": [asdict(each) for each in dict.fromkeys(_ingredients(recipe))],
+        "components": [asdict(each) for each in dict.fromkeys(_components(recipe))],
         "versions": {name: version(name) for name in ("anthrotap", "torch", "transformers")}
         | {"Python": platform.python_version()},
     }
@@ -46,15 +46,15 @@ def read_facts(model: str, revision: str | None = None) -> dict[str, Any] | None
         return None
     try:
         facts = json.loads(Path(path).read_text("utf-8"))
-        ingredients_of(facts)
+        components_of(facts)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: no facts of a training ({error}); take it away, or train again") from error
     return facts
 
 
-def ingredients_of(facts: Mapping[str, Any]) -> list[Ingredient]:
+def components_of(facts: Mapping[str, Any]) -> list[Component]:
     """Those that facts tell of."""
-    return [Ingredient(**each) for each in facts["ingredients"]]
+    return [Component(**each) for each in facts["components"]]
 
 
 def _with_commit(start: str) -> str:
@@ -67,23 +67,23 @@ def _with_commit(start: str) -> str:
     return start if commit is None else f"{name}@{commit}"
 
 
-def _ingredients(recipe: TrainingRecipe) -> list[Ingredient]:
-    found: list[Ingredient] = []
+def _components(recipe: TrainingRecipe) -> list[Component]:
+    found: list[Component] = []
     start = recipe.model.start
     if start is not None:
         before = read_facts(*find_tracker(start))
         if before is None:
             found.append(
-                Ingredient(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page")
+                Component(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page")
             )
         else:
-            found += ingredients_of(before)
+            found += components_of(before)
     for source in recipe.sources.values():
         found += _of_shards(source) if source.kind == "shards" else [SOURCES[source.kind]]
     return found
 
 
-def _of_shards(source: ShardSource) -> list[Ingredient]:
+def _of_shards(source: ShardSource) -> list[Component]:
     """By all rows: those of a dataset that was put together may be made by several recipes. Others' may not tell."""
     tables = {"body_model": BODIES, "mesh_source": MESH_SOURCES, "flow": FLOWS}
     return [

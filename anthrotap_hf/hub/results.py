@@ -50,7 +50,7 @@ def read_report(path: Path, key: str) -> dict[str, Any]:
 
     Args:
         path: the report, `BENCHMARK-MODE.json`.
-        key: the tracker's `Entrant.key`: results of other weights, or of other code, are not its own.
+        key: the tracker's `EvaluatedModel.key`: results of other weights, or of other code, are not its own.
 
     Raises:
         ValueError: if it is no such report, or not of this tracker.

@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from anthrotap_hf.utils.hub_errors import in_words
+from anthrotap_hf.utils.hub_errors import describe_hub_error
 
 LIST = ".anthrotap.json"  # what is ours in a repository, and the SHA-256 of the card
 AT_ONCE = 20  # files whose contents are sent before the next are looked at
@@ -91,7 +91,7 @@ def upload(publication: Publication, repo: str, public: bool, tag: str | None, o
     try:
         return _upload(api, publication, repo, public, tag, overwrite)
     except (OSError, RuntimeError, httpx.HTTPError, HFValidationError) as error:
-        words = in_words(error, repo)
+        words = describe_hub_error(error, repo)
         if words is None:
             raise
         raise PublishError(words) from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from anthrotap_hf.utils.import_hooks import is_half_imported, when_imported
+from anthrotap_hf.utils.import_hooks import is_half_imported, on_import
 
 # Folder (and model type), prefix of its classes.
 TRACKERS = {"flowchain": "FlowChain", "locotrack": "LocoTrack", "tapnext": "TAPNext"}
@@ -26,9 +26,9 @@ _FOUNDATIONS = ("transformers.modeling_utils", "transformers.modeling_layers")
 
 def register_with_transformers() -> None:
     """Make `AutoConfig` and `AutoModel` know our models, as soon as transformers has them."""
-    when_imported(_AUTO_CONFIG, _register_configs)
+    on_import(_AUTO_CONFIG, _register_configs)
     for name in (_AUTO_MODEL, *_FOUNDATIONS, *map(_modeling, MODELS)):
-        when_imported(name, _register_models)
+        on_import(name, _register_models)
 
 
 def _modeling(folder: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.models import TRACKERS
 from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
-from anthrotap_hf.utils.import_hooks import is_half_imported, when_imported
+from anthrotap_hf.utils.import_hooks import is_half_imported, on_import
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,7 +25,7 @@ BUNDLED = {"flowchain": _MODELS / "flowchain/default", "locotrack-tiny": _MODELS
 """Trackers that come with the package: commands know them by these names."""
 DEFAULT_MODEL = BUNDLED["locotrack-tiny"]
 
-_HOMES = {
+_IMPORT_STRUCTURE = {
     "PointTrackingImageProcessor": "image_processing_point_tracking",
     "PointTrackingPipeline": "point_tracking",
 }
@@ -55,9 +55,9 @@ _AUTO_PROCESSOR = "transformers.models.auto.image_processing_auto"
 def register_with_transformers() -> None:
     """Make `pipeline()` know the task, and `AutoImageProcessor` our processor, as soon as transformers has them."""
     for name in (_PIPELINES, f"{__name__}.point_tracking"):
-        when_imported(name, _register_pipeline)
+        on_import(name, _register_pipeline)
     for name in (_AUTO_PROCESSOR, f"{__name__}.image_processing_point_tracking"):
-        when_imported(name, _register_processor)
+        on_import(name, _register_processor)
 
 
 def _register_pipeline(finished: ModuleType) -> None:
@@ -90,6 +90,6 @@ def _register_processor(finished: ModuleType) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _IMPORT_STRUCTURE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_IMPORT_STRUCTURE[name]}"), name)

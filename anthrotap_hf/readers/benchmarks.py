@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, load_inert
+from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, safe_load
 from anthrotap_hf.video import VIDEO_SUFFIXES, iter_frames
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -113,7 +113,7 @@ def count_tapvid(path: str | Path) -> int | None:
 def _tapvid_contents(file: Path) -> dict[str, Any]:
     """What a pickle holds of each video, by name."""
     try:
-        content = load_inert(file)
+        content = safe_load(file)
     except ValueError as error:
         raise BenchmarkError(
             f"{file}: {error}; TAP-Vid's pickles hold arrays only: fetch the file again from where it is published"
@@ -188,7 +188,7 @@ def read_shards(path: str | Path, resolution: tuple[int, int] | None = None) -> 
     from datasets import Dataset, Video
     from datasets.table import InMemoryTable
 
-    from anthrotap_hf.data.loading import decode_row
+    from anthrotap_hf.schema import decode_row
 
     for file in shard_files(path):
         try:
@@ -202,7 +202,7 @@ def read_shards(path: str | Path, resolution: tuple[int, int] | None = None) -> 
                         resized = _stacked(frames, len(frames), resolution)
                         scale = np.array([resized.shape[2], resized.shape[1]]) / size
                         xy = tracks.xy.astype(np.float64) * scale
-                        yield EvaluationVideo(str(row["clip_id"]), resized, xy, tracks.seen, tracks.valid)
+                        yield EvaluationVideo(str(row["clip_id"]), resized, xy, tracks.visible, tracks.valid)
         except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())
             raise BenchmarkError(

@@ -51,7 +51,7 @@ class PanningMoviClips:
     places where they are seen, when a sample is cut. A clip has the same tracks whenever it is read. Points behind the
     camera are unknown, all other labels valid.
 
-    Samples as in the paper: `SampleSettings(num_frames=24, dilation=1, min_seen=1, affine=None, flip=0, crop=(0.55, 1),
+    Samples as in the paper: `SampleSettings(num_frames=24, dilation=1, min_visible=1, affine=None, flip=0, crop=(0.55, 1),
     color=Color())`.
 
     Args:

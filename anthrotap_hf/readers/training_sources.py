@@ -21,8 +21,8 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from anthrotap_hf.data.loading import decode_tracks, video_source
 from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
+from anthrotap_hf.schema import decode_tracks, video_source
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
 from anthrotap_hf.utils.safe_pickle import array_of, load_inert_npy, read_npy_header
 from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames

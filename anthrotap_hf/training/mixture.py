@@ -46,7 +46,7 @@ class MixedSource:
             object.__setattr__(self, "name", self.source.name)
 
 
-class Mixer:
+class MixtureDataset:
     """Batches by step, each of one source (as the paper has it), as a map-style dataset of `num_steps` batches.
 
     `mixer[step]` depends on the seed, the step, the batch size and the sources alone: any worker may make any step, and

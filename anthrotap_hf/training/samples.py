@@ -86,7 +86,7 @@ class SampleSettings:
         dilation: every how manyth frame of the clip is taken.
         num_queries: query points, drawn among all seen labels (with replacement where there are fewer).
         height, width: of the sample's frames, pixels.
-        min_seen: frames in which a track must be seen, in the clip's window and again after augmentation.
+        min_visible: frames in which a track must be seen, in the clip's window and again after augmentation.
         affine: smooth motion added, or None.
         flip: probability of changing left and right.
         crop: None, or the smallest and largest side of a crop, as a share of the frame's (each axis by itself).
@@ -101,18 +101,18 @@ class SampleSettings:
     num_queries: int = 256
     height: int = 256
     width: int = 256
-    min_seen: int = 4
+    min_visible: int = 4
     affine: SmoothAffine | None = field(default_factory=SmoothAffine)
     flip: float = 0.5
     crop: Range | None = None
     color: Color | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "dilation", "num_queries", "height", "width", "min_seen"):
+        for name in ("num_frames", "dilation", "num_queries", "height", "width", "min_visible"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.min_seen > self.num_frames:
-            raise ValueError(f"min_seen is {self.min_seen}, but a sample has {self.num_frames} frames")
+        if self.min_visible > self.num_frames:
+            raise ValueError(f"min_visible is {self.min_visible}, but a sample has {self.num_frames} frames")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip is a probability, got {self.flip}")
         if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
@@ -144,7 +144,7 @@ def make_sample(clip: LabeledClip, settings: SampleSettings, rng: np.random.Gene
         start = int(rng.integers(total - settings.reach + 1))
         chosen = slice(start, start + settings.reach, settings.dilation)
         valid = clip.valid[:, chosen]
-        kept = np.flatnonzero((valid & clip.visible[:, chosen]).sum(1) >= settings.min_seen)
+        kept = np.flatnonzero((valid & clip.visible[:, chosen]).sum(1) >= settings.min_visible)
         valid, tracks = valid[kept], clip.tracks[kept, chosen]
         tracks = np.where(valid[..., None], tracks, 0)
         if not np.isfinite(tracks).all():
@@ -155,13 +155,13 @@ def make_sample(clip: LabeledClip, settings: SampleSettings, rng: np.random.Gene
         inside &= _inside(tracks, settings.height, settings.width)
         visible = clip.visible[kept, chosen] & inside
         seen = valid & visible
-        seen &= seen.sum(1, keepdims=True) >= settings.min_seen
+        seen &= seen.sum(1, keepdims=True) >= settings.min_visible
         places = np.flatnonzero(seen)
         if len(places):
             break
     else:
         raise BadSampleError(
-            f"{clip.name}: no track is seen in {settings.min_seen} frames, in {DRAWS} draws of a window"
+            f"{clip.name}: no track is seen in {settings.min_visible} frames, in {DRAWS} draws of a window"
         )
     asked = rng.choice(places, settings.num_queries, replace=len(places) < settings.num_queries)
     track, time = np.divmod(asked, settings.num_frames)

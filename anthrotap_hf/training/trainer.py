@@ -17,14 +17,14 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from anthrotap_hf.hub.cards import tracker_card
-from anthrotap_hf.hub.provenance import FACTS_FILE, ingredients_of, last_evaluation, training_facts
+from anthrotap_hf.hub.provenance import FACTS_FILE, components_of, last_evaluation, training_facts
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.readers.training_sources import ClipSource
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
-from anthrotap_hf.training.mixture import MixedSource, Mixer
-from anthrotap_hf.utils.atomic_files import folder_written_whole, written_whole
-from anthrotap_hf.utils.hub_errors import in_words
+from anthrotap_hf.training.mixture import MixedSource, MixtureDataset
+from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
+from anthrotap_hf.utils.hub_errors import describe_hub_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
         for name, source in recipe.sources.items()
     ]
     num_batches = recipe.steps * arguments.gradient_accumulation_steps * arguments.world_size
-    mixer = Mixer(
+    mixer = MixtureDataset(
         mixed,
         batch_size=recipe.batch_size,
         num_steps=num_batches,
@@ -115,11 +115,11 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     folder = out / MODEL_FOLDER
     if trainer.is_world_process_zero():
-        with folder_written_whole(folder) as aside:
-            trainer.save_tracker(aside)
+        with atomic_dir(folder) as tmp_path:
+            trainer.save_tracker(tmp_path)
             facts["evaluation"] = last_evaluation(recipe, trainer.state.log_history)
-            (aside / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            (aside / "README.md").write_text(_card(recipe, facts, model), encoding="utf-8")
+            (tmp_path / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            (tmp_path / "README.md").write_text(_card(recipe, facts, model), encoding="utf-8")
     return folder
 
 
@@ -129,7 +129,7 @@ def _card(recipe: TrainingRecipe, facts: dict[str, Any], model: PreTrainedModel)
         title=recipe.name,
         kind=recipe.model.type,
         parameters=model.num_parameters(),
-        ingredients=ingredients_of(facts),
+        components=components_of(facts),
         about=recipe.about,
         training=facts,
     )
@@ -165,7 +165,9 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
                 f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others"
             )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = in_words(error, settings.start) or f"{settings.start}: {' '.join(str(error).split())}"
+        reason = (
+            describe_hub_error(error, settings.start) or f"{settings.start}: {' '.join(str(error).split())}"
+        )
         raise ValueError(f"model.start: {reason}") from error
     return model
 
@@ -219,9 +221,9 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
                 f"{out} holds a run of {number} processes, this one has {processes}: it would see other clips"
             )
     elif write:
-        with written_whole(note) as aside:
+        with atomic_write(note) as tmp_path:
             kept = {"recipe": recipe.model_dump(mode="json"), "processes": processes}
-            aside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            tmp_path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     by_step = {
         int(path.name.rpartition("-")[2]): path
         for path in out.glob("checkpoint-*")
@@ -299,13 +301,17 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
 
 
 class TrackerTrainer(Trainer):
-    """transformers' Trainer on batches of a `Mixer`, with our losses and TAP-Vid's metrics."""
+    """transformers' Trainer on batches of a `MixtureDataset`, with our losses and TAP-Vid's metrics."""
 
     lr_scheduler: Any
     control: Any
 
     def __init__(
-        self, recipe: TrainingRecipe, model: PreTrainedModel, arguments: TrainingArguments, mixer: Mixer
+        self,
+        recipe: TrainingRecipe,
+        model: PreTrainedModel,
+        arguments: TrainingArguments,
+        mixer: MixtureDataset,
     ) -> None:
         super().__init__(
             model=model,
@@ -399,7 +405,7 @@ class TrackerTrainer(Trainer):
         """The means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process."""
         from accelerate.utils import broadcast_object_list
 
-        from anthrotap_hf.evaluation.runner import Entrant, evaluate
+        from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate
 
         setting = self.recipe.evaluation
         if setting is None:
@@ -411,7 +417,7 @@ class TrackerTrainer(Trainer):
             tracker = self._tracker()  # which puts it into evaluation mode
             with tempfile.TemporaryDirectory() as folder:
                 report = evaluate(
-                    [Entrant(self.recipe.name, tracker, "now")],
+                    [EvaluatedModel(self.recipe.name, tracker, "now")],
                     setting.benchmark,
                     Path(setting.data).expanduser(),
                     setting.mode,

@@ -12,41 +12,41 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A place beside `path` to write a file to: it gets its name at the end, and is gone if that is never reached.
 
     Whoever looks meanwhile, another process or a later run, sees the old file or the new one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = beside(path, "incomplete")
+    tmp_path = beside(path, "incomplete")
     try:
-        yield aside
-        aside.replace(path)
+        yield tmp_path
+        tmp_path.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        tmp_path.unlink(missing_ok=True)
 
 
 @contextmanager
-def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder beside `path` to write to, as `written_whole` for files; what was in `path` before is gone then."""
+def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `path` to write to, as `atomic_write` for files; what was in `path` before is gone then."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = beside(path, "incomplete")
+    tmp_path = beside(path, "incomplete")
     before = beside(path, "before")
-    aside.mkdir()
+    tmp_path.mkdir()
     try:
-        yield aside
+        yield tmp_path
         if path.exists():
             path.rename(before)
         try:
-            aside.rename(path)
+            tmp_path.rename(path)
         except OSError:
             if before.exists():
                 before.rename(path)
             raise
     finally:
-        for folder in (aside, before):
+        for folder in (tmp_path, before):
             shutil.rmtree(folder, ignore_errors=True)
 
 

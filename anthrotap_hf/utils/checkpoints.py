@@ -46,10 +46,10 @@ _LEFTOVERS = (
 )  # fmt: skip
 
 
-class _Blank:
+class _Stub:
     """Stands for an object that is not wanted: takes whatever a pickle does to it, and holds nothing."""
 
-    def __new__(cls, *_: object, **__: object) -> _Blank:
+    def __new__(cls, *_: object, **__: object) -> _Stub:
         return super().__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -89,7 +89,7 @@ class _TensorUnpickler(pickle._Unpickler):
         ):
             return super().find_class(module, name)
         if f"{module}.{name}.".startswith(tuple(f"{leftover}." for leftover in _LEFTOVERS)):
-            return _Blank
+            return _Stub
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}, which is neither a tensor nor a container"
         )
@@ -97,7 +97,7 @@ class _TensorUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         self.stack.pop()  # attributes: nobody wants them
         target = self.stack[-1]
-        if type(target) not in (_Blank, OrderedDict):
+        if type(target) not in (_Stub, OrderedDict):
             name = getattr(target, "__name__", type(target).__name__)
             raise pickle.UnpicklingError(f"it asks to change {name}, which is no object of its own")
 

@@ -9,7 +9,7 @@ from anthrotap_hf.utils.hub_names import is_repository, split_revision
 LOG_IN = "`hf auth login`, or HF_TOKEN"
 
 
-def in_words(error: BaseException, name: str) -> str | None:
+def describe_hub_error(error: BaseException, name: str) -> str | None:
     """Why something on the Hub could not be read or written; None if the Hub had no part in the error.
 
     transformers and datasets wrap the Hub's errors in others with long texts: the chain of causes is looked through.
@@ -56,7 +56,7 @@ def in_words(error: BaseException, name: str) -> str | None:
 
 
 def why_not_loaded(name: str, error: BaseException) -> str | None:
-    """`in_words` for what `datasets` could not load: it often hides what the Hub said, so the Hub is asked again.
+    """`describe_hub_error` for what `datasets` could not load: it often hides what the Hub said, so the Hub is asked again.
 
     Args:
         name: a repository, with a pinned revision or without; for a folder the answer is None.
@@ -66,7 +66,7 @@ def why_not_loaded(name: str, error: BaseException) -> str | None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import httpx
 
-    if words := in_words(error, name):
+    if words := describe_hub_error(error, name):
         return words
     if not is_repository(name):
         return None
@@ -75,7 +75,7 @@ def why_not_loaded(name: str, error: BaseException) -> str | None:
         HfApi().repo_info(repository, revision=revision, repo_type="dataset")
         HfApi().auth_check(repository, repo_type="dataset")
     except (OSError, httpx.HTTPError, HFValidationError) as answer:
-        return in_words(answer, name)
+        return describe_hub_error(answer, name)
     return None
 
 

@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
-def when_imported(name: str, action: Callable[[ModuleType], None]) -> None:
+def on_import(name: str, action: Callable[[ModuleType], None]) -> None:
     """Call `action` with the module `name`: at once if it is imported already, else right after it is."""
     module = sys.modules.get(name)
     if module is not None:

@@ -1,6 +1,6 @@
 """Arrays out of other people's pickles, without running anything: neither their code nor numpy's.
 
-Everything a pickle may build, containers aside, is replaced by a stand-in of ours that only keeps the parts it comes
+Everything a pickle may build, containers tmp_path, is replaced by a stand-in of ours that only keeps the parts it comes
 with; arrays are then made from those parts, and only those that somebody asks for. So no byte of the file reaches a
 constructor that would trust it. The file is mapped, not read: large arrays are views of it, so a pickle of many videos
 takes no more memory than what is looked at.
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 
-class Kept:
+class Stub:
     """Stands for an object of a pickle, and keeps the arguments and the state that it comes with."""
 
     asked = ""  # what the pickle calls it
@@ -47,7 +47,7 @@ class Kept:
         raise ValueError(f"a {self.asked}, which is no array of numbers")
 
 
-class _DType(Kept):
+class _DType(Stub):
     """`numpy.dtype(code, align, copy)`, with (version, byte order, ...) as state."""
 
     def plain(self) -> np.dtype:
@@ -58,7 +58,7 @@ class _DType(Kept):
         return np.dtype((order if order in ("<", ">") else "=") + code)
 
 
-class _Array(Kept):
+class _Array(Stub):
     """`numpy.ndarray`, by `_reconstruct(...)` and (version, shape, dtype, is Fortran, bytes) as state."""
 
     def array(self) -> np.ndarray:
@@ -79,7 +79,7 @@ class _Array(Kept):
         return self.state
 
 
-class _Buffer(Kept):
+class _Buffer(Stub):
     """`numpy._core.numeric._frombuffer(bytes, dtype, shape, order[, axes])`, as pickle's protocol 5 has it."""
 
     def array(self) -> np.ndarray:
@@ -89,7 +89,7 @@ class _Buffer(Kept):
         return _from_bytes(content, dtype, shape, order)
 
 
-class _Scalar(Kept):
+class _Scalar(Stub):
     """`numpy._core.multiarray.scalar(dtype, bytes)`."""
 
     def array(self) -> np.ndarray:
@@ -97,7 +97,7 @@ class _Scalar(Kept):
         return _from_bytes(content, dtype, (), "C")
 
 
-class _Latin1(Kept):
+class _Latin1(Stub):
     """`_codecs.encode(text, "latin1")`, by which Python 3 writes bytes for old protocols; nothing but that."""
 
     def __new__(cls, text: Any = "", encoding: Any = None) -> Any:
@@ -106,7 +106,7 @@ class _Latin1(Kept):
         return text.encode("latin1")
 
 
-class _NoBytes(Kept):
+class _NoBytes(Stub):
     """`bytes()`, by which old protocols write the empty one."""
 
     def __new__(cls, *args: Any) -> Any:
@@ -115,11 +115,11 @@ class _NoBytes(Kept):
         return b""
 
 
-class _Reconstructor(Kept):
+class _Reconstructor(Stub):
     """`copy_reg._reconstructor(class, base, state)`, by which the oldest protocols make objects."""
 
     def __new__(cls, kind: Any = None, *_: Any) -> Any:
-        if not (isinstance(kind, type) and issubclass(kind, Kept)):
+        if not (isinstance(kind, type) and issubclass(kind, Stub)):
             raise pickle.UnpicklingError(f"it asks to make an object of {kind!r}")
         return kind()
 
@@ -134,7 +134,7 @@ _STAND_INS: dict[tuple[str, str], type] = {
     ("numpy", "dtype"): _DType,
     ("_codecs", "encode"): _Latin1,
     ("builtins", "bytes"): _NoBytes,
-    ("builtins", "object"): Kept,
+    ("builtins", "object"): Stub,
     ("copyreg", "_reconstructor"): _Reconstructor,
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
@@ -148,7 +148,7 @@ _DAMAGE = (
 )
 
 
-class InertUnpickler(pickle._Unpickler):
+class SafeUnpickler(pickle._Unpickler):
     """Builds containers and stand-ins; refuses everything else by name.
 
     It is pickle's Python twin: that in C lets a damaged byte ask for any amount of memory.
@@ -201,7 +201,7 @@ class _MappedFile:
         return line
 
 
-def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler, *, offset: int = 0) -> Any:
+def safe_load(path: Path, unpickler: type[SafeUnpickler] = SafeUnpickler, *, offset: int = 0) -> Any:
     """What a pickle holds: containers, texts and numbers; `array_of` makes arrays of the rest.
 
     Strings of Python 2 are read as latin1. Large pieces are read-only views of the file, which must not change as long
@@ -230,7 +230,7 @@ def load_inert(path: Path, unpickler: type[InertUnpickler] = InertUnpickler, *, 
 def load_inert_npy(path: Path) -> Any:
     """The object that `numpy.save` wrote: the header of an array of objects without axes, then its pickle.
 
-    The object comes as `load_inert` gives it.
+    The object comes as `safe_load` gives it.
 
     Raises:
         ValueError: if the file is no such one, damaged, or asks for more than arrays; one line, without the path.
@@ -241,7 +241,7 @@ def load_inert_npy(path: Path) -> Any:
         offset = file.tell()
     if not dtype.hasobject or shape != ():
         raise ValueError(f"it holds an array of {dtype} {list(shape)}, not one object")
-    content = load_inert(path, offset=offset)
+    content = safe_load(path, offset=offset)
     if not isinstance(content, _Array):
         raise ValueError(f"it holds a {type(content).__name__} where its header says an array")
     return content.item()
@@ -263,7 +263,7 @@ def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def array_of(value: Any) -> np.ndarray:
-    """A part of what `load_inert` gave as an array of plain numbers.
+    """A part of what `safe_load` gave as an array of plain numbers.
 
     Raises:
         ValueError: if it is none, in one line.
@@ -275,10 +275,10 @@ def array_of(value: Any) -> np.ndarray:
 
 
 def byte_strings_of(value: Any) -> list[bytes | memoryview] | None:
-    """A part of what `load_inert` gave as byte strings, where it is a sequence or an array of them; else None."""
+    """A part of what `safe_load` gave as byte strings, where it is a sequence or an array of them; else None."""
     if isinstance(value, list | tuple):
         return list(value) if all(isinstance(item, bytes | memoryview) for item in value) else None
-    if not isinstance(value, Kept):
+    if not isinstance(value, Stub):
         return None
     array = _array_of(value)
     return list(array) if array.dtype.kind == "S" and array.ndim == 1 else None
@@ -286,7 +286,7 @@ def byte_strings_of(value: Any) -> list[bytes | memoryview] | None:
 
 def _array_of(value: Any) -> np.ndarray:
     try:
-        if isinstance(value, Kept):
+        if isinstance(value, Stub):
             return value.array()
         if isinstance(value, list | tuple):
             _refuse_giants(value)

@@ -82,8 +82,8 @@ def draw_tracks(
     radius = dot_radius(tracks)
     # OpenCV's first pixel center is (0, 0).
     places = np.round((np.nan_to_num(tracks.xy) - 0.5) * (1 << _SUBPIXEL)).astype(np.int32)
-    seen, hidden = tracks.seen[:, t], tracks.hidden[:, t]
-    _draw_trails(canvas, places, tracks.seen, t, colors, trail, max(1, round(radius / 3)))
+    seen, hidden = tracks.visible[:, t], tracks.occluded[:, t]
+    _draw_trails(canvas, places, tracks.visible, t, colors, trail, max(1, round(radius / 3)))
 
     def circles(
         labels: np.ndarray, size: float, width: int, color: tuple[int, int, int] | None = None

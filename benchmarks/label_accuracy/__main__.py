@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from anthrotap_builder.utils.assets import AssetError
-from anthrotap_hf.cli.common import LabelRecipe, in_one_line, print_json
+from anthrotap_hf.cli.common import LabelRecipe, cli_errors, print_json
 from anthrotap_hf.utils.settings import recipe_named
 from benchmarks.label_accuracy.evaluation import WIDTH, evaluate_and_report, report_tables
 
@@ -38,7 +38,7 @@ def evaluate_labels(
 
     Example: python -m benchmarks.label_accuracy --half held_out --no-ablation
     """
-    with in_one_line(out, left="what is done is kept: the same command goes on", also=(AssetError,)):
+    with cli_errors(out, left="what is done is kept: the same command goes on", also=(AssetError,)):
         report = evaluate_and_report(
             out, half, clips or [], recipe_named(recipe), ablation, processes, Console(stderr=True)
         )

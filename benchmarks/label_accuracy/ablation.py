@@ -244,11 +244,11 @@ def _true_look(
 
 def _true_flow(truth: Truth, found: TrackFlow, xy: np.ndarray) -> TrackFlow:
     """How the surface points under the labels move; off the body flow stays as it was found."""
-    displacement, closing = found.displacement.copy(), found.closing.copy()
+    displacement, fb_error = found.displacement.copy(), found.fb_error.copy()
     for t in range(truth.num_frames - 1):
         point = truth.surface_point_under(t, xy[:, t])
         on_body = point[0] >= 0
         end = truth.camera(t + 1).project(truth.points(t + 1, *point))
         displacement[on_body, t] = (end - xy[:, t])[on_body]
-        closing[on_body, t] = 0
-    return TrackFlow(displacement, closing)
+        fb_error[on_body, t] = 0
+    return TrackFlow(displacement, fb_error)

@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from anthrotap_builder.config import LabelingConfig, labeling_config
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, UNCHECKED, Variant, Workbench
 from benchmarks.label_accuracy.measure import (
     evaluate_labels,
@@ -89,12 +89,12 @@ def evaluate_and_report(
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("clips", total=len(specs))
         report = evaluate_set(specs, config, out, variants, processes, lambda _: progress.advance(bar))
-    with written_whole(out / "labels.json") as aside:
-        aside.write_text(json.dumps(report, indent=1))
+    with atomic_write(out / "labels.json") as tmp_path:
+        tmp_path.write_text(json.dumps(report, indent=1))
     text = Console(width=WIDTH, file=io.StringIO(), record=True)
     text.print(report_tables(report))
-    with written_whole(out / "labels.txt") as aside:
-        aside.write_text(text.export_text())
+    with atomic_write(out / "labels.txt") as tmp_path:
+        tmp_path.write_text(text.export_text())
     plot_report(report, out / "labels.png")
     return report
 
@@ -186,8 +186,8 @@ def _figures(
         if name not in known:
             bench = bench or Workbench(load_clip(spec, folder, 1), threads=1)
             known[name] = evaluate_labels(bench.label(config, variant).tracks, bench.truth)
-            with written_whole(path) as aside:
-                aside.write_text(json.dumps(known))
+            with atomic_write(path) as tmp_path:
+                tmp_path.write_text(json.dumps(known))
     return known
 
 
@@ -311,5 +311,5 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     parts.legend(loc="lower right")
     count = f"{len(clips)} of {len(standard_set(half))} clips of the {half.replace('_', ' ')} half"
     figure.suptitle(f"Labels {report['label_version']} against truth, {count}")
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110)
+    with atomic_write(path) as tmp_path:
+        figure.savefig(tmp_path, dpi=110)

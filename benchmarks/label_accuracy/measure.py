@@ -288,7 +288,7 @@ class _Outcomes:
 
 
 def _query(tracks: Tracks, truth: Truth, t: int, start_frame: int) -> _Query:
-    track = np.nonzero(tracks.seen[:, t])[0]
+    track = np.nonzero(tracks.visible[:, t])[0]
     person, face, barycentric = truth.surface_point_under(start_frame + t, tracks.xy[track, t])
     part = np.where(person >= 0, part_of_face()[face], -1)
     return _Query(track, person, face, barycentric, part)
@@ -301,8 +301,8 @@ def _judge(tracks: Tracks, truth: Truth, query: _Query, t: int, start_frame: int
     return _Outcomes(
         part=query.part,
         error=np.where(np.isfinite(error), error, np.inf),
-        seen=tracks.seen[query.track, t],
-        hidden=tracks.hidden[query.track, t],
+        seen=tracks.visible[query.track, t],
+        hidden=tracks.occluded[query.track, t],
         shows=shows,
         covered=in_frame & ~shows,
     )
@@ -343,14 +343,14 @@ def _reliability(tracks: Tracks, truth: Truth, start_frame: int) -> dict[str, An
     """By confidence, how often a label lies within 2 pixels of what the track's surest label lies on."""
     right: list[np.ndarray] = [np.zeros((0, 2))]
     confidence = np.zeros_like(tracks.xy[..., 0]) if tracks.confidence is None else tracks.confidence
-    surest = np.where(tracks.seen, confidence, -1).argmax(1) if len(tracks) else np.zeros(0, np.int64)
+    surest = np.where(tracks.visible, confidence, -1).argmax(1) if len(tracks) else np.zeros(0, np.int64)
     for reference in np.unique(surest).tolist():
-        own = np.flatnonzero((surest == reference) & tracks.seen[np.arange(len(tracks)), surest])
+        own = np.flatnonzero((surest == reference) & tracks.visible[np.arange(len(tracks)), surest])
         point = truth.surface_point_under(start_frame + reference, tracks.xy[own, reference])
         for t in range(0, tracks.num_frames, QUERY_EVERY):
             xy, shows = truth.place(start_frame + t, *point)
             error = np.linalg.norm((tracks.xy[own, t] - xy) * _to_256(truth), axis=1)
-            judged = tracks.seen[own, t] & (shows | (point[0] < 0)) & (t != reference)
+            judged = tracks.visible[own, t] & (shows | (point[0] < 0)) & (t != reference)
             right.append(np.stack([confidence[own, t], error < THRESHOLDS[0]], axis=1)[judged])
     known, within = np.concatenate(right).T
     shares, counts = {}, {}
@@ -373,7 +373,7 @@ def _coverage(tracks: Tracks, truth: Truth, frames: range, start_frame: int) -> 
     for t in frames:
         person, face, _ = truth.surface_point_under(start_frame + t, grid)
         on_body = person >= 0
-        labels = tracks.xy[tracks.seen[:, t], t] * scale
+        labels = tracks.xy[tracks.visible[:, t], t] * scale
         parts.append(part_of_face()[face[on_body]])
         if len(labels):
             distance, _ = cKDTree(labels).query(grid[on_body] * scale, distance_upper_bound=YIELD_RADIUS)

@@ -177,10 +177,10 @@ def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int
         [frame.image for frame in islice(iter_frames(path, config.clips.short_side), num_frames)]
     )
     # No track is dropped for being seen too seldom, so that each surface point keeps its row.
-    every = config.model_copy(update={"min_seen": 0})
+    every = config.model_copy(update={"min_visible": 0})
     tracks = label_clip(frames, info.fps, every, threads).tracks
     shape = (len(tracks) // config.points, config.points, len(frames))
-    seen = tracks.seen & (tracks.seen.sum(1) >= config.min_seen)[:, None]
+    seen = tracks.visible & (tracks.visible.sum(1) >= config.min_visible)[:, None]
     scale = np.array([info.width / tracks.width, info.height / tracks.height])
     xy = (tracks.xy.astype(np.float64) * scale).reshape(*shape, 2)
     visible = tracks.visible.reshape(shape) & np.isfinite(xy[..., 0])
@@ -256,7 +256,7 @@ def judge_two_views(
     meeting = meet(aimed, second_camera, a, b)
     cameras, sizes = (aimed, second_camera), [min(v.width, v.height) for v in (first, second)]
     anywhere = np.isfinite(meeting.signed)
-    both = first.seen[one] & second.seen[other] & anywhere
+    both = first.visible[one] & second.visible[other] & anywhere
     return {
         "scene": scene,
         "pairs": {f"{i}, {j}": gap for (i, j), gap in gaps.items()},

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anthrotap_hf.evaluation.runner import Entrant
+from anthrotap_hf.evaluation.runner import EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class LucasKanade:
         return end[:, 0] + 0.5, found[:, 0] == 1
 
 
-def baselines() -> list[Entrant]:
+def baselines() -> list[EvaluatedModel]:
     """What every tracker should beat: standing still, and Lucas-Kanade at two sizes of its window."""
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    entrants = [Entrant("standing still", StandingStill(), f"still-{code}")]
+    entrants = [EvaluatedModel("standing still", StandingStill(), f"still-{code}")]
     for window in (11, 21):
-        entrants.append(Entrant(f"LK {window}", LucasKanade(window), f"lk{window}-{code}"))
+        entrants.append(EvaluatedModel(f"LK {window}", LucasKanade(window), f"lk{window}-{code}"))
     return entrants

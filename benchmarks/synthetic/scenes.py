@@ -64,14 +64,14 @@ def load_clip(spec: ClipSpec, folder: Path, threads: int = 2) -> RenderedClip:
     if not truth.exists():
         clip = render_scene(spec.build(), threads)
         write_video(video, clip.frames, clip.fps, spec.crf)
-        aside = truth.with_suffix(".incomplete")
-        clip.truth.save(aside)
-        aside.replace(truth)
+        tmp_path = truth.with_suffix(".incomplete")
+        clip.truth.save(tmp_path)
+        tmp_path.replace(truth)
     return RenderedClip(decode_video(video), FPS, Truth.load(truth))
 
 
 def renderer_version() -> str:
-    """A hash of the code, comments aside, that decides what the clips look like."""
+    """A hash of the code, comments tmp_path, that decides what the clips look like."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for name in SOURCES:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.video import decode_video, write_video
 from benchmarks.synthetic import motion, shapes
 from benchmarks.synthetic.motion import Motion
@@ -149,7 +149,7 @@ def write_tracking_set(
             }
             on_step(clip, drawn)
         paths.append(folder / f"{file}.pkl")
-        with written_whole(paths[-1]) as aside, open(aside, "wb") as stream:
+        with atomic_write(paths[-1]) as tmp_path, open(tmp_path, "wb") as stream:
             pickle.dump(videos, stream, protocol=4)
     return paths
 
@@ -169,14 +169,14 @@ def _kept(clip: TrackingClip, folder: Path, threads: int) -> tuple[TrackedVideo,
         with np.load(path, allow_pickle=False) as archive:
             return TrackedVideo(**archive), 0
     video = render_tracks(clip, threads)
-    with written_whole(path) as aside:
-        np.savez(aside, frames=video.frames, xy=video.xy, visible=video.visible, owner=video.owner)
+    with atomic_write(path) as tmp_path:
+        np.savez(tmp_path, frames=video.frames, xy=video.xy, visible=video.visible, owner=video.owner)
     return video, len(video.frames)
 
 
 @lru_cache(maxsize=1)  # what is edited during a run is not what runs
 def set_version() -> str:
-    """A hash of the code, comments aside, that decides what the clips are."""
+    """A hash of the code, comments tmp_path, that decides what the clips are."""
     digest = hashlib.sha256()
     for name in SOURCES:
         digest.update(ast.dump(ast.parse(Path(__file__).with_name(f"{name}.py").read_text())).encode())

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LabeledClip", "LabelingConfig", "label_clip", "label_video", "labeling_config"]
 
-_HOMES = {
+_IMPORT_STRUCTURE = {
     "LabeledClip": "labeling",
     "label_clip": "labeling",
     "label_video": "labeling",
@@ -22,9 +22,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name not in _HOMES:
+    if name not in _IMPORT_STRUCTURE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_IMPORT_STRUCTURE[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -20,17 +20,10 @@ from pydantic import ValidationError
 from anthrotap_builder.clips import Clip, read_clips
 from anthrotap_builder.config import ClipSettings
 from anthrotap_builder.distributed.assemble import VIDEOS
-from anthrotap_builder.shards import MAX_BATCH_ROWS, features
-from anthrotap_hf.data.verify import (
-    MANIFEST,
-    SHA256,
-    find_shards,
-    one_line,
-    read_manifest,
-    split_of,
-    wrong_columns,
-)
-from anthrotap_hf.utils.atomic_files import file_sha256, folder_written_whole
+from anthrotap_builder.shards import MAX_BATCH_ROWS
+from anthrotap_hf.data.verify import SHA256, find_shards, one_line, read_manifest, split_of
+from anthrotap_hf.schema import MANIFEST, features, wrong_columns
+from anthrotap_hf.utils.atomic_files import atomic_dir, file_sha256
 from anthrotap_hf.video import VideoError, encode_video
 
 NAMED = 5  # missing videos that an error names
@@ -118,8 +111,8 @@ def attach_videos(
         raise FileNotFoundError(f"{folder}: no row of a dataset in this folder; fetch it again")
     sources, missing = _find_sources(wanted, videos, partial, tell)
     result = Attached(rows=len(wanted), videos=len(sources) + len(missing), found=len(sources))
-    with folder_written_whole(out) as aside:
-        waiting = aside / "clips"
+    with atomic_dir(out) as tmp_path:
+        waiting = tmp_path / "clips"
         waiting.mkdir()
         refused = _cut_all(wanted, sources, settings, waiting, partial, allow_other_decoder, tell)
         for row in wanted:
@@ -129,12 +122,19 @@ def attach_videos(
         if len(result.left_out) == len(wanted):
             raise AttachError(f"{folder}: no row can be attached; {result.left_out[0]}")
         _write_shards(
-            folder, shards, features(settings.clip_frames).arrow_schema, aside, waiting, wanted, result, tell
+            folder,
+            shards,
+            features(settings.clip_frames).arrow_schema,
+            tmp_path,
+            waiting,
+            wanted,
+            result,
+            tell,
         )
         waiting.rmdir()
         if (folder / VIDEOS).is_file():
-            shutil.copyfile(folder / VIDEOS, aside / VIDEOS)
-        _write_manifest(aside, manifest, result)
+            shutil.copyfile(folder / VIDEOS, tmp_path / VIDEOS)
+        _write_manifest(tmp_path, manifest, result)
     return result
 
 
@@ -322,7 +322,7 @@ def _write_shards(
     folder: Path,
     shards: list[Path],
     ours: pa.Schema,
-    aside: Path,
+    tmp_path: Path,
     waiting: Path,
     wanted: list[Wanted],
     result: Attached,
@@ -334,7 +334,7 @@ def _write_shards(
     done = 0
     tell("rows", 0, len(wanted))
     for shard in shards:
-        path = aside / shard.relative_to(folder)
+        path = tmp_path / shard.relative_to(folder)
         path.parent.mkdir(exist_ok=True)
         count = 0
         writer: pq.ParquetWriter | None = None
@@ -358,7 +358,7 @@ def _write_shards(
     if len(written) < len(shards):
         paths = _numbered(paths)
     result.files = [
-        {"name": path.relative_to(aside).as_posix(), "rows": count, "sha256": file_sha256(path)}
+        {"name": path.relative_to(tmp_path).as_posix(), "rows": count, "sha256": file_sha256(path)}
         for path, (_, count) in zip(paths, written, strict=True)
     ]
     result.written = sum(count for _, count in written)
@@ -408,7 +408,7 @@ def _numbered(paths: list[Path]) -> list[Path]:
     return result
 
 
-def _write_manifest(aside: Path, manifest: dict[str, Any], result: Attached) -> None:
+def _write_manifest(tmp_path: Path, manifest: dict[str, Any], result: Attached) -> None:
     """The manifest of the label-only dataset, with the files that are here now."""
     manifest = {**manifest, "label_only": False, "files": result.files}
     if result.left_out:  # figures of all rows are not those of some
@@ -420,4 +420,4 @@ def _write_manifest(aside: Path, manifest: dict[str, Any], result: Attached) -> 
             manifest["splits"] = {split: {"rows": count} for split, count in rows.items()}
         manifest["left_out"] = [*(manifest.get("left_out") or []), *result.left_out]
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (aside / MANIFEST).write_text(text, encoding="utf-8")
+    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")

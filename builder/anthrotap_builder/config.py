@@ -125,7 +125,7 @@ class FitSettings(Settings):
     sigma_flow: float = Field(
         0.45, gt=0, description="flow error, pixels of a frame with a short side of 256"
     )
-    flow_round_trip: float = Field(0.8, gt=0, description="going and coming back may err by; same pixels")
+    fb_threshold: float = Field(0.8, gt=0, description="going and coming back may err by; same pixels")
     flow_iterations: int = Field(4, ge=1, description="steps after the measurement of flow")
     tolerance: float = Field(3e-3, gt=0, description="relative gain at which iterations end")
     max_reprojection_error: float = Field(
@@ -161,7 +161,7 @@ class PeopleSettings(Settings):
         description="boxes: folder or Hub id of the detector; this one is D-FINE, Apache-2.0",
     )
     min_weak_detection: float = Field(
-        0.1, ge=0, le=1, description="boxes: a weaker sighting, of this probability, may go on with a track"
+        0.1, ge=0, le=1, description="boxes: a weaker detection, of this probability, may go on with a track"
     )
     min_box_overlap: float = Field(
         0.25, ge=0, le=1, description="boxes: IoU with the predicted box that a link needs"
@@ -175,18 +175,18 @@ class PeopleSettings(Settings):
     detect_every: int = Field(
         4, ge=1, description="the detector runs on every n-th frame; between, people are followed"
     )
-    min_detection: float = Field(0.5, ge=0, le=1, description="detector probability that makes a sighting")
-    sure_detection: float = Field(0.75, ge=0, le=1, description="a track needs one sighting this probable")
-    min_detections: int = Field(2, ge=1, description="a track needs so many sightings by the detector")
+    min_detection: float = Field(0.5, ge=0, le=1, description="detector probability that makes a detection")
+    sure_detection: float = Field(0.75, ge=0, le=1, description="a track needs one detection this probable")
+    min_detections: int = Field(2, ge=1, description="a track needs so many detections by the detector")
     min_pose_score: float = Field(
         0.5, ge=0, le=1, description="landmark network's probability of a person there"
     )
-    min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a sighting")
+    min_confidence: float = Field(0.3, ge=0, le=1, description="mean landmark confidence of a detection")
     min_track_confidence: float = Field(
         0.6, ge=0, le=1, description="the same over a whole track: pictures have less"
     )
     min_inside: float = Field(
-        0.3, ge=0, le=1, description="share of a sighting's joints that lie in the frame"
+        0.3, ge=0, le=1, description="share of a detection's joints that lie in the frame"
     )
     min_frames: int = Field(8, ge=1, description="shorter tracks are dropped, frames")
     max_missed: int = Field(2, ge=0, description="following goes on past so many frames where it sees nobody")
@@ -198,12 +198,12 @@ class PeopleSettings(Settings):
         0.08, gt=0, description="a joint so far off, in body sizes, counts exp(-1/2)"
     )
     joint_motion: float = Field(
-        0.03, ge=0, description="how much of it each frame between two sightings adds"
+        0.03, ge=0, description="how much of it each frame between two detections adds"
     )
     max_look: float = Field(
         0.7, ge=0, le=1, description="a link may change the colors by this Hellinger distance"
     )
-    look_weight: float = Field(
+    appearance_weight: float = Field(
         0.5, ge=0, description="cost of wholly other colors, of a wholly other pose: 1"
     )
     max_apart: int = Field(
@@ -286,9 +286,7 @@ class FilterSettings(Settings):
         description="none: flow refuses nothing; steps: single steps in which mesh and reliable flow differ, as the "
         "paper does; drift: also where the signed difference, summed along the track, does not stay together",
     )
-    round_trip_pixels: float = Field(
-        0.7, ge=0, description="flow is reliable if going and coming back err less"
-    )
+    fb_threshold: float = Field(0.7, ge=0, description="flow is reliable if going and coming back err less")
     step_pixels: float = Field(1.0, ge=0, description="mesh and flow may differ in one step by this much")
     step_relative: float = Field(0.25, ge=0, description="and this share of the motion")
     drift_pixels: float = Field(1.5, ge=0, description="radius within which the summed difference must stay")
@@ -329,7 +327,7 @@ class LabelingConfig(Settings):
     )
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")
-    min_seen: int = Field(4, ge=1, description="tracks seen in fewer frames are dropped")
+    min_visible: int = Field(4, ge=1, description="tracks seen in fewer frames are dropped")
     visibility: VisibilitySettings = VisibilitySettings()
     flow: FlowSettings = FlowSettings()
     filter: FilterSettings = FilterSettings()

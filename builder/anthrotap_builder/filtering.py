@@ -22,7 +22,7 @@ DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
 WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
 
 
-def trust_labels(
+def filter_labels(
     points: SurfaceTracks,
     people: list[PersonTrack],
     flow: TrackFlow,
@@ -56,7 +56,16 @@ def trust_labels(
     confidence = None
     if drift is not None:
         confidence = np.where(valid & visible, np.interp(drift, DRIFT, WITHIN_2_PIXELS), 0).astype(np.float32)
-    tracks = Tracks(xy, visible, valid, camera.height, camera.width, points.person, points.vertex, confidence)
+    tracks = Tracks.from_labels(
+        xy,
+        visible,
+        valid,
+        height=camera.height,
+        width=camera.width,
+        person=points.person,
+        vertex=points.vertex,
+        confidence=confidence,
+    )
     return tracks, rejected_fraction
 
 
@@ -112,12 +121,12 @@ def filter_tracks(
     height, width = forward_flow.shape[1:3]
     inside = ((xy >= 0) & (xy < [width, height])).all(-1)
     displacement = np.zeros((tracks, frames - 1, 2), np.float32)
-    closing = np.zeros((tracks, frames - 1), np.float32)
+    fb_error = np.zeros((tracks, frames - 1), np.float32)
     for t in range(frames - 1):
         displacement[:, t] = sample_flow(forward_flow[t], xy[:, t])
         back = sample_flow(backward_flow[t], xy[:, t] + displacement[:, t])
-        closing[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
-    flow = TrackFlow(displacement, closing)
+        fb_error[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
+    flow = TrackFlow(displacement, fb_error)
     trusted, _ = _consistent(xy, visible & inside, flow, config, min(height, width) / 256)
     return trusted | (~visible & inside & _near(trusted, config.hidden_reach))
 
@@ -135,7 +144,7 @@ def _consistent(
     both = seen[:, 1:] & seen[:, :-1]
     motion = np.diff(xy, axis=1)
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0)
-    reliable = both & (np.nan_to_num(flow.closing, nan=np.inf) <= config.round_trip_pixels * unit)
+    reliable = both & (np.nan_to_num(flow.fb_error, nan=np.inf) <= config.fb_threshold * unit)
     tolerance = config.step_pixels * unit + config.step_relative * np.nan_to_num(
         np.linalg.norm(motion, axis=-1)
     )

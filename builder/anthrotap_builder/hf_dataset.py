@@ -14,8 +14,8 @@ import datasets
 from datasets.builder import Key
 
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
-from anthrotap_builder.shards import features, to_row
-from anthrotap_builder.utils.prefetch import ahead
+from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_hf.schema import encode_row, features
 from anthrotap_hf.utils.import_hooks import missing_extra
 from anthrotap_hf.video import VideoError
 
@@ -108,14 +108,14 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
         config = self.config.labeling
         fetch = datasets.DownloadConfig(token=self.token, storage_options=self.storage_options)
         path = datasets.DownloadManager(download_config=fetch).download(file)
-        clips = ahead(lambda lines: label_video(path, config, skipped=lines), left_out, threads=2)
+        clips = prefetch(lambda lines: label_video(path, config, skipped=lines), left_out, threads=2)
         for clip in clips:
             if clip.left_out:
                 left_out.append(clip.left_out)
                 continue
             if path != name:  # a downloaded file may be called by a hash
                 clip = replace(clip, source_video=urllib.parse.urlsplit(name).path)
-            yield to_row(clip, config.clips.clip_frames)
+            yield encode_row(clip, config.clips.clip_frames)
 
     def _log(self, split: Any) -> str:
         return os.path.join(self._output_dir, f"failed-{split}.jsonl")

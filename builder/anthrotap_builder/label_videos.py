@@ -32,9 +32,9 @@ from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFile
 from anthrotap_builder.pipeline import LabeledClip, label_video, load_parts
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_builder.utils.assets import AssetError
-from anthrotap_builder.utils.prefetch import ahead
+from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.video_paths import OVERLAY
-from anthrotap_hf.utils.atomic_files import file_sha256, written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write, file_sha256
 from anthrotap_hf.video import VideoError, VideoWriter, probe
 from anthrotap_hf.visualization.overlay import around_tracks, contact_sheet, draw_tracks, track_colors
 
@@ -221,7 +221,9 @@ def _label_one(
     with (
         _Pictures(stem) as pictures,
         _mesh_writer(stem, config, meshes) if write_meshes else nullcontext() as kept,
-        closing(ahead(make, report.left_out, threads)) as clips,  # one is encoded while the next is labeled
+        closing(
+            prefetch(make, report.left_out, threads)
+        ) as clips,  # one is encoded while the next is labeled
     ):
         while clip := _next_clip(clips, report):
             write(clip)
@@ -349,8 +351,8 @@ class _Pictures:
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-    with written_whole(path) as aside:
-        aside.write_bytes(encoded.tobytes())
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_bytes(encoded.tobytes())
 
 
 def _unique_names(videos: list[Path]) -> dict[Path, str]:

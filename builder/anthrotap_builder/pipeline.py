@@ -15,16 +15,16 @@ import numpy as np
 from anthrotap_builder.bodies import Body, MeshSurface, load_body
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.detection import PersonTrack, find_people
-from anthrotap_builder.filtering import trust_labels
+from anthrotap_builder.detection import PersonTrack, detect_people
+from anthrotap_builder.filtering import filter_labels
 from anthrotap_builder.flow import FLOWS, TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, look_at_surface
+from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.mesh_recovery import MeshTrack, find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, whose_masks
-from anthrotap_builder.utils.malloc import share_one_heap
-from anthrotap_builder.utils.prefetch import ahead
-from anthrotap_hf.tracks import Tracks
+from anthrotap_builder.utils.malloc import limit_malloc_arenas
+from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
 
 logger = logging.getLogger(__name__)
@@ -34,37 +34,17 @@ StageReport = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class LabeledClip:
-    """One clip, its tracks, and what each stage found.
+class LabeledClip(TrackedClip):
+    """A `TrackedClip` and what each stage found. Its `info` holds `schema.INFO_COLUMNS`.
 
     Attributes:
-        frames: [T, H, W, 3] uint8 RGB, the frames that the tracks refer to.
-        fps: frames a second of `frames`.
-        tracks: the labels.
-        rejected_fraction: share of the (track, frame) labels, seen by the mesh inside frame and mask, that flow
-            refused.
-        clip_id, source_video, source_sha256, start_frame: where the clip comes from; `start_frame` counts decoded
-            frames of the source video, before any resampling in time.
-        body_model, mesh_source, flow, label_version: what made the labels.
-        people: per person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
-        source_frames: [T] int, each frame's place among the decoded frames of the source video.
-        meshes: everyone's.
-        camera: that the meshes are seen by.
-        seconds: wall seconds spent in each stage; for reading, what the labeling waited for it.
+        people: for each person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
+        source_frames: [T] int, the number of each frame among the decoded frames of the source video.
+        meshes: the meshes of all people.
+        camera: the camera that the meshes are projected with.
+        seconds: wall seconds spent in each stage; for reading, how long the labeling waited for it.
     """
 
-    frames: np.ndarray
-    fps: float
-    tracks: Tracks
-    rejected_fraction: float
-    clip_id: str = ""
-    source_video: str = ""
-    source_sha256: str = ""
-    start_frame: int = 0
-    body_model: str = ""
-    mesh_source: str = ""
-    flow: str = ""
-    label_version: str = ""
     people: list[dict[str, float]] = field(default_factory=list)
     source_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     meshes: list[MeshTrack] = field(default_factory=list)
@@ -72,11 +52,16 @@ class LabeledClip:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def rejected_fraction(self) -> float:
+        """Share of the (track, frame) labels, visible by the mesh inside frame and mask, that flow rejected."""
+        return float(self.info["rejected_fraction"])
+
+    @property
     def left_out(self) -> str | None:
         """Why the clip makes no row of a dataset, in one line; None if it has tracks."""
         if len(self.tracks):
             return None
-        nothing = "the file has no mesh here" if self.mesh_source == "file" else "nobody was found"
+        nothing = "the file has no mesh here" if self.info["mesh_source"] == "file" else "nobody was found"
         reason = "no label of those found could be trusted" if self.people else nothing
         return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
 
@@ -85,11 +70,11 @@ class LabeledClip:
 class Stages:
     """What does each stage's work. The proving ground puts the truth in the place of one, to see what it costs."""
 
-    people: Callable[..., list[PersonTrack]] = find_people
+    people: Callable[..., list[PersonTrack]] = detect_people
     meshes: Callable[..., list[MeshTrack]] = find_meshes
-    look: Callable[..., SurfaceTracks] = look_at_surface
+    look: Callable[..., SurfaceTracks] = project_and_test_visibility
     flow: Callable[..., TrackFlow] = track_flow
-    trust: Callable[..., tuple[Tracks, float]] = trust_labels
+    trust: Callable[..., tuple[Tracks, float]] = filter_labels
 
 
 def load_parts(config: LabelingConfig, device: str = "cpu") -> None:
@@ -139,9 +124,9 @@ def label_video(
         anthrotap_hf.video.VideoError: if the video cannot be read, or is damaged after the last clip given.
     """
     config = config or LabelingConfig()
-    share_one_heap()
+    limit_malloc_arenas()
     begin = time.perf_counter()
-    for clip in ahead(partial(read_clips, path, config.clips), skipped, threads):
+    for clip in prefetch(partial(read_clips, path, config.clips), skipped, threads):
         reading = time.perf_counter() - begin
         labeled = label_clip(
             clip.frames,
@@ -238,7 +223,7 @@ def label_clip(
         flow = stages.flow(frames, points.xy, points.visible, config.flow, threads, device)
     with clock.stage("filtering"):
         tracks, rejected_fraction = stages.trust(points, people, flow, camera, config)
-        tracks = tracks.select(tracks.seen.sum(1) >= config.min_seen)
+        tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
     return _labeled(frames, fps, tracks, rejected_fraction, found, camera, config, version, clock)
 
 
@@ -265,14 +250,16 @@ def _labeled(
         for mesh in meshes
     ]
     return LabeledClip(
-        frames=frames,
-        fps=fps,
         tracks=tracks,
-        rejected_fraction=rejected_fraction,
-        body_model=config.body,
-        mesh_source=config.mesh_source,
-        flow=config.flow.model,
-        label_version=version,
+        video=frames,
+        fps=fps,
+        info={
+            "body_model": config.body,
+            "mesh_source": config.mesh_source,
+            "flow": config.flow.model,
+            "label_version": version,
+            "rejected_fraction": rejected_fraction,
+        },
         people=people,
         meshes=meshes,
         camera=camera,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -12,16 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_hf.data.loading import UNKNOWN_CONFIDENCE
+from anthrotap_hf.schema import MANIFEST, encode_row, encode_table, features
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import file_sha256, written_whole
-from anthrotap_hf.video import encode_video
+from anthrotap_hf.utils.atomic_files import atomic_write, file_sha256
 
 if TYPE_CHECKING:
     from anthrotap_builder.pipeline import LabeledClip
@@ -43,100 +40,10 @@ PACKAGES = (
 )
 
 
-def features(clip_frames: int) -> datasets.Features:
-    """The columns of the dataset, for clips of at most `clip_frames` frames."""
-    value = datasets.Value
-    return datasets.Features(
-        {
-            "clip_id": value("string"),
-            "source_video": value("string"),
-            "source_sha256": value("string"),  # of the file's bytes
-            "start_frame": value("int32"),
-            "num_frames": value("int32"),
-            "height": value("int32"),
-            "width": value("int32"),
-            "fps": value("float32"),
-            # Decoding needs torchcodec, which many machines lack; a broken one even fails to write. The bytes
-            # are the same: `cast_column("video", Video())` turns decoding on.
-            "video": datasets.Video(decode=False),
-            "frames_sha256": value("string"),  # of the frames before they were encoded, RGB
-            "tracks": datasets.Array3D((None, clip_frames, 2), "float32"),
-            "visible": datasets.Array2D((None, clip_frames), "bool"),
-            "valid": datasets.Array2D((None, clip_frames), "bool"),
-            "confidence": datasets.Array2D((None, clip_frames), "uint8"),  # percent; 255: unknown
-            "person": datasets.List(value("int32")),
-            "vertex": datasets.List(value("int32")),
-            "body_model": value("string"),
-            "mesh_source": value("string"),
-            "flow": value("string"),
-            "label_version": value("string"),
-            "rejected_fraction": value("float32"),
-        }
-    )
-
-
-def to_row(clip: LabeledClip, clip_frames: int) -> dict[str, Any]:
-    """One labeled clip as a row of `features(clip_frames)`; the frames become an H.264 mp4.
-
-    Frames past the clip's end are NaN and not valid. `source_video` is the file's name without its folder:
-    what is published says nothing of the disk it was made on.
-
-    Raises:
-        ValueError: if the clip is longer than `clip_frames`, its frames and tracks differ in size, or H or
-            W is odd.
-    """
-    tracks = clip.tracks
-    num_frames, height, width = clip.frames.shape[:3]
-    if num_frames > clip_frames:
-        raise ValueError(
-            f"{clip.clip_id}: {num_frames} frames, the dataset's clips have {clip_frames} at most"
-        )
-    if (tracks.num_frames, tracks.height, tracks.width) != (num_frames, height, width):
-        raise ValueError(
-            f"{clip.clip_id}: frames are {[num_frames, height, width]} (T, H, W), but the tracks' "
-            f"{[tracks.num_frames, tracks.height, tracks.width]}"
-        )
-    after = (0, clip_frames - num_frames)
-    if tracks.confidence is None:
-        confidence = np.full(tracks.visible.shape, UNKNOWN_CONFIDENCE, np.uint8)
-    else:
-        confidence = np.round(100 * tracks.confidence).astype(np.uint8)
-    return {
-        "clip_id": clip.clip_id,
-        "source_video": Path(clip.source_video).name,
-        "source_sha256": clip.source_sha256,
-        "start_frame": clip.start_frame,
-        "num_frames": num_frames,
-        "height": height,
-        "width": width,
-        "fps": clip.fps,
-        # no path: `Video` would read a file of that name, if there is one, instead of the bytes
-        "video": {"bytes": encode_video(clip.frames, clip.fps), "path": None},
-        "frames_sha256": hashlib.sha256(np.ascontiguousarray(clip.frames).reshape(-1).data).hexdigest(),
-        "tracks": np.pad(tracks.xy, ((0, 0), after, (0, 0)), constant_values=np.nan),
-        "visible": np.pad(tracks.visible, ((0, 0), after)),
-        "valid": np.pad(tracks.valid, ((0, 0), after)),
-        "confidence": np.pad(confidence, ((0, 0), after)),
-        "person": tracks.person,
-        "vertex": tracks.vertex,
-        "body_model": clip.body_model,
-        "mesh_source": clip.mesh_source,
-        "flow": clip.flow,
-        "label_version": clip.label_version,
-        "rejected_fraction": clip.rejected_fraction,
-    }
-
-
-def to_table(rows: list[dict[str, Any]], columns: datasets.Features) -> pa.Table:
-    """Rows of `to_row` as an Arrow table of these columns, videos inside."""
-    encoded = [columns.encode_example(row) for row in rows]
-    return datasets.Dataset.from_list(encoded, features=columns).data.table
-
-
 class ShardWriter:
     """Writes labeled clips into Parquet shards of a folder, all or nothing.
 
-    Shards are written aside, under hidden names, and get their own names (`train-00000-of-00003.parquet`)
+    Shards are written tmp_path, under hidden names, and get their own names (`train-00000-of-00003.parquet`)
     when the block ends well; an exception in it removes them. `datasets.load_dataset(folder)` reads the
     result. Several writers may fill one folder if each has its own `stem`. Without a clip there is no shard:
     `datasets` fails on an empty one.
@@ -170,7 +77,7 @@ class ShardWriter:
         self.max_shard_bytes = max_shard_bytes
         self.replace = replace
         self.paths: list[Path] = []  # the finished shards, once the block has ended
-        self._aside: list[Path] = []
+        self._tmp_paths: list[Path] = []
         self._made = False
         self._writer: pq.ParquetWriter | None = None
         self._rows: list[dict[str, Any]] = []
@@ -197,14 +104,14 @@ class ShardWriter:
                 self._finish()
         finally:
             self._close()
-            for path in self._aside:
+            for path in self._tmp_paths:
                 path.unlink(missing_ok=True)
             if self._made and not any(self.directory.iterdir()):
                 self.directory.rmdir()
 
     def write(self, clip: LabeledClip) -> None:
-        """Add one clip. Raises ValueError as `to_row` does."""
-        row = to_row(clip, self.clip_frames)
+        """Add one clip. Raises ValueError as `encode_row` does."""
+        row = encode_row(clip, self.clip_frames)
         self._rows.append(row)
         self._rows_bytes += len(row["video"]["bytes"]) + row["tracks"].nbytes + 2 * row["valid"].nbytes
         if self._rows_bytes >= BATCH_BYTES or len(self._rows) >= MAX_BATCH_ROWS:
@@ -215,7 +122,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            self._write_group(to_table(self._rows, self.features))
+            self._write_group(encode_table(self._rows, self.features))
         self._shard_bytes += self._rows_bytes
         self._rows, self._rows_bytes = [], 0
         if self._shard_bytes >= self.max_shard_bytes:
@@ -223,8 +130,8 @@ class ShardWriter:
 
     def _write_group(self, table: pa.Table) -> None:
         if self._writer is None:
-            path = self.directory / f".{self.stem}-{len(self._aside):05d}.{os.getpid()}.incomplete"
-            self._aside.append(path)
+            path = self.directory / f".{self.stem}-{len(self._tmp_paths):05d}.{os.getpid()}.incomplete"
+            self._tmp_paths.append(path)
             # the schema's metadata brings Video and Array3D back in `load_dataset`
             self._writer = pq.ParquetWriter(path, self.features.arrow_schema)
         self._writer.write_table(table)
@@ -237,10 +144,10 @@ class ShardWriter:
     def _finish(self) -> None:
         self._flush()
         self._close()
-        stale = set(self._earlier()) if self._aside else set()  # nothing made, nothing replaced
-        for number, aside in enumerate(self._aside):
-            path = self.directory / f"{self.stem}-{number:05d}-of-{len(self._aside):05d}.parquet"
-            os.replace(aside, path)
+        stale = set(self._earlier()) if self._tmp_paths else set()  # nothing made, nothing replaced
+        for number, tmp_path in enumerate(self._tmp_paths):
+            path = self.directory / f"{self.stem}-{number:05d}-of-{len(self._tmp_paths):05d}.parquet"
+            os.replace(tmp_path, path)
             self.paths.append(path)
         for path in stale - set(self.paths):
             path.unlink()
@@ -267,9 +174,9 @@ class Tally:
     people: int = 0
     frames: int = 0
     tracks: int = 0
-    seen: int = 0
-    hidden: int = 0
-    unknown: int = 0
+    visible: int = 0
+    occluded: int = 0
+    invalid: int = 0
     rejected_fraction_sum: float = 0.0
 
     def add(self, tracks: Tracks, rejected_fraction: float) -> None:
@@ -280,9 +187,9 @@ class Tally:
         self.clips_without_people += people == 0
         self.frames += tracks.num_frames
         self.tracks += len(tracks)
-        self.seen += int(tracks.seen.sum())
-        self.hidden += int(tracks.hidden.sum())
-        self.unknown += int(tracks.unknown.sum())
+        self.visible += int(tracks.visible.sum())
+        self.occluded += int(tracks.occluded.sum())
+        self.invalid += int(tracks.invalid.sum())
         self.rejected_fraction_sum += float(rejected_fraction)
 
     @classmethod
@@ -313,12 +220,12 @@ def write_manifest(directory: str | os.PathLike[str], config: LabelingConfig, ta
         for file in sorted(Path(directory).glob("data/*.parquet"))
     ]
     given = {"inputs": tally.inputs, "failed": tally.failed, "left_out": tally.left_out}
-    path = Path(directory) / "manifest.json"
-    with written_whole(path) as aside:
+    path = Path(directory) / MANIFEST
+    with atomic_write(path) as tmp_path:
         text = json.dumps(
             {**manifest_of(config, tally), "files": files, **given}, indent=2, ensure_ascii=False
         )
-        aside.write_text(text + "\n", encoding="utf-8")
+        tmp_path.write_text(text + "\n", encoding="utf-8")
     return path
 
 

@@ -18,9 +18,10 @@ from anthrotap_builder import attach as attach_module
 from anthrotap_builder import labeling
 from anthrotap_builder.attach import AttachError, attach_videos
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.shards import ShardWriter, Tally, features, write_manifest
+from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.data.verify import verify
+from anthrotap_hf.schema import features
 from anthrotap_hf.utils.atomic_files import file_sha256
 
 CONFIG = LabelingConfig()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from anthrotap_builder.config import FilterSettings, LabelingConfig
 from anthrotap_builder.detection import PersonTrack
-from anthrotap_builder.filtering import filter_tracks, trust_labels
+from anthrotap_builder.filtering import filter_labels, filter_tracks
 from anthrotap_builder.flow import TrackFlow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
@@ -147,7 +147,7 @@ def trusted(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **settin
     flow = TrackFlow(np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))
     config = LabelingConfig(filter=FilterSettings(**settings))
     person = PersonTrack(np.zeros((T, 4), np.float32), mask=mask)
-    return trust_labels(points, [person], flow, Camera(300.0, SIZE, SIZE), config)
+    return filter_labels(points, [person], flow, Camera(300.0, SIZE, SIZE), config)
 
 
 def test_labels_outside_the_mask_are_unknown_unless_masks_are_not_asked_for():
@@ -167,8 +167,8 @@ def test_a_hidden_label_needs_a_seen_one_that_is_trusted_in_the_end():
     certain[0, :10] = False  # close calls all of them: seen by flow, but not trusted
     tracks, _ = trusted(visible, certain, np.ones((T, SIZE, SIZE), bool))
     assert not tracks.valid[0].any()
-    assert tracks.hidden[1, 10:].all()
-    assert (tracks.confidence > 0).tolist() == tracks.seen.tolist()
+    assert tracks.occluded[1, 10:].all()
+    assert (tracks.confidence > 0).tolist() == tracks.visible.tolist()
 
 
 def test_only_summed_drift_gives_a_confidence():

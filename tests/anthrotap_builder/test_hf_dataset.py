@@ -10,8 +10,8 @@ import pytest
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.hf_dataset import AnthroTap
-from anthrotap_builder.shards import features
 from anthrotap_hf.data.loading import load_dataset
+from anthrotap_hf.schema import features
 from anthrotap_hf.video import VideoError
 
 pytestmark = pytest.mark.usefixtures("fake_labels")

@@ -39,21 +39,21 @@ def test_seen_labels_stick_to_the_point_they_start_on(
 ):
     tracks = labeled.tracks
     assert len(tracks) > 80
-    assert tracks.seen.mean() > 0.4
+    assert tracks.visible.mean() > 0.4
     surface = anny.surface_points(CONFIG.points, CONFIG.seed)
     vertices = anny.pose_vertices(dance.posed(anny))
     truth = camera.project(surface.positions(vertices, anny.faces))  # [T, K, 2]
     index = {vertex: k for k, vertex in enumerate(surface.vertex.tolist())}
     offset = tracks.xy - truth[:, [index[v] for v in tracks.vertex.tolist()]].transpose(1, 0, 2)
     slides = np.linalg.norm(offset[:, 12:] - offset[:, :-12], axis=-1)[
-        tracks.seen[:, 12:] & tracks.seen[:, :-12]
+        tracks.visible[:, 12:] & tracks.visible[:, :-12]
     ]
     assert (slides < 4).mean() > 0.9
 
     visible = np.stack([visible_points([v], [anny.faces], [surface])[0] for v in vertices], 1)
     truly = visible[[index[v] for v in tracks.vertex.tolist()]]
-    assert truly[tracks.seen].mean() > 0.95
-    assert truly[tracks.hidden].mean() < 0.6
+    assert truly[tracks.visible].mean() > 0.95
+    assert truly[tracks.occluded].mean() < 0.6
 
 
 def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
@@ -79,14 +79,14 @@ def test_trusted_labels_have_a_place_in_the_frame(labeled: LabeledClip):
     places = tracks.xy[tracks.valid]
     assert np.isfinite(places).all()
     assert ((places >= 0) & (places < [tracks.width, tracks.height])).all()
-    assert (tracks.seen.sum(1) >= CONFIG.min_seen).all()
+    assert (tracks.visible.sum(1) >= CONFIG.min_visible).all()
 
 
 def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: LabeledClip):
     tracks = labeled.tracks
     assert tracks.confidence.shape == tracks.visible.shape
-    assert ((tracks.confidence > 0) == tracks.seen).all()
-    assert 0.7 < tracks.confidence[tracks.seen].min() < tracks.confidence[tracks.seen].max() < 1
+    assert ((tracks.confidence > 0) == tracks.visible).all()
+    assert 0.7 < tracks.confidence[tracks.visible].min() < tracks.confidence[tracks.visible].max() < 1
 
 
 def test_nobody_gives_no_track_and_says_so():

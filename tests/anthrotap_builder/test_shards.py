@@ -13,7 +13,8 @@ import pytest
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.pipeline import LabeledClip
-from anthrotap_builder.shards import ShardWriter, Tally, features, to_row, write_manifest
+from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
+from anthrotap_hf.schema import encode_row, features
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import decode_video
 
@@ -204,10 +205,10 @@ def test_a_file_of_the_clips_name_is_not_taken(make_clip, tmp_path, monkeypatch)
 
 def test_clips_that_do_not_fit(make_clip):
     with pytest.raises(ValueError, match="10 frames, the dataset's clips have 8"):
-        to_row(make_clip(), 8)
+        encode_row(make_clip(), 8)
     clip = make_clip()
     with pytest.raises(ValueError, match="the tracks'"):
-        to_row(replace(clip, frames=clip.frames[:, :16]), CLIP_FRAMES)
+        encode_row(replace(clip, frames=clip.frames[:, :16]), CLIP_FRAMES)
 
 
 def test_manifest(make_clip, tmp_path):
@@ -225,8 +226,8 @@ def test_manifest(make_clip, tmp_path):
     assert counts["clips"] == 3
     assert counts["clips_without_people"] == 1
     assert counts["tracks"] == 45
-    assert counts["seen"] + counts["hidden"] + counts["unknown"] == 45 * 10
-    assert counts["seen"] == sum(int(clip.tracks.seen.sum()) for clip in clips)
+    assert counts["visible"] + counts["occluded"] + counts["invalid"] == 45 * 10
+    assert counts["visible"] == sum(int(clip.tracks.visible.sum()) for clip in clips)
     assert counts["mean_rejected_fraction"] == 0.25  # of the clips with people
     assert manifest["inputs"][0]["file"] == "a.mp4"
     assert manifest["failed"][0]["file"] == "b.mp4"

@@ -31,7 +31,7 @@ def test_confidence_goes_with_its_tracks():
 
 def test_every_label_is_seen_or_hidden_or_unknown():
     tracks = some_tracks(50)
-    total = tracks.seen.astype(int) + tracks.hidden + tracks.unknown
+    total = tracks.visible.astype(int) + tracks.occluded + tracks.invalid
     assert (total == 1).all()
 
 

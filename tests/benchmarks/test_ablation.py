@@ -41,7 +41,7 @@ def labels(bench: Workbench) -> dict[str, Tracks]:
 
 def bench_owner(bench: Workbench, tracks: Tracks, person: int) -> int:
     """Which true person the labels of a found one lie on."""
-    own = tracks.seen[:, 0] & (tracks.person == person)
+    own = tracks.visible[:, 0] & (tracks.person == person)
     found, *_ = bench.clip.truth.surface_point_under(0, tracks.xy[own, 0])
     return int(np.bincount(found[found >= 0]).argmax())
 
@@ -52,8 +52,8 @@ def figures(bench: Workbench, tracks: Tracks) -> dict:
 
 
 def test_projection_calls_all_seen_and_ray_casting_does_not(labels: dict[str, Tracks]):
-    assert not labels["projection of the mesh"].hidden.any()
-    assert labels["+ ray casting"].hidden.mean() > 0.03
+    assert not labels["projection of the mesh"].occluded.any()
+    assert labels["+ ray casting"].occluded.mean() > 0.03
 
 
 def test_the_flow_check_only_takes_labels_away(labels: dict[str, Tracks]):

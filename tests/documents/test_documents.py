@@ -47,7 +47,7 @@ def _tapvid_pickle(folder: Path, path: Path) -> None:
     )
     some = tracks.select(np.arange(0, len(tracks), 40))
     points = np.nan_to_num(some.xy / np.array([some.width, some.height], np.float32))
-    video = {"video": frames[:12], "points": points[:, :12], "occluded": ~some.seen[:, :12]}
+    video = {"video": frames[:12], "points": points[:, :12], "occluded": ~some.visible[:, :12]}
     path.write_bytes(pickle.dumps({"dancers": video}))
 
 
@@ -125,7 +125,7 @@ def test_the_readme_is_short():
 
 
 def test_the_table_of_columns_is_the_datasets_own():
-    from anthrotap_builder.shards import features
+    from anthrotap_hf.schema import features
 
     page = (ROOT / "docs/data-format.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+)(?: (\w+))? \|", page, re.MULTILINE)

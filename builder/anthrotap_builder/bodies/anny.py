@@ -149,7 +149,7 @@ def _build() -> Body:
 def _load_full_model():
     """Anny itself and its keypoint regressors, without leaving its 788 MB cache behind where there was none."""
     os.environ.setdefault("WARP_LOG_LEVEL", "ERROR")
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="anthrotap-anny-") as aside:
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="anthrotap-anny-") as tmp_path:
         warnings.simplefilter("ignore")
         import anny
         import anny.paths
@@ -157,7 +157,7 @@ def _load_full_model():
 
         own_cache = Path(anny.paths.get_anny_cache_path())
         if not own_cache.exists():
-            anny.paths.set_anny_cache_path(aside)
+            anny.paths.set_anny_cache_path(tmp_path)
         try:
             model = anny.Anny().to(torch.float64)
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_builder.bodies.surface import SurfacePoints, sample_surface
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class Body:
                     arrays[f"{each.name}.{part.name}"] = getattr(value, part.name)
             elif value is not None:
                 arrays[each.name] = np.asarray(value)
-        with written_whole(path) as aside:
-            np.savez(aside, allow_pickle=False, **arrays)
+        with atomic_write(path) as tmp_path:
+            np.savez(tmp_path, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Body:

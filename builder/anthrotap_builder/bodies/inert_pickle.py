@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_hf.utils.safe_pickle import InertUnpickler, Kept, array_of
-from anthrotap_hf.utils.safe_pickle import load_inert as load_any
+from anthrotap_hf.utils.safe_pickle import SafeUnpickler, Stub, array_of
+from anthrotap_hf.utils.safe_pickle import safe_load as load_any
 
 _SPARSE = re.compile(r"scipy\.sparse(\._?(csc|csr|coo|matrix))?\.(csc|csr|coo)_(matrix|array)")
 
 
-class _Sparse(Kept):
+class _Sparse(Stub):
     """A scipy.sparse matrix or array: csc, csr or coo, whichever its class name says."""
 
     def array(self) -> np.ndarray:
@@ -42,7 +42,7 @@ class _Sparse(Kept):
         return dense
 
 
-class _Chumpy(Kept):
+class _Chumpy(Stub):
     """An array of the chumpy library: a plain one keeps it as `x`, a selection as flat indices into another."""
 
     def array(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class _Chumpy(Kept):
         return chosen.reshape([int(size) for size in np.atleast_1d(array_of(shape))])
 
 
-class _BodyUnpickler(InertUnpickler):
+class _BodyUnpickler(SafeUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         asked = f"{module}.{name}"
         if _SPARSE.fullmatch(asked):
@@ -67,7 +67,7 @@ class _BodyUnpickler(InertUnpickler):
         return super().find_class(module, name)
 
 
-def load_inert(path: Path) -> dict[str, Any]:
+def safe_load(path: Path) -> dict[str, Any]:
     """The dictionary that a pickle holds; `array_of` makes arrays of its values; a sparse one becomes dense.
 
     Raises:
@@ -81,4 +81,4 @@ def load_inert(path: Path) -> dict[str, Any]:
     return content
 
 
-__all__ = ["array_of", "load_inert"]
+__all__ = ["array_of", "safe_load"]

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior
-from anthrotap_builder.bodies.inert_pickle import array_of, load_inert
+from anthrotap_builder.bodies.inert_pickle import array_of, safe_load
 from anthrotap_builder.bodies.surface import outer_faces
 from anthrotap_builder.utils.assets import AssetError, cache_dir
 from anthrotap_hf.utils.atomic_files import file_sha256
@@ -278,7 +278,7 @@ def read_model_file(path: Path, model: Model) -> ModelArrays:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix.lower() == ".pkl":
-        return _needed(load_inert(path))
+        return _needed(safe_load(path))
     if path.suffix.lower() != ".npz":
         raise ValueError("its name ends neither in .npz nor in .pkl")
     try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from anthrotap_builder.config import PeopleSettings
 
-# A detector is a module with find_people(frames, settings, threads, device), imported when asked for.
+# A detector is a module with detect_people(frames, settings, threads, device), imported when asked for.
 DETECTORS = {
     "blazepose": "anthrotap_builder.detection.blazepose",
     "boxes": "anthrotap_builder.detection.boxes",
@@ -62,7 +62,7 @@ def anyone(people: list[PersonTrack]) -> np.ndarray:
     return together
 
 
-def find_people(
+def detect_people(
     frames: np.ndarray, settings: PeopleSettings, threads: int = 2, device: str = "cpu"
 ) -> list[PersonTrack]:
     """Every person of a clip, each followed through it; nothing is smoothed over time.
@@ -87,4 +87,4 @@ def find_people(
         )
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    return import_module(DETECTORS[settings.detector]).find_people(frames, settings, threads, device)
+    return import_module(DETECTORS[settings.detector]).detect_people(frames, settings, threads, device)

@@ -1,6 +1,6 @@
-"""Who is who: sightings of single frames become tracks, by where people move and how they look.
+"""Who is who: detections of single frames become tracks, by where people move and how they look.
 
-Knows nothing of networks: a sighting is anything that has landmarks, a size, a look and two probabilities.
+Knows nothing of networks: a detection is anything that has landmarks, a size, a look and two probabilities.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIRRORED = np.array([0, 12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27])
 TORSO = np.array([11, 12, 23, 24])
 
 
-class Sighting(Protocol):
+class Detection(Protocol):
     """One person in one frame.
 
     Attributes:
@@ -49,7 +49,7 @@ class Sighting(Protocol):
     def detection(self) -> float: ...
 
 
-S = TypeVar("S", bound=Sighting)
+S = TypeVar("S", bound=Detection)
 Track = dict[int, S]  # by frame index
 
 
@@ -94,11 +94,11 @@ def predict(track: Track[S], frame: int) -> np.ndarray:
     return landmarks
 
 
-def link(sightings: dict[int, list[S]], settings: PeopleSettings) -> list[Track[S]]:
+def link(detections: dict[int, list[S]], settings: PeopleSettings) -> list[Track[S]]:
     """Sightings of distinct people, by frame, linked into tracks, frame after frame, at least total cost."""
     tracks: list[Track[S]] = []
-    for frame in sorted(sightings):
-        here = sightings[frame]
+    for frame in sorted(detections):
+        here = detections[frame]
         open_tracks = [track for track in tracks if frame - max(track) <= settings.max_gap]
         free = set(range(len(here)))
         if open_tracks and here:
@@ -114,35 +114,35 @@ def link(sightings: dict[int, list[S]], settings: PeopleSettings) -> list[Track[
 _NO_LINK = 1e3
 
 
-def _link_cost(track: Track[S], frame: int, sighting: S, settings: PeopleSettings) -> float:
-    unlike = difference(track[_nearest(track, frame)].look, sighting.look)
-    alike = fit(track, frame, sighting, settings)
+def _link_cost(track: Track[S], frame: int, detection: S, settings: PeopleSettings) -> float:
+    unlike = difference(track[_nearest(track, frame)].look, detection.look)
+    alike = fit(track, frame, detection, settings)
     if alike < settings.min_link or unlike > settings.max_look:
         return _NO_LINK
-    return 1 - alike + settings.look_weight * unlike
+    return 1 - alike + settings.appearance_weight * unlike
 
 
 def _nearest(track: Track[S], frame: int) -> int:
     return min(track, key=lambda t: (abs(t - frame), t))
 
 
-def fit(track: Track[S], frame: int, sighting: S, settings: PeopleSettings) -> float:
-    """How well a sighting fits where a track should be: similarity, [0, 1], more tolerant after a gap.
+def fit(track: Track[S], frame: int, detection: S, settings: PeopleSettings) -> float:
+    """How well a detection fits where a track should be: similarity, [0, 1], more tolerant after a gap.
 
     The track may have gone on as before or have stopped (or turned, at the top of a jump): the better counts.
     Who is mostly hidden is often taken for someone upside down: a turn of more than 90 degrees does not fit.
     """
     near = _nearest(track, frame)
-    if _is_turned(track[near], sighting):
+    if _is_turned(track[near], detection):
         return 0.0
     tolerance = settings.joint_tolerance + settings.joint_motion * abs(frame - near)
     return max(
-        similarity(landmarks, sighting.landmarks, tolerance * track[near].size)
+        similarity(landmarks, detection.landmarks, tolerance * track[near].size)
         for landmarks in (predict(track, frame), track[near].landmarks)
     )
 
 
-def _is_turned(a: Sighting, b: Sighting) -> bool:
+def _is_turned(a: Detection, b: Detection) -> bool:
     return math.cos(a.angle - b.angle) < 0
 
 
@@ -155,7 +155,7 @@ def follow(
     """Sightings for a run of frames in which the track has none.
 
     Goes inwards from each end of the run that the track has seen, by turns, and on as long as `look`, asked
-    for a frame and given the track so far, returns a sighting that fits the prediction, or soon does again.
+    for a frame and given the track so far, returns a detection that fits the prediction, or soon does again.
     """
     known = dict(track)
     found: Track[S] = {}
@@ -165,9 +165,9 @@ def follow(
         frame, step, missed = ends.pop(0)
         if frame in found or frame not in frames:
             continue
-        sighting = look(frame, known)
-        if sighting and fit(known, frame, sighting, settings) >= settings.min_link:
-            known[frame] = found[frame] = sighting
+        detection = look(frame, known)
+        if detection and fit(known, frame, detection, settings) >= settings.min_link:
+            known[frame] = found[frame] = detection
             missed = 0
         else:
             missed += 1
@@ -177,7 +177,7 @@ def follow(
 
 
 def gaps(track: Track[S], num_frames: int) -> Iterable[range]:
-    """The runs of frames, of a clip of `num_frames`, in which the track has no sighting."""
+    """The runs of frames, of a clip of `num_frames`, in which the track has no detection."""
     last = -1
     for frame in [*sorted(track), num_frames]:
         if frame > last + 1:
@@ -185,7 +185,7 @@ def gaps(track: Track[S], num_frames: int) -> Iterable[range]:
         last = frame
 
 
-def mean_look(track: Track[S]) -> np.ndarray:
+def mean_appearance(track: Track[S]) -> np.ndarray:
     """[K]: the look of a track, from the frames in which a detector saw it (else from all)."""
     seen = [s.look for s in track.values() if s.detection] or [s.look for s in track.values()]
     look = np.sqrt(np.mean(np.square(seen), axis=0))
@@ -220,7 +220,7 @@ def settle(tracks: list[Track[S]], fixed: list[Track[S]], settings: PeopleSettin
                     )
                 track.clear()
                 break
-            ours, theirs = mean_look(track), mean_look(other)
+            ours, theirs = mean_appearance(track), mean_appearance(other)
             for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
                 is_ours = np.mean([difference(track[t].look, ours) for t in run])
                 is_theirs = np.mean([difference(other[t].look, theirs) for t in run])
@@ -235,13 +235,14 @@ def _meetings(a: Track[S], b: Track[S], settings: PeopleSettings) -> list[int]:
 
 
 def belongs_to_rival(
-    sighting: S, frame: int, track: Track[S], rivals: list[Track[S]], settings: PeopleSettings
+    detection: S, frame: int, track: Track[S], rivals: list[Track[S]], settings: PeopleSettings
 ) -> bool:
-    """Whether a sighting, meant for a track, shows a person whom a rival has there and looks more like."""
+    """Whether a detection, meant for a track, shows a person whom a rival has there and looks more like."""
     return any(
-        difference(rival[frame].look, mean_look(rival)) <= difference(sighting.look, mean_look(track))
+        difference(rival[frame].look, mean_appearance(rival))
+        <= difference(detection.look, mean_appearance(track))
         for rival in rivals
-        if frame in rival and is_same(sighting, rival[frame], settings)
+        if frame in rival and is_same(detection, rival[frame], settings)
     )
 
 
@@ -282,8 +283,8 @@ def _stitch_cost(whole: Track[S], piece: Track[S], settings: PeopleSettings) -> 
     return min(costs)
 
 
-def is_same(a: Sighting, b: Sighting, settings: PeopleSettings) -> bool:
-    """Whether two sightings in one frame are of one person: one pose, or one mostly inside the other."""
+def is_same(a: Detection, b: Detection, settings: PeopleSettings) -> bool:
+    """Whether two detections in one frame are of one person: one pose, or one mostly inside the other."""
     overlap = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
     return (
         overlap > settings.same_place
@@ -292,12 +293,12 @@ def is_same(a: Sighting, b: Sighting, settings: PeopleSettings) -> bool:
     )
 
 
-def distinct(sightings: Iterable[S], settings: PeopleSettings) -> list[S]:
-    """The sightings of one frame without those that show a person already shown by a better one."""
+def distinct(detections: Iterable[S], settings: PeopleSettings) -> list[S]:
+    """The detections of one frame without those that show a person already shown by a better one."""
     kept: list[S] = []
-    for sighting in sorted(sightings, key=lambda s: -s.detection * s.score):
-        if not any(is_same(sighting, other, settings) for other in kept):
-            kept.append(sighting)
+    for detection in sorted(detections, key=lambda s: -s.detection * s.score):
+        if not any(is_same(detection, other, settings) for other in kept):
+            kept.append(detection)
     return kept
 
 

@@ -341,8 +341,10 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
     return [network.get_tensor(output["index"])[0] for output in network.get_output_details()]
 
 
-def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, device: str) -> list[PersonTrack]:
-    """See `anthrotap_builder.detection.find_people`. LiteRT runs on the CPU, whatever the device of torch."""
+def detect_people(
+    frames: np.ndarray, settings: PeopleSettings, threads: int, device: str
+) -> list[PersonTrack]:
+    """See `anthrotap_builder.detection.detect_people`. LiteRT runs on the CPU, whatever the device of torch."""
     people: list[Track[Pose]] = []
     scraps: list[Track[Pose]] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -422,8 +424,8 @@ def _search(
         if not any(score >= settings.sure_detection for here in regions.values() for score, _ in here):
             return []
     poses = pool.map(look, key_frames, [regions[t] for t in key_frames])
-    sightings = {t: distinct(here, settings) for t, here in zip(key_frames, poses, strict=True)}
-    tracks = settle([t for t in link(sightings, settings) if is_hopeful(t, settings)], known, settings)
+    detections = {t: distinct(here, settings) for t, here in zip(key_frames, poses, strict=True)}
+    tracks = settle([t for t in link(detections, settings) if is_hopeful(t, settings)], known, settings)
 
     # The detector's region is a rough one: look again where the landmarks themselves would.
     def look_again(t: int, pose: Pose) -> Pose:

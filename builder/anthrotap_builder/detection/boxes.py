@@ -27,8 +27,10 @@ Boxes = tuple[np.ndarray, np.ndarray]
 """The persons of one frame: boxes [n, 4] float32, x0, y0, x1, y1 in raster pixels, and probabilities [n] float32."""
 
 
-def find_people(frames: np.ndarray, settings: PeopleSettings, threads: int, device: str) -> list[PersonTrack]:
-    """See `anthrotap_builder.detection.find_people`."""
+def detect_people(
+    frames: np.ndarray, settings: PeopleSettings, threads: int, device: str
+) -> list[PersonTrack]:
+    """See `anthrotap_builder.detection.detect_people`."""
     require_byte_track()  # if it is missing, that is said before the work
     detect = load_detector(settings.detector_model, settings.min_weak_detection, device)
     batches = [frames[first : first + BATCH] for first in range(0, len(frames), BATCH)]

@@ -18,19 +18,19 @@ import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.distributed.config import Finish, digest
-from anthrotap_builder.distributed.row_file import DamagedError, RowPlace, RowReader, set_aside
+from anthrotap_builder.distributed.row_file import DamagedError, RowPlace, RowReader, quarantine
 from anthrotap_builder.distributed.state import (
     BuildError,
     BuildFolder,
     IncompleteError,
-    Outcome,
+    VideoResult,
     read_lines,
     write_lines,
 )
-from anthrotap_builder.shards import Tally, features, manifest_of
-from anthrotap_hf.data.loading import decode_tracks
+from anthrotap_builder.shards import Tally, manifest_of
 from anthrotap_hf.hub.cards import dataset_card
-from anthrotap_hf.utils.atomic_files import file_sha256, folder_written_whole, written_whole
+from anthrotap_hf.schema import decode_tracks, features
+from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write, file_sha256
 
 OPEN_FILES = 16  # of which the index is held
 ROWS_A_GROUP = 4
@@ -43,7 +43,7 @@ def arrange(folder: BuildFolder, finish: Finish) -> None:
     The same rows come out in the same order, whichever files they lie in.
 
     Raises:
-        IncompleteError: if videos have no outcome, or rows were lost; damaged files are set aside.
+        IncompleteError: if videos have no outcome, or rows were lost; damaged files are set tmp_path.
     """
     shutil.rmtree(folder.finish, ignore_errors=True)
     (folder.finish / "data").mkdir(parents=True)
@@ -86,14 +86,14 @@ def write_shards(
     """Writes every `ranks`-th shard, from the rank-th on, into `folder.finish`, and what it holds beside it.
 
     Raises:
-        IncompleteError: if a file of rows is damaged; it is set aside.
+        IncompleteError: if a file of rows is damaged; it is set tmp_path.
     """
     columns = features(config.clips.clip_frames)
     open_file = lru_cache(OPEN_FILES)(RowReader)
     for listed in sorted(folder.finish.glob("*-of-*.jsonl"))[rank::ranks]:
         tally = Tally()
         path = folder.finish / "data" / f"{listed.stem}.parquet"
-        with written_whole(path) as aside, pq.ParquetWriter(aside, columns.arrow_schema) as writer:
+        with atomic_write(path) as tmp_path, pq.ParquetWriter(tmp_path, columns.arrow_schema) as writer:
             group: list[pa.Table] = []
             for line in read_lines(listed):
                 try:
@@ -103,7 +103,7 @@ def write_shards(
                         f"{error.filename}: damaged; its videos are labeled again"
                     ) from error
                 except DamagedError as error:
-                    set_aside(error.file)
+                    quarantine(error.file)
                     raise IncompleteError(f"{error}; its videos are labeled again") from error
                 row = _change(row, "source_video", [line["source_video"]])
                 if finish.label_only:
@@ -121,8 +121,8 @@ def write_shards(
             "sha256": file_sha256(path),
             "tally": asdict(tally),
         }
-        with written_whole(path.with_suffix(".json")) as aside:
-            aside.write_text(json.dumps(described))
+        with atomic_write(path.with_suffix(".json")) as tmp_path:
+            tmp_path.write_text(json.dumps(described))
 
 
 def conclude(folder: BuildFolder, config: LabelingConfig, finish: Finish) -> None:
@@ -164,19 +164,19 @@ def conclude(folder: BuildFolder, config: LabelingConfig, finish: Finish) -> Non
     }
     for path in described:
         path.unlink()
-    with folder_written_whole(folder.out / "data") as aside:
+    with atomic_dir(folder.out / "data") as tmp_path:
         for path in sorted((folder.finish / "data").glob("*.parquet")):
-            path.rename(aside / path.name)
+            path.rename(tmp_path / path.name)
     for name, text in (
         ("manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"),
         (VIDEOS, (folder.finish / VIDEOS).read_text(encoding="utf-8")),
         ("README.md", dataset_card(manifest)),
     ):
-        with written_whole(folder.out / name) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with atomic_write(folder.out / name) as tmp_path:
+            tmp_path.write_text(text, encoding="utf-8")
 
 
-def _of_inputs(folder: BuildFolder) -> list[Outcome]:
+def _of_inputs(folder: BuildFolder) -> list[VideoResult]:
     """What came of the videos that this run was asked for, in order."""
     outcomes = folder.outcomes()
     sources = folder.load_inputs()
@@ -196,7 +196,7 @@ def _find_rows(folder: BuildFolder, wanted: set[str]) -> list[RowPlace]:
         try:
             return RowReader(file).index()
         except DamagedError:
-            set_aside(file)
+            quarantine(file)
             return []
 
     rows: dict[str, RowPlace] = {}
@@ -242,7 +242,7 @@ def _cut(rows: list[RowPlace], shard_bytes: int) -> list[list[RowPlace]]:
     return shares
 
 
-def _names(outcomes: list[Outcome]) -> dict[str, str]:
+def _names(outcomes: list[VideoResult]) -> dict[str, str]:
     """The name of each content: where several files have it, the first in the alphabet."""
     names: dict[str, str] = {}
     for outcome in outcomes:
@@ -251,7 +251,9 @@ def _names(outcomes: list[Outcome]) -> dict[str, str]:
     return names
 
 
-def _describe_videos(outcomes: list[Outcome], clips: Counter[str], finish: Finish) -> list[dict[str, Any]]:
+def _describe_videos(
+    outcomes: list[VideoResult], clips: Counter[str], finish: Finish
+) -> list[dict[str, Any]]:
     """A line for each video that was given, without its folder: this file may be published."""
     described = []
     first: dict[str, str] = {}
@@ -272,7 +274,7 @@ def _describe_videos(outcomes: list[Outcome], clips: Counter[str], finish: Finis
     return described
 
 
-def _without_folder(line: str | None, outcome: Outcome) -> str | None:
+def _without_folder(line: str | None, outcome: VideoResult) -> str | None:
     return line and line.replace(outcome.shown, outcome.name)
 
 

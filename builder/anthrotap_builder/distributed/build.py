@@ -13,7 +13,7 @@ from pathlib import Path
 from anthrotap_builder.distributed import executors
 from anthrotap_builder.distributed.config import Build, Limits
 from anthrotap_builder.distributed.executors import ClusterSettings, Stage
-from anthrotap_builder.distributed.state import BuildError, BuildFolder, IncompleteError, Outcome, Plan
+from anthrotap_builder.distributed.state import BuildError, BuildFolder, IncompleteError, Plan, VideoResult
 from anthrotap_builder.distributed.steps import ArrangeRows, Conclude, LabelVideos, WriteShards, new_labeler
 from anthrotap_builder.distributed.video_sources import Source
 
@@ -162,7 +162,7 @@ def _plan(
     return folder.new_plan(to_do, ranks, _known(outcomes))
 
 
-def _is_open(outcome: Outcome | None, limits: Limits, retry_failed: bool) -> bool:
+def _is_open(outcome: VideoResult | None, limits: Limits, retry_failed: bool) -> bool:
     """Whether a video is to be labeled, for the first time or again."""
     if outcome is None or outcome.gone:
         return True
@@ -175,7 +175,7 @@ def _share(videos: int, workers: int) -> int:
     return max(1, min(VIDEOS_A_RANK, videos // (RANKS_A_WORKER * workers)))
 
 
-def _known(outcomes: dict[str, Outcome]) -> set[str]:
+def _known(outcomes: dict[str, VideoResult]) -> set[str]:
     return {outcome.sha256 for outcome in outcomes.values() if outcome.sha256 and not outcome.failure}
 
 

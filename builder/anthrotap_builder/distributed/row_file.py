@@ -53,7 +53,7 @@ class RowPlace:
 
 
 class RowWriter:
-    """Writes one file of rows; made by `rows_written_whole`."""
+    """Writes one file of rows; made by `atomic_rows`."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.index: list[list[Any]] = []
@@ -79,21 +79,21 @@ class RowWriter:
 
 
 @contextmanager
-def rows_written_whole(path: Path) -> Iterator[RowWriter]:
+def atomic_rows(path: Path) -> Iterator[RowWriter]:
     """A writer of a file that gets its name when the block ends well, and only if it has a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = beside(path, "incomplete")
+    tmp_path = beside(path, "incomplete")
     try:
-        with aside.open("wb") as file:
+        with tmp_path.open("wb") as file:
             writer = RowWriter(file)
             yield writer
             writer.finish()
             file.flush()
             os.fsync(file.fileno())
         if writer.index:
-            aside.replace(path)
+            tmp_path.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        tmp_path.unlink(missing_ok=True)
 
 
 class RowReader:
@@ -149,7 +149,7 @@ class RowReader:
             raise DamagedError(self.path, error) from error
 
 
-def set_aside(file: Path) -> None:
+def quarantine(file: Path) -> None:
     """A damaged file of rows is kept under another name: its videos are labeled again."""
     if file.exists():
         file.replace(file.with_suffix(".damaged"))

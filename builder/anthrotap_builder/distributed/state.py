@@ -27,7 +27,7 @@ from typing import Any, Self
 import numpy as np
 
 from anthrotap_builder.distributed.video_sources import Source
-from anthrotap_hf.utils.atomic_files import written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write
 
 
 class BuildError(Exception):
@@ -39,7 +39,7 @@ class IncompleteError(BuildError):
 
 
 @dataclass
-class Outcome:
+class VideoResult:
     """What came of one video.
 
     Attributes:
@@ -99,7 +99,7 @@ class BuildFolder:
         plan.write(sources, ranks, known)
         return plan
 
-    def outcomes(self) -> dict[str, Outcome]:
+    def outcomes(self) -> dict[str, VideoResult]:
         """What came of each video, by `Source.key`; later plans count more."""
         return {outcome.source: outcome for plan in self.plans() for outcome in plan.outcomes()}
 
@@ -110,8 +110,8 @@ class BuildFolder:
 
     def save_inputs(self, sources: list[Source]) -> None:
         """Keep what this run was asked for."""
-        with written_whole(self.inputs) as aside:
-            write_lines(aside, map(asdict, sources))
+        with atomic_write(self.inputs) as tmp_path:
+            write_lines(tmp_path, map(asdict, sources))
 
     def load_inputs(self) -> list[Source]:
         """What the last run was asked for."""
@@ -169,8 +169,8 @@ class Plan:
                 for index in share:
                     file.write(_line(asdict(sources[index])))
                 offsets.append(file.tell())
-        with written_whole(self.path / self.SIZES) as aside:
-            np.save(aside, np.array(offsets))
+        with atomic_write(self.path / self.SIZES) as tmp_path:
+            np.save(tmp_path, np.array(offsets))
 
     @property
     def ranks(self) -> int:
@@ -202,16 +202,16 @@ class Plan:
         known = np.load(self.known)
         still = known[~np.isin(known, np.array(list(contents), "S64"))]
         if len(still) < len(known):
-            with written_whole(self.known) as aside:
-                np.save(aside, still)
+            with atomic_write(self.known) as tmp_path:
+                np.save(tmp_path, still)
         for journal in self.path.glob("rank-*.jsonl"):
             lines = journal_lines(journal)
             kept = [line for line in lines if line["sha256"] not in contents]
             if len(kept) < len(lines):
                 rank = int(journal.stem.partition("-")[2])
                 (self.logs / "completions" / f"{rank:05d}").unlink(missing_ok=True)
-                with written_whole(journal) as aside:
-                    write_lines(aside, kept)
+                with atomic_write(journal) as tmp_path:
+                    write_lines(tmp_path, kept)
 
     def progress(self, seen: dict[Path, tuple[int, int, int]]) -> tuple[int, int]:
         """How many videos have an outcome, and how many of them a failure.
@@ -227,7 +227,7 @@ class Plan:
                 seen[journal] = (size, len(outcomes), failures)
         return sum(done for _, done, _ in seen.values()), sum(failed for _, _, failed in seen.values())
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[VideoResult]:
         for journal in sorted(self.path.glob("rank-*.jsonl")):
             yield from map(_outcome, journal_lines(journal))
 
@@ -241,7 +241,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, VideoResult] = {}
 
     def __enter__(self) -> Self:
         if self.path.exists():
@@ -256,7 +256,7 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: VideoResult) -> None:
         line = _line(asdict(outcome))
         if self._file.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.path))
@@ -264,8 +264,8 @@ class Journal:
         self.outcomes[outcome.source] = outcome
 
 
-def _outcome(values: dict[str, Any]) -> Outcome:
-    return Outcome(**values)
+def _outcome(values: dict[str, Any]) -> VideoResult:
+    return VideoResult(**values)
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -16,11 +16,11 @@ from anthrotap_builder.distributed.row_file import (
     DamagedError,
     RowReader,
     RowWriter,
-    rows_written_whole,
-    set_aside,
+    atomic_rows,
+    quarantine,
 )
-from anthrotap_builder.distributed.state import IncompleteError, Journal, Outcome, Plan, part_file
-from anthrotap_builder.distributed.worker import Labeler, LabelerJob
+from anthrotap_builder.distributed.state import IncompleteError, Journal, Plan, VideoResult, part_file
+from anthrotap_builder.distributed.worker import LabelerJob, LabelWorker
 
 ROWS_A_FILE = 4096
 WORKER = "ANTHROTAP_BUILD_WORKER"
@@ -75,23 +75,23 @@ class LabelVideos(BuildStep):
             try:
                 held |= {row.source_sha256 for row in RowReader(file).index()}
             except DamagedError:
-                set_aside(file)
+                quarantine(file)
         return held
 
-    def _is_lost(self, outcome: Outcome, held: set[str]) -> bool:
+    def _is_lost(self, outcome: VideoResult, held: set[str]) -> bool:
         """Whether rows that were labeled are neither gathered here nor a part."""
         if not outcome.sha256 or not outcome.rows or outcome.sha256 in held:
             return False
         return not part_file(self.build.folder.videos, outcome.sha256).exists()
 
-    def _gather(self, outcomes: list[Outcome], held: set[str], rank: int) -> None:
+    def _gather(self, outcomes: list[VideoResult], held: set[str], rank: int) -> None:
         """The parts of these videos become few files, unless another rank has gathered them, and go."""
         contents = dict.fromkeys(outcome.sha256 for outcome in outcomes if outcome.sha256 and outcome.rows)
         parts = {sha: part_file(self.build.folder.videos, sha) for sha in contents if sha}
         waiting = [part for sha, part in parts.items() if sha not in held and part.exists()]
         while waiting:
             gathered = []
-            with rows_written_whole(self.plan.new_row_file(rank)) as rows:
+            with atomic_rows(self.plan.new_row_file(rank)) as rows:
                 while waiting and len(rows.index) < ROWS_A_FILE:
                     self._copy(waiting[0], rows)
                     gathered.append(waiting.pop(0))
@@ -108,7 +108,7 @@ class LabelVideos(BuildStep):
         except FileNotFoundError:
             return
         except DamagedError as error:
-            set_aside(part)
+            quarantine(part)
             raise IncompleteError(f"{error}; its video is labeled again") from error
 
 
@@ -149,10 +149,10 @@ class Conclude(BuildStep):
         yield from ()
 
 
-_kept: list[Labeler] = []
+_kept: list[LabelWorker] = []
 
 
-def _labeler(build: Build, plan: Plan) -> Labeler:
+def _labeler(build: Build, plan: Plan) -> LabelWorker:
     """One for all ranks of this process: it takes seconds to start."""
     fresh = new_labeler(build, plan.known)
     if not _kept or _kept[0].job != fresh.job:
@@ -162,7 +162,7 @@ def _labeler(build: Build, plan: Plan) -> Labeler:
     return _kept[0]
 
 
-def new_labeler(build: Build, known: Path | None = None) -> Labeler:
+def new_labeler(build: Build, known: Path | None = None) -> LabelWorker:
     """One for this process.
 
     Args:
@@ -181,4 +181,4 @@ def new_labeler(build: Build, known: Path | None = None) -> Labeler:
         threads=build.threads,
         device=build.devices[int(os.environ.get(WORKER, "0")) % len(build.devices)],
     )
-    return Labeler(job, build.limits, folder.state / "logs" / f"{worker}.log")
+    return LabelWorker(job, build.limits, folder.state / "logs" / f"{worker}.log")

@@ -1,6 +1,6 @@
 """Labels one video after the other in a process of its own: what a bad video breaks is this process, and nothing else.
 
-Run as `python -m anthrotap_builder.distributed.worker` it answers lines of JSON on its standard input; `Labeler` starts
+Run as `python -m anthrotap_builder.distributed.worker` it answers lines of JSON on its standard input; `LabelWorker` starts
 it, watches its time and memory, and starts another one when it is gone.
 """
 
@@ -30,11 +30,11 @@ import pyarrow as pa
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.distributed.config import Limits
 from anthrotap_builder.distributed.processes import end_with_parent
-from anthrotap_builder.distributed.row_file import DamagedError, RowReader, rows_written_whole, set_aside
-from anthrotap_builder.distributed.state import BuildError, Outcome, part_file
+from anthrotap_builder.distributed.row_file import DamagedError, RowReader, atomic_rows, quarantine
+from anthrotap_builder.distributed.state import BuildError, VideoResult, part_file
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched
 from anthrotap_builder.utils.assets import AssetError
-from anthrotap_builder.utils.prefetch import ahead
+from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_hf.utils.atomic_files import file_sha256
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class LabelerJob:
     device: str = "cpu"
 
 
-class Labeler:
+class LabelWorker:
     """Has videos labeled, in a process that is started when it is first needed.
 
     Args:
@@ -133,7 +133,7 @@ class Labeler:
         self._send(asdict(self.job))
         return self._wait(None)
 
-    def label(self, source: Source) -> Outcome:
+    def label(self, source: Source) -> VideoResult:
         """Labels one video, into `job.videos`.
 
         Raises:
@@ -148,18 +148,18 @@ class Labeler:
                 return outcome
             time.sleep(min(attempts, 5))  # a network or a disk may come back
 
-    def _attempt(self, source: Source) -> tuple[Outcome, bool]:
+    def _attempt(self, source: Source) -> tuple[VideoResult, bool]:
         """What came of it, and whether another attempt would be in vain."""
         self.start()
         begin = time.monotonic()
         self._send(asdict(source))
         answer = self._wait(self.limits.seconds)
         if answer is not None:
-            return Outcome(**answer["outcome"]), answer["final"]
+            return VideoResult(**answer["outcome"]), answer["final"]
         reason = self._end()
         failure = f"{source.shown}: {reason}"
         seconds = time.monotonic() - begin
-        outcome = Outcome(source.key, source.shown, source.name, failure=failure, seconds=seconds)
+        outcome = VideoResult(source.key, source.shown, source.name, failure=failure, seconds=seconds)
         outcome.exceeded = self._exceeded
         return outcome, bool(outcome.exceeded)
 
@@ -268,7 +268,7 @@ class _VideoLabeler:
 
     def __init__(self, job: LabelerJob) -> None:
         from anthrotap_builder.pipeline import load_parts
-        from anthrotap_builder.shards import features
+        from anthrotap_hf.schema import features
 
         self.job = job
         self.config = LabelingConfig.model_validate(job.config)
@@ -281,10 +281,10 @@ class _VideoLabeler:
         self.known = np.empty(0, "S64") if job.known is None else np.load(job.known, mmap_mode="r")
         load_parts(self.config, job.device)
 
-    def __call__(self, source: Source) -> tuple[Outcome, bool]:
+    def __call__(self, source: Source) -> tuple[VideoResult, bool]:
         """What came of a video, and whether another attempt would be in vain."""
         begin = time.perf_counter()
-        outcome = Outcome(source.key, source.shown, source.name)
+        outcome = VideoResult(source.key, source.shown, source.name)
         final = False
         try:
             with fetched(source, Path(self.job.scratch), self.job.download) as (path, outcome.name):
@@ -311,7 +311,7 @@ class _VideoLabeler:
         outcome.seconds = time.perf_counter() - begin
         return outcome, final
 
-    def _label(self, path: Path, outcome: Outcome) -> None:
+    def _label(self, path: Path, outcome: VideoResult) -> None:
         """Labels the file, if that was not done."""
         assert outcome.sha256 is not None
         place = np.searchsorted(self.known, outcome.sha256.encode())
@@ -325,12 +325,12 @@ class _VideoLabeler:
             except FileNotFoundError:
                 logger.info("%s: gathered by another rank just now", part)
             except DamagedError:
-                set_aside(part)
+                quarantine(part)
             else:
                 for name in ("rows", "frames", "left_out", "failure"):
                     setattr(outcome, name, done[name])
                 return
-        with rows_written_whole(part) as rows:
+        with atomic_rows(part) as rows:
             for table, frames in self._rows(path, outcome):
                 rows.write(table)
                 outcome.rows = len(rows.index)
@@ -342,22 +342,22 @@ class _VideoLabeler:
             reasons = dict.fromkeys(line.rpartition(": ")[2] for line in outcome.left_out)
             outcome.failure = f"{outcome.shown}: no label ({'; '.join(reasons) or 'no clip'})"
 
-    def _rows(self, path: Path, outcome: Outcome) -> Iterator[tuple[pa.Table, int]]:
+    def _rows(self, path: Path, outcome: VideoResult) -> Iterator[tuple[pa.Table, int]]:
         """The rows of the video, and the frames of each; `outcome` hears of what is left out, and of an early end."""
         from anthrotap_builder.pipeline import label_video
-        from anthrotap_builder.shards import to_row, to_table
+        from anthrotap_hf.schema import encode_row, encode_table
         from anthrotap_hf.video import VideoError
 
         def label(skipped: list[str]) -> Iterator[LabeledClip]:
             return label_video(path, self.config, self.job.threads, self.job.device, skipped=skipped)
 
         try:
-            for clip in ahead(label, outcome.left_out, self.job.threads):
+            for clip in prefetch(label, outcome.left_out, self.job.threads):
                 if clip.left_out:
                     outcome.left_out.append(clip.left_out)
                     continue
-                row = to_row(replace(clip, source_video=outcome.name), self.config.clips.clip_frames)
-                yield to_table([row], self.features), len(clip.frames)
+                row = encode_row(replace(clip, source_video=outcome.name), self.config.clips.clip_frames)
+                yield encode_table([row], self.features), len(clip.frames)
         except VideoError as error:
             outcome.failure = str(error)
         except (AssetError, ImportError, OSError, MemoryError):

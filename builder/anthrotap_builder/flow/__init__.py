@@ -54,11 +54,11 @@ class TrackFlow:
 
     Attributes:
         displacement: [N, T - 1, 2] float32 pixels, from the track's place; NaN where unknown.
-        closing: [N, T - 1] float32 pixels, by how much going there and coming back misses the start; NaN likewise.
+        fb_error: [N, T - 1] float32 pixels, by how much going there and coming back misses the start; NaN likewise.
     """
 
     displacement: np.ndarray
-    closing: np.ndarray
+    fb_error: np.ndarray
 
 
 def for_each_pair(
@@ -109,7 +109,7 @@ def track_flow(
 
     def work(flow: Flow, t: int) -> None:
         pair = slice(t, t + 2)
-        found.displacement[:, t], found.closing[:, t] = guided_displacement(
+        found.displacement[:, t], found.fb_error[:, t] = guided_displacement(
             flow, frames[t], frames[t + 1], xy[:, pair], visible[:, pair]
         )
 
@@ -161,7 +161,7 @@ def guided_displacement(
 
     Returns:
         displacement: [count, 2] float32 pixels, from the points' places in the first frame; NaN where unknown.
-        closing: [count] float32 pixels, by how much going there and coming back misses the start; NaN likewise.
+        fb_error: [count] float32 pixels, by how much going there and coming back misses the start; NaN likewise.
     """
     count = len(xy) if count is None else count
     known = np.isfinite(xy).all((1, 2))

@@ -36,7 +36,7 @@ class SurfaceTracks:
     vertex: np.ndarray
 
 
-def look_at_surface(
+def project_and_test_visibility(
     body: Body | MeshSurface,
     meshes: list[MeshTrack],
     camera: Camera,

@@ -47,7 +47,7 @@ from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.detection import PersonTrack, anyone, masks_of
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.track import MeshTrack, mask_overlap
-from anthrotap_hf.utils.atomic_files import file_sha256, written_whole
+from anthrotap_hf.utils.atomic_files import atomic_write, file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -416,10 +416,10 @@ class MeshWriter:
         arrays |= (
             {"faces": self.body.faces} if self.body.name == "mesh" else {"body": np.array(self.body.name)}
         )
-        with written_whole(self.path) as aside:
-            np.savez(aside, **arrays)
+        with atomic_write(self.path) as tmp_path:
+            np.savez(tmp_path, **arrays)
             with (
-                zipfile.ZipFile(aside, "a") as archive,
+                zipfile.ZipFile(tmp_path, "a") as archive,
                 archive.open("vertices.npy", "w", force_zip64=True) as out,
             ):
                 shape = (count, len(self.body.template), 3)

@@ -104,7 +104,7 @@ class MotionObserver:
         both = usable[:count, first] & usable[:count, second]
         if not both.any():
             return np.zeros((count, 2), np.float32), both
-        displacement, closing = guided_displacement(
+        displacement, fb_error = guided_displacement(
             flow,
             self.frames[first],
             self.frames[second],
@@ -112,5 +112,5 @@ class MotionObserver:
             seen[:, [first, second]],
             count,
         )
-        allowed = self._pixels(self.settings.flow_round_trip, second - first)
-        return np.nan_to_num(displacement), both & (np.nan_to_num(closing, nan=np.inf) < allowed)
+        allowed = self._pixels(self.settings.fb_threshold, second - first)
+        return np.nan_to_num(displacement), both & (np.nan_to_num(fb_error, nan=np.inf) < allowed)

@@ -129,10 +129,10 @@ def _write(content: bytes, asset: Asset, folder: Path) -> None:
     if found != asset.sha256:
         raise ValueError(f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}")
     # Aside first: another process that looks meanwhile must never see half a file.
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=asset.name, delete=False) as aside:
-        aside.write(content)
-    os.chmod(aside.name, 0o644)
-    os.replace(aside.name, folder / asset.name)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=asset.name, delete=False) as tmp_path:
+        tmp_path.write(content)
+    os.chmod(tmp_path.name, 0o644)
+    os.replace(tmp_path.name, folder / asset.name)
 
 
 def _way_out(wanted: list[Asset], folder: Path, error: Exception) -> str:

@@ -11,7 +11,7 @@ M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 @functools.cache
-def share_one_heap() -> bool:
+def limit_malloc_arenas() -> bool:
     """Has all threads allocate from one heap, where the C library is glibc.
 
     By default each thread gets a heap of its own; arrays of a clip, made by one thread and freed after another's,

@@ -9,7 +9,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(
+def prefetch(
     make: Callable[[list[str]], Iterator[Item]], notes: list[str] | None, threads: int
 ) -> Generator[Item, None, None]:
     """The items of an iterator, in order; a thread makes the next one while this one is used, and no more than that.

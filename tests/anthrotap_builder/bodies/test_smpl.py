@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
-from anthrotap_builder.bodies.inert_pickle import array_of, load_inert
+from anthrotap_builder.bodies.inert_pickle import array_of, safe_load
 from anthrotap_builder.bodies.smpl import AXES, MODELS, find_model_file
 from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
 from anthrotap_builder.geometry.camera import Camera
@@ -253,12 +253,12 @@ def test_a_clip_is_labeled_with_the_body_that_the_configuration_names(tmp_path: 
     clip = label_clip(frames, fps=24.0, config=config, stages=Stages(people=lambda *_: [person]))
     assert clip.body_model == "smpl"
     assert clip.people[0]["mask_overlap"] > 0.8
-    assert clip.tracks.seen.any(1).sum() > 40
+    assert clip.tracks.visible.any(1).sum() > 40
     surface = body.surface_points(200, config.seed)
     truth = camera.project(surface.positions(body.pose_vertices(pose.posed(body)), body.faces))
     index = {vertex: k for k, vertex in enumerate(surface.vertex.tolist())}
     off = clip.tracks.xy - truth[:, [index[v] for v in clip.tracks.vertex.tolist()]].swapaxes(0, 1)
-    assert np.median(np.linalg.norm(off[clip.tracks.seen], axis=-1)) < 2
+    assert np.median(np.linalg.norm(off[clip.tracks.visible], axis=-1)) < 2
 
 
 def test_a_file_of_parameters_finds_its_body_where_the_configuration_says(model_files, tmp_path: Path):
@@ -581,7 +581,7 @@ def test_all_protocols_and_kinds_of_arrays_are_read(protocol: int, tmp_path: Pat
     }
     path = tmp_path / "arrays.pkl"
     path.write_bytes(pickle.dumps({**arrays, **matrices, **others, **inert}, protocol))
-    content = load_inert(path)
+    content = safe_load(path)
     for key, value in {**arrays, **others}.items():
         got = array_of(content[key])
         assert got.dtype == np.asarray(value).dtype
@@ -721,7 +721,7 @@ def test_parts_that_lie_about_each_other_are_refused(chumpy, tmp_path: Path):
     def read(value: object) -> np.ndarray:
         path = tmp_path / "one.pkl"
         path.write_bytes(pickle.dumps({"value": value}))
-        return array_of(load_inert(path)["value"])
+        return array_of(safe_load(path)["value"])
 
     outside = scipy.sparse.csc_matrix(np.eye(3))
     outside.indices[1] = 1_000_000
@@ -761,7 +761,7 @@ def test_a_damaged_pickle_is_a_value_error_and_nothing_else(data, tmp_path_facto
     path = tmp_path_factory.getbasetemp() / "fuzzed.pkl"
     path.write_bytes(content)
     try:
-        for value in load_inert(path).values():
+        for value in safe_load(path).values():
             array_of(value)
     except ValueError as error:
         assert "\n" not in str(error)  # noqa: PT017

@@ -27,7 +27,7 @@ POSE = np.random.default_rng(0).uniform(-40, 40, (33, 2)) * (0.4, 1)
 
 @dataclass
 class Seen:
-    """A sighting at a place, of a person with a number."""
+    """A detection at a place, of a person with a number."""
 
     x: float
     y: float = 120
@@ -53,7 +53,7 @@ class Seen:
 
 
 def people_of(tracks: list[dict[int, Seen]]) -> list[set[int]]:
-    return [{sighting.person for sighting in track.values()} for track in tracks]
+    return [{detection.person for detection in track.values()} for track in tracks]
 
 
 def test_similarity_is_one_for_the_same_pose_and_forgives_swapped_sides():
@@ -75,18 +75,18 @@ def test_difference_of_looks_runs_from_zero_to_one():
 
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_people_who_cross_keep_their_tracks(every):
-    sightings = {
+    detections = {
         t: [Seen(40 + 6 * t, person=0), Seen(400 - 6 * t, y=126, person=1)][:: 1 if t % 2 else -1]
         for t in range(0, 60, every)
     }
-    tracks = link(sightings, SETTINGS)
-    assert sorted(map(len, tracks)) == [len(sightings)] * 2
+    tracks = link(detections, SETTINGS)
+    assert sorted(map(len, tracks)) == [len(detections)] * 2
     assert all(len(people) == 1 for people in people_of(tracks))
 
 
 def test_crossing_people_who_look_alike_go_on_as_they_moved():
-    sightings = {t: [Seen(40 + 6 * t), Seen(400 - 6 * t, y=130)] for t in range(0, 60, 2)}
-    for track in link(sightings, SETTINGS):
+    detections = {t: [Seen(40 + 6 * t), Seen(400 - 6 * t, y=130)] for t in range(0, 60, 2)}
+    for track in link(detections, SETTINGS):
         steps = np.diff([track[t].x for t in sorted(track)])
         assert np.all(steps == steps[0])
 
@@ -99,8 +99,8 @@ def test_who_is_missed_for_a_while_is_linked_and_who_is_gone_for_long_is_not():
 
 
 def test_another_person_at_the_same_place_is_another_track():
-    sightings = {t: [Seen(100, person=int(t >= 10))] for t in range(20)}
-    assert people_of(link(sightings, SETTINGS)) == [{0}, {1}]
+    detections = {t: [Seen(100, person=int(t >= 10))] for t in range(20)}
+    assert people_of(link(detections, SETTINGS)) == [{0}, {1}]
 
 
 def test_an_empty_clip_has_no_tracks():
@@ -156,7 +156,7 @@ def test_a_track_that_strayed_onto_another_person_is_cut_back():
             min(people): track for track in settle(tracks, [], SETTINGS) for people in people_of([track])
         }
         assert sorted(found[0]) == list(range(40))
-        assert {sighting.person for sighting in found[1].values()} == {1}
+        assert {detection.person for detection in found[1].values()} == {1}
 
 
 def test_known_people_lose_nothing_and_are_not_found_again():
@@ -185,7 +185,7 @@ def test_people_far_apart_or_at_the_same_time_are_not_stitched():
 
 def test_of_two_sightings_of_one_person_the_better_stays():
     kept = distinct([Seen(100, detection=0.6), Seen(102, detection=0.9), Seen(300, detection=0.5)], SETTINGS)
-    assert [sighting.x for sighting in kept] == [102, 300]
+    assert [detection.x for detection in kept] == [102, 300]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthrotap_builder.config import PeopleSettings
-from anthrotap_builder.detection import PersonTrack, find_people
+from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.detection.blazepose import BlazePose, Region, anchors, suppress
 from anthrotap_builder.utils.assets import AssetError, blazepose_paths
 
@@ -145,7 +145,7 @@ def tracks_of(networks, clips_dir):
     def find(name: str) -> tuple[np.ndarray, list[PersonTrack]]:
         if name not in known:
             frames = read(clips_dir / name)
-            known[name] = frames, find_people(frames, PeopleSettings())
+            known[name] = frames, detect_people(frames, PeopleSettings())
         return known[name]
 
     return find
@@ -207,14 +207,14 @@ def test_landmarks_lie_on_the_mask(tracks_of):
 def test_nothing_is_smoothed_over_time(networks, clips_dir):
     frames = read(clips_dir / "juggle.mp4", count=12)
     alone = PeopleSettings(detect_every=1, min_frames=1, min_detections=1)
-    (track,) = find_people(frames, alone)
-    (one,) = find_people(frames[5:6], alone)
+    (track,) = detect_people(frames, alone)
+    (one,) = detect_people(frames[5:6], alone)
     assert np.array_equal(track.landmarks[5], one.landmarks[0])
 
 
 def test_threads_change_nothing(networks, clips_dir):
     frames = read(clips_dir / "bedroom.mp4", count=20)
-    one, two = (find_people(frames, PeopleSettings(), threads) for threads in (1, 2))
+    one, two = (detect_people(frames, PeopleSettings(), threads) for threads in (1, 2))
     assert len(one) == len(two) == 2
     for a, b in zip(one, two, strict=True):
         assert np.array_equal(a.landmarks, b.landmarks, equal_nan=True)
@@ -225,8 +225,8 @@ def test_threads_change_nothing(networks, clips_dir):
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (9, 64, 64, 3), (3, 17, 200, 3), (2, 1, 1, 3)])
 def test_nobody_is_no_track(networks, shape):
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert find_people(noise, PeopleSettings()) == []
-    assert find_people(np.zeros(shape, np.uint8), PeopleSettings()) == []
+    assert detect_people(noise, PeopleSettings()) == []
+    assert detect_people(np.zeros(shape, np.uint8), PeopleSettings()) == []
 
 
 @pytest.mark.parametrize(
@@ -246,4 +246,4 @@ def test_nobody_is_no_track(networks, shape):
 )
 def test_bad_input_is_named(frames, settings, threads, message):
     with pytest.raises(ValueError, match=message):
-        find_people(frames, PeopleSettings(**settings), threads)
+        detect_people(frames, PeopleSettings(**settings), threads)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anthrotap_builder.config import PeopleSettings
-from anthrotap_builder.detection import PersonTrack, find_people
+from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.detection.boxes import Boxes, load_detector, track_boxes
 from anthrotap_builder.utils.assets import AssetError
 from helpers.tiny_detector import save_tiny_detector
@@ -164,7 +164,7 @@ def test_people_do_not_depend_on_threads_and_come_by_the_usual_door(folder: Path
     frames = np.repeat(moving_pattern(1, 90, 160), 20, axis=0)
     settings = PeopleSettings(detector="boxes", detector_model=str(folder))
     before = torch.get_num_threads()
-    one, two = (find_people(frames, settings, threads) for threads in (1, 2))
+    one, two = (detect_people(frames, settings, threads) for threads in (1, 2))
     assert torch.get_num_threads() == before
     assert len(one) == len(two) > 0
     for a, b in zip(one, two, strict=True):
@@ -249,5 +249,5 @@ def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypat
 def test_without_the_tracker_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "edgefirst.tracker", None)
     with pytest.raises(ImportError, match=r"pip install 'anthrotap\[detector\]'") as caught:
-        find_people(np.zeros((1, 8, 8, 3), np.uint8), PeopleSettings(detector="boxes"))
+        detect_people(np.zeros((1, 8, 8, 3), np.uint8), PeopleSettings(detector="boxes"))
     assert "\n" not in str(caught.value)

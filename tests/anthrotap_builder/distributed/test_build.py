@@ -16,7 +16,7 @@ import datasets
 import psutil
 import pytest
 
-from anthrotap_builder.distributed.state import BuildError, Journal, Outcome
+from anthrotap_builder.distributed.state import BuildError, Journal, VideoResult
 from anthrotap_hf import decode_row
 from helpers.dataset_content import content
 
@@ -270,12 +270,12 @@ def test_missing_parts_are_said_before_any_video(videos, run, labeled, marks, tm
 def test_a_torn_line_of_the_journal_is_forgotten(tmp_path):
     path = tmp_path / "rank.jsonl"
     with Journal(path) as journal:
-        journal.add(Outcome("a", "a", "a"))
+        journal.add(VideoResult("a", "a", "a"))
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:20])
     with Journal(path) as journal:
         assert list(journal.outcomes) == ["a"]
-        journal.add(Outcome("b", "b", "b"))
+        journal.add(VideoResult("b", "b", "b"))
     with Journal(path) as journal:
         assert list(journal.outcomes) == ["a", "b"]
 

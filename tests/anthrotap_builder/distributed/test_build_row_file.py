@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from anthrotap_builder.distributed.row_file import DamagedError, RowReader, rows_written_whole
+from anthrotap_builder.distributed.row_file import DamagedError, RowReader, atomic_rows
 
 
 def table(number: int) -> pa.Table:
@@ -18,7 +18,7 @@ def table(number: int) -> pa.Table:
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "a.rows"
-    with rows_written_whole(path) as rows:
+    with atomic_rows(path) as rows:
         for number in range(2):
             rows.write(table(number))
         rows.notes["made by"] = "a test"
@@ -64,10 +64,10 @@ def test_a_file_cut_short_is_damaged(file):
 
 
 def test_nothing_is_left_of_a_writer_that_failed(tmp_path):
-    with pytest.raises(AttributeError), rows_written_whole(tmp_path / "a.rows") as rows:
+    with pytest.raises(AttributeError), atomic_rows(tmp_path / "a.rows") as rows:
         rows.write(None)
-    with pytest.raises(KeyError), rows_written_whole(tmp_path / "a.rows") as rows:
+    with pytest.raises(KeyError), atomic_rows(tmp_path / "a.rows") as rows:
         rows.write(table(0).drop("clip_id"))
-    with rows_written_whole(tmp_path / "b.rows"):
+    with atomic_rows(tmp_path / "b.rows"):
         pass
     assert list(tmp_path.iterdir()) == []

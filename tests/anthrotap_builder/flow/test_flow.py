@@ -40,7 +40,7 @@ def test_what_the_tracks_get_wrong_flow_finds(error: float):
     found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
     assert found.displacement.shape == (len(xy), 3, 2)
     np.testing.assert_allclose(np.median(found.displacement, axis=(0, 1)), (3, -1), atol=0.1)
-    assert np.median(found.closing) < 0.2
+    assert np.median(found.fb_error) < 0.2
 
 
 def test_a_good_prediction_carries_flow_over_motion_that_it_could_not_find_alone():
@@ -58,7 +58,7 @@ def test_flow_does_not_depend_on_threads():
     visible = np.random.default_rng(0).random(xy.shape[:2]) < 0.8
     one, three = (track_flow(frames, xy, visible, FlowSettings(), threads) for threads in (1, 3))
     np.testing.assert_array_equal(one.displacement, three.displacement)
-    np.testing.assert_array_equal(one.closing, three.closing)
+    np.testing.assert_array_equal(one.fb_error, three.fb_error)
 
 
 def test_a_point_without_a_place_has_no_flow_and_disturbs_no_other():
@@ -66,7 +66,7 @@ def test_a_point_without_a_place_has_no_flow_and_disturbs_no_other():
     xy[0, 1] = np.nan
     found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
     assert np.isnan(found.displacement[0, 1]).all()
-    assert np.isnan(found.closing[0, 1])
+    assert np.isnan(found.fb_error[0, 1])
     np.testing.assert_allclose(found.displacement[1:].mean((0, 1)), (2, 1), atol=0.2)
     nobody = track_flow(frames, np.full_like(xy, np.nan), np.ones(xy.shape[:2], bool), FlowSettings())
     assert np.isnan(nobody.displacement).all()
@@ -85,4 +85,4 @@ def test_one_frame_has_no_flow():
     frames = np.zeros((1, 32, 32, 3), np.uint8)
     found = track_flow(frames, np.ones((5, 1, 2), np.float32), np.ones((5, 1), bool), FlowSettings())
     assert found.displacement.shape == (5, 0, 2)
-    assert found.closing.shape == (5, 0)
+    assert found.fb_error.shape == (5, 0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from anthrotap_builder.utils.prefetch import ahead
+from anthrotap_builder.utils.prefetch import prefetch
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -22,7 +22,7 @@ def test_order_lines_and_errors_are_as_if_nothing_were_made_ahead(threads: int):
     notes: list[str] = ["first"]
     seen = []
     with pytest.raises(ValueError, match="damaged"):
-        seen.extend((number, notes[-1]) for number in ahead(make, notes, threads))
+        seen.extend((number, notes[-1]) for number in prefetch(make, notes, threads))
     assert seen == [(number, f"before {number}") for number in range(4)]
     assert notes == ["first", *[f"before {number}" for number in range(4)], "at the end"]
 
@@ -38,7 +38,7 @@ def test_no_more_than_one_item_is_made_ahead(threads: int, most: int):
                 made_next.set()
             yield number
 
-    items = ahead(make, None, threads)
+    items = prefetch(make, None, threads)
     assert next(items) == 0
     assert made_next.wait(5)
     assert made[0] == 1 + most
@@ -55,7 +55,7 @@ def test_closing_early_ends_the_iterator_and_the_thread(threads: int):
         finally:
             closed.append(True)
 
-    items = ahead(make, None, threads)
+    items = prefetch(make, None, threads)
     next(items)
     items.close()
     assert closed == [True]
@@ -63,4 +63,4 @@ def test_closing_early_ends_the_iterator_and_the_thread(threads: int):
 
 
 def test_an_item_that_counts_as_false_is_an_item():
-    assert list(ahead(lambda _: iter([0, None, ""]), None, 2)) == [0, None, ""]
+    assert list(prefetch(lambda _: iter([0, None, ""]), None, 2)) == [0, None, ""]

@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from anthrotap_hf.cli.common import in_one_line
+from anthrotap_hf.cli.common import cli_errors
 from anthrotap_hf.cli.main import app
 
 OPENS_A_PAGE = [("app",)]
@@ -142,7 +142,7 @@ def test_words_that_are_not_known_are_code_2():
 def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
     with (
         pytest.raises(typer.Exit) as end,
-        in_one_line(Path("out"), left="half of it is kept", also=(LookupError,)),
+        cli_errors(Path("out"), left="half of it is kept", also=(LookupError,)),
     ):
         raise error
     assert end.value.exit_code == code
@@ -150,7 +150,7 @@ def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
 
 
 def test_mistakes_of_ours_are_not_hidden():
-    with pytest.raises(ZeroDivisionError), in_one_line(Path("out")):
+    with pytest.raises(ZeroDivisionError), cli_errors(Path("out")):
         _ = 1 / 0
 
 
@@ -243,7 +243,7 @@ SMALL_RUN = [
         "batch_size=1",
         "training.dataloader_num_workers=0",
         "evaluation=null",
-        "sources.shapes.sample={num_frames: 4, dilation: 1, num_queries: 4, height: 64, width: 64, min_seen: 1}",
+        "sources.shapes.sample={num_frames: 4, dilation: 1, num_queries: 4, height: 64, width: 64, min_visible: 1}",
         "sources.shapes.look={num_frames: 4, height: 64, width: 64, num_tracks: 32}",
     )
     for word in ("--set", setting)

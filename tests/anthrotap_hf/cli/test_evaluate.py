@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
 from anthrotap_hf.evaluation.metrics import METRICS, hidden_labels_found
-from anthrotap_hf.evaluation.runner import Entrant
+from anthrotap_hf.evaluation.runner import EvaluatedModel
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
@@ -212,11 +212,11 @@ def test_a_key_follows_weights_and_configuration():
     def key(seed: int, **changes) -> str:
         model = tiny_locotrack(seed)
         model.config.update(changes)
-        return Entrant.of("", pipeline("point-tracking", model=model)).key
+        return EvaluatedModel.of("", pipeline("point-tracking", model=model)).key
 
     assert key(1) == key(1)
     assert len({key(1), key(2), key(1, num_iterations=2)}) == 3
-    half = Entrant.of("", pipeline("point-tracking", model=tiny_locotrack(1).to(torch.bfloat16))).key
+    half = EvaluatedModel.of("", pipeline("point-tracking", model=tiny_locotrack(1).to(torch.bfloat16))).key
     assert half not in (key(1), key(2))
 
 
@@ -276,7 +276,7 @@ def test_what_is_wrong_is_said_in_one_line(davis, tmp_path, monkeypatch):
     empty.write_bytes(pickle.dumps({}))
     (tmp_path / "a file").write_text("")
     (tmp_path / "damaged/videos").mkdir(parents=True)
-    key = Entrant.of("", pipeline("point-tracking")).key
+    key = EvaluatedModel.of("", pipeline("point-tracking")).key
     (tmp_path / f"damaged/videos/tapvid-davis-first-{key}.json").write_text("{")
     out = ("--out", tmp_path / "out")
     for words, says in [

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import anthrotap_hf
-from anthrotap_hf.data.loading import serve_name
+from anthrotap_hf.data.loading import register_dataset_name
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import VideoError, encode_video
 
@@ -65,7 +65,7 @@ def test_the_hook_is_there():
 def test_a_datasets_without_the_hook_is_noticed():
     module = type(sys)("datasets.load")
     with pytest.warns(UserWarning, match=r"anthrotap_hf\.load_dataset\(\) does the same"):
-        serve_name(module)
+        register_dataset_name(module)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ def test_a_hub_id_goes_to_the_hub(monkeypatch):
     module.dataset_module_factory = lambda path, revision=None, data_dir=None, data_files=None, **kw: (
         asked.append((path, revision, kw))
     )
-    serve_name(module)
-    serve_name(module)  # twice is once
+    register_dataset_name(module)
+    register_dataset_name(module)  # twice is once
     monkeypatch.setenv("ANTHROTAP_REPO", "someone/labels")
     module.dataset_module_factory("anthrotap", revision="v1", cache_dir="c")
     module.dataset_module_factory("other/data", data_files="a.csv")
@@ -219,8 +219,8 @@ def test_decode_row_in_every_format(shards, cache, form):
     assert (tracks.height, tracks.width) == (64, 96)
     np.testing.assert_array_equal(tracks.xy[:, 7], [[1.5, 2.5], [9, 8]])
     assert tracks.xy.dtype == np.float32
-    assert tracks.seen.all()
-    assert tracks.seen.shape == (2, 20)
+    assert tracks.visible.all()
+    assert tracks.visible.shape == (2, 20)
     assert tracks.vertex.tolist() == [7, 11]
 
 

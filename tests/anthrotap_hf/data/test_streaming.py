@@ -20,8 +20,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 import anthrotap_hf
 from anthrotap_hf import streaming
-from anthrotap_hf.data.loading import decode_row
 from anthrotap_hf.data.streaming import DamagedShardError, ShardRows, StreamedClips
+from anthrotap_hf.schema import decode_row
 from anthrotap_hf.video import encode_video
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")

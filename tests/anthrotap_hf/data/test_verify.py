@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.cli.verify import summary
 from anthrotap_hf.data import verify as verify_module
-from anthrotap_hf.data.verify import COLUMNS, Problem, Report, Workers, verify, wrong_columns
+from anthrotap_hf.data.verify import Problem, Report, Workers, verify
+from anthrotap_hf.schema import COLUMNS, wrong_columns
 from anthrotap_hf.video import encode_video
 from helpers.ending_process import negate
 
@@ -24,7 +25,8 @@ pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.pipeline import LabeledClip
-from anthrotap_builder.shards import ShardWriter, Tally, features, to_row, write_manifest
+from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
+from anthrotap_hf.schema import encode_row, features
 from anthrotap_hf.tracks import Tracks
 
 CONFIG = LabelingConfig()
@@ -77,7 +79,7 @@ def write_dataset(folder: Path, rows: list[dict], stem: str = "train") -> Path:
 
 @pytest.fixture
 def rows() -> list[dict]:
-    return [to_row(make_clip(number), 48) for number in range(3)]
+    return [encode_row(make_clip(number), 48) for number in range(3)]
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_what_anthrotap_label_writes_is_clean(fake_labels, make_video, tmp_path)
 def test_a_row_without_tracks_is_no_problem(rows, tmp_path):
     clip = make_clip(5)
     nobody = LabeledClip(**{**vars(clip), "tracks": Tracks.empty(FRAMES, 32, 48)})
-    assert not lines(write_dataset(tmp_path / "labels", [*rows, to_row(nobody, 48)]))
+    assert not lines(write_dataset(tmp_path / "labels", [*rows, encode_row(nobody, 48)]))
 
 
 # Rows
@@ -217,7 +219,7 @@ def test_versions_of_mesh_files_are_fine_where_meshes_come_from_files(rows, data
 
 def test_between_rows(rows, tmp_path):
     rows.append({**rows[0]})  # the same row again
-    other = to_row(make_clip(7), 48)
+    other = encode_row(make_clip(7), 48)
     rows.append({**other, "frames_sha256": rows[1]["frames_sha256"]})
     assert lines(write_dataset(tmp_path / "labels", rows)) == [
         f"{SHARD}, row 3 ({rows[0]['clip_id']}): clip_id is that of {SHARD}, row 0 too",
@@ -268,7 +270,7 @@ def test_a_changed_byte(dataset):
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"PAR1 words PAR1"])
 def test_a_damaged_shard_costs_one_line_and_the_others_are_read(rows, dataset, damage):
-    write_dataset(dataset, [to_row(make_clip(9), 48)], stem="test")
+    write_dataset(dataset, [encode_row(make_clip(9), 48)], stem="test")
     path = dataset / SHARD
     path.write_bytes(damage(path.read_bytes()))
     report = verify(dataset, processes=0)
@@ -291,7 +293,7 @@ def test_every_byte_flipped_in_turn_ends_in_lines(rows, tmp_path):
 
 
 def test_missing_and_extra_files(rows, dataset):
-    write_dataset(dataset, [to_row(make_clip(9), 48)], stem="test")
+    write_dataset(dataset, [encode_row(make_clip(9), 48)], stem="test")
     (dataset / SHARD).rename(dataset / "data/other-00000-of-00001.parquet")
     assert lines(dataset) == [
         "data/other-00000-of-00001.parquet: manifest.json does not list it; it is of another run, take it away",

@@ -15,8 +15,8 @@ from anthrotap_hf.evaluation.track_statistics import (
     displacements,
     extents,
     returns,
+    run_lengths,
     speeds,
-    spells,
     trajectory_complexity,
     trajectory_diversity,
 )
@@ -170,7 +170,7 @@ def test_diversity_without_pairs():
 @given(arrays(bool, st.tuples(st.integers(0, 4), st.integers(0, 12))))
 def test_spells_and_returns(flags):
     expected = [len(run) for row in flags for run in "".join("x" if f else " " for f in row).split()]
-    assert spells(flags).tolist() == expected
+    assert run_lengths(flags).tolist() == expected
     runs = ["".join("x" if flag else " " for flag in row).split() for row in flags]
     assert returns(flags).tolist() == [max(len(row) - 1, 0) for row in runs]
 

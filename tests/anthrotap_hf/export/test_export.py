@@ -41,7 +41,7 @@ def test_tapvid_holds_shares_of_the_frame_and_no_pickle(tracks, tmp_path, make_v
         assert found["video"].shape == (T, H, W, 3)
         known = tracks.valid
         assert np.allclose((found["points"] * [W, H])[known], tracks.xy[known], atol=1e-4)
-        assert (found["occluded"] == ~tracks.seen).all()
+        assert (found["occluded"] == ~tracks.visible).all()
         assert (found["valid"] == tracks.valid).all()
 
 
@@ -51,7 +51,7 @@ def test_cotracker_holds_tensors_time_first_with_centers_at_whole_numbers(tracks
     assert found["pred_tracks"].shape == (1, T, 3, 2)
     places = found["pred_tracks"][0].numpy().swapaxes(0, 1) + 0.5
     assert np.allclose(places[tracks.valid], tracks.xy[tracks.valid], atol=1e-5)
-    assert (tracks.seen == found["pred_visibility"][0].numpy().T).all()
+    assert (tracks.visible == found["pred_visibility"][0].numpy().T).all()
     assert (tracks.valid == found["valid"][0].numpy().T).all()
 
 
@@ -74,8 +74,8 @@ def test_colmap_s_keypoints_and_matches_are_those_of_the_seen_labels(tracks, tmp
         for one, other in pairs:
             places = keypoints[first][one, :2], keypoints[second][other, :2]
             track = next(n for n in range(3) if np.allclose(places[0], tracks.xy[n, first - 1], atol=1e-4))
-            assert tracks.seen[track, first - 1]
-            assert tracks.seen[track, second - 1]
+            assert tracks.visible[track, first - 1]
+            assert tracks.visible[track, second - 1]
             assert np.allclose(places[1], tracks.xy[track, second - 1], atol=1e-4)
             matched.add((track, first - 1, second - 1))
     assert (1, 1, 4) in matched  # over the gap

@@ -91,7 +91,7 @@ def test_weights_learned_from_research_only_parts_are_not_for_commerce(tmp_path)
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
     facts = json.loads((folder / "training.json").read_text())
     smpl = {"name": "SMPL body model", "license": "research-only", "terms": "for non-commercial research"}
-    (folder / "training.json").write_text(json.dumps(facts | {"ingredients": [smpl]}))
+    (folder / "training.json").write_text(json.dumps(facts | {"components": [smpl]}))
     card = prepare_model(folder, tmp_path / "a").card
     assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-nc-4.0"
     with pytest.raises(ValueError, match=r"SMPL body model is for non-commercial research"):

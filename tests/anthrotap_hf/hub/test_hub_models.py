@@ -29,7 +29,7 @@ model: {type: locotrack, start: me/tracker@v1}
 sources:
   shapes:
     kind: procedural
-    sample: {num_frames: 4, dilation: 1, num_queries: 4, height: 32, width: 32, min_seen: 1}
+    sample: {num_frames: 4, dilation: 1, num_queries: 4, height: 32, width: 32, min_visible: 1}
     look: {num_frames: 4, height: 48, width: 48, num_tracks: 32}
 batch_size: 1
 steps: 2
@@ -103,9 +103,9 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
 
 
 def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, tracker):
-    from anthrotap_hf.evaluation.runner import Entrant
+    from anthrotap_hf.evaluation.runner import EvaluatedModel
 
-    key = Entrant.of("me", pipeline("point-tracking", model=str(tracker))).key
+    key = EvaluatedModel.of("me", pipeline("point-tracking", model=str(tracker))).key
     mean = {"average_jaccard": 0.5, "average_pts_within_thresh": 0.625, "occlusion_accuracy": 0.75}
     report = {
         "benchmark": "tapvid-davis",

@@ -99,7 +99,7 @@ def test_objects_get_their_share():
 
 
 def test_a_sample(folder):
-    settings = SampleSettings(8, 1, 64, 32, 32, min_seen=1, affine=None, flip=0, crop=(0.55, 1))
+    settings = SampleSettings(8, 1, 64, 32, 32, min_visible=1, affine=None, flip=0, crop=(0.55, 1))
     sample = make_sample(PanningMoviClips(folder)[0], settings, np.random.default_rng(0))
     assert sample["video"].shape == (8, 32, 32, 3)
     assert sample["valid"].all()
@@ -142,7 +142,7 @@ def test_records_that_are_wrong(tmp_path, features, change, reason):
         del changed[key]
     movi_files.write_movi(tmp_path / FILE, changed)
     source = PanningMoviClips(tmp_path)
-    settings = SampleSettings(8, 1, 4, 16, 16, min_seen=1, affine=None)
+    settings = SampleSettings(8, 1, 4, 16, 16, min_visible=1, affine=None)
     with pytest.raises(BAD, match=reason) as error:
         make_sample(source[0], settings, np.random.default_rng(0))
     assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.readers.training_sources import ClipSource
-from anthrotap_hf.training.mixture import MixedSource, Mixer, TooManyBadSamplesError
+from anthrotap_hf.training.mixture import MixedSource, MixtureDataset, TooManyBadSamplesError
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip, SampleSettings, make_sample
 
 TINY = SampleSettings(num_frames=4, dilation=1, num_queries=4, height=16, width=16, affine=None)
@@ -45,12 +45,12 @@ def equal(one: dict, other: dict) -> bool:
     )
 
 
-def mixer(**changes) -> Mixer:
+def mixer(**changes) -> MixtureDataset:
     sources = [
         MixedSource(Numbered(7, "people"), 1, TINY),
         MixedSource(ProceduralClips(ProceduralSettings(num_frames=4, height=16, width=16)), 1, TINY),
     ]
-    return Mixer(**{"sources": sources, "batch_size": 2, "num_steps": 30, "seed": 3} | changes)
+    return MixtureDataset(**{"sources": sources, "batch_size": 2, "num_steps": 30, "seed": 3} | changes)
 
 
 def test_batches_follow_from_seed_and_step():

@@ -190,7 +190,9 @@ def test_what_lies_outside_the_clip_is_not_brought_into_sight():
     tracks = painted_clip().tracks.copy()
     tracks[:8] = (-10, 45)
     half = SmoothAffine(rotation=0, scale=(0.5, 0.5), shear=0, shift=0)
-    chosen = SampleSettings(**{**vars(SMALL), "affine": half, "flip": 0, "num_queries": 500, "min_seen": 1})
+    chosen = SampleSettings(
+        **{**vars(SMALL), "affine": half, "flip": 0, "num_queries": 500, "min_visible": 1}
+    )
     sample = make_sample(painted_clip(tracks=tracks), chosen, np.random.default_rng(0))
     assert sample["visible"].all()  # no query asks for them
     tracks[:8, :10] = (80, 45)
@@ -269,7 +271,7 @@ def test_what_is_wrong_with_a_clip_is_said_in_one_line(changes, reason):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_frames": 0}, {"min_seen": 49}, {"flip": 2}, {"crop": (0.5, 1.5)}, {"crop": (0.9, 0.5)}]
+    "wrong", [{"num_frames": 0}, {"min_visible": 49}, {"flip": 2}, {"crop": (0.5, 1.5)}, {"crop": (0.9, 0.5)}]
 )
 def test_settings_out_of_range(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

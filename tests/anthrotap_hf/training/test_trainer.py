@@ -56,7 +56,7 @@ TINY = {
                 "num_queries": 4,
                 "height": 32,
                 "width": 32,
-                "min_seen": 1,
+                "min_visible": 1,
                 "affine": None,
             },
         }
@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
 
 
 def test_a_run_on_bad_data_stops(tmp_path):
-    too_short = {**TINY["sources"]["shapes"], "sample": {"num_frames": 9, "dilation": 1, "min_seen": 1}}
+    too_short = {**TINY["sources"]["shapes"], "sample": {"num_frames": 9, "dilation": 1, "min_visible": 1}}
     with pytest.raises(TooManyBadSamplesError, match="4 frames; 9 with dilation 1"):
         train(recipe_with(sources={"shapes": too_short}), tmp_path)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anthrotap_hf.utils.safe_pickle import array_of, load_inert, load_inert_npy
+from anthrotap_hf.utils.safe_pickle import array_of, load_inert_npy, safe_load
 
 CONTENT = {
     "array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
@@ -45,7 +45,7 @@ def test_what_numpy_saves(tmp_path):
 
 def test_a_pickle_in_the_middle_of_a_file(tmp_path):
     (tmp_path / "a").write_bytes(b"12345" + pickle.dumps([1, 2]))
-    assert load_inert(tmp_path / "a", offset=5) == [1, 2]
+    assert safe_load(tmp_path / "a", offset=5) == [1, 2]
 
 
 class _Evil:
@@ -124,7 +124,7 @@ def test_arrays_that_lie(tmp_path, shape, dtype, order, content):
             return np.dtype, (self.code, False, True), (3, "<", None, None, None, -1, -1, 0)
 
     (tmp_path / "a").write_bytes(pickle.dumps({"a": Lie()}))
-    value = load_inert(tmp_path / "a")["a"]
+    value = safe_load(tmp_path / "a")["a"]
     with pytest.raises(ValueError, match=r".") as error:
         array_of(value)
     assert "\n" not in str(error.value)
@@ -137,12 +137,12 @@ def test_lists_that_name_themselves(tmp_path):
         nested = [nested] * 10
     (tmp_path / "a").write_bytes(pickle.dumps(nested))
     with pytest.raises(ValueError, match="more than 1000000 items"):
-        array_of(load_inert(tmp_path / "a"))
+        array_of(safe_load(tmp_path / "a"))
     own: list = []
     own.append(own)
     (tmp_path / "b").write_bytes(pickle.dumps(own))
     with pytest.raises(ValueError, match="items"):
-        array_of(load_inert(tmp_path / "b"))
+        array_of(safe_load(tmp_path / "b"))
 
 
 @pytest.mark.parametrize(
