@@ -45,6 +45,7 @@ class LabeledClip(TrackedClip):
         seconds: wall seconds spent in each stage; for reading, how long the labeling waited for it.
     """
 
+    fps: float = 0.0
     people: list[dict[str, float]] = field(default_factory=list)
     source_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     meshes: list[MeshTrack] = field(default_factory=list)

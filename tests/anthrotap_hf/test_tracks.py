@@ -2,13 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.tracks import TrackedClip, Tracks, fill_invalid
+from anthrotap_hf.video import VideoError
 
 
 def some_tracks(count: int = 3, frames: int = 5, person: int = 0) -> Tracks:
     rng = np.random.default_rng(count)
-    return Tracks(
+    return Tracks.from_labels(
         xy=rng.uniform(0, 60, (count, frames, 2)).astype(np.float32),
         visible=rng.random((count, frames)) < 0.5,
         valid=rng.random((count, frames)) < 0.7,
@@ -29,7 +32,7 @@ def test_confidence_goes_with_its_tracks():
         replace(tracks, confidence=np.zeros((3, 4), np.float32))
 
 
-def test_every_label_is_seen_or_hidden_or_unknown():
+def test_every_label_is_visible_or_occluded_or_invalid():
     tracks = some_tracks(50)
     total = tracks.visible.astype(int) + tracks.occluded + tracks.invalid
     assert (total == 1).all()
@@ -63,3 +66,58 @@ def test_tracks_of_different_clips_do_not_mix():
         Tracks.concatenate([some_tracks(frames=5), some_tracks(frames=6)])
     with pytest.raises(ValueError, match="nothing"):
         Tracks.concatenate([])
+
+
+def test_a_visible_label_must_be_valid_and_every_position_finite():
+    tracks = some_tracks()
+    with pytest.raises(ValueError, match="must be valid"):
+        replace(tracks, visible=np.ones_like(tracks.visible), valid=np.zeros_like(tracks.valid))
+    with pytest.raises(ValueError, match="finite"):
+        replace(tracks, xy=np.full_like(tracks.xy, np.nan))
+    with pytest.raises(ValueError, match="not finite"):
+        Tracks.from_labels(np.full((1, 2, 2), np.nan), *np.ones((2, 1, 2), bool), height=4, width=4)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4), st.integers(0, 9))
+def test_an_invalid_label_holds_the_nearest_valid_position_in_time(valid: list[list[bool]], seed: int):
+    mask = np.array(valid)
+    xy = np.random.default_rng(seed).uniform(0, 60, (*mask.shape, 2))
+    xy[~mask] = np.nan
+    filled = fill_invalid(xy, mask)
+    for track, frame in np.ndindex(*mask.shape):
+        known = np.flatnonzero(mask[track])
+        expected = np.zeros(2)
+        if len(known):  # of two equally near ones, the earlier
+            expected = xy[track, min(known, key=lambda t: (abs(t - frame), t))]
+        np.testing.assert_array_equal(filled[track, frame], expected)
+
+
+def test_a_loss_times_valid_is_finite_on_labels_with_gaps():
+    xy = np.full((2, 3, 2), np.nan, np.float32)
+    xy[0, 1] = 7, 9
+    visible = np.zeros((2, 3), bool)
+    tracks = Tracks.from_labels(xy, visible, height=20, width=20)
+    assert (tracks.valid == [[False, True, False], [False, False, False]]).all()
+    assert np.isfinite(np.abs(tracks.xy - 1).sum(-1) * tracks.valid).all()
+    np.testing.assert_array_equal(tracks.xy[0], [[7, 9]] * 3)
+
+
+def test_a_clip_decodes_its_frames_when_asked():
+    tracks = some_tracks(frames=3)
+    frames = np.arange(3 * 60 * 80 * 3, dtype=np.uint8).reshape(3, 60, 80, 3)
+    asked: list[list[int]] = []
+
+    def load(numbers):
+        asked.append(list(numbers))
+        return (frames[number] for number in numbers)
+
+    clip = TrackedClip(tracks, load, clip_id="a")
+    assert not asked
+    np.testing.assert_array_equal(next(clip.iter_frames([2])), frames[2])
+    np.testing.assert_array_equal(clip.frames, frames)
+    assert clip.frames is clip.frames
+    assert asked == [[2], [0, 1, 2]]
+    with pytest.raises(VideoError, match="no video"):
+        TrackedClip(tracks, clip_id="b").frames  # noqa: B018
+    with pytest.raises(VideoError, match="2 frames"):
+        TrackedClip(tracks, lambda numbers: iter(frames[:2])).frames  # noqa: B018
