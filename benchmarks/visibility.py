@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
-from anthrotap_builder.bodies.surface import SurfacePoints
+from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility import DEPTH_MARGIN, visible_points, visible_vertices
 
 BARS = {"vertices": 0.3, "points": 0.15}

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
-from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.bodies.surface import MeshSurface
+from anthrotap_builder.bodies.body import Body, MeshSurface
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior
-from anthrotap_builder.bodies.surface import outer_faces
+from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior, outer_faces
 from anthrotap_builder.utils.assets import cache_dir
 
 COMPACT_VERSION = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_builder.bodies.surface import SurfacePoints, sample_surface
+from anthrotap_builder.geometry.surface import SurfacePoints, sample_surface
 from anthrotap_hf.utils.atomic_files import atomic_write
 
 
@@ -243,6 +243,47 @@ class BodyPose:
         return cls(turned, places, shape)
 
 
+@dataclass(frozen=True, eq=False)
+class MeshSurface:
+    """A triangle mesh that is no body model of ours.
+
+    Attributes:
+        name: as in a dataset's `body_model`.
+        template: [V, 3] float32, the mesh in one pose.
+        faces: [F, 3] int32.
+    """
+
+    name: str
+    template: np.ndarray
+    faces: np.ndarray
+
+    def surface_points(self, count: int, seed: int) -> SurfacePoints:
+        """`count` points spread evenly over the surface; the same for the same seed."""
+        return _sample(self, count, seed)
+
+
+def outer_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[F] bool: faces whose middle is visible from at least one of 26 directions."""
+    # Imported here because it compiles with numba, which only making a body needs.
+    from anthrotap_builder.geometry.visibility import visible_points
+
+    middles = SurfacePoints(
+        face=np.arange(len(faces), dtype=np.int32),
+        barycentric=np.full((len(faces), 3), 1 / 3),
+        vertex=faces[:, 0],
+    )
+    outer = np.zeros(len(faces), bool)
+    steps = (-1.0, 0.0, 1.0)
+    for direction in (np.array([x, y, z]) for x in steps for y in steps for z in steps if x or y or z):
+        forward = direction / np.linalg.norm(direction)
+        side = np.cross(forward, [0.3, 0.5, 0.8])
+        side /= np.linalg.norm(side)
+        view = np.stack([side, np.cross(forward, side), forward])
+        outer |= visible_points([vertices @ view.T + [0, 0, 30.0]], [faces], [middles])[0]
+    return outer
+
+
 @lru_cache(maxsize=8)
-def _sample(body: Body, count: int, seed: int) -> SurfacePoints:
-    return sample_surface(body.template, body.faces, count, seed, body.outer)
+def _sample(body: Body | MeshSurface, count: int, seed: int) -> SurfacePoints:
+    allowed = body.outer if isinstance(body, Body) else None
+    return sample_surface(body.template, body.faces, count, seed, allowed)

@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior
+from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior, outer_faces
 from anthrotap_builder.bodies.inert_pickle import array_of, safe_load
-from anthrotap_builder.bodies.surface import outer_faces
 from anthrotap_builder.utils.assets import AssetError, cache_dir
 from anthrotap_hf.utils.atomic_files import file_sha256
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from anthrotap_builder.bodies.surface import SurfacePoints
+from anthrotap_builder.geometry.surface import SurfacePoints
 
 # A triangle hides a target only if it is nearer by more than this share of the target's distance: surfaces that
 # touch (seams with doubled vertices, a point on the edge of a neighboring triangle) do not hide each other.

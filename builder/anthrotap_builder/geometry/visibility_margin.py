@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from anthrotap_builder.bodies import Body, MeshSurface
-from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import LabelingConfig, VisibilitySettings
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery import MeshTrack
 

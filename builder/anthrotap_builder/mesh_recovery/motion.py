@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import FitSettings, FlowSettings
 from anthrotap_builder.flow import Flow, for_each_pair, guided_displacement
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.terms import Motion

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import FitSettings, FlowSettings
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.mesh_recovery.kinematics import PointChains, PoseParameters
 from anthrotap_builder.mesh_recovery.motion import MotionObserver
 from anthrotap_builder.mesh_recovery.normal_equations import NormalEquations

@@ -3,7 +3,7 @@ import pytest
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.bodies.surface import sample_surface
+from anthrotap_builder.geometry.surface import sample_surface
 
 
 def test_an_unknown_body_names_the_known_ones():

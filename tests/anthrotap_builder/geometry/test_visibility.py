@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from anthrotap_builder.bodies.surface import SurfacePoints
+from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility import DEPTH_MARGIN, visible_points, visible_vertices
 
 Mesh = tuple[np.ndarray, np.ndarray]

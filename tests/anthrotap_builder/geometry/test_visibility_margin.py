@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from anthrotap_builder.bodies.surface import SurfacePoints
 from anthrotap_builder.config import VisibilitySettings
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility_margin import see_points
 
 CAMERA = Camera(focal=256.0, width=256, height=256)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -35,25 +34,6 @@ class SurfacePoints:
         return np.einsum("...kcx,kc->...kx", corners, self.barycentric)
 
 
-@dataclass(frozen=True, eq=False)
-class MeshSurface:
-    """A triangle mesh that is no body model of ours.
-
-    Attributes:
-        name: as in a dataset's `body_model`.
-        template: [V, 3] float32, the mesh in one pose.
-        faces: [F, 3] int32.
-    """
-
-    name: str
-    template: np.ndarray
-    faces: np.ndarray
-
-    def surface_points(self, count: int, seed: int) -> SurfacePoints:
-        """`count` points spread evenly over the surface; the same for the same seed."""
-        return _sample(self, count, seed)
-
-
 def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, seed: int, allowed: np.ndarray | None = None
 ) -> SurfacePoints:
@@ -83,40 +63,15 @@ def sample_surface(
     # Uniform in a triangle by the square-root map (Osada et al., Shape Distributions, 2002).
     root, split = np.sqrt(rng.random(candidates)), rng.random(candidates)
     barycentric = np.stack([1 - root, root * (1 - split), root * split], axis=1)
-    places = np.einsum("kcx,kc->kx", corners[face], barycentric)
+    positions = np.einsum("kcx,kc->kx", corners[face], barycentric)
 
-    places = np.ascontiguousarray(places.T)
+    positions = np.ascontiguousarray(positions.T)
     chosen = np.empty(count, np.int64)
     distance = np.full(candidates, np.inf)
     chosen[0] = 0
     for i in range(1, count):
-        distance = np.minimum(distance, ((places - places[:, chosen[i - 1], None]) ** 2).sum(0))
+        distance = np.minimum(distance, ((positions - positions[:, chosen[i - 1], None]) ** 2).sum(0))
         chosen[i] = distance.argmax()
     face, barycentric = face[chosen].astype(np.int32), barycentric[chosen]
     vertex = faces[face, barycentric.argmax(1)].astype(np.int32)
     return SurfacePoints(face, barycentric, vertex)
-
-
-def outer_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[F] bool: faces whose middle is visible from at least one of 26 directions."""
-    from anthrotap_builder.geometry.visibility import visible_points  # numba: only where a body is made
-
-    middles = SurfacePoints(
-        face=np.arange(len(faces), dtype=np.int32),
-        barycentric=np.full((len(faces), 3), 1 / 3),
-        vertex=faces[:, 0],
-    )
-    outer = np.zeros(len(faces), bool)
-    steps = (-1.0, 0.0, 1.0)
-    for direction in (np.array([x, y, z]) for x in steps for y in steps for z in steps if x or y or z):
-        forward = direction / np.linalg.norm(direction)
-        side = np.cross(forward, [0.3, 0.5, 0.8])
-        side /= np.linalg.norm(side)
-        view = np.stack([side, np.cross(forward, side), forward])
-        outer |= visible_points([vertices @ view.T + [0, 0, 30.0]], [faces], [middles])[0]
-    return outer
-
-
-@lru_cache(maxsize=8)
-def _sample(surface: MeshSurface, count: int, seed: int) -> SurfacePoints:
-    return sample_surface(surface.template, surface.faces, count, seed)
