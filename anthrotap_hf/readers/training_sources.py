@@ -24,7 +24,7 @@ import numpy as np
 from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
 from anthrotap_hf.schema import decode_tracks, video_source
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
-from anthrotap_hf.utils.safe_pickle import array_of, load_inert_npy, read_npy_header
+from anthrotap_hf.utils.safe_pickle import array_of, read_npy_header, safe_load_npy
 from anthrotap_hf.video import VideoError, VideoWriter, iter_frames, select_frames
 
 # Frames are scaled to this while their colors are converted, by area: it costs nothing, and a warp that shrinks much
@@ -495,7 +495,7 @@ def _picture(path: Path) -> np.ndarray:
 def _pickled_labels(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any]:
     """What the dict in an `.npy` file holds, unread, after a look at its keys."""
     try:
-        labels = load_inert_npy(path)
+        labels = safe_load_npy(path)
     except ValueError as error:
         raise BadSampleError(f"{path}: {error}; fetch it again from where it is published") from error
     return _checked(path, labels, keys)

@@ -1,4 +1,4 @@
-"""Reading other people's checkpoints: tensors only, never code; and renaming what is read, all of it or nothing."""
+"""Reading other people's checkpoints (tensors only, never code), and renaming all of their tensors to a model's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -19,89 +18,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that can't be read safely, or that is not what the converter was told."""
-
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.safe_pickle import DAMAGE, SafeUnpickler, Stub, UnsafeFileError, safe_load_npz
 
 # Where training scripts put the weights, if not at the top.
 HOLDERS = ("state_dict", "model_state_dict", "model")
-# What tensors and plain containers are pickled as.
-_PLAIN = {
-    ("collections", "OrderedDict"),
-    ("builtins", "frozenset"),
-    ("builtins", "set"),
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-}
-# What training frameworks leave in checkpoints beside weights: read as inert blanks, none of their code runs.
-_LEFTOVERS = (
-    "_codecs.encode", "argparse", "builtins.bytearray", "builtins.complex", "builtins.dict", "builtins.float",
-    "builtins.getattr", "builtins.int", "builtins.list", "builtins.long", "builtins.range", "builtins.slice",
-    "builtins.str", "builtins.unicode", "builtins.xrange", "collections.defaultdict", "collections.deque",
-    "datetime", "functools", "lightning", "lightning_fabric", "lightning_utilities", "numpy", "omegaconf",
-    "pathlib", "pytorch_lightning", "torch.optim", "torchmetrics", "types.SimpleNamespace", "typing", "yacs",
-)  # fmt: skip
 
 
-class _Stub:
-    """Stands for an object that is not wanted: takes whatever a pickle does to it, and holds nothing."""
-
-    def __new__(cls, *_: object, **__: object) -> _Stub:
-        return super().__new__(cls)
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __setitem__(self, _: object, __: object) -> None:
-        pass
-
-    def append(self, _: object) -> None:
-        pass
-
-    def extend(self, _: object) -> None:
-        pass
-
-    def add(self, _: object) -> None:
-        pass
-
-    def __hash__(self) -> int:
-        return id(self)
+class CheckpointError(AnthroTapError):
+    """A checkpoint cannot be read safely, or does not fit the model that it is converted to."""
 
 
-class _TensorUnpickler(pickle._Unpickler):
-    """Builds tensors and plain containers; blanks training leftovers; refuses everything else.
+class _TensorUnpickler(SafeUnpickler):
+    """Builds tensors as well, and reads what training frameworks leave beside the weights as stubs."""
 
-    It is pickle's Python twin, whose steps can be replaced: BUILD sets attributes of whatever a file points it at,
-    functions and classes of this process among them.
-    """
-
-    stack: list[Any]
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = (
-            "builtins" if module == "__builtin__" else module
-        )  # as Python 2 called it, and pickles still do
-        if (module, name) in _PLAIN or (
-            module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        ):
-            return super().find_class(module, name)
-        if f"{module}.{name}.".startswith(tuple(f"{leftover}." for leftover in _LEFTOVERS)):
-            return _Stub
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, which is neither a tensor nor a container"
-        )
-
-    def load_build(self) -> None:
-        self.stack.pop()  # attributes: nobody wants them
-        target = self.stack[-1]
-        if type(target) not in (_Stub, OrderedDict):
-            name = getattr(target, "__name__", type(target).__name__)
-            raise pickle.UnpicklingError(f"it asks to change {name}, which is no object of its own")
-
-    dispatch: ClassVar[dict[int, Any]] = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}
+    known: ClassVar[dict[tuple[str, str], Any]] = {
+        **SafeUnpickler.known,
+        ("torch", "Size"): torch.Size,
+        ("torch", "device"): torch.device,
+        ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+        ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+        **{("torch", name): kind for name, kind in vars(torch).items() if isinstance(kind, torch.dtype)},
+    }
+    stubs = (
+        (
+            re.compile(
+                r"(argparse|datetime|functools|lightning|lightning_fabric|lightning_utilities|numpy|omegaconf|pathlib"
+                r"|pytorch_lightning|torch\.optim|torchmetrics|typing|yacs)\..*|types\.SimpleNamespace"
+                r"|collections\.(defaultdict|deque)|builtins\.(bytearray|complex|dict|float|getattr|int|list|long|range"
+                r"|slice|str|unicode|xrange)"
+            ),
+            Stub,
+        ),
+    )
 
 
 def _load_pickle(file: IO[bytes], **options: Any) -> Any:
@@ -109,23 +58,24 @@ def _load_pickle(file: IO[bytes], **options: Any) -> Any:
 
 
 # As much of the module `pickle` as torch.load asks for.
-_INERT_PICKLE = SimpleNamespace(Unpickler=_TensorUnpickler, load=_load_pickle, __name__="anthrotap")
+_SAFE_PICKLE = SimpleNamespace(Unpickler=_TensorUnpickler, load=_load_pickle, __name__="anthrotap")
 
 
 def load_tensors(
     path: Path, anchors: Sequence[str] = (), holders: Sequence[str] = HOLDERS
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: `.npz`, or a PyTorch file, which may have them in one of `holders`.
+    """Return the tensors of a checkpoint by name: of an `.npz`, or of a PyTorch file.
 
-    No code of the file is run. A Lightning file's other contents (hyper-parameters, callbacks) are read past.
+    No code of the file is run. What a Lightning file holds beside them (hyper-parameters, callbacks) is skipped.
 
     Args:
-        anchors: Names that the model is known by. What stands before most of them, as `model.` or `module.`, comes
-            off the names that have it.
+        anchors: names that the model is known by. What stands before most of them in the file, such as `model.` or
+            `module.`, is removed from the names that have it.
+        holders: keys under which a PyTorch file may have its tensors.
 
     Raises:
-        CheckpointError: if the file is no such checkpoint, or asks for code.
-        OSError: if it can't be read.
+        CheckpointError: the file is no such checkpoint, or asks for code.
+        OSError: the file cannot be read.
     """
     if not path.is_file():
         raise FileNotFoundError(2, "no such checkpoint", str(path))
@@ -135,12 +85,12 @@ def load_tensors(
         return tensors
     twice = [name for name in tensors if f"{prefix}{name}" in tensors]
     if twice:
-        raise CheckpointError(f"{path} holds with and without {prefix} before it: {_listed(twice)}")
+        raise CheckpointError(f"it holds with and without {prefix} before it: {', '.join(twice)}", path=path)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _prefix(names: Mapping[str, Any], anchors: Sequence[str]) -> str:
-    """What stands before most anchors; the shortest, where several models of a kind are in one file."""
+    """Return what stands before most anchors; the shortest, where several models of a kind are in one file."""
     found = Counter(
         name.removesuffix(anchor)
         for anchor in anchors
@@ -152,58 +102,54 @@ def _prefix(names: Mapping[str, Any], anchors: Sequence[str]) -> str:
 
 def _load_npz(path: Path) -> dict[str, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.array(arrays[name], np.float32)) for name in arrays.files}
-    except (ValueError, TypeError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is no .npz of plain arrays: {error}") from error
+        arrays = safe_load_npz(path)
+        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
+    except UnsafeFileError as error:
+        raise CheckpointError(error.reason, path=path) from error
+    except ValueError as error:
+        raise CheckpointError(f"it is no .npz of numbers: {one_line(error)}", path=path) from error
 
 
 def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
     if _is_torchscript(path):
-        raise CheckpointError(f"{path} is a TorchScript program, not a file of weights")
+        raise CheckpointError("it is a TorchScript program, not a file of weights", path=path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        content = _load_with_leftovers(path)
-    except _DAMAGE as error:
-        raise CheckpointError(f"{path} is no PyTorch checkpoint: {_first_line(error)}") from error
+        content = _load_content(path)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"it is refused: {_first_line(error)}", path=path) from error
+    except DAMAGE as error:
+        raise CheckpointError(f"it is no PyTorch checkpoint: {_first_line(error)}", path=path) from error
     if isinstance(content, Mapping):
         held = (content[holder] for holder in holders if isinstance(content.get(holder), Mapping))
         content = next(held, content)
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no {' or '.join(holders)}")
+        raise CheckpointError(f"it holds no {' or '.join(holders)}", path=path)
     strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strange:
-        raise CheckpointError(f"{path} holds more than tensors where weights should be: {_listed(strange)}")
+        raise CheckpointError(
+            f"it holds more than tensors where weights should be: {', '.join(strange)}", path=path
+        )
     return dict(content)
 
 
-# What torch.load raises for a file that is damaged, or that is something else.
-_DAMAGE = (
-    *(RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError),
-    *(OverflowError, MemoryError, RecursionError),
-)
-
-
-def _load_with_leftovers(path: Path) -> Any:
-    """A file that PyTorch's own weights-only reader refuses, read by the stricter-than-pickle one above."""
+def _load_content(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_INERT_PICKLE)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused: {_first_line(error)}") from error
-    except _DAMAGE as error:
-        raise CheckpointError(f"{path} is no PyTorch checkpoint: {_first_line(error)}") from error
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # PyTorch's own safe reader needs every class in the file to be allowed by name and installed.
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_SAFE_PICKLE)
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Its code would be loaded by another, trusting reader."""
+    """Return whether torch.load would hand the file to its TorchScript reader, which runs code."""
     if not zipfile.is_zipfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False  # torch.load says what is wrong with it
+        # torch.load says what is wrong with it.
+        return False
 
 
 @dataclass(frozen=True)
@@ -211,9 +157,9 @@ class Rename:
     """One line of a converter's table.
 
     Attributes:
-        target: Our name, `{}` for each number in it; or a name with its own numbers, which goes first.
-        sources: The released names that it is made from, with the same `{}`.
-        merge: Makes our tensor from theirs, in that order; one tensor goes over as it is.
+        target: our name, with `{}` for each number in it; or with its numbers, which goes before the former.
+        sources: the released names that it is made from, with the same `{}`.
+        merge: makes our tensor from theirs, in that order; by default, the one tensor is taken as it is.
     """
 
     target: str
@@ -224,11 +170,11 @@ class Rename:
 def rename_tensors(
     source: Mapping[str, Tensor], model: nn.Module, table: Sequence[Rename]
 ) -> dict[str, Tensor]:
-    """The state dict of `model` from released tensors, by a table.
+    """Return a state dict for `model`, made from released tensors by a table.
 
     Raises:
-        CheckpointError: listing every tensor that is missing, left over, of another shape than the model's or not
-            finite.
+        CheckpointError: tensors are missing, not expected, of another shape than the model's or not finite; all
+            are listed.
     """
     lines = {line.target: line for line in table}
     result, used, missing, misshapen, broken = {}, set(), [], [], []
@@ -254,7 +200,7 @@ def rename_tensors(
             result[name] = tensor.to(wanted.dtype).contiguous()
     extra = [name for name in source if name not in used]
     problems = [
-        f"{len(names)} {what}: {_listed(names)}"
+        f"{len(names)} {what}: {', '.join(names)}"
         for what, names in (
             ("missing", list(dict.fromkeys(missing))),
             ("not expected", extra),
@@ -268,28 +214,28 @@ def rename_tensors(
     return result
 
 
-def size_of(tensors: Mapping[str, Tensor], what: str, *places: tuple[str, int]) -> int:
-    """The length of an axis (tensor, axis) that several tensors share: of the first that is there.
+def size_of(tensors: Mapping[str, Tensor], what: str, *axes: tuple[str, int]) -> int:
+    """Return the length of an axis that several tensors have in common: that of the first (tensor, axis) there is.
 
     So a missing tensor does not hide what else is missing, which `rename_tensors` lists.
 
     Raises:
-        CheckpointError: if all are missing, so that this is no checkpoint of `what`; or if one has no such axis.
+        CheckpointError: all are missing, so this is no checkpoint of `what`; or one has no such axis.
     """
-    for name, axis in places:
+    for name, axis in axes:
         if name in tensors:
             if tensors[name].ndim <= axis:
                 raise CheckpointError(f"{name} is {list(tensors[name].shape)}: too few axes for a {what}")
             return tensors[name].shape[axis]
-    names = dict.fromkeys(name for name, _ in places)
+    names = dict.fromkeys(name for name, _ in axes)
     raise CheckpointError(f"this is no {what} checkpoint: it has no {' or '.join(names)}")
 
 
 def warn_unless_released(config: Any, released: Sequence[Any], sizes: Sequence[str]) -> None:
-    """Warn of a configuration whose sizes are none of the `released` ones: a part may have been lost unseen.
+    """Warn if a configuration has the sizes of none of the `released` ones: a part may be missing unnoticed.
 
     Args:
-        sizes: Names of the configuration's entries that are compared, dotted where nested.
+        sizes: names of the configuration's entries that are compared, dotted where nested.
     """
 
     def differing(other: Any) -> list[str]:
@@ -307,9 +253,5 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return one_line(str(error).strip().partition("\n")[0]) or type(error).__name__

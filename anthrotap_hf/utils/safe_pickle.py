@@ -1,9 +1,9 @@
-"""Arrays out of other people's pickles, without running anything: neither their code nor numpy's.
+"""The one safe reader of other people's pickles: arrays, containers, texts and numbers, and never any code.
 
-Everything a pickle may build, containers tmp_path, is replaced by a stand-in of ours that only keeps the parts it comes
-with; arrays are then made from those parts, and only those that somebody asks for. So no byte of the file reaches a
-constructor that would trust it. The file is mapped, not read: large arrays are views of it, so a pickle of many videos
-takes no more memory than what is looked at.
+Everything else that a pickle may build is replaced by a `Stub` that only keeps the parts it comes with. Arrays are made
+from those parts, and only those that `array_of` is asked for, so no byte of the file reaches a constructor that would
+trust it. The file is mapped, not read: large arrays are views of it, so a pickle of many videos takes no more memory
+than what is used of it.
 """
 
 from __future__ import annotations
@@ -13,34 +13,53 @@ import pickle
 import re
 import struct
 import tokenize
+import zipfile
+import zlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
+
+# What pickle, numpy, zipfile and torch raise for a file that is damaged, hostile, encrypted or something else.
+DAMAGE = (
+    *(EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError),
+    *(RecursionError, OverflowError, MemoryError, SyntaxError, NotImplementedError, struct.error, zlib.error),
+    *(pickle.UnpicklingError, tokenize.TokenError, zipfile.BadZipFile),
+)
+# The most items of an array that is written as nested lists.
+_MOST_ITEMS = 1_000_000
+
+
+class UnsafeFileError(AnthroTapError):
+    """A file is damaged, or asks for more than arrays. Only `reason` is set: the caller knows the path."""
+
 
 class Stub:
-    """Stands for an object of a pickle, and keeps the arguments and the state that it comes with."""
+    """An inert stand-in for an object of a pickle: it keeps the object's arguments and state, and ignores the rest."""
 
-    asked = ""  # what the pickle calls it
+    asked: ClassVar[str] = "object"  # what the pickle calls it
+    args: tuple[Any, ...]
+    state: Any
 
-    def __new__(cls, *args: Any) -> Any:
-        return super().__new__(cls)
+    def __new__(cls, *args: Any, **_: Any) -> Any:
+        self = super().__new__(cls)
+        self.args, self.state = args, None
+        return self
 
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-        self.state: Any = None
+    def _ignore(self, *_: Any) -> None:
+        """Stand for what a pickle calls to fill subclasses of dict, list and set."""
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    __setitem__ = append = extend = add = _ignore
 
-    def part(self, *names: str) -> Any:
-        """The first of these entries that the state has."""
-        if isinstance(self.state, dict):
-            for name in names:
-                if name in self.state:
-                    return self.state[name]
+    def entry(self, *names: str) -> Any:
+        """Return the first of these entries that the state has."""
+        for name in names:
+            if isinstance(self.state, dict) and name in self.state:
+                return self.state[name]
         raise ValueError(f"a {self.asked} without {' or '.join(names)}")
 
     def array(self) -> np.ndarray:
@@ -62,20 +81,20 @@ class _Array(Stub):
     """`numpy.ndarray`, by `_reconstruct(...)` and (version, shape, dtype, is Fortran, bytes) as state."""
 
     def array(self) -> np.ndarray:
-        _, shape, dtype, fortran, content = self._parts()
+        _, shape, dtype, fortran, content = self._state()
         return _from_bytes(content, dtype, shape, "F" if fortran else "C")
 
     def item(self) -> Any:
-        """The one object that an array without axes holds, as `numpy.save` wraps it."""
-        _, shape, dtype, _, content = self._parts()
+        """Return the one object that an array without axes holds, as `numpy.save` wraps it."""
+        _, shape, dtype, _, content = self._state()
         objects = isinstance(dtype, _DType) and dtype.args[:1] in (("O8",), ("O",), ("O4",))
         if not objects or shape != () or not isinstance(content, list) or len(content) != 1:
-            raise ValueError("an array that does not hold one object")
+            raise UnsafeFileError("it holds an array that does not hold one object")
         return content[0]
 
-    def _parts(self) -> tuple[Any, ...]:
+    def _state(self) -> tuple[Any, ...]:
         if not isinstance(self.state, tuple) or len(self.state) != 5:
-            raise ValueError("an array without content")
+            raise UnsafeFileError("it holds an array without content")
         return self.state
 
 
@@ -97,185 +116,265 @@ class _Scalar(Stub):
         return _from_bytes(content, dtype, (), "C")
 
 
-class _Latin1(Stub):
-    """`_codecs.encode(text, "latin1")`, by which Python 3 writes bytes for old protocols; nothing but that."""
+class _Sparse(Stub):
+    """A scipy.sparse matrix or array: csc, csr or coo, whichever its class name says."""
 
-    def __new__(cls, text: Any = "", encoding: Any = None) -> Any:
-        if not isinstance(text, str) or encoding != "latin1":
-            raise pickle.UnpicklingError(f"it asks to encode by {encoding!r}, not latin1")
-        return text.encode("latin1")
+    def array(self) -> np.ndarray:
+        """Return the matrix with its zeros."""
+        rows, columns = (int(size) for size in self.entry("_shape", "shape"))
+        data = array_of(self.entry("data"))
+        kind = self.asked.rpartition(".")[2][:3]
+        if kind != "coo":
+            # Compressed: entry i lies in the row (of a csr) whose range of `indptr` holds i, in column `indices[i]`.
+            inner, ends = array_of(self.entry("indices")), array_of(self.entry("indptr"))
+            counts = np.diff(ends)
+            if (counts < 0).any() or counts.sum() != data.size:
+                raise ValueError(f"a {self.asked} whose rows or columns do not hold its entries")
+            outer = np.repeat(np.arange(len(counts)), counts)
+            row, column = (inner, outer) if kind == "csc" else (outer, inner)
+        elif "coords" in self.state:
+            row, column = (array_of(each) for each in self.state["coords"])
+        else:
+            row, column = array_of(self.entry("row")), array_of(self.entry("col"))
+        for index, size in ((row, rows), (column, columns)):
+            if index.shape != data.shape or ((index < 0) | (index >= size)).any():
+                raise ValueError(f"a {self.asked} whose entries lie outside its {rows} x {columns}")
+        dense = np.zeros((rows, columns), data.dtype)
+        np.add.at(dense, (row, column), data)
+        return dense
 
 
-class _NoBytes(Stub):
+class _Chumpy(Stub):
+    """An array of the chumpy library: a plain one keeps it as `x`, a selection as flat indices into another."""
+
+    def array(self) -> np.ndarray:
+        if not isinstance(self.state, dict):
+            raise ValueError(f"a {self.asked} without content")
+        if "x" in self.state:
+            return array_of(self.state["x"])
+        if self.asked != "chumpy.reordering.Select":
+            raise ValueError(f"a computed {self.asked}; save it as a plain array")
+        chosen = array_of(self.entry("a")).ravel()[array_of(self.entry("idxs"))]
+        shape = self.state.get("preferred_shape", chosen.shape)
+        return chosen.reshape([int(size) for size in np.atleast_1d(array_of(shape))])
+
+
+def _latin1(text: Any = "", encoding: Any = None) -> bytes:
+    """`_codecs.encode(text, "latin1")`, by which Python 3 writes bytes for old protocols, and nothing but that."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks to encode by {encoding!r}, not latin1")
+    return text.encode("latin1")
+
+
+def _no_bytes(*args: Any) -> bytes:
     """`bytes()`, by which old protocols write the empty one."""
-
-    def __new__(cls, *args: Any) -> Any:
-        if args:
-            raise pickle.UnpicklingError("it asks for bytes of its own making")
-        return b""
+    if args:
+        raise pickle.UnpicklingError("it asks for bytes of its own making")
+    return b""
 
 
-class _Reconstructor(Stub):
+def _reconstructor(kind: Any = None, *_: Any) -> Stub:
     """`copy_reg._reconstructor(class, base, state)`, by which the oldest protocols make objects."""
-
-    def __new__(cls, kind: Any = None, *_: Any) -> Any:
-        if not (isinstance(kind, type) and issubclass(kind, Stub)):
-            raise pickle.UnpicklingError(f"it asks to make an object of {kind!r}")
-        return kind()
-
-
-_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
-_STAND_INS: dict[tuple[str, str], type] = {
-    **{(module, "_reconstruct"): _Array for module in _MULTIARRAY},
-    **{(module, "scalar"): _Scalar for module in _MULTIARRAY},
-    **{(module, "_frombuffer"): _Buffer for module in _NUMERIC},
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("_codecs", "encode"): _Latin1,
-    ("builtins", "bytes"): _NoBytes,
-    ("builtins", "object"): Stub,
-    ("copyreg", "_reconstructor"): _Reconstructor,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("collections", "OrderedDict"): OrderedDict,
-}
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-# What a stand-in raises when a pickle treats it as what it is not, and a damaged stream anywhere.
-_DAMAGE = (
-    *(EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, RecursionError, OverflowError),
-    *(MemoryError, struct.error, pickle.UnpicklingError),
-)
+    if not (isinstance(kind, type) and issubclass(kind, Stub)):
+        raise pickle.UnpicklingError(f"it asks to make an object of {kind!r}")
+    return kind()
 
 
 class SafeUnpickler(pickle._Unpickler):
-    """Builds containers and stand-ins; refuses everything else by name.
+    """Builds containers and stubs; refuses everything else by name.
 
-    It is pickle's Python twin: that in C lets a damaged byte ask for any amount of memory.
+    It is pickle's Python twin: that in C lets a damaged byte ask for any amount of memory, and its steps cannot be
+    replaced.
+
+    Attributes:
+        known: what each (module, name) that a pickle may ask for is read as.
+        stubs: the same for patterns of "module.name".
     """
 
+    known: ClassVar[dict[tuple[str, str], Any]] = {
+        **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+        **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
+        **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _DType,
+        ("_codecs", "encode"): _latin1,
+        ("builtins", "bytes"): _no_bytes,
+        ("builtins", "object"): Stub,
+        ("copyreg", "_reconstructor"): _reconstructor,
+        ("builtins", "set"): set,
+        ("builtins", "frozenset"): frozenset,
+        ("collections", "OrderedDict"): OrderedDict,
+    }
+    stubs: ClassVar[tuple[tuple[re.Pattern[str], type[Stub]], ...]] = ()
+    stack: list[Any]
+
     def find_class(self, module: str, name: str) -> Any:
-        module = _PYTHON_2.get(module, module)
-        if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which is neither an array nor a container"
-            )
-        return _STAND_INS[module, name]
+        # Python 2's names of these modules, which old protocols keep.
+        module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
+        if (module, name) in self.known:
+            return self.known[module, name]
+        asked = f"{module}.{name}"
+        for pattern, stub in self.stubs:
+            if pattern.fullmatch(asked):
+                return type(name, (stub,), {"asked": asked})
+        raise pickle.UnpicklingError(f"it asks for {asked}, which is neither an array nor a container")
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it asks for a persistent object")
 
-    def _decode_string(self, value: bytes | memoryview) -> str:  # byte strings of Python 2
+    def _decode_string(self, value: bytes | memoryview) -> str:
+        """Read the byte strings of Python 2 as latin1."""
         return bytes(value).decode("latin1")
 
+    def load_build(self) -> None:
+        """Give a stub its state. The original sets attributes of functions and classes of this process, too."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, Stub):
+            target.state = state
+        elif type(target) is not OrderedDict:
+            name = getattr(target, "__name__", type(target).__name__)
+            raise pickle.UnpicklingError(f"it asks to change {name}, which is no object of its own")
+
     def load_bytearray(self) -> None:
-        """As `bytes`: nobody writes to them."""
+        """Read a bytearray as bytes: the original makes one of any size before it reads."""
         (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
         self.append(self.read(size))  # type: ignore[attr-defined]
 
-    dispatch: ClassVar[dict[int, Any]] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray}
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: load_bytearray,
+    }
+
+
+class _BodyModelUnpickler(SafeUnpickler):
+    """Reads the arrays of scipy and chumpy too, which the SMPL family's files hold, with neither installed."""
+
+    stubs = (
+        (re.compile(r"scipy\.sparse(\._?(csc|csr|coo|matrix))?\.(csc|csr|coo)_(matrix|array)"), _Sparse),
+        (re.compile(r"chumpy\..*"), _Chumpy),
+    )
 
 
 class _MappedFile:
-    """A file in memory, read from some byte on, whose large pieces are views of it, no copies."""
+    """A file in memory, read from some byte on, whose large pieces are views of it, not copies."""
 
     LARGE = 1 << 12  # bytes
 
     def __init__(self, content: mmap.mmap, offset: int) -> None:
-        self._content, self._place = memoryview(content), offset
+        self._content, self._position = memoryview(content), offset
 
     def read(self, size: int) -> bytes | memoryview:
-        piece = self._content[self._place : self._place + size]
+        piece = self._content[self._position : self._position + size]
         if len(piece) < size:
             raise EOFError("it ends too early")
-        self._place += size
+        self._position += size
         return piece if size >= self.LARGE else bytes(piece)
 
     def readline(self) -> bytes:
-        start = self._place
-        part = bytes(self._content[start : start + 80])  # lines of a pickle are names and numbers
+        start = self._position
+        # Lines of a pickle are names and numbers, so short as a rule.
+        part = bytes(self._content[start : start + 80])
         while b"\n" not in part and start + len(part) < len(self._content):
             part = bytes(self._content[start : start + 16 * len(part)])
         line = part[: part.find(b"\n") + 1] or part
-        self._place += len(line)
+        self._position += len(line)
         return line
 
 
-def safe_load(path: Path, unpickler: type[SafeUnpickler] = SafeUnpickler, *, offset: int = 0) -> Any:
-    """What a pickle holds: containers, texts and numbers; `array_of` makes arrays of the rest.
+def safe_load(path: Path, *, body_model: bool = False, offset: int = 0) -> Any:
+    """Return what a pickle holds: containers, texts and numbers, and stubs that `array_of` makes arrays of.
 
     Strings of Python 2 are read as latin1. Large pieces are read-only views of the file, which must not change as long
     as they are in use.
 
     Args:
-        unpickler: one that knows more stand-ins.
+        body_model: whether arrays of scipy.sparse and chumpy are read, too.
         offset: the byte where the pickle begins.
 
     Raises:
-        ValueError: if the file is damaged or asks for more than arrays; one line, without the path.
-        OSError: if it cannot be read.
+        UnsafeFileError: the file is damaged or asks for more than arrays.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         if not path.stat().st_size:
-            raise ValueError("it is no pickle: the file is empty")
+            raise UnsafeFileError("it is no pickle: the file is empty")
         content = _MappedFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), offset)
+    unpickler = _BodyModelUnpickler if body_model else SafeUnpickler
     try:
         return unpickler(content, encoding="latin1").load()  # type: ignore[arg-type]
     except pickle.UnpicklingError as error:
-        raise ValueError(_one_line(error)) from error
-    except _DAMAGE as error:
-        raise ValueError(f"it is no pickle, or a damaged one ({_one_line(error)})") from error
+        raise UnsafeFileError(one_line(error)) from error
+    except DAMAGE as error:
+        raise UnsafeFileError(f"it is no pickle, or a damaged one ({_line(error)})") from error
 
 
-def load_inert_npy(path: Path) -> Any:
-    """The object that `numpy.save` wrote: the header of an array of objects without axes, then its pickle.
+def safe_load_npy(path: Path) -> Any:
+    """Return the object that `numpy.save` wrote, as `safe_load` gives it.
 
-    The object comes as `safe_load` gives it.
+    Such a file is the header of an array of objects without axes, then its pickle.
 
     Raises:
-        ValueError: if the file is no such one, damaged, or asks for more than arrays; one line, without the path.
-        OSError: if it cannot be read.
+        UnsafeFileError: the file is no such one, damaged, or asks for more than arrays.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         shape, _, dtype = read_npy_header(file)
         offset = file.tell()
     if not dtype.hasobject or shape != ():
-        raise ValueError(f"it holds an array of {dtype} {list(shape)}, not one object")
+        raise UnsafeFileError(f"it holds an array of {dtype} {list(shape)}, not one object")
     content = safe_load(path, offset=offset)
     if not isinstance(content, _Array):
-        raise ValueError(f"it holds a {type(content).__name__} where its header says an array")
+        raise UnsafeFileError(f"it holds a {type(content).__name__} where its header says an array")
     return content.item()
 
 
 def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and dtype; the file then stands at the content.
+    """Return an array's shape, whether it is in Fortran's order, and its dtype; the file then stands at its content.
 
     Raises:
-        ValueError: if this is no header of an `.npy` file, in one line.
+        UnsafeFileError: this is no header of an `.npy` file.
     """
     try:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(file)
-        return np.lib.format.read_array_header_2_0(file)  # or it is an error
-    except (*_DAMAGE, SyntaxError, tokenize.TokenError) as error:  # numpy parses it as Python's literals
-        raise ValueError(f"it is no .npy file, or a damaged one ({_one_line(error)})") from error
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        return read(file)
+    except DAMAGE as error:
+        raise UnsafeFileError(f"it is no .npy file, or a damaged one ({_line(error)})") from error
+
+
+def safe_load_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Return the plain arrays of an `.npz` file by name: all of them, or those of `keys` that it has.
+
+    Raises:
+        UnsafeFileError: the file is no `.npz`, damaged, or one of these arrays holds objects.
+        OSError: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = archive.files if keys is None else [key for key in keys if key in archive.files]
+            return {name: np.asarray(archive[name]) for name in names}
+    except DAMAGE as error:
+        raise UnsafeFileError(f"it is no .npz of plain arrays ({_line(error)})") from error
 
 
 def array_of(value: Any) -> np.ndarray:
-    """A part of what `safe_load` gave as an array of plain numbers.
+    """Return a part of what `safe_load` gave as an array of plain numbers.
 
     Raises:
-        ValueError: if it is none, in one line.
+        UnsafeFileError: the part is no such array.
     """
     array = _array_of(value)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"a {type(value).__name__}, which is no array of numbers")
+        raise UnsafeFileError(f"a {type(value).__name__}, which is no array of numbers")
     return array
 
 
 def byte_strings_of(value: Any) -> list[bytes | memoryview] | None:
-    """A part of what `safe_load` gave as byte strings, where it is a sequence or an array of them; else None."""
+    """Return a part of what `safe_load` gave as byte strings if it is a sequence or an array of them, else None."""
     if isinstance(value, list | tuple):
         return list(value) if all(isinstance(item, bytes | memoryview) for item in value) else None
     if not isinstance(value, Stub):
@@ -289,17 +388,14 @@ def _array_of(value: Any) -> np.ndarray:
         if isinstance(value, Stub):
             return value.array()
         if isinstance(value, list | tuple):
-            _refuse_giants(value)
+            _check_num_items(value)
         return np.asarray(value)
-    except _DAMAGE as error:
-        raise ValueError(_one_line(error)) from error
+    except DAMAGE as error:
+        raise UnsafeFileError(_line(error)) from error
 
 
-_MOST_ITEMS = 1_000_000  # of arrays written as lists
-
-
-def _refuse_giants(value: list | tuple) -> None:
-    """A few bytes that name the same list again and again can stand for more numbers than memory holds."""
+def _check_num_items(value: list | tuple) -> None:
+    """Refuse lists of lists that stand for many numbers: a few bytes can name the same list again and again."""
     waiting, count = [value], 0
     while waiting:
         each = waiting.pop()
@@ -312,12 +408,13 @@ def _refuse_giants(value: list | tuple) -> None:
 
 
 def _from_bytes(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    if isinstance(content, str):  # as Python 2 wrote it
+    if isinstance(content, str):
+        # As Python 2 wrote it.
         content = content.encode("latin1")
     if not isinstance(content, bytes | memoryview) or not isinstance(dtype, _DType):
         raise ValueError("an array that is not of plain numbers")
     return np.frombuffer(content, dtype.plain()).reshape([int(size) for size in shape], order=order)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _line(error: BaseException) -> str:
+    return one_line(error) or type(error).__name__

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior, outer_faces
-from anthrotap_builder.bodies.inert_pickle import array_of, safe_load
 from anthrotap_builder.utils.assets import AssetError, cache_dir
 from anthrotap_hf.utils.atomic_files import file_sha256
+from anthrotap_hf.utils.safe_pickle import array_of, safe_load, safe_load_npz
 
 NUM_SHAPES = 10  # shape coefficients, the first of a file's; SMPL's and SMPL-X's files have up to 300
 ENVIRONMENT = "ANTHROTAP_BODY_MODELS"
@@ -276,17 +274,14 @@ def read_model_file(path: Path, model: Model) -> ModelArrays:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix.lower() == ".pkl":
-        return _needed(safe_load(path))
-    if path.suffix.lower() != ".npz":
+    if path.suffix.lower() == ".npz":
+        return _needed(safe_load_npz(path, KEYS))
+    if path.suffix.lower() != ".pkl":
         raise ValueError("its name ends neither in .npz nor in .pkl")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return _needed(archive)
-    except (EOFError, TypeError, AttributeError, KeyError, RuntimeError, SyntaxError) as error:
-        raise ValueError(f"it is no .npz of plain arrays ({' '.join(str(error).split())})") from error
-    except (zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"it is damaged ({error})") from error
+    content = safe_load(path, body_model=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a dictionary of arrays")
+    return _needed(content)
 
 
 def _needed(content: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -21,7 +21,6 @@ from scipy.spatial.transform import Rotation
 
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
-from anthrotap_builder.bodies.inert_pickle import array_of, safe_load
 from anthrotap_builder.bodies.smpl import AXES, MODELS, find_model_file
 from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
 from anthrotap_builder.geometry.camera import Camera
@@ -31,6 +30,7 @@ from anthrotap_builder.mesh_recovery.mesh_file import read_meshes
 from anthrotap_builder.mesh_recovery.terms import HIPS
 from anthrotap_builder.pipeline import Stages, label_clip
 from anthrotap_builder.utils.assets import AssetError
+from anthrotap_hf.utils.safe_pickle import array_of, safe_load
 from helpers.body_files import LANDMARKS, joint_places, person_mesh, smpl_arrays, smpl_parents, write_smpl
 from helpers.posed_people import as_person, textured_frames
 
@@ -581,7 +581,7 @@ def test_all_protocols_and_kinds_of_arrays_are_read(protocol: int, tmp_path: Pat
     }
     path = tmp_path / "arrays.pkl"
     path.write_bytes(pickle.dumps({**arrays, **matrices, **others, **inert}, protocol))
-    content = safe_load(path)
+    content = safe_load(path, body_model=True)
     for key, value in {**arrays, **others}.items():
         got = array_of(content[key])
         assert got.dtype == np.asarray(value).dtype
@@ -721,7 +721,7 @@ def test_parts_that_lie_about_each_other_are_refused(chumpy, tmp_path: Path):
     def read(value: object) -> np.ndarray:
         path = tmp_path / "one.pkl"
         path.write_bytes(pickle.dumps({"value": value}))
-        return array_of(safe_load(path)["value"])
+        return array_of(safe_load(path, body_model=True)["value"])
 
     outside = scipy.sparse.csc_matrix(np.eye(3))
     outside.indices[1] = 1_000_000
@@ -761,7 +761,8 @@ def test_a_damaged_pickle_is_a_value_error_and_nothing_else(data, tmp_path_facto
     path = tmp_path_factory.getbasetemp() / "fuzzed.pkl"
     path.write_bytes(content)
     try:
-        for value in safe_load(path).values():
+        found = safe_load(path, body_model=True)
+        for value in found.values() if isinstance(found, dict) else [found]:
             array_of(value)
     except ValueError as error:
         assert "\n" not in str(error)  # noqa: PT017

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors
+from anthrotap_hf.utils.safe_pickle import Stub
 
 
 class Evil:
@@ -118,15 +119,13 @@ class Crafted:
         ("torch", "Size", (None, {"mark": 1})),
         ("torch", "float32", (None, {"mark": 1})),
         ("torch", "FloatStorage", (None, {"mark": 1})),
-        ("numpy", "ndarray", (None, {"append": 1})),  # the blank itself
+        ("numpy", "ndarray", (None, {"append": 1})),  # the stub itself
     ],
 )
 @pytest.mark.parametrize("legacy", [False, True])
 def test_functions_and_classes_of_the_process_stay_as_they_are(tmp_path, module, name, state, legacy):
-    import anthrotap_hf.utils.checkpoints as checkpoints
-
     target = torch._utils._rebuild_tensor_v2
-    before = target.__defaults__, dict(target.__dict__), dict(vars(checkpoints._Stub))
+    before = target.__defaults__, dict(target.__dict__), dict(vars(Stub))
     content = Crafted(module, name, state).pickled()
     if legacy:
         header = (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {})
@@ -142,7 +141,7 @@ def test_functions_and_classes_of_the_process_stay_as_they_are(tmp_path, module,
                 crafted.writestr(each, content if each.endswith("data.pkl") else empty.read(each))
     with pytest.raises(CheckpointError, match="refused: it asks to change"):
         load_tensors(tmp_path / "x.ckpt")
-    assert (target.__defaults__, dict(target.__dict__), dict(vars(checkpoints._Stub))) == before
+    assert (target.__defaults__, dict(target.__dict__), dict(vars(Stub))) == before
     torch.save({"a": torch.ones(2)}, tmp_path / "fine.pt")
     assert torch.equal(load_tensors(tmp_path / "fine.pt")["a"], torch.ones(2))
 

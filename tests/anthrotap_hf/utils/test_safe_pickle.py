@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anthrotap_hf.utils.safe_pickle import array_of, load_inert_npy, safe_load
+from anthrotap_hf.utils.safe_pickle import array_of, safe_load, safe_load_npy
 
 CONTENT = {
     "array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
@@ -31,7 +31,7 @@ def npy_file(path: Path, code: bytes, shape: str = "()", descr: str = "|O") -> P
 @pytest.mark.parametrize("protocol", range(6))
 def test_the_object_of_an_npy_file(tmp_path, protocol):
     code = pickle.dumps(np.array(CONTENT, object), protocol)
-    found = load_inert_npy(npy_file(tmp_path / "a.npy", code))
+    found = safe_load_npy(npy_file(tmp_path / "a.npy", code))
     for key in ("array", "large", "flags", "scalar"):
         np.testing.assert_array_equal(array_of(found[key]), CONTENT[key])
     assert found["nested"] == CONTENT["nested"]
@@ -40,7 +40,7 @@ def test_the_object_of_an_npy_file(tmp_path, protocol):
 
 def test_what_numpy_saves(tmp_path):
     np.save(tmp_path / "a.npy", CONTENT, allow_pickle=True)
-    np.testing.assert_array_equal(array_of(load_inert_npy(tmp_path / "a.npy")["array"]), CONTENT["array"])
+    np.testing.assert_array_equal(array_of(safe_load_npy(tmp_path / "a.npy")["array"]), CONTENT["array"])
 
 
 def test_a_pickle_in_the_middle_of_a_file(tmp_path):
@@ -60,7 +60,7 @@ def test_code_is_refused_and_not_run(tmp_path, protocol):
     _Evil.path = str(tmp_path / "ran")
     code = pickle.dumps(np.array({"tracks": _Evil()}, object), protocol)
     with pytest.raises(ValueError, match=r"asks for .*mkdir") as error:
-        load_inert_npy(npy_file(tmp_path / "a.npy", code))
+        safe_load_npy(npy_file(tmp_path / "a.npy", code))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "ran").exists()
 
@@ -95,7 +95,7 @@ def test_code_is_refused_and_not_run(tmp_path, protocol):
 )
 def test_hostile_and_damaged_code(tmp_path, code):
     with pytest.raises(ValueError, match=r"^it ") as error:
-        load_inert_npy(npy_file(tmp_path / "a.npy", code))
+        safe_load_npy(npy_file(tmp_path / "a.npy", code))
     assert "\n" not in str(error.value)
 
 
@@ -156,13 +156,13 @@ def test_lists_that_name_themselves(tmp_path):
 )
 def test_headers(tmp_path, shape, descr, reason):
     with pytest.raises(ValueError, match=reason) as error:
-        load_inert_npy(npy_file(tmp_path / "a.npy", pickle.dumps(np.array({}, object)), shape, descr))
+        safe_load_npy(npy_file(tmp_path / "a.npy", pickle.dumps(np.array({}, object)), shape, descr))
     assert "\n" not in str(error.value)
 
 
 def test_headers_of_great_length(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 1 << 31) + b"{")
     with pytest.raises(ValueError, match="damaged"):
-        load_inert_npy(tmp_path / "a.npy")
+        safe_load_npy(tmp_path / "a.npy")
     with pytest.raises(ValueError, match="where its header says an array"):
-        load_inert_npy(npy_file(tmp_path / "b.npy", pickle.dumps({"a": 1})))
+        safe_load_npy(npy_file(tmp_path / "b.npy", pickle.dumps({"a": 1})))
