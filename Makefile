@@ -3,20 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 # Tests at once.
 WORKERS ?= 2
+VIDEO ?= examples/dance.mp4
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-all lint format bench-env clean
+.PHONY: demo test test-all lint format wheel bench-env clean
 
 demo: $(VENV)/ready
-ifndef VIDEO
-	$(BIN)/python examples/render_dancers.py $(DEMO)/dancers.mp4
-endif
-	$(BIN)/anthrotap label "$(or $(VIDEO),$(DEMO)/dancers.mp4)" --out $(DEMO)/labels --overwrite
+	$(BIN)/anthrotap label "$(VIDEO)" --out $(DEMO)/labels --overwrite
 	ANTHROTAP_REPO=$(DEMO)/labels $(BIN)/python examples/read_dataset.py
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -29,6 +27,10 @@ lint: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Build the wheel, and try it in an environment where this folder is not on the path.
+wheel: $(VENV)/ready
+	$(BIN)/python -m pytest -q tests/packaging
 
 # Open3D, which the visibility benchmark compares with, is half a gigabyte: only when asked for.
 bench-env: $(VENV)/ready

@@ -15,22 +15,6 @@ from anthrotap_hf.video import REPEATABLE
 CLIPS = Path(__file__).parents[1] / "../shared/clips"
 
 
-# Files that take longest, the longest first: two workers that begin with them end at about the same time.
-LONGEST = (
-    "test_documents",
-    "test_build",
-    "test_hub_models",
-    "test_hub_datasets",
-    "test_app_page",
-    "test_evaluate_command",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    rank = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
-
-
 @pytest.fixture(scope="session")
 def clips_dir() -> Path:
     """The folder of real clips; skips where it is absent."""

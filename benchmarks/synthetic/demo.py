@@ -26,7 +26,8 @@ from benchmarks.synthetic.wardrobe import (
 )
 
 DEMO_FRAMES = 96
-RATE = 192.0  # motion samples a second
+# Motion samples a second.
+RATE = 192.0
 
 
 def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
@@ -56,9 +57,15 @@ def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
     return Scene(actors, build_room("studio", seed, cup=True), camera, shutter=0.25, seed=seed)
 
 
-def demo_clip(path: str | os.PathLike[str], threads: int = 2) -> RenderedClip:
-    """Renders the demo's clip (854x480, 24 frames a second, 4 s), writes it as mp4, returns it."""
+def demo_clip(path: str | os.PathLike[str], threads: int = 2, crf: int = 21) -> RenderedClip:
+    """Render the demo's clip (854x480, 24 frames a second, 4 s), write it as mp4, and return it.
+
+    Args:
+        path: the file to write.
+        threads: frames rendered at once.
+        crf: how hard H.264 compresses it (its constant rate factor).
+    """
     clip = render_scene(demo_scene(), threads)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, clip.frames, clip.fps)
+    write_video(path, clip.frames, clip.fps, crf)
     return clip

@@ -151,7 +151,7 @@ class RefineSettings(Settings):
 class PeopleSettings(Settings):
     """How persons are found and told apart. An option that would change nothing with the detector is an error."""
 
-    detector: Annotated[str, _registered("people", "DETECTORS")] = Field(
+    detector: Annotated[str, _registered("detection", "DETECTORS")] = Field(
         "blazepose",
         description="blazepose: boxes, landmarks and masks; boxes: any "
         "object detector of transformers, and ByteTrack",
@@ -311,7 +311,7 @@ class LabelingConfig(Settings):
         None,
         description="body model file, or a folder of them. In the label version it stands as the SHA-256 of the file",
     )
-    mesh_source: Annotated[str, _registered("meshes", "MESH_SOURCES", "file")] = Field(
+    mesh_source: Annotated[str, _registered("mesh_recovery", "MESH_SOURCES", "file")] = Field(
         "fit",
         description="fit: of the body to landmarks, mask and flow; tokenhmr: the paper's network; file: meshes that "
         "come with the video",

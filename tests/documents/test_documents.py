@@ -22,16 +22,15 @@ RUN = [path for path in DOCUMENTS if not is_told_only(path.read_text("utf-8"))]
 
 @pytest.fixture(scope="session")
 def dancers(tmp_path_factory) -> Path:
-    """A folder with `dance.mp4` and, in `labels`, its labels: what the README's first block makes."""
+    """A folder with a copy of `examples/dance.mp4` and, in `labels`, its labels: what the README's first block makes."""
     pytest.importorskip("anny", reason="needs anthrotap[builder]")
     from rich.console import Console
 
     from anthrotap_builder.config import labeling_config
     from anthrotap_builder.label_videos import label_videos
-    from benchmarks.synthetic.demo import demo_clip
 
     folder = tmp_path_factory.mktemp("dancers")
-    demo_clip(folder / "dance.mp4")
+    shutil.copy(ROOT / "examples/dance.mp4", folder)
     label_videos([folder / "dance.mp4"], folder / "labels", labeling_config(), 2, False, Console(quiet=True))
     return folder
 
@@ -180,7 +179,9 @@ def test_notebooks_run(path, tmp_path):
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(path, as_version=4)
     assert not [cell for cell in notebook.cells if cell.get("outputs")], "committed without outputs"
-    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     pictures = [
         output
         for cell in notebook.cells
