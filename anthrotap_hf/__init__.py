@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import lazy_loader
 
 from anthrotap_hf import evaluation, models, pipelines
-from anthrotap_hf.utils.import_hooks import on_import
+from anthrotap_hf.utils.import_hooks import when_imported
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -84,7 +84,7 @@ def _end_opencv_threads_before_forks(module: ModuleType) -> None:
     opencv_threads.end_before_forks()
 
 
-on_import("datasets.load", _register_dataset_name)
-on_import("cv2", _end_opencv_threads_before_forks)
+when_imported("datasets.load", _register_dataset_name)
+when_imported("cv2", _end_opencv_threads_before_forks)
 models.register_with_transformers()
 pipelines.register_with_transformers()

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anthrotap_hf.utils.import_hooks import missing_extra
+from anthrotap_hf.utils.errors import missing_extra
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -98,7 +98,7 @@ def label(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         job: `video`, a file's name; `threads`, frames worked on at once; `device`.
         tell: is told of progress.
     """
-    from anthrotap_hf.utils.import_hooks import missing_extra
+    from anthrotap_hf.utils.errors import missing_extra
 
     try:
         from anthrotap_builder.config import labeling_config

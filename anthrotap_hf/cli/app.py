@@ -36,8 +36,8 @@ def app(
     """
     from anthrotap_hf.app import build_app, launch_options
     from anthrotap_hf.pipelines import BUNDLED
+    from anthrotap_hf.utils.errors import missing_extra
     from anthrotap_hf.utils.hub_names import may_be_loaded
-    from anthrotap_hf.utils.import_hooks import missing_extra
 
     try:
         from anthrotap_hf.app.page import AppSettings, Limits

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from anthrotap_hf.cli.common import check_writable, cli_errors, fail, print_error, print_json, progress_bars
-from anthrotap_hf.utils.import_hooks import missing_extra
+from anthrotap_hf.utils.errors import missing_extra
 
 SHOWN = 50
 

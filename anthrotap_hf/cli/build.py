@@ -29,7 +29,7 @@ from anthrotap_hf.cli.common import (
     print_error,
     print_json,
 )
-from anthrotap_hf.utils.import_hooks import missing_extra
+from anthrotap_hf.utils.errors import missing_extra
 
 if TYPE_CHECKING:
     from anthrotap_builder.distributed.build import BuildReport

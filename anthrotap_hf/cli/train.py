@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from anthrotap_hf.cli.common import check_writable, cli_errors, fail, print_json, recipes
-from anthrotap_hf.utils.import_hooks import missing_extra
+from anthrotap_hf.utils.errors import missing_extra
 
 
 def train(

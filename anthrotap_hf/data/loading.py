@@ -9,8 +9,8 @@ import warnings
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from anthrotap_hf.utils.errors import missing_extra
 from anthrotap_hf.utils.hub_names import split_revision
-from anthrotap_hf.utils.import_hooks import missing_extra
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from anthrotap_hf.evaluation.metrics import sample_queries, tapvid_metrics
@@ -18,17 +19,10 @@ __all__ = [
     "tapvid_metrics",
 ]
 
-_IMPORT_STRUCTURE = {
-    "EvaluationVideo": "readers",
-    "read_points": "readers",
-    "read_shards": "readers",
-    "read_tapvid": "readers",
-    "sample_queries": "metrics",
-    "tapvid_metrics": "metrics",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _IMPORT_STRUCTURE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_IMPORT_STRUCTURE[name]}"), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    "anthrotap_hf",
+    submod_attrs={
+        "evaluation.metrics": ["sample_queries", "tapvid_metrics"],
+        "readers.benchmarks": ["EvaluationVideo", "read_points", "read_shards", "read_tapvid"],
+    },
+)

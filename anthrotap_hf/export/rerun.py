@@ -11,7 +11,7 @@ import numpy as np
 from anthrotap_hf.export.frames import frames_of
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.utils.import_hooks import missing_extra
+from anthrotap_hf.utils.errors import missing_extra
 from anthrotap_hf.video import VideoSource
 from anthrotap_hf.visualization.overlay import dot_radius, track_colors
 

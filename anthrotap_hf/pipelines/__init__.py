@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from anthrotap_hf.models import TRACKERS
+import lazy_loader
+
+from anthrotap_hf.models import CONFIGS, TRACKERS
 from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
-from anthrotap_hf.utils.import_hooks import is_half_imported, on_import
+from anthrotap_hf.utils.import_hooks import when_imported
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,10 +25,13 @@ BUNDLED = {"flowchain": _MODELS / "flowchain/default", "locotrack-tiny": _MODELS
 """Trackers that come with the package: commands know them by these names."""
 DEFAULT_MODEL = BUNDLED["locotrack-tiny"]
 
-_IMPORT_STRUCTURE = {
-    "PointTrackingImageProcessor": "image_processing_point_tracking",
-    "PointTrackingPipeline": "point_tracking",
-}
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "image_processing_point_tracking": ["PointTrackingImageProcessor"],
+        "point_tracking": ["PointTrackingPipeline"],
+    },
+)
 
 
 def find_tracker(name: str) -> tuple[str, str | None]:
@@ -48,48 +51,32 @@ def find_tracker(name: str) -> tuple[str, str | None]:
     return split_revision(os.path.expanduser(name))
 
 
-_PIPELINES = "transformers.pipelines"
-_AUTO_PROCESSOR = "transformers.models.auto.image_processing_auto"
-
-
 def register_with_transformers() -> None:
     """Make `pipeline()` know the task, and `AutoImageProcessor` our processor, as soon as transformers has them."""
-    for name in (_PIPELINES, f"{__name__}.point_tracking"):
-        on_import(name, _register_pipeline)
-    for name in (_AUTO_PROCESSOR, f"{__name__}.image_processing_point_tracking"):
-        on_import(name, _register_processor)
+    when_imported("transformers.pipelines", _register_pipeline, not_during=[f"{__name__}.point_tracking"])
+    when_imported(
+        "transformers.models.auto.image_processing_auto",
+        _register_processor,
+        not_during=[f"{__name__}.image_processing_point_tracking"],
+    )
 
 
-def _register_pipeline(finished: ModuleType) -> None:
-    transformers = sys.modules.get(_PIPELINES)
-    ours = f"{__name__}.point_tracking"
-    if transformers is None or any(is_half_imported(name, finished) for name in (_PIPELINES, ours)):
-        return  # the one that is still being imported calls again
-    tracking = importlib.import_module(ours)
-    if tracking.TASK not in transformers.PIPELINE_REGISTRY.supported_tasks:
-        transformers.PIPELINE_REGISTRY.register_pipeline(
-            tracking.TASK,
-            pipeline_class=tracking.PointTrackingPipeline,
-            pt_model=(transformers.AutoModel,),
-            default={"model": (str(DEFAULT_MODEL), None)},
-            type="video",
-        )
+def _register_pipeline(transformers_pipelines: ModuleType) -> None:
+    from anthrotap_hf.pipelines.point_tracking import TASK, PointTrackingPipeline
+
+    transformers_pipelines.PIPELINE_REGISTRY.register_pipeline(
+        TASK,
+        pipeline_class=PointTrackingPipeline,
+        pt_model=(transformers_pipelines.AutoModel,),
+        default={"model": (str(DEFAULT_MODEL), None)},
+        type="video",
+    )
 
 
-def _register_processor(finished: ModuleType) -> None:
-    auto = sys.modules.get(_AUTO_PROCESSOR)
-    ours = f"{__name__}.image_processing_point_tracking"
-    if auto is None or any(is_half_imported(name, finished) for name in (_AUTO_PROCESSOR, ours)):
-        return
-    processor = importlib.import_module(ours).PointTrackingImageProcessor
-    for folder, prefix in TRACKERS.items():
-        config = importlib.import_module(f"anthrotap_hf.models.{folder}.configuration_{folder}")
+def _register_processor(auto: ModuleType) -> None:
+    from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
+
+    for name in TRACKERS:
         auto.AutoImageProcessor.register(
-            getattr(config, f"{prefix}Config"), image_processor_classes={"pil": processor}, exist_ok=True
+            CONFIGS.load(name), image_processor_classes={"pil": PointTrackingImageProcessor}, exist_ok=True
         )
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _IMPORT_STRUCTURE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_IMPORT_STRUCTURE[name]}"), name)

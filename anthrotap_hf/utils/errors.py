@@ -42,3 +42,14 @@ def one_line(text: object, limit: int = 160) -> str:
     """Somebody else's text in one short line that a terminal shows as it is."""
     line = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in str(text)).split())
     return line if len(line) <= limit else f"{line[: limit - 10]} ..."
+
+
+def missing_extra(error: ImportError, extra: str = "builder") -> ImportError:
+    """Return the error for an absent package that only one kind of work needs: that of an `extra`."""
+    work = {
+        "app": "the page",
+        "builder": "labeling videos",
+        "rerun": "exporting to Rerun",
+        "training": "training",
+    }[extra]
+    return ImportError(f"{work} needs {error.name}: pip install 'anthrotap[{extra}]'", name=error.name)

@@ -16,7 +16,7 @@ from datasets.builder import Key
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_hf.schema import encode_row, features
-from anthrotap_hf.utils.import_hooks import missing_extra
+from anthrotap_hf.utils.errors import missing_extra
 from anthrotap_hf.video import VideoError
 
 logger = logging.getLogger(__name__)

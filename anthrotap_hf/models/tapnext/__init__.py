@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from anthrotap_hf.models.tapnext.configuration_tapnext import TAPNextConfig
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TAPNextConfig", "TAPNextForPointTracking", "TAPNextOutput", "TAPNextState"]
 
-
-def __getattr__(name: str) -> Any:
-    from anthrotap_hf.models import lazy_member
-
-    return lazy_member(__name__, name, __all__)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "configuration_tapnext": ["TAPNextConfig"],
+        "modeling_tapnext": ["TAPNextForPointTracking", "TAPNextOutput", "TAPNextState"],
+    },
+)

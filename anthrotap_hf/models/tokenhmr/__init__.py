@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from anthrotap_hf.models.tokenhmr.configuration_tokenhmr import TokenHMRConfig
@@ -10,8 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenHMRConfig", "TokenHMRForHumanMeshRecovery", "TokenHMROutput"]
 
-
-def __getattr__(name: str) -> Any:
-    from anthrotap_hf.models import lazy_member
-
-    return lazy_member(__name__, name, __all__)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "configuration_tokenhmr": ["TokenHMRConfig"],
+        "modeling_tokenhmr": ["TokenHMRForHumanMeshRecovery", "TokenHMROutput"],
+    },
+)

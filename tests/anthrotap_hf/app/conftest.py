@@ -30,7 +30,7 @@ FLAGS = [
 # Python runs it as the server and its worker begin. Videos are read and results written as ever; the stages between,
 # which take a minute, give two points that stand still.
 MADE_UP_LABELS = """
-from anthrotap_hf.utils.import_hooks import on_import
+from anthrotap_hf.utils.import_hooks import when_imported
 
 def replace(labeling):
     import numpy as np
@@ -47,7 +47,7 @@ def replace(labeling):
 
     labeling.label_clip = label_clip
 
-on_import("anthrotap_builder.pipeline", replace)
+when_imported("anthrotap_builder.pipeline", replace)
 """
 
 
