@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -99,32 +99,7 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
 def fake_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """`label_video` in no time: clips are read as ever, two tracks stand still on each."""
     pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
-    from anthrotap_builder import labeling
-    from anthrotap_builder.clips import read_clips
-    from anthrotap_hf.tracks import Tracks
+    from anthrotap_builder import pipeline
+    from helpers.fake_labels import fake_label_video
 
-    def label_video(path, config, skipped=None, **_) -> Iterator[labeling.LabeledClip]:
-        for clip in read_clips(path, config.clips, skipped):
-            num_frames, height, width = clip.frames.shape[:3]
-            tracks = Tracks(
-                xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, num_frames, 1)),
-                visible=np.ones((2, num_frames), bool),
-                valid=np.ones((2, num_frames), bool),
-                height=height,
-                width=width,
-                person=np.zeros(2, np.int32),
-                vertex=np.array([7, 11], np.int32),
-            )
-            yield labeling.LabeledClip(
-                frames=clip.frames,
-                fps=clip.fps,
-                tracks=tracks,
-                rejected_fraction=0.0,
-                clip_id=clip.clip_id,
-                source_video=clip.source_video,
-                source_sha256=clip.source_sha256,
-                start_frame=clip.start_frame,
-                label_version=config.version,
-            )
-
-    monkeypatch.setattr(labeling, "label_video", label_video)
+    monkeypatch.setattr(pipeline, "label_video", fake_label_video)

@@ -112,7 +112,7 @@ def summary(answer: dict[str, Any]) -> str:
         "frames": f"{totals['frames']}",
         "seconds it took": f"{totals['seconds']:.0f}",
     }
-    bar = shares(totals["seen"], totals["hidden"], totals["unknown"])
+    bar = shares(totals["visible"], totals["occluded"], totals["invalid"])
     left_out = ""
     if answer["left_out"]:
         left_out = note(

@@ -109,7 +109,7 @@ def label(
     else:
         Console().print(summary_table(reports))
         print(
-            "seen, hidden, unknown: shares of all labels; refused: by flow, of what the mesh sees;\n"
+            "visible, occluded, invalid: fractions of all labels; rejected: by flow, of what the mesh sees;\n"
             "fit: median distance of mesh from landmarks; fps: frames labeled a second"
         )
     if not any(report.clips for report in reports):

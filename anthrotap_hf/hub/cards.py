@@ -80,7 +80,7 @@ def dataset_card(
             "splits": splits,
             "first_split": next(iter(splits), "train"),
             "has_videos": "videos" in manifest,
-            "labels": max(counts["seen"] + counts["hidden"] + counts["unknown"], 1),
+            "labels": max(counts["visible"] + counts["occluded"] + counts["invalid"], 1),
             **published,
             "components": _told(published.get("components") or of_labels(manifest["config"])),
         },

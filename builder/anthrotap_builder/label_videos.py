@@ -26,10 +26,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
-from anthrotap_builder.pipeline import LabeledClip, label_video, load_parts
+from anthrotap_builder.pipeline import LabeledClip, load_parts
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_builder.utils.prefetch import prefetch
@@ -74,7 +75,10 @@ class VideoReport:
             "clips": len(self.clips),
             "people": max((clip["people"] for clip in self.clips), default=0),
             "tracks": sum(clip["tracks"] for clip in self.clips),
-            **{key: sum(clip[key] for clip in self.clips) / labels for key in ("seen", "hidden", "unknown")},
+            **{
+                key: sum(clip[key] for clip in self.clips) / labels
+                for key in ("visible", "occluded", "invalid")
+            },
             **{key: mean(key) for key in ("rejected", "fit_error", "mask_overlap")},
             "seconds": self.seconds,
             **{
@@ -216,7 +220,9 @@ def _label_one(
         progress.advance(bar, len(clip.frames))
 
     def make(lines: list[str]) -> Iterator[LabeledClip]:
-        return label_video(video, config, threads, device, on_stage, lines, meshes)
+        return pipeline.label_video(
+            video, config, threads, device, on_stage=on_stage, skipped=lines, meshes=meshes
+        )
 
     with (
         _Pictures(stem) as pictures,
@@ -265,10 +271,10 @@ def _mesh_writer(stem: Path, config: LabelingConfig, meshes: MeshFile | None) ->
 
 
 def summary_table(reports: list[VideoReport]) -> Table:
-    """One line a video: people, tracks, shares of seen, hidden and unknown labels, rejected share, fit error, rate."""
+    """One line a video: people, tracks, fractions of visible, occluded and invalid labels, rejected fraction, fit error, rate."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("video", overflow="fold")
-    for name in ("frames", "people", "tracks", "seen", "hidden", "unknown", "refused", "fit", "fps"):
+    for name in ("frames", "people", "tracks", "visible", "occluded", "invalid", "rejected", "fit", "fps"):
         table.add_column(name, justify="right", no_wrap=True)
     for report in reports:
         total = report.totals()
@@ -278,7 +284,7 @@ def summary_table(reports: list[VideoReport]) -> Table:
         table.add_row(
             report.video.name,
             *(f"{total[key]}" for key in ("frames", "people", "tracks")),
-            *(f"{100 * total[key]:.0f} %" for key in ("seen", "hidden", "unknown", "rejected")),
+            *(f"{100 * total[key]:.0f} %" for key in ("visible", "occluded", "invalid", "rejected")),
             "-" if np.isnan(total["fit_error"]) else f"{total['fit_error']:.1f} px",
             f"{total['frames'] / report.seconds:.1f}",
         )
@@ -294,7 +300,7 @@ def _numbers(clip: LabeledClip) -> dict:
         "people": len(fitted),
         "tracks": len(tracks),
         "labels": tracks.valid.size,
-        **{key: int(getattr(tracks, key).sum()) for key in ("seen", "hidden", "unknown")},
+        **{key: int(getattr(tracks, key).sum()) for key in ("visible", "occluded", "invalid")},
         "rejected": clip.rejected_fraction,
         "fit_error": float(np.mean([person["reprojection_error"] for person in fitted])),
         "mask_overlap": float(np.mean([person["mask_overlap"] for person in fitted])),

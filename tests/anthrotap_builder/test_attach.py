@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anthrotap_builder import attach as attach_module
-from anthrotap_builder import labeling
+from anthrotap_builder import pipeline
 from anthrotap_builder.attach import AttachError, attach_videos
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
@@ -84,7 +84,7 @@ def full(fake_labels, videos, tmp_path) -> Path:
     for stem, some in (("train", videos[:2]), ("test", videos[2:])):
         with ShardWriter(folder / "data", 48, stem=stem, max_shard_bytes=1) as writer:
             for video in some:
-                for clip in labeling.label_video(video, CONFIG):
+                for clip in pipeline.label_video(video, CONFIG):
                     writer.write(clip)
                     if len(writer._rows) == 2:
                         writer._flush()
@@ -141,7 +141,7 @@ def test_a_build_that_resampled_is_cut_by_its_own_settings(fake_labels, make_vid
     )
     video, full = make_video(shots=[60], size=(128, 96)), tmp_path / "full"
     with ShardWriter(full / "data", 12) as writer:
-        for clip in labeling.label_video(video, config):
+        for clip in pipeline.label_video(video, config):
             writer.write(clip)
     write_manifest(full, config, Tally())
     attach_videos(without_videos(full, tmp_path / "labels"), [video], out)

@@ -10,23 +10,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anthrotap_builder import label_videos as label_command
-from anthrotap_builder import labeling
+from anthrotap_builder import pipeline
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.label_videos import find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.video import decode_video
+from helpers.fake_labels import fake_label_video
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, fake_labels: None):
-    monkeypatch.setattr(
-        label_command,
-        "label_video",
-        lambda path, config, threads, device, on_stage, skipped, meshes: labeling.label_video(
-            path, config, skipped=skipped
-        ),
-    )
-
+def run(fake_labels: None):
     def run(*words: object):
         return CliRunner().invoke(app, ["label", *map(str, words)])
 
@@ -118,10 +112,10 @@ def test_videos_of_one_name_keep_their_pictures_apart(run, make_video, tmp_path)
 
 def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_path, monkeypatch):
     def interrupted(*_, **__):
-        yield from labeling.label_video(make_video(), labeling.LabelingConfig())
+        yield from fake_label_video(make_video(), LabelingConfig())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(label_command, "label_video", interrupted)
+    monkeypatch.setattr(pipeline, "label_video", interrupted)
     out = tmp_path / "out"
     assert run(make_video(), "--out", out).exit_code == 130
     assert not list(out.rglob("*.parquet"))
@@ -129,12 +123,12 @@ def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_pat
 
 
 def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, monkeypatch):
-    def breaks(path, config, threads, device, on_stage, skipped, meshes):
+    def breaks(path, config, *_, **__):
         if "bad" in str(path):
             raise np.linalg.LinAlgError("not positive definite")
-        yield from labeling.label_video(path, config, skipped=skipped)
+        yield from fake_label_video(path, config)
 
-    monkeypatch.setattr(label_command, "label_video", breaks)
+    monkeypatch.setattr(pipeline, "label_video", breaks)
     result = run(make_video("good.mp4"), make_video("bad.mp4"), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "bad.mp4: stopped by an error in labeling (LinAlgError: not positive definite)" in result.stderr
@@ -192,7 +186,7 @@ def test_a_real_clip_end_to_end(clips_dir, tmp_path):
     assert result.exit_code == 0, result.output
     (summary,) = json.loads(result.stdout)
     assert summary["people"] == 1
-    assert summary["seen"] > 0.3
+    assert summary["visible"] > 0.3
     assert summary["rejected"] < 0.6
 
 
@@ -220,14 +214,14 @@ def cube_file(path, body=None):
 def test_meshes_are_found_by_file_or_by_the_video_s_name(tmp_path):
     videos = [Path("x/a.mp4"), Path("b.mp4")]
     one = cube_file(tmp_path / "a.meshes.npz")
-    assert label_command.find_meshes(one, videos[:1])[videos[0]].path == one
+    assert find_meshes(one, videos[:1])[videos[0]].path == one
     with pytest.raises(MeshFileError, match=r"one file for 2 videos; name a folder with a NAME\.meshes\.npz"):
-        label_command.find_meshes(one, videos)
+        find_meshes(one, videos)
     with pytest.raises(MeshFileError, match=r"b\.meshes\.npz: no such file"):
-        label_command.find_meshes(tmp_path, videos)
+        find_meshes(tmp_path, videos)
     cube_file(tmp_path / "b.meshes.npz", "anny")
     with pytest.raises(MeshFileError, match="label them in two runs"):
-        label_command.find_meshes(tmp_path, videos)
+        find_meshes(tmp_path, videos)
 
 
 def test_a_bad_file_of_meshes_ends_the_run_before_it_begins(run, make_video, tmp_path):

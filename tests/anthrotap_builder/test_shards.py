@@ -19,6 +19,7 @@ from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import decode_video
 
 CLIP_FRAMES = 12
+MADE_BY = {"body_model": "anny", "mesh_source": "fit", "flow": "dis", "label_version": "1-abc"}
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def make_clip(moving_pattern):
     def make(number: int = 0, num_tracks: int = 5, num_frames: int = 10) -> LabeledClip:
         rng = np.random.default_rng(number)
         shape = num_tracks, num_frames
-        tracks = Tracks(
+        tracks = Tracks.from_labels(
             xy=rng.uniform(0, 40, (*shape, 2)).astype(np.float32),
             visible=rng.random(shape) < 0.5,
             valid=rng.random(shape) < 0.7,
@@ -39,17 +40,13 @@ def make_clip(moving_pattern):
             confidence=rng.random((num_tracks, num_frames), np.float32),
         )
         return LabeledClip(
-            frames=moving_pattern(num_frames, 32, 48, number),
-            fps=30.0,
             tracks=tracks,
-            rejected_fraction=0.25,
+            video=moving_pattern(num_frames, 32, 48, number),
+            fps=30.0,
             clip_id=f"a-0123456789ab-{number:06d}",
             source_video="/home/someone/a.mp4",
             start_frame=number,
-            body_model="anny",
-            mesh_source="fit",
-            flow="dis",
-            label_version="1-abc",
+            info={**MADE_BY, "rejected_fraction": 0.25 if num_tracks else 0.0},
         )
 
     return make
@@ -57,11 +54,13 @@ def make_clip(moving_pattern):
 
 def assert_same(row: dict, clip: LabeledClip) -> None:
     num_frames = len(clip.frames)
-    for name in ("clip_id", "start_frame", "fps", "rejected_fraction", "body_model", "flow", "label_version"):
+    for name in ("clip_id", "start_frame", "fps", "rejected_fraction"):
         assert row[name] == getattr(clip, name), name
+    for name in MADE_BY:
+        assert row[name] == clip.info[name], name
     assert (row["num_frames"], row["height"], row["width"]) == clip.frames.shape[:3]
     np.testing.assert_array_equal(row["tracks"][:, :num_frames], clip.tracks.xy)
-    assert np.isnan(row["tracks"][:, num_frames:]).all()
+    assert np.isfinite(row["tracks"]).all()
     np.testing.assert_array_equal(row["visible"][:, :num_frames], clip.tracks.visible)
     np.testing.assert_array_equal(row["valid"][:, :num_frames], clip.tracks.valid)
     assert not row["valid"][:, num_frames:].any()
@@ -208,11 +207,11 @@ def test_clips_that_do_not_fit(make_clip):
         encode_row(make_clip(), 8)
     clip = make_clip()
     with pytest.raises(ValueError, match="the tracks'"):
-        encode_row(replace(clip, frames=clip.frames[:, :16]), CLIP_FRAMES)
+        encode_row(replace(clip, video=clip.frames[:, :16]), CLIP_FRAMES)
 
 
 def test_manifest(make_clip, tmp_path):
-    nobody = replace(make_clip(1, num_tracks=0), rejected_fraction=0.0)
+    nobody = make_clip(1, num_tracks=0)
     clips = [make_clip(0), nobody, make_clip(2, num_tracks=40)]
     parts = [Tally(), Tally()]
     for number, clip in enumerate(clips):

@@ -17,7 +17,6 @@ from anthrotap_builder.distributed.video_sources import find_sources
 # Python runs it as any process begins that has its folder on its path. What a video does stands in its name.
 SITECUSTOMIZE = '''
 import os, signal, sys, time
-from dataclasses import make_dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -29,16 +28,15 @@ def once(name):
     except FileExistsError:
         return False
 
-COLUMNS = "frames fps tracks rejected_fraction source_video clip_id source_sha256 start_frame label_version"
-LabeledClip = make_dataclass(
-    "LabeledClip",
-    [*COLUMNS.split(), *((name, str, "") for name in ("left_out", "body_model", "mesh_source", "flow"))],
-)
-
 def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=None, meshes=None):
     import numpy as np
     from anthrotap_builder.clips import read_clips
-    from anthrotap_hf.tracks import Tracks
+    from anthrotap_hf.tracks import TrackedClip, Tracks
+
+    class LabeledClip(TrackedClip):
+        left_out = None
+        rejected_fraction = 0.25
+        people = ()
 
     name = Path(path).stem
     with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labeled", "a") as file:
@@ -67,13 +65,22 @@ def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=No
             person=np.zeros(2, np.int32),
             vertex=np.array([7, 11], np.int32),
         )
-        about = (clip.source_video, clip.clip_id, clip.source_sha256, clip.start_frame, config.version)
-        yield LabeledClip(clip.frames, clip.fps, tracks, 0.25, *about)
+        info = dict.fromkeys(("body_model", "mesh_source", "flow"), "")
+        yield LabeledClip(
+            tracks=tracks,
+            video=clip.frames,
+            fps=clip.fps,
+            clip_id=clip.clip_id,
+            source_video=clip.source_video,
+            source_sha256=clip.source_sha256,
+            start_frame=clip.start_frame,
+            info={**info, "label_version": config.version, "rejected_fraction": 0.25},
+        )
 
 labeling = ModuleType("anthrotap_builder.pipeline")
 labeling.label_video = label_video
 labeling.load_parts = lambda config, device="cpu": None
-if any("building.labeler" in word for word in sys.orig_argv):
+if any("distributed.worker" in word for word in sys.orig_argv):
     sys.modules["anthrotap_builder.pipeline"] = labeling
 '''
 

@@ -435,7 +435,7 @@ def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
 def test_a_labeling_process_that_is_killed_as_it_starts(videos, run, marks, tmp_path):
     site = tmp_path / "site/sitecustomize.py"
     site.write_text(
-        f"{site.read_text()}if 'labeler' in str(sys.orig_argv) and once('start'): os.kill(os.getpid(), 9)\n"
+        f"{site.read_text()}if 'distributed.worker' in str(sys.orig_argv) and once('start'): os.kill(os.getpid(), 9)\n"
     )
     assert run(videos).rows == {"train": 6}
     assert (marks / "start").exists()

@@ -85,20 +85,10 @@ def _packages_but_ours(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def dataset(tmp_path, make_video, fake_labels, monkeypatch) -> Path:
+def dataset(tmp_path, make_video, fake_labels) -> Path:
     """What `anthrotap label` wrote of two videos, with made-up labels; 3 rows in one shard."""
-    from anthrotap_builder import label_videos as label_command
-    from anthrotap_builder import labeling
     from anthrotap_builder.config import labeling_config
     from anthrotap_builder.label_videos import label_videos
-
-    monkeypatch.setattr(
-        label_command,
-        "label_video",
-        lambda path, config, threads, device, on_stage, skipped, meshes: labeling.label_video(
-            path, config, skipped=skipped
-        ),
-    )
 
     videos = [make_video("one.mp4", shots=[60]), make_video("two.mp4", shots=[12])]
     label_videos(videos, tmp_path / "dataset", labeling_config(), 1, False, Console(quiet=True))

@@ -1,0 +1,47 @@
+"""A stand-in for labeling: clips are read as ever, and each gets two made-up tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anthrotap_builder.clips import read_clips
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.pipeline import LabeledClip
+from anthrotap_hf.tracks import Tracks
+
+
+def fake_label_video(
+    path: str | Path, config: LabelingConfig, *_: Any, skipped: list[str] | None = None, **__: Any
+) -> Iterator[LabeledClip]:
+    """The clips of a video, each with two tracks that stand still."""
+    for clip in read_clips(path, config.clips, skipped):
+        num_frames, height, width = clip.frames.shape[:3]
+        tracks = Tracks(
+            xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, num_frames, 1)),
+            visible=np.ones((2, num_frames), bool),
+            valid=np.ones((2, num_frames), bool),
+            height=height,
+            width=width,
+            person=np.zeros(2, np.int32),
+            vertex=np.array([7, 11], np.int32),
+        )
+        yield LabeledClip(
+            tracks=tracks,
+            video=clip.frames,
+            fps=clip.fps,
+            clip_id=clip.clip_id,
+            source_video=clip.source_video,
+            source_sha256=clip.source_sha256,
+            start_frame=clip.start_frame,
+            info={
+                "body_model": config.body,
+                "mesh_source": config.mesh_source,
+                "flow": config.flow.model,
+                "label_version": config.version,
+                "rejected_fraction": 0.0,
+            },
+        )
