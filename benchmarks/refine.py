@@ -56,7 +56,7 @@ def true_poses(scene: Scene, body: Body, camera: Camera) -> list[BodyPose]:
         motion = actor.motion.parameters(body, actor.shape).posed(body)
         samples = np.round((np.arange(scene.num_frames) / scene.fps + LEAD) * actor.motion.rate).astype(int)
         rotations = turns[:, None] @ motion.rotations[samples]
-        places = np.einsum("tab,tjb->tja", turns, motion.places[samples] - scene.camera.place[:, None])
+        places = np.einsum("tab,tjb->tja", turns, motion.positions[samples] - scene.camera.place[:, None])
         away = np.zeros((scene.num_frames, 1, 3))
         away[:, 0, 2] = places[:, 0, 2] * (camera.focal / scene.camera.focal - 1)
         poses.append(BodyPose(rotations, places + away, actor.shape))
@@ -73,7 +73,7 @@ def errors(count: int, parts: int, fps: float, rng: np.random.Generator) -> np.n
 
 def joint_errors(pose: BodyPose, truth: BodyPose) -> tuple[float, float]:
     """Mean distance of joints, meters: roots laid on each other; and after the best similarity (Umeyama 1991)."""
-    ours, theirs = (p.places - p.places[:, :1] for p in (pose, truth))
+    ours, theirs = (p.positions - p.positions[:, :1] for p in (pose, truth))
     plain = np.linalg.norm(ours - theirs, axis=-1).mean()
     a, b = ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd(np.einsum("tja,tjb->tab", b, a))
@@ -89,11 +89,11 @@ def with_errors(
     body: Body, truth: BodyPose, fps: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations [T, J, 3, 3] and translation [T, 3] of a pose with errors of the published size."""
-    count, local = len(truth.places), truth.local_rotations(body)
+    count, local = len(truth.positions), truth.local_rotations(body)
     turns = errors(count, 3 * body.num_joints, fps, rng).reshape(count, -1, 3)
     place = errors(count, 3, fps, rng)
     rest = body.joints[0] + np.tensordot(truth.shape, body.joint_directions[:, 0], 1)
-    root = truth.places[:, 0].copy()
+    root = truth.positions[:, 0].copy()
     root[:, :2] += PLACE_ERROR * HEIGHT * place[:, :2]
     root *= np.exp(SCALE_ERROR * place[:, 2:])
 

@@ -410,7 +410,7 @@ def _sole_places(body: Body, parameters: PoseParameters) -> np.ndarray:
         order = floor[np.argsort(rest[floor, 1])]
         for vertex in (order[0], order[len(order) // 3], order[-1]):
             places.append(
-                pose.places[:, joint]
+                pose.positions[:, joint]
                 + np.einsum("tab,b->ta", pose.rotations[:, joint], rest[vertex] - joints[joint])
             )
     return np.stack(places, axis=1)

@@ -186,12 +186,12 @@ class _Stage:
         first = 0
         for actor, dressed, pose in zip(self.scene.actors, self.dressed, self.poses, strict=True):
             sample = (seconds + LEAD) * actor.motion.rate
-            low = min(int(sample), len(pose.places) - 2)
+            low = min(int(sample), len(pose.positions) - 2)
             share = sample - low
             joints = self.body.joints + np.tensordot(actor.shape, self.body.joint_directions, 1)
             # motions are sampled so finely that matrices may be mixed
             rotations = pose.rotations[low] * (1 - share) + pose.rotations[low + 1] * share
-            places = pose.places[low] * (1 - share) + pose.places[low + 1] * share
+            places = pose.positions[low] * (1 - share) + pose.positions[low + 1] * share
             offsets = places - np.einsum("jab,jb->ja", rotations, joints)
             rest = dressed.rest
             if actor.outfit.slip:
@@ -282,7 +282,7 @@ class _Stage:
         """[B, 4] contact shadows on the floor: x, y, radius, strength, under feet and hips."""
         rows = [np.zeros((0, 4))]
         for actor, pose in zip(self.scene.actors, self.poses, strict=True):
-            places = pose.places[round((seconds + LEAD) * actor.motion.rate)]
+            places = pose.positions[round((seconds + LEAD) * actor.motion.rate)]
             for joint, radius, strength in ((16, 0.16, 0.5), (19, 0.16, 0.5), (0, 0.45, 0.25)):
                 x, y, z = places[joint]
                 above = max(z - 0.09, 0.0)

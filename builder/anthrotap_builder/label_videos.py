@@ -29,7 +29,8 @@ from rich.text import Text
 from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, MeshWriter, read_meshes
+from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, read_meshes
+from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.pipeline import LabeledClip, load_parts
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_builder.utils.assets import AssetError

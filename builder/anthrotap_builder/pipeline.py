@@ -21,7 +21,8 @@ from anthrotap_builder.flow import FLOWS, TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.mesh_recovery import MeshTrack, find_meshes
-from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, whose_masks
+from anthrotap_builder.mesh_recovery.masks import match_masks
+from anthrotap_builder.mesh_recovery.mesh_file import MeshFile
 from anthrotap_builder.utils.malloc import limit_malloc_arenas
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_hf.tracks import TrackedClip, Tracks
@@ -212,7 +213,7 @@ def label_clip(
         with clock.stage("people"):
             people = stages.people(frames, config.people, threads, device)
             if given:
-                people = whose_masks(given, people, camera)
+                people = match_masks(given, people, camera)
     if not (people if given is None else given):
         nobody = Tracks.empty(len(frames), height, width)
         return _labeled(frames, fps, nobody, 0.0, [], camera, config, version, clock)
@@ -243,7 +244,7 @@ def _labeled(
         {
             "person": mesh.person,
             "frames": int(mesh.present.sum()),
-            "refused_frames": int(mesh.refused.sum()),
+            "refused_frames": int(mesh.rejected.sum()),
             "reprojection_error": _median(mesh.reprojection_error),
             "mask_overlap": _median(mesh.mask_overlap),
             "tracks": int((tracks.person == mesh.person).sum()),

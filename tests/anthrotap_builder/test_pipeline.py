@@ -9,7 +9,8 @@ from anthrotap_builder.config import LabelingConfig, RefineSettings
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
-from anthrotap_builder.mesh_recovery.mesh_file import MeshWriter, read_meshes
+from anthrotap_builder.mesh_recovery.mesh_file import read_meshes
+from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip, label_video
 from anthrotap_hf.video import VideoError
 from helpers.posed_people import as_person, textured_frames
@@ -171,7 +172,7 @@ def test_refined_meshes_lie_nearer_to_the_truth(
         global_orient=local[:, 0],
         body_pose=local[:, 1:],
         betas=dance.shape,
-        translation=pose.places[:, 0] - root,
+        translation=pose.positions[:, 0] - root,
     )
     meshes = read_meshes(tmp_path / "noisy.npz")
     surface = anny.surface_points(300, 0)

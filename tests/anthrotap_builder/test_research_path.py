@@ -102,7 +102,7 @@ def test_bodies_stand_in_their_boxes(files):
     xy = camera.project(track.vertices[0])
     # The model's origin, which in the made-up body lies between the feet, is put in the box's middle.
     rest = body.joints[0] + np.tensordot(track.pose.shape[0], body.joint_directions[:, 0], 1)
-    origin = camera.project(track.pose.places[0, 0] - rest)
+    origin = camera.project(track.pose.positions[0, 0] - rest)
     assert np.abs(origin - [140, 120]).max() < 25
     assert 100 < np.ptp(xy[:, 1]) < 260
     # Upright: the head's vertices are above the feet's.

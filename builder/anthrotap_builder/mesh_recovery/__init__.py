@@ -10,7 +10,8 @@ from anthrotap_builder.bodies import Body, MeshSurface
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.mesh_recovery.track import MeshTrack, refuse_off_mask
+from anthrotap_builder.mesh_recovery.masks import reject_off_mask
+from anthrotap_builder.mesh_recovery.track import MeshTrack
 
 # A mesh source is a module with find_meshes(people, frames, body, camera, fps, config, threads, device), imported
 # when asked for.
@@ -54,7 +55,7 @@ def find_meshes(
 
         meshes = refine_meshes(meshes, people, frames, body, camera, fps, config, threads, device)
     if config.filter.masks and config.mesh_source != "fit":  # which refuses by itself
-        meshes = refuse_off_mask(meshes, people, camera, config.fit)
+        meshes = reject_off_mask(meshes, people, camera)
     return meshes
 
 

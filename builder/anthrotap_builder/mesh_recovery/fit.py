@@ -14,9 +14,10 @@ from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
 from anthrotap_builder.detection import PersonTrack, anyone, masks_of
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
+from anthrotap_builder.mesh_recovery.masks import MIN_OVERLAP, mask_overlap
 from anthrotap_builder.mesh_recovery.problem import Problem, interpolate, mean_rotation, solve, unwrap
 from anthrotap_builder.mesh_recovery.terms import HIPS, Landmarks2D, Landmarks3D, Posture, Silhouette
-from anthrotap_builder.mesh_recovery.track import MeshTrack, mask_overlap
+from anthrotap_builder.mesh_recovery.track import MeshTrack
 
 BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
 UNSEEN_WEIGHT = 0.1  # share of its weight that a landmark keeps outside the frame, where the network guesses
@@ -49,7 +50,7 @@ def find_meshes(
         overlap = mask_overlap(camera.project(vertices), mask, everyone & ~mask)
         with np.errstate(invalid="ignore"):
             good = result.reprojection_error <= settings.max_reprojection_error * result.size[:, 0]
-        present = person.found & good & (overlap >= settings.min_mask_overlap)
+        present = person.found & good & (overlap >= MIN_OVERLAP)
         if present.sum() < (1 - settings.max_refused) * person.found.sum():
             present[:] = (
                 False  # a body that fits so seldom is no body: a coat, a statue's shadow, two people in one

@@ -171,6 +171,6 @@ def pose_parameters(body: Body, pose: BodyPose, present: np.ndarray) -> PosePara
     vectors = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(*local.shape[:2], 3)
     turns = np.stack([unwrap(vectors[:, joint]) for joint in range(body.num_joints)], axis=1)
     known = np.zeros((len(present), 3 + 3 * body.num_joints))
-    known[present] = np.concatenate([pose.places[present, 0], turns.reshape(len(turns), -1)], axis=1)
+    known[present] = np.concatenate([pose.positions[present, 0], turns.reshape(len(turns), -1)], axis=1)
     shape = pose.shape if pose.shape.ndim == 1 else pose.shape[present].mean(0)
     return PoseParameters(interpolate(known, present), shape, reference)

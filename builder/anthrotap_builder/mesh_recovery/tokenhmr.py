@@ -92,7 +92,7 @@ def _track(
         out[times] = values
         return out
 
-    pose = BodyPose(spread(posed.rotations), spread(posed.places), spread(posed.shape))
+    pose = BodyPose(spread(posed.rotations), spread(posed.positions), spread(posed.shape))
     present = np.zeros(count, bool)
     present[times] = True
     unknown = np.full(count, np.nan)

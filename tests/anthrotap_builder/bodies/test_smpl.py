@@ -163,7 +163,7 @@ def test_a_posed_body_is_that_of_the_smplx_package(name: str, people: dict[str, 
     difference = np.abs(got - result.vertices[0].numpy()).max()
     print(f"{name}: largest difference {difference:.2e} m")
     assert difference < 5e-6
-    places = parameters.posed(body).places[0] + root
+    places = parameters.posed(body).positions[0] + root
     np.testing.assert_allclose(places, result.joints[0, : body.num_joints].numpy(), atol=1e-6)
 
 
@@ -202,7 +202,7 @@ def test_the_prior_lets_arms_hang_and_hinges_bend_the_right_way(people: dict[str
     def place(vectors: np.ndarray, joint: str) -> np.ndarray:
         values = np.concatenate([[0, 0, 0], vectors.ravel()])[None]
         posed = PoseParameters(values, np.zeros(10), np.eye(3)).posed(body)
-        return posed.places[0, names.index(joint)]
+        return posed.positions[0, names.index(joint)]
 
     for side in ("left", "right"):
         assert place(rest, f"{side}_wrist")[1] < place(0 * rest, f"{side}_wrist")[1] - 0.3

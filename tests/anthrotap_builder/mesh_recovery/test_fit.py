@@ -9,7 +9,7 @@ from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.fit import Fit, find_meshes, fit_body
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
-from anthrotap_builder.mesh_recovery.track import mask_overlap
+from anthrotap_builder.mesh_recovery.masks import mask_overlap
 from helpers.posed_people import as_person
 
 WITHOUT_FLOW = FitSettings(flow_points=0)

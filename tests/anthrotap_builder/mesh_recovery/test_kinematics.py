@@ -33,7 +33,7 @@ def test_skinning_is_linear_blend_skinning(anny: Body):
     for t in range(2):
         for v in some:
             expected = sum(
-                anny.weights[v, j] * (posed.rotations[t, j] @ (rest[v] - joints[j]) + posed.places[t, j])
+                anny.weights[v, j] * (posed.rotations[t, j] @ (rest[v] - joints[j]) + posed.positions[t, j])
                 for j in range(anny.num_joints)
             )
             np.testing.assert_allclose(got[t, v], expected, atol=1e-5)

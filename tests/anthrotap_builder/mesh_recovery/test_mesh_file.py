@@ -14,13 +14,9 @@ from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
-from anthrotap_builder.mesh_recovery.mesh_file import (
-    MeshFile,
-    MeshFileError,
-    MeshWriter,
-    read_meshes,
-    whose_masks,
-)
+from anthrotap_builder.mesh_recovery.masks import match_masks
+from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError, read_meshes
+from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.mesh_recovery.refine import pose_parameters
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 
@@ -115,7 +111,7 @@ def test_a_writer_that_is_stopped_or_has_no_mesh_leaves_nothing(tmp_path):
 
 def test_body_parameters_are_the_pose_that_they_were_taken_from(anny: Body, dance: PoseParameters, tmp_path):
     pose = dance.posed(anny)
-    frames = len(pose.places)
+    frames = len(pose.positions)
     local = pose.local_rotations(anny)
     root = anny.joints[0] + np.tensordot(dance.shape, anny.joint_directions[:, 0], 1)
     common = {
@@ -125,7 +121,7 @@ def test_body_parameters_are_the_pose_that_they_were_taken_from(anny: Body, danc
         "focal": np.array(700.0),
         "body": np.array("anny"),
         "betas": dance.shape,
-        "translation": pose.places[:, 0] - root,
+        "translation": pose.positions[:, 0] - root,
     }
     vectors = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(frames, -1, 3)
     for name, turns in (("matrices", local), ("vectors", vectors)):
@@ -136,18 +132,18 @@ def test_body_parameters_are_the_pose_that_they_were_taken_from(anny: Body, danc
         assert track.pose is not None
         again = pose_parameters(anny, track.pose, track.present).posed(anny)
         np.testing.assert_allclose(again.rotations, pose.rotations, atol=1e-9)
-        np.testing.assert_allclose(again.places, pose.places, atol=1e-9)
+        np.testing.assert_allclose(again.positions, pose.positions, atol=1e-9)
 
 
 def test_the_shape_may_change_from_frame_to_frame(anny: Body, dance: PoseParameters):
     pose = dance.posed(anny)
-    shapes = np.tile(dance.shape, (len(pose.places), 1))
+    shapes = np.tile(dance.shape, (len(pose.positions), 1))
     np.testing.assert_array_equal(
-        anny.pose_vertices(BodyPose(pose.rotations, pose.places, shapes)), anny.pose_vertices(pose)
+        anny.pose_vertices(BodyPose(pose.rotations, pose.positions, shapes)), anny.pose_vertices(pose)
     )
     shapes[1] += 1
-    one = BodyPose(pose.rotations[1:2], pose.places[1:2], shapes[1])
-    both = anny.pose_vertices(BodyPose(pose.rotations, pose.places, shapes), slice(0, 3))
+    one = BodyPose(pose.rotations[1:2], pose.positions[1:2], shapes[1])
+    both = anny.pose_vertices(BodyPose(pose.rotations, pose.positions, shapes), slice(0, 3))
     np.testing.assert_allclose(both[1], anny.pose_vertices(one)[0], atol=1e-6)
 
 
@@ -168,13 +164,13 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
         left = int(camera.project(np.array([x - 0.5, 0, 5.0]))[0])
         mask[:, 18:30, left : left + 12] = True
         people.append(PersonTrack(np.zeros((2, 4), np.float32), mask=mask))
-    placed = whose_masks(meshes, people, camera)
+    placed = match_masks(meshes, people, camera)
     assert placed[0] is people[1]
     assert placed[3] is people[0]
     assert len(placed) == 5
     assert not placed[4].mask.any()
-    assert "of person 4: their labels are refused" in caplog.text
-    alone = whose_masks(meshes, [], camera)  # nobody was found at all
+    assert "of person 4: their labels are rejected" in caplog.text
+    alone = match_masks(meshes, [], camera)  # nobody was found at all
     assert len(alone) == 5
     assert not any(person.mask.any() for person in alone)
 
