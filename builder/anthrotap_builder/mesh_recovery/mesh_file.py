@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +43,7 @@ from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.safe_pickle import UnsafeFileError, safe_load_npz
 
 logger = logging.getLogger(__name__)
 
@@ -207,14 +207,11 @@ def read_meshes(path: str | os.PathLike[str]) -> MeshFile:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        return _Reader(path, safe_load_npz(path)).read()
     except FileNotFoundError as error:
         raise MeshFileError("no such file of meshes", path=path) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        reason = f"no .npz of plain arrays ({' '.join(str(error).split())})"
-        raise MeshFileError(reason, path=path) from error
-    return _Reader(path, arrays).read()
+    except UnsafeFileError as error:
+        raise MeshFileError(error.reason, path=path) from error
 
 
 Shape = tuple[int | None, ...]

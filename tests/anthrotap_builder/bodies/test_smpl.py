@@ -251,7 +251,7 @@ def test_a_clip_is_labeled_with_the_body_that_the_configuration_names(tmp_path: 
     person = as_person(body, pose, camera)
     frames = textured_frames(body, pose, camera)
     clip = label_clip(frames, fps=24.0, config=config, stages=Stages(people=lambda *_: [person]))
-    assert clip.body_model == "smpl"
+    assert clip.info["body_model"] == "smpl"
     assert clip.people[0]["mask_overlap"] > 0.8
     assert clip.tracks.visible.any(1).sum() > 40
     surface = body.surface_points(200, config.seed)
