@@ -1,4 +1,4 @@
-"""What a tracker sees of a video: frames at its resolution, as a tensor. Plain torch, without torchvision."""
+"""The image processor of point trackers: frames at a model's resolution, as a tensor. It needs no torchvision."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class PointTrackingImageProcessor(BaseImageProcessor):
     by (width / old width, height / old height).
 
     Args:
-        size: {"height": h, "width": w}, whatever the video's shape (the benchmarks' way); or
-            {"shortest_edge": s}, which keeps the shape and never enlarges; or None, which keeps the size.
-        size_divisor: Height and width must be multiples of this; sizes that follow from the video's are rounded
-            to them.
-        do_rescale: Floats in [-1, 1]; otherwise uint8 as it came.
+        size: {"height": h, "width": w}, whatever the video's shape (as benchmarks do); or {"shortest_edge": s}, which
+            keeps the shape and never enlarges; or None, which keeps the size.
+        size_divisor: height and width must be multiples of this; sizes that follow from the video's are rounded to
+            them.
+        do_rescale: whether to return floats in [-1, 1], instead of uint8.
 
     Raises:
-        ValueError: for a size that is none of these.
+        ValueError: `size` is none of these.
     """
 
     model_input_names = ("pixel_values_videos",)
@@ -47,13 +47,16 @@ class PointTrackingImageProcessor(BaseImageProcessor):
 
     @classmethod
     def for_model(cls, config) -> PointTrackingImageProcessor:
-        """What a tracker of this configuration wants, where no processor was saved with it."""
-        if hasattr(config, "shortest_edge"):  # FlowChain, which takes whole bytes
+        """Return the processor for a tracker of this configuration, if none was saved with it."""
+        if hasattr(config, "shortest_edge"):
+            # FlowChain takes bytes.
             return cls({"shortest_edge": config.shortest_edge}, do_rescale=False)
-        if hasattr(config, "initial_resolution"):  # LocoTrack
+        if hasattr(config, "initial_resolution"):
+            # LocoTrack.
             height, width = config.initial_resolution
             return cls({"height": height, "width": width}, size_divisor=8)
-        if hasattr(config, "image_size"):  # TAPNext
+        if hasattr(config, "image_size"):
+            # TAPNext.
             side = config.image_size
             return cls({"height": side, "width": side}, size_divisor=config.patch_size)
         raise ValueError(
@@ -63,7 +66,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
     def target_size(
         self, height: int, width: int, resolution: tuple[int, int] | None = None
     ) -> tuple[int, int]:
-        """(height, width) that frames of this size are brought to; `resolution` counts more than `size`."""
+        """Return the (height, width) that frames of this size are resized to; `resolution` overrides `size`."""
         if resolution is not None:
             try:
                 height, width = (operator.index(side) for side in resolution)
@@ -85,19 +88,19 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         do_rescale: bool | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Videos for a tracker.
+        """Prepare videos for a tracker.
 
         Args:
             videos: [T, H, W, 3] uint8 RGB, or a list of such, all of one shape.
             resolution: (height, width), instead of `size`.
-            do_rescale: Instead of the processor's own; all models here take bytes too.
+            do_rescale: overrides the processor's own; all models of this package take bytes, too.
             return_tensors: "pt".
 
         Returns:
             pixel_values_videos [B, T, 3, h, w].
 
         Raises:
-            ValueError: for something else than videos, or a size that the model can't take.
+            ValueError: `videos` are something else, or the model cannot take the size.
         """
         if return_tensors != "pt":
             raise ValueError(f'return_tensors must be "pt", got {return_tensors!r}')
@@ -120,7 +123,8 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         size = self.target_size(video.shape[1], video.shape[2], resolution)
         frames = video.permute(0, 3, 1, 2)
         if frames.shape[2:] != size:
-            frames = F.interpolate(frames, size, mode="bilinear", antialias=True)  # bytes: 18 times faster
+            # Bytes are 18 times faster here than floats.
+            frames = F.interpolate(frames, size, mode="bilinear", antialias=True)
         return frames / 127.5 - 1 if rescale else frames.contiguous()
 
 

@@ -29,29 +29,44 @@ from .video import VideoError, VideoSource, iter_frames
 logger = logging.get_logger(__name__)
 
 TASK = "point-tracking"
-FRAMES_AT_ONCE = 16  # read, resized and, where the model goes frame by frame, tracked
-QUIET_SECONDS = 2  # shorter work shows no progress, unless asked to
-URL_TIMEOUT = 60  # seconds without an answer
+# Frames that are read, resized and, where the model goes frame by frame, tracked at once.
+FRAMES_AT_ONCE = 16
+# Shorter work shows no progress, unless asked to.
+QUIET_SECONDS = 2
+# Seconds without an answer.
+URL_TIMEOUT = 60
 
 Progress = bool | Callable[[str, int, int | None], object] | None
 
 
 @dataclass
-class Clip:
-    """A video on its way through the pipeline.
+class TrackerInput:
+    """What the model is given of one video.
 
-    Args:
+    Attributes:
         pixels: [T, 3, h, w] uint8, at the model's resolution.
         queries: [N, 3] float32 (t, x, y), xy in the model's pixels.
-        scale: [2], the model's pixels for one of the input's, x and y.
-        tracks, logits: [N, T, 2] in the model's pixels and [N, T], once they are found.
+        scale: [2], pixels of the model for one of the video's, in x and y.
     """
 
     pixels: torch.Tensor
     queries: torch.Tensor
     scale: np.ndarray
-    tracks: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
+
+
+@dataclass
+class TrackerOutput:
+    """What the model found in one video.
+
+    Attributes:
+        tracks: [N, T, 2] float32 xy in the model's pixels.
+        logits: [N, T] float32, of being visible.
+        scale: as in `TrackerInput`.
+    """
+
+    tracks: torch.Tensor
+    logits: torch.Tensor
+    scale: np.ndarray
 
 
 class PointTrackingPipeline(Pipeline):
@@ -101,7 +116,7 @@ class PointTrackingPipeline(Pipeline):
             )
         elif getattr(self.model.config, "flow_start", False):
             logger.warning(
-                f"tracking by LocoTrack ({kind}), {self.model.num_parameters():,} parameters, which mends optical "
+                f"tracking by LocoTrack ({kind}), {self.model.num_parameters():,} parameters, which refines optical "
                 "flow; name a larger tracker with model= where long occlusions matter"
             )
         else:
@@ -111,21 +126,21 @@ class PointTrackingPipeline(Pipeline):
         """Track points in one video or many.
 
         Args:
-            inputs: A path, an http(s) address (or one of fsspec's), a file or its bytes, an array [T, H, W, 3] uint8
+            inputs: a path, an http(s) address (or one of fsspec's), a file or its bytes, an array [T, H, W, 3] uint8
                 RGB, a `Video` value of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these,
                 "points": its own queries, optional}, as rows of datasets are. A list of videos gives a list of
                 results; a dataset, or a generator, is streamed: results come one by one.
-            points: Queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
-            grid_size: Instead: n x n queries, spread evenly over one frame.
-            query_frame: Of `grid_size`; default 0.
-            points_per_frame: Instead: so many queries in every frame, spread evenly.
-            resolution: (height, width) that the model sees the video at; the image processor's if left out.
-            query_chunk_size, frame_chunk_size, window_size: Bound memory; the model's if left out.
-            batch_size: Videos that the model works on at once; only those that agree in length and number of
-                queries are, the others go one by one, so results do not depend on it.
-            progress: Show progress: True, False, or None, on a terminal and for work of more than some seconds. Or a
-                callable, to show it elsewhere: it is told what is done ("reading", "tracking"), how much of it so far,
-                and of how much (None: nobody knows).
+            points: queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
+            grid_size: instead of `points`: n x n queries, spread evenly over one frame.
+            query_frame: the frame of `grid_size`; 0 by default.
+            points_per_frame: instead of `points`: so many queries in every frame, spread evenly.
+            resolution: (height, width) that the model sees the video at; the image processor's by default.
+            query_chunk_size, frame_chunk_size, window_size: bounds on memory; the model's by default.
+            batch_size: how many videos the model works on at once. Only those of equal length and number of queries
+                are, the others go one by one, so results do not depend on it.
+            progress: whether to show progress; None shows it on a terminal, for work of more than some seconds. A
+                callable is called with the kind of work ("reading", "tracking"), how much of it is done, and how much
+                there is (None if unknown).
 
         Returns:
             {"tracks": [N, T, 2] float32 xy in the video's pixels, "visible": [N, T] bool, "scores": [N, T] float32, the
@@ -133,12 +148,13 @@ class PointTrackingPipeline(Pipeline):
             grid goes row by row, `points_per_frame` frame by frame.
 
         Raises:
-            ValueError: For a video that can't be read, or queries that are none, outside it or not in whole frames.
+            ValueError: the video cannot be read, or there are no queries, or they are outside it or not in whole frames.
         """
         if type(inputs).__module__.split(".")[0] == "datasets":
             inputs = (row for row in inputs)
         elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
-            inputs = (item for item in inputs)  # transformers knows generators only
+            # transformers knows generators only.
+            inputs = (item for item in inputs)
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
@@ -183,7 +199,7 @@ class PointTrackingPipeline(Pipeline):
         points_per_frame: int | None = None,
         resolution: tuple[int, int] | None = None,
         progress: Progress = None,
-    ) -> dict[str, Clip]:
+    ) -> dict[str, TrackerInput]:
         if isinstance(inputs, Mapping) and "video" in inputs:
             own = inputs.get("points")
             inputs, points = inputs["video"], points if own is None else own
@@ -193,13 +209,15 @@ class PointTrackingPipeline(Pipeline):
         # A border of the frame stays one in float32.
         limit = np.array([np.inf, pixels.shape[3], pixels.shape[2]])
         scaled = np.minimum(queries * [1, *scale], limit)
-        return {"clip": Clip(pixels, torch.from_numpy(scaled.astype(np.float32)), scale)}
+        return {"video": TrackerInput(pixels, torch.from_numpy(scaled.astype(np.float32)), scale)}
 
     def _read(
         self, video: Any, resolution: tuple[int, int] | None, progress: Progress
     ) -> tuple[torch.Tensor, tuple[int, int]]:
-        """[T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video. No more than
-        `FRAMES_AT_ONCE` frames are held at their own size."""
+        """Return [T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video.
+
+        No more than `FRAMES_AT_ONCE` frames are held at their own size.
+        """
         source = video_source(video)
         frames = source if isinstance(source, np.ndarray) else (frame.image for frame in iter_frames(source))
         parts, some, size = [], [], (0, 0)
@@ -232,19 +250,24 @@ class PointTrackingPipeline(Pipeline):
         progress: Progress = None,
         **chunks: int,
     ) -> dict[str, Any]:
-        clips = model_inputs["clip"]
-        alike: dict[tuple[int, ...], list[Clip]] = {}
-        for clip in clips if isinstance(clips, list) else [clips]:
-            alike.setdefault((*clip.pixels.shape, len(clip.queries)), []).append(clip)
+        # With batch_size, transformers hands over a list, which may have one item.
+        batch = model_inputs["video"]
+        videos: list[TrackerInput] = batch if isinstance(batch, list) else [batch]
+        outputs: list[TrackerOutput | None] = [None] * len(videos)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for index, video in enumerate(videos):
+            alike.setdefault((*video.pixels.shape, len(video.queries)), []).append(index)
         for group in alike.values():
-            alone = len(group) == 1  # a view: long videos are large
-            pixels = group[0].pixels[None] if alone else torch.stack([clip.pixels for clip in group])
-            pixels = pixels.to(self.device)
-            queries = torch.stack([clip.queries for clip in group]).to(self.device)
-            tracks, logits = self._track(pixels, queries, chunks, progress)
-            for index, clip in enumerate(group):
-                clip.tracks, clip.logits = tracks[index].float().cpu(), logits[index].float().cpu()
-        return model_inputs
+            # A single video is not copied: long ones are large.
+            pixels = [videos[index].pixels for index in group]
+            stacked = pixels[0][None] if len(group) == 1 else torch.stack(pixels)
+            queries = torch.stack([videos[index].queries for index in group]).to(self.device)
+            tracks, logits = self._track(stacked.to(self.device), queries, chunks, progress)
+            for n, index in enumerate(group):
+                outputs[index] = TrackerOutput(
+                    tracks[n].float().cpu(), logits[n].float().cpu(), videos[index].scale
+                )
+        return {"video": outputs if isinstance(batch, list) else outputs[0]}
 
     def _track(
         self,
@@ -253,32 +276,33 @@ class PointTrackingPipeline(Pipeline):
         chunks: Mapping[str, int],
         progress: Progress,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tracks [B, N, T, 2] and visible logits [B, N, T]; frame by frame where the model carries a state."""
+        """Return tracks [B, N, T, 2] and visible logits [B, N, T]; frame by frame where the model carries a state."""
         T, model = pixels.shape[1], self.model
         if "state" in self._arguments:
+            # Such a model runs forward in time: what comes before a query, it tracks in the reversed video.
             back = bool((queries[..., 0] > 0).any())
             with _progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:
-                tracks, logits = self._go(pixels, queries, chunks, bar.update)
+                tracks, logits = self._track_forward(pixels, queries, chunks, bar.update)
                 if back:
                     flipped = queries * queries.new_tensor([-1, 1, 1]) + queries.new_tensor([T - 1, 0, 0])
-                    before = self._go(pixels.flip(1), flipped, chunks, bar.update)
-                    ahead = torch.arange(T, device=tracks.device) >= queries[..., :1]
-                    tracks = torch.where(ahead[..., None], tracks, before[0].flip(2))
-                    logits = torch.where(ahead, logits, before[1].flip(2))
+                    before = self._track_forward(pixels.flip(1), flipped, chunks, bar.update)
+                    after_query = torch.arange(T, device=tracks.device) >= queries[..., :1]
+                    tracks = torch.where(after_query[..., None], tracks, before[0].flip(2))
+                    logits = torch.where(after_query, logits, before[1].flip(2))
             return tracks, logits
         sizes = {name: size for name, size in chunks.items() if name != "frame_chunk_size"}
         with _progress_bar("tracking", "steps", model.num_steps(T, queries, **sizes), progress) as bar:
             out = model(pixel_values_videos=pixels, query_points=queries, progress=bar.update, **chunks)
         return out.tracks, out.visible_logits
 
-    def _go(
+    def _track_forward(
         self,
         pixels: torch.Tensor,
         queries: torch.Tensor,
         chunks: Mapping[str, int],
         progress: Callable[[int], Any],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Forward in time, with a state that is carried along."""
+        """Track forward in time, with a state that is carried along."""
         state, tracks, logits = self.model.start(queries), [], []
         for frames in pixels.split(max(FRAMES_AT_ONCE, chunks.get("frame_chunk_size", 0)), dim=1):
             out = self.model(pixel_values_videos=frames, state=state, **chunks)
@@ -288,19 +312,20 @@ class PointTrackingPipeline(Pipeline):
             progress(frames.shape[1])
         return torch.cat(tracks, dim=2), torch.cat(logits, dim=2)
 
-    def postprocess(self, model_outputs: dict[str, Clip]) -> dict[str, np.ndarray]:
-        clip = model_outputs["clip"]
-        assert clip.tracks is not None
-        assert clip.logits is not None
+    def postprocess(self, model_outputs: dict[str, TrackerOutput]) -> dict[str, np.ndarray]:
+        found = model_outputs["video"]
         return {
-            "tracks": (clip.tracks.numpy() / clip.scale).astype(np.float32),
-            "visible": (clip.logits > 0).numpy(),
-            "scores": clip.logits.sigmoid().numpy(),
+            "tracks": (found.tracks.numpy() / found.scale).astype(np.float32),
+            "visible": (found.logits > 0).numpy(),
+            "scores": found.logits.sigmoid().numpy(),
         }
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model, image processor and the code of both and of the pipeline, so that `pipeline("point-tracking",
-        model=save_directory, trust_remote_code=True)` runs where this package is not installed."""
+        """Save the model, the image processor, and the code of both and of the pipeline.
+
+        `pipeline("point-tracking", model=save_directory, trust_remote_code=True)` then runs where this package is not
+        installed.
+        """
         config, processor = self.model.config, self.image_processor
         kinds = {
             type(self.model): "AutoModel",
@@ -314,7 +339,8 @@ class PointTrackingPipeline(Pipeline):
             kind.register_for_auto_class(auto)
         try:
             super().save_pretrained(save_directory, **kwargs)
-        finally:  # a model that is saved by itself names no code
+        finally:
+            # A model that is saved by itself names no code.
             for kind, auto in before:
                 kind._auto_class = auto
             for name, value in notes.items():
@@ -334,10 +360,11 @@ def query_points(
     query_frame: int | None = None,
     points_per_frame: int | None = None,
 ) -> np.ndarray:
-    """Queries [N, 3] float64 (t, x, y) in a video's pixels, by one of three ways of saying which.
+    """Return queries [N, 3] float64 (t, x, y) in a video's pixels; see `PointTrackingPipeline.__call__`.
 
     Raises:
-        ValueError: unless exactly one way is taken and all points lie in the video.
+        ValueError: not exactly one of `points`, `grid_size`, `points_per_frame` is given, or points lie outside the
+            video.
     """
     ways = {"points": points, "grid_size": grid_size, "points_per_frame": points_per_frame}
     named = [name for name, value in ways.items() if value is not None]
@@ -361,8 +388,8 @@ def query_points(
             )
         if count > min(height, width):
             raise ValueError(f"a grid of {count} x {count} is finer than the video, {width} x {height}")
-        place = (np.arange(count) + 0.5) / count
-        y, x = (axis.ravel() for axis in np.meshgrid(place * height, place * width, indexing="ij"))
+        centers = (np.arange(count) + 0.5) / count
+        y, x = (axis.ravel() for axis in np.meshgrid(centers * height, centers * width, indexing="ij"))
         return np.stack([np.full(count**2, t), x, y], axis=1)
     if count > height * width:
         raise ValueError(f"points_per_frame {count} is more than the video has pixels, {height * width}")
@@ -374,7 +401,7 @@ def query_points(
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, numpy's too; None for anything else."""
+    """Return a whole number, numpy's too; None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -394,9 +421,8 @@ def _check_points(points: Any, num_frames: int, height: int, width: int) -> np.n
         raise ValueError(f"points must be [[t, x, y], ...], got an array of shape {list(queries.shape)}")
     t = queries[:, 0]
     with np.errstate(invalid="ignore"):
-        inside = np.all(
-            (queries >= 0) & (queries <= [num_frames - 1, width, height]), axis=1
-        )  # NaN fails both
+        # NaN fails both comparisons.
+        inside = np.all((queries >= 0) & (queries <= [num_frames - 1, width, height]), axis=1)
     fine = inside & (t == np.round(t))
     if not fine.all():
         n = int(np.argmin(fine))
@@ -409,12 +435,13 @@ def _check_points(points: Any, num_frames: int, height: int, width: int) -> np.n
 
 
 def video_source(video: Any) -> np.ndarray | VideoSource:
-    """An array of frames, a path or a file's bytes, from any form that a video comes in.
+    """Return an array of frames, a path or a file's bytes, from any form that a video comes in.
 
     Raises:
-        VideoError: for anything else, or an address that gives no file.
+        VideoError: it is something else, or an address that gives no file.
     """
-    video = getattr(video, "_hf_encoded", video)  # a decoder of `datasets`, which keeps what it decodes
+    # A decoder of `datasets` keeps what it decodes.
+    video = getattr(video, "_hf_encoded", video)
     if isinstance(video, Mapping):
         if video.get("bytes") is None and video.get("path") is None:
             raise VideoError(f"a video must have bytes or path, got a dict of {', '.join(map(str, video))}")
@@ -424,15 +451,17 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
             with urllib.request.urlopen(video, timeout=URL_TIMEOUT) as answer:
                 return answer.read()
         except (urllib.error.URLError, OSError) as error:
-            raise VideoError(f"{video}: {getattr(error, 'reason', None) or error}") from error
-    if isinstance(video, str) and "://" in video:  # as rows of streamed datasets have it: zip://, hf://
+            raise VideoError(getattr(error, "reason", None) or error, path=video) from error
+    if isinstance(video, str) and "://" in video:
+        # As rows of streamed datasets have it: zip://, hf://.
         import fsspec
 
         try:
             with fsspec.open(video, "rb") as file:
                 return file.read()
         except (OSError, ValueError, ImportError) as error:
-            raise VideoError(f"{video}: {' '.join(str(error).split()) or type(error).__name__}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise VideoError(reason, path=video) from error
     if isinstance(video, (str, os.PathLike, bytes)):
         return video
     if hasattr(video, "read"):
@@ -456,19 +485,20 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
 
 def _progress_bar(what: str, unit: str, total: int | None, progress: Progress) -> Any:
     if callable(progress):
-        return _Teller(what, total, progress)
-    disable = None if progress is None else not progress  # None: where nobody watches
+        return _ProgressCallback(what, total, progress)
+    # None disables the bar where there is no terminal.
+    disable = None if progress is None else not progress
     delay = 0 if progress else QUIET_SECONDS
     return tqdm(desc=what, unit=f" {unit}", total=total, disable=disable, delay=delay, leave=False)
 
 
-class _Teller:
-    """Stands in for a bar: tells a callable how far the work is."""
+class _ProgressCallback:
+    """Stands in for a progress bar: calls a function with how far the work is."""
 
-    def __init__(self, what: str, total: int | None, tell: Callable[[str, int, int | None], object]) -> None:
-        self.what, self.total, self.tell, self.done = what, total, tell, 0
+    def __init__(self, what: str, total: int | None, call: Callable[[str, int, int | None], object]) -> None:
+        self.what, self.total, self.call, self.done = what, total, call, 0
 
-    def __enter__(self) -> _Teller:
+    def __enter__(self) -> _ProgressCallback:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -476,7 +506,7 @@ class _Teller:
 
     def update(self, number: int) -> None:
         self.done += number
-        self.tell(self.what, self.done, self.total)
+        self.call(self.what, self.done, self.total)
 
 
 __all__ = ["PointTrackingPipeline"]

@@ -1,5 +1,5 @@
-"""The house's reader of videos, under the name that saved pipelines know it by: they take a copy of it along."""
+"""The package's decoder of videos, under the name of the copy of it that saved pipelines take along."""
 
-from anthrotap_hf.video import VideoError, VideoSource, iter_frames
+from anthrotap_hf.video.decode import VideoError, VideoSource, iter_frames
 
 __all__ = ["VideoError", "VideoSource", "iter_frames"]

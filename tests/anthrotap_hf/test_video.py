@@ -284,7 +284,7 @@ def test_frames_are_found_in_any_container(make_video, moving_pattern, name):
 @pytest.mark.parametrize("matrix", [1, 2, 5, 6, 9])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("size", [(128, 96), (126, 94)])
-def test_quick_scaling_is_that_of_swscale(tmp_path, matrix, full, size):
+def test_selected_frames_are_scaled_as_the_whole_is(tmp_path, matrix, full, size):
     width, height = size
     frame = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     frame = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
@@ -299,10 +299,7 @@ def test_quick_scaling_is_that_of_swscale(tmp_path, matrix, full, size):
     for short_side in (47, 48, 60, 80, 30):
         wanted = next(iter_frames(tmp_path / "a.mp4", short_side)).image
         (found,) = select_frames(tmp_path / "a.mp4", [0], short_side)
-        difference = np.abs(found.astype(int) - wanted)
-        assert found.shape == wanted.shape
-        assert difference.mean() < 1
-        assert np.percentile(difference, 99) <= 4
+        assert np.array_equal(found, wanted)
 
 
 def test_titles_in_other_encodings(make_video, tmp_path):

@@ -1,0 +1,143 @@
+"""Encoding frames as H.264 with PyAV."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+
+from anthrotap_hf.video.decode import SCALE, THREADS
+
+# OpenCV's CPU_AVX512_SKX, which its Python lacks.
+_AVX512 = 256
+# With AVX-512 the x264 of PyAV's wheels (18.1) gives other bytes each time; without, the same on one thread or two.
+REPEATABLE = {"x264-params": "asm=AVX2"} if cv2.checkHardwareSupport(_AVX512) else {}
+# Primaries, transfer and matrix have this number in ITU-T H.273.
+BT709 = 1
+TV_RANGE = 1
+
+
+class VideoWriter:
+    """Writes frames one by one as an H.264 mp4 (yuv420p, BT.709) that plays from its first byte on.
+
+    The file is written under another name and gets its own when the block ends well; an exception in it, or no frame
+    at all, leaves nothing behind. T frames in decode to exactly T frames of the same size.
+
+        with VideoWriter("out.mp4", fps=24) as writer:
+            writer.write(image)
+
+    Args:
+        path: the file.
+        fps: frames a second.
+        crf: x264's quality, lower is better.
+        keyframe_every: frames, at most, from one key frame to the next; x264's own choice by default.
+        tune: what x264 tunes for, such as "fastdecode".
+
+    Raises:
+        ValueError: the rate is not positive.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float,
+        crf: int = 18,
+        keyframe_every: int | None = None,
+        tune: str | None = None,
+    ) -> None:
+        if not fps > 0:
+            raise ValueError(f"fps must be positive, got {fps}")
+        self.path = Path(path)
+        self.num_frames = 0
+        self._tmp_path = self.path.with_name(f".{self.path.name}.{os.getpid()}.incomplete")
+        self._container = av.open(str(self._tmp_path), "w", format="mp4", options={"movflags": "faststart"})
+        self._stream = self._container.add_stream(
+            "libx264",
+            rate=Fraction(fps).limit_denominator(1001),
+            options={"crf": str(crf), "preset": "veryfast"} | ({"tune": tune} if tune else {}) | REPEATABLE,
+        )
+        if keyframe_every is not None:
+            self._stream.codec_context.gop_size = keyframe_every
+        self._shape: tuple[int, ...] | None = None
+        self._reformatter = VideoReformatter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or not self.num_frames:
+            self.discard()
+            return
+        try:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            self._tmp_path.replace(self.path)
+        finally:
+            self._tmp_path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Stop writing and leave nothing behind."""
+        self._container.close()
+        self._tmp_path.unlink(missing_ok=True)
+
+    def write(self, image: np.ndarray) -> None:
+        """Add a frame [H, W, 3] uint8 RGB.
+
+        Raises ValueError for an odd height or width, or another shape or dtype than the first.
+        """
+        if self._shape is None:
+            shape = image.shape
+            if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2 or 0 in shape:
+                raise ValueError(f"H.264 needs frames [even H, even W, 3], got {list(shape)}")
+            _set_up_encoder(self._stream, shape[0], shape[1])
+            self._shape = shape
+        if image.shape != self._shape or image.dtype != np.uint8:
+            raise ValueError(
+                f"frames must all be uint8 {list(self._shape)}, got {image.dtype} {list(image.shape)}"
+            )
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        yuv = self._reformatter.reformat(
+            rgb,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range="MPEG",
+            interpolation=SCALE,
+        )
+        self._container.mux(self._stream.encode(yuv))
+        self.num_frames += 1
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18
+) -> None:
+    """Write frames [H, W, 3] uint8 RGB by `VideoWriter`. Raises ValueError as it does, and for no frames."""
+    with VideoWriter(path, fps, crf) as writer:
+        for image in frames:
+            writer.write(image)
+        if not writer.num_frames:
+            raise ValueError("a video needs at least one frame")
+
+
+def encode_video(frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> bytes:
+    """Return what `write_video` writes, as bytes."""
+    # The index can be moved to the front only in a real file: libavformat opens it a second time.
+    with tempfile.TemporaryDirectory(prefix="anthrotap-") as directory:
+        path = Path(directory) / "clip.mp4"
+        write_video(path, frames, fps, crf)
+        return path.read_bytes()
+
+
+def _set_up_encoder(stream: Any, height: int, width: int) -> None:
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    context = stream.codec_context
+    context.thread_count = THREADS
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = TV_RANGE
