@@ -1,0 +1,128 @@
+"""The inside of a worker process (see `workers.py`): it does calls as they come in, and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import queue
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import IO, Any, cast
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+HEADER = struct.Struct("<Q")
+
+
+class WorkerError(RuntimeError):
+    """A call gave no result for a reason that lies in its process."""
+
+
+class RemoteError(WorkerError):
+    """An exception of the child that cannot be pickled; the message has its type and text."""
+
+
+_answers: IO[bytes] | None = None
+_answers_lock = threading.Lock()
+
+
+def report_progress(*values: Any) -> None:
+    """Tell the parent how far a call is: its `on_progress` is called with these values. Does nothing elsewhere."""
+    if _answers is not None:
+        _answer("progress", values)
+
+
+def _answer(kind: str, content: Any) -> None:
+    data = pickle.dumps((kind, content))
+    with _answers_lock:
+        send(cast(IO[bytes], _answers), data)
+
+
+def serve(parent: int) -> None:
+    """Do the calls that come in on standard input, one after the other, until there are no more."""
+    global _answers
+    end_with_parent(parent)
+    _answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    # What libraries print is no answer.
+    os.dup2(2, 1)
+    calls: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | Exception] = queue.SimpleQueue()
+    at_work = threading.Event()
+
+    def listen() -> None:
+        while True:
+            try:
+                call = receive(sys.stdin.buffer)
+            except EOFError:
+                # Nobody waits any more. An idle process cleans up after itself, a busy one just ends.
+                if at_work.is_set():
+                    os._exit(1)
+                calls.put(EOFError())
+                return
+            except Exception as error:  # noqa: BLE001  a function that cannot be imported here
+                calls.put(error)
+            else:
+                at_work.set()
+                calls.put(call)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        call = calls.get()
+        if isinstance(call, EOFError):
+            return
+        try:
+            if isinstance(call, Exception):
+                raise call
+            function, args = call
+            _answer("result", function(*args))
+        except Exception as error:  # noqa: BLE001  raised in the parent
+            _answer("error", (_portable(error), "".join(traceback.format_exception(error))))
+        finally:
+            at_work.clear()
+
+
+def _portable(error: BaseException) -> Exception:
+    """The exception as it can be sent to the parent."""
+    # Exceptions of native libraries pickle in all sorts of ways.
+    with contextlib.suppress(Exception):
+        same = pickle.loads(pickle.dumps(error))  # noqa: S301
+        if isinstance(same, Exception) and str(same) == str(error):
+            return same
+    return RemoteError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def send(pipe: IO[bytes], data: bytes) -> None:
+    """Write one message: its length, then its bytes."""
+    view = memoryview(HEADER.pack(len(data)) + data)
+    while view:
+        view = view[pipe.write(view) :]
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> Any:
+    """Read one message and unpickle it. Raises EOFError at the end of the pipe, or in the middle of a message."""
+    header = pipe.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise EOFError
+    (length,) = HEADER.unpack(header)
+    data = pipe.read(length)
+    if len(data) < length:
+        raise EOFError
+    return pickle.loads(data)  # noqa: S301  of our own process
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process when its parent does, so that no orphan works on.
+
+    Args:
+        parent: the process number of the parent, which hands it over: it may have ended before this is called.
+    """
+    if sys.platform.startswith("linux"):
+        # At once, even while native code runs.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,69 @@
+"""Calls for worker processes, in a module that is quickly imported there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.workers import report_progress
+
+
+def process_number(*_: object) -> int:
+    return os.getpid()
+
+
+def negate(number: int) -> int:
+    """End the process at 3."""
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return -number
+
+
+def count_to(number: int) -> str:
+    for done in range(number):
+        report_progress("counting", done)
+    print("what libraries print")
+    return "done"
+
+
+def sleep(seconds: float = 1000) -> None:
+    report_progress("asleep")
+    time.sleep(seconds)
+
+
+def touch_forever(path: Path) -> None:
+    """Show for as long as the process lives that it does."""
+    while True:
+        path.write_text(str(os.getpid()))
+        time.sleep(0.01)
+
+
+def hold(num_bytes: int) -> None:
+    held = bytearray(num_bytes)
+    held[:: 1 << 12] = bytes(len(held[:: 1 << 12]))
+    time.sleep(1000)
+
+
+def fail() -> None:
+    raise AnthroTapError("no such clip", path="a.mp4", hint="fetch it again")
+
+
+class _OddError(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def fail_oddly() -> None:
+    raise _OddError(1, 2)
+
+
+def remember(path: Path) -> None:
+    """A setup: the file gets a line for each process; the first one is killed."""
+    first = not path.exists()
+    with path.open("a") as file:
+        file.write(f"{os.getpid()} {os.environ.get('COLOR')}\n")
+    if first:
+        os.kill(os.getpid(), signal.SIGKILL)
