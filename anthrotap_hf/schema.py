@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
-UNKNOWN_CONFIDENCE = 255  # in the column `confidence`, whose other values are percent
+SHA256 = re.compile("[0-9a-f]{64}")
+"""What a column or manifest entry that is a SHA-256 must match in full."""
+UNKNOWN_CONFIDENCE = 255
+"""In the column `confidence`, whose other values are percent: not known."""
 
 COLUMNS = {
     "clip_id": "string",
@@ -46,9 +50,10 @@ COLUMNS = {
 
 LABEL_COLUMNS = ("tracks", "visible", "valid", "person", "vertex", "num_frames", "height", "width")
 """The columns that `decode_tracks` needs; `confidence` may be missing."""
-ARRAY_COLUMNS = ("tracks", "visible", "valid", "confidence", "person", "vertex")
 INFO_COLUMNS = ("body_model", "mesh_source", "flow", "label_version", "rejected_fraction")
-"""The columns that tell how labels were made: in `TrackedClip.info`."""
+"""The columns that tell how labels were made, in `TrackedClip.info`; `encode_row` needs them there."""
+CLIP_COLUMNS = frozenset(COLUMNS) - {*INFO_COLUMNS, "frames_sha256"}
+"""The columns that `TrackedClip` has as fields of its own, or in its tracks."""
 
 
 def features(clip_frames: int) -> datasets.Features:
@@ -141,17 +146,20 @@ def decode_clip(row: Mapping[str, Any]) -> TrackedClip:
     """A row of the dataset, in whatever format, as a `TrackedClip` whose frames are decoded when asked for.
 
     Rows come out fastest with `dataset.with_format("numpy")`; plain Python lists take twenty times as long.
+
+    Raises:
+        KeyError, TypeError, ValueError: if its columns are missing or do not fit together.
     """
-    fps = float(row.get("fps") or 0)
+    fps = float(_scalar(row.get("fps"), 0))
     return TrackedClip(
         tracks=decode_tracks(row),
         video=video_source(row.get("video")),
         fps=fps if fps > 0 else None,
-        clip_id=str(row.get("clip_id", "")),
-        source_video=str(row.get("source_video", "")),
-        source_sha256=str(row.get("source_sha256", "")),
-        start_frame=int(row.get("start_frame", 0)),
-        info={name: row[name] for name in INFO_COLUMNS if name in row},
+        clip_id=str(_scalar(row.get("clip_id"), "")),
+        source_video=str(_scalar(row.get("source_video"), "")),
+        source_sha256=str(_scalar(row.get("source_sha256"), "")),
+        start_frame=int(_scalar(row.get("start_frame"), 0)),
+        info={name: _scalar(value) for name, value in row.items() if name not in CLIP_COLUMNS},
     )
 
 
@@ -162,17 +170,27 @@ def decode_row(row: Mapping[str, Any]) -> tuple[np.ndarray, Tracks]:
 
     Raises:
         VideoError: if the video can't be decoded, or its frames are not those of the tracks.
+        KeyError, TypeError, ValueError: if its columns are missing or do not fit together.
     """
-    from anthrotap_hf.video import VideoError, decode_video
+    clip = decode_clip(row)
+    return decode_frames(clip), clip.tracks
 
-    frames = decode_video(video_source(row["video"]))
-    num_frames, height, width = int(row["num_frames"]), int(row["height"]), int(row["width"])
-    if frames.shape[:3] != (num_frames, height, width):
+
+def decode_frames(clip: TrackedClip) -> np.ndarray:
+    """The frames of a clip, [T, H, W, 3] uint8 RGB, in the size of its tracks.
+
+    Raises:
+        VideoError: if the video can't be decoded, or its frames are not those of the tracks.
+    """
+    from anthrotap_hf.video import VideoError
+
+    size = clip.tracks.height, clip.tracks.width
+    if clip.frames.shape[1:3] != size:
         raise VideoError(
-            f"{row['clip_id']}: the video is {list(frames.shape[:3])} (T, H, W), the row says "
-            f"{[num_frames, height, width]}; build the shard again"
+            f"{clip.clip_id}: frames are {list(clip.frames.shape[1:3])} (H, W), but the tracks' {list(size)}; "
+            "build the shard again"
         )
-    return frames, decode_tracks(row)
+    return clip.frames
 
 
 def decode_tracks(row: Mapping[str, Any]) -> Tracks:
@@ -207,6 +225,8 @@ def decode_tracks(row: Mapping[str, Any]) -> Tracks:
 def video_source(video: Any) -> Any:
     """Bytes or a path, from what the column `video` may hold."""
     video = getattr(video, "_hf_encoded", video)  # a torchcodec decoder, where decoding is on
+    if isinstance(video, np.ndarray):  # how the format "numpy" has a row without video
+        video = video.item()
     if isinstance(video, Mapping):
         return video["path"] if video.get("bytes") is None else video["bytes"]
     return video
@@ -230,6 +250,13 @@ def wrong_columns(schema: pa.Schema, label_only: bool = False) -> Iterator[str]:
         found = _kind(schema.field(name).type)
         if found != kind and not (name == "video" and label_only and found == "null"):
             yield f"column {name} is {' '.join(found.split())}, not {kind}"
+
+
+def _scalar(value: Any, default: Any = None) -> Any:
+    """A value in plain Python; `default` where the row has none, for which the format "numpy" has NaN."""
+    if getattr(value, "ndim", None) == 0:  # of NumPy or torch
+        value = value.item()
+    return default if value is None or (isinstance(value, float) and value != value) else value
 
 
 def _kind(of: pa.DataType) -> str:

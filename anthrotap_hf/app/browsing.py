@@ -16,10 +16,12 @@ import pandas as pd
 
 from anthrotap_hf.app.page import Page, count, downloads, looped_video, note, numbers, shares
 from anthrotap_hf.app.uploads import Visitor, plain_name, write_picture
-from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
+from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader, dataset_splits
 from anthrotap_hf.export.track_files import write_overlay
-from anthrotap_hf.schema import decode_row, decode_tracks, video_source
+from anthrotap_hf.schema import decode_frames
+from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.video import VideoError
 from anthrotap_hf.visualization.overlay import draw_tracks
 
@@ -55,13 +57,13 @@ class Listing:
     name: str
     clips: list[Clip]
     total: int
-    rows: dict[str, ShardRows]
+    rows: dict[str, ShardReader]
     lock: threading.Lock = field(default_factory=threading.Lock)  # of `rows`: visitors share them
 
-    def row(self, clip: Clip) -> dict[str, Any]:
+    def read(self, clip: Clip) -> TrackedClip:
         """All of a clip. Raises DamagedShardError if it can't be read."""
         with self.lock:
-            return self.rows[clip.split][clip.row]
+            return self.rows[clip.split].clip(clip.row)
 
 
 @dataclass(frozen=True)
@@ -92,40 +94,38 @@ def list_clips(name: str, on_clip: Callable[[int, int], object]) -> Listing:
     Raises:
         DatasetError: if there is no such dataset, or it is not one of ours.
     """
-    import datasets
-
     if not HUB_ID.fullmatch(name) and not Path(name).exists():
         raise DatasetError(
             f"The dataset {called(name)} can't be read: there is no such folder on this server."
         )
     try:
-        splits = [str(split) for split in datasets.load_dataset_builder(name).config.data_files or ()]
-        labels = {split: ShardRows.of_dataset(name, split, left_out={"video"}) for split in splits}
-        rows = {split: ShardRows.of_dataset(name, split) for split in splits}
+        splits = dataset_splits(name)
+        labels = {split: ShardReader.from_dataset(name, split, video=False) for split in splits}
+        rows = {split: ShardReader.from_dataset(name, split) for split in splits}
         total = sum(map(len, labels.values()))
         clips: list[Clip] = []
-        for split, shard in labels.items():
-            for number in range(min(len(shard), MOST_CLIPS - len(clips))):
-                clips.append(_clip(split, number, shard[number]))
+        for split, reader in labels.items():
+            for number in range(min(len(reader), MOST_CLIPS - len(clips))):
+                clips.append(_clip(split, number, reader.clip(number)))
                 on_clip(len(clips), min(total, MOST_CLIPS))
-    except (OSError, ValueError, DamagedShardError, ConnectionError) as error:
-        reason = " ".join(str(error).split()).removeprefix(f"{name}: ")
+    except (OSError, ValueError) as error:
+        reason = one_line(error.reason if isinstance(error, AnthroTapError) else error, 400)
         raise DatasetError(f"The dataset {called(name)} can't be read: {reason}") from error
     if not clips:
         raise DatasetError(f"The dataset {called(name)} has no clips.")
     return Listing(name, clips, total, rows)
 
 
-def _clip(split: str, number: int, row: dict[str, Any]) -> Clip:
-    tracks = decode_tracks(row)
+def _clip(split: str, number: int, clip: TrackedClip) -> Clip:
+    tracks = clip.tracks
     labels = max(tracks.valid.size, 1)
     return Clip(
         split=split,
         row=number,
-        clip_id=str(row.get("clip_id", number)),
-        source=str(row.get("source_video", "")),
+        clip_id=clip.clip_id or str(number),
+        source=clip.source_video,
         frames=tracks.num_frames,
-        fps=float(row.get("fps") or 25.0),
+        fps=clip.fps or 25.0,
         people=len(np.unique(tracks.person)),
         tracks=len(tracks),
         visible=float(tracks.visible.sum()) / labels,
@@ -204,9 +204,9 @@ def allowed(name: str, offered: tuple[str, ...]) -> str:
 
 def picture(listing: Listing, clip: Clip) -> np.ndarray:
     """The clip's middle frame with its tracks, [H, W, 3] uint8."""
-    frames, tracks = decode_row(listing.row(clip))
-    middle = len(frames) // 2
-    return draw_tracks(frames[middle], tracks, middle)
+    found = listing.read(clip)
+    middle = clip.frames // 2
+    return draw_tracks(decode_frames(found)[middle], found.tracks, middle)
 
 
 def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[Path]]:
@@ -214,13 +214,12 @@ def write_clip(listing: Listing, clip: Clip, folder: Path) -> tuple[Path, list[P
 
     Raises VideoError or DamagedShardError if the row can't be read.
     """
-    row = listing.row(clip)
-    frames, tracks = decode_row(row)
+    found = listing.read(clip)
+    frames, tracks = decode_frames(found), found.tracks
     stem = plain_name(f"{Path(clip.source).stem}-{clip.clip_id[-12:]}")
     overlay, plain, arrays = (folder / f"{stem}{end}" for end in (".tracks.mp4", ".mp4", ".npz"))
     write_overlay(overlay, frames, clip.fps, tracks)
-    source = video_source(row["video"])
-    plain.write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
+    plain.write_bytes(found.video if isinstance(found.video, bytes) else Path(str(found.video)).read_bytes())
     with atomic_write(arrays) as tmp_path:
         np.savez_compressed(
             tmp_path,

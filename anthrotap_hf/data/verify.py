@@ -6,11 +6,9 @@ it (some damaged footers make Parquet's library abort).
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
-import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,7 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anthrotap_hf.schema import COLUMNS, MANIFEST, UNKNOWN_CONFIDENCE, wrong_columns
+from anthrotap_hf.data.manifest import ManifestError, read_manifest
+from anthrotap_hf.data.shard_reader import find_shards, split_of
+from anthrotap_hf.schema import COLUMNS, MANIFEST, SHA256, UNKNOWN_CONFIDENCE, wrong_columns
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.video import VideoError, iter_frames, probe
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 MAX_PROBLEMS = 10_000  # that are kept; the rest are counted
 MAX_VALUES = 1 << 28  # of a column in a row group: ours have a few million
 ROWS_AT_ONCE = 4  # that a process is given
-SHA256 = re.compile("[0-9a-f]{64}")
 T = TypeVar("T")
 R = TypeVar("R")
 OnProgress = Callable[[str, int, int], None]
@@ -193,8 +192,8 @@ def verify(
         report.not_checked.append(
             f"no {MANIFEST}: whether files are missing or were changed, and the label version"
         )
-    except ValueError as error:
-        report.add(Problem(MANIFEST, str(error).removeprefix(f"{folder / MANIFEST}: ")))
+    except ManifestError as error:
+        report.add(Problem(MANIFEST, f"{error.reason}; {error.hint}"))
     expected = Expected.of(manifest)
     if manifest:
         report.not_checked += _silent(manifest, expected)
@@ -214,30 +213,6 @@ def verify(
         key=lambda p: (order.get(p.file, len(order)), p.file, -1 if p.row is None else p.row)
     )
     return report
-
-
-def find_shards(folder: Path) -> list[Path]:
-    """The shards of a folder and of its `data/`, by name."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a dataset. Raises FileNotFoundError if there is none, ValueError, in one line, for another."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; name a folder that `anthrotap` wrote")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: can't be read as JSON ({one_line(error)}); fetch it again") from error
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: no manifest of a dataset: not a JSON object; fetch it again")
-    return manifest
-
-
-def split_of(name: str) -> str:
-    """The split that a shard belongs to: its name up to the first "-"."""
-    return Path(name).name.partition("-")[0]
 
 
 def _inside(values: Any, kind: type[T], *names: str) -> T | None:

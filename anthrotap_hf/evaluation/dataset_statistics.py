@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader
 from anthrotap_hf.evaluation import readers
 from anthrotap_hf.evaluation.track_statistics import (
     RESOLUTION,
@@ -34,7 +35,6 @@ from anthrotap_hf.readers.training_sources import (
     LetsDanceClips,
     PointOdysseyClips,
 )
-from anthrotap_hf.schema import decode_tracks
 from anthrotap_hf.training.samples import BAD, BadSampleError
 
 COMMON_RATE = 10  # frames a second at which complexity is given as well, where rates are known
@@ -87,47 +87,27 @@ class Kind:
 
 
 def _shards(path: Path) -> Iterator[Reading]:
-    """Our Parquet shards, a row at a time and without the column of videos."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset
-    from datasets.table import InMemoryTable
-
-    for file in readers.shard_files(path):
-        try:
-            with pq.ParquetFile(file, pre_buffer=False) as shard:  # buffers are kept until the file is closed
-                columns = [name for name in shard.schema_arrow.names if name != "video"]
-                missing = {"tracks", "visible", "valid", "num_frames", "person"} - set(columns)
-                if missing:
-                    raise BenchmarkError(f"{file}: no shard of ours: no column {', '.join(sorted(missing))}")
-                for batch in shard.iter_batches(batch_size=1, columns=columns):
-                    rows = Dataset(InMemoryTable(pa.Table.from_batches([batch]))).with_format("numpy")
-                    yield partial(_labels_of_row, rows)
-        except (pa.ArrowException, OSError) as error:
-            raise BenchmarkError(
-                f"{file}: no Parquet file, or a damaged one ({_one_line(error)}); build it again"
-            ) from error
+    """Our Parquet shards, without the column of videos."""
+    reader = ShardReader.from_path(path, video=False)
+    return (partial(_labels_of_row, reader, number) for number in range(len(reader)))
 
 
-def _labels_of_row(rows: Any) -> Labels:
-    name = "a row"
+def _labels_of_row(reader: ShardReader, number: int) -> Labels:
     try:
-        row = rows[0]
-        name = str(row.get("clip_id", name))
-        tracks = decode_tracks(row)
-        fps = float(row.get("fps") or np.nan)
-        if min(tracks.height, tracks.width) < 1:
-            raise ValueError(f"a frame of {tracks.width} x {tracks.height} pixels")
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BadSampleError(f"{name}: a damaged row ({_one_line(error)})") from error
+        clip = reader.clip(number)
+    except DamagedShardError as error:
+        raise BadSampleError(str(error)) from error
+    tracks = clip.tracks
+    if min(tracks.height, tracks.width) < 1:
+        raise BadSampleError(f"{clip.clip_id}: a frame of {tracks.width} x {tracks.height} pixels")
     return Labels(
-        name,
+        clip.clip_id,
         tracks.xy,
         tracks.visible,
         tracks.valid,
         tracks.height,
         tracks.width,
-        fps=fps if fps > 0 else None,
+        fps=clip.fps,
         people=len(np.unique(tracks.person)),
         confidence=tracks.confidence,
     )

@@ -7,9 +7,11 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from anthrotap_hf.data.shard_reader import DamagedShardError, ShardError, ShardReader
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import VideoSource
 
@@ -57,10 +59,8 @@ def read_tracks(path: str | Path) -> tuple[Tracks, float]:
 
 
 def count_clips(path: str | Path) -> int:
-    """How many rows a dataset has. Raises ValueError as `read_clips`."""
-    from anthrotap_hf.readers.benchmarks import count_shards
-
-    return count_shards(path)
+    """How many rows a dataset has. Raises ShardError as `read_clips`."""
+    return len(ShardReader.from_path(path))
 
 
 def read_clips(path: str | Path, clip_id: str | None = None) -> Iterator[Clip | ValueError]:
@@ -71,37 +71,24 @@ def read_clips(path: str | Path, clip_id: str | None = None) -> Iterator[Clip | 
         clip_id: only this row.
 
     Raises:
-        ValueError: if there are no shards, these are not ours, or there is no such row.
+        ShardError: if there are no shards, these are not of this project, or there is no such row.
     """
-    from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
-    from anthrotap_hf.readers.benchmarks import shard_files
-    from anthrotap_hf.schema import decode_tracks, video_source
-
-    rows = ShardRows([str(file) for file in shard_files(path)])
-    numbers: Sequence[int] = range(len(rows))
+    reader = ShardReader.from_path(path)
+    numbers: Sequence[int] = range(len(reader))
     if clip_id is not None:
-        ids = [name for file in rows.files for name in _clip_ids(file)]
+        ids = [name for (name,) in reader.columns(["clip_id"])]
         if clip_id not in ids:
-            raise ValueError(f"{path}: no clip {clip_id!r} in it; it has {', '.join(map(str, ids[:3]))} ...")
+            reason = f"no clip {clip_id!r} in it; it has {', '.join(map(str, ids[:3]))} ..."
+            raise ShardError(reason, path=path)
         numbers = [ids.index(clip_id)]
     for number in numbers:
         try:
-            row = rows[number]
-            name = str(row.get("clip_id", f"clip-{number:06d}"))
+            clip = reader.clip(number)
+            name = clip.clip_id or f"clip-{number:06d}"
             if not re.fullmatch(r"\w[\w.-]*", name):  # shards of strangers may hold anything
-                raise ValueError(f"{path}, row {number}: no file can be called {name[:80]!r}")
-            video = video_source(row.get("video"))
-            if isinstance(video, np.ndarray):
-                video = video.item()
-            yield Clip(name, decode_tracks(row), float(row["fps"]), video)
+                raise reader.error(number, ValueError(f"no file can be called {name[:80]!r}"))
+            if clip.fps is None:
+                raise reader.error(number, ValueError("no frame rate"))
+            yield Clip(name, clip.tracks, clip.fps, cast("VideoSource | None", clip.video))
         except DamagedShardError as error:
             yield error
-        except (ValueError, KeyError, TypeError) as error:
-            yield ValueError(f"{path}, row {number}: {' '.join(str(error).split())}")
-
-
-def _clip_ids(file: str) -> list[str | None]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(file, columns=["clip_id"])
-    return table["clip_id"].to_pylist() if table.num_columns else [None] * table.num_rows

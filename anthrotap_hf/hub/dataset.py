@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_hf.data.streaming import ShardRows
+from anthrotap_hf.data.shard_reader import ShardReader, find_shards
 from anthrotap_hf.hub import licenses
 from anthrotap_hf.hub.cards import HERE, dataset_card
 from anthrotap_hf.hub.license_files import licensed_files
@@ -54,11 +54,12 @@ def prepare_dataset(
         raise PublishError(
             f"{report.problems[0]} ({len(report.problems)} problems in all): `anthrotap verify {folder}`"
         )
-    shards = sorted(folder.glob("data/*.parquet"))
+    shards = find_shards(folder / "data")
     if not report.rows:
         raise PublishError(f"{folder}: there is no row in it")
-    videos = _videos_of(shards)
-    made = ShardRows([str(shard) for shard in shards]).distinct(("body_model", "mesh_source", "flow"))
+    reader = ShardReader(shards)
+    videos = _videos_of(reader)
+    made = list(dict.fromkeys(reader.columns(("body_model", "mesh_source", "flow"))))
     parts = list(dict.fromkeys([*licenses.of_labels(manifest["config"]), *licenses.of_rows(made)]))
     license = licenses.license_for(license, parts, "cc-by-4.0", "labels")
     table = _permitted(videos, video_licenses, built="videos" in manifest)
@@ -73,7 +74,7 @@ def prepare_dataset(
     facts |= {} if people is None else {"people": people}
     files: dict[str, Path | bytes] = {shard.relative_to(folder).as_posix(): shard for shard in shards}
     files |= {name: folder / name for name in OURS if (folder / name).is_file()}
-    picture = _picture(folder)
+    picture = _picture(reader)
     files |= {} if picture is None else {PICTURE: picture}
     card = dataset_card(manifest, repo, None if picture is None else PICTURE, **facts)
     files["README.md"] = card.encode()
@@ -101,20 +102,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _videos_of(shards: list[Path]) -> list[tuple[str, str]]:
-    """File name and SHA-256 of each video of which a row holds frames."""
-    import pyarrow.parquet as pq
-
-    found: dict[tuple[str, str], None] = {}  # in order, once each
-    for shard in shards:
-        with pq.ParquetFile(shard) as file:
-            if "video" not in file.schema_arrow.names:
-                continue
-            for batch in file.iter_batches(columns=["source_video", "source_sha256", "video.path"]):
-                for row in batch.to_pylist():
-                    if row["video"] is not None:
-                        found[row["source_video"], row["source_sha256"]] = None
-    return list(found)
+def _videos_of(reader: ShardReader) -> list[tuple[str, str]]:
+    """File name and SHA-256 of each video of which a row holds frames, in order, once each."""
+    rows = reader.columns(("source_video", "source_sha256", "video"))
+    return list(dict.fromkeys((name, sha256) for name, sha256, video in rows if video is not None))
 
 
 def _permitted(
@@ -170,13 +161,13 @@ def _them(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
 
-def _picture(folder: Path) -> bytes | None:
+def _picture(reader: ShardReader) -> bytes | None:
     """A JPEG of some clips with their tracks; on gray where the rows hold no video. None if there is no label."""
     import cv2
 
     from anthrotap_hf.visualization.overlay import contact_sheet
 
-    images = list(_pictures(folder))
+    images = list(_pictures(reader))
     if not images:
         return None
     done, jpeg = cv2.imencode(
@@ -186,25 +177,21 @@ def _picture(folder: Path) -> bytes | None:
     return jpeg.tobytes()
 
 
-def _pictures(folder: Path) -> Iterator[np.ndarray]:
-    """Of the first clips with people, the frame that sees most, with tracks and trails."""
-    from anthrotap_hf.data.streaming import ShardRows
-    from anthrotap_hf.schema import decode_row, decode_tracks
+def _pictures(reader: ShardReader) -> Iterator[np.ndarray]:
+    """Of the first clips with people in the first split, the frame that sees most, with tracks and trails."""
     from anthrotap_hf.visualization.overlay import draw_tracks
 
-    split = min(path.name.partition("-")[0] for path in folder.glob("data/*.parquet"))
-    rows = ShardRows.of_dataset(str(folder), split)
     given = 0
-    for index in range(len(rows)):
-        row = rows[index]
-        tracks = decode_tracks(row)
+    for number in range(len(reader)):
+        clip = reader.clip(number)
+        tracks = clip.tracks
         if not tracks.visible.any():
             continue
         t = int(tracks.visible.sum(0).argmax())
-        if row.get("video") is None:
+        if clip.video is None:
             frame = np.full((tracks.height, tracks.width, 3), 60, np.uint8)
         else:
-            frame = decode_row(row)[0][t]
+            frame = next(clip.iter_frames([t]))
         yield draw_tracks(frame, tracks, t, trail=12)
         given += 1
         if given == PICTURED:

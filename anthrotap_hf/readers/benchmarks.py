@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from anthrotap_hf.schema import decode_frames
 from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, safe_load
 from anthrotap_hf.video import VIDEO_SUFFIXES, iter_frames
 
@@ -181,62 +182,28 @@ def read_shards(path: str | Path, resolution: tuple[int, int] | None = None) -> 
         resolution: as for `read_tapvid`.
 
     Raises:
-        BenchmarkError: if there is no shard, or one is damaged or no shard of ours.
+        ShardError: if there is no shard, or one is damaged or not of this project.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset, Video
-    from datasets.table import InMemoryTable
+    from anthrotap_hf.data.shard_reader import ShardReader
 
-    from anthrotap_hf.schema import decode_row
-
-    for file in shard_files(path):
+    reader = ShardReader.from_path(path)
+    for number in range(len(reader)):
+        clip = reader.clip(number)
         try:
-            with pq.ParquetFile(file) as shard:
-                for group in range(shard.num_row_groups):
-                    rows = Dataset(InMemoryTable(shard.read_row_group(group)))
-                    rows = rows.cast_column("video", Video(decode=False)).with_format("numpy")
-                    for row in rows:
-                        frames, tracks = decode_row(row)
-                        size = (tracks.width, tracks.height)
-                        resized = _stacked(frames, len(frames), resolution)
-                        scale = np.array([resized.shape[2], resized.shape[1]]) / size
-                        xy = tracks.xy.astype(np.float64) * scale
-                        yield EvaluationVideo(str(row["clip_id"]), resized, xy, tracks.visible, tracks.valid)
-        except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise BenchmarkError(
-                f"{file}: no shard of ours, or a damaged one ({reason}); build it again"
-            ) from error
-
-
-def shard_files(path: str | Path) -> list[Path]:
-    """The shards in a folder, or in its `data/`, by name. Raises BenchmarkError if there are none."""
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise BenchmarkError(f"{path}: no such file or folder; name one that `anthrotap label` wrote")
-    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
-    if not files:
-        raise BenchmarkError(f"{path}: no .parquet in this folder; name one that `anthrotap label` wrote")
-    return files
+            frames = decode_frames(clip)
+        except ValueError as error:
+            raise reader.error(number, error) from error
+        frames = _stacked(frames, len(frames), resolution)
+        tracks = clip.tracks.resized(*frames.shape[1:3])
+        xy = tracks.xy.astype(np.float64)
+        yield EvaluationVideo(clip.clip_id, frames, xy, tracks.visible, tracks.valid)
 
 
 def count_shards(path: str | Path) -> int:
-    """How many clips `read_shards` gives. Raises BenchmarkError as it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """How many clips `read_shards` gives. Raises as it."""
+    from anthrotap_hf.data.shard_reader import ShardReader
 
-    count = 0
-    for file in shard_files(path):
-        try:
-            count += pq.read_metadata(file).num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise BenchmarkError(
-                f"{file}: no Parquet file, or a damaged one ({error}); build it again"
-            ) from error
-    return count
+    return len(ShardReader.from_path(path))
 
 
 # Users' points

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from anthrotap_hf.data.streaming import DamagedShardError, ShardRows
+from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader, check_columns
 from anthrotap_hf.schema import decode_tracks, video_source
 from anthrotap_hf.training.samples import BadSampleError, LabeledClip
 from anthrotap_hf.utils.safe_pickle import array_of, read_npy_header, safe_load_npy
@@ -91,12 +91,12 @@ class ShardClips:
 class StreamedShards:
     """Our shards, streamed: rows in the order of the dataset, again and again.
 
-    The order never depends on the number of DataLoader workers. Of `ShardRows` only the row groups that hold what is
+    The order never depends on the number of DataLoader workers. Of `ShardReader` only the row groups that hold what is
     asked for are read, wherever a run goes on. A `datasets.IterableDataset` is read by each worker from its start, not
     decoded, up to the row that is asked for; one behind the window starts it anew.
 
     Args:
-        dataset: `ShardRows`, or a `datasets.IterableDataset` of our rows.
+        dataset: `ShardReader`, or a `datasets.IterableDataset` of our rows.
         window: rows that a sample is drawn from; so many are kept.
         short_side: as in `ShardClips`.
 
@@ -119,7 +119,7 @@ class StreamedShards:
         self.name = name
         self.window = window
         self.short_side = short_side
-        self._dataset = dataset if isinstance(dataset, ShardRows) else _plain_rows(dataset, name)
+        self._dataset = dataset if isinstance(dataset, ShardReader) else _plain_rows(dataset, name)
         self._reader: Iterator[Mapping[str, Any]] | None = None
         self._kept: deque[Mapping[str, Any]] = deque(maxlen=window)
         self._read = 0
@@ -127,7 +127,7 @@ class StreamedShards:
     def __getitem__(self, index: int) -> LabeledClip:
         if index < 0:
             raise IndexError(f"{self.name}: row {index}")
-        if isinstance(self._dataset, ShardRows):
+        if isinstance(self._dataset, ShardReader):
             try:
                 row = self._dataset[index % len(self._dataset)]
             except DamagedShardError as error:
@@ -154,10 +154,7 @@ def _plain_rows(dataset: Any, name: str) -> Any:
     """Rows as numpy arrays, videos undecoded."""
     from datasets import Video
 
-    columns = dataset.column_names or []
-    missing = {"video", "tracks", "visible", "valid", "num_frames"} - set(columns)
-    if missing:
-        raise ValueError(f"{name}: these are not our rows: no column {', '.join(sorted(missing))}")
+    check_columns(dataset.column_names or [], name)
     return dataset.cast_column("video", Video(decode=False)).with_format("numpy")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from anthrotap_hf.data.loading import NAME
-from anthrotap_hf.data.streaming import ShardRows
+from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.readers.training_sources import (
     SHORT_SIDE,
@@ -114,7 +114,7 @@ class ShardSource(_Source):
             )
         try:
             if self.streaming:
-                streamed = ShardRows.of_dataset(_path(self.data), self.split, keep=self.window)
+                streamed = ShardReader.from_dataset(_path(self.data), self.split, buffer_size=self.window)
                 return StreamedShards(
                     streamed, name=self.data, window=self.window, short_side=self.short_side
                 )
@@ -130,7 +130,8 @@ class ShardSource(_Source):
 
     def distinct(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """The values that its rows have in some columns, once each."""
-        return ShardRows.of_dataset(_path(self.data), self.split).distinct(columns)
+        reader = ShardReader.from_dataset(_path(self.data), self.split)
+        return list(dict.fromkeys(reader.columns(columns)))
 
 
 class LetsDanceSource(_Source):

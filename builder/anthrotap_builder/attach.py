@@ -21,9 +21,11 @@ from anthrotap_builder.clips import Clip, read_clips
 from anthrotap_builder.config import ClipSettings
 from anthrotap_builder.distributed.assemble import VIDEOS
 from anthrotap_builder.shards import MAX_BATCH_ROWS
-from anthrotap_hf.data.verify import SHA256, find_shards, one_line, read_manifest, split_of
-from anthrotap_hf.schema import MANIFEST, features, wrong_columns
+from anthrotap_hf.data.manifest import read_manifest
+from anthrotap_hf.data.shard_reader import ShardError, find_shards, iter_batches, read_footer, split_of
+from anthrotap_hf.schema import MANIFEST, SHA256, features
 from anthrotap_hf.utils.atomic_files import atomic_dir, file_sha256
+from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.video import VideoError, encode_video
 
 NAMED = 5  # missing videos that an error names
@@ -177,29 +179,18 @@ def _check_out(folder: Path, out: Path, replace: bool) -> None:
 
 
 def _wanted(shard: Path) -> Iterator[Wanted]:
-    """The clips of a shard's rows. Raises AttachError for a shard that can't be used."""
-    try:
-        with pq.ParquetFile(shard, pre_buffer=False) as file:
-            if wrong := list(wrong_columns(file.schema_arrow, label_only=True)):
-                raise ValueError("; ".join(wrong))
-            for batch in file.iter_batches(columns=[*KEYS, *SHOWN]):
-                for row in batch.to_pylist():
-                    sizes = {name: row[name] for name in SHOWN}
-                    if None in row.values() or not SHA256.fullmatch(row["source_sha256"]):
-                        raise ValueError("a row that does not say which clip of which video it is of")
-                    yield Wanted(key=_key(row), **sizes)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(shard, error) from error
+    """The clips of a shard's rows. Raises ShardError for a shard that can't be used."""
+    read_footer(shard, complete=True)
+    rows = (row for batch in iter_batches(shard, [*KEYS, *SHOWN]) for row in batch.to_pylist())
+    for number, row in enumerate(rows):
+        if None in row.values() or not SHA256.fullmatch(row["source_sha256"]):
+            reason = "it does not say which clip of which video it is of"
+            raise ShardError(reason, path=shard, row=number, hint="`anthrotap verify` says more")
+        yield Wanted(key=_key(row), **{name: row[name] for name in SHOWN})
 
 
 def _key(row: dict[str, Any]) -> Key:
     return row["source_sha256"], row["start_frame"], row["num_frames"]
-
-
-def _damaged(shard: Path, error: Exception) -> AttachError:
-    return AttachError(
-        f"{shard}: no shard of ours, or a damaged one ({one_line(error)}); `anthrotap verify` says more"
-    )
 
 
 def _find_sources(
@@ -339,7 +330,7 @@ def _write_shards(
         count = 0
         writer: pq.ParquetWriter | None = None
         try:
-            for batch in _batches(shard):
+            for batch in iter_batches(shard, batch_size=MAX_BATCH_ROWS):
                 table = _with_videos(pa.Table.from_batches([batch]), waiting, left)
                 if table.column_names == ours.names:  # then the file is that of a dataset made with videos
                     table = table.cast(ours)
@@ -362,16 +353,6 @@ def _write_shards(
         for path, (_, count) in zip(paths, written, strict=True)
     ]
     result.written = sum(count for _, count in written)
-
-
-def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a shard, a few at a time and never from two row groups. Raises AttachError for a damaged one."""
-    try:
-        with pq.ParquetFile(shard, pre_buffer=False) as file:
-            for group in range(file.num_row_groups):
-                yield from file.iter_batches(MAX_BATCH_ROWS, row_groups=[group])
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(shard, error) from error
 
 
 def _with_videos(table: pa.Table, waiting: Path, left: Counter[Key]) -> pa.Table:

@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import anthrotap_hf
-from anthrotap_hf import streaming
-from anthrotap_hf.data.streaming import DamagedShardError, ShardRows, StreamedClips
-from anthrotap_hf.schema import decode_row
+from anthrotap_hf.data import streaming
+from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader
+from anthrotap_hf.data.streaming import StreamedClips
+from anthrotap_hf.schema import decode_row, features
 from anthrotap_hf.video import encode_video
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 
-features = pytest.importorskip("anthrotap_builder.shards", reason="needs anthrotap[builder]").features
 FRAMES = 6
 
 
@@ -68,18 +68,18 @@ def shards(tmp_path_factory, video) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labels(tmp_path_factory) -> dict[int, ShardRows]:
+def labels(tmp_path_factory) -> dict[int, ShardReader]:
     """Rows without video, by the number of shards."""
     folder = tmp_path_factory.mktemp("labels")
     sizes = [[7], [1, 6], [4, 4, 4], [2, 5, 3, 1], [3, 3, 3, 3, 1]]
     return {
-        len(size): ShardRows.of_dataset(str(write_shards(folder / str(len(size)), size)), "train")
+        len(size): ShardReader.from_dataset(str(write_shards(folder / str(len(size)), size)), "train")
         for size in sizes
     }
 
 
 def names(clips) -> list[str]:
-    return [clip.about["clip_id"] for clip in clips]
+    return [clip.clip_id for clip in clips]
 
 
 def read(clips: StreamedClips, workers: int = 0, batch_size: int = 2) -> list[str]:
@@ -112,11 +112,11 @@ def read_as(clips: StreamedClips, number: int, workers: int) -> list[str]:
 )
 def test_each_row_once(labels, count, ranks, workers, buffer, epoch, seed):
     rows = labels[count]
-    for even in (False, True):
+    for drop_last in (False, True):
         seen, counts = [], []
         for rank in range(ranks):
             clips = StreamedClips(
-                rows, rank=rank, world_size=ranks, seed=seed, buffer=buffer, even=even, video="none"
+                rows, rank=rank, world_size=ranks, seed=seed, buffer_size=buffer, drop_last=drop_last, video="none"
             )
             clips.set_epoch(epoch)
             mine = [name for worker in range(workers or 1) for name in read_as(clips, worker, workers)]
@@ -124,8 +124,8 @@ def test_each_row_once(labels, count, ranks, workers, buffer, epoch, seed):
             counts.append(len(mine))
             seen += mine
         assert len(set(seen)) == len(seen)
-        assert len(seen) == (len(rows) - len(rows) % ranks if even else len(rows))
-        assert max(counts) - min(counts) <= (0 if even else 1)
+        assert len(seen) == (len(rows) - len(rows) % ranks if drop_last else len(rows))
+        assert max(counts) - min(counts) <= (0 if drop_last else 1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -133,7 +133,7 @@ def test_each_row_once_with_real_workers(shards, workers):
     seen = []
     for rank in range(2):
         clips = anthrotap_hf.stream_clips(
-            str(shards), rank=rank, world_size=2, even=False, buffer=3, video="none"
+            str(shards), rank=rank, world_size=2, drop_last=False, buffer_size=3, video="none"
         )
         seen += read(clips, workers)
     assert sorted(seen) == sorted(f"clip-{i}" for i in range(11))
@@ -141,7 +141,7 @@ def test_each_row_once_with_real_workers(shards, workers):
 
 @pytest.mark.parametrize("persistent", [False, True])
 def test_epochs_with_real_workers(labels, persistent):
-    clips = StreamedClips(labels[3], buffer=4, video="none")
+    clips = StreamedClips(labels[3], buffer_size=4, video="none")
     loader = DataLoader(clips, 2, num_workers=2, collate_fn=names, persistent_workers=persistent)
     epochs = []
     for epoch in (0, 1, 0):
@@ -166,14 +166,14 @@ def test_orders(labels):
 @pytest.mark.parametrize("worker", [(0, 0), (1, 2)])
 def test_going_on_at_every_row(labels, buffer, worker):
     def new() -> StreamedClips:
-        return StreamedClips(labels[4], buffer=buffer, rank=1, world_size=2, even=False, video="none")
+        return StreamedClips(labels[4], buffer_size=buffer, rank=1, world_size=2, drop_last=False, video="none")
 
     with as_worker(*worker):
         unbroken = new()
         unbroken.set_epoch(3)
         states, whole = [unbroken.state_dict()], []
         for clip in unbroken:
-            whole.append(clip.about["clip_id"])
+            whole.append(clip.clip_id)
             states.append(unbroken.state_dict())
         assert len(whole) == (3 if worker[1] else 6)
         for done, state in enumerate(states):
@@ -186,7 +186,7 @@ def test_going_on_at_every_row(labels, buffer, worker):
 @pytest.mark.parametrize(("workers", "stops"), [(0, range(8)), (2, [0, 3, 7])])
 def test_going_on_with_a_loader(labels, workers, stops):
     def new() -> tuple[StreamedClips, StatefulDataLoader]:
-        clips = StreamedClips(labels[3], buffer=4, video="none")
+        clips = StreamedClips(labels[3], buffer_size=4, video="none")
         return clips, StatefulDataLoader(clips, 2, num_workers=workers, collate_fn=names)
 
     clips, loader = new()
@@ -218,19 +218,19 @@ def test_going_on_with_a_loader(labels, workers, stops):
 
 
 def test_states_that_do_not_fit(labels):
-    clips = StreamedClips(labels[3], buffer=4, video="none")
+    clips = StreamedClips(labels[3], buffer_size=4, video="none")
     reader = iter(clips)
     next(reader)
     state = clips.state_dict()
-    other = StreamedClips(labels[3], buffer=5, rank=1, world_size=2, video="none")
+    other = StreamedClips(labels[3], buffer_size=5, rank=1, world_size=2, video="none")
     other.load_state_dict(state)
-    with pytest.raises(ValueError, match="buffer was 4, is 5; rank was 0, is 1; world_size was 1, is 2"):
+    with pytest.raises(ValueError, match="buffer_size was 4, is 5; rank was 0, is 1; world_size was 1, is 2"):
         iter(other)
-    elsewhere = StreamedClips(labels[4], buffer=4, video="none")
+    elsewhere = StreamedClips(labels[4], buffer_size=4, video="none")
     elsewhere.load_state_dict(state)
     with pytest.raises(ValueError, match=r"another stream \(shards was"):
         iter(elsewhere)
-    late = StreamedClips(labels[3], buffer=4, video="none")
+    late = StreamedClips(labels[3], buffer_size=4, video="none")
     late.set_epoch(2)
     late.load_state_dict(state)
     with pytest.raises(ValueError, match=r"the state is of epoch 0, the stream is set to 2: set_epoch\(0\)"):
@@ -243,11 +243,10 @@ def test_what_a_clip_holds(shards, video):
     )
     expected = {row["clip_id"]: row for row in rows.with_format("numpy")}
     for clip in anthrotap_hf.stream_clips(str(shards)):
-        row = expected[clip.about["clip_id"]]
-        assert clip.about["fps"] == 24
-        assert clip.video is None
-        if clip.about["clip_id"] == "clip-10":
-            assert clip.frames is None
+        row = expected[clip.clip_id]
+        assert clip.fps == 24
+        if clip.clip_id == "clip-10":
+            assert clip.video is None
             np.testing.assert_array_equal(clip.tracks.xy, 10)
             continue
         frames, tracks = decode_row(row)
@@ -257,7 +256,7 @@ def test_what_a_clip_holds(shards, video):
     undecoded = [clip.video for clip in anthrotap_hf.stream_clips(str(shards), video="bytes", seed=None)]
     assert undecoded == [video] * 10 + [None]
     unread = list(anthrotap_hf.stream_clips(str(shards), video="none"))
-    assert all(clip.frames is None and clip.video is None for clip in unread)
+    assert all(clip.video is None for clip in unread)
 
 
 def test_the_name_and_other_addresses(shards, monkeypatch):
@@ -268,7 +267,7 @@ def test_the_name_and_other_addresses(shards, monkeypatch):
     memory = fsspec.filesystem("memory")
     for path in sorted((shards / "data").iterdir()):
         memory.pipe_file(f"/stream/{path.name}", path.read_bytes())
-    rows = ShardRows(
+    rows = ShardReader(
         [f"memory://stream/{name}" for name in sorted(p.name for p in (shards / "data").iterdir())]
     )
     assert [rows[i]["clip_id"] for i in (10, 0, 4)] == ["clip-10", "clip-0", "clip-4"]
@@ -303,7 +302,7 @@ def test_damage(tmp_path, video, caplog):
     assert clips.skipped == 2
     path.write_bytes(bytes(data[:-100]))
     with pytest.raises(DamagedShardError, match=r"train-00000-of-00002.parquet: not a readable Parquet file"):
-        ShardRows.of_dataset(
+        ShardReader.from_dataset(
             str(folder), "train", data_files={"train": [str(p) for p in path.parent.iterdir()]}
         )
 
@@ -311,28 +310,28 @@ def test_damage(tmp_path, video, caplog):
 def test_what_is_asked_wrongly(shards, labels, tmp_path):
     for wrong, reason in [
         ({"rank": 2, "world_size": 2}, "rank must be from 0 to"),
-        ({"buffer": 0}, "buffer must be at least 1"),
-        ({"video": "all"}, "video is"),
-        ({"on_error": "pass"}, "on_error is"),
+        ({"buffer_size": 0}, "buffer_size must be at least 1"),
+        ({"video": "all"}, "video must be"),
+        ({"on_error": "pass"}, "on_error must be"),
         ({"world_size": 8}, "7 rows are too few for 8 ranks"),
     ]:
         with pytest.raises(ValueError, match=reason):
             StreamedClips(labels[1], **wrong)
-    assert len(StreamedClips(labels[1], rank=0, world_size=8, even=False)) == 0
+    assert len(StreamedClips(labels[1], rank=0, world_size=8, drop_last=False)) == 0
     with pytest.raises(ValueError, match="no split 'test'; it has train"):
         anthrotap_hf.stream_clips(str(shards), "test")
     (tmp_path / "a.json").write_text('{"x": 1}')
     with pytest.raises(ValueError, match="no dataset of Parquet shards"):
         anthrotap_hf.stream_clips("json", data_files=str(tmp_path / "a.json"))
     datasets.Dataset.from_dict({"x": [1]}).to_parquet(str(tmp_path / "other/a.parquet"))
-    with pytest.raises(ValueError, match="these are not our rows: no column height"):
+    with pytest.raises(ValueError, match=r"not a shard of this project \(no column .*height"):
         anthrotap_hf.stream_clips(str(tmp_path / "other"))
     with pytest.raises(FileNotFoundError):
         anthrotap_hf.stream_clips(str(tmp_path / "nowhere"))
 
 
 def test_memory_is_a_buffer_and_two_groups(labels):
-    rows = ShardRows(labels[3].files, keep=4)
+    rows = ShardReader(labels[3].files, buffer_size=4)
     for row in range(12):
         rows[row]
         assert sum(table.num_rows for table in rows._kept.values()) <= 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,16 @@ from helpers.ending_process import negate
 pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.pipeline import LabeledClip
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.schema import encode_row, features
-from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.tracks import TrackedClip, Tracks
 
 CONFIG = LabelingConfig()
 FRAMES = 10
 SHARD = "data/train-00000-of-00001.parquet"
 
 
-def make_clip(number: int) -> LabeledClip:
+def make_clip(number: int) -> TrackedClip:
     frames = np.full((FRAMES, 32, 48, 3), 40 + 20 * number, np.uint8)
     shape = 3, FRAMES
     rng = np.random.default_rng(number)
@@ -42,30 +42,31 @@ def make_clip(number: int) -> LabeledClip:
     visible[:, :4] = True
     valid[0, -1] = False
     xy = rng.uniform(0, 32, (*shape, 2)).astype(np.float32)
-    xy[0, -1] = np.nan
     source = hashlib.sha256(bytes([number])).hexdigest()
-    return LabeledClip(
-        frames=frames,
+    return TrackedClip(
+        video=frames,
         fps=30.0,
-        tracks=Tracks(
-            xy=xy,
-            visible=visible,
-            valid=valid,
+        tracks=Tracks.from_labels(
+            xy,
+            visible,
+            valid,
             height=32,
             width=48,
             person=np.zeros(3, np.int32),
             vertex=np.arange(3, dtype=np.int32),
             confidence=np.where(visible & valid, 0.9, 0).astype(np.float32),
         ),
-        rejected_fraction=0.1,
         clip_id=f"{source[:16]}-{7:06d}",
         source_video=f"{number}.mp4",
         source_sha256=source,
         start_frame=7,
-        body_model="anny",
-        mesh_source="fit",
-        flow="dis",
-        label_version=CONFIG.version,
+        info={
+            "body_model": "anny",
+            "mesh_source": "fit",
+            "flow": "dis",
+            "label_version": CONFIG.version,
+            "rejected_fraction": 0.1,
+        },
     )
 
 
@@ -111,10 +112,10 @@ def test_a_clean_dataset(dataset):
 
 
 def test_what_anthrotap_label_writes_is_clean(fake_labels, make_video, tmp_path):
-    from anthrotap_builder import labeling
+    from anthrotap_builder import pipeline
 
     with ShardWriter(tmp_path / "out/data", 48) as shards:
-        for clip in labeling.label_video(make_video(shots=[20, 30]), CONFIG):
+        for clip in pipeline.label_video(make_video(shots=[20, 30]), CONFIG):
             shards.write(clip)
     write_manifest(tmp_path / "out", CONFIG, Tally())
     report = verify(tmp_path / "out", processes=0)
@@ -124,8 +125,8 @@ def test_what_anthrotap_label_writes_is_clean(fake_labels, make_video, tmp_path)
 
 def test_a_row_without_tracks_is_no_problem(rows, tmp_path):
     clip = make_clip(5)
-    nobody = LabeledClip(**{**vars(clip), "tracks": Tracks.empty(FRAMES, 32, 48)})
-    assert not lines(write_dataset(tmp_path / "labels", [*rows, encode_row(nobody, 48)]))
+    empty = replace(clip, tracks=Tracks.empty(FRAMES, 32, 48))
+    assert not lines(write_dataset(tmp_path / "labels", [*rows, encode_row(empty, 48)]))
 
 
 # Rows

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anthrotap_hf.data.streaming import ShardRows
+from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.readers.training_sources import (
     ClipSource,
     ClipStream,
@@ -323,8 +323,8 @@ def test_streamed_shards_are_the_same_clips(rows):
 
 
 def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):
-    opened, read = ShardRows.of_dataset(str(shards), "train", keep=2), []
-    monkeypatch.setattr(ShardRows, "_read", lambda *a, whole=ShardRows._read: read.append(a[1]) or whole(*a))
+    opened, read = ShardReader.from_dataset(str(shards), "train", buffer_size=2), []
+    monkeypatch.setattr(ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a))
     stream = StreamedShards(opened, window=2)
     expected = StreamedShards(rows.to_iterable_dataset(), window=2)
     for index in (4, 5, 3, 6, 7, 8):
@@ -342,7 +342,7 @@ def test_a_damaged_shard_costs_its_rows(shards, tmp_path):
     data = bytearray((shards / "train-00000-of-00002.parquet").read_bytes())
     data[4:64] = bytes([255]) * 60  # in the first row group
     path.write_bytes(data)
-    stream = StreamedShards(ShardRows([str(path)]))
+    stream = StreamedShards(ShardReader([str(path)]))
     with pytest.raises(BadSampleError, match=r"train-00000-of-00001.parquet, row 1: "):
         stream[1]
     assert stream[2].name == "clip-2"

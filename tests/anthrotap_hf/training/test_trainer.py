@@ -22,7 +22,7 @@ from helpers.shard_rows import some_rows
 pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrotap[training]'")
 
 from anthrotap_hf.cli.main import app
-from anthrotap_hf.data.streaming import ShardRows
+from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
 from anthrotap_hf.training.mixture import TooManyBadSamplesError
@@ -140,7 +140,7 @@ def test_a_stopped_run_on_streamed_shards_goes_on(tmp_path, monkeypatch):
     source = {"kind": "shards", "data": str(tmp_path / "shards"), "streaming": True, "window": 2}
     recipe = recipe_with(sources={"people": source | {"sample": TINY["sources"]["shapes"]["sample"]}})
     train(recipe, tmp_path / "unbroken")
-    compute, read, calls = TrackerTrainer.compute_loss, ShardRows.__getitem__, []
+    compute, read, calls = TrackerTrainer.compute_loss, ShardReader.__getitem__, []
     rows = []
 
     def stop_at_the_fifth(self, *arguments, **options):
@@ -150,7 +150,7 @@ def test_a_stopped_run_on_streamed_shards_goes_on(tmp_path, monkeypatch):
         return compute(self, *arguments, **options)
 
     monkeypatch.setattr(TrackerTrainer, "compute_loss", stop_at_the_fifth)
-    monkeypatch.setattr(ShardRows, "__getitem__", lambda self, row: rows.append(row) or read(self, row))
+    monkeypatch.setattr(ShardReader, "__getitem__", lambda self, row: rows.append(row) or read(self, row))
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "stopped")
     rows.clear()
