@@ -48,7 +48,7 @@ __all__ = [
     "stream_clips",
 ]
 
-_lazy_getattr, __dir__, _ = lazy_loader.attach(
+_lazy_getattr, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "data.loading": ["load_dataset"],
@@ -70,6 +70,10 @@ def __getattr__(name: str) -> Any:
 
         return version("anthrotap")
     return _lazy_getattr(name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
 
 
 def _register_dataset_name(module: ModuleType) -> None:

@@ -87,7 +87,7 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
 
     who, what = way.split("-")
     if who == "ours":
-        stream = anthrotap_hf.stream_clips(folder, buffer=BUFFER, video=what)
+        stream = anthrotap_hf.stream_clips(folder, buffer_size=BUFFER, video=what)
         collate = collate_clips if what == "frames" else list
     else:
         settings = {"columns": None}

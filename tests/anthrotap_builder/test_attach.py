@@ -20,6 +20,7 @@ from anthrotap_builder.attach import AttachError, attach_videos
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_hf.cli.main import app
+from anthrotap_hf.data.shard_reader import ShardError
 from anthrotap_hf.data.verify import verify
 from anthrotap_hf.schema import features
 from anthrotap_hf.utils.atomic_files import file_sha256
@@ -293,7 +294,7 @@ def test_a_row_can_t_name_files_of_this_machine(labels, videos, out, tmp_path):
     index = table.schema.get_field_index("source_sha256")
     pq.write_table(table.set_column(index, "source_sha256", pa.array([str(tmp_path / "mine")])), file)
     (tmp_path / "mine-0-24.mp4").write_bytes(b"mine")
-    with pytest.raises(AttachError, match="does not say which clip of which video"):
+    with pytest.raises(ShardError, match="row 0: it does not say which clip of which video"):
         attach_videos(labels, videos, out, partial=True)
     assert (tmp_path / "mine-0-24.mp4").exists()
 
@@ -307,7 +308,10 @@ def test_a_row_can_t_name_files_of_this_machine(labels, videos, out, tmp_path):
         (lambda f: (f / "manifest.json").write_text("{"), "can't be read as JSON"),
         (lambda f: (f / "manifest.json").unlink(), "no such file"),
         (lambda f: shutil.rmtree(f / "data"), "no row of a dataset"),
-        (lambda f: (f / "data/test-00000-of-00001.parquet").write_bytes(b"words"), "no shard of ours"),
+        (
+            lambda f: (f / "data/test-00000-of-00001.parquet").write_bytes(b"words"),
+            "not a readable Parquet file",
+        ),
         (
             lambda f: pq.write_table(pa.table({"a": [1]}), f / "data/test-00000-of-00001.parquet"),
             "no column clip_id",

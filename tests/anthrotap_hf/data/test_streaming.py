@@ -116,7 +116,13 @@ def test_each_row_once(labels, count, ranks, workers, buffer, epoch, seed):
         seen, counts = [], []
         for rank in range(ranks):
             clips = StreamedClips(
-                rows, rank=rank, world_size=ranks, seed=seed, buffer_size=buffer, drop_last=drop_last, video="none"
+                rows,
+                rank=rank,
+                world_size=ranks,
+                seed=seed,
+                buffer_size=buffer,
+                drop_last=drop_last,
+                video="none",
             )
             clips.set_epoch(epoch)
             mine = [name for worker in range(workers or 1) for name in read_as(clips, worker, workers)]
@@ -166,7 +172,9 @@ def test_orders(labels):
 @pytest.mark.parametrize("worker", [(0, 0), (1, 2)])
 def test_going_on_at_every_row(labels, buffer, worker):
     def new() -> StreamedClips:
-        return StreamedClips(labels[4], buffer_size=buffer, rank=1, world_size=2, drop_last=False, video="none")
+        return StreamedClips(
+            labels[4], buffer_size=buffer, rank=1, world_size=2, drop_last=False, video="none"
+        )
 
     with as_worker(*worker):
         unbroken = new()

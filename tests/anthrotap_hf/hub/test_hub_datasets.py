@@ -30,7 +30,7 @@ from datasets import load_dataset
 
 rows = [*load_dataset(sys.argv[1], split="train", streaming=True)]
 clips = [*anthrotap_hf.stream_clips(sys.argv[1])]
-assert sorted(row["clip_id"] for row in rows) == sorted(clip.about["clip_id"] for clip in clips)
+assert sorted(row["clip_id"] for row in rows) == sorted(clip.clip_id for clip in clips)
 print(len(clips))
 """
 PLAIN = """

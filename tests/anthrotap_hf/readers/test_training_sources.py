@@ -324,7 +324,9 @@ def test_streamed_shards_are_the_same_clips(rows):
 
 def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):
     opened, read = ShardReader.from_dataset(str(shards), "train", buffer_size=2), []
-    monkeypatch.setattr(ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a))
+    monkeypatch.setattr(
+        ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a)
+    )
     stream = StreamedShards(opened, window=2)
     expected = StreamedShards(rows.to_iterable_dataset(), window=2)
     for index in (4, 5, 3, 6, 7, 8):
