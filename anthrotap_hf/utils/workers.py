@@ -60,7 +60,7 @@ R = TypeVar("R")
 OnProgress = Callable[..., object]
 """Is called in the parent with what the child handed to `report_progress`."""
 
-MEMORY_CHECK_SECONDS = 0.1
+CHECK_SECONDS = 0.1  # between two looks at a call's limits
 END_SECONDS = 10.0  # that a process gets to end by itself
 
 
@@ -222,20 +222,14 @@ class Worker:
         on_progress: OnProgress | None = None,
     ) -> Any:
         process.send((function, args))
-        deadline = None if timeout is None else time.monotonic() + timeout
+        begin = time.monotonic()
+        interval = None if timeout is None and memory_limit is None else CHECK_SECONDS
+        next_check = begin
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            waits = [left, None if memory_limit is None else MEMORY_CHECK_SECONDS]
             try:
-                message = process.messages.get(timeout=min((w for w in waits if w is not None), default=None))
+                message = process.messages.get(timeout=interval)
             except queue.Empty:
-                if deadline is not None and time.monotonic() >= deadline:
-                    self._end(process)
-                    raise LimitExceededError("seconds", cast(float, timeout)) from None
-                if memory_limit is not None and process.memory() > memory_limit:
-                    self._end(process)
-                    raise LimitExceededError("memory", memory_limit) from None
-                continue
+                message = ("nothing", ())
             if message is None:
                 code = process.popen.wait()
                 self._end(process)
@@ -243,16 +237,22 @@ class Worker:
                     raise WorkerCancelledError("cancelled")
                 raise WorkerDiedError(code)
             kind, content = message
-            if kind == "progress":
-                if on_progress is not None:
-                    on_progress(*content)
-                continue
-            process.idle = True
+            if kind == "result":
+                process.idle = True
+                return content
             if kind == "error":
+                process.idle = True
                 error, note = content
                 error.add_note(note)
                 raise error
-            return content
+            if kind == "progress" and on_progress is not None:
+                on_progress(*content)
+            if interval is not None and (now := time.monotonic()) >= next_check:
+                next_check = now + interval
+                if timeout is not None and now - begin > timeout:
+                    raise LimitExceededError("seconds", timeout)
+                if memory_limit is not None and process.memory() > memory_limit:
+                    raise LimitExceededError("memory", memory_limit)
 
 
 @dataclass(frozen=True)
@@ -318,15 +318,8 @@ class WorkerPool:
 
         def work(worker: Worker, task: T) -> None:
             progress = on_progress and partial(on_progress, task)
-            call = partial(worker.run, function, task)
-            done.put(
-                (
-                    worker,
-                    _outcome(
-                        task, lambda: call(timeout=timeout, memory_limit=memory_limit, on_progress=progress)
-                    ),
-                )
-            )
+            call = partial(worker.run, timeout=timeout, memory_limit=memory_limit, on_progress=progress)
+            done.put((worker, _outcome(task, lambda: call(function, task))))
 
         done: queue.SimpleQueue[tuple[Worker, Outcome[T, R]]] = queue.SimpleQueue()
         free, left, running = list(self.workers), iter(tasks), 0
