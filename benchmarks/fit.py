@@ -18,10 +18,9 @@ from statistics import median
 import cv2
 import numpy as np
 
-from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.detection import detect_people
-from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.context import ClipContext
+from anthrotap_builder.detection import detect_people, union_mask
 from anthrotap_builder.mesh_recovery.fit import fit_body
 from anthrotap_hf.video import iter_frames, probe
 
@@ -32,26 +31,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     cv2.setNumThreads(1)
-    body, config = load_body("anny"), LabelingConfig()
-    without = config.fit.model_copy(update={"flow_points": 0})
     print("| video | landmarks and silhouette | reprojection error | + flow | reprojection error |")
     print("|---|---|---|---|---|")
     for video in parser.parse_args().videos:
         frames = np.stack([frame.image for frame in islice(iter_frames(video, 480), FRAMES)])
-        people = detect_people(frames, config.people)
+        contexts = [
+            ClipContext.of(frames, probe(video).fps or 30, LabelingConfig(fit_flow=flow), threads=1)
+            for flow in (False, True)
+        ]
+        people = detect_people(contexts[0])
         if not people:
-            print(f"| {video.name} | nobody was found |")
+            print(f"| {video.name} | no person was found |")
             continue
-        everyone = np.any([person.mask for person in people], axis=0)
-        camera = Camera.guess(frames.shape[2], frames.shape[1], config.focal_ratio)
+        people_mask = union_mask(people)
         columns = []
-        for settings in (without, config.fit):
+        for context in contexts:
             spent = []
             for _ in range(RUNS + 1):  # the first compiles and fills caches
                 start = time.process_time()
-                fit = fit_body(
-                    body, people[0], everyone, frames, camera, probe(video).fps or 30, settings, config.flow
-                )
+                fit = fit_body(context, people[0], people_mask)
                 spent.append(1000 * (time.process_time() - start) / len(frames))
             columns += [f"{median(spent[1:]):.1f} ms", f"{np.nanmedian(fit.reprojection_error):.1f} px"]
         print(f"| {video.name} | {' | '.join(columns)} |", flush=True)

@@ -15,7 +15,8 @@ import av
 import cv2
 import numpy as np
 
-from anthrotap_builder.config import ClipSettings, PeopleSettings
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import detect_people
 
 
@@ -43,11 +44,12 @@ def main() -> None:
         f"{'clip':24}{'size':>10}{'CPU ms':>8}{'wall ms':>9}{'people':>8}  share of frames each is found in"
     )
     for path in sorted(p for p in options.clips.iterdir() if p.suffix in {".mp4", ".mkv", ".gif"}):
-        frames = read(path, options.frames, ClipSettings().short_side)
+        frames = read(path, options.frames, LabelingConfig().clips.short_side)
+        context = ClipContext.of(frames, 30.0, threads=options.threads)
         cpu, wall = [], []
         for _ in range(options.repeats):
             cpu_start, wall_start = time.process_time(), time.perf_counter()
-            people = detect_people(frames, PeopleSettings(), options.threads)
+            people = detect_people(context)
             cpu.append(time.process_time() - cpu_start)
             wall.append(time.perf_counter() - wall_start)
         size = f"{frames.shape[2]}x{frames.shape[1]}"

@@ -24,8 +24,9 @@ from scipy.spatial.transform import Rotation
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.config import LabelingConfig, labeling_config
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.mesh_recovery.mesh_file import BodyParameters, MeshFile
+from anthrotap_builder.mesh_recovery.mesh_file import BodyParameters, ClipMeshes, MeshFile
 from anthrotap_builder.pipeline import Stages, label_clip
 from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
 from benchmarks.synthetic.renderer import LEAD, Scene
@@ -40,12 +41,12 @@ HEIGHT = 1.7  # meters
 
 PAPER = {
     "filter": {"masks": False, "rule": "steps"},
-    "visibility": {"grazing": 0.0, "contour_pixels": 0.0, "lift": 0.0},
+    "visibility": "rays",
 }
 WAYS: dict[str, dict[str, Any]] = {
     "as it is, the paper's checks": PAPER,
     "as it is, our checks": {},
-    "refined, our checks": {"refine": {}},
+    "refined, our checks": {"refine": True},
 }
 
 
@@ -143,12 +144,13 @@ def label_all_ways(spec: ClipSpec, folder: Path) -> dict[str, Any]:
         faces=None,
         parameters=parameters,
     )
-    people = Stages().people(clip.frames, LabelingConfig().people, 1)
-    stages = Stages(people=lambda *_: people)
+    people = Stages().detection(ClipContext.of(clip.frames, clip.fps, threads=1))
+    stages = Stages(detection=lambda *_: people)
+    meshes = ClipMeshes(file, np.arange(count))
     figures = {}
     for name, settings in WAYS.items():
         config = labeling_config("open", {"mesh_source": "file", **settings})
-        tracks = label_clip(clip.frames, clip.fps, config, 1, stages=stages, meshes=file).tracks
+        tracks = label_clip(clip.frames, clip.fps, config, 1, stages=stages, meshes=meshes).tracks
         figures[name] = evaluate_labels(tracks, clip.truth)
     tracks = label_clip(clip.frames, clip.fps, LabelingConfig(), 1, stages=stages).tracks
     figures["the open default"] = evaluate_labels(tracks, clip.truth)

@@ -9,6 +9,7 @@ import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ from benchmarks.label_accuracy.ablation import Variant, Workbench
 from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
 from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
 
+# Settings by their dotted names, constants by those of their modules.
 SWEEP: dict[str, tuple[Any, ...]] = {
     "filter.fb_threshold": (0.4, 0.7, 1.2),
-    "filter.step_pixels": (0.6, 1.0, 1.6),
-    "filter.step_relative": (0.1, 0.25, 0.4),
-    "filter.drift_pixels": (1.0, 1.5, 2.0),
-    "filter.min_track_share": (0.1, 0.3, 0.5),
-    "filter.hidden_reach": (8, 24, 48),
-    "visibility.grazing": (0.2, 0.3, 0.4),
-    "visibility.contour_pixels": (1.0, 2.0, 3.0),
-    "visibility.lift": (0.015, 0.03, 0.05),
-    "visibility.hidden_around": (0, 2, 4),
+    "filter.max_step_error": (0.6, 1.0, 1.6),
+    "filter.max_drift": (1.0, 1.5, 2.0),
+    "anthrotap_builder.filtering.RELATIVE_STEP_ERROR": (0.1, 0.25, 0.4),
+    "anthrotap_builder.filtering.MIN_TRACK_FRACTION": (0.1, 0.3, 0.5),
+    "anthrotap_builder.filtering.MAX_FRAMES_FROM_VISIBLE": (8, 24, 48),
+    "anthrotap_builder.surface_tracks.MIN_NORMAL_COSINE": (0.2, 0.3, 0.4),
+    "anthrotap_builder.surface_tracks.CONTOUR_TOLERANCE": (1.0, 2.0, 3.0),
+    "anthrotap_builder.surface_tracks.DEPTH_OFFSET": (0.015, 0.03, 0.05),
+    "anthrotap_builder.surface_tracks.MIN_OCCLUDED_NEIGHBORS": (0, 2, 4),
 }
 
 
@@ -55,10 +57,13 @@ def main() -> None:
     default = LabelingConfig()
     variants = {"default": Variant()}
     for setting in arguments.settings or SWEEP:
-        group, _, name = setting.partition(".")
+        group, _, name = setting.rpartition(".")
+        constant = group.startswith("anthrotap_builder.")
+        owner = import_module(group) if constant else getattr(default, group)
         for value in SWEEP[setting]:
-            if value != getattr(getattr(default, group), name):
-                variants[f"{name} = {value}"] = Variant({setting: value})
+            if value != getattr(owner, name):
+                changed = {"constants" if constant else "settings": {setting: value}}
+                variants[f"{name} = {value}"] = Variant(**changed)
     specs = standard_set(arguments.half)
     with ProcessPoolExecutor(arguments.processes) as pool:
         by_clip = list(pool.map(partial(sweep, variants=variants, folder=arguments.folder), specs))
@@ -69,7 +74,7 @@ def main() -> None:
         console.print(results_table(table, f"{arguments.half}, {title}: one threshold changed at a time"))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps({"label_version": default.version, "variants": rows}))
+        arguments.json.write_text(json.dumps({"label_version": default.version(), "variants": rows}))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import numpy as np
 
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.filtering import filter_labels
-from anthrotap_builder.flow import TrackFlow, track_flow
+from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
+from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 from benchmarks.synthetic.demo import demo_clip
 
@@ -34,23 +35,24 @@ class Watched:
     """The stages of the open default, and what each of them found."""
 
     def __init__(self) -> None:
+        self.context: ClipContext | None = None
         self.people: list[PersonTrack] = []
         self.points: SurfaceTracks | None = None
         self.flow: TrackFlow | None = None
 
     def stages(self) -> Stages:
-        return Stages(people=self._people, look=self._look, flow=self._flow)
+        return Stages(detection=self._detection, visibility=self._visibility, flow=self._flow)
 
-    def _people(self, *given: object) -> list[PersonTrack]:
-        self.people = detect_people(*given)  # type: ignore[arg-type]
+    def _detection(self, context: ClipContext) -> list[PersonTrack]:
+        self.context, self.people = context, detect_people(context)
         return self.people
 
-    def _look(self, *given: object) -> SurfaceTracks:
-        self.points = project_and_test_visibility(*given)  # type: ignore[arg-type]
+    def _visibility(self, context: ClipContext, meshes: list[MeshTrack]) -> SurfaceTracks:
+        self.points = project_and_test_visibility(context, meshes)
         return self.points
 
-    def _flow(self, *given: object) -> TrackFlow:
-        self.flow = track_flow(*given)  # type: ignore[arg-type]
+    def _flow(self, context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> TrackFlow:
+        self.flow = track_flow(context, xy, visible)
         return self.flow
 
 

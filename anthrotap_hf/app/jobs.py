@@ -22,11 +22,11 @@ from typing import Any
 Tell = Callable[[str, int, int | None], None]
 TELL_EVERY = 0.1  # seconds between two lines of progress
 STAGES = {
-    "people": "finding people",
-    "meshes": "fitting bodies",
-    "visibility": "looking what hides what",
+    "detection": "detecting people",
+    "mesh_recovery": "fitting bodies",
+    "visibility": "testing visibility",
     "flow": "measuring motion",
-    "filtering": "leaving out what is unsure",
+    "filtering": "filtering labels",
 }
 
 

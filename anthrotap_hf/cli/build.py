@@ -148,7 +148,7 @@ def build(
         job = Build(
             out=str(out.absolute()),
             config=config,
-            version=config.version,
+            version=config.version(),
             finish=Finish(validation, test, seed, shard_size << 20, label_only),
             limits=Limits(60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries),
             threads=own,

@@ -72,7 +72,7 @@ def label(
         }
         words = [f"clips.{name}={value}" for name, value in clips.items()]
         words += [] if points is None else [f"points={points}"]
-        words += ["refine={}"] if refine else []
+        words += ["refine=true"] if refine else []
         words = [*words, *(settings or [])] if refine else [*(settings or []), *words]
         changes = parse_settings(words, "filter.rule=none")
         check_device(device)

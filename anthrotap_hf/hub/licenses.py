@@ -123,7 +123,7 @@ def of_labels(config: Mapping[str, Any]) -> list[Component]:
     """What labels of a recipe, as manifests describe it, are made of. Unknown parts are told as such."""
     body = [] if config["body"] == "mesh" else [known(BODIES, config["body"], "body")]  # vertices of a file
     return [
-        known(PEOPLE, config["people"]["detector"], "people detector"),
+        known(PEOPLE, config["detection"]["detector"], "people detector"),
         *body,
         known(MESH_SOURCES, config["mesh_source"], "mesh source"),
         known(FLOWS, config["flow"]["model"], "flow"),

@@ -6,29 +6,31 @@ Every row of the ablation is `label_clip` under other settings, or with other st
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from anthrotap_builder.bodies import Body
 from anthrotap_builder.clips import Clip
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.detection import PersonTrack, masks_of
-from anthrotap_builder.flow import TrackFlow
+from anthrotap_builder.context import ClipContext
+from anthrotap_builder.detection import PersonTrack, person_masks
+from anthrotap_builder.flow.track_flow import TrackFlow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
 from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
+from anthrotap_builder.surface_tracks import SurfaceTracks
 from benchmarks.synthetic.renderer import RenderedClip
 from benchmarks.synthetic.truth import Truth
 
 TRUTHS = ("masks", "mesh", "visibility", "flow")
 
 # Settings that leave a part out.
-_LANDMARKS_ONLY = {"fit.flow_points": 0}
-_ALL_CERTAIN = {"visibility.grazing": 0.0, "visibility.contour_pixels": 0.0, "visibility.lift": 0.0}
+_LANDMARKS_ONLY = {"fit_flow": False}
+_ALL_CERTAIN = {"visibility": "rays"}
 _NO_MASKS = {"filter.masks": False}
 _UNCHECKED = {"filter.rule": "none"}
 _SINGLE_STEPS = {"filter.rule": "steps"}
@@ -36,10 +38,17 @@ _SINGLE_STEPS = {"filter.rule": "steps"}
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to label: changed settings (dotted names), parts of `TRUTHS` that take the place of what was found."""
+    """A way to label.
+
+    Attributes:
+        settings: changed settings, by dotted names.
+        truths: parts of `TRUTHS` that take the place of what was found.
+        constants: changed constants of modules of visibility and filtering, as "package.module.NAME".
+    """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     truths: tuple[str, ...] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
     def configured(self, config: LabelingConfig) -> LabelingConfig:
         """`config` with the settings changed."""
@@ -53,9 +62,7 @@ class Variant:
 DEFAULT = "default"
 UNCHECKED = "without the flow check"
 ABLATION: dict[str, Variant] = {
-    "projection of the mesh": Variant(
-        _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED | {"visibility.rays": False}
-    ),
+    "projection of the mesh": Variant(_LANDMARKS_ONLY | _NO_MASKS | _UNCHECKED | {"visibility": "none"}),
     "+ ray casting": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED),
     "+ flow check of steps (the paper's rule)": Variant(
         _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS
@@ -103,7 +110,10 @@ class Workbench:
         variant = variant or Variant()
         stages = self._stages(variant)
         config = variant.configured(config)
-        return label_clip(self.clip.frames, self.clip.fps, config, self.threads, stages=stages)
+        with ExitStack() as patches:
+            for name, value in variant.constants.items():
+                patches.enter_context(mock.patch(name, value))
+            return label_clip(self.clip.frames, self.clip.fps, config, self.threads, stages=stages)
 
     def _once(self, key: Hashable, work: Callable[..., Any], *arguments: Any) -> Any:
         # What goes in is kept too: keys hold its identity.
@@ -114,49 +124,41 @@ class Workbench:
     def _stages(self, variant: Variant) -> Stages:
         usual = Stages()
 
-        def people(frames, settings, threads, device) -> list[PersonTrack]:
-            found = self._once(("people", settings), usual.people, frames, settings, threads, device)
+        def detection(context: ClipContext) -> list[PersonTrack]:
+            people = self._once(("people", context.config.detection), usual.detection, context)
             if "masks" in variant.truths:
-                return self._once(("true masks", id(found)), _true_masks, self._pixels, found)
-            return found
+                return self._once(("true masks", id(people)), _true_masks, self._pixels, people)
+            return people
 
-        def meshes(people, frames, body, camera, fps, config, threads, device, given) -> list[MeshTrack]:
+        def mesh_recovery(
+            context: ClipContext, people: list[PersonTrack], given: list[MeshTrack] | None
+        ) -> list[MeshTrack]:
             if "mesh" in variant.truths:
-                return self._once(
-                    ("true mesh", id(people)), _true_meshes, self.truth, self._pixels, people, camera
-                )
-            key = ("meshes", id(people), config.fit, config.flow, config.focal_ratio)
-            return self._once(
-                key, usual.meshes, people, frames, body, camera, fps, config, threads, device, given
-            )
+                key: Hashable = ("true mesh", id(people))
+                return self._once(key, _true_meshes, self.truth, self._pixels, people, context.camera)
+            config = context.config
+            key = ("meshes", id(people), config.fit_flow, config.flow, config.focal_ratio)
+            return self._once(key, usual.mesh_recovery, context, people, given)
 
-        def look(body, meshes, camera, config, threads) -> SurfaceTracks:
-            key = (id(meshes), config.visibility, config.points, config.seed)
-            points = self._once(("look", *key), usual.look, body, meshes, camera, config, threads)
+        def visibility(context: ClipContext, meshes: list[MeshTrack]) -> SurfaceTracks:
+            config = context.config
+            constants = tuple(variant.constants.items())
+            key = (id(meshes), config.visibility, config.points, config.seed, constants)
+            points = self._once(("visibility", *key), usual.visibility, context, meshes)
             if "visibility" in variant.truths:
-                owners = _true_owners(self._pixels, self._people_of(config))
-                return self._once(("true look", *key), _true_look, self.truth, owners, points, body, config)
+                owners = _true_owners(self._pixels, self._done["people", config.detection][0])
+                work = (_true_visibility, self.truth, owners, points, context)
+                return self._once(("true visibility", *key), *work)
             return points
 
-        def flow(frames, xy, visible, settings, threads, device) -> TrackFlow:
-            found = self._once(
-                ("flow", id(xy), id(visible), settings),
-                usual.flow,
-                frames,
-                xy,
-                visible,
-                settings,
-                threads,
-                device,
-            )
+        def flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> TrackFlow:
+            key = ("flow", id(xy), id(visible), context.config.flow)
+            found = self._once(key, usual.flow, context, xy, visible)
             if "flow" in variant.truths:
                 return self._once(("true flow", id(found)), _true_flow, self.truth, found, xy)
             return found
 
-        return Stages(people, meshes, look, flow)
-
-    def _people_of(self, config: LabelingConfig) -> list[PersonTrack]:
-        return self._done["people", config.people][0]
+        return Stages(detection, mesh_recovery, visibility, flow)
 
 
 class _TruePixels:
@@ -188,7 +190,7 @@ class _TruePixels:
 def _true_owners(pixels: _TruePixels, people: list[PersonTrack]) -> list[int]:
     """Which true person each found one is: the one that most of its mask shows; -1 if it shows mostly nobody."""
     owners = []
-    for person, mask in zip(people, masks_of(people), strict=True):
+    for person, mask in zip(people, person_masks(people), strict=True):
         votes: dict[int, int] = {}
         for t in np.flatnonzero(person.found).tolist():
             index, owner, *_ = pixels(t)
@@ -203,7 +205,7 @@ def _true_owners(pixels: _TruePixels, people: list[PersonTrack]) -> list[int]:
 
 def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTrack]:
     true = []
-    for person, found, owner in zip(people, masks_of(people), _true_owners(pixels, people), strict=True):
+    for person, found, owner in zip(people, person_masks(people), _true_owners(pixels, people), strict=True):
         mask = np.zeros_like(found)
         for t in np.flatnonzero(person.found).tolist():
             mask[t] = pixels.mask(t, owner)
@@ -228,11 +230,11 @@ def _true_meshes(
     return meshes
 
 
-def _true_look(
-    truth: Truth, owners: list[int], points: SurfaceTracks, body: Body, config: LabelingConfig
+def _true_visibility(
+    truth: Truth, owners: list[int], points: SurfaceTracks, context: ClipContext
 ) -> SurfaceTracks:
-    """Whether the truth shows the same points of the body, wherever the labels are."""
-    surface = body.surface_points(config.points, config.seed)
+    """The true visibility of the same points of the body, wherever the labels are."""
+    surface = context.body.surface_points(context.config.points, context.config.seed)
     people = np.array(owners)[points.person]
     copies = len(points.person) // len(surface)
     face, barycentric = np.tile(surface.face, copies), np.tile(surface.barycentric, (copies, 1))

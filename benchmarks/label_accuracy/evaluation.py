@@ -138,7 +138,7 @@ def evaluate_set(
         A dict that JSON can hold: `label_version`, and by variant and half the `clips` (by name, as
         `evaluate_labels` gives them), their `mean` and all labels `pooled`.
     """
-    kept = folder / f"figures-{config.version}-{code_version()}"
+    kept = folder / f"figures-{config.version()}-{code_version()}"
     kept.mkdir(parents=True, exist_ok=True)
     by_clip: dict[str, dict[str, Any]] = {}
     pool, waiting = ProcessPoolExecutor(processes), list(specs)
@@ -161,7 +161,7 @@ def evaluate_set(
     finally:
         pool.shutdown(wait=False)
     return {
-        "label_version": config.version,
+        "label_version": config.version(),
         "variants": {
             name: {
                 half: _together({spec.name: by_clip[spec.name][name] for spec in specs if spec.half == half})

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
 from rich.table import Table
 
+from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.pipeline import label_clip
 from anthrotap_hf.video import iter_frames, probe
 from benchmarks.label_accuracy.measure import (
     LAGS,
@@ -158,7 +159,7 @@ def evaluate_real_truth(
         say(f"labels and mask of {name}")
         masks[name] = judge_by_mask(label_view(folder / name, config, threads, MASK_FRAMES), threads)
     return {
-        "label_version": config.version,
+        "label_version": config.version(),
         "two_views": two_views,
         "markers": markers,
         "masks": masks,
@@ -176,11 +177,11 @@ def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int
     frames = np.stack(
         [frame.image for frame in islice(iter_frames(path, config.clips.short_side), num_frames)]
     )
-    # No track is dropped for being seen too seldom, so that each surface point keeps its row.
-    every = config.model_copy(update={"min_visible": 0})
-    tracks = label_clip(frames, info.fps, every, threads).tracks
+    # No track is dropped for being visible too seldom, so that each surface point keeps its row.
+    with mock.patch.object(pipeline, "MIN_VISIBLE_FRAMES", 0):
+        tracks = pipeline.label_clip(frames, info.fps, config, threads).tracks
     shape = (len(tracks) // config.points, config.points, len(frames))
-    seen = tracks.visible & (tracks.visible.sum(1) >= config.min_visible)[:, None]
+    seen = tracks.visible & (tracks.visible.sum(1) >= pipeline.MIN_VISIBLE_FRAMES)[:, None]
     scale = np.array([info.width / tracks.width, info.height / tracks.height])
     xy = (tracks.xy.astype(np.float64) * scale).reshape(*shape, 2)
     visible = tracks.visible.reshape(shape) & np.isfinite(xy[..., 0])

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 DETECTION_WIDTH = 160  # shots are told apart on frames this wide, in pixels
 LONGEST_STEP = 1.0  # seconds between two frames that still count as one shot
+SHOT_THRESHOLD = 27.0  # of scenedetect's ContentDetector
+MIN_CLIP_FRAMES = 8  # shorter pieces between two shot changes are skipped
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def read_clips(
     Args:
         path: the video file.
         settings: size, rate and lengths.
-        skipped: gets a line for each piece shorter than `settings.min_frames`, which is left out.
+        skipped: gets a line for each piece shorter than `MIN_CLIP_FRAMES`, which is left out.
 
     Raises:
         VideoError: if the video can't be read; after the clips before it, if a part is damaged.
@@ -73,13 +75,13 @@ def read_clips(
             logger.warning("%s: has %.4g frames a second, less than %.4g; all are kept", name, rate, fps)
         fps = None
     digest = file_sha256(path)
-    shots = _number_shots(iter_frames(path, settings.short_side), settings.shot_threshold)
+    shots = _number_shots(iter_frames(path, settings.short_side), SHOT_THRESHOLD)
     for piece in _cut(shots if fps is None else _resample(shots, fps), settings):
         start = piece[0].index
-        if len(piece) < settings.min_frames:
+        if len(piece) < MIN_CLIP_FRAMES:
             line = (
                 f"{name}: {len(piece)} frames from frame {start} on are left out; "
-                f"a clip needs {settings.min_frames}"
+                f"a clip needs {MIN_CLIP_FRAMES}"
             )
             logger.info(line)
             if skipped is not None:
@@ -158,7 +160,7 @@ def _share(frames: list[Frame], settings: ClipSettings) -> Iterator[list[Frame]]
     """The end of a shot, fewer than two full pieces: as one or two pieces, of which `frames` becomes the first."""
     if len(frames) <= settings.clip_frames:
         middle = len(frames)
-    elif len(frames) // 2 >= settings.min_frames:
+    elif len(frames) // 2 >= MIN_CLIP_FRAMES:
         middle = (len(frames) + 1) // 2
     else:
         middle = settings.clip_frames

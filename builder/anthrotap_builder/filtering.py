@@ -1,58 +1,63 @@
-"""Flow consistency: a label is trusted where the mesh moves as the picture does.
+"""Filtering of labels by masks and by flow: a label is valid where the mesh moves as the picture does.
 
-The paper refuses single steps in which mesh and reliable flow differ. A slide is slower than that, so the signed
-difference is also summed along the track: the frames that stay together in it are one point of the scene.
+The paper rejects single steps in which mesh and reliable flow differ. A slow slide of the mesh over the body passes
+that check, so the signed difference is also summed along the track (its *drift*): frames whose drift is alike are of
+one point of the body.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from anthrotap_builder.config import FilterSettings, LabelingConfig
-from anthrotap_builder.detection import PersonTrack, anyone, masks_of
-from anthrotap_builder.flow import TrackFlow, sample_flow
-from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
+from anthrotap_builder.config import FilterSettings
+from anthrotap_builder.context import ClipContext
+from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
+from anthrotap_builder.flow.track_flow import TrackFlow, sample_flow
+from anthrotap_builder.surface_tracks import SurfaceTracks
 from anthrotap_hf.tracks import Tracks
 
-# How often a seen label whose point truly shows was within 2 pixels (at 256x256) of the point that its track follows,
-# by its drift in pixels of a frame with a short side of 256: measured on the tuning half of the proving ground, whose
-# report holds it against the truth (`reliability`).
+# Mesh and flow may differ in one step by this fraction of the motion, beside `max_step_error`.
+RELATIVE_STEP_ERROR = 0.25
+# Tracks with a smaller fraction of valid labels, among those visible in the mask, are dropped.
+MIN_TRACK_FRACTION = 0.3
+# An occluded label is valid only with a valid visible one of its track this near, frames.
+MAX_FRAMES_FROM_VISIBLE = 24
+
+# How often a visible label whose point is truly visible was within 2 pixels (at 256x256) of the point that its track
+# is of, by its drift in pixels of a frame with a short side of 256: measured on the tuning half of the synthetic
+# benchmark, whose report compares it to the ground truth (`reliability`).
 DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
 WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
 
 
 def filter_labels(
-    points: SurfaceTracks,
-    people: list[PersonTrack],
-    flow: TrackFlow,
-    camera: Camera,
-    config: LabelingConfig,
+    context: ClipContext, points: SurfaceTracks, people: list[PersonTrack], flow: TrackFlow
 ) -> tuple[Tracks, float]:
-    """Which labels of the meshes may be trusted: where they lie in masks, move with flow, and are not close calls.
+    """Find the valid labels: those that lie in masks, move with flow, and have a certain visibility.
 
     Args:
-        points: the labels.
+        context: the clip; `config.filter` has the thresholds.
+        points: the labels by the meshes.
         people: whose masks they must lie in.
-        flow: what it says of the labels' motion.
-        camera: of the clip.
-        config: thresholds.
+        flow: at the labels.
 
     Returns:
-        The tracks, and the share of the (track, frame) labels, seen by the mesh, that the flow check refused.
+        The tracks, and the fraction of the (track, frame) labels, visible by the mesh inside frame and mask, that flow
+        rejected.
     """
-    xy, visible = points.xy, points.visible
+    xy, visible, camera, settings = points.xy, points.visible, context.camera, context.config.filter
     # Outside its person's mask a point that the mesh calls visible is off the body or behind something; outside
-    # everyone's, a point that it calls hidden is where nobody is.
-    believed = camera.contains(xy)
-    if config.filter.masks:
-        own, anyone = _in_masks(xy, points.person, people)
-        believed &= np.where(visible, own, anyone)
-    seen, hidden = visible & believed, ~visible & believed
-    trusted, drift = _consistent(xy, seen, flow, config.filter, min(camera.height, camera.width) / 256)
-    rejected_fraction = float((seen & ~trusted).sum() / max(seen.sum(), 1))
-    trusted &= points.certain
-    valid = trusted | (hidden & points.certain & _near(trusted, config.filter.hidden_reach))
+    # the masks of all people, a point that it calls occluded is where no person is.
+    in_mask = camera.contains(xy)
+    if settings.masks:
+        in_own, in_any = _in_masks(xy, points.person, people)
+        in_mask &= np.where(visible, in_own, in_any)
+    candidates = visible & in_mask
+    consistent, drift = _flow_consistent(xy, candidates, flow, settings, context.unit)
+    rejected_fraction = float((candidates & ~consistent).sum() / max(candidates.sum(), 1))
+    # What is left are labels of a certain visibility, and occluded ones near a valid visible one of their track.
+    valid = consistent & points.certain
+    valid |= ~visible & in_mask & points.certain & _near(valid, MAX_FRAMES_FROM_VISIBLE)
     confidence = None
     if drift is not None:
         confidence = np.where(valid & visible, np.interp(drift, DRIFT, WITHIN_2_PIXELS), 0).astype(np.float32)
@@ -70,8 +75,8 @@ def filter_labels(
 
 
 def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
-    """[N, T] bool each: whether a point lies in its own person's mask, and in anyone's."""
-    masks = masks_of(people)
+    """Return whether a point lies in its own person's mask, and in that of any person, [N, T] bool each."""
+    masks = person_masks(people)
     height, width = masks[0].shape[1:]
     cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
     frames = np.arange(xy.shape[1])
@@ -79,7 +84,7 @@ def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> 
     for index, mask in enumerate(masks):
         rows = person == index
         own[rows] = mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
-    return own, anyone(people)[frames, cells[..., 1], cells[..., 0]]
+    return own, union_mask(people)[frames, cells[..., 1], cells[..., 0]]
 
 
 def filter_tracks(
@@ -89,20 +94,20 @@ def filter_tracks(
     backward_flow: np.ndarray,
     config: FilterSettings | None = None,
 ) -> np.ndarray:
-    """Which labels may be trusted, by the flow between neighboring frames.
+    """Find the valid labels by the flow between neighboring frames.
 
-    By the rule "steps", a seen label is valid unless a step to or from it has reliable flow that disagrees with the
-    track (the paper's check). By the rule "drift" it is valid if a step to or from it has reliable flow that agrees
-    (its *witness*) and its summed drift lies with that of most of the track. A track of which too few seen labels are
-    valid is dropped whole. A hidden label cannot be witnessed: it is valid within reach of a
-    valid seen one of its track, before or after.
+    By the rule "steps", a visible label is valid unless a step to or from it has reliable flow that disagrees with the
+    track (the paper's check). By the rule "drift" it is valid if a step to or from it has reliable flow that agrees (it
+    is *flow-consistent*) and its drift lies with that of most of the track. A track with too few valid visible labels
+    is dropped whole. Flow says nothing of an occluded label: it is valid within MAX_FRAMES_FROM_VISIBLE of a valid
+    visible one of its track, before or after.
 
     Args:
         xy: [N, T, 2] float, raster pixels; NaN where there is no label.
         visible: [N, T] bool.
         forward_flow, backward_flow: [T - 1, H, W, 2] float32, from each frame to the next and back; pixel
             displacements sampled at pixel centers.
-        config: thresholds, in pixels of a frame with a short side of 256; the defaults when left out.
+        config: thresholds, in pixels of a frame with a short side of 256; the defaults if None.
 
     Returns:
         valid: [N, T] bool. Labels outside the frame are never valid.
@@ -127,61 +132,75 @@ def filter_tracks(
         back = sample_flow(backward_flow[t], xy[:, t] + displacement[:, t])
         fb_error[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
     flow = TrackFlow(displacement, fb_error)
-    trusted, _ = _consistent(xy, visible & inside, flow, config, min(height, width) / 256)
-    return trusted | (~visible & inside & _near(trusted, config.hidden_reach))
+    valid, _ = _flow_consistent(xy, visible & inside, flow, config, min(height, width) / 256)
+    return valid | (~visible & inside & _near(valid, MAX_FRAMES_FROM_VISIBLE))
 
 
-def _consistent(
-    xy: np.ndarray, seen: np.ndarray, flow: TrackFlow, config: FilterSettings, unit: float
+def _flow_consistent(
+    xy: np.ndarray, candidates: np.ndarray, flow: TrackFlow, settings: FilterSettings, unit: float
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """[N, T] bool: which of the labels that are believed seen agree with flow. By the rule "drift" also how far each
-    label is from the middle of its track's drift, [N, T] pixels of the thresholds, inf where none.
+    """Find which labels agree with flow.
 
-    `unit` is what a pixel of the thresholds is worth here.
+    Args:
+        xy: [N, T, 2] raster pixels.
+        candidates: [N, T] bool, the visible labels that may be valid.
+        flow: at the labels.
+        settings: thresholds.
+        unit: pixels of this frame for one of the thresholds.
+
+    Returns:
+        valid: [N, T] bool.
+        distance: [N, T], by the rule "drift" how far the label's drift is from that of most of its track, in pixels of
+            the thresholds, inf where the track has none; else None.
     """
-    if config.rule == "none":
-        return seen, None
-    both = seen[:, 1:] & seen[:, :-1]
+    if settings.rule == "none":
+        return candidates, None
+    # How the track moves in each step, less how flow does: [N, T - 1, 2].
+    both = candidates[:, 1:] & candidates[:, :-1]
     motion = np.diff(xy, axis=1)
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0)
-    reliable = both & (np.nan_to_num(flow.fb_error, nan=np.inf) <= config.fb_threshold * unit)
-    tolerance = config.step_pixels * unit + config.step_relative * np.nan_to_num(
+    reliable = both & (np.nan_to_num(flow.fb_error, nan=np.inf) <= settings.fb_threshold * unit)
+    tolerance = settings.max_step_error * unit + RELATIVE_STEP_ERROR * np.nan_to_num(
         np.linalg.norm(motion, axis=-1)
     )
     agrees = np.linalg.norm(difference, axis=-1) <= tolerance
-    apart = None
-    if config.rule == "steps":
-        valid = seen & ~_at_either_end(reliable & ~agrees)
+    distance = None
+    if settings.rule == "steps":
+        valid = candidates & ~_at_either_end(reliable & ~agrees)
     else:
-        # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, leaving it out
-        # would let a jump of the mesh through. While a point is hidden, or out of its mask because something is in
-        # front, flow says nothing of it, and the mesh is believed.
-        drift = np.zeros((*seen.shape, 2))
+        # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, dropping it
+        # would let a jump of the mesh through. While a point is occluded, or out of its mask because something is in
+        # front, flow says nothing of it, and the mesh's motion is taken.
+        drift = np.zeros((*candidates.shape, 2))
         np.cumsum(difference, axis=1, out=drift[:, 1:])
-        witnessed = seen & _at_either_end(reliable & agrees)
-        apart = _from_largest_gathering(drift / unit, witnessed, config.drift_pixels)
-        valid = witnessed & (apart <= config.drift_pixels)
-    kept = valid.sum(1) >= np.maximum(config.min_track_share * seen.sum(1), 1)
+        flow_consistent = candidates & _at_either_end(reliable & agrees)
+        distance = _from_densest(drift / unit, flow_consistent, settings.max_drift)
+        valid = flow_consistent & (distance <= settings.max_drift)
+    kept = valid.sum(1) >= np.maximum(MIN_TRACK_FRACTION * candidates.sum(1), 1)
     valid &= kept[:, None]
-    return valid, apart
+    return valid, distance
 
 
-def _from_largest_gathering(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:
-    """[N, T]: distance from the drift of the counted frame that has most of them within `radius`; inf if none."""
+def _from_densest(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:
+    """Return the distance of drifts [N, T, 2] from the densest one of their track: [N, T], inf in tracks without any.
+
+    The densest is the drift of the counted frame that has most of the counted [N, T] bool within the radius.
+    """
     distance = np.full(counted.shape, np.inf)
-    block = 512  # bounds memory: [block, T, T]
+    # Blocks bound memory: [block, T, T].
+    block = 512
     for first in range(0, len(counted), block):
         part, count = drift[first : first + block], counted[first : first + block]
-        apart = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)
-        near = (apart <= radius**2) & count[:, None, :]
-        center = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
-        from_center = np.linalg.norm(part - center[:, None], axis=-1)
-        distance[first : first + block] = np.where(count.any(1, keepdims=True), from_center, np.inf)
+        squared = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)
+        near = (squared <= radius**2) & count[:, None, :]
+        densest = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
+        from_densest = np.linalg.norm(part - densest[:, None], axis=-1)
+        distance[first : first + block] = np.where(count.any(1, keepdims=True), from_densest, np.inf)
     return distance
 
 
 def _at_either_end(steps: np.ndarray) -> np.ndarray:
-    """[N, T] bool: frames that a step [N, T - 1] which holds leads to or from."""
+    """Return the frames, [N, T] bool, that one of the steps [N, T - 1] bool leads to or from."""
     frames = np.zeros((steps.shape[0], steps.shape[1] + 1), bool)
     frames[:, :-1] |= steps
     frames[:, 1:] |= steps
@@ -189,9 +208,10 @@ def _at_either_end(steps: np.ndarray) -> np.ndarray:
 
 
 def _near(frames: np.ndarray, reach: int) -> np.ndarray:
-    """[N, T] bool: frames within `reach` of one that holds [N, T], before or after."""
+    """Return the frames, [N, T] bool, within `reach` of one of `frames` [N, T] bool, before or after."""
     count = frames.shape[1]
     at = np.arange(count)
+    # The last one before each frame, and the first one after it.
     before = np.maximum.accumulate(np.where(frames, at, -reach - 1), axis=1)
     after = np.minimum.accumulate(np.where(frames, at, count + reach)[:, ::-1], axis=1)[:, ::-1]
     return (at - before <= reach) | (after - at <= reach)

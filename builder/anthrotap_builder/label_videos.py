@@ -209,7 +209,7 @@ def _label_one(
         tally.add(clip.tracks, clip.rejected_fraction)
         where = f"{clip.source_video}: {len(clip.frames)} frames from frame {clip.start_frame} on"
         report.left_out += [
-            f"{where}: person {fit['person']}: no trusted track; of its meshes {fit['refused_frames']} were refused"
+            f"{where}: person {fit['person']}: no trusted track; of its meshes {fit['rejected_frames']} were refused"
             for fit in clip.people
             if not fit["tracks"] and not clip.left_out
         ]

@@ -12,26 +12,31 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_builder.bodies import Body, MeshSurface, load_body
+from anthrotap_builder.bodies import load_body
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.filtering import filter_labels
-from anthrotap_builder.flow import FLOWS, TrackFlow, track_flow
+from anthrotap_builder.flow import load_flow
+from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks, project_and_test_visibility
-from anthrotap_builder.mesh_recovery import MeshTrack, find_meshes
+from anthrotap_builder.mesh_recovery import MeshTrack, recover_meshes
 from anthrotap_builder.mesh_recovery.masks import match_masks
-from anthrotap_builder.mesh_recovery.mesh_file import MeshFile
+from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFile
+from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.utils.malloc import limit_malloc_arenas
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
 
+# Tracks that are visible in fewer frames are dropped.
+MIN_VISIBLE_FRAMES = 4
+
 logger = logging.getLogger(__name__)
 
 StageReport = Callable[[str], None]
-"""Is told the name of each stage as it begins."""
+"""Is called with the name of each stage as it begins."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class LabeledClip(TrackedClip):
     """A `TrackedClip` and what each stage found. Its `info` holds `schema.INFO_COLUMNS`.
 
     Attributes:
-        people: for each person of the clip, what the fit says of itself (plain numbers, for reports and manifests).
+        people: quality of the meshes of each person of the clip (plain numbers, for reports and manifests).
         source_frames: [T] int, the number of each frame among the decoded frames of the source video.
         meshes: the meshes of all people.
         camera: the camera that the meshes are projected with.
@@ -55,7 +60,7 @@ class LabeledClip(TrackedClip):
 
     @property
     def rejected_fraction(self) -> float:
-        """Share of the (track, frame) labels, visible by the mesh inside frame and mask, that flow rejected."""
+        """Fraction of the (track, frame) labels, visible by the mesh inside frame and mask, that flow rejected."""
         return float(self.info["rejected_fraction"])
 
     @property
@@ -63,40 +68,54 @@ class LabeledClip(TrackedClip):
         """Why the clip makes no row of a dataset, in one line; None if it has tracks."""
         if len(self.tracks):
             return None
-        nothing = "the file has no mesh here" if self.info["mesh_source"] == "file" else "nobody was found"
-        reason = "no label of those found could be trusted" if self.people else nothing
+        of_file = self.info["mesh_source"] == "file"
+        reason = "the file has no mesh in these frames" if of_file else "no person was found"
+        if self.people:
+            reason = "no label of the people found is valid"
         return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What does each stage's work. The proving ground puts the truth in the place of one, to see what it costs."""
+    """The function of each stage, which a benchmark may replace by the ground truth, to measure what the stage costs.
 
-    people: Callable[..., list[PersonTrack]] = detect_people
-    meshes: Callable[..., list[MeshTrack]] = find_meshes
-    look: Callable[..., SurfaceTracks] = project_and_test_visibility
-    flow: Callable[..., TrackFlow] = track_flow
-    trust: Callable[..., tuple[Tracks, float]] = filter_labels
+    Attributes:
+        detection: context -> people.
+        mesh_recovery: context, people, meshes of a file or None -> meshes.
+        visibility: context, meshes -> surface tracks.
+        flow: context, xy, visible -> flow at the tracks.
+        filtering: context, surface tracks, people, flow -> labels, and the fraction that flow rejected.
+    """
+
+    detection: Callable[[ClipContext], list[PersonTrack]] = detect_people
+    mesh_recovery: Callable[[ClipContext, list[PersonTrack], list[MeshTrack] | None], list[MeshTrack]] = (
+        recover_meshes
+    )
+    visibility: Callable[[ClipContext, list[MeshTrack]], SurfaceTracks] = project_and_test_visibility
+    flow: Callable[[ClipContext, np.ndarray, np.ndarray], TrackFlow] = track_flow
+    filtering: Callable[[ClipContext, SurfaceTracks, list[PersonTrack], TrackFlow], tuple[Tracks, float]] = (
+        filter_labels
+    )
 
 
 def load_parts(config: LabelingConfig, device: str = "cpu") -> None:
-    """Loads what labeling needs, so that what is missing is said before the first frame is looked at.
+    """Load what labeling needs, so that what is missing is an error before the first frame is read.
 
     Raises:
         AssetError, ImportError: for what is missing, with the way to get it.
     """
     if config.body != "mesh":
         load_body(config.body, config.gender, config.body_file)
-    if config.looks_for_people and config.people.detector == "boxes":
+    if config.needs_detection and config.detection.detector == "boxes":
         from anthrotap_builder.detection.boxes import load_detector, require_byte_track
 
         require_byte_track()
-        load_detector(config.people.detector_model, config.people.min_weak_detection, device)
+        load_detector(config.detection.detector_model, device)
     if config.mesh_source == "tokenhmr":
         from anthrotap_builder.mesh_recovery.tokenhmr import load_tokenhmr
 
         load_tokenhmr(config.tokenhmr, device)
-    FLOWS[config.flow.model](config.flow, device)
+    load_flow(config.flow, device)
 
 
 def label_video(
@@ -108,18 +127,18 @@ def label_video(
     skipped: list[str] | None = None,
     meshes: MeshFile | None = None,
 ) -> Iterator[LabeledClip]:
-    """Labels a video clip by clip; nothing needs the whole video in memory.
+    """Label a video clip by clip; nothing needs the whole video in memory.
 
     Unless `threads` is 1, the next clip is read while one is labeled: then frames of up to four clips are in memory,
     and of three most of the time.
 
     Args:
         path: the video.
-        config: everything that changes a label; the open default when left out.
+        config: everything that changes a label; the open default if None.
         threads: how many frames are worked on at once; labels do not depend on it.
         device: where networks run, as torch names it ("cuda"); the open default has none that would gain by it.
-        on_stage: is told the name of each stage as it begins.
-        skipped: gets a line for each piece of the video that is left out, with the reason.
+        on_stage: is called with the name of each stage as it begins.
+        skipped: gets a line for each piece of the video that is skipped, with the reason.
         meshes: of the video, where `config.mesh_source` is "file".
 
     Raises:
@@ -137,8 +156,7 @@ def label_video(
             threads=threads,
             device=device,
             on_stage=on_stage,
-            meshes=meshes,
-            source_frames=clip.source_frames,
+            meshes=None if meshes is None else ClipMeshes(meshes, clip.source_frames),
         )
         labeled.seconds["reading"] = reading
         yield replace(
@@ -162,99 +180,81 @@ def label_clip(
     device: str = "cpu",
     on_stage: StageReport | None = None,
     stages: Stages | None = None,
-    meshes: MeshFile | None = None,
-    source_frames: np.ndarray | None = None,
+    meshes: ClipMeshes | None = None,
 ) -> LabeledClip:
-    """Labels one clip: people, meshes, projection, visibility, flow, filtering.
+    """Label one clip: detection, mesh recovery, visibility, flow, filtering.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB, one shot without cuts.
         fps: frames a second.
-        config: everything that changes a label; the open default when left out (`config.clips` is not used here).
+        config: everything that changes a label; the open default if None (`config.clips` is not used here).
         threads: how many frames are worked on at once; labels do not depend on it.
         device: where networks run, as torch names it ("cuda"); the open default has none that would gain by it.
-        on_stage: is told the name of each stage as it begins.
-        stages: what does the work of each stage; those of the configuration when left out.
-        meshes: of the video, where `config.mesh_source` is "file".
-        source_frames: [T] int, each frame's place among the decoded frames of the video, for `meshes`; from 0 on when
-            left out.
+        on_stage: is called with the name of each stage as it begins.
+        stages: the function of each stage; those of the configuration if None.
+        meshes: of the clip, where `config.mesh_source` is "file".
 
     Returns:
-        The clip with tracks in the frames' raster pixels; no track where nobody was found.
+        The clip with tracks in the frames' raster pixels; without tracks if no person was found.
 
     Raises:
         ValueError: if `frames` is not [T, H, W, 3] uint8 with at least one frame, or `fps` is not positive.
     """
-    config = config or LabelingConfig()
-    stages = stages or Stages()
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
-        raise ValueError(f"frames must be [T, H, W, 3] uint8, got {frames.shape} {frames.dtype}")
-    if not fps > 0:
-        raise ValueError(f"fps must be positive, got {fps}")
-    opencv_threads.one()  # frames are shared out over threads here; OpenCV's own would only get in the way
+    config, stages = config or LabelingConfig(), stages or Stages()
+    # Threads work on several frames: OpenCV's own threads would only get in the way.
+    opencv_threads.one()
     clock = _Clock(on_stage)
-    height, width = frames.shape[1:3]
     if (meshes is None) == (config.mesh_source == "file"):
         raise ValueError('meshes belong to mesh_source "file", and only there')
-    given = None
-    body: Body | MeshSurface
-    if meshes is None:
-        camera = Camera.guess(width, height, config.focal_ratio)
-        body = load_body(config.body, config.gender, config.body_file)
-    else:
-        camera = meshes.camera(width, height)
-        body = meshes.surface(config.body, config.gender, config.body_file)
-        times = np.arange(len(frames)) if source_frames is None else source_frames
-        given = meshes.tracks(times, body, camera)
+    context = ClipContext.of(frames, fps, config, threads, device, meshes.file if meshes else None)
+    given = meshes.file.tracks(meshes.frames, context.body, context.camera) if meshes else None
+    version = config.version() + (f"-{meshes.file.digest}" if meshes else "")
 
-    version = config.version if meshes is None else f"{config.version}-{meshes.digest}"
     people: list[PersonTrack] = []
-    if config.looks_for_people and given != []:
-        with clock.stage("people"):
-            people = stages.people(frames, config.people, threads, device)
+    if config.needs_detection and given != []:
+        with clock.stage("detection"):
+            people = stages.detection(context)
             if given:
-                people = match_masks(given, people, camera)
+                people = match_masks(given, people, context.camera)
     if not (people if given is None else given):
-        nobody = Tracks.empty(len(frames), height, width)
-        return _labeled(frames, fps, nobody, 0.0, [], camera, config, version, clock)
-    with clock.stage("meshes"):
-        found = stages.meshes(people, frames, body, camera, fps, config, threads, device, given)
+        empty = Tracks.empty(len(frames), *frames.shape[1:3])
+        return _labeled(context, version, clock, empty, 0.0, [])
+    with clock.stage("mesh_recovery"):
+        recovered = stages.mesh_recovery(context, people, given)
     with clock.stage("visibility"):
-        points = stages.look(body, found, camera, config, threads)
+        points = stages.visibility(context, recovered)
     with clock.stage("flow"):
-        flow = stages.flow(frames, points.xy, points.visible, config.flow, threads, device)
+        flow = stages.flow(context, points.xy, points.visible)
     with clock.stage("filtering"):
-        tracks, rejected_fraction = stages.trust(points, people, flow, camera, config)
-        tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
-    return _labeled(frames, fps, tracks, rejected_fraction, found, camera, config, version, clock)
+        tracks, rejected_fraction = stages.filtering(context, points, people, flow)
+        tracks = tracks.select(tracks.visible.sum(1) >= MIN_VISIBLE_FRAMES)
+    return _labeled(context, version, clock, tracks, rejected_fraction, recovered)
 
 
 def _labeled(
-    frames: np.ndarray,
-    fps: float,
+    context: ClipContext,
+    version: str,
+    clock: _Clock,
     tracks: Tracks,
     rejected_fraction: float,
     meshes: list[MeshTrack],
-    camera: Camera,
-    config: LabelingConfig,
-    version: str,
-    clock: _Clock,
 ) -> LabeledClip:
     people = [
         {
             "person": mesh.person,
             "frames": int(mesh.present.sum()),
-            "refused_frames": int(mesh.rejected.sum()),
+            "rejected_frames": int(mesh.rejected.sum()),
             "reprojection_error": _median(mesh.reprojection_error),
             "mask_overlap": _median(mesh.mask_overlap),
             "tracks": int((tracks.person == mesh.person).sum()),
         }
         for mesh in meshes
     ]
+    config = context.config
     return LabeledClip(
         tracks=tracks,
-        video=frames,
-        fps=fps,
+        video=context.frames,
+        fps=context.fps,
         info={
             "body_model": config.body,
             "mesh_source": config.mesh_source,
@@ -264,7 +264,7 @@ def _labeled(
         },
         people=people,
         meshes=meshes,
-        camera=camera,
+        camera=context.camera,
         seconds=clock.seconds,
     )
 

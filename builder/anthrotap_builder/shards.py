@@ -238,8 +238,8 @@ def manifest_of(config: LabelingConfig, tally: Tally) -> dict[str, Any]:
     with_people = tally.clips - tally.clips_without_people
     counts["mean_rejected_fraction"] = rejected / with_people if with_people else None
     return {
-        "label_version": config.version,
-        "config": config.described(),
+        "label_version": config.version(),
+        "config": config.describe(),
         "counts": counts,
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }

@@ -248,7 +248,7 @@ def test_frames_of_another_size_are_never_accepted(labels, videos, out, monkeypa
 
 def test_clips_that_are_cut_elsewhere(labels, videos, out):
     config = CONFIG.model_copy(update={"clips": CONFIG.clips.model_copy(update={"clip_frames": 19})})
-    edit_manifest(labels, config=config.described())
+    edit_manifest(labels, config=config.describe())
     with pytest.raises(AttachError, match="cut here, it has no clip of 24 frames from frame 0 on"):
         attach_videos(labels, videos, out)
 

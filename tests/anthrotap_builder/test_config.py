@@ -61,8 +61,8 @@ def test_files_count_by_what_they_hold_not_by_where_they_lie(tmp_path):
     def version(path) -> str:
         config = labeling_config(settings={"flow": {"model": "raft", "weights": str(path)}})
         assert config.flow.weights == config.model_dump(mode="json")["flow"]["weights"] == str(path)
-        assert str(tmp_path) not in str(config.described())
-        return config.version
+        assert str(tmp_path) not in str(config.describe())
+        return config.version()
 
     for name, content in {"a.pth": "one", "b.pth": "one", "c.pth": "other"}.items():
         (tmp_path / name).write_text(content)
@@ -97,8 +97,8 @@ def test_a_body_takes_only_the_options_that_it_has(tmp_path):
 def test_a_body_counts_by_its_file_wherever_that_is_found(tmp_path, monkeypatch):
     def version(**settings) -> str:
         config = labeling_config(settings=settings)
-        assert str(tmp_path) not in str(config.described())
-        return config.version
+        assert str(tmp_path) not in str(config.describe())
+        return config.version()
 
     for place, content in {"here/smpl": "one", "there": "one", "other": "other"}.items():
         (tmp_path / place).mkdir(parents=True)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,7 +9,6 @@ from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.filtering import filter_labels, filter_tracks
 from anthrotap_builder.flow import TrackFlow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
 
 T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 256: here, pixels
 

@@ -148,7 +148,7 @@ def test_meshes_that_were_written_give_the_same_labels(
     elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)  # frames 0 to 23 of the video
     assert len(elsewhere.tracks) == 0
     assert "the file has no mesh here" in elsewhere.left_out
-    assert elsewhere.label_version.startswith(config.version)
+    assert elsewhere.label_version.startswith(config.version())
 
 
 def test_refined_meshes_lie_nearer_to_the_truth(

@@ -41,7 +41,7 @@ def fake_label_video(
                 "body_model": config.body,
                 "mesh_source": config.mesh_source,
                 "flow": config.flow.model,
-                "label_version": config.version,
+                "label_version": config.version(),
                 "rejected_fraction": 0.0,
             },
         )

@@ -6,6 +6,7 @@ import os
 import tempfile
 import warnings
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,19 @@ AT_BONE = {
 }  # fmt: skip
 
 
-def load_anny() -> Body:
-    """Anny's body: read from the compact copy in the cache, made there on first use (about two minutes)."""
+def load_anny(name: str = "anny", gender: str = "neutral", file: Path | None = None) -> Body:
+    """Return Anny's body, read from the compact copy in the cache, which the first use makes (about two minutes).
+
+    Raises:
+        ValueError: for another gender than neutral, or a file.
+    """
+    if gender != "neutral" or file is not None:
+        raise ValueError("the anny body has no gender and no file to choose: its shape covers both")
+    return _load_anny()
+
+
+@lru_cache(maxsize=1)
+def _load_anny() -> Body:
     path = compact_path()
     try:
         return Body.load(path)

@@ -1,19 +1,16 @@
-"""Who is where: each person of a clip, frame by frame, as a box; by some detectors also as landmarks and a mask."""
+"""Detection and tracking of people: boxes in each frame; by some detectors also landmarks and masks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anthrotap_builder.config import PeopleSettings
+from anthrotap_builder.registries import DETECTORS
 
-# A detector is a module with detect_people(frames, settings, threads, device), imported when asked for.
-DETECTORS = {
-    "blazepose": "anthrotap_builder.detection.blazepose",
-    "boxes": "anthrotap_builder.detection.boxes",
-}
+if TYPE_CHECKING:
+    from anthrotap_builder.context import ClipContext
 
 
 @dataclass
@@ -41,8 +38,8 @@ class PersonTrack:
         return np.isfinite(self.boxes[:, 0])
 
 
-def masks_of(people: list[PersonTrack]) -> list[np.ndarray]:
-    """Each person's mask. Raises ValueError if they were found by a detector that has none."""
+def person_masks(people: list[PersonTrack]) -> list[np.ndarray]:
+    """Return each person's mask, [T, H, W] bool. Raise ValueError if their detector gives none."""
     masks = [person.mask for person in people if person.mask is not None]
     if len(masks) != len(people):
         raise ValueError(
@@ -51,40 +48,28 @@ def masks_of(people: list[PersonTrack]) -> list[np.ndarray]:
     return masks
 
 
-def anyone(people: list[PersonTrack]) -> np.ndarray:
-    """[T, H, W] bool: the pixels of all people together. Raises ValueError as `masks_of` does, or for nobody."""
-    masks = {id(mask): mask for mask in masks_of(people)}  # people without pixels may share their mask
+def union_mask(people: list[PersonTrack]) -> np.ndarray:
+    """Return the pixels of all people, [T, H, W] bool. Raise ValueError if there are none, or without masks."""
+    # People without pixels may share one array.
+    masks = {id(mask): mask for mask in person_masks(people)}
     if not masks:
-        raise ValueError("nobody has a mask here")
-    together = np.zeros_like(next(iter(masks.values())))
+        raise ValueError("no person has a mask")
+    union = np.zeros_like(next(iter(masks.values())))
     for mask in masks.values():
-        together |= mask
-    return together
+        union |= mask
+    return union
 
 
-def detect_people(
-    frames: np.ndarray, settings: PeopleSettings, threads: int = 2, device: str = "cpu"
-) -> list[PersonTrack]:
-    """Every person of a clip, each followed through it; nothing is smoothed over time.
+def detect_people(context: ClipContext) -> list[PersonTrack]:
+    """Detect all people of a clip and track each of them through it, by the detector of the configuration.
 
-    Args:
-        frames: [T, H, W, 3] uint8 RGB.
-        settings: which detector, and its thresholds.
-        threads: how many frames are looked at side by side; the result does not depend on it.
-        device: where a detector of torch runs, as torch names it.
+    Nothing is smoothed over time.
 
     Returns:
-        One track a person, longest first; empty if nobody is there.
+        One track a person, longest first; empty if no person is found.
 
     Raises:
-        ValueError: if `frames` has another shape or dtype, or `threads` is below 1.
-        AssetError: if the detector's network files are not to be had.
-        ImportError: if it needs a package that is not installed.
+        AssetError: the detector's network files are missing.
+        ImportError: the detector needs a package that is not installed.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(
-            f"frames must be [T, H, W, 3] uint8 and not empty, got {frames.shape} {frames.dtype}"
-        )
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return import_module(DETECTORS[settings.detector]).detect_people(frames, settings, threads, device)
+    return DETECTORS.load(context.config.detection.detector)(context)

@@ -1,6 +1,6 @@
-"""Who is who: detections of single frames become tracks, by where people move and how they look.
+"""Association of detections to tracks of people, by motion, pose and appearance.
 
-Knows nothing of networks: a detection is anything that has landmarks, a size, a look and two probabilities.
+Knows nothing of networks: a detection is anything that has landmarks, a size, an appearance and two scores.
 """
 
 from __future__ import annotations
@@ -12,12 +12,39 @@ from typing import Protocol, TypeVar
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from anthrotap_builder.config import PeopleSettings
-
-# BlazePose's nose, shoulders, elbows, wrists, hips, knees and ankles: what tells where a person is.
+# BlazePose's nose, shoulders, elbows, wrists, hips, knees and ankles: the joints that poses are compared by.
 JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 MIRRORED = np.array([0, 12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27])
 TORSO = np.array([11, 12, 23, 24])
+
+# A joint that is off by this fraction of the person's size counts exp(-1/2) in the similarity of two poses, and how
+# much the fraction grows with each frame between two detections.
+JOINT_TOLERANCE = 0.08
+JOINT_MOTION = 0.03
+# Two detections of one frame are one person if their poses are more similar than this, or if more than this fraction
+# of the smaller mask lies in the other.
+OKS_THRESHOLD = 0.6
+MASK_OVERLAP_THRESHOLD = 0.6
+
+# A link of a detection to a track needs a pose at least this similar to the predicted one, and an appearance at most
+# this far from the track's (Hellinger distance).
+MIN_LINK_SIMILARITY = 0.3
+MAX_APPEARANCE_DISTANCE = 0.7
+# Cost of an appearance at distance 1; a wholly different pose costs 1.
+APPEARANCE_WEIGHT = 0.5
+# Longest gap of a track, frames, and for how many frames without a detection a track is propagated.
+MAX_GAP = 12
+MAX_AGE = 2
+# Two tracks that meet are one person if they are separate in at most so many frames.
+MAX_SEPARATE_FRAMES = 2
+
+# A track is a person if it has so many frames, of which so many are by the detector, and its landmarks have this mean
+# confidence (those of pictures of people have less).
+MIN_FRAMES = 8
+MIN_DETECTIONS = 2
+MIN_TRACK_CONFIDENCE = 0.6
+
+_NO_LINK = 1e3
 
 
 class Detection(Protocol):
@@ -27,10 +54,10 @@ class Detection(Protocol):
         landmarks: [33, 3], x and y in pixels, confidence.
         size: about the diameter of a circle around the whole person, pixels.
         angle: of the direction from hips to head, radians from up, clockwise in the picture.
-        look: [K], square roots of a histogram of the person's colors.
-        cells: [h, w] bool, the person's place on a coarse grid over the frame.
-        score: probability that a person is there.
-        detection: probability by which a detector found it, 0 if it was only followed from another frame.
+        appearance: [K], square roots of a histogram of the person's colors.
+        cells: [h, w] bool, the person's mask on a coarse grid over the frame.
+        pose_score: probability that there is a person, by the landmark network.
+        detector_score: probability by the detector; 0 if the person was only propagated from another frame.
     """
 
     @property
@@ -40,23 +67,24 @@ class Detection(Protocol):
     @property
     def angle(self) -> float: ...
     @property
-    def look(self) -> np.ndarray: ...
+    def appearance(self) -> np.ndarray: ...
     @property
     def cells(self) -> np.ndarray: ...
     @property
-    def score(self) -> float: ...
+    def pose_score(self) -> float: ...
     @property
-    def detection(self) -> float: ...
+    def detector_score(self) -> float: ...
 
 
-S = TypeVar("S", bound=Detection)
-Track = dict[int, S]  # by frame index
+D = TypeVar("D", bound=Detection)
+# Detections by frame index.
+Track = dict[int, D]
 
 
-def similarity(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
-    """How well two poses [33, 3] agree, [0, 1]: COCO's object keypoint similarity, `tolerance` in pixels.
+def pose_similarity(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
+    """Return COCO's object keypoint similarity of two poses [33, 3], in [0, 1]; `tolerance` is in pixels.
 
-    Left and right may be swapped: the landmark network sometimes does, and it is the same person still.
+    Left and right may be swapped, as the landmark network sometimes does with one and the same person.
     """
     a, b = a[JOINTS, :2], b[:, :2]
     return max(
@@ -65,13 +93,21 @@ def similarity(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
     )
 
 
-def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Hellinger distance of two looks, in [0, 1]."""
+def appearance_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the Hellinger distance of two appearances, in [0, 1]."""
     return float(np.sqrt(max(0.0, 1 - float(a @ b))))
 
 
-def velocity(track: Track[S], frame: int) -> np.ndarray:
-    """[2] pixels a frame: how the torso moves at the end of the track that is nearer to `frame`."""
+def mean_appearance(track: Track[D]) -> np.ndarray:
+    """Return the appearance [K] of a track: the mean over the frames with a detector score, else over all."""
+    appearances = [d.appearance for d in track.values() if d.detector_score]
+    appearances = appearances or [d.appearance for d in track.values()]
+    mean = np.sqrt(np.mean(np.square(appearances), axis=0))
+    return mean / max(1e-12, float(np.linalg.norm(mean)))
+
+
+def velocity(track: Track[D], frame: int) -> np.ndarray:
+    """Return the torso's motion, [2] pixels a frame, at the end of the track that is nearer to `frame`."""
     known = sorted(track, key=lambda t: abs(t - frame))[:3]
     near, far = known[0], known[-1]
     if near == far:
@@ -80,13 +116,15 @@ def velocity(track: Track[S], frame: int) -> np.ndarray:
     return shift / (near - far)
 
 
-def predict(track: Track[S], frame: int) -> np.ndarray:
-    """[33, 3]: the track's landmarks in a frame where it was not seen, from its nearest frames."""
+def predict(track: Track[D], frame: int) -> np.ndarray:
+    """Return the track's landmarks [33, 3] in a frame without a detection, from its nearest frames."""
     before = max((t for t in track if t < frame), default=None)
     after = min((t for t in track if t > frame), default=None)
     if before is not None and after is not None:
-        share = (frame - before) / (after - before)
-        return (1 - share) * track[before].landmarks + share * track[after].landmarks
+        # Inside the track: linear between its neighbors.
+        fraction = (frame - before) / (after - before)
+        return (1 - fraction) * track[before].landmarks + fraction * track[after].landmarks
+    # Before its start or after its end: it goes on at its velocity.
     near = before if before is not None else after
     assert near is not None, "an empty track predicts nothing"
     landmarks = track[near].landmarks.copy()
@@ -94,50 +132,48 @@ def predict(track: Track[S], frame: int) -> np.ndarray:
     return landmarks
 
 
-def link(detections: dict[int, list[S]], settings: PeopleSettings) -> list[Track[S]]:
-    """Sightings of distinct people, by frame, linked into tracks, frame after frame, at least total cost."""
-    tracks: list[Track[S]] = []
+def link(detections: dict[int, list[D]]) -> list[Track[D]]:
+    """Link detections of distinct people, by frame, into tracks: frame after frame, at least total cost."""
+    tracks: list[Track[D]] = []
     for frame in sorted(detections):
-        here = detections[frame]
-        open_tracks = [track for track in tracks if frame - max(track) <= settings.max_gap]
-        free = set(range(len(here)))
-        if open_tracks and here:
-            cost = np.array([[_link_cost(track, frame, s, settings) for s in here] for track in open_tracks])
+        candidates = detections[frame]
+        open_tracks = [track for track in tracks if frame - max(track) <= MAX_GAP]
+        unmatched = set(range(len(candidates)))
+        if open_tracks and candidates:
+            cost = np.array([[_link_cost(track, frame, d) for d in candidates] for track in open_tracks])
+            # The Hungarian method matches all that it can; matches at the cost of no link are none.
             for i, j in zip(*linear_sum_assignment(cost), strict=True):
                 if cost[i, j] < _NO_LINK:
-                    open_tracks[i][frame] = here[j]
-                    free.discard(j)
-        tracks += [{frame: here[j]} for j in sorted(free)]
+                    open_tracks[i][frame] = candidates[j]
+                    unmatched.discard(j)
+        tracks += [{frame: candidates[j]} for j in sorted(unmatched)]
     return tracks
 
 
-_NO_LINK = 1e3
-
-
-def _link_cost(track: Track[S], frame: int, detection: S, settings: PeopleSettings) -> float:
-    unlike = difference(track[_nearest(track, frame)].look, detection.look)
-    alike = fit(track, frame, detection, settings)
-    if alike < settings.min_link or unlike > settings.max_look:
+def _link_cost(track: Track[D], frame: int, detection: D) -> float:
+    distance = appearance_distance(track[_nearest(track, frame)].appearance, detection.appearance)
+    similarity = similarity_to_prediction(track, frame, detection)
+    if similarity < MIN_LINK_SIMILARITY or distance > MAX_APPEARANCE_DISTANCE:
         return _NO_LINK
-    return 1 - alike + settings.appearance_weight * unlike
+    return 1 - similarity + APPEARANCE_WEIGHT * distance
 
 
-def _nearest(track: Track[S], frame: int) -> int:
+def _nearest(track: Track[D], frame: int) -> int:
     return min(track, key=lambda t: (abs(t - frame), t))
 
 
-def fit(track: Track[S], frame: int, detection: S, settings: PeopleSettings) -> float:
-    """How well a detection fits where a track should be: similarity, [0, 1], more tolerant after a gap.
+def similarity_to_prediction(track: Track[D], frame: int, detection: D) -> float:
+    """Return how similar a detection is to what a track predicts, in [0, 1]; more tolerant after a gap.
 
     The track may have gone on as before or have stopped (or turned, at the top of a jump): the better counts.
-    Who is mostly hidden is often taken for someone upside down: a turn of more than 90 degrees does not fit.
+    The network often takes a mostly occluded person for one upside down: a turn of more than 90 degrees counts 0.
     """
     near = _nearest(track, frame)
     if _is_turned(track[near], detection):
         return 0.0
-    tolerance = settings.joint_tolerance + settings.joint_motion * abs(frame - near)
+    tolerance = JOINT_TOLERANCE + JOINT_MOTION * abs(frame - near)
     return max(
-        similarity(landmarks, detection.landmarks, tolerance * track[near].size)
+        pose_similarity(landmarks, detection.landmarks, tolerance * track[near].size)
         for landmarks in (predict(track, frame), track[near].landmarks)
     )
 
@@ -146,38 +182,34 @@ def _is_turned(a: Detection, b: Detection) -> bool:
     return math.cos(a.angle - b.angle) < 0
 
 
-def follow(
-    track: Track[S],
-    frames: range,
-    look: Callable[[int, Track[S]], S | None],
-    settings: PeopleSettings,
-) -> Track[S]:
-    """Sightings for a run of frames in which the track has none.
+def propagate(track: Track[D], frames: range, observe: Callable[[int, Track[D]], D | None]) -> Track[D]:
+    """Find detections for a run of frames in which the track has none.
 
-    Goes inwards from each end of the run that the track has seen, by turns, and on as long as `look`, asked
-    for a frame and given the track so far, returns a detection that fits the prediction, or soon does again.
+    Goes inwards from each end of the run where the track has a detection, by turns, and on as long as `observe`,
+    called with a frame and the track so far, returns a detection that fits the prediction, or soon does again.
     """
     known = dict(track)
-    found: Track[S] = {}
+    found: Track[D] = {}
+    # Next frame, direction, and how many frames in a row were missed.
     ends = [(frames.start, 1, 0)] if frames.start - 1 in track else []
     ends += [(frames.stop - 1, -1, 0)] if frames.stop in track else []
     while ends:
         frame, step, missed = ends.pop(0)
         if frame in found or frame not in frames:
             continue
-        detection = look(frame, known)
-        if detection and fit(known, frame, detection, settings) >= settings.min_link:
+        detection = observe(frame, known)
+        if detection and similarity_to_prediction(known, frame, detection) >= MIN_LINK_SIMILARITY:
             known[frame] = found[frame] = detection
             missed = 0
         else:
             missed += 1
-        if missed <= settings.max_missed:
+        if missed <= MAX_AGE:
             ends.append((frame + step, step, missed))
     return found
 
 
-def gaps(track: Track[S], num_frames: int) -> Iterable[range]:
-    """The runs of frames, of a clip of `num_frames`, in which the track has no detection."""
+def gaps(track: Track[D], num_frames: int) -> Iterable[range]:
+    """Yield the runs of frames, of a clip of `num_frames`, in which the track has no detection."""
     last = -1
     for frame in [*sorted(track), num_frames]:
         if frame > last + 1:
@@ -185,79 +217,76 @@ def gaps(track: Track[S], num_frames: int) -> Iterable[range]:
         last = frame
 
 
-def mean_appearance(track: Track[S]) -> np.ndarray:
-    """[K]: the look of a track, from the frames in which a detector saw it (else from all)."""
-    seen = [s.look for s in track.values() if s.detection] or [s.look for s in track.values()]
-    look = np.sqrt(np.mean(np.square(seen), axis=0))
-    return look / max(1e-12, float(np.linalg.norm(look)))
+def merge_duplicates(tracks: list[Track[D]], fixed: list[Track[D]]) -> list[Track[D]]:
+    """Make tracks that may have met on one person tracks of distinct people; as many, some empty.
 
-
-def settle(tracks: list[Track[S]], fixed: list[Track[S]], settings: PeopleSettings) -> list[Track[S]]:
-    """Tracks of distinct people, out of tracks that may have met on one person; as many, some empty.
-
-    Two tracks that meet but were hardly ever seen apart are one person: the longer one takes the other in,
-    unless the other shows it upside down and is nothing.
-    Of two that were seen apart, each run of frames in which both show one person goes to the track that looks
-    more like it. `fixed` tracks lose nothing.
+    Two tracks that meet and are hardly ever separate are one person: the longer one takes the other in,
+    unless the other has it upside down and is dropped.
+    Of two that are also separate, each run of frames in which both are on one person goes to the track whose
+    appearance is closer. `fixed` tracks lose nothing.
     """
-    settled = [dict(track) for track in tracks]
+    merged = [dict(track) for track in tracks]
     order = sorted(
         (i for i, track in enumerate(tracks) if track), key=lambda i: (-len(tracks[i]), min(tracks[i]))
     )
     for rank, i in enumerate(order):
-        track = settled[i]
+        track = merged[i]
         for other in fixed:
-            for t in _meetings(track, other, settings):
+            for t in _shared_frames(track, other):
                 del track[t]
-        for other in (settled[j] for j in order[:rank]):
-            same = _meetings(track, other, settings)
-            if not same:
+        for other in (merged[j] for j in order[:rank]):
+            shared = _shared_frames(track, other)
+            if not shared:
                 continue
-            if len(track.keys() & other.keys()) - len(same) <= settings.max_apart:
-                if not any(_is_turned(track[t], other[t]) for t in same):
+            if len(track.keys() & other.keys()) - len(shared) <= MAX_SEPARATE_FRAMES:
+                # One person: the longer track keeps the better detection of each frame.
+                if not any(_is_turned(track[t], other[t]) for t in shared):
                     other.update(
-                        {t: s for t, s in track.items() if t not in other or s.detection > other[t].detection}
+                        {
+                            t: d
+                            for t, d in track.items()
+                            if t not in other or d.detector_score > other[t].detector_score
+                        }
                     )
                 track.clear()
                 break
-            ours, theirs = mean_appearance(track), mean_appearance(other)
-            for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1):
-                is_ours = np.mean([difference(track[t].look, ours) for t in run])
-                is_theirs = np.mean([difference(other[t].look, theirs) for t in run])
-                loser = other if is_ours < is_theirs else track
+            # Two people: one of them strayed onto the other.
+            appearances = [(candidate, mean_appearance(candidate)) for candidate in (track, other)]
+            for run in np.split(shared, np.flatnonzero(np.diff(shared) > 1) + 1):
+                own, others = (
+                    np.mean([appearance_distance(candidate[t].appearance, mean) for t in run])
+                    for candidate, mean in appearances
+                )
+                loser = other if own < others else track
                 for t in run:
                     del loser[t]
-    return settled
+    return merged
 
 
-def _meetings(a: Track[S], b: Track[S], settings: PeopleSettings) -> list[int]:
-    return [t for t in sorted(a.keys() & b.keys()) if is_same(a[t], b[t], settings)]
+def _shared_frames(a: Track[D], b: Track[D]) -> list[int]:
+    """Return the frames in which two tracks are on one person."""
+    return [t for t in sorted(a.keys() & b.keys()) if is_duplicate(a[t], b[t])]
 
 
-def belongs_to_rival(
-    detection: S, frame: int, track: Track[S], rivals: list[Track[S]], settings: PeopleSettings
-) -> bool:
-    """Whether a detection, meant for a track, shows a person whom a rival has there and looks more like."""
+def has_id_conflict(detection: D, frame: int, track: Track[D], others: list[Track[D]]) -> bool:
+    """Return whether a detection, meant for a track, is of a person whom another track has there and resembles more."""
     return any(
-        difference(rival[frame].look, mean_appearance(rival))
-        <= difference(detection.look, mean_appearance(track))
-        for rival in rivals
-        if frame in rival and is_same(detection, rival[frame], settings)
+        appearance_distance(other[frame].appearance, mean_appearance(other))
+        <= appearance_distance(detection.appearance, mean_appearance(track))
+        for other in others
+        if frame in other and is_duplicate(detection, other[frame])
     )
 
 
-def stitch(tracks: list[Track[S]], settings: PeopleSettings) -> list[Track[S]]:
-    """Joins tracks that fill each other's gaps, where place, pose and look agree; best first.
-
-    Leaves out empty tracks.
-    """
+def link_tracklets(tracks: list[Track[D]]) -> list[Track[D]]:
+    """Join tracks that fill each other's gaps where motion, pose and appearance agree, best first; drop empty ones."""
     tracks = [track for track in tracks if track]
     while True:
         pairs = [
             (cost, i, j)
             for i, whole in enumerate(tracks)
             for j, piece in enumerate(tracks)
-            if i != j and (cost := _stitch_cost(whole, piece, settings)) < _NO_LINK
+            if i != j and (cost := _join_cost(whole, piece)) < _NO_LINK
         ]
         if not pairs:
             return tracks
@@ -266,56 +295,53 @@ def stitch(tracks: list[Track[S]], settings: PeopleSettings) -> list[Track[S]]:
         del tracks[j]
 
 
-def _stitch_cost(whole: Track[S], piece: Track[S], settings: PeopleSettings) -> float:
-    """Cost of putting a piece into, before or after a track: that of its better end."""
+def _join_cost(whole: Track[D], piece: Track[D]) -> float:
+    """Return the cost of putting a piece into, before or after a track: that of its better end."""
     first, last = min(piece), max(piece)
     before = max((t for t in whole if t < first), default=None)
     after = min((t for t in whole if t > first), default=None)
     if first in whole or (after is not None and after <= last):
         return _NO_LINK
     costs = [_NO_LINK]
-    if before is not None and first - before <= settings.max_gap:
-        costs.append(
-            _link_cost({t: s for t, s in whole.items() if t <= before}, first, piece[first], settings)
-        )
-    if after is not None and after - last <= settings.max_gap:
-        costs.append(_link_cost(piece, after, whole[after], settings))
+    if before is not None and first - before <= MAX_GAP:
+        costs.append(_link_cost({t: d for t, d in whole.items() if t <= before}, first, piece[first]))
+    if after is not None and after - last <= MAX_GAP:
+        costs.append(_link_cost(piece, after, whole[after]))
     return min(costs)
 
 
-def is_same(a: Detection, b: Detection, settings: PeopleSettings) -> bool:
-    """Whether two detections in one frame are of one person: one pose, or one mostly inside the other."""
+def is_duplicate(a: Detection, b: Detection) -> bool:
+    """Return whether two detections of one frame are one person: similar poses, or one mostly inside the other."""
     overlap = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
     return (
-        overlap > settings.same_place
-        or similarity(a.landmarks, b.landmarks, settings.joint_tolerance * min(a.size, b.size))
-        > settings.same_pose
+        overlap > MASK_OVERLAP_THRESHOLD
+        or pose_similarity(a.landmarks, b.landmarks, JOINT_TOLERANCE * min(a.size, b.size)) > OKS_THRESHOLD
     )
 
 
-def distinct(detections: Iterable[S], settings: PeopleSettings) -> list[S]:
-    """The detections of one frame without those that show a person already shown by a better one."""
-    kept: list[S] = []
-    for detection in sorted(detections, key=lambda s: -s.detection * s.score):
-        if not any(is_same(detection, other, settings) for other in kept):
+def suppress_duplicates(detections: Iterable[D]) -> list[D]:
+    """Return the detections of one frame without those of a person who has a better one."""
+    kept: list[D] = []
+    for detection in sorted(detections, key=lambda d: -d.detector_score * d.pose_score):
+        if not any(is_duplicate(detection, other) for other in kept):
             kept.append(detection)
     return kept
 
 
-def is_hopeful(track: Track[S], settings: PeopleSettings) -> bool:
-    """Whether a track, seen by the detector alone so far, is worth following."""
-    return len(track) >= settings.min_detections or any(
-        s.detection >= settings.sure_detection for s in track.values()
+def is_tentative(track: Track[D], high_score_threshold: float) -> bool:
+    """Return whether a track, by the detector alone so far, is worth propagating."""
+    return len(track) >= MIN_DETECTIONS or any(
+        d.detector_score >= high_score_threshold for d in track.values()
     )
 
 
-def is_person(track: Track[S], settings: PeopleSettings) -> bool:
-    """Whether a track is seen often and surely enough to be a person."""
-    detections = [s.detection for s in track.values() if s.detection]
-    confidence = np.mean([s.landmarks[:, 2].mean() for s in track.values()])
+def is_confirmed(track: Track[D], high_score_threshold: float) -> bool:
+    """Return whether a track has frames and scores enough to be a person."""
+    scores = [d.detector_score for d in track.values() if d.detector_score]
+    confidence = np.mean([d.landmarks[:, 2].mean() for d in track.values()])
     return bool(
-        len(track) >= settings.min_frames
-        and len(detections) >= settings.min_detections
-        and max(detections) >= settings.sure_detection
-        and confidence >= settings.min_track_confidence
+        len(track) >= MIN_FRAMES
+        and len(scores) >= MIN_DETECTIONS
+        and max(scores) >= high_score_threshold
+        and confidence >= MIN_TRACK_CONFIDENCE
     )

@@ -1,6 +1,6 @@
-"""People as boxes: found by any object detector of transformers, told apart by ByteTrack.
+"""People as boxes: detected by any object detector of transformers, tracked by ByteTrack.
 
-For mesh sources that look at boxes. There are no landmarks and no masks.
+For mesh sources that need boxes alone. There are no landmarks and no masks.
 """
 
 from __future__ import annotations
@@ -15,56 +15,66 @@ from typing import Any
 import numpy as np
 import torch
 
-from anthrotap_builder.config import PeopleSettings
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
-from anthrotap_builder.detection.blazepose import suppress
+from anthrotap_builder.detection.association import MAX_GAP, MIN_FRAMES
+from anthrotap_builder.detection.blazepose_networks import suppress
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_builder.utils.torch_threads import one_torch_thread, quietly
 
-BATCH = 8  # frames that the network sees at once
+# Frames that the network is given at once.
+BATCH = 8
+# ByteTrack: a detection of the first probability may begin a track, one of the second go on with it.
+SCORE_THRESHOLD = 0.5
+LOW_SCORE_THRESHOLD = 0.1
+# A link needs this IoU with the predicted box. Two boxes of one frame with a larger IoU than the second are one person.
+LINK_IOU = 0.25
+DUPLICATE_IOU = 0.8
+# Longest gap of a track, frames, in which its boxes are interpolated.
+MAX_INTERPOLATED = 5
 
 Boxes = tuple[np.ndarray, np.ndarray]
 """The persons of one frame: boxes [n, 4] float32, x0, y0, x1, y1 in raster pixels, and probabilities [n] float32."""
 
 
-def detect_people(
-    frames: np.ndarray, settings: PeopleSettings, threads: int, device: str
-) -> list[PersonTrack]:
-    """See `anthrotap_builder.detection.detect_people`."""
-    require_byte_track()  # if it is missing, that is said before the work
-    detect = load_detector(settings.detector_model, settings.min_weak_detection, device)
+def detect_people(context: ClipContext) -> list[PersonTrack]:
+    """Detect and track people; see `anthrotap_builder.detection.detect_people`."""
+    # If it is missing, fail before the work.
+    require_byte_track()
+    frames, settings = context.frames, context.config.detection
+    detect = load_detector(settings.detector_model, context.device)
     batches = [frames[first : first + BATCH] for first in range(0, len(frames), BATCH)]
-    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(context.threads) as pool:
         found = [boxes for batch in pool.map(detect, batches) for boxes in batch]
     height, width = frames.shape[1:3]
-    return track_boxes(found, (height, width), settings)
+    return track_boxes(found, (height, width), settings.high_score_threshold)
 
 
-def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleSettings) -> list[PersonTrack]:
-    """Boxes of single frames linked into people, by place and motion alone.
+def track_boxes(
+    found: Sequence[Boxes], size: tuple[int, int], high_score_threshold: float
+) -> list[PersonTrack]:
+    """Link boxes of single frames into people, by position and motion alone.
 
-    ByteTrack (Zhang et al., ECCV 2022) predicts where each person's box goes, links probable boxes first and weak ones
-    to who is left over, and starts a person only with a probable one. Boxes are kept as they were found; in gaps of at
-    most `max_filled` frames they go straight from one to the next.
+    ByteTrack (Zhang et al., ECCV 2022) predicts where each person's box goes, links probable boxes first and improbable
+    ones to the tracks that are left, and starts a track only with a probable one. Boxes are kept as they were detected;
+    in gaps of at most MAX_INTERPOLATED frames they are interpolated linearly.
 
     Args:
         found: the boxes of each frame.
         size: height and width of the frames; boxes end at their edges.
-        settings: thresholds.
+        high_score_threshold: a track needs one box of this probability.
 
     Returns:
-        One track a person, seen in most frames first; empty if nobody is there.
+        One track a person, longest first; empty if no person is found.
 
     Raises:
         ImportError: if edgefirst-tracker is absent.
     """
     # Its clock counts nanoseconds; ours frames.
-    tracker = require_byte_track()(
-        high_conf=settings.min_detection, iou=settings.min_box_overlap, lifespan_ns=settings.max_gap
-    )
+    tracker = require_byte_track()(high_conf=SCORE_THRESHOLD, iou=LINK_IOU, lifespan_ns=MAX_GAP)
     people: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
     for t, (boxes, scores) in enumerate(found):
-        boxes, scores = _distinct(boxes, scores, size, settings.same_box)
+        boxes, scores = _suppress_duplicates(boxes, scores, size)
         for link, box, score in zip(
             tracker.update(boxes, scores, np.zeros(len(boxes), np.uintp), t), boxes, scores, strict=True
         ):
@@ -73,11 +83,10 @@ def track_boxes(found: Sequence[Boxes], size: tuple[int, int], settings: PeopleS
     tracks = [
         track
         for track in people.values()
-        if len(track) >= settings.min_frames
-        and max(score for _, score in track.values()) >= settings.sure_detection
+        if len(track) >= MIN_FRAMES and max(score for _, score in track.values()) >= high_score_threshold
     ]
     tracks.sort(key=lambda track: (-len(track), min(track)))
-    return [PersonTrack(_filled(track, len(found), settings.max_filled)) for track in tracks]
+    return [PersonTrack(_interpolated(track, len(found))) for track in tracks]
 
 
 def require_byte_track() -> Any:
@@ -91,38 +100,41 @@ def require_byte_track() -> Any:
     return ByteTrack
 
 
-def _distinct(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], max_iou: float) -> Boxes:
-    """The boxes inside the frame, without those that show the same person as a better one."""
+def _suppress_duplicates(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> Boxes:
+    """Clip boxes to the frame, and drop those outside or of the same person as a better one."""
     height, width = size
     boxes = np.clip(boxes.reshape(-1, 4), 0, [width, height, width, height]).astype(np.float32)
-    there = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    boxes, scores = boxes[there], scores[there].astype(np.float32)
-    best = [group[0] for group in suppress(boxes, scores, max_iou)]
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    boxes, scores = boxes[inside], scores[inside].astype(np.float32)
+    best = [group[0] for group in suppress(boxes, scores, DUPLICATE_IOU)]
     return boxes[best], scores[best]
 
 
-def _filled(track: dict[int, tuple[np.ndarray, float]], num_frames: int, max_filled: int) -> np.ndarray:
-    """[T, 4] float32: a track's boxes, NaN where it has none."""
+def _interpolated(track: dict[int, tuple[np.ndarray, float]], num_frames: int) -> np.ndarray:
+    """Return a track's boxes, [T, 4] float32, interpolated in short gaps; NaN where it has none."""
     boxes = np.full((num_frames, 4), np.nan, np.float32)
     known = sorted(track)
     boxes[known] = [track[t][0] for t in known]
     for before, after in pairwise(known):
-        if 1 < after - before <= max_filled + 1:
-            share = np.arange(1, after - before)[:, None] / (after - before)
-            boxes[before + 1 : after] = (1 - share) * boxes[before] + share * boxes[after]
+        if 1 < after - before <= MAX_INTERPOLATED + 1:
+            fraction = np.arange(1, after - before)[:, None] / (after - before)
+            boxes[before + 1 : after] = (1 - fraction) * boxes[before] + fraction * boxes[after]
     return boxes
 
 
-def load_detector(name: str, min_score: float, device: str) -> Callable[[np.ndarray], list[Boxes]]:
-    """A detector of persons, from a folder or the Hub.
+def load_detector(
+    name: str, device: str, min_score: float = LOW_SCORE_THRESHOLD
+) -> Callable[[np.ndarray], list[Boxes]]:
+    """Load a detector of persons, from a folder or the Hub.
 
     Args:
         name: folder or Hub id of any model that transformers' AutoModelForObjectDetection reads.
-        min_score: less probable boxes are left out.
         device: where it runs, as torch names it.
+        min_score: less probable boxes are dropped.
 
     Returns:
-        What finds the persons of each of a batch of frames, [B, H, W, 3] uint8 RGB. Several threads may ask at once.
+        A function that detects the persons of each of a batch of frames, [B, H, W, 3] uint8 RGB. Several threads may
+        call it at once.
 
     Raises:
         AssetError: if it cannot be fetched or read, is no object detector, or knows no persons.
@@ -132,7 +144,7 @@ def load_detector(name: str, min_score: float, device: str) -> Callable[[np.ndar
     if not persons:
         known = list(model.config.id2label.values())
         raise AssetError(
-            f"people.detector_model: {name} has no class 'person' among its {len(known)}: "
+            f"detection.detector_model: {name} has no class 'person' among its {len(known)}: "
             f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
         )
     on_gpu = torch.device(device).type == "cuda"
@@ -158,12 +170,12 @@ def _persons(result: dict[str, torch.Tensor], persons: list[int]) -> Boxes:
 
 @cache
 def _load(name: str, device: str) -> tuple[Any, Any]:
-    """The model and its image processor, once a process."""
+    """Return the model and its image processor, loaded once a process."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-    way_out = (
+    hint = (
         "name a folder or Hub id of an object detector of transformers"
         if Path(name).exists()
         else f"on a machine with network run `hf download {name} --local-dir FOLDER`, and name that folder"
@@ -178,9 +190,9 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
         *(SafetensorError, StrictDataclassError),
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise AssetError(f"people.detector_model: cannot load {name} ({reason}); {way_out}") from error
+        raise AssetError(f"detection.detector_model: cannot load {name} ({reason}); {hint}") from error
     if missing := sorted(report["missing_keys"]):
         raise AssetError(
-            f"people.detector_model: {name} lacks {len(missing)} of the detector's weights, {missing[0]} first"
+            f"detection.detector_model: {name} lacks {len(missing)} of the detector's weights, {missing[0]} first"
         )
     return model.eval().requires_grad_(False).to(device), processor

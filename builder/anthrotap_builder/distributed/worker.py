@@ -272,9 +272,9 @@ class _VideoLabeler:
 
         self.job = job
         self.config = LabelingConfig.model_validate(job.config)
-        if self.config.version != job.version:
+        if self.config.version() != job.version:
             raise BuildError(
-                f"the labels here would be of version {self.config.version}, the build's are of {job.version}: "
+                f"the labels here would be of version {self.config.version()}, the build's are of {job.version}: "
                 "another release of anthrotap, or other files of bodies or networks"
             )
         self.features = features(self.config.clips.clip_frames)

@@ -1,4 +1,4 @@
-"""RAFT by torchvision: the flow that the paper's kind of labels is checked with, on a GPU where there is one."""
+"""RAFT by torchvision: the paper's flow, on a GPU where there is one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from anthrotap_builder.config import FlowSettings
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors
 
-STRIDE = 8  # the network wants sides that are multiples of it
-MIN_SIDE = 128  # below, the coarsest of its four correlation levels would be empty
-OVERLAP = 1 / 4  # neighboring tiles share at least so much of their side
+# RAFT's updates of its estimate.
+NUM_UPDATES = 12
+# Frames with longer sides are cut into tiles of this side, pixels, which overlap by at least this fraction of it.
+TILE = 1024
+OVERLAP = 1 / 4
+# The network needs sides that are multiples of this one; below the other, the coarsest of its four correlation levels
+# would be empty.
+STRIDE = 8
+MIN_SIDE = 128
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Two batches of images, [1, 3, h, w] float32 RGB in [-1, 1], to the flow from one to the other, [1, 2, h, w]."""
 
 
 def load_raft(settings: FlowSettings, device: str) -> RAFTFlow:
-    """RAFT with the weights that the settings name, loaded once a process.
+    """Load RAFT with the weights that the settings name, once a process.
 
     Raises:
         ImportError: if torchvision is absent, or was built for another torch.
@@ -34,9 +40,7 @@ def load_raft(settings: FlowSettings, device: str) -> RAFTFlow:
     """
     own = _OwnModel(_load_model(settings.raft_size, settings.weights, device))
     return RAFTFlow(
-        lambda first, second: own.model(first, second, num_flow_updates=settings.raft_iterations)[-1],
-        settings.tile,
-        device,
+        lambda first, second: own.model(first, second, num_flow_updates=NUM_UPDATES)[-1], device=device
     )
 
 
@@ -52,7 +56,7 @@ class RAFTFlow:
     """Recurrent All-Pairs Field Transforms (Teed and Deng, ECCV 2020); a `Flow`.
 
     Memory goes into the correlation of all pixels with all: measured 0.7 GB for 854 by 480 pixels, 3.7 GB for 1024 by
-    1024, growing with the square of the area, in each thread that asks. Tiles bound it.
+    1024, growing with the square of the area, in each thread. Tiles bound it.
 
     Args:
         network: RAFT itself; called by as many threads at once as call this.
@@ -60,20 +64,20 @@ class RAFTFlow:
         device: of the network.
     """
 
-    def __init__(self, network: Network, tile: int = 1024, device: str = "cpu") -> None:
+    def __init__(self, network: Network, tile: int = TILE, device: str = "cpu") -> None:
         self._network, self._tile, self._device = network, tile, device
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """See `anthrotap_builder.flow.Flow`."""
+        """Estimate flow; see `anthrotap_builder.flow.Flow`."""
         height, width = first.shape[:2]
         flow = np.zeros((height, width, 2), np.float32)
         weights = np.zeros((height, width, 1), np.float32)
         for rows in _tiles(height, self._tile):
             for columns in _tiles(width, self._tile):
-                here = rows, columns
+                window = rows, columns
                 weight = np.outer(_weights(rows, height), _weights(columns, width))[..., None]
-                flow[here] += weight * self._tile_flow(first[here], second[here])
-                weights[here] += weight
+                flow[window] += weight * self._tile_flow(first[window], second[window])
+                weights[window] += weight
         return flow / weights
 
     def _tile_flow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -83,7 +87,7 @@ class RAFTFlow:
         left, right = _padding(width)
 
         def prepared(image: np.ndarray) -> torch.Tensor:
-            # The edge's pixels go on, as they do beyond the frames elsewhere in this package.
+            # Pad by the edge's pixels, as beyond frames elsewhere in this package.
             padded = np.pad(image, ((above, below), (left, right), (0, 0)), mode="edge")
             return torch.from_numpy(padded).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
@@ -94,13 +98,13 @@ class RAFTFlow:
 
 
 def _padding(side: int) -> tuple[int, int]:
-    """How many pixels to add before and after a side."""
+    """Return how many pixels to add before and after a side."""
     missing = max(MIN_SIDE, math.ceil(side / STRIDE) * STRIDE) - side
     return missing // 2, missing - missing // 2
 
 
 def _tiles(side: int, tile: int) -> list[slice]:
-    """Tiles over a side, evenly spread."""
+    """Return tiles over a side, evenly spread."""
     if side <= tile:
         return [slice(0, side)]
     count = math.ceil((side - tile) / (tile * (1 - OVERLAP))) + 1
@@ -109,7 +113,7 @@ def _tiles(side: int, tile: int) -> list[slice]:
 
 
 def _weights(tile: slice, side: int) -> np.ndarray:
-    """How much each pixel of a tile counts along a side: less and less towards the tile's ends, never nothing."""
+    """Return the weight of each pixel of a tile along a side: falls towards the tile's ends, and stays positive."""
     length = tile.stop - tile.start
     if length == side:
         return np.ones(length, np.float32)
@@ -147,7 +151,7 @@ def _load_model(size: str, weights: str | None, device: str) -> torch.nn.Module:
 
 
 def _fill(model: torch.nn.Module, path: str, size: str) -> None:
-    """Puts the weights of a file into a model. Nothing of the file's own code is run."""
+    """Load the weights of a file into a model, without running code of the file."""
     try:
         state = load_tensors(Path(path), list(model.state_dict()))
     except (OSError, CheckpointError) as error:

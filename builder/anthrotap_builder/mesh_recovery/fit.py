@@ -10,57 +10,65 @@ from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
-from anthrotap_builder.detection import PersonTrack, anyone, masks_of
+from anthrotap_builder.context import ClipContext
+from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.masks import MIN_OVERLAP, mask_overlap
-from anthrotap_builder.mesh_recovery.problem import Problem, interpolate, mean_rotation, solve, unwrap
-from anthrotap_builder.mesh_recovery.terms import HIPS, Landmarks2D, Landmarks3D, Posture, Silhouette
+from anthrotap_builder.mesh_recovery.problem import (
+    FLOW_ITERATIONS,
+    SHAPE_WEIGHT,
+    SILHOUETTE_ITERATIONS,
+    Problem,
+    body_model,
+    interpolate,
+    mean_rotation,
+    solve,
+    unwrap,
+)
+from anthrotap_builder.mesh_recovery.terms import HIPS, Landmarks2D, Landmarks3D, Posture
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 
 BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
 UNSEEN_WEIGHT = 0.1  # share of its weight that a landmark keeps outside the frame, where the network guesses
 MISSING_WEIGHT = 1e-3  # in frames where the person was not found, landmarks are interpolated and hardly count
+# Error of 2D landmarks as a fraction of the person's size, of 3D ones in meters; softness of joint limits, radians.
+SIGMA_2D = 0.012
+SIGMA_3D = 0.06
+SIGMA_LIMIT = 0.1
+LANDMARK_ITERATIONS = 14
+# A frame with a larger reprojection error, as a fraction of the person's size, is rejected; and a person with a larger
+# fraction of rejected frames is rejected whole.
+MAX_REPROJECTION_ERROR = 0.06
+MAX_REJECTED = 0.3
 
 
-def find_meshes(
-    people: list[PersonTrack],
-    frames: np.ndarray,
-    body: Body,
-    camera: Camera,
-    fps: float,
-    config: LabelingConfig,
-    threads: int = 2,
-    device: str = "cpu",
-) -> list[MeshTrack]:
-    """The open default: fits `body` to each person's landmarks, mask and flow; refuses frames where the fit is bad."""
+def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]:
+    """Fit the body to each person's landmarks, mask and flow, and reject frames where the fit is bad."""
     if not people:
         return []
-    settings, masks = config.fit, masks_of(people)
-    everyone = anyone(people)
-
-    inner = max(1, threads // len(people))
+    body, camera, masks = body_model(context), context.camera, person_masks(people)
+    everyone = union_mask(people)
+    inner = replace(context, threads=max(1, context.threads // len(people)))
 
     def fit(index: int) -> MeshTrack:
         person, mask = people[index], masks[index]
-        result = fit_body(body, person, everyone, frames, camera, fps, settings, config.flow, inner, device)
+        result = fit_body(inner, person, everyone)
         pose = result.parameters.posed(body)
         vertices = body.pose_vertices(pose)
         overlap = mask_overlap(camera.project(vertices), mask, everyone & ~mask)
         with np.errstate(invalid="ignore"):
-            good = result.reprojection_error <= settings.max_reprojection_error * result.size[:, 0]
+            good = result.reprojection_error <= MAX_REPROJECTION_ERROR * result.size[:, 0]
         present = person.found & good & (overlap >= MIN_OVERLAP)
-        if present.sum() < (1 - settings.max_refused) * person.found.sum():
-            present[:] = (
-                False  # a body that fits so seldom is no body: a coat, a statue's shadow, two people in one
-            )
+        if present.sum() < (1 - MAX_REJECTED) * person.found.sum():
+            # A body that fits so seldom is no body: a coat, a statue's shadow, two people in one.
+            present[:] = False
         vertices[~present] = np.nan
         given = np.isfinite(result.reprojection_error)
         return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose, given)
 
-    # One BLAS thread: the solve is many small steps, which several threads slow down five times (FACTS).
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    # One BLAS thread: the solve is many small steps, which several threads slow down five times.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(context.threads) as pool:
         return list(pool.map(fit, range(len(people))))
 
 
@@ -81,31 +89,13 @@ class Fit:
     iterations: int
 
 
-def fit_body(
-    body: Body,
-    person: PersonTrack,
-    people_mask: np.ndarray,
-    frames: np.ndarray,
-    camera: Camera,
-    fps: float,
-    settings: FitSettings,
-    flow_settings: FlowSettings,
-    threads: int = 1,
-    device: str = "cpu",
-) -> Fit:
-    """Fits `body` to a person: landmarks, silhouette, flow, pose prior, smoothness, one shape for the track.
+def fit_body(context: ClipContext, person: PersonTrack, people_mask: np.ndarray) -> Fit:
+    """Fit the body to a person: landmarks, silhouette, flow, pose prior, smoothness, one shape for the track.
 
     Args:
-        body: the body model.
+        context: the clip.
         person: landmarks over T frames; frames before the first and after the last find are extrapolated.
         people_mask: [T, H, W] bool, all people's masks together: where this person may be, in front or behind.
-        frames: [T, H, W, 3] uint8 RGB, for flow.
-        camera: of the clip.
-        fps: frames a second, which the smoothness is relative to.
-        settings: weights and iterations.
-        flow_settings: which flow.
-        threads: how many frame pairs flow is measured on at once.
-        device: where a flow that is a network runs, as torch names it.
 
     Raises:
         ValueError: if the person was found in no frame, or has no landmarks or no mask.
@@ -114,31 +104,23 @@ def fit_body(
         raise ValueError("a person who was found in no frame cannot be fitted")
     if person.mask is None:
         raise ValueError("the fit needs masks of the people: detect them with blazepose")
+    body, camera = body_model(context), context.camera
     landmarks = Landmarks.of(body, person, camera)
     problem = Problem.of(
-        body,
-        camera,
-        fps,
-        settings,
-        pose_terms=(Posture(body.prior, settings.sigma_limit, settings.shape_weight * len(person.found)),),
+        context,
+        pose_terms=(Posture(body.prior, SIGMA_LIMIT, SHAPE_WEIGHT * len(person.found)),),
         keypoint_terms=(
-            Landmarks2D(landmarks.xy, landmarks.weights, settings.sigma_2d * landmarks.size, camera),
-            Landmarks3D(landmarks.relative, landmarks.weights, settings.sigma_3d),
+            Landmarks2D(landmarks.xy, landmarks.weights, SIGMA_2D * landmarks.size, camera),
+            Landmarks3D(landmarks.relative, landmarks.weights, SIGMA_3D),
         ),
     )
-    parameters, iterations = solve(problem, landmarks.first_guess(body, camera), settings.landmark_iterations)
-    silhouette = Silhouette.of(
-        people_mask,
-        person.found,
-        np.maximum(settings.sigma_silhouette * landmarks.size, 1.0),
-        settings.silhouette_weight / settings.silhouette_points,
-    )
-    problem = replace(problem, silhouette=silhouette)
-    parameters, taken = solve(problem, parameters, settings.silhouette_iterations)
+    parameters, iterations = solve(problem, landmarks.first_guess(body, camera), LANDMARK_ITERATIONS)
+    problem = problem.with_silhouette(people_mask, person.found, landmarks.size)
+    parameters, taken = solve(problem, parameters, SILHOUETTE_ITERATIONS)
     iterations += taken
-    if settings.flow_points and settings.flow_weight:
-        problem = problem.with_flow(parameters, frames, person.mask, flow_settings, threads, device)
-        parameters, taken = solve(problem, parameters, settings.flow_iterations)
+    if context.config.fit_flow:
+        problem = problem.with_flow(parameters, person.mask)
+        parameters, taken = solve(problem, parameters, FLOW_ITERATIONS)
         iterations += taken
     xy = camera.project(parameters.points(body, problem.keypoints))
     return Fit(parameters, landmarks.reprojection_error(xy), landmarks.size, iterations)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from anthrotap_builder.detection import PersonTrack, anyone, masks_of
+from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 
@@ -24,7 +24,7 @@ MATCHED_FRAMES = 12
 
 def reject_off_mask(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[MeshTrack]:
     """Remove the frames in which a mesh does not lie on its person's mask."""
-    masks, everyone = masks_of(people), anyone(people)
+    masks, everyone = person_masks(people), union_mask(people)
     kept = []
     for mesh in meshes:
         mask = masks[mesh.person]
@@ -77,9 +77,9 @@ def match_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Came
         Entry p is person p of the meshes, with an empty mask if no detected person overlaps it; people without a mesh
         follow.
     """
-    masks = masks_of(people)
+    masks = person_masks(people)
     shape = len(meshes[0].present), camera.height, camera.width
-    everyone = anyone(people) if people else np.zeros(shape, bool)
+    everyone = union_mask(people) if people else np.zeros(shape, bool)
     frames = np.linspace(0, len(everyone) - 1, min(len(everyone), MATCHED_FRAMES)).astype(int)
     overlap = np.zeros((len(meshes), len(people)))
     for row, mesh in enumerate(meshes):

@@ -9,7 +9,7 @@ M meshes, in any order, each of one person in one frame:
 | `size` | [2] | height and width, pixels, of the frames that the camera is given in |
 | `focal` | number or [2] | focal length (along x and y), pixels |
 | `principal_point` | [2], optional | x, y in raster pixels; the middle of the frame if left out |
-| `body` | string, optional | a body model's name, as in `anthrotap_builder.bodies.BODIES` |
+| `body` | string, optional | a body model's name, as in `anthrotap_builder.registries.BODIES` |
 
 and either vertices, in camera coordinates (x right, y down, z forward), meters:
 
@@ -37,10 +37,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from anthrotap_builder.bodies import BODIES, Body, MeshSurface, load_body
+from anthrotap_builder.bodies import Body, MeshSurface, load_body
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.track import MeshTrack
+from anthrotap_builder.registries import BODIES
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError, safe_load_npz
@@ -196,6 +197,19 @@ class MeshFile:
 
     def _error(self, reason: str) -> MeshFileError:
         return MeshFileError(reason, path=self.path)
+
+
+@dataclass(frozen=True)
+class ClipMeshes:
+    """The meshes of a clip.
+
+    Attributes:
+        file: the meshes of the video.
+        frames: [T] int, the number of each frame of the clip among the decoded frames of the video.
+    """
+
+    file: MeshFile
+    frames: np.ndarray
 
 
 def read_meshes(path: str | os.PathLike[str]) -> MeshFile:

@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body
-from anthrotap_builder.config import FitSettings, FlowSettings
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.mesh_recovery.kinematics import PointChains, PoseParameters
-from anthrotap_builder.mesh_recovery.motion import MotionObserver
+from anthrotap_builder.mesh_recovery.motion import FLOW_POINTS, MotionObserver
 from anthrotap_builder.mesh_recovery.normal_equations import NormalEquations
 from anthrotap_builder.mesh_recovery.terms import Motion, Silhouette, Smoothness, project
 
@@ -20,6 +20,23 @@ from anthrotap_builder.mesh_recovery.terms import Motion, Silhouette, Smoothness
 # long one slow drift; a second pass over flow gains half a point of average delta for half as much time again.
 FLOW_LAGS = {1: 1, 8: 2}
 SURFACE_POINTS = 1024
+# Surface points that must stay inside the mask, how many landmarks they count for together, and the error of the mask
+# as a fraction of the person's size.
+SILHOUETTE_POINTS = 160
+SILHOUETTE_WEIGHT = 60.0
+SIGMA_SILHOUETTE = 0.008
+# Smoothness, at 30 frames a second: rotations of joints in radians a frame^2 and radians a frame, the root's position
+# in meters a frame^2.
+SIGMA_ACCELERATION = 0.10
+SIGMA_VELOCITY = 1.0
+SIGMA_ROOT_ACCELERATION = 0.03
+# Weight of the shape prior for each frame.
+SHAPE_WEIGHT = 1 / 16
+# Levenberg-Marquardt steps with the silhouette, and after the measurement of flow; and the relative gain of a step
+# below which they end.
+SILHOUETTE_ITERATIONS = 4
+FLOW_ITERATIONS = 4
+TOLERANCE = 3e-3
 
 
 class PointTerm(Protocol):
@@ -36,23 +53,29 @@ class PoseTerm(Protocol):
     def add_to(self, system: NormalEquations, values: np.ndarray, shape: np.ndarray) -> None: ...
 
 
+def body_model(context: ClipContext) -> Body:
+    """Return the body of a clip. Raises ValueError if it is a surface that cannot be posed."""
+    if not isinstance(context.body, Body):
+        raise ValueError(f"{context.body.name} is a surface without a pose: it cannot be fitted")
+    return context.body
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a body over a track is asked to agree with.
 
     Attributes:
-        body, camera, settings: of the fit.
+        context: the clip; its body is the one that is fitted.
         keypoints: the body's keypoints.
         surface: points spread over the body, whose motion pictures are warped by.
         surface_chains: the first of them, as points that the fit can move.
         keypoint_terms, pose_terms, smoothness: see `terms`.
-        silhouette: for the first `settings.silhouette_points` surface points; None asks for none.
-        motions: for the first `settings.flow_points` surface points.
+        silhouette: for the first SILHOUETTE_POINTS surface points; None asks for none.
+        motions: for the first FLOW_POINTS surface points.
     """
 
+    context: ClipContext
     body: Body
-    camera: Camera
-    settings: FitSettings
     keypoints: PointChains
     surface: SurfacePoints
     surface_chains: PointChains
@@ -65,26 +88,23 @@ class Problem:
     @classmethod
     def of(
         cls,
-        body: Body,
-        camera: Camera,
-        fps: float,
-        settings: FitSettings,
+        context: ClipContext,
         pose_terms: tuple[PoseTerm, ...],
         keypoint_terms: tuple[PointTerm, ...] = (),
     ) -> Problem:
-        """Smoothness at `fps` frames a second, and these terms; no silhouette and no flow yet."""
+        """Smoothness, and these terms; no silhouette and no flow yet."""
+        body = body_model(context)
         # Farthest-point sampling: the first points are themselves spread evenly.
         surface = body.surface_points(SURFACE_POINTS, seed=1)
-        count = max(settings.silhouette_points, settings.flow_points)
-        pace = (fps / 30) ** 2
+        count = max(SILHOUETTE_POINTS, FLOW_POINTS)
+        pace = (context.fps / 30) ** 2
         rotations = np.full(3 * body.num_joints, 1.0)
-        still, free = np.full(3, settings.sigma_place_acceleration), np.zeros(3)
-        acceleration = pace / np.concatenate([still, rotations * settings.sigma_acceleration])
-        velocity = np.sqrt(pace) * np.concatenate([free, rotations / settings.sigma_velocity])
+        still, free = np.full(3, SIGMA_ROOT_ACCELERATION), np.zeros(3)
+        acceleration = pace / np.concatenate([still, rotations * SIGMA_ACCELERATION])
+        velocity = np.sqrt(pace) * np.concatenate([free, rotations / SIGMA_VELOCITY])
         return cls(
+            context,
             body,
-            camera,
-            settings,
             PointChains.of(body, body.keypoints),
             surface,
             PointChains.of(body, body.body_points(surface.first(count))),
@@ -93,29 +113,31 @@ class Problem:
             keypoint_terms,
         )
 
-    def with_flow(
-        self,
-        parameters: PoseParameters,
-        frames: np.ndarray,
-        mask: np.ndarray | None,
-        flow: FlowSettings,
-        threads: int,
-        device: str,
-    ) -> Problem:
+    def with_silhouette(self, people_mask: np.ndarray, found: np.ndarray, size: np.ndarray) -> Problem:
+        """The same, and surface points stay inside the mask of all people.
+
+        Args:
+            people_mask: [T, H, W] bool, all people's masks together.
+            found: [T] bool, the frames in which the person has a mask.
+            size: [T, 1] the person's size, pixels.
+        """
+        sigma = np.maximum(SIGMA_SILHOUETTE * size, 1.0)
+        weight = SILHOUETTE_WEIGHT / SILHOUETTE_POINTS
+        return replace(self, silhouette=Silhouette.of(people_mask, found, sigma, weight))
+
+    def with_flow(self, parameters: PoseParameters, mask: np.ndarray | None) -> Problem:
         """The same, and surface points move as flow says, which is measured around the pose at hand.
 
         Args:
             parameters: the pose at hand.
-            frames: [T, H, W, 3] uint8 RGB.
             mask: [T, H, W] bool, the person's pixels, outside which flow counts for nothing; None: unknown.
-            flow: which flow.
-            threads: how many frame pairs are worked on at once.
-            device: where a flow that is a network runs, as torch names it.
         """
-        observer = MotionObserver(
-            frames, mask, self.body, self.surface, self.camera, flow, self.settings, threads, device
-        )
+        observer = MotionObserver(self.context, self.body, self.surface, mask)
         return replace(self, motions=tuple(observer.observe(parameters, FLOW_LAGS)))
+
+    @property
+    def camera(self) -> Camera:
+        return self.context.camera
 
     def cost(self, parameters: PoseParameters) -> float:
         values, shape = parameters.values, parameters.shape
@@ -126,8 +148,8 @@ class Problem:
         if self.silhouette or self.motions:
             xy = project(self.camera, parameters.points(self.body, self.surface_chains))
             if self.silhouette:
-                cost += self.silhouette.cost(xy[:, : self.settings.silhouette_points])
-            cost += sum(motion.cost(xy[:, : self.settings.flow_points]) for motion in self.motions)
+                cost += self.silhouette.cost(xy[:, :SILHOUETTE_POINTS])
+            cost += sum(motion.cost(xy[:, :FLOW_POINTS]) for motion in self.motions)
         return cost
 
     def linearise(self, parameters: PoseParameters) -> NormalEquations:
@@ -140,10 +162,10 @@ class Problem:
         if self.silhouette or self.motions:
             points, jacobian = parameters.points_and_jacobian(self.body, self.surface_chains)
             xy, rows = project(self.camera, points, jacobian)
-            outline = slice(None), slice(self.settings.silhouette_points)
+            outline = slice(None), slice(SILHOUETTE_POINTS)
             if self.silhouette:
                 self.silhouette.add_to(system, xy[outline], rows[outline])
-            inner = slice(None), slice(self.settings.flow_points)
+            inner = slice(None), slice(FLOW_POINTS)
             for motion in self.motions:
                 motion.add_to(system, xy[inner], rows[inner])
         for pose_term in self.pose_terms:
@@ -169,7 +191,7 @@ def solve(problem: Problem, start: PoseParameters, steps: int) -> tuple[PosePara
                 return here, step
         gain = (cost - new_cost) / cost
         here, cost, damping = there, new_cost, max(damping / 5, 1e-6)
-        if gain < problem.settings.tolerance:
+        if gain < TOLERANCE:
             return here, step + 1
     return here, steps
 

@@ -10,16 +10,30 @@ from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
 from anthrotap_builder.bodies.body import Body, BodyPose
-from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig, RefineSettings
-from anthrotap_builder.detection import PersonTrack, anyone, masks_of
-from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.context import ClipContext
+from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.normal_equations import NormalEquations
-from anthrotap_builder.mesh_recovery.problem import Problem, interpolate, mean_rotation, solve, unwrap
-from anthrotap_builder.mesh_recovery.terms import Silhouette
+from anthrotap_builder.mesh_recovery.problem import (
+    FLOW_ITERATIONS,
+    SHAPE_WEIGHT,
+    SILHOUETTE_ITERATIONS,
+    Problem,
+    body_model,
+    interpolate,
+    mean_rotation,
+    solve,
+    unwrap,
+)
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 
 MISSING_WEIGHT = 1e-3  # frames between two meshes of the source are interpolated, and hardly count
+# How far off a mesh source's bodies may be: each joint's rotation, radians; the root's position right and down, and in
+# depth, meters; the shape, in the body's standard deviations.
+SIGMA_ROTATION = 0.15
+SIGMA_ROOT = 0.05
+SIGMA_DEPTH = 0.3
+SIGMA_SHAPE = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,26 +68,16 @@ class NearSource:
 
 
 def refine_meshes(
-    meshes: list[MeshTrack],
-    people: list[PersonTrack],
-    frames: np.ndarray,
-    body: Body,
-    camera: Camera,
-    fps: float,
-    config: LabelingConfig,
-    threads: int = 2,
-    device: str = "cpu",
+    context: ClipContext, meshes: list[MeshTrack], people: list[PersonTrack]
 ) -> list[MeshTrack]:
-    """Each mesh source's body as the fit's solver refines it, with the masks of the people where they have any.
+    """Refine each mesh source's body by the fit's solver, with the masks of the people where they have any.
 
     Raises:
         ValueError: if a mesh comes without the pose of a body.
     """
-    assert config.refine is not None
-    refinement = config.refine
-    masks = masks_of(people) if any(person.mask is not None for person in people) else []
-    everyone = anyone(people) if masks else None
-    inner = max(1, threads // max(len(meshes), 1))
+    masks = person_masks(people) if any(person.mask is not None for person in people) else []
+    everyone = union_mask(people) if masks else None
+    inner = replace(context, threads=max(1, context.threads // max(len(meshes), 1)))
 
     def refine(mesh: MeshTrack) -> MeshTrack:
         if mesh.pose is None:
@@ -84,82 +88,58 @@ def refine_meshes(
         if not mesh.present.any():
             return mesh
         mask = masks[mesh.person] if masks else None
-        pose = refine_pose(
-            *(body, mesh.pose, mesh.present, mask, everyone, frames, camera, fps),
-            *(config.fit, refinement, config.flow, inner, device),
-        )
-        vertices = body.pose_vertices(pose)
+        pose = refine_pose(inner, mesh.pose, mesh.present, mask, everyone)
+        vertices = body_model(context).pose_vertices(pose)
         vertices[~mesh.present] = np.nan
         return replace(mesh, vertices=vertices, pose=pose)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(context.threads) as pool:
         return list(pool.map(refine, meshes))
 
 
 def refine_pose(
-    body: Body,
+    context: ClipContext,
     pose: BodyPose,
     present: np.ndarray,
     mask: np.ndarray | None,
     people_mask: np.ndarray | None,
-    frames: np.ndarray,
-    camera: Camera,
-    fps: float,
-    settings: FitSettings,
-    refinement: RefineSettings,
-    flow: FlowSettings,
-    threads: int = 1,
-    device: str = "cpu",
 ) -> BodyPose:
     """The pose near the source's that agrees best with mask, flow and smooth motion.
 
     Args:
-        body: the body model.
+        context: the clip.
         pose: the source's, over T frames; anything in frames that are not `present`.
         present: [T] bool, at least one.
         mask: [T, H, W] bool, the person's pixels; None: unknown, then the mask's outline and its inside count for
             nothing.
         people_mask: [T, H, W] bool, all people's masks together; None likewise.
-        frames: [T, H, W, 3] uint8 RGB.
-        camera: of the clip.
-        fps: frames a second.
-        settings: weights of silhouette, flow and smoothness.
-        refinement: how far off the source may be.
-        flow: which flow.
-        threads: how many frame pairs flow is measured on at once.
-        device: where a flow that is a network runs, as torch names it.
 
     Raises:
         ValueError: if no frame is present.
     """
     if not present.any():
         raise ValueError("a person without any mesh cannot be refined")
+    body = body_model(context)
     start = pose_parameters(body, pose, present)
-    sigma = np.full(start.values.shape[1], refinement.sigma_rotation)
-    sigma[:3] = refinement.sigma_place, refinement.sigma_place, refinement.sigma_depth
+    sigma = np.full(start.values.shape[1], SIGMA_ROTATION)
+    sigma[:3] = SIGMA_ROOT, SIGMA_ROOT, SIGMA_DEPTH
     weights = np.where(present, 1.0, MISSING_WEIGHT)
     near = NearSource(
         start.values,
         sigma,
         weights,
         start.shape,
-        settings.shape_weight * len(present) / refinement.sigma_shape**2,
+        SHAPE_WEIGHT * len(present) / SIGMA_SHAPE**2,
     )
-    problem = Problem.of(body, camera, fps, settings, pose_terms=(near,))
-    if people_mask is not None and mask is not None and settings.silhouette_weight:
+    problem = Problem.of(context, pose_terms=(near,))
+    if people_mask is not None and mask is not None:
         rows, columns = mask.any(2), mask.any(1)
         size = np.hypot(rows.sum(1), columns.sum(1))[:, None]  # of the box around the person, about
-        silhouette = Silhouette.of(
-            people_mask,
-            present & mask.any((1, 2)),
-            np.maximum(settings.sigma_silhouette * size, 1.0),
-            settings.silhouette_weight / settings.silhouette_points,
-        )
-        problem = replace(problem, silhouette=silhouette)
-    parameters, _ = solve(problem, start, settings.silhouette_iterations)
-    if settings.flow_points and settings.flow_weight:
-        problem = problem.with_flow(parameters, frames, mask, flow, threads, device)
-        parameters, _ = solve(problem, parameters, settings.flow_iterations)
+        problem = problem.with_silhouette(people_mask, present & mask.any((1, 2)), size)
+    parameters, _ = solve(problem, start, SILHOUETTE_ITERATIONS)
+    if context.config.fit_flow:
+        problem = problem.with_flow(parameters, mask)
+        parameters, _ = solve(problem, parameters, FLOW_ITERATIONS)
     return parameters.posed(body)
 
 

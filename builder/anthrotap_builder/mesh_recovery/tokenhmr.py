@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from anthrotap_builder.bodies.body import Body, BodyPose
-from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.crops import CROP, crop_person, has_crop, place_in_frame
+from anthrotap_builder.mesh_recovery.problem import body_model
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_builder.utils.assets import AssetError, find_tokenhmr, tokenhmr_way_out
 from anthrotap_builder.utils.torch_threads import one_torch_thread, quietly
@@ -21,37 +22,23 @@ from anthrotap_builder.utils.torch_threads import one_torch_thread, quietly
 BATCH = 8  # crops that the network sees at once, in each thread
 
 
-def find_meshes(
-    people: list[PersonTrack],
-    frames: np.ndarray,
-    body: Body,
-    camera: Camera,
-    fps: float,
-    config: LabelingConfig,
-    threads: int = 2,
-    device: str = "cpu",
-) -> list[MeshTrack]:
+def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]:
     """Everyone's bodies in the frames where their box shows some of the frame, and the network a body in it.
 
     The network tells depth by the focal length that it was trained with; that of `camera` takes its place, and the
     bodies stay where they are in the picture.
 
     Args:
-        people: their boxes are looked into.
-        frames: [T, H, W, 3] uint8 RGB.
-        body: SMPL.
-        camera: of the clip.
-        fps: frames a second; of no account, each frame is seen by itself.
-        config: where the network lies.
-        threads: how many batches are looked at side by side; the result does not depend on it.
-        device: where it runs, as torch names it.
+        context: the clip; its body is SMPL.
+        people: whose boxes the network looks into.
 
     Raises:
         AssetError: if there is no converted network.
     """
     if not people:
         return []
-    model = load_tokenhmr(config.tokenhmr, device)
+    frames, body = context.frames, body_model(context)
+    model = load_tokenhmr(context.config.tokenhmr, context.device)
     times = [np.flatnonzero(has_crop(person.boxes, frames.shape[1:3])) for person in people]
     looks = [(t, person.boxes[t]) for person, at in zip(people, times, strict=True) for t in at]
 
@@ -60,12 +47,12 @@ def find_meshes(
         return estimate(model, np.stack(crops) if crops else np.empty((0, 3, CROP, CROP), np.float32))
 
     batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)] or [[]]
-    with one_torch_thread(), ThreadPoolExecutor(threads) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(context.threads) as pool:
         parts = zip(*pool.map(look, batches), strict=True)
     ends = np.cumsum([len(at) for at in times])[:-1]
     rotations, betas, cameras = (np.split(np.concatenate(part), ends) for part in parts)
     return [
-        _track(index, *found, body, camera)
+        _track(index, *found, body, context.camera)
         for index, found in enumerate(zip(people, times, rotations, betas, cameras, strict=True))
     ]
 

@@ -74,7 +74,7 @@ def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=No
             source_video=clip.source_video,
             source_sha256=clip.source_sha256,
             start_frame=clip.start_frame,
-            info={**info, "label_version": config.version, "rejected_fraction": 0.25},
+            info={**info, "label_version": config.version(), "rejected_fraction": 0.25},
         )
 
 labeling = ModuleType("anthrotap_builder.pipeline")
@@ -131,7 +131,7 @@ def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
         job = Build(
             out=str(tmp_path / out),
             config=config,
-            version=config.version,
+            version=config.version(),
             finish=Finish(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
             limits=Limits(seconds, memory, retries=retries),
         )

@@ -116,7 +116,7 @@ def test_ray_builds_the_same(videos, run, tmp_path):
 
 def test_workers_get_devices_in_turn(tmp_path, monkeypatch):
     config = labeling_config()
-    build = Build(str(tmp_path), config, config.version, devices=("cuda:0", "cuda:1"))
+    build = Build(str(tmp_path), config, config.version(), devices=("cuda:0", "cuda:1"))
     devices = []
     for number in range(3):
         monkeypatch.setenv(WORKER, str(number))

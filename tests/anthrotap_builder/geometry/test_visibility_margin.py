@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from anthrotap_builder.geometry.visibility_margin import see_points
 
 from anthrotap_builder.config import VisibilitySettings
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.surface import SurfacePoints
-from anthrotap_builder.geometry.visibility_margin import see_points
 
 CAMERA = Camera(focal=256.0, width=256, height=256)
 SETTINGS = VisibilitySettings(grazing=0.2, contour_pixels=2.0, lift=0.03, hidden_around=4)

@@ -42,8 +42,8 @@ def replace(labeling):
         every = np.ones((2, time), bool)
         xy = np.tile(np.array([[[20, 30]], [[60, 30]]], np.float32), (1, time, 1))
         tracks = Tracks(xy, every, every, height, width, np.zeros(2, np.int32), np.arange(2, dtype=np.int32))
-        person = {"person": 0, "refused_frames": 0, "reprojection_error": 1.0, "mask_overlap": 0.9, "tracks": 2}
-        return labeling.LabeledClip(frames, fps, tracks, 0.0, label_version=config.version, people=[person])
+        person = {"person": 0, "rejected_frames": 0, "reprojection_error": 1.0, "mask_overlap": 0.9, "tracks": 2}
+        return labeling.LabeledClip(frames, fps, tracks, 0.0, label_version=config.version(), people=[person])
 
     labeling.label_clip = label_clip
 

@@ -214,7 +214,7 @@ def test_damage_of_one_row_is_told_of_that_row(rows, tmp_path, name):
 def test_versions_of_mesh_files_are_fine_where_meshes_come_from_files(rows, dataset, tmp_path):
     rows[1]["label_version"] += "-0123abcd"
     folder = write_dataset(tmp_path / "files", rows)
-    edit_manifest(folder, config={**CONFIG.described(), "mesh_source": "file"})
+    edit_manifest(folder, config={**CONFIG.describe(), "mesh_source": "file"})
     assert not lines(folder)
 
 

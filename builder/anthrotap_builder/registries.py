@@ -1,0 +1,47 @@
+"""The parts of labeling that a recipe chooses by name. Adding one is one file and one line in a registry here.
+
+Nothing is imported until a part is loaded. All parts of a registry are called alike, as the comment above it says.
+"""
+
+from __future__ import annotations
+
+from anthrotap_hf.utils.registry import Registry
+
+# (context: ClipContext) -> list[PersonTrack]
+DETECTORS = Registry(
+    "detector",
+    {
+        "blazepose": "anthrotap_builder.detection.blazepose:detect_people",
+        "boxes": "anthrotap_builder.detection.boxes:detect_people",
+    },
+)
+
+# (name: str, gender: str, file: Path | None) -> Body
+BODIES = Registry(
+    "body model",
+    {
+        "anny": "anthrotap_builder.bodies.anny:load_anny",
+        "smpl": "anthrotap_builder.bodies.smpl:load_smpl",
+        "smplh": "anthrotap_builder.bodies.smpl:load_smpl",
+        "smplx": "anthrotap_builder.bodies.smpl:load_smpl",
+        "smal": "anthrotap_builder.bodies.smpl:load_smpl",
+    },
+)
+
+# (context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]
+MESH_SOURCES = Registry(
+    "mesh source",
+    {
+        "fit": "anthrotap_builder.mesh_recovery.fit:recover_meshes",
+        "tokenhmr": "anthrotap_builder.mesh_recovery.tokenhmr:recover_meshes",
+    },
+)
+
+# (settings: FlowSettings, device: str) -> Flow
+FLOWS = Registry(
+    "flow",
+    {
+        "dis": "anthrotap_builder.flow.dis:load_dis",
+        "raft": "anthrotap_builder.flow.raft:load_raft",
+    },
+)
