@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.filtering import filter_labels
 from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
-from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
 from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
+from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 from benchmarks.synthetic.demo import demo_clip
 
@@ -35,16 +35,21 @@ class Watched:
     """The stages of the open default, and what each of them found."""
 
     def __init__(self) -> None:
-        self.context: ClipContext | None = None
         self.people: list[PersonTrack] = []
         self.points: SurfaceTracks | None = None
         self.flow: TrackFlow | None = None
+        self.tracks: Tracks | None = None
 
     def stages(self) -> Stages:
-        return Stages(detection=self._detection, visibility=self._visibility, flow=self._flow)
+        return Stages(
+            detection=self._detection,
+            visibility=self._visibility,
+            flow=self._flow,
+            filtering=self._filtering,
+        )
 
     def _detection(self, context: ClipContext) -> list[PersonTrack]:
-        self.context, self.people = context, detect_people(context)
+        self.people = detect_people(context)
         return self.people
 
     def _visibility(self, context: ClipContext, meshes: list[MeshTrack]) -> SurfaceTracks:
@@ -54,6 +59,12 @@ class Watched:
     def _flow(self, context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> TrackFlow:
         self.flow = track_flow(context, xy, visible)
         return self.flow
+
+    def _filtering(
+        self, context: ClipContext, points: SurfaceTracks, people: list[PersonTrack], flow: TrackFlow
+    ) -> tuple[Tracks, float]:
+        self.tracks, rejected_fraction = filter_labels(context, points, people, flow)
+        return self.tracks, rejected_fraction
 
 
 def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
@@ -68,9 +79,9 @@ def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
     """
     watched = Watched()
     clip = label_clip(frames, fps, stages=watched.stages())
-    points, flow = watched.points, watched.flow
-    if points is None or flow is None or clip.camera is None:
-        raise ValueError("nobody was found in the clip")
+    points, flow, tracks = watched.points, watched.flow, watched.tracks
+    if points is None or flow is None or tracks is None:
+        raise ValueError("no person was found in the clip")
     t = int(clip.tracks.occluded.sum(0).argmax())  # where people hide most
     t = min(max(t, 1), len(frames) - 2)
     image = frames[t]
@@ -81,7 +92,7 @@ def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
         "projection": _dots(image, points.xy[:, t], PEOPLE_COLORS[points.person % 2]),
         "visibility": _draw_visibility(image, points, t),
         "flow": _draw_flow(image, points, flow, t),
-        "filtering": _draw_filtering(image, points, watched.people, flow, clip.camera, t),
+        "filtering": _draw_filtering(image, points, tracks, t),
         "tracks": draw_tracks(image, clip.tracks, t, track_colors(clip.tracks), trail=8),
     }
     boxes = np.stack([person.boxes[t] for person in watched.people if person.found[t]])
@@ -142,16 +153,8 @@ def _draw_flow(image: np.ndarray, points: SurfaceTracks, flow: TrackFlow, t: int
     return canvas
 
 
-def _draw_filtering(
-    image: np.ndarray,
-    points: SurfaceTracks,
-    people: list[PersonTrack],
-    flow: TrackFlow,
-    camera: Camera,
-    t: int,
-) -> np.ndarray:
-    """What the checks keep of the labels that the meshes call seen (green) or hidden (hollow), and refuse (red)."""
-    tracks, _ = filter_labels(points, people, flow, camera, LabelingConfig())
+def _draw_filtering(image: np.ndarray, points: SurfaceTracks, tracks: Tracks, t: int) -> np.ndarray:
+    """Valid labels, visible (green) or occluded (hollow), and rejected ones that are visible by the mesh (red)."""
     seen, hidden = tracks.visible[:, t], tracks.occluded[:, t]
     refused = points.visible[:, t] & tracks.invalid[:, t] & np.isfinite(points.xy[:, t, 0])
     canvas = _dots(image, points.xy[refused, t], np.array(REFUSED))
