@@ -184,7 +184,7 @@ def _label_files(online: bool) -> Found:
             yield asset.name, NOTE, "not fetched yet", "nothing: `anthrotap label` fetches it (36 MB, once)"
     try:
         from anthrotap_builder.bodies.anny import compact_path
-        from anthrotap_builder.bodies.smpl import GENDERS, MODELS, find_model_file
+        from anthrotap_builder.bodies.smpl_files import GENDERS, MODELS, find_model_file
 
         anny = compact_path()
     except ImportError as error:
@@ -202,15 +202,15 @@ def _label_files(online: bool) -> Found:
             try:
                 there.append(str(find_model_file(name, gender)))
             except AssetError as error:
-                way = way or str(error)
+                way = way or error.hint or ""
         if there:
             yield model.title, OK, ", ".join(there), ""
         else:
-            yield model.title, NOTE, f"none (only for `body: {name}`)", way.partition(": ")[2]
+            yield model.title, NOTE, f"none (only for `body: {name}`)", way
     try:
         yield "TokenHMR", OK, str(find_tokenhmr(None)), ""
     except AssetError as error:
-        yield "TokenHMR", NOTE, "none (only for `mesh_source: tokenhmr`)", str(error).partition("; ")[2]
+        yield "TokenHMR", NOTE, "none (only for `mesh_source: tokenhmr`)", error.hint or ""
 
 
 def _folders(online: bool) -> Found:

@@ -353,12 +353,15 @@ def safe_load_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np
         UnsafeFileError: the file is no `.npz`, damaged, or one of these arrays holds objects.
         OSError: the file cannot be read.
     """
+    arrays: dict[str, np.ndarray] = {}
+    name = "its directory"
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = archive.files if keys is None else [key for key in keys if key in archive.files]
-            return {name: np.asarray(archive[name]) for name in names}
+            for name in archive.files if keys is None else [key for key in keys if key in archive.files]:
+                arrays[name] = np.asarray(archive[name])
     except DAMAGE as error:
-        raise UnsafeFileError(f"it is no .npz of plain arrays ({_line(error)})") from error
+        raise UnsafeFileError(f"it is no .npz of plain arrays ({name}: {_line(error)})") from error
+    return arrays
 
 
 def array_of(value: Any) -> np.ndarray:

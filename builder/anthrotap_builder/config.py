@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from anthrotap_builder.bodies.smpl import MODELS, find_model_file
+from anthrotap_builder.bodies.smpl_files import MODELS, find_model_file
 from anthrotap_builder.registries import BODIES, DETECTORS, FLOWS, MESH_SOURCES
 from anthrotap_builder.utils.assets import find_tokenhmr
 from anthrotap_hf.utils.atomic_files import file_sha256

@@ -15,23 +15,19 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from anthrotap_builder.bodies.smpl import MODELS
+from anthrotap_builder.bodies.smpl import LANDMARKS, joint_names, landmark_vertices
+from anthrotap_builder.bodies.smpl_files import MODELS
 
 # Joints of the left half and the middle; those of the right half mirror them.
-PLACES = {
+POSITIONS = {
     "pelvis": (0, 0.95, 0), "hip": (0.07, 0.87, 0), "spine1": (0, 1.06, 0), "knee": (0.1, 0.49, 0.01),
     "spine2": (0, 1.19, 0), "ankle": (0.11, 0.09, -0.02), "spine3": (0, 1.26, 0), "foot": (0.12, 0.04, 0.1),
     "neck": (0, 1.46, 0), "collar": (0.08, 1.37, 0), "head": (0, 1.54, 0.01), "shoulder": (0.18, 1.4, 0),
     "elbow": (0.44, 1.39, -0.01), "wrist": (0.7, 1.39, 0), "hand": (0.78, 1.39, 0), "jaw": (0, 1.57, 0.03),
     "eye": (0.03, 1.63, 0.07),
 }  # fmt: skip
-FINGERS = {
-    "index": 0.03,
-    "middle": 0.01,
-    "ring": -0.01,
-    "pinky": -0.03,
-    "thumb": 0.05,
-}  # how far to the front
+# How far to the front the fingers are.
+FINGERS = {"index": 0.03, "middle": 0.01, "ring": -0.01, "pinky": -0.03, "thumb": 0.05}
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 # Capsules that the skin is drawn around: ends and radius; the right half mirrors them.
 CAPSULES = (
@@ -42,7 +38,7 @@ CAPSULES = (
     ((0.1, 0.49, 0.01), (0.11, 0.08, -0.02), 0.055), ((0.11, 0.04, -0.04), (0.13, 0.03, 0.15), 0.04),
 )  # fmt: skip
 # Where the vertices that serve as landmarks lie, by BlazePose's number.
-LANDMARKS = {
+LANDMARK_POSITIONS = {
     0: (0, 1.58, 0.15), 2: (0.035, 1.62, 0.1), 5: (-0.035, 1.62, 0.1), 7: (0.1, 1.6, 0.02), 8: (-0.1, 1.6, 0.02),
     29: (0.11, 0.03, -0.09), 30: (-0.11, 0.03, -0.09), 31: (0.12, 0.03, 0.19), 32: (-0.12, 0.03, 0.19),
 }  # fmt: skip
@@ -78,12 +74,12 @@ def smpl_arrays(
     """The arrays of a model file by key; see `write_smpl`."""
     rng = np.random.default_rng(seed)
     parents = smpl_parents(joints)
-    places = joint_places(joints)
+    positions = joint_positions(joints)
     template, faces = person_mesh(vertices)
-    weights = _skinning_weights(template, places, parents)
-    regressor = np.stack([_regressor(template, place) for place in places])
+    weights = _skinning_weights(template, positions, parents)
+    regressor = np.stack([_regressor(template, position) for position in positions])
     growth = template - [0, 0.95, 0]  # the first shape coefficient: taller; the second: stouter
-    stout = (template - weights @ places) * [1, 0.3, 1]
+    stout = (template - weights @ positions) * [1, 0.3, 1]
     waves = rng.normal(0, 4, (shapes, 3, 3)), rng.uniform(0, 6, (shapes, 3))
     shapedirs = 0.006 * np.sin(np.einsum("vx,sxc->vcs", template, waves[0]) + waves[1].T)
     shapedirs[..., 0] = 0.03 * growth
@@ -118,21 +114,21 @@ def smpl_parents(joints: int) -> np.ndarray:
     return np.array(body[:joints])
 
 
-def joint_places(joints: int) -> np.ndarray:
+def joint_positions(joints: int) -> np.ndarray:
     """[J, 3] float64, meters."""
-    names = next((model.joints for model in MODELS.values() if len(model.joints) == joints), None)
-    if names is None:
+    name = next((name for name, model in MODELS.items() if model.num_joints == joints), None)
+    if name is None:
         tail = [(0, 0.95, -0.1 - 0.03 * step) for step in range(joints - 24)]
-        return np.concatenate([joint_places(24), np.reshape(tail, (-1, 3))])
-    places = []
-    for name in names:
-        side, _, part = name.rpartition("_")
+        return np.concatenate([joint_positions(24), np.reshape(tail, (-1, 3))])
+    positions = []
+    for joint in joint_names(name):
+        side, _, part = joint.rpartition("_")
         if part[:-1] in FINGERS:
-            place = (0.76 + 0.03 * (int(part[-1]) - 1), 1.39, FINGERS[part[:-1]])
+            position = (0.76 + 0.03 * (int(part[-1]) - 1), 1.39, FINGERS[part[:-1]])
         else:
-            place = PLACES[part]
-        places.append(np.multiply(place, (-1 if side == "right" else 1, 1, 1)))
-    return np.array(places, np.float64)
+            position = POSITIONS[part]
+        positions.append(np.multiply(position, (-1 if side == "right" else 1, 1, 1)))
+    return np.array(positions, np.float64)
 
 
 @lru_cache(maxsize=8)
@@ -169,9 +165,9 @@ def person_mesh(vertices: int) -> tuple[np.ndarray, np.ndarray]:
             ]
         )
     assert len(faces) == 2 * vertices - 4, "the person fell apart: too few vertices"
-    for model in MODELS.values():
+    for name, model in MODELS.items():
         if model.num_vertices == vertices:
-            _put_landmarks(points, faces, model.landmarks)
+            _put_landmarks(points, faces, landmark_vertices(name))
             break
     return points, faces
 
@@ -187,11 +183,12 @@ def _distance(points: np.ndarray) -> np.ndarray:
     return out + 1e-6  # never exactly on a grid point
 
 
-def _put_landmarks(points: np.ndarray, faces: np.ndarray, landmarks) -> None:
-    """Renumbers vertices, in place, so that each landmark's number is that of the vertex nearest to its place."""
+def _put_landmarks(points: np.ndarray, faces: np.ndarray, landmarks: dict[str, int]) -> None:
+    """Renumber vertices, in position, so that each landmark's number is that of the vertex nearest to its position."""
     number = np.arange(len(points))
-    for vertex, landmark, _ in landmarks:
-        nearest = int(np.linalg.norm(points - LANDMARKS[landmark], axis=1).argmin())
+    for name, vertex in landmarks.items():
+        position = LANDMARK_POSITIONS[LANDMARKS[name][0]]
+        nearest = int(np.linalg.norm(points - position, axis=1).argmin())
         points[[vertex, nearest]] = points[[nearest, vertex]]
         swapped = number.copy()
         swapped[number == vertex], swapped[number == nearest] = nearest, vertex
@@ -199,12 +196,12 @@ def _put_landmarks(points: np.ndarray, faces: np.ndarray, landmarks) -> None:
     faces[:] = number[faces]
 
 
-def _skinning_weights(template: np.ndarray, places: np.ndarray, parents: np.ndarray) -> np.ndarray:
+def _skinning_weights(template: np.ndarray, positions: np.ndarray, parents: np.ndarray) -> np.ndarray:
     """[V, J]: each joint carries what is near the bones from it to its children, blended within centimeters."""
-    distance = np.linalg.norm(template[:, None] - places, axis=-1) + 0.03
+    distance = np.linalg.norm(template[:, None] - positions, axis=-1) + 0.03
     for child, parent in enumerate(parents):
         if parent >= 0:
-            a, b = places[parent], places[child]
+            a, b = positions[parent], positions[child]
             along = np.clip((template - a) @ (b - a) / max((b - a) @ (b - a), 1e-12), 0, 1)
             near = np.linalg.norm(template - a - along[:, None] * (b - a), axis=1)
             distance[:, parent] = np.minimum(distance[:, parent], near)
@@ -213,10 +210,10 @@ def _skinning_weights(template: np.ndarray, places: np.ndarray, parents: np.ndar
     return weights / weights.sum(1, keepdims=True)
 
 
-def _regressor(template: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _regressor(template: np.ndarray, position: np.ndarray) -> np.ndarray:
     """[V]: weights of the vertices around a joint, which sum to one and whose mean is the joint."""
-    near = np.argsort(np.linalg.norm(template - place, axis=1))[:40]
+    near = np.argsort(np.linalg.norm(template - position, axis=1))[:40]
     row = np.zeros(len(template))
     basis = np.concatenate([template[near].T, np.ones((1, len(near)))])
-    row[near] = np.linalg.lstsq(basis, np.append(place, 1), rcond=None)[0]
+    row[near] = np.linalg.lstsq(basis, np.append(position, 1), rcond=None)[0]
     return row

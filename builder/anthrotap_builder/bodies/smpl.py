@@ -1,114 +1,37 @@
-"""Bodies of the SMPL family (SMPL, SMPL-H, SMPL-X, and animals in SMAL's layout) from files that users bring.
+"""Bodies of the SMPL family: SMPL, SMPL-H, SMPL-X, and animals in SMAL's layout.
 
-The files are licensed: they can be had by registering on their pages, and may not be passed on. What is computed is
-Loper et al., SMPL (2015), eq. 2 to 10; Romero et al., MANO (2017) for SMPL-H; Pavlakos et al., SMPL-X (2019); Zuffi et
-al., SMAL (2017). Of SMPL-X the expression stays neutral. A hand's rest pose is the flat one of the template: the mean
-hand pose that SMPL-H and SMPL-X files carry is not added (`flat_hand_mean=True` in the smplx package).
-
-Where files are looked for, in this order:
-    1. `file` (the setting `body_file`): a model file, or a folder;
-    2. the folder that the environment variable ANTHROTAP_BODY_MODELS names;
-    3. `body_models` in the cache folder (~/.cache/anthrotap, or what ANTHROTAP_CACHE names).
-In a folder, or in its folder `smpl`, `smplh` or `smplx`, a file may be called as users of the smplx package call it
-(SMPL_NEUTRAL.pkl, SMPLH_MALE.npz, SMPLX_FEMALE.npz) or as it was published. Animals are asked for by a file's path.
+An adapter of the `smplx` package, which comes with the extra `anthrotap[smpl]`; its license allows non-commercial research
+only. It never opens a file: `smpl_files` does, by the safe reader. The models are Loper et al., SMPL (2015); Romero et al.,
+MANO (2017) for SMPL-H; Pavlakos et al., SMPL-X (2019); Zuffi et al., SMAL (2017). Of SMPL-X the expression stays neutral. A
+hand's rest pose is the flat one of the template (`flat_hand_mean=True` in smplx): the mean hand pose of SMPL-H's and
+SMPL-X's files is not added.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior, outer_faces
-from anthrotap_builder.utils.assets import AssetError, cache_dir
+from anthrotap_builder.bodies.smpl_files import MODELS, find_model_file, read_model_file
 from anthrotap_hf.utils.atomic_files import file_sha256
-from anthrotap_hf.utils.safe_pickle import array_of, safe_load, safe_load_npz
 
-NUM_SHAPES = 10  # shape coefficients, the first of a file's; SMPL's and SMPL-X's files have up to 300
-ENVIRONMENT = "ANTHROTAP_BODY_MODELS"
-GENDERS = {"neutral": "neutral", "male": "m", "female": "f"}  # and how SMPL's published file names say it
-KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
 # SMPL's axes are x to the body's left, y up, z forward. Columns: left, back, up.
 AXES = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 # SMAL's are x forward, y to its left, z up.
 ANIMAL_AXES = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
-_BODY_JOINTS = (
-    *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle"),
-    *("right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head"),
-    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
-)
-_HAND_JOINTS = tuple(
-    f"{side}_{finger}{phalanx}"
-    for side in ("left", "right")
-    for finger in ("index", "middle", "pinky", "ring", "thumb")
-    for phalanx in (1, 2, 3)
-)
-_FACE_JOINTS = ("jaw", "left_eye", "right_eye")
 
-
-@dataclass(frozen=True)
-class Model:
-    """What is known of a model of the family.
-
-    Attributes:
-        title: as its authors write it.
-        page: where to register for it.
-        joints: the names of its joints in order; none: any number, of unknown names.
-        num_vertices: of the mesh that `landmarks` speaks of.
-        landmarks: BlazePose landmark and weight in the fit of some of its vertices, by index.
-    """
-
-    title: str
-    page: str
-    joints: tuple[str, ...] = ()
-    num_vertices: int = 0
-    landmarks: tuple[tuple[int, int, float], ...] = ()
-
-
-# Vertex, landmark, weight: nose, left and right eye, left and right ear; left and right heel, left and right big toe.
-_SMPL_LANDMARKS = (
-    *((332, 0, 1.0), (2800, 2, 0.7), (6260, 5, 0.7), (583, 7, 1.0), (4071, 8, 1.0)),
-    *((3387, 29, 1.0), (6787, 30, 1.0), (3216, 31, 1.0), (6617, 32, 1.0)),
-)
-_SMPLX_LANDMARKS = (
-    *((9120, 0, 1.0), (9448, 2, 0.7), (9929, 5, 0.7), (6, 7, 1.0), (616, 8, 1.0)),
-    *((8846, 29, 1.0), (8635, 30, 1.0), (5770, 31, 1.0), (8463, 32, 1.0)),
-)
-MODELS = {
-    "smpl": Model(
-        title="SMPL",
-        page="https://smpl.is.tue.mpg.de",
-        joints=(*_BODY_JOINTS, "left_hand", "right_hand"),
-        num_vertices=6890,
-        landmarks=_SMPL_LANDMARKS,
-    ),
-    "smplh": Model(
-        title="SMPL-H",
-        page="https://mano.is.tue.mpg.de",
-        joints=(*_BODY_JOINTS, *_HAND_JOINTS),
-        num_vertices=6890,
-        landmarks=_SMPL_LANDMARKS,
-    ),
-    "smplx": Model(
-        title="SMPL-X",
-        page="https://smpl-x.is.tue.mpg.de",
-        joints=(*_BODY_JOINTS, *_FACE_JOINTS, *_HAND_JOINTS),
-        num_vertices=10475,
-        landmarks=_SMPLX_LANDMARKS,
-    ),
-    "smal": Model(title="SMAL", page="https://smal.is.tue.mpg.de"),
-}
-
-# Landmark and weight of joints. SMPL's own hand joint is the middle of the knuckles: better than nothing for the
-# first of them.
-_JOINT_LANDMARKS = {
+# BlazePose landmark and weight in the fit of vertices and joints, by smplx's names. SMPL's own hand joint is the middle
+# of the knuckles: better than nothing for the first of them.
+LANDMARKS = {
+    "nose": (0, 1.0), "leye": (2, 0.7), "reye": (5, 0.7), "lear": (7, 1.0), "rear": (8, 1.0),
+    "LHeel": (29, 1.0), "RHeel": (30, 1.0), "LBigToe": (31, 1.0), "RBigToe": (32, 1.0),
     "left_shoulder": (11, 2.0), "right_shoulder": (12, 2.0), "left_elbow": (13, 2.0), "right_elbow": (14, 2.0),
     "left_wrist": (15, 2.0), "right_wrist": (16, 2.0), "left_hip": (23, 2.0), "right_hip": (24, 2.0),
     "left_knee": (25, 2.0), "right_knee": (26, 2.0), "left_ankle": (27, 2.0), "right_ankle": (28, 2.0),
@@ -117,40 +40,18 @@ _JOINT_LANDMARKS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ModelArrays:
-    """The arrays of a model file, checked against each other: V vertices, J joints, S shape coefficients.
-
-    Attributes:
-        template: [V, 3] float64, meters.
-        shape_directions: [V, 3, S] float64, meters for each standard deviation; the first NUM_SHAPES of the file's.
-        pose_directions: [V, 3, 9 (J - 1)] float64, meters.
-        regressor: [J, V] float64, joints from vertices.
-        weights: [V, J] float64, skinning weights.
-        faces: [F, 3] int32.
-        parents: [J] int64, -1 for the root.
-    """
-
-    template: np.ndarray
-    shape_directions: np.ndarray
-    pose_directions: np.ndarray
-    regressor: np.ndarray
-    weights: np.ndarray
-    faces: np.ndarray
-    parents: np.ndarray
-
-
 def load_smpl(name: str, gender: str = "neutral", file: Path | None = None) -> Body:
-    """A body of the SMPL family from its file; read once.
+    """Load a body of the SMPL family from its file; the same object again for the same file.
 
     Args:
         name: smpl, smplh, smplx or smal.
         gender: neutral, male or female; animals have only neutral.
-        file: the model file, or a folder to look for it in; see this module's docstring.
+        file: the model file, or a folder to search; see `smpl_files`.
 
     Raises:
-        ValueError: if there is no such gender, or `file` is missing where there is no other place to look.
+        ValueError: if there is no such gender, or smal comes without a file.
         AssetError: if the file is missing or damaged, or is another model's or another gender's.
+        ImportError: if smplx is not installed.
     """
     if name == "smal":
         if gender != "neutral":
@@ -160,246 +61,113 @@ def load_smpl(name: str, gender: str = "neutral", file: Path | None = None) -> B
     return _read_body(name, find_model_file(name, gender, file).absolute())
 
 
-def find_model_file(name: str, gender: str, file: Path | None = None) -> Path:
-    """The model file that `load_smpl` reads.
-
-    Raises:
-        ValueError: if there is no such gender.
-        AssetError: if there is no such file, saying where to get it and where to put it; or if `file` is called
-            after another gender.
-    """
-    if gender not in GENDERS:
-        raise ValueError(f"no gender {gender!r}: choose from {', '.join(GENDERS)}")
-    model, file = MODELS[name], file and file.expanduser()
-    how = f"register at {model.page} (free for non-commercial research, not to be passed on), download the model"
-    if file is not None and file.is_file():
-        named = _gender_in(file.name) or gender
-        if named != gender and name != "smal":
-            raise AssetError(f"{file} is {named} by its name: set gender to {named}, not {gender}")
-        return file
-    if file is not None and (name == "smal" or not file.is_dir()):
-        raise AssetError(f"there is no body model {file}: {how} and put it there")
-    root = file or Path(os.environ.get(ENVIRONMENT) or cache_dir() / "body_models").expanduser()
-    found = {each: _look_in(root, name, each) for each in GENDERS}
-    path = found[gender]
-    if path is None:
-        others = " or ".join(each for each in GENDERS if found[each])
-        raise AssetError(
-            f"there is no {gender} {model.title} body model{others and f' (only {others})'}: {how} and put it at "
-            f"{root / name / f'{name.upper()}_{gender.upper()}.pkl'} (or .npz)"
-        )
-    return path
-
-
-def _look_in(root: Path, name: str, gender: str) -> Path | None:
-    """The file of a model and a gender in a folder or its folder of that model; upper and lower case are one."""
-    names = [f"{name}_{gender}.npz", f"{name}_{gender}.pkl"]
-    if name == "smpl":  # as published: SMPL 1.1, 1.0 and SMPLify's neutral one
-        names += [f"basicmodel_{GENDERS[gender]}_lbs_10_207_0_v1.{minor}.0.pkl" for minor in (1, 0)]
-    for folder in (root / name, root):
-        there = {path.name.lower(): path for path in sorted(folder.glob("*")) if path.is_file()}
-        for each in names:
-            if each in there:
-                return there[each]
-    return None
-
-
-def _gender_in(file_name: str) -> str | None:
-    """The gender that a file's name says, if it says one as published names do."""
-    name = file_name.lower()
-    for gender, letter in GENDERS.items():
-        if gender in re.split(r"[^a-z]+", name) or name.startswith(f"basicmodel_{letter}_"):
-            return gender
-    return None
-
-
 @lru_cache(maxsize=4)
 def _read_body(name: str, path: Path) -> Body:
-    model = MODELS[name]
-    arrays = read_model_file(path, model)
-    joints = arrays.regressor @ arrays.template
-    shapes = np.ascontiguousarray(arrays.shape_directions.transpose(2, 0, 1))
-    joint_directions = arrays.regressor @ shapes
-    keypoints, landmarks, landmark_weights = _keypoints(model, arrays, shapes, joints, joint_directions)
-    digest = file_sha256(path)
+    """Hand a file's arrays to smplx, and take those of the model that it builds.
+
+    smplx rounds what it is given to float32, as `Body` keeps it anyway. What `Body` has in float64 (joints, keypoints)
+    is taken from the file's own numbers.
+    """
+    arrays, model = read_model_file(path, MODELS[name]), MODELS[name]
+    smplx = _require_smplx()
+
+    # The base class has all that SMPL, SMPL-H, SMPL-X and SMAL share; what the others add stays neutral here.
+    class SMPL(smplx.SMPL):
+        # With fewer coefficients than this, smplx prints a warning.
+        SHAPE_SPACE_DIM = arrays["shapedirs"].shape[-1]
+
+    parts = ("betas", "global_orient", "body_pose", "transl")
+    built = SMPL("", data_struct=SimpleNamespace(**arrays), **{f"create_{part}": False for part in parts})
+    joint_directions = arrays["J_regressor"] @ arrays["shapedirs"].transpose(2, 0, 1)
+    names = joint_names(name)
+    keypoints, landmarks, weights = _keypoints(name, arrays, joint_directions)
     return Body(
         name=name,
-        template=arrays.template.astype(np.float32),
-        shape_directions=shapes.astype(np.float32),
-        joints=joints,
+        template=built.v_template.numpy(),
+        shape_directions=np.ascontiguousarray(built.shapedirs.numpy().transpose(2, 0, 1)),
+        joints=arrays["J_regressor"] @ arrays["v_template"],
         joint_directions=joint_directions,
-        parents=arrays.parents,
-        weights=arrays.weights.astype(np.float32),
-        faces=arrays.faces,
-        outer=outer_faces(arrays.template, arrays.faces),
+        parents=built.parents.numpy(),
+        weights=built.lbs_weights.numpy(),
+        faces=built.faces_tensor.numpy().astype(np.int32),
+        outer=outer_faces(arrays["v_template"], arrays["f"]),
         keypoints=keypoints,
         keypoint_landmarks=landmarks,
-        keypoint_weights=landmark_weights,
-        prior=_pose_prior(model.joints, len(joints)),
-        pose_directions=np.ascontiguousarray(arrays.pose_directions.transpose(2, 0, 1), dtype=np.float32),
-        axes=AXES if model.joints else ANIMAL_AXES,
-        source=f"{path.name} sha256:{digest}",
+        keypoint_weights=weights,
+        prior=_pose_prior(names, len(built.parents)),
+        pose_directions=built.posedirs.numpy().reshape(-1, *arrays["v_template"].shape),
+        axes=AXES if model.num_joints else ANIMAL_AXES,
+        source=f"{path.name} sha256:{file_sha256(path)}",
     )
 
 
-def read_model_file(path: Path, model: Model) -> ModelArrays:
-    """The arrays of a model file, `.npz` or `.pkl`; nothing of the file's own code is run.
+def joint_names(name: str) -> list[str]:
+    """Return the names of a model's joints in order; none for smal, whose joints have no names."""
+    names = _require_smplx().joint_names
+    body = names.SMPLH_JOINT_NAMES[:22]
+    return {
+        "smpl": [*body, "left_hand", "right_hand"],
+        "smplh": names.SMPLH_JOINT_NAMES[:52],
+        "smplx": [joint.removesuffix("_smplhf") for joint in names.JOINT_NAMES[:55]],
+        "smal": [],
+    }[name]
 
-    Raises:
-        AssetError: if it cannot be read, is another model's, or its arrays do not fit each other; one line that
-            names the file.
-    """
+
+def landmark_vertices(name: str) -> dict[str, int]:
+    """Return the vertices of a model's published mesh that are landmarks, by name."""
+    vertices = _require_smplx().vertex_ids.vertex_ids["smplx" if name == "smplx" else "smplh"]
+    return {part: vertex for part, vertex in vertices.items() if part in LANDMARKS}
+
+
+def _require_smplx() -> Any:
     try:
-        raw = _read_arrays(path)
-        parents = _parents(raw["kintree_table"])
-        _check_kind(model, len(parents), len(raw["v_template"]))
-        _check_sizes(raw, len(parents))
-        raw["shapedirs"] = raw["shapedirs"][..., :NUM_SHAPES]
-        numbers = {key: raw[key].astype(np.float64) for key in KEYS[:5]}
-        _check_values(numbers, raw["f"])
-    except ValueError as error:
-        reason = f"{path} is no {model.title} body model: {error}"
-        raise AssetError(f"{reason}; those of {model.title} are at {model.page}") from error
-    except OSError as error:
-        raise AssetError(f"{path} cannot be read: {error.strerror or error}") from error
-    return ModelArrays(
-        template=numbers["v_template"],
-        shape_directions=numbers["shapedirs"],
-        pose_directions=numbers["posedirs"],
-        regressor=numbers["J_regressor"],
-        weights=numbers["weights"],
-        faces=raw["f"].astype(np.int32),
-        parents=parents,
-    )
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix.lower() == ".npz":
-        return _needed(safe_load_npz(path, KEYS))
-    if path.suffix.lower() != ".pkl":
-        raise ValueError("its name ends neither in .npz nor in .pkl")
-    content = safe_load(path, body_model=True)
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}, not a dictionary of arrays")
-    return _needed(content)
-
-
-def _needed(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    missing = [key for key in KEYS if key not in content]
-    if missing:
-        raise ValueError(f"it has no {' and no '.join(missing)}")
-    arrays = {}
-    for key in KEYS:
-        try:
-            arrays[key] = array_of(content[key])
-        except ValueError as error:
-            raise ValueError(f"{key}: {' '.join(str(error).split())}") from error
-        if not arrays[key].ndim:
-            raise ValueError(f"{key} is a single number")
-    return arrays
-
-
-def _parents(table: np.ndarray) -> np.ndarray:
-    """[J] int64: the parent of each joint from a kintree_table [2, J] of parents' and own numbers; root: -1."""
-    if table.ndim != 2 or len(table) != 2 or table.dtype.kind not in "iu" or not table.shape[1]:
-        raise ValueError(
-            f"kintree_table is {_size(table.shape)} {table.dtype}, not two rows of joint numbers"
-        )
-    column = {int(joint): index for index, joint in enumerate(table[1])}
-    parents = np.array([-1] + [column.get(int(joint), -1) for joint in table[0, 1:]])
-    if len(column) != len(parents) or (parents[1:] < 0).any() or (parents >= np.arange(len(parents))).any():
-        raise ValueError("kintree_table is no tree in which parents come before their children")
-    return parents
-
-
-def _check_kind(model: Model, joints: int, vertices: int) -> None:
-    for name, other in MODELS.items():
-        same = joints == len(other.joints) and (model.joints or vertices == other.num_vertices)
-        if same and other is not model:
-            raise ValueError(f"it has {joints} joints, as {other.title} has, which is the body {name}")
-    if model.joints and joints != len(model.joints):
-        raise ValueError(f"it has {joints} joints, and {model.title} has {len(model.joints)}")
-
-
-def _check_sizes(raw: dict[str, np.ndarray], joints: int) -> None:
-    vertices = len(raw["v_template"])
-    for key, wanted in (
-        ("v_template", (vertices, 3)),
-        ("shapedirs", (vertices, 3, "any")),
-        ("posedirs", (vertices, 3, 9 * (joints - 1))),
-        ("J_regressor", (joints, vertices)),
-        ("weights", (vertices, joints)),
-        ("f", ("any", 3)),
-    ):
-        shape = raw[key].shape
-        if len(shape) != len(wanted) or any(w not in (s, "any") for s, w in zip(shape, wanted, strict=True)):
-            raise ValueError(
-                f"{key} is {_size(shape)}, not {_size(wanted)}, which {vertices} vertices (of v_template) and "
-                f"{joints} joints (of kintree_table) need"
-            )
-
-
-def _check_values(numbers: dict[str, np.ndarray], faces: np.ndarray) -> None:
-    vertices = len(numbers["v_template"])
-    if faces.dtype.kind not in "iu" or not len(faces):
-        raise ValueError("f holds no triangles of vertex numbers")
-    if faces.min() < 0 or faces.max() + 1 != vertices:
-        raise ValueError(
-            f"its faces speak of vertices {faces.min()} to {faces.max()}, and v_template has {vertices}"
-        )
-    for key, array in numbers.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{key} holds NaN or infinity")
-    if np.abs(numbers["weights"].sum(1) - 1).max() > 1e-3:
-        raise ValueError("the skinning weights of a vertex do not sum to one")
-
-
-def _size(shape: Sequence[object]) -> str:
-    return " x ".join(map(str, shape))
+        import smplx
+        import smplx.joint_names
+        import smplx.vertex_ids
+    except ImportError as error:
+        raise ImportError(
+            "bodies of the SMPL family need smplx, whose license allows non-commercial research only: "
+            "pip install 'anthrotap[smpl]'",
+            name="smplx",
+        ) from error
+    return smplx
 
 
 def _keypoints(
-    model: Model,
-    arrays: ModelArrays,
-    shapes: np.ndarray,
-    joints: np.ndarray,
-    joint_directions: np.ndarray,
+    name: str, arrays: dict[str, np.ndarray], joint_directions: np.ndarray
 ) -> tuple[BodyPoints, np.ndarray, np.ndarray]:
-    """The body's landmarks, which of BlazePose's each is [K], and its weight [K].
+    """Return the body's landmarks, their BlazePose numbers [K], and their weights [K].
 
     There are none (K = 0) on a mesh whose vertices are not those of the published model.
     """
-    known = bool(model.joints) and len(arrays.template) == model.num_vertices
+    template, regressor, shapes = arrays["v_template"], arrays["J_regressor"], arrays["shapedirs"]
     points = []
-    for vertex, landmark, weight in model.landmarks if known else ():
-        place, directions = arrays.template[vertex], shapes[:, vertex]
-        points.append((landmark, weight, arrays.weights[vertex], place, directions))
-    for joint, name in enumerate(model.joints if known else ()):
-        if name in _JOINT_LANDMARKS:
-            landmark, weight = _JOINT_LANDMARKS[name]
-            rigid = np.eye(len(joints))[joint]
-            points.append((landmark, weight, rigid, joints[joint], joint_directions[:, joint]))
-    # As landmarks are numbered, but the hands last: so the hips are keypoints 11 and 12, as the fit expects.
+    if len(template) == MODELS[name].num_vertices:
+        # A vertex moves with its skinning weights, a joint with itself.
+        for part, vertex in landmark_vertices(name).items():
+            points.append((*LANDMARKS[part], arrays["weights"][vertex], template[vertex], shapes[vertex].T))
+        for joint, part in enumerate(joint_names(name)):
+            if part in LANDMARKS:
+                rigid, directions = np.eye(len(regressor))[joint], joint_directions[:, joint]
+                points.append((*LANDMARKS[part], rigid, regressor[joint] @ template, directions))
+    # Landmarks are in BlazePose's order, but hands (17 to 22) come last: the fit expects the hips as keypoints 11 and 12.
     points.sort(key=lambda point: (17 <= point[0] <= 22, point[0]))
 
     def column(part: int, *shape: int) -> np.ndarray:
         return np.array([point[part] for point in points], np.float64).reshape(len(points), *shape)
 
-    mass, places = column(2, len(joints)), column(3, 3)
-    directions = column(4, len(shapes), 3).swapaxes(0, 1)
-    body_points = BodyPoints(
-        mass=mass,
-        moment=mass[..., None] * places[:, None],
-        moment_directions=mass[..., None] * directions[:, :, None],
-    )
-    return body_points, column(0).astype(np.int64), column(1)
+    mass, positions = column(2, len(regressor)), column(3, 3)
+    directions = column(4, shapes.shape[-1], 3).swapaxes(0, 1)
+    moment = mass[..., None] * positions[:, None]
+    moment_directions = mass[..., None] * directions[:, :, None]
+    return BodyPoints(mass, moment, moment_directions), column(0).astype(np.int64), column(1)
 
 
 def _pose_prior(names: Sequence[str], count: int) -> PosePrior:
-    """Spreads and limits, chosen by hand and generous: knees and elbows are hinges, the spine bends little.
+    """Return spreads and limits, chosen by hand and generous: knees and elbows are hinges, the spine bends little.
 
-    People rest in a T-pose, x to the left, y up, z forward; most of the time their arms hang. Fingers, jaw and eyes
-    stay near their rest, for no landmark tells of them. Joints without a name (animals) may all turn alike.
+    People rest in a T-pose, x to the left, y up, z forward; most of the time their arms hang. Fingers, jaw and eyes stay
+    near their rest, because no landmark shows them. Joints without a name (animals) may all turn alike.
     """
     axes = np.tile(np.eye(3), (count, 1, 1))
     mean, sigma = np.zeros((count, 3)), np.full((count, 3), 0.5)
@@ -413,16 +181,20 @@ def _pose_prior(names: Sequence[str], count: int) -> PosePrior:
         part = name.removeprefix("left_").removeprefix("right_")
         side = -1.0 if name.startswith("right_") else 1.0
         sigma[joint] = spreads.get(part, 0.1)
-        if part == "shoulder":  # hanging
+        if part == "shoulder":
+            # Arms hang.
             mean[joint, 2] = -1.0 * side
-        elif part == "hip":  # lifted forward far, backwards little
+        elif part == "hip":
+            # Legs are lifted forward far, backwards little.
             sigma[joint] = 0.9, 0.5, 0.45
             lower[joint, 0], upper[joint, 0] = -2.2, 0.8
-        elif part == "knee":  # a hinge that bends backwards
+        elif part == "knee":
+            # A hinge that bends backwards.
             sigma[joint] = 1.0, 0.12, 0.12
             mean[joint, 0] = 0.2
             lower[joint, 0], upper[joint, 0] = -0.1, 2.5
-        elif part == "elbow":  # a hinge that bends forward; first axis: twist
+        elif part == "elbow":
+            # A hinge that bends forward; its first axis is the twist.
             sigma[joint] = 0.5, 0.9, 0.12
             mean[joint, 1] = -0.3 * side
             lower[joint, 1], upper[joint, 1] = sorted((0.1 * side, -2.6 * side))

@@ -16,7 +16,7 @@ from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.crops import CROP, crop_person, has_crop, place_in_frame
 from anthrotap_builder.mesh_recovery.problem import body_model
 from anthrotap_builder.mesh_recovery.track import MeshTrack
-from anthrotap_builder.utils.assets import AssetError, find_tokenhmr, tokenhmr_way_out
+from anthrotap_builder.utils.assets import AssetError, find_tokenhmr, tokenhmr_hint
 from anthrotap_builder.utils.torch_threads import one_torch_thread, quietly
 
 BATCH = 8  # crops that the network sees at once, in each thread
@@ -131,6 +131,6 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
     ) as error:
         reason = " ".join(str(error).split())[:200]
         raise AssetError(
-            f"{folder} holds no converted TokenHMR ({reason}); {tokenhmr_way_out(folder)}"
+            f"{folder} holds no converted TokenHMR ({reason}); {tokenhmr_hint(folder)}"
         ) from error
     return model.to(device).eval()

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anthrotap_hf.utils.errors import AnthroTapError
+
 WHEEL = "mediapipe==0.10.21"  # Apache-2.0; newer wheels carry no network files
 PIP_DOWNLOAD = [
     *("download", "--no-deps", "--only-binary=:all:", "--platform", "manylinux_2_28_x86_64"),
@@ -19,8 +21,8 @@ PIP_DOWNLOAD = [
 ]
 
 
-class AssetError(RuntimeError):
-    """A file that labeling needs is not there and not to be had, or is not what it should be."""
+class AssetError(AnthroTapError):
+    """A file that labeling needs is missing and cannot be fetched, or is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,12 @@ def find_tokenhmr(folder: str | None) -> Path:
     """
     path = cache_dir() / "tokenhmr" if folder is None else Path(folder)
     if not (path / "config.json").is_file():
-        raise AssetError(f"{path}: there is no converted TokenHMR; {tokenhmr_way_out(path)}")
+        raise AssetError("there is no converted TokenHMR", path=path, hint=tokenhmr_hint(path))
     return path
 
 
-def tokenhmr_way_out(folder: Path) -> str:
-    """How to come by the network."""
+def tokenhmr_hint(folder: Path) -> str:
+    """Say how to get the network."""
     return (
         "get the released files (https://tokenhmr.is.tue.mpg.de, for non-commercial research) and run `anthrotap "
         f"convert tokenhmr CHECKPOINT {folder} --tokenizer FILE --mean-parameters FILE`"

@@ -21,7 +21,8 @@ from scipy.spatial.transform import Rotation
 
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
-from anthrotap_builder.bodies.smpl import AXES, MODELS, find_model_file
+from anthrotap_builder.bodies.smpl import AXES, LANDMARKS, joint_names, landmark_vertices
+from anthrotap_builder.bodies.smpl_files import MODELS, find_model_file
 from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.fit import Landmarks, fit_body
@@ -31,7 +32,14 @@ from anthrotap_builder.mesh_recovery.terms import HIPS
 from anthrotap_builder.pipeline import Stages, label_clip
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.utils.safe_pickle import array_of, safe_load
-from helpers.body_files import LANDMARKS, joint_places, person_mesh, smpl_arrays, smpl_parents, write_smpl
+from helpers.body_files import (
+    LANDMARK_POSITIONS,
+    joint_positions,
+    person_mesh,
+    smpl_arrays,
+    smpl_parents,
+    write_smpl,
+)
 from helpers.posed_people import as_person, textured_frames
 
 JOINTS = {"smpl": 24, "smplh": 52, "smplx": 55, "smal": 33}
@@ -174,8 +182,8 @@ def test_keypoints_of_people_are_where_their_names_say(name: str, people: dict[s
     assert {0, 2, 5, 7, 8, *range(11, 17), *range(23, 33)} <= set(at)
     assert body.keypoint_landmarks[list(HIPS)].tolist() == [23, 24]
     np.testing.assert_allclose(body.keypoints.mass.sum(1), 1, atol=1e-9)
-    for landmark, place in LANDMARKS.items():
-        assert np.linalg.norm(at[landmark] - place) < 0.04
+    for landmark, position in LANDMARK_POSITIONS.items():
+        assert np.linalg.norm(at[landmark] - position) < 0.04
     left, back, up = body.axes.T
     assert (at[0] - at[7]) @ back < 0  # the nose is in front of the ear
     assert at[11] @ left > 0 > at[12] @ left
@@ -189,14 +197,15 @@ def test_keypoints_of_people_are_where_their_names_say(name: str, people: dict[s
     _, parameters = random_pose(body, seed=3)
     points = parameters.points(body, PointChains.of(body, body.keypoints))
     skinned = replace(body, pose_directions=None).pose_vertices(parameters.posed(body))
-    for vertex, landmark, _ in MODELS[name].landmarks:
-        keypoint = body.keypoint_landmarks.tolist().index(landmark)
+    assert len(landmark_vertices(name)) == 9
+    for part, vertex in landmark_vertices(name).items():
+        keypoint = body.keypoint_landmarks.tolist().index(LANDMARKS[part][0])
         np.testing.assert_allclose(points[:, keypoint], skinned[:, vertex], atol=1e-4)
 
 
 def test_the_prior_lets_arms_hang_and_hinges_bend_the_right_way(people: dict[str, Body]):
     body = people["smpl"]
-    names = MODELS["smpl"].joints
+    names = joint_names("smpl")
     rest = np.einsum("jab,jb->ja", body.prior.axes, body.prior.mean)
 
     def place(vectors: np.ndarray, joint: str) -> np.ndarray:
@@ -407,13 +416,16 @@ def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(name, page, now
 
 def test_a_missing_path_and_a_wrong_gender_are_said(tmp_path: Path, model_files):
     with pytest.raises(
-        AssetError, match=r"no body model .*/lion\.pkl: register at https://smal\.is\.tue\.mpg\.de"
+        AssetError,
+        match=r"/lion\.pkl: there is no such body model; register at https://smal\.is\.tue\.mpg\.de",
     ):
         load_body("smal", file=tmp_path / "lion.pkl")
-    with pytest.raises(AssetError, match=r"no body model .*/SMPL_MALE\.pkl: .* put it there"):
+    with pytest.raises(AssetError, match=r"/SMPL_MALE\.pkl: there is no such body model; .* put it there"):
         load_body("smpl", "male", tmp_path / "SMPL_MALE.pkl")
     male = write_smpl(tmp_path / "basicmodel_m_lbs_10_207_0_v1.1.0.pkl", SMALL)
-    with pytest.raises(AssetError, match=r"is male by its name: set gender to male, not neutral"):
+    with pytest.raises(
+        AssetError, match=r"v1\.1\.0\.pkl: it is male by its name; set gender to male, not neutral"
+    ):
         load_body("smpl", file=male)
     assert load_body("smpl", "male", male).num_joints == 24
     with pytest.raises(ValueError, match="no gender 'other': choose from neutral, male, female"):
@@ -457,9 +469,9 @@ def spoil(key, at, value):
         (put("f", lambda f: f[:, :2]), "f is 1796 x 2, not any x 3"),
         (put("f", lambda f: f[:0]), "no triangles"),
         (put("f", lambda f: f.astype(float)), "no triangles of vertex numbers"),
-        (spoil("f", (0, 0), 900), "faces speak of vertices 0 to 900, and v_template has 900"),
-        (put("f", lambda f: f[(f < 800).all(1)]), "faces speak of vertices 0 to 799, and v_template has 900"),
-        (put("f", lambda f: f.astype(np.int32) - 1), "faces speak of vertices -1 to 898"),
+        (spoil("f", (0, 0), 900), "faces name vertices 0 to 900, and v_template has 900"),
+        (put("f", lambda f: f[(f < 800).all(1)]), "faces name vertices 0 to 799, and v_template has 900"),
+        (put("f", lambda f: f.astype(np.int32) - 1), "faces name vertices -1 to 898"),
         (put("kintree_table", lambda k: k[0]), "not two rows of joint numbers"),
         (spoil("kintree_table", (0, 1), 5), "no tree"),
         (spoil("kintree_table", (0, 5), 77), "no tree"),
@@ -482,7 +494,7 @@ def test_arrays_that_do_not_fit_are_said_in_one_line(change, reason, suffix, tmp
     with pytest.raises(AssetError) as caught:
         load_body("smpl", file=path)
     message = str(caught.value)
-    assert message.startswith(f"{path} is no SMPL body model: ")
+    assert message.startswith(f"{path}: no SMPL body model: ")
     assert reason in message
     assert message.endswith("; those of SMPL are at https://smpl.is.tue.mpg.de")
     assert "\n" not in message
@@ -522,7 +534,7 @@ def test_files_that_are_no_archives(tmp_path: Path):
         assert "\n" not in str(caught.value)
     whole = write_smpl(tmp_path / "whole.npz", SMALL).read_bytes()
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(AssetError, match=r"half\.npz is no SMPL body model"):
+    with pytest.raises(AssetError, match=r"half\.npz: no SMPL body model"):
         load_body("smpl", file=tmp_path / "half.npz")
 
 
@@ -785,7 +797,7 @@ def test_made_up_people_are_closed_upright_and_of_a_size(people):
     for name, joints in JOINTS.items():
         parents = smpl_parents(joints)
         assert (parents[1:] < np.arange(1, joints)).all()
-        lengths = np.linalg.norm(joint_places(joints)[1:] - joint_places(joints)[parents[1:]], axis=1)
+        lengths = np.linalg.norm(joint_positions(joints)[1:] - joint_positions(joints)[parents[1:]], axis=1)
         assert (lengths < 0.5).all(), name
     np.testing.assert_array_equal(people["smpl"].axes, AXES)
     pose = BodyPose(np.eye(3)[None, None].repeat(24, 1), people["smpl"].joints[None], np.zeros(10))
