@@ -68,18 +68,17 @@ def _read_body(name: str, path: Path) -> Body:
     smplx rounds what it is given to float32, as `Body` keeps it anyway. What `Body` has in float64 (joints, keypoints)
     is taken from the file's own numbers.
     """
-    arrays, model = read_model_file(path, MODELS[name]), MODELS[name]
-    smplx = _require_smplx()
-
-    # The base class has all that SMPL, SMPL-H, SMPL-X and SMAL share; what the others add stays neutral here.
-    class SMPL(smplx.SMPL):
-        # With fewer coefficients than this, smplx prints a warning.
-        SHAPE_SPACE_DIM = arrays["shapedirs"].shape[-1]
-
+    model = MODELS[name]
+    arrays = read_model_file(path, model)
+    # The base class has all that SMPL, SMPL-H, SMPL-X and SMAL share; what the others add stays neutral here. It prints a
+    # warning about files with fewer coefficients than it knows of.
+    known = {"SHAPE_SPACE_DIM": arrays["shapedirs"].shape[-1]}
+    model_class = type("SMPL", (_require_smplx().SMPL,), known)
     parts = ("betas", "global_orient", "body_pose", "transl")
-    built = SMPL("", data_struct=SimpleNamespace(**arrays), **{f"create_{part}": False for part in parts})
+    built = model_class(
+        "", data_struct=SimpleNamespace(**arrays), **{f"create_{part}": False for part in parts}
+    )
     joint_directions = arrays["J_regressor"] @ arrays["shapedirs"].transpose(2, 0, 1)
-    names = joint_names(name)
     keypoints, landmarks, weights = _keypoints(name, arrays, joint_directions)
     return Body(
         name=name,
@@ -94,7 +93,7 @@ def _read_body(name: str, path: Path) -> Body:
         keypoints=keypoints,
         keypoint_landmarks=landmarks,
         keypoint_weights=weights,
-        prior=_pose_prior(names, len(built.parents)),
+        prior=_pose_prior(joint_names(name), len(built.parents)),
         pose_directions=built.posedirs.numpy().reshape(-1, *arrays["v_template"].shape),
         axes=AXES if model.num_joints else ANIMAL_AXES,
         source=f"{path.name} sha256:{file_sha256(path)}",
