@@ -1,1 +1,1 @@
-"""Scripts behind the published numbers, one a number."""
+"""Scripts behind the published numbers, and the synthetic and real clips that they measure on."""

@@ -30,7 +30,7 @@ from anthrotap_builder.mesh_recovery.mesh_file import BodyParameters, ClipMeshes
 from anthrotap_builder.pipeline import Stages, label_clip
 from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
 from benchmarks.synthetic.renderer import LEAD, Scene
-from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
+from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, standard_set
 
 JOINT_ERROR, ALIGNED_ERROR = 0.071, 0.0443  # meters
 LASTING = 0.5  # seconds
@@ -57,7 +57,7 @@ def true_poses(scene: Scene, body: Body, camera: Camera) -> list[BodyPose]:
         motion = actor.motion.parameters(body, actor.shape).posed(body)
         samples = np.round((np.arange(scene.num_frames) / scene.fps + LEAD) * actor.motion.rate).astype(int)
         rotations = turns[:, None] @ motion.rotations[samples]
-        places = np.einsum("tab,tjb->tja", turns, motion.positions[samples] - scene.camera.place[:, None])
+        places = np.einsum("tab,tjb->tja", turns, motion.positions[samples] - scene.camera.position[:, None])
         away = np.zeros((scene.num_frames, 1, 3))
         away[:, 0, 2] = places[:, 0, 2] * (camera.focal / scene.camera.focal - 1)
         poses.append(BodyPose(rotations, places + away, actor.shape))
@@ -74,7 +74,7 @@ def errors(count: int, parts: int, fps: float, rng: np.random.Generator) -> np.n
 
 def joint_errors(pose: BodyPose, truth: BodyPose) -> tuple[float, float]:
     """Mean distance of joints, meters: roots laid on each other; and after the best similarity (Umeyama 1991)."""
-    ours, theirs = (p.positions - p.positions[:, :1] for p in (pose, truth))
+    ours, theirs = (p.places - p.places[:, :1] for p in (pose, truth))
     plain = np.linalg.norm(ours - theirs, axis=-1).mean()
     a, b = ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd(np.einsum("tja,tjb->tab", b, a))
@@ -90,11 +90,11 @@ def with_errors(
     body: Body, truth: BodyPose, fps: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations [T, J, 3, 3] and translation [T, 3] of a pose with errors of the published size."""
-    count, local = len(truth.positions), truth.local_rotations(body)
+    count, local = len(truth.places), truth.local_rotations(body)
     turns = errors(count, 3 * body.num_joints, fps, rng).reshape(count, -1, 3)
     place = errors(count, 3, fps, rng)
     rest = body.joints[0] + np.tensordot(truth.shape, body.joint_directions[:, 0], 1)
-    root = truth.positions[:, 0].copy()
+    root = truth.places[:, 0].copy()
     root[:, :2] += PLACE_ERROR * HEIGHT * place[:, :2]
     root *= np.exp(SCALE_ERROR * place[:, 2:])
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, default=Path("outputs/proving_ground"), help="rendered clips")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/label_accuracy"), help="rendered clips")
     parser.add_argument("--half", choices=HALVES, default="held_out")
     parser.add_argument("--clip", action="append", help="only this clip; may be repeated")
     parser.add_argument("--json", type=Path, help="where to write all figures")

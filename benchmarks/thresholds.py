@@ -1,6 +1,6 @@
 """Are the thresholds of the default configuration the best? Varies each of them on the tuning half.
 
-python benchmarks/thresholds.py --folder outputs/proving_ground --json outputs/thresholds.json
+python benchmarks/thresholds.py --folder outputs/label_accuracy --json outputs/thresholds.json
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from anthrotap_builder.config import LabelingConfig
 from benchmarks.label_accuracy.ablation import Variant, Workbench
 from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
-from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
+from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, standard_set
 
 # Settings by their dotted names, constants by those of their modules.
 SWEEP: dict[str, tuple[Any, ...]] = {
@@ -47,7 +47,7 @@ def sweep(spec: ClipSpec, variants: dict[str, Variant], folder: Path) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("outputs/proving_ground"), help="rendered clips")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/label_accuracy"), help="rendered clips")
     parser.add_argument("--half", choices=HALVES, default="tuning")
     parser.add_argument("--settings", nargs="+", choices=list(SWEEP), help="only these")
     parser.add_argument("--json", type=Path, help="where to write all figures")

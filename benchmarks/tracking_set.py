@@ -35,7 +35,7 @@ from benchmarks.synthetic.baselines import baselines
 from benchmarks.synthetic.tracking_set import (
     FILES,
     TrackingClip,
-    kept_videos,
+    load_clips,
     tracking_set,
     write_tracking_set,
 )
@@ -69,7 +69,7 @@ def render(folder: Path, files: list[str], threads: int, console: Console) -> No
 
 def draw_sheets(folder: Path, files: list[str], threads: int, console: Console) -> None:
     """A picture a clip: its true points, filled where seen, hollow where hidden."""
-    for clip, video in kept_videos(folder, files, threads):
+    for clip, video in load_clips(folder, files, threads):
         height, width = (ENLARGED * side for side in video.frames.shape[1:3])
         tracks = Tracks(
             xy=(ENLARGED * video.xy).astype(np.float32),

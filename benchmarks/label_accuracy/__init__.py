@@ -1,1 +1,1 @@
-"""The proving ground: rendered clips with exact truth, and how right labels are when held against it."""
+"""How accurate labels are: rendered clips are labeled, and the labels compared with the exact ground truth."""

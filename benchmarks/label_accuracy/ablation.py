@@ -22,9 +22,12 @@ from anthrotap_builder.flow.track_flow import TrackFlow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
+<<<<<<< HEAD
 from anthrotap_builder.surface_tracks import SurfaceTracks
+=======
+from benchmarks.synthetic.ground_truth import GroundTruth
+>>>>>>> 5ba7db7 (wip)
 from benchmarks.synthetic.renderer import RenderedClip
-from benchmarks.synthetic.truth import Truth
 
 TRUTHS = ("masks", "mesh", "visibility", "flow")
 
@@ -95,7 +98,7 @@ class Workbench:
         self._done: dict[Hashable, Any] = {}
 
     @property
-    def truth(self) -> Truth:
+    def truth(self) -> GroundTruth:
         """Raises ValueError for a real clip."""
         if not isinstance(self.clip, RenderedClip):
             raise ValueError("a real clip has no truth to put in the place of a stage")
@@ -164,7 +167,7 @@ class Workbench:
 class _TruePixels:
     """Whose body each pixel of a rendered clip shows, and which point of it; found when asked for, and kept."""
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: GroundTruth) -> None:
         self._truth = truth
         self._frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
 
@@ -214,7 +217,7 @@ def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTr
 
 
 def _true_meshes(
-    truth: Truth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera
+    truth: GroundTruth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera
 ) -> list[MeshTrack]:
     """The true vertices of those found, for a camera of another focal length: each ray's points stay on it."""
     meshes = []
@@ -230,8 +233,13 @@ def _true_meshes(
     return meshes
 
 
+<<<<<<< HEAD
 def _true_visibility(
     truth: Truth, owners: list[int], points: SurfaceTracks, context: ClipContext
+=======
+def _true_look(
+    truth: GroundTruth, owners: list[int], points: SurfaceTracks, body: Body, config: LabelingConfig
+>>>>>>> 5ba7db7 (wip)
 ) -> SurfaceTracks:
     """The true visibility of the same points of the body, wherever the labels are."""
     surface = context.body.surface_points(context.config.points, context.config.seed)
@@ -239,12 +247,12 @@ def _true_visibility(
     copies = len(points.person) // len(surface)
     face, barycentric = np.tile(surface.face, copies), np.tile(surface.barycentric, (copies, 1))
     visible = np.stack(
-        [truth.place(t, people, face, barycentric)[1] for t in range(truth.num_frames)], axis=1
+        [truth.locate(t, people, face, barycentric)[1] for t in range(truth.num_frames)], axis=1
     )
     return replace(points, visible=visible, certain=np.ones_like(visible))
 
 
-def _true_flow(truth: Truth, found: TrackFlow, xy: np.ndarray) -> TrackFlow:
+def _true_flow(truth: GroundTruth, found: TrackFlow, xy: np.ndarray) -> TrackFlow:
     """How the surface points under the labels move; off the body flow stays as it was found."""
     displacement, fb_error = found.displacement.copy(), found.fb_error.copy()
     for t in range(truth.num_frames - 1):

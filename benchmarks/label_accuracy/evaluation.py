@@ -1,4 +1,4 @@
-"""What `anthrotap evaluate-labels` does: renders the standard set, labels each clip, holds labels against truth."""
+"""Render the standard set, label each clip, and compare the labels with the ground truth."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ from benchmarks.label_accuracy.measure import (
     pooled,
     results_table,
 )
-from benchmarks.synthetic.scenes import HALVES, ClipSpec, load_clip, standard_set
+from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, standard_set
 
-# What the default configuration promises of the held-out half, all labels together: a figure's path in a result,
-# its name, the bar, and whether the bar is the least or the most.
+# Bars of the default configuration on the held-out half, all labels together: a figure's path in a result, its name,
+# the bar, and whether the bar is a minimum or a maximum.
 BARS: tuple[tuple[tuple[str, ...], str, float, Callable[[float, float], bool]], ...] = (
     (("lags", "24", "average_delta"), "average delta at lag 24, at least", 88, float.__ge__),
     (("lags", "24", "within", "8"), "within 8 px at lag 24, at least", 95, float.__ge__),
-    (("lags", "24", "survival"), "still given at lag 24, at least", 40, float.__ge__),
+    (("lags", "24", "survival"), "survival at lag 24, at least", 40, float.__ge__),
     (("lags", "48", "average_delta"), "average delta at lag 48, at least", 82, float.__ge__),
-    (("lags", "48", "survival"), "still given at lag 48, at least", 25, float.__ge__),
+    (("lags", "48", "survival"), "survival at lag 48, at least", 25, float.__ge__),
     (("off_body",), "queries off the body, at most", 1, float.__le__),
-    (("lags", "24", "hidden_precision"), "hidden: precision, at least", 60, float.__ge__),
-    (("lags", "24", "hidden_recall"), "hidden: recall of labels given, at least", 60, float.__ge__),
-    (("lags", "24", "hidden_found"), "hidden: recall of all hidden points, at least", 60, float.__ge__),
-    (("lags", "24", "seen_but_hidden"), "called seen but hidden, at most", 3, float.__le__),
+    (("lags", "24", "occluded_precision"), "occluded: precision, at least", 60, float.__ge__),
+    (("lags", "24", "occluded_recall"), "occluded: recall of valid labels, at least", 60, float.__ge__),
+    (("lags", "24", "occluded_found"), "occluded: recall of all occluded points, at least", 60, float.__ge__),
+    (("lags", "24", "visible_but_occluded"), "visible but occluded, at most", 3, float.__le__),
 )
 
 
-WIDTH = 190  # characters that the tables need
-
-
-CHECK_GAIN = 5  # points
+# Characters that the tables need.
+WIDTH = 190
+# Points of average delta that the forward-backward check must add.
+CHECK_GAIN = 5
 
 
 def evaluate_and_report(
@@ -69,16 +69,16 @@ def evaluate_and_report(
     processes: int,
     console: Console,
 ) -> dict[str, Any]:
-    """Measures labels on the standard set, shows how far it is, and leaves figures and plots in a folder.
+    """Evaluate labels on the standard set, with a progress bar, and write figures and plots to a folder.
 
     Args:
         out: the folder: `labels.json`, `labels.txt` (the tables) and `labels.png`, besides what
             `evaluate_set` keeps there.
         half, names: which clips (`choose_clips`).
-        recipe: how to label, as `labeling_config` takes it.
-        ablation: whether to measure all of `ABLATION`, or just the recipe as it is.
-        processes: how many clips are worked on at once.
-        console: where progress is shown.
+        recipe: how to label, as for `labeling_config`.
+        ablation: whether to evaluate all of `ABLATION`, or only the recipe.
+        processes: clips processed at once.
+        console: console of the progress bar.
 
     Returns:
         What `evaluate_set` returns.
@@ -100,10 +100,10 @@ def evaluate_and_report(
 
 
 def choose_clips(half: str | None = None, names: Sequence[str] = ()) -> list[ClipSpec]:
-    """The clips of a half (both if None), or those named.
+    """Return the clips of a half (of both if None), or those named.
 
     Raises:
-        ValueError: if there is no such half or clip; the message lists those that there are.
+        ValueError: if there is no such half or clip; the message lists the known ones.
     """
     specs = standard_set(half)
     unknown = sorted(set(names) - {spec.name for spec in specs})
@@ -123,16 +123,16 @@ def evaluate_set(
     processes: int = 2,
     on_done: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Labels clips of the standard set in one or more ways and measures each.
+    """Label clips of the standard set in one or more ways, and evaluate each.
 
     Args:
         specs: the clips.
         config: how to label; the variants change it.
-        folder: keeps the rendered clips and each clip's figures: what is there is not done again, as long as neither
-            the configuration nor the code has changed.
+        folder: folder of the rendered clips and each clip's figures, which are reused as long as neither the
+            configuration nor the code has changed.
         variants: ways to label, by name.
-        processes: how many clips are worked on at once.
-        on_done: is told the name of each clip that is done.
+        processes: clips processed at once.
+        on_done: called with the name of each clip that is done.
 
     Returns:
         A dict that JSON can hold: `label_version`, and by variant and half the `clips` (by name, as
@@ -145,7 +145,8 @@ def evaluate_set(
     running: dict[Future[dict[str, Any]], ClipSpec] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < processes:  # no more, so that Ctrl-C leaves none to be begun
+            # No more are submitted, so that Ctrl-C leaves none to be started.
+            while waiting and len(running) < processes:
                 spec = waiting.pop(0)
                 path = kept / f"{spec.name}.json"
                 running[pool.submit(_figures, spec, config, folder, path, variants)] = spec
@@ -156,7 +157,7 @@ def evaluate_set(
                     on_done(name)
     except BrokenProcessPool as error:
         raise ValueError(
-            "a process died, perhaps for lack of memory: run again (what is done is kept), with fewer --processes"
+            "a process died, perhaps for lack of memory: run again with fewer --processes (finished clips are kept)"
         ) from error
     finally:
         pool.shutdown(wait=False)
@@ -176,7 +177,7 @@ def evaluate_set(
 def _figures(
     spec: ClipSpec, config: LabelingConfig, folder: Path, path: Path, variants: Mapping[str, Variant]
 ) -> dict[str, Any]:
-    """A clip's figures by variant; those in the file at `path` are taken from there, new ones are added to it."""
+    """Return a clip's figures by variant; the file at `path` has those of earlier runs, and gets new ones."""
     try:
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
@@ -196,7 +197,7 @@ def _together(clips: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_version() -> str:
-    """A hash of the builder's source: figures of other code are not reused."""
+    """Return a hash of the builder's source: figures of other code are not reused."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[2] / "builder/anthrotap_builder"
     for path in sorted(package.rglob("*.py")):
@@ -205,7 +206,7 @@ def code_version() -> str:
 
 
 def report_tables(report: Mapping[str, Any]) -> Group:
-    """What the figures of `evaluate_set` say, for the console: clips, body parts, the ablation, and the bars."""
+    """Make tables of the figures of `evaluate_set`: clips, body parts, the ablation, and the bars."""
     tables: list[Table] = []
     default = report["variants"].get(DEFAULT, {})
     for half in HALVES:
@@ -223,7 +224,7 @@ def report_tables(report: Mapping[str, Any]) -> Group:
             }
             if rows:
                 tables.append(
-                    results_table(rows, f"{half.replace('_', ' ')}: what each stage is worth, all labels")
+                    results_table(rows, f"{half.replace('_', ' ')}: what each stage contributes, all labels")
                 )
     if len(default.get("held_out", {}).get("clips", ())) == len(standard_set("held_out")):
         unchecked = report["variants"].get(UNCHECKED)
@@ -232,7 +233,7 @@ def report_tables(report: Mapping[str, Any]) -> Group:
 
 
 def reliability_table(found: Mapping[str, Any], title: str) -> Table:
-    """How often labels of a confidence are right, for the console."""
+    """Make a table of how often labels of a confidence are accurate."""
     table = Table("confidence", "labels", "within 2 px", title=title, title_justify="left")
     for step, count in found["pooled"]["reliability"]["counts"].items():
         table.add_row(step, str(count), plain(found["pooled"]["reliability"][step]))
@@ -240,7 +241,7 @@ def reliability_table(found: Mapping[str, Any], title: str) -> Table:
 
 
 def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) -> Table:
-    """The held-out half against `BARS`, and what the flow check adds to labels without it, for the console."""
+    """Make a table of the held-out half against `BARS`, and of what the forward-backward check adds to labels."""
     table = Table(
         "held out", "bar", "all labels", "", "mean of clips", "", title="bars", title_justify="left"
     )
@@ -254,7 +255,7 @@ def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) ->
             row += [plain(value), verdict]
         table.add_row(*row)
     if unchecked:
-        row = ["average delta at lag 24 over no flow check, at least", f"{CHECK_GAIN:g}"]
+        row = ["average delta at lag 24 over no forward-backward check, at least", f"{CHECK_GAIN:g}"]
         for together in ("pooled", "mean"):
             gain = [result[together]["lags"]["24"]["average_delta"] for result in (found, unchecked)]
             row += [f"{gain[0] - gain[1]:.1f}", "met" if gain[0] - gain[1] >= CHECK_GAIN else "missed"]
@@ -263,25 +264,27 @@ def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) ->
 
 
 def plot_report(report: Mapping[str, Any], path: Path) -> None:
-    """Writes a picture of the figures: accuracy against labels kept for each variant, and by clip and body part."""
+    """Write a plot of the figures: accuracy against survival for each variant, and by clip and body part."""
     half = "held_out" if "held_out" in report["variants"][DEFAULT] else "tuning"
     found = report["variants"][DEFAULT][half]
     figure = Figure(figsize=(15, 9), layout="constrained")
-    kept, by_lag, sure, parts = figure.subplot_mosaic([["kept", "lags"], ["sure", "parts"]]).values()
+    survival, by_lag, calibration, parts = figure.subplot_mosaic(
+        [["survival", "lags"], ["calibration", "parts"]]
+    ).values()
 
     for number, (name, halves) in enumerate(report["variants"].items(), 1):
         figures = halves[half]["pooled"]["lags"]["24"]
         if figures["average_delta"] is None:
             continue
-        place = figures["survival"], figures["average_delta"]
+        point = figures["survival"], figures["average_delta"]
         color = "tab:red" if name == DEFAULT else "tab:blue"
-        kept.scatter(*place, color=color, label=f"{number}  {name}", zorder=3)
-        kept.annotate(str(number), place, textcoords="offset points", xytext=(5, 4))
-    kept.set(xlabel="labels still given, %", ylabel="average delta, %", title="24 frames after the query")
-    kept.legend(loc="lower left", handlelength=0, fontsize=9)
-    kept.set_xlim(0, 100)
-    kept.grid(alpha=0.3)
-    kept.margins(y=0.1)
+        survival.scatter(*point, color=color, label=f"{number}  {name}", zorder=3)
+        survival.annotate(str(number), point, textcoords="offset points", xytext=(5, 4))
+    survival.set(xlabel="survival, %", ylabel="average delta, %", title="24 frames after the query")
+    survival.legend(loc="lower left", handlelength=0, fontsize=9)
+    survival.set_xlim(0, 100)
+    survival.grid(alpha=0.3)
+    survival.margins(y=0.1)
 
     clips = list(found["clips"])
     for lag in ("8", "24", "48"):
@@ -293,23 +296,25 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     by_lag.grid(alpha=0.3)
 
     steps = [step for step in found["pooled"]["reliability"] if step != "counts"]
-    shares = [found["pooled"]["reliability"][step] for step in steps]
+    measured = [found["pooled"]["reliability"][step] for step in steps]
     middles = [50 * sum(map(float, step.split(" to "))) for step in steps]
-    sure.plot([70, 100], [70, 100], "--", color="gray", label="as promised")
-    sure.plot(middles, [float("nan") if share is None else share for share in shares], "o-", label="measured")
-    sure.set(xlabel="confidence, %", ylabel="within 2 px, %", title="is the confidence calibrated?")
-    sure.legend()
-    sure.grid(alpha=0.3)
+    calibration.plot([70, 100], [70, 100], "--", color="gray", label="calibrated")
+    calibration.plot(
+        middles, [float("nan") if value is None else value for value in measured], "o-", label="measured"
+    )
+    calibration.set(xlabel="confidence, %", ylabel="within 2 px, %", title="is the confidence calibrated?")
+    calibration.legend()
+    calibration.grid(alpha=0.3)
 
     names = list(found["pooled"]["parts"])
-    yields = [found["pooled"]["parts"][name]["yield"] or 0 for name in names]
+    coverage = [found["pooled"]["parts"][name]["coverage"] or 0 for name in names]
     delta = [found["pooled"]["parts"][name]["lags"]["24"]["average_delta"] or 0 for name in names]
-    parts.bar([i - 0.2 for i in range(len(names))], yields, 0.4, label="visible surface with a label")
+    parts.bar([i - 0.2 for i in range(len(names))], coverage, 0.4, label="coverage")
     parts.bar([i + 0.2 for i in range(len(names))], delta, 0.4, label="average delta at lag 24")
     parts.set_xticks(range(len(names)), names)
     parts.set(ylabel="%", title="by body part")
     parts.legend(loc="lower right")
     count = f"{len(clips)} of {len(standard_set(half))} clips of the {half.replace('_', ' ')} half"
-    figure.suptitle(f"Labels {report['label_version']} against truth, {count}")
+    figure.suptitle(f"Labels {report['label_version']} against ground truth, {count}")
     with atomic_write(path) as tmp_path:
         figure.savefig(tmp_path, dpi=110)

@@ -1,1 +1,1 @@
-"""Truth in real footage: two calibrated views of one person, markers on the skin, masks of another network."""
+"""How accurate the labels of real videos are: two synchronized views, skin markers, masks of another network."""

@@ -12,11 +12,27 @@ it as of red.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
 
+from anthrotap_hf.video import iter_frames
+from benchmarks.label_accuracy.measure import LAGS, MIN_CASES, QUERY_EVERY, THRESHOLDS, percentage
+from benchmarks.real_footage.views import View
+
+# Pixels of a 256x256 frame between a label and the marker that it is compared with, at most.
+NEAR = (4.0, 8.0)
+COMPARED = ("labels", "mesh")
+# Surface points that show how the skin around a marker turns, and how far from it they may be (pixels of a 256x256
+# frame).
+NEIGHBORS = 8
+NEIGHBOR_REACH = 16.0
+# Full-size pixels: holes between surface points that are closed to find where markers may be.
+ON_PERSON = 14
 SAME_MARKER = 6.0  # pixels: markers of this size are never glued nearer
 
 
@@ -272,3 +288,135 @@ def _peak(values: np.ndarray, row: int, column: int) -> np.ndarray:
     dx = shift(float(values[row, column - 1]), at, float(values[row, column + 1]))
     dy = shift(float(values[row - 1, column]), at, float(values[row + 1, column]))
     return np.array([column + 0.5 + dx, row + 0.5 + dy])
+
+
+def markers_of(view: View, person: int) -> MarkerTracks:
+    """The markers on one person, in full-size raster pixels; looked for in the full-size video."""
+    xy, visible = view.xy[person], view.mesh_visible[person]
+    low = np.floor(np.nanmin(xy, axis=(0, 1))).astype(int) - 4 * ON_PERSON
+    high = np.ceil(np.nanmax(xy, axis=(0, 1))).astype(int) + 4 * ON_PERSON
+    (left, top), (right, bottom) = np.maximum(low, 0), np.minimum(high, [view.width, view.height])
+    frames = np.stack([frame.image[top:bottom, left:right] for frame in iter_frames(view.path)])
+    close = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * ON_PERSON - 9, 2 * ON_PERSON - 9))
+    allowed = np.zeros(frames.shape[:3], np.uint8)
+    for t, picture in enumerate(allowed):
+        for x, y in xy[visible[:, t], t] - (left, top):
+            cv2.circle(picture, (int(x), int(y)), ON_PERSON, 1, -1)
+        picture[:] = cv2.erode(picture, close)
+    found = follow_markers(frames, allowed.astype(bool))
+    return MarkerTracks(found.xy + (left, top), found.found)
+
+
+def compare_with_markers(
+    view: View, person: int, markers: MarkerTracks, lags: Sequence[int] = LAGS
+) -> dict[str, Any]:
+    """Whether labels of a person go where the markers next to them go.
+
+    Every `QUERY_EVERY` frames each label seen near a marker, on the same part of the body (a hand may pass before a
+    thigh), is a query. At the lag, where the label is still seen and the marker still followed, the error is how much
+    the offset from marker to label has changed, in pixels of a 256x256 frame. As the skin turns and comes nearer, so
+    does an offset: `turned` takes that off, by the similarity that takes the `NEIGHBORS` mesh points of that part
+    around the query to where the mesh has them at the lag. (It is the mesh's own word; but it multiplies offsets of
+    a few pixels, and where mesh and skin slide together it changes nothing of the slide.)
+
+    Returns:
+        num_markers: tracks; `at_once`: median number in a frame; `frames`: marker positions in all.
+        labels, mesh: of seen labels, and of whatever the mesh leaves visible, before any check of the labels;
+            by radius of `NEAR`, by lag:
+            as_is, turned: `within` by threshold, average_delta, median_error;
+            count: how many are judged, by how many `markers`;
+            survival: share of queries still given at the lag, where the marker is still followed;
+            still_average_delta: what labels that never move would get.
+    """
+    followed = np.isfinite(markers.xy[..., 0])
+    same_part = [view.part == _part_under(view, person, track) for track in markers.xy]
+    out: dict[str, Any] = {
+        "num_markers": len(markers),
+        "at_once": float(np.median(followed.sum(0))),
+        "frames": int(followed.sum()),
+        **{compared: {f"{radius:g}": {} for radius in NEAR} for compared in COMPARED},
+    }
+    for compared, radius, lag in product(COMPARED, NEAR, lags):
+        given = view.label_visible[person] if compared == "labels" else view.mesh_visible[person]
+        cases = [
+            (m, _beside_marker(view, person, given, same_part[m], markers.xy[m], t, lag, radius))
+            for m, t in product(range(len(markers)), range(0, followed.shape[1] - lag, QUERY_EVERY))
+            if followed[m, t] and followed[m, t + lag]
+        ]
+        table = np.concatenate([np.zeros((0, 4)), *(case for _, case in cases)])
+        kept = table[:, 0] > 0
+        out[compared][f"{radius:g}"][str(lag)] = {
+            "count": int(kept.sum()),
+            "markers": len({m for m, case in cases if case[:, 0].any()}),
+            "survival": percentage(kept),
+            "as_is": _error_figures(table[kept, 1]),
+            "turned": _error_figures(table[kept, 2]),
+            "still_average_delta": _error_figures(table[kept, 3])["average_delta"],
+        }
+    return out
+
+
+def _part_under(view: View, person: int, marker: np.ndarray) -> int:
+    """The body part that a marker [T, 2] sits on: the one most often nearest; -1 if the person is never there."""
+    parts = []
+    for t in np.flatnonzero(np.isfinite(marker[:, 0])):
+        there = np.flatnonzero(view.mesh_visible[person][:, t])
+        if len(there):
+            nearest = np.linalg.norm(view.xy[person][there, t] - marker[t], axis=1).argmin()
+            parts.append(view.part[there[nearest]])
+    return int(np.bincount(parts).argmax()) if parts else -1
+
+
+def _beside_marker(
+    view: View,
+    person: int,
+    given: np.ndarray,
+    same_part: np.ndarray,
+    marker: np.ndarray,
+    t: int,
+    lag: int,
+    radius: float,
+) -> np.ndarray:
+    """[L, 4] for each surface point `given` [K, T] near a marker [T, 2] at `t`, among those on its part of the body
+    [K]: whether it is given at the lag too, and in pixels of a 256x256 frame the change of its offset from the
+    marker, the same with the offset turned, and how far the marker went."""
+    xy = view.xy[person]
+    visible = view.mesh_visible[person] & same_part[:, None]
+    offset = xy[:, t] - marker[t]
+    near = np.linalg.norm(offset * view.to_256, axis=1) <= radius
+    labels = np.flatnonzero(given[:, t] & same_part & near)
+    rows = np.full((len(labels), 4), np.nan)
+    for row, label in zip(rows, labels, strict=True):
+        change = xy[label, t + lag] - marker[t + lag] - offset[label]
+        distance = np.linalg.norm((xy[:, t] - xy[label, t]) * view.to_256, axis=1)
+        around = np.argsort(np.where(visible[:, t], distance, np.inf))[: NEIGHBORS + 1]  # itself too
+        around = around[visible[around, t] & (distance[around] <= NEIGHBOR_REACH)]
+        turn = _similarity(xy[around, t], xy[around, t + lag])
+        turned = xy[label, t + lag] - marker[t + lag] - turn @ offset[label]
+        row[:] = (
+            given[label, t + lag],
+            np.linalg.norm(change * view.to_256),
+            np.linalg.norm(turned * view.to_256),
+            np.linalg.norm((marker[t + lag] - marker[t]) * view.to_256),
+        )
+    return rows
+
+
+def _similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """[2, 2]: the turn and growth that best take points [N, 2] to [N, 2], wherever they go; NaN for fewer than 3."""
+    if len(before) < 3:
+        return np.full((2, 2), np.nan)
+    a, b = ((points - points.mean(0)) @ np.array([1, 1j]) for points in (before, after))
+    turn = np.vdot(a, b) / np.vdot(a, a).real
+    return np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+
+
+def _error_figures(error: np.ndarray) -> dict[str, Any]:
+    error = error[np.isfinite(error)]
+    within = {str(limit): percentage(error < limit) for limit in THRESHOLDS}
+    known = [share for share in within.values() if share is not None]
+    return {
+        "within": within,
+        "average_delta": float(np.mean(known)) if known else None,
+        "median_error": float(np.median(error)) if len(error) >= MIN_CASES else None,
+    }

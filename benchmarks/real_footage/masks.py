@@ -10,14 +10,24 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import Any
 
 import cv2
 import numpy as np
 
 from anthrotap_builder.utils.assets import SELFIE_SEGMENTATION, network_paths
+from benchmarks.label_accuracy.measure import PARTS, percentage
+from benchmarks.real_footage.markers import MarkerTracks
+from benchmarks.real_footage.views import View
 
-INPUT_SIZE = 256  # pixels
-MARGINS = (1.05, 1.15, 1.3)  # sides of the squares, by the longer side of the person's box
+# Pixels.
+INPUT_SIZE = 256
+# Sides of the squares, relative to the longer side of the person's box.
+MARGINS = (1.05, 1.15, 1.3)
+# Pixels of a 256x256 frame: how far outside a mask a label still counts as near it.
+ALMOST_INSIDE = 2.0
+# Pixels of a 256x256 frame: labels moved by this are the control of the masks.
+MOVED = 8.0
 
 
 def person_probability(frames: np.ndarray, boxes: np.ndarray, threads: int = 2) -> np.ndarray:
@@ -71,3 +81,67 @@ def _look(network, frame: np.ndarray, box: np.ndarray, margin: float) -> np.ndar
     there = network.get_tensor(network.get_output_details()[0]["index"])[0, ..., 0]
     height, width = frame.shape[:2]
     return cv2.warpAffine(there, to_square, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def compare_with_mask(view: View, threads: int = 2, markers: MarkerTracks | None = None) -> dict[str, Any]:
+    """Share of seen labels that lie on somebody, as `masks.person_probability` sees it, in percent.
+
+    Returns:
+        inside: of seen labels, those on a pixel more probably a person's than not; `almost`: or so near to one
+            (`ALMOST_INSIDE`); `count` of labels.
+        mesh: the same as `inside` for whatever the mesh leaves visible in the frame, before any check of the labels.
+        moved: the control: `inside` for the labels moved by `MOVED` in eight directions.
+        parts: `inside` by body part; where the mask misses a part of the body, this shows it.
+        markers: share of marker positions inside the mask: what the mask misses of what is surely on the body,
+            much of it near contours; None without markers.
+    """
+    height, width = view.frames.shape[1:3]
+    to_labeled = np.array([width / view.width, height / view.height])
+    probability = np.zeros(view.frames.shape[:3], np.float32)
+    for xy in view.xy * to_labeled:
+        probability = np.maximum(probability, person_probability(view.frames, _boxes(xy), threads))
+    mask = probability > 0.5
+    unit = min(height, width) / 256
+    reach = 2 * round(ALMOST_INSIDE * unit) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    almost = np.stack([cv2.dilate(m, disc) for m in mask.astype(np.uint8)]).astype(bool)
+
+    labels, frame = view.xy[view.label_visible] * to_labeled, np.nonzero(view.label_visible)[2]
+    with np.errstate(invalid="ignore"):
+        unchecked = view.mesh_visible & ((view.xy >= 0) & (view.xy < [view.width, view.height])).all(-1)
+    mesh, mesh_frame = view.xy[unchecked] * to_labeled, np.nonzero(unchecked)[2]
+    circle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    moves = MOVED * unit * np.stack([np.cos(circle), np.sin(circle)], axis=1)
+    part = np.broadcast_to(view.part[:, None], view.label_visible.shape)[view.label_visible]
+    inside = _inside(mask, labels, frame)
+    on_markers = None
+    if markers is not None:
+        followed = np.isfinite(markers.xy[..., 0])
+        on_markers = percentage(_inside(mask, markers.xy[followed] * to_labeled, np.nonzero(followed)[1]))
+    return {
+        "count": len(labels),
+        "inside": percentage(inside),
+        "almost": percentage(_inside(almost, labels, frame)),
+        "mesh": percentage(_inside(mask, mesh, mesh_frame)),
+        "moved": percentage(np.concatenate([_inside(mask, labels + move, frame) for move in moves])),
+        "parts": {
+            name: {"inside": percentage(inside[part == number]), "count": int((part == number).sum())}
+            for number, name in enumerate(PARTS)
+        },
+        "markers": on_markers,
+    }
+
+
+def _boxes(xy: np.ndarray) -> np.ndarray:
+    """[T, 4]: left, top, right, bottom of points [K, T, 2]; NaN where they are."""
+    return np.concatenate([xy.min(0), xy.max(0)], axis=1)
+
+
+def _inside(mask: np.ndarray, xy: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """[M] bool: which points [M, 2] of frames [M] lie in masks [T, H, W]; those out of frame do not."""
+    height, width = mask.shape[1:]
+    column, row = np.floor(xy).astype(int).T
+    there = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    out = np.zeros(len(xy), bool)
+    out[there] = mask[frame[there], row[there], column[there]]
+    return out

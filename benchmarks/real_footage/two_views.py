@@ -19,14 +19,41 @@ Conventions of Qualisys's calibration files (`.qca.txt`), and what bears them ou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from scipy.optimize import least_squares
 
+from benchmarks.label_accuracy.measure import LAGS, MIN_CASES
+from benchmarks.real_footage.views import View
+
+# The second view is as its camera gave it, 1088x1920. The first is 1080 wide: the camera's picture scaled to 1080x1906
+# between black bars. Registered to Pose2Sim's full-size still of that camera (710 matches) it is off by 0.05 pixel.
+VIEWS = {"balance_cam01.mp4": "cam01", "balance_cam03.mp4": "cam03"}  # video: its camera's name
+MASK_VIDEOS = ("juggle.mp4", "upper_body.mkv", "bedroom.mp4")  # besides the two views
+MASK_FRAMES = 48  # of each of those
+
+# Things that stand still, in full-size raster pixels of the two views: the treadmill's white dots (found to 0.1
+# pixel as blobs), its four bolts and the rims of its two posts (by eye, to about a pixel).
+SCENE_POINTS = {
+    "dot, left back": ((518.7, 1064.7), (486.1, 1432.4)),
+    "dot, right back": ((766.6, 1290.7), (165.1, 1240.9)),
+    "dot, left front": ((109.6, 1060.7), (874.3, 1234.5)),
+    "dot, right front": ((317.8, 1335.4), (517.0, 1091.6)),
+    "bolt, left back": ((511.4, 1035.0), (520.6, 1501.4)),
+    "bolt, right back": ((786.4, 1278.4), (142.0, 1269.0)),
+    "bolt, left front": ((66.0, 1058.0), (912.0, 1228.6)),
+    "bolt, right front": ((279.0, 1360.0), (532.6, 1077.0)),
+    "post, back": ((947.4, 1424.0), (61.0, 1058.4)),
+    "post, front": ((668.4, 1519.4), (260.4, 969.4)),
+}
+# Frames by which one view is shifted against the other.
+OFFSETS = range(-3, 4)
 SUBPIXELS = 64  # a pixel's units in a .qca.txt
 UNDISTORT_ITERATIONS = 20
 _TO_OURS = np.diag([1.0, -1.0, -1.0])  # from y up, looking along -z
@@ -248,3 +275,119 @@ def _undistort(real: np.ndarray, distortion: np.ndarray) -> np.ndarray:
     for _ in range(UNDISTORT_ITERATIONS):
         ideal = real - (_distort(ideal, distortion) - ideal)
     return ideal
+
+
+def compare_views(
+    first: View,
+    second: View,
+    first_camera: CalibratedCamera,
+    second_camera: CalibratedCamera,
+    lags: Sequence[int] = LAGS,
+    scene_points: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = SCENE_POINTS,
+) -> dict[str, Any]:
+    """Whether the rays of the two views' labels meet.
+
+    Args:
+        first, second: what is labeled, in step.
+        first_camera, second_camera: their cameras, for frames of full size.
+        lags: frames over which the gap's change is judged.
+        scene_points: places in both views of things that stand still, to aim the first camera by.
+
+    Returns:
+        scene: gaps, millimeters, at the `scene_points`: `as_shipped`; `aimed`, after `aim`; `held_out`,
+            each point with the aim of all others; and the `shift` of the first camera's principal point, pixels.
+        pairs: median gap over all surface points for each pair of people "first, second", millimeters.
+        people: the pair that agrees, which all else is about.
+        offsets: median gap with the second view so many frames later; least at 0 if the views are in step.
+        seen, all: for points seen in both views, and for all of the mesh: `count` of labels, of how many surface
+            `points`, and, as `median` and `p90`,
+            gap_mm: between the two rays;
+            px: distance of the triangulated point from the label, mean of the views, full-size pixels;
+            px_256: the same for a short side of 256.
+            lags: by lag, how much the gap changes: `count`, `points`, slide_mm, and each view's half of it as slide_px
+                and slide_px_256.
+    """
+    points = np.array(list(scene_points.values()))
+    shipped = meet(first_camera, second_camera, points[:, 0], points[:, 1]).signed
+    aimed = aim(first_camera, second_camera, points[:, 0], points[:, 1])
+    held_out = []
+    for index in range(len(points)):
+        others = np.delete(points, index, axis=0)
+        blind = aim(first_camera, second_camera, others[:, 0], others[:, 1])
+        held_out.append(meet(blind, second_camera, points[index, 0], points[index, 1]).signed)
+    scene = {
+        "as_shipped": dict(zip(scene_points, np.round(shipped, 1).tolist(), strict=True)),
+        "aimed": dict(
+            zip(
+                scene_points,
+                np.round(meet(aimed, second_camera, points[:, 0], points[:, 1]).signed, 1).tolist(),
+                strict=True,
+            )
+        ),
+        "held_out": dict(zip(scene_points, np.round(held_out, 1).tolist(), strict=True)),
+        "shift": (aimed.principal - first_camera.principal).round(2).tolist(),
+    }
+    gaps = {
+        (i, j): float(np.nanmedian(np.abs(meet(aimed, second_camera, first.xy[i], second.xy[j]).signed)))
+        for i, j in product(range(len(first.xy)), range(len(second.xy)))
+    }
+    one, other = min(
+        gaps, key=lambda pair: np.nan_to_num(gaps[pair], nan=np.inf)
+    )  # NaN: never there together
+    a, b = first.xy[one], second.xy[other]
+    frames = np.arange(a.shape[1])
+    offsets = {}
+    for offset in OFFSETS:
+        t = frames[(frames + offset >= 0) & (frames + offset < len(frames))]
+        meeting = meet(aimed, second_camera, a[:, t], b[:, t + offset])
+        offsets[str(offset)] = float(np.nanmedian(np.abs(meeting.signed)))
+    meeting = meet(aimed, second_camera, a, b)
+    cameras, sizes = (aimed, second_camera), [min(v.width, v.height) for v in (first, second)]
+    anywhere = np.isfinite(meeting.signed)
+    both = first.label_visible[one] & second.label_visible[other] & anywhere
+    return {
+        "scene": scene,
+        "pairs": {f"{i}, {j}": gap for (i, j), gap in gaps.items()},
+        "people": [one, other],
+        "offsets": offsets,
+        "seen": _gap_figures(meeting, both, cameras, sizes, lags),
+        "all": _gap_figures(meeting, anywhere, cameras, sizes, lags),
+    }
+
+
+def _gap_figures(
+    meeting: Meeting,
+    chosen: np.ndarray,
+    cameras: tuple[CalibratedCamera, CalibratedCamera],
+    sizes: Sequence[int],
+    lags: Sequence[int],
+) -> dict[str, Any]:
+    to_256 = 256 / np.array(sizes)
+    # A millimeter across the line of sight in pixels of each view; half the gap is each view's.
+    depth = np.stack([np.linalg.norm(meeting.points - camera.center, axis=-1) for camera in cameras], axis=-1)
+    half = np.array([camera.focal.mean() for camera in cameras]) / depth / 2
+    out: dict[str, Any] = {
+        "count": int(chosen.sum()),
+        "points": int(chosen.any(1).sum()),
+        "gap_mm": _spread(np.abs(meeting.signed[chosen])),
+        "px": _spread(meeting.pixels[chosen].mean(-1)),
+        "px_256": _spread((meeting.pixels[chosen] * to_256).mean(-1)),
+        "lags": {},
+    }
+    for lag in lags:
+        kept = chosen[:, lag:] & chosen[:, :-lag]
+        slide = np.abs(meeting.signed[:, lag:] - meeting.signed[:, :-lag])[kept]
+        out["lags"][str(lag)] = {
+            "count": int(kept.sum()),
+            "points": int(kept.any(1).sum()),
+            "slide_mm": _spread(slide),
+            "slide_px": _spread(slide * half[:, lag:][kept].mean(-1)),
+            "slide_px_256": _spread(slide * (half[:, lag:][kept] * to_256).mean(-1)),
+        }
+    return out
+
+
+def _spread(values: np.ndarray) -> dict[str, float | None]:
+    if len(values) < MIN_CASES:
+        return {"median": None, "p90": None}
+    return {"median": float(np.median(values)), "p90": float(np.percentile(values, 90))}

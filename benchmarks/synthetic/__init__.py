@@ -1,1 +1,1 @@
-"""Truth by construction: clips of dressed bodies in rooms, drawn here, with every surface point known."""
+"""Rendered clips of clothed bodies in rooms, in which the position of every surface point is known."""

@@ -1,6 +1,6 @@
-"""Trackers that need no learning, to judge others beside: standing still, and Lucas-Kanade from frame to frame.
+"""Trackers that need no training, as baselines: static points, and Lucas-Kanade from frame to frame.
 
-They are called, and answer, as `pipeline("point-tracking")` does.
+They are called as `pipeline("point-tracking")` is, and return the same.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from anthrotap_hf.evaluation.runner import EvaluatedModel
 
 
 @dataclass(frozen=True)
-class StandingStill:
-    """Every point stays where it was asked for, and is seen."""
+class Static:
+    """Every point stays at its query, and is visible."""
 
     def __call__(self, frames: np.ndarray, points: np.ndarray, **_: object) -> dict[str, np.ndarray]:
         """frames [T, H, W, 3] uint8, points [N, 3] (t, x, y); -> tracks [N, T, 2], visible [N, T]."""
@@ -29,9 +29,10 @@ class StandingStill:
 class LucasKanade:
     """Pyramidal Lucas-Kanade (Bouguet 2001, as OpenCV has it), both ways in time from each query.
 
-    A point whose way back misses by more than `tolerance` pixels, or that leaves the frame, is lost for good: it
-    counts as hidden and stays where it was. (Chosen on the tracking set's validation clips: 4 and 8 pixels do alike in
-    average Jaccard, 2 and 16 worse at one of the windows; points that go on when lost cost 2 to 4 of average delta.)
+    A point whose forward-backward error exceeds `tolerance` pixels, or that leaves the frame, is lost for good: it
+    counts as occluded and stays where it was. (Chosen on the tracking set's validation clips: 4 and 8 pixels are alike
+    in average Jaccard, 2 and 16 are worse at one of the windows; points that move on when lost cost 2 to 4 points of
+    average delta.)
 
     Attributes:
         window: side of the patch that is matched, pixels.
@@ -50,25 +51,25 @@ class LucasKanade:
         tracks = np.repeat(np.asarray(points, float)[:, None, 1:], count, axis=1)
         visible = np.ones(tracks.shape[:2], bool)
         size = np.array(gray[0].shape[::-1])
-        for ahead in (1, -1):
-            for t in range(count - 1) if ahead > 0 else range(count - 1, 0, -1):
-                begun = times <= t if ahead > 0 else times >= t
-                tracks[begun, t + ahead] = tracks[begun, t]
-                visible[begun, t + ahead] = False
+        for step in (1, -1):
+            for t in range(count - 1) if step > 0 else range(count - 1, 0, -1):
+                begun = times <= t if step > 0 else times >= t
+                tracks[begun, t + step] = tracks[begun, t]
+                visible[begun, t + step] = False
                 moving = np.flatnonzero(begun & visible[:, t])
                 if not len(moving):
                     continue
                 start = tracks[moving, t]
-                there, found = self._step(gray[t], gray[t + ahead], start)
-                back, found_back = self._step(gray[t + ahead], gray[t], there)
+                end, found = self._step(gray[t], gray[t + step], start)
+                back, found_back = self._step(gray[t + step], gray[t], end)
                 kept = found & found_back & (np.linalg.norm(back - start, axis=1) <= self.tolerance)
-                kept &= ((there >= 0) & (there <= size)).all(1)
-                tracks[moving[kept], t + ahead] = there[kept]
-                visible[moving[kept], t + ahead] = True
+                kept &= ((end >= 0) & (end <= size)).all(1)
+                tracks[moving[kept], t + step] = end[kept]
+                visible[moving[kept], t + step] = True
         return {"tracks": tracks, "visible": visible}
 
     def _step(self, first: np.ndarray, second: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where points [N, 2] go, and whether they were found [N]."""
+        """Return where points [N, 2] go, and whether they were found [N]."""
         # OpenCV's first pixel center is (0, 0).
         start = (xy - 0.5).astype(np.float32)[:, None]
         end, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -78,9 +79,9 @@ class LucasKanade:
 
 
 def baselines() -> list[EvaluatedModel]:
-    """What every tracker should beat: standing still, and Lucas-Kanade at two sizes of its window."""
+    """Return what every tracker should beat: static points, and Lucas-Kanade at two sizes of its window."""
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    entrants = [EvaluatedModel("standing still", StandingStill(), f"still-{code}")]
+    models = [EvaluatedModel("static", Static(), f"static-{code}")]
     for window in (11, 21):
-        entrants.append(EvaluatedModel(f"LK {window}", LucasKanade(window), f"lk{window}-{code}"))
-    return entrants
+        models.append(EvaluatedModel(f"LK {window}", LucasKanade(window), f"lk{window}-{code}"))
+    return models

@@ -8,6 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.video import write_video
+from benchmarks.synthetic.clothing import (
+    CLOTH_COLORS,
+    HAIR_COLORS,
+    SKIN_TONES,
+    TROUSER_COLORS,
+    Clothing,
+)
 from benchmarks.synthetic.motion import Motion, dance
 from benchmarks.synthetic.renderer import (
     Actor,
@@ -17,13 +24,6 @@ from benchmarks.synthetic.renderer import (
     render_scene,
 )
 from benchmarks.synthetic.room import build_room
-from benchmarks.synthetic.wardrobe import (
-    CLOTH_COLORS,
-    HAIR_COLORS,
-    SKIN_TONES,
-    TROUSER_COLORS,
-    Outfit,
-)
 
 DEMO_FRAMES = 96
 # Motion samples a second.
@@ -34,11 +34,11 @@ def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
     """Two dancers in a studio, seen by a slowly moving camera."""
     rng = np.random.default_rng(seed)
     seconds = num_frames / 24
-    left = Outfit(
+    left = Clothing(
         shirt="plaid", shirt_colors=(CLOTH_COLORS[0], (0.2, 0.05, 0.06), CLOTH_COLORS[2]),
         trousers=TROUSER_COLORS[0], skin=SKIN_TONES[3], hair=HAIR_COLORS[0], sleeves="long",
     )  # fmt: skip
-    right = Outfit(
+    right = Clothing(
         shirt="stripes", shirt_colors=(CLOTH_COLORS[2], CLOTH_COLORS[1], CLOTH_COLORS[3]),
         trousers=TROUSER_COLORS[1], skin=SKIN_TONES[1], hair=HAIR_COLORS[2], long_hair=True, decal="TAP",
     )  # fmt: skip
@@ -51,9 +51,9 @@ def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
         Actor(Motion(dance(seconds, RATE, rng, tempo=1.8), RATE, (0.75, -0.1), 0.8), small, right, 2),
     ]
     t = np.linspace(0, 1, num_frames)
-    place = np.stack([0.35 * (t - 0.5), np.full_like(t, -4.8), np.full_like(t, 1.2)], axis=1)
+    position = np.stack([0.35 * (t - 0.5), np.full_like(t, -4.8), np.full_like(t, 1.2)], axis=1)
     angles = np.stack([-0.06 * (t - 0.5), np.full_like(t, -0.055), 0 * t], axis=1)
-    camera = CameraPath(place, angles, np.full(num_frames, 1000.0))
+    camera = CameraPath(position, angles, np.full(num_frames, 1000.0))
     return Scene(actors, build_room("studio", seed, cup=True), camera, shutter=0.25, seed=seed)
 
 

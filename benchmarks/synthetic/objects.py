@@ -1,4 +1,4 @@
-"""Renders moving things that are no people, by the renderer of people: textured shapes in a room or before a photo.
+"""Render moving objects instead of people: textured shapes in a room or before a photo.
 
 Photos come from scikit-image and are CC0 or without known copyright restrictions: coffee (Rachel Michetti), chelsea
 (Stefan van der Walt), rocket (SpaceX), retina (Haeggstroem), immunohistochemistry.
@@ -7,7 +7,6 @@ Photos come from scikit-image and are CC0 or without known copyright restriction
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import cv2
@@ -15,160 +14,101 @@ import numpy as np
 import skimage.data
 
 from benchmarks.synthetic import raster
-from benchmarks.synthetic.renderer import (
-    GRAIN_MARGIN,
-    RenderedClip,
-    Scene,
-    _Stage,  # what a frame is made of is the same; only what moves in it is not
-)
-from benchmarks.synthetic.room import Room, _mip_levels, _painting
-from benchmarks.synthetic.shapes import Path, Shape
-from benchmarks.synthetic.truth import Truth
-from benchmarks.synthetic.wardrobe import linear
+from benchmarks.synthetic.clothing import linear
+from benchmarks.synthetic.paths import Path
+from benchmarks.synthetic.renderer import MeshPart, RenderContext, RenderedClip, Scene
+from benchmarks.synthetic.room import Room, mip_levels, painting
+from benchmarks.synthetic.shapes import Shape
 
 PHOTOS = ("coffee", "chelsea", "rocket", "retina", "immunohistochemistry")
 DECAL_SIDE = 256
 _PLAIN_KINDS = (raster.PRINT, raster.STRIPES, raster.DENIM, raster.WOOD, raster.PLAIN)
-_ROUND_KINDS = (raster.PLAID, raster.DOTS)  # run around an axis of the shape
+# These run around an axis of the shape.
+_ROUND_KINDS = (raster.PLAID, raster.DOTS)
 
 
 @dataclass(frozen=True)
-class Look:
-    """The surface of a part of a thing: a row of the renderer's materials, and a picture that it bears or None
-    ([DECAL_SIDE, DECAL_SIDE, 3], sRGB in [0, 1])."""
+class Material:
+    """The surface of a part of an object: a row of the renderer's table, and a picture on it.
+
+    The picture is [DECAL_SIDE, DECAL_SIDE, 3], sRGB in [0, 1], or None.
+    """
 
     row: np.ndarray
     picture: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
-class Thing:
-    """A shape on its path; `looks` has one for each part of the shape."""
+class SceneObject:
+    """A shape on its path; `materials` has one for each part of the shape."""
 
     shape: Shape
     path: Path
-    looks: list[Look]
+    materials: list[Material]
 
     def at(self, seconds: float) -> np.ndarray:
         """[V, 3] float64, world."""
-        rotation, place = self.path(seconds)
-        return self.shape.at(seconds) @ rotation.T + place
+        rotation, position = self.path(seconds)
+        return self.shape.at(seconds) @ rotation.T + position
 
 
 @dataclass(frozen=True)
 class ObjectScene(Scene):
-    """A scene whose `things` move; its actors stay away."""
+    """A scene whose `objects` move; it has no actors."""
 
-    things: list[Thing] = field(default_factory=list)
+    objects: list[SceneObject] = field(default_factory=list)
 
 
 def render_objects(
     scene: ObjectScene, threads: int = 2, on_frame: Callable[[int], None] | None = None
 ) -> RenderedClip:
-    """Draws all frames of a scene; the truth's `people` are its things. The result depends on the scene alone.
+    """Render all frames of a scene; its ground truth's `people` are the objects.
+
+    The result depends on the scene alone.
 
     Raises:
-        ValueError: for a scene without a thing, or with actors.
+        ValueError: for a scene without an object, or with actors.
     """
-    if scene.actors or not scene.things:
-        raise ValueError("a scene of objects needs things, and has no actors")
-    stage = _ObjectStage(scene)
-    frames = np.empty((scene.num_frames, scene.height, scene.width, 3), np.uint8)
-
-    def draw(t: int) -> None:
-        frames[t] = stage.draw(t)
-        if on_frame:
-            on_frame(t)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(draw, range(scene.num_frames)))
-    return RenderedClip(frames, scene.fps, stage.truth())
+    if scene.actors or not scene.objects:
+        raise ValueError("a scene of objects needs objects, and has no actors")
+    return ObjectContext(scene).render(threads, on_frame)
 
 
-class _ObjectStage(_Stage):
-    """The stage with things on it instead of people."""
+class ObjectContext(RenderContext):
+    """A scene with objects instead of people."""
 
     def __init__(self, scene: ObjectScene) -> None:
-        self.scene: ObjectScene = scene
-        self.rotations = scene.camera.rotations()
-        self.still = np.concatenate([np.zeros((0, 3)), *(piece.vertices for piece in scene.furniture)])
-        faces, patterns, materials, face_material = [], [], [], []
-        pictures = [np.zeros((DECAL_SIDE, DECAL_SIDE, 4), np.float32)]
-        first_vertex = first_material = 0
-        for thing in scene.things:
-            rows = np.array([look.row for look in thing.looks], np.float32)
-            for row, look in zip(rows, thing.looks, strict=True):
-                if look.picture is not None:
+        self.objects = scene.objects
+        parts = []
+        for item in scene.objects:
+            rows = np.array([material.row for material in item.materials], np.float32)
+            pictures: list[np.ndarray] = []
+            for row, material in zip(rows, item.materials, strict=True):
+                if material.picture is not None:
                     row[raster.DECAL] = len(pictures)
                     opaque = np.ones((DECAL_SIDE, DECAL_SIDE, 1))
-                    pictures.append(np.concatenate([linear(look.picture), opaque], 2).astype(np.float32))
-            faces.append(thing.shape.faces + first_vertex)
-            face_material.append(thing.shape.part + first_material)
-            patterns.append(thing.shape.rest.astype(np.float32))
-            materials.append(rows)
-            first_vertex += len(thing.shape.rest)
-            first_material += len(rows)
-        self.people_vertices = first_vertex
-        for piece in scene.furniture:
-            faces.append(piece.faces + first_vertex)
-            face_material.append(piece.face_material + first_material)
-            patterns.append(piece.vertices.astype(np.float32))
-            materials.append(piece.materials)
-            first_vertex += len(piece.vertices)
-            first_material += len(piece.materials)
-        self.faces = np.concatenate(faces).astype(np.int32)
-        self.face_material = np.concatenate(face_material).astype(np.int32)[:, None].repeat(2, 1)
-        self.face_border = np.ones((len(self.faces), 3), np.float32)
-        self.materials = np.concatenate(materials).astype(np.float32)
-        self.patterns = np.concatenate(patterns)
-        self.paints = np.zeros((0, 10), np.float32)
-        self.decals = np.stack(pictures)
-        rng = np.random.default_rng(scene.seed)
-        size = (scene.height + GRAIN_MARGIN, scene.width + GRAIN_MARGIN)
-        self.grain = rng.standard_normal((*size, 1), np.float32) + 0.5 * rng.standard_normal(
-            (*size, 3), np.float32
-        )
-        key = scene.room.light
-        right = np.cross([0.0, 0, 1], key)
-        right /= np.linalg.norm(right)
-        self.light_axes = np.stack([right, np.cross(key, right), -key])
+                    pictures.append(np.concatenate([linear(material.picture), opaque], 2).astype(np.float32))
+            border = np.ones((len(item.shape.faces), 3), np.float32)
+            face_material = item.shape.part[:, None].repeat(2, 1)
+            parts.append(MeshPart(item.shape.faces, item.shape.rest, face_material, border, rows, pictures))
+        super().__init__(scene, parts)
 
-    def vertices(self, seconds: float) -> np.ndarray:
-        """[V, 3] float64, everything in the world at a time."""
-        return np.concatenate([*(thing.at(seconds) for thing in self.scene.things), self.still])
+    def mover_vertices(self, seconds: float) -> list[np.ndarray]:
+        """Return the vertices of each object."""
+        return [item.at(seconds) for item in self.objects]
 
-    def _blobs(self, seconds: float) -> np.ndarray:
-        """[B, 4] contact shadows on the floor, under each thing."""
+    def contact_shadows(self, seconds: float) -> np.ndarray:
+        """Return a shadow under each object."""
         rows = []
-        for thing in self.scene.things:
-            places = thing.at(seconds)
-            x, y, _ = places.mean(0)
-            above = max(float(places[:, 2].min()), 0.0)
-            radius = 0.6 * float(places[:, :2].std(0).mean()) + 0.05
+        for vertices in self.mover_vertices(seconds):
+            x, y, _ = vertices.mean(0)
+            above = max(float(vertices[:, 2].min()), 0.0)
+            radius = 0.6 * float(vertices[:, :2].std(0).mean()) + 0.05
             rows.append([x, y, radius + above / 3, 0.45 / (1 + 4 * above)])
         return np.array(rows)
 
-    def truth(self) -> Truth:
-        scene = self.scene
-        sizes = [len(thing.shape.rest) for thing in scene.things]
-        ends = np.cumsum(sizes)
-        seen = np.empty((scene.num_frames, ends[-1] + len(self.still), 3), np.float32)
-        for t in range(scene.num_frames):
-            seen[t] = (self.vertices(t / scene.fps) - scene.camera.place[t]) @ self.rotations[t].T
-        *things, occluders = np.split(seen, ends, axis=1)
-        first = int(sum(len(thing.shape.faces) for thing in scene.things))
-        return Truth(
-            people=[np.ascontiguousarray(vertices) for vertices in things],
-            faces=[thing.shape.faces for thing in scene.things],
-            occluders=np.ascontiguousarray(occluders),
-            occluder_faces=self.faces[first:] - int(ends[-1]),
-            focal=scene.camera.focal,
-            height=scene.height,
-            width=scene.width,
-        )
 
-
-def random_look(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -> Look:
+def random_material(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -> Material:
     """A surface for a shape: a pattern in three colors, or, with probability `picture`, a piece of a photo or painting
     laid through it from the front."""
     low, high = shape.rest.min(0), shape.rest.max(0)
@@ -188,25 +128,25 @@ def random_look(rng: np.random.Generator, shape: Shape, picture: float = 0.35) -
         row[raster.ORIGIN + 1] = 100.0  # all of the shape is in front of it
         row[raster.DECAL_X], _, row[raster.DECAL_Z] = (low + high) / 2
         row[raster.DECAL_HALF] = 0.51 * size
-        return Look(row, _picture(rng))
+        return Material(row, _picture(rng))
     kind = int(rng.choice(_PLAIN_KINDS + _ROUND_KINDS, p=[0.3, 0.12, 0.1, 0.12, 0.08, 0.14, 0.14]))
     row[raster.KIND], row[raster.CYCLES] = kind, rng.integers(4, 10)
     row[raster.SCALE] = rng.uniform(4.5, 9) / size  # wood and denim have their own
-    return Look(row)
+    return Material(row)
 
 
 def photo_room(rng: np.random.Generator) -> Room:
-    """A room whose back and sides are one large photo each, on a painted or noisy floor: nothing like a home."""
+    """A room whose back and sides are one large photo each, on a painted or noisy floor: unlike the rooms of people."""
     low, high = np.array([-3.4, -7.0, 0.0]), np.array([3.4, 2.2, 4.2])
     width, depth, height = high - low
     names = [PHOTOS[i] for i in rng.permutation(len(PHOTOS))[:3]]
     photos = [linear(getattr(skimage.data, name)()[..., :3] / 255.0) for name in names]
     back = _covering(photos[0], width, height)
     sides = [_covering(photo, depth, height) for photo in photos[1:]]
-    ground = linear(cv2.GaussianBlur(_painting(rng), (0, 0), 1.5) / 255.0)
+    ground = linear(cv2.GaussianBlur(painting(rng), (0, 0), 1.5) / 255.0)
     images = [*sides, sides[0], back, ground, ground]
     sizes = [(depth, height), (depth, height), (depth, height), (width, height), (3.0, 2.2), (3.0, 2.2)]
-    texels, levels = _mip_levels(images)
+    texels, levels = mip_levels(images)
     light = np.array([rng.uniform(-0.8, 0.8), -0.9, 1.2])
     return Room(
         *(low, high, texels, levels, np.array(sizes)),
@@ -230,7 +170,7 @@ def _picture(rng: np.random.Generator) -> np.ndarray:
     square = np.zeros((1, 1, 3), np.uint8)
     while square.std() < 32:
         name = str(rng.choice([*PHOTOS, "painting"]))
-        image = _painting(rng) if name == "painting" else getattr(skimage.data, name)()[..., :3]
+        image = painting(rng) if name == "painting" else getattr(skimage.data, name)()[..., :3]
         side = int(rng.uniform(0.45, 0.95) * min(image.shape[:2]))
         top, left = rng.integers(0, np.array(image.shape[:2]) - side + 1)
         square = image[top : top + side, left : left + side]

@@ -13,7 +13,7 @@ _jit = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 NEAR = 0.15  # meters; nearer triangles are left out
 NOISE_SIDE = 32  # of the periodic noise cube
 
-# What a row of the materials table holds (see `wardrobe.Material`).
+# What a row of the materials table holds (see `clothing`).
 KIND, COLOR_A, COLOR_B, COLOR_C = 0, 1, 4, 7
 SCALE, GRAIN, WRINKLE, SHINE = 10, 11, 12, 13
 ORIGIN, AXIS, SIDE = 14, 17, 20  # the frame in which patterns run around and along a limb
@@ -109,7 +109,7 @@ def vertex_normals(vertices, faces, normals):
 
 
 @_jit
-def skin(rest, joint_index, joint_share, transforms, out):
+def skin(rest, joint_index, joint_weight, transforms, out):
     """Linear blend skinning: `rest` [V, 3] by a few joints a vertex, `transforms` [J, 3, 4]."""
     for i in range(len(rest)):
         x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]
@@ -117,7 +117,7 @@ def skin(rest, joint_index, joint_share, transforms, out):
             total = 0.0
             for k in range(joint_index.shape[1]):
                 m = transforms[joint_index[i, k], a]
-                total += joint_share[i, k] * (m[0] * x + m[1] * y + m[2] * z + m[3])
+                total += joint_weight[i, k] * (m[0] * x + m[1] * y + m[2] * z + m[3])
             out[i, a] = total
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import skimage.data
 
 from benchmarks.synthetic import raster
-from benchmarks.synthetic.wardrobe import linear
+from benchmarks.synthetic.clothing import linear
 
 STYLES = ("studio", "loft", "yard", "gallery")
 _PAINT = ((0.80, 0.76, 0.68), (0.58, 0.66, 0.68), (0.72, 0.60, 0.50), (0.55, 0.60, 0.50), (0.82, 0.80, 0.78))
@@ -56,7 +56,7 @@ def build_room(style: str, seed: int, cup: bool = False) -> Room:
         low, high = np.array([-8.0, -8.0, 0.0]), np.array([8.0, 4.5, 5.5])
     width, depth, height = high - low
     pictures = [
-        skimage.data.coffee() if cup else _painting(rng),
+        skimage.data.coffee() if cup else painting(rng),
         skimage.data.chelsea(),
         skimage.data.rocket(),
     ]
@@ -88,7 +88,7 @@ def build_room(style: str, seed: int, cup: bool = False) -> Room:
     ceiling, ceiling_size = _plaster(linear((0.85, 0.85, 0.84)), rng, 2.0, 2.0), (2.0, 2.0)
     images = [wall, wall, wall, back, floor, ceiling]
     sizes = [wall_size, wall_size, wall_size, (width, height), floor_size, ceiling_size]
-    texels, levels = _mip_levels(images)
+    texels, levels = mip_levels(images)
     angle = rng.uniform(-0.9, 0.9)
     light = np.array([np.sin(angle), -0.8, 1.35 + rng.uniform(-0.2, 0.3)])
     return Room(
@@ -225,7 +225,7 @@ def _tiled(image: np.ndarray, size: tuple[float, float], width: float, height: f
     return np.ascontiguousarray(np.tile(block, repeats)[: total[0], : total[1]])
 
 
-def _painting(rng: np.random.Generator) -> np.ndarray:
+def painting(rng: np.random.Generator) -> np.ndarray:
     """[300, 420, 3] uint8: strokes of paint over a colored ground."""
     palette = np.clip(rng.uniform(0.1, 0.9, (6, 3)) + rng.normal(0, 0.1, (6, 3)), 0.03, 0.97) * 255
     canvas = np.full((300, 420, 3), palette[0])
@@ -325,7 +325,7 @@ def _shelf(wall: np.ndarray, rng: np.random.Generator, center: float) -> None:
             x += thick + (int(rng.integers(6, 22)) if rng.random() < 0.08 else 0)
 
 
-def _mip_levels(images: list[np.ndarray], count: int = 6) -> tuple[np.ndarray, np.ndarray]:
+def mip_levels(images: list[np.ndarray], count: int = 6) -> tuple[np.ndarray, np.ndarray]:
     parts, levels, offset = [], np.zeros((len(images), count, 3), np.int64), 0
     for i, image in enumerate(images):
         level = image.astype(np.float32)

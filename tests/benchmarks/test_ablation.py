@@ -20,7 +20,7 @@ from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, TRUTHS, Varian
 from benchmarks.label_accuracy.measure import evaluate_labels
 from benchmarks.synthetic.demo import demo_scene
 from benchmarks.synthetic.renderer import render_scene
-from benchmarks.synthetic.scenes import ClipSpec
+from benchmarks.synthetic.standard_set import ClipSpec
 
 CONFIG = LabelingConfig(points=200)
 
@@ -67,13 +67,13 @@ def test_with_all_true_labels_are_right(bench: Workbench, labels: dict[str, Trac
     found = figures(bench, labels["all four true"])
     assert found["average_delta"] > 99.5
     assert found["off_body"] < 0.5
-    assert found["seen_but_hidden"] < 0.5
+    assert found["visible_but_occluded"] < 0.5
 
 
 def test_a_true_mesh_is_better_than_a_fitted_one(bench: Workbench, labels: dict[str, Tracks]):
     fitted, true = (figures(bench, labels[name]) for name in (DEFAULT, "true mesh"))
     assert true["average_delta"] > max(99.5, fitted["average_delta"])
-    assert true["seen_but_hidden"] <= fitted["seen_but_hidden"] + 0.5
+    assert true["visible_but_occluded"] <= fitted["visible_but_occluded"] + 0.5
 
 
 def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict[str, Tracks]):
@@ -86,7 +86,7 @@ def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict
     own = np.array([index[vertex] for vertex in tracks.vertex.tolist()])
     owners = np.array([bench_owner(bench, tracks, person) for person in (0, 1)])[tracks.person]
     for t in (0, 9):
-        _, shows = truth.place(t, owners, surface.face[own], surface.barycentric[own])
+        _, shows = truth.locate(t, owners, surface.face[own], surface.barycentric[own])
         np.testing.assert_array_equal(tracks.visible[:, t], shows)
 
 
@@ -151,8 +151,8 @@ def test_what_is_not_there_is_one_line(words: list[str], reason: str, tmp_path: 
 
 def test_bars_say_what_is_met_and_what_is_missed():
     def figures(delta: float) -> dict:
-        lag = {"average_delta": delta, "within": {"8": 96.0}, "survival": 30.0, "seen_but_hidden": 2.0}
-        hidden = {"hidden_precision": None, "hidden_recall": 70.0, "hidden_found": 50.0}
+        lag = {"average_delta": delta, "within": {"8": 96.0}, "survival": 30.0, "visible_but_occluded": 2.0}
+        hidden = {"occluded_precision": None, "occluded_recall": 70.0, "occluded_found": 50.0}
         one = {"off_body": 0.4, "lags": {"24": lag | hidden, "48": lag}}
         return {"pooled": one, "mean": one}
 

@@ -18,14 +18,14 @@ from benchmarks.label_accuracy.measure import (
     pooled,
     results_table,
 )
-from benchmarks.synthetic.truth import Truth
+from benchmarks.synthetic.ground_truth import GroundTruth
 
 T = 48
 LAGS = (8, 24)
 
 
 @pytest.fixture(scope="module")
-def truth() -> Truth:
+def truth() -> GroundTruth:
     """A body that sways and turns behind a bar, which hides some of it, in 854x480."""
     body = load_body("anny")
     rest = body.template @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]).T
@@ -35,7 +35,7 @@ def truth() -> Truth:
         turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
         people[t] = rest @ turn.T + [0.4 * np.sin(t / 8), 0, 4.5]
     bar = np.array([[-0.2, -2, 3], [0.1, -2, 3], [0.1, 2, 3], [-0.2, 2, 3]], np.float32)
-    return Truth(
+    return GroundTruth(
         people=[people],
         faces=[body.faces],
         occluders=np.repeat(bar[None], T, 0),
@@ -47,7 +47,7 @@ def truth() -> Truth:
 
 
 @pytest.fixture(scope="module")
-def perfect(truth: Truth) -> Tracks:
+def perfect(truth: GroundTruth) -> Tracks:
     """600 points of the surface, exactly where the truth has them."""
     body = load_body("anny")
     points = body.surface_points(600, 0)
@@ -55,7 +55,7 @@ def perfect(truth: Truth) -> Tracks:
     visible = np.empty((len(points), T), bool)
     person = np.zeros(len(points), np.int32)
     for t in range(T):
-        xy[:, t], visible[:, t] = truth.place(t, person, points.face, points.barycentric)
+        xy[:, t], visible[:, t] = truth.locate(t, person, points.face, points.barycentric)
     return Tracks(xy, visible, np.ones_like(visible), truth.height, truth.width, person, points.vertex)
 
 
@@ -63,23 +63,23 @@ def at(result: dict, lag: int) -> dict:
     return result["lags"][str(lag)]
 
 
-def test_perfect_labels_score_full_marks(truth: Truth, perfect: Tracks) -> None:
+def test_perfect_labels_score_full_marks(truth: GroundTruth, perfect: Tracks) -> None:
     result = evaluate_labels(perfect, truth, lags=LAGS)
     assert result["off_body"] < 0.1  # a label is float32: one on the very edge may fall off
-    assert result["yield"] > 90
+    assert result["coverage"] > 90
     for lag in LAGS:
         figures = at(result, lag)
         assert figures["average_delta"] > 99.9
         assert figures["survival"] > 99.5
-        assert figures["seen_but_hidden"] < 0.5
-        assert figures["hidden_precision"] > 99.5
-        assert figures["hidden_recall"] > 99.5
-        assert figures["hidden_average_delta"] > 99.9
-        assert figures["counts"]["judged"] > 400
-        assert figures["counts"]["truly_hidden"] > 50
+        assert figures["visible_but_occluded"] < 0.5
+        assert figures["occluded_precision"] > 99.5
+        assert figures["occluded_recall"] > 99.5
+        assert figures["occluded_average_delta"] > 99.9
+        assert figures["counts"]["evaluated"] > 400
+        assert figures["counts"]["truly_occluded"] > 50
 
 
-def test_constant_offset_on_the_skin_is_no_error(truth: Truth, perfect: Tracks) -> None:
+def test_constant_offset_on_the_skin_is_no_error(truth: GroundTruth, perfect: Tracks) -> None:
     shifted = replace(perfect, xy=perfect.xy + np.float32([5.0, -3.0]))
     figures = at(evaluate_labels(shifted, truth, lags=LAGS), 8)
     on_body = evaluate_labels(shifted, truth, lags=LAGS)["off_body"]
@@ -87,7 +87,7 @@ def test_constant_offset_on_the_skin_is_no_error(truth: Truth, perfect: Tracks) 
     assert figures["within"]["4"] > 97 - on_body
 
 
-def test_sliding_labels_fail_more_with_the_lag(truth: Truth, perfect: Tracks) -> None:
+def test_sliding_labels_fail_more_with_the_lag(truth: GroundTruth, perfect: Tracks) -> None:
     slide = np.linspace(-30.3, 30.3, T, dtype=np.float32)[None, :, None] * np.float32([1.0, 0.0])
     result = evaluate_labels(replace(perfect, xy=perfect.xy + slide), truth, lags=LAGS)
     # 60.6 px over 47 frames are 3.1 px at lag 8 and 9.3 px at lag 24, in a frame of 256x256
@@ -97,45 +97,45 @@ def test_sliding_labels_fail_more_with_the_lag(truth: Truth, perfect: Tracks) ->
     assert at(result, 24)["average_delta"] < at(result, 8)["average_delta"] - 15
 
 
-def test_labels_on_the_background_fail(truth: Truth, perfect: Tracks) -> None:
+def test_labels_on_the_background_fail(truth: GroundTruth, perfect: Tracks) -> None:
     away = replace(perfect, xy=np.full_like(perfect.xy, 5.0))
     result = evaluate_labels(away, truth, lags=LAGS)
     assert result["off_body"] == 100
-    assert result["yield"] == 0
+    assert result["coverage"] == 0
     assert at(result, 8)["average_delta"] == 0
     assert at(result, 8)["median_error"] is None
     assert at(result, 8)["survival"] is None
 
 
-def test_random_visibility_is_worth_its_base_rate(truth: Truth, perfect: Tracks) -> None:
+def test_random_visibility_is_worth_its_base_rate(truth: GroundTruth, perfect: Tracks) -> None:
     visible = np.random.default_rng(0).random(perfect.visible.shape) < 0.5
     figures = at(evaluate_labels(replace(perfect, visible=visible), truth, lags=LAGS), 8)
-    assert 40 < figures["hidden_recall"] < 60
+    assert 40 < figures["occluded_recall"] < 60
     assert 40 < figures["survival"] < 60
-    assert figures["seen_but_hidden"] > 5
+    assert figures["visible_but_occluded"] > 5
     # called hidden at random: as precise as hidden is frequent
-    assert figures["hidden_precision"] < 60
+    assert figures["occluded_precision"] < 60
 
 
-def test_calling_all_seen_finds_nothing_hidden(truth: Truth, perfect: Tracks) -> None:
+def test_calling_all_seen_finds_nothing_hidden(truth: GroundTruth, perfect: Tracks) -> None:
     figures = at(
         evaluate_labels(replace(perfect, visible=np.ones_like(perfect.visible)), truth, lags=LAGS), 8
     )
-    assert figures["hidden_recall"] == 0
-    assert figures["hidden_precision"] is None
-    assert figures["seen_but_hidden"] > 5
+    assert figures["occluded_recall"] == 0
+    assert figures["occluded_precision"] is None
+    assert figures["visible_but_occluded"] > 5
 
 
-def test_unknown_labels_lower_survival_and_yield_only(truth: Truth, perfect: Tracks) -> None:
+def test_unknown_labels_lower_survival_and_yield_only(truth: GroundTruth, perfect: Tracks) -> None:
     valid = np.random.default_rng(1).random(perfect.valid.shape) < 0.3
     figures = at(evaluate_labels(replace(perfect, valid=valid), truth, lags=LAGS), 24)
     assert 25 < figures["survival"] < 35
     assert figures["average_delta"] > 99.9
-    assert figures["hidden_recall"] > 99
-    assert figures["hidden_found"] < 40
+    assert figures["occluded_recall"] > 99
+    assert figures["occluded_found"] < 40
 
 
-def test_a_piece_of_the_clip_is_judged_by_its_start_frame(truth: Truth, perfect: Tracks) -> None:
+def test_a_piece_of_the_clip_is_judged_by_its_start_frame(truth: GroundTruth, perfect: Tracks) -> None:
     piece = replace(
         perfect, xy=perfect.xy[:, 12:], visible=perfect.visible[:, 12:], valid=perfect.valid[:, 12:]
     )
@@ -145,12 +145,12 @@ def test_a_piece_of_the_clip_is_judged_by_its_start_frame(truth: Truth, perfect:
         evaluate_labels(perfect, truth, start_frame=1)
 
 
-def test_labels_of_another_size_are_scaled(truth: Truth, perfect: Tracks) -> None:
+def test_labels_of_another_size_are_scaled(truth: GroundTruth, perfect: Tracks) -> None:
     result = evaluate_labels(perfect.resized(240, 427), truth, lags=LAGS)
     assert at(result, 8)["average_delta"] > 99.9
 
 
-def test_reliability_is_by_confidence(truth: Truth, perfect: Tracks) -> None:
+def test_reliability_is_by_confidence(truth: GroundTruth, perfect: Tracks) -> None:
     sure = np.full(perfect.visible.shape, 0.97, np.float32)
     moved = perfect.xy.copy()
     moved[:, 4::8] += 12.0  # 3.6 px and more of a frame of 256x256
@@ -166,18 +166,18 @@ def test_reliability_is_by_confidence(truth: Truth, perfect: Tracks) -> None:
     assert all(count == 0 for count in unknown["counts"].values())
 
 
-def test_no_labels_at_all(truth: Truth) -> None:
+def test_no_labels_at_all(truth: GroundTruth) -> None:
     result = evaluate_labels(Tracks.empty(T, 480, 854), truth, lags=LAGS)
-    assert result["yield"] == 0
+    assert result["coverage"] == 0
     assert result["off_body"] is None
     assert at(result, 8)["average_delta"] is None
 
 
-def test_means_json_and_tables(truth: Truth, perfect: Tracks) -> None:
+def test_means_json_and_tables(truth: GroundTruth, perfect: Tracks) -> None:
     good = evaluate_labels(perfect, truth, lags=LAGS)
     none = evaluate_labels(Tracks.empty(T, 480, 854), truth, lags=LAGS)
     mean = mean_of([good, none])
-    assert mean["yield"] == good["yield"] / 2
+    assert mean["coverage"] == good["coverage"] / 2
     assert mean["lags"]["8"]["average_delta"] == good["lags"]["8"]["average_delta"]
     assert pooled([good, none])["lags"]["8"]["counts"] == good["lags"]["8"]["counts"]
     assert json.loads(json.dumps(good)) == good
@@ -189,12 +189,12 @@ def test_means_json_and_tables(truth: Truth, perfect: Tracks) -> None:
     assert "forearms" in text
 
 
-def test_pooling_counts_labels_alike_where_the_mean_counts_clips(truth: Truth, perfect: Tracks) -> None:
+def test_pooling_counts_labels_alike_where_the_mean_counts_clips(truth: GroundTruth, perfect: Tracks) -> None:
     good = evaluate_labels(perfect, truth, lags=LAGS)
     few = perfect.select(np.arange(100))
     bad = evaluate_labels(replace(few, xy=np.full_like(few.xy, 5.0)), truth, lags=LAGS)
     assert mean_of([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(50, abs=0.1)
-    counts = [result["lags"]["8"]["counts"]["judged"] for result in (good, bad)]
+    counts = [result["lags"]["8"]["counts"]["evaluated"] for result in (good, bad)]
     share = 100 * counts[0] / sum(counts)
     assert pooled([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(share, abs=0.1)
     assert pooled([good, bad])["counts"]["queries"] == good["counts"]["queries"] + bad["counts"]["queries"]

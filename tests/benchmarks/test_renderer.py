@@ -10,7 +10,9 @@ import pytest
 
 from anthrotap_builder.bodies import load_body
 from benchmarks.synthetic import motion
+from benchmarks.synthetic.clothing import CLOTH_COLORS, Clothing
 from benchmarks.synthetic.demo import demo_scene
+from benchmarks.synthetic.ground_truth import GroundTruth
 from benchmarks.synthetic.motion import Motion
 from benchmarks.synthetic.renderer import (
     Actor,
@@ -20,9 +22,7 @@ from benchmarks.synthetic.renderer import (
     render_scene,
 )
 from benchmarks.synthetic.room import build_room, crates
-from benchmarks.synthetic.scenes import HALVES, standard_set
-from benchmarks.synthetic.truth import Truth
-from benchmarks.synthetic.wardrobe import CLOTH_COLORS, Outfit
+from benchmarks.synthetic.standard_set import HALVES, standard_set
 
 T = 4
 
@@ -31,14 +31,14 @@ def small_scene(**changes: object) -> Scene:
     """Somebody all in one bright color behind a crate, 320x180; the camera pans and zooms."""
     rng = np.random.default_rng(0)
     walker = Motion(motion.walk(1.0, 96.0, rng, heading=1.2), 96.0, (0.0, 0.0), None)
-    outfit = Outfit(shirt="plain", shirt_colors=(CLOTH_COLORS[0],) * 3, slip=0.03, looseness=0.02)
+    clothing = Clothing(shirt="plain", shirt_colors=(CLOTH_COLORS[0],) * 3, slip=0.03, looseness=0.02)
     step = np.arange(T)
     camera = CameraPath(
-        place=np.stack([0.05 * step, np.full(T, -4.5), np.full(T, 1.2)], axis=1),
+        position=np.stack([0.05 * step, np.full(T, -4.5), np.full(T, 1.2)], axis=1),
         angles=np.stack([0.02 * step, np.full(T, -0.05), np.full(T, 0.02)], axis=1),
         focal=360.0 + 5.0 * step,
     )
-    actor = Actor(walker, np.zeros(10), outfit)
+    actor = Actor(walker, np.zeros(10), clothing)
     scene = Scene(
         [actor], build_room("studio", 3), camera, [crates((0.0, -0.9), 0.75, 1, 2)], shutter=0.0, noise=0.0,
         height=180, width=320,
@@ -87,7 +87,7 @@ def test_places_lead_back_to_the_same_surface_point(clip: RenderedClip) -> None:
     person, face, barycentric = clip.truth.surface_point_under(1, xy)
     found = person >= 0
     assert found.sum() > 150
-    again, visible = clip.truth.place(1, person, face, barycentric)
+    again, visible = clip.truth.locate(1, person, face, barycentric)
     np.testing.assert_allclose(again[found], xy[found], atol=1e-6)
     assert visible[found].all()
     assert np.isnan(again[~found]).all()
@@ -100,8 +100,8 @@ def test_furniture_hides(clip: RenderedClip) -> None:
     )
     points = load_body("anny").surface_points(2000, 0)
     person = np.zeros(len(points), np.int64)
-    _, visible = clip.truth.place(2, person, points.face, points.barycentric)
-    _, without = free.place(2, person, points.face, points.barycentric)
+    _, visible = clip.truth.locate(2, person, points.face, points.barycentric)
+    _, without = free.locate(2, person, points.face, points.barycentric)
     assert (visible <= without).all()
     assert 100 < (without & ~visible).sum() < 900
 
@@ -124,7 +124,7 @@ def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
                 v = q @ place / det
                 s = np.einsum("fx,fx->f", c - a, q) / det
             hidden[i] |= ((u > 0) & (v > 0) & (u + v < 1) & (s > 0) & (s < 1 - 1e-6)).any()
-    xy, visible = truth.place(t, np.zeros(60, np.int64), points.face, points.barycentric)
+    xy, visible = truth.locate(t, np.zeros(60, np.int64), points.face, points.barycentric)
     inside = truth.camera(t).contains(xy)
     np.testing.assert_array_equal(visible[inside], ~hidden[inside])
 
@@ -139,7 +139,7 @@ def test_nobody_is_outside_the_frame_or_nowhere(clip: RenderedClip) -> None:
 
 def test_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> None:
     clip.truth.save(tmp_path / "truth.npz")
-    again = Truth.load(tmp_path / "truth.npz")
+    again = GroundTruth.load(tmp_path / "truth.npz")
     np.testing.assert_array_equal(again.people[0], clip.truth.people[0])
     np.testing.assert_array_equal(again.occluders, clip.truth.occluders)
     np.testing.assert_array_equal(again.focal, clip.truth.focal)
@@ -149,8 +149,8 @@ def test_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> None:
 def test_texture_moves_with_the_truth() -> None:
     """A shirt's pattern sticks to the skin that the truth follows: colors stay as points move."""
     scene = small_scene()
-    still = Outfit(shirt="plaid", slip=0.03, looseness=0.02)
-    actor = replace(scene.actors[0], outfit=still)
+    still = Clothing(shirt="plaid", slip=0.03, looseness=0.02)
+    actor = replace(scene.actors[0], clothing=still)
     clip = render_scene(
         replace(
             scene,
@@ -164,8 +164,8 @@ def test_texture_moves_with_the_truth() -> None:
     truth = clip.truth
     points = load_body("anny").surface_points(3000, 2)
     person = np.zeros(len(points), np.int64)
-    first, seen_first = truth.place(0, person, points.face, points.barycentric)
-    last, seen_last = truth.place(3, person, points.face, points.barycentric)
+    first, seen_first = truth.locate(0, person, points.face, points.barycentric)
+    last, seen_last = truth.locate(3, person, points.face, points.barycentric)
     keep = seen_first & seen_last
     color_then = _sample(clip.frames[0], first[keep])
     color_now = _sample(clip.frames[3], last[keep])

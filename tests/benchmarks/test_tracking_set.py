@@ -1,4 +1,4 @@
-"""The tracking set: its things are what they should be, its truth is exact, its files are TAP-Vid's."""
+"""The tracking set: its shapes are closed, its ground truth is exact, its files are TAP-Vid's."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import pytest
 
 from anthrotap_hf.evaluation import read_tapvid
 from benchmarks import tracking_set as script
-from benchmarks.synthetic import objects, scenes, shapes, tracking_set
-from benchmarks.synthetic.baselines import LucasKanade, StandingStill
+from benchmarks.synthetic import creatures, objects, paths, shapes, standard_set, tracking_set
+from benchmarks.synthetic.baselines import LucasKanade, Static
 from benchmarks.synthetic.objects import ObjectScene, render_objects
 from benchmarks.synthetic.renderer import CameraPath, RenderedClip
 from benchmarks.synthetic.room import build_room, pillar
 from benchmarks.synthetic.tracking_set import (
-    Filming,
-    TrackedVideo,
+    RenderedTracks,
     TrackingClip,
+    files,
+    people,
+    points,
     render_tracks,
-    room_points_under,
-    sample_tracks,
     write_tracking_set,
 )
+from benchmarks.synthetic.tracking_set import objects as object_themes
+from benchmarks.synthetic.tracking_set.camera import CameraSettings
+from benchmarks.synthetic.tracking_set.points import room_points_under, sample_tracks
 
 T, SIDE = 8, 128
 
@@ -32,21 +35,23 @@ T, SIDE = 8, 128
 def small_scene() -> ObjectScene:
     """A knot and a jelly that tumble behind a post; the camera turns and travels."""
     rng = np.random.default_rng(3)
-    things = [
-        tracking_set._thing(rng, shapes.knot(0.33, 0.1), shapes.floating(rng, (-0.3, 0, 1), (0.1,) * 3, 3.0)),
-        tracking_set._thing(
-            rng, shapes.blob(rng, 0.35, jelly=0.8), shapes.floating(rng, (0.3, 0, 1), (0.1,) * 3, 1.0)
+    objects = [
+        object_themes._object(
+            rng, shapes.knot(0.33, 0.1), paths.floating(rng, (-0.3, 0, 1), (0.1,) * 3, 3.0)
+        ),
+        object_themes._object(
+            rng, shapes.blob(rng, 0.35, jelly=0.8), paths.floating(rng, (0.3, 0, 1), (0.1,) * 3, 1.0)
         ),
     ]
     step = np.arange(T)
     camera = CameraPath(
-        place=np.stack([0.06 * step, np.full(T, -3.0), np.full(T, 1.1)], axis=1),
+        position=np.stack([0.06 * step, np.full(T, -3.0), np.full(T, 1.1)], axis=1),
         angles=np.stack([0.01 * step, np.full(T, -0.1), np.full(T, 0.02)], axis=1),
         focal=np.full(T, 190.0),
     )
     post = pillar((0.1, -0.8), 0.15, 2.5, 3)
     return ObjectScene(
-        [], build_room("studio", 3), camera, [post], shutter=0.0, noise=0.0, height=SIDE, width=SIDE, things=things
+        [], build_room("studio", 3), camera, [post], shutter=0.0, noise=0.0, height=SIDE, width=SIDE, objects=objects
     )  # fmt: skip
 
 
@@ -72,8 +77,8 @@ def _shapes() -> dict[str, shapes.Shape]:
         "knot": shapes.knot(0.3, 0.08),
         "cloth": shapes.cloth(rng, 1.0, 1.2),
         "snake": shapes.snake(rng, 1.2, 0.08),
-        "chain": shapes.chain(rng, 4, 0.2, 0.06),
-        **{kind: shapes.creature(rng, kind, 0.9) for kind in shapes.CREATURES},
+        "chain": creatures.chain(rng, 4, 0.2, 0.06),
+        **{kind: creatures.creature(rng, kind, 0.9) for kind in creatures.CREATURES},
     }
 
 
@@ -104,11 +109,11 @@ def test_soft_and_jointed_shapes_move() -> None:
         for name, shape in _shapes().items()
         if np.ptp(shape.at(0.1) - shape.at(0.6), axis=0).max() > 0.02
     }
-    assert moving == {"jelly", "box", "cloth", "snake", "chain", *shapes.CREATURES}
+    assert moving == {"jelly", "box", "cloth", "snake", "chain", *creatures.CREATURES}
 
 
 def test_what_rolls_does_not_slip() -> None:
-    path = shapes.rolling(np.random.default_rng(0), (0, 0), (1.0, 0.5), 0.3)
+    path = paths.rolling(np.random.default_rng(0), (0, 0), (1.0, 0.5), 0.3)
     rotation, place = path(0.7)
     touching = rotation.T @ np.array([0, 0, -0.3])
     later_rotation, later_place = path(0.7001)
@@ -118,24 +123,24 @@ def test_what_rolls_does_not_slip() -> None:
 
 def test_unknown_creature() -> None:
     with pytest.raises(ValueError, match="spider"):
-        shapes.creature(np.random.default_rng(0), "horse", 1.0)
+        creatures.creature(np.random.default_rng(0), "horse", 1.0)
 
 
 def test_a_scene_of_objects_needs_some() -> None:
-    with pytest.raises(ValueError, match="needs things"):
-        render_objects(replace(small_scene(), things=[]))
+    with pytest.raises(ValueError, match="needs objects"):
+        render_objects(replace(small_scene(), objects=[]))
 
 
 def test_points_project_where_the_mesh_says(clip: RenderedClip) -> None:
-    """A thing's vertex, taken through the world and the camera by hand, is where the truth has it."""
+    """An object's vertex, taken through the world and the camera by hand, is where the ground truth has it."""
     scene = small_scene()
     rotations = scene.camera.rotations()
     for t in (0, T - 1):
-        for index, thing in enumerate(scene.things):
-            seen = (thing.at(t / scene.fps) - scene.camera.place[t]) @ rotations[t].T
+        for index, item in enumerate(scene.objects):
+            seen = (item.at(t / scene.fps) - scene.camera.position[t]) @ rotations[t].T
             xy = seen[:, :2] / seen[:, 2:] * scene.camera.focal[t] + SIDE / 2
-            first = thing.shape.faces[:50]
-            found, _ = clip.truth.place(
+            first = item.shape.faces[:50]
+            found, _ = clip.truth.locate(
                 t, np.full(50, index), np.arange(50), np.repeat([[1.0, 0, 0]], 50, axis=0)
             )
             np.testing.assert_allclose(found, xy[first[:, 0]], atol=1e-3)
@@ -143,17 +148,17 @@ def test_points_project_where_the_mesh_says(clip: RenderedClip) -> None:
 
 def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
     """A point is seen where it is in the frame and no triangle is nearer on its ray (Moeller and Trumbore)."""
-    scene, surfaces = small_scene(), tracking_set._with_furniture(clip.truth)
+    scene, surfaces = small_scene(), points._with_furniture(clip.truth)
     rng = np.random.default_rng(4)
-    points = tracking_set._shown_points(scene, surfaces, 2, rng)
-    points = points.of(rng.permutation(len(points.owner))[:60])
-    xy, visible = tracking_set.follow(scene, surfaces, points)
+    chosen = points._sample_surface(scene, surfaces, 2, rng)
+    chosen = chosen.of(rng.permutation(len(chosen.owner))[:60])
+    xy, visible = points.track_points(scene, surfaces, chosen)
     inside = ((xy >= 0) & (xy < SIDE)).all(2)
-    assert {-1, 0, 1, 2} == set(points.owner)
+    assert {-1, 0, 1, 2} == set(chosen.owner)
     for t in (0, 3, 7):
-        places = surfaces.points(t, points.owner, points.face, points.barycentric)
-        room = (points.world - scene.camera.place[t]) @ scene.camera.rotations()[t].T
-        places = np.where(points.owner[:, None] < 0, room, places)
+        places = surfaces.points(t, chosen.owner, chosen.face, chosen.barycentric)
+        room = (chosen.world - scene.camera.position[t]) @ scene.camera.rotations()[t].T
+        places = np.where(chosen.owner[:, None] < 0, room, places)
         free = np.ones(len(places), bool)
         for vertices, faces in zip(surfaces.people, surfaces.faces, strict=True):
             a, b, c = np.moveaxis(vertices[t].astype(float)[faces], 1, 0)
@@ -174,7 +179,7 @@ def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
     scene = small_scene()
     xy = np.random.default_rng(2).uniform(0, SIDE, (30, 2))
     world = room_points_under(scene, 2, xy)
-    seen = (world - scene.camera.place[2]) @ scene.camera.rotations()[2].T
+    seen = (world - scene.camera.position[2]) @ scene.camera.rotations()[2].T
     np.testing.assert_allclose(seen[:, :2] / seen[:, 2:] * scene.camera.focal[2] + SIDE / 2, xy, atol=1e-9)
     on_a_side = np.isclose(world, scene.room.low) | np.isclose(world, scene.room.high)
     assert on_a_side.any(1).all()
@@ -201,14 +206,14 @@ def test_colors_stay_with_their_points(
 def test_tracks_are_as_asked_for(tracks: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     xy, visible, owner = tracks
     assert xy.shape == (40, T, 2)
-    assert (visible.sum(1) >= tracking_set.MIN_SEEN).all()
+    assert (visible.sum(1) >= points.MIN_VISIBLE).all()
     np.testing.assert_array_equal(owner[30:], -1)
     assert set(owner[:30]) == {0, 1}
     assert np.isfinite(xy).all()
 
 
-def test_too_few_points_and_too_near_things_are_refused(clip: RenderedClip) -> None:
-    with pytest.raises(ValueError, match="seen well enough"):
+def test_too_few_points_and_too_near_objects_are_rejected(clip: RenderedClip) -> None:
+    with pytest.raises(ValueError, match="visible enough"):
         sample_tracks(small_scene(), clip.truth, np.random.default_rng(0), 5000, 10)
     near = replace(clip.truth, people=[vertices - [0, 0, 2.5] for vertices in clip.truth.people])
     with pytest.raises(ValueError, match="nearer to the camera"):
@@ -217,8 +222,8 @@ def test_too_few_points_and_too_near_things_are_refused(clip: RenderedClip) -> N
 
 @pytest.mark.parametrize("crf", [None, 23])
 def test_a_clip_follows_from_its_seed_alone(crf: int | None) -> None:
-    filming = Filming(num_frames=7, crf=crf)
-    spec = TrackingClip("x", "objects", tracking_set._jelly, 11, filming)
+    settings = CameraSettings(num_frames=7, crf=crf)
+    spec = TrackingClip("x", "objects", object_themes.jelly, 11, settings)
     first, again = render_tracks(spec, 1), render_tracks(spec, 2)
     np.testing.assert_array_equal(first.frames, again.frames)
     np.testing.assert_array_equal(first.xy, again.xy)
@@ -228,10 +233,10 @@ def test_a_clip_follows_from_its_seed_alone(crf: int | None) -> None:
 
 
 def test_people_are_followed_too() -> None:
-    video = render_tracks(TrackingClip("x", "humans", tracking_set._crossing, 3, Filming(num_frames=6)), 1)
+    video = render_tracks(TrackingClip("x", "humans", people.crossing, 3, CameraSettings(num_frames=6)), 1)
     assert video.frames.shape == (6, 256, 256, 3)
     assert set(video.owner) <= {-1, 0, 1}
-    assert (video.owner == -1).sum() == tracking_set.ON_BACKGROUND
+    assert (video.owner == -1).sum() == points.ON_BACKGROUND
 
 
 def test_judging_and_validation_clips_are_apart() -> None:
@@ -239,7 +244,7 @@ def test_judging_and_validation_clips_are_apart() -> None:
     assert len({clip.seed for clip in clips}) == len({clip.name for clip in clips}) == len(clips)
     counts = {file: len(tracking_set.tracking_set([file])) for file in tracking_set.FILES}
     assert counts == {"humans": 15, "objects": 14, "validation": 8}
-    assert not {clip.name for clip in clips} & {spec.name for spec in scenes.standard_set()}
+    assert not {clip.name for clip in clips} & {spec.name for spec in standard_set.standard_set()}
     with pytest.raises(ValueError, match="validation"):
         tracking_set.tracking_set(["training"])
 
@@ -248,17 +253,17 @@ def test_no_person_is_in_the_photos() -> None:
     assert "astronaut" not in objects.PHOTOS
 
 
-def _still_video(clip: TrackingClip, threads: int = 1) -> TrackedVideo:
+def _still_video(clip: TrackingClip, threads: int = 1) -> RenderedTracks:
     rng = np.random.default_rng(clip.seed)
     frames = np.repeat(rng.integers(0, 256, (1, 64, 96, 3), np.uint8), 8, axis=0)
     xy = np.repeat(rng.uniform(12, 50, (5, 1, 2)), 8, axis=1)
     visible = np.ones((5, 8), bool)
     visible[0, 4:] = False
-    return TrackedVideo(frames, xy, visible, np.zeros(5, int))
+    return RenderedTracks(frames, xy, visible, np.zeros(5, int))
 
 
 def test_files_are_tapvids_and_clips_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_set, "render_tracks", _still_video)
+    monkeypatch.setattr(files, "render_tracks", _still_video)
     steps: list[int] = []
     (path,) = write_tracking_set(tmp_path, ["validation"], 1, lambda clip, frames: steps.append(frames))
     assert steps == [8] * 8
@@ -274,15 +279,15 @@ def test_files_are_tapvids_and_clips_are_drawn_once(tmp_path: Path, monkeypatch:
         np.testing.assert_array_equal(video.visible, expected.visible)
 
 
-def test_the_script_judges(
+def test_the_script_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking_set, "render_tracks", _still_video)
+    monkeypatch.setattr(files, "render_tracks", _still_video)
     words = [str(tmp_path), "--threads", "1", "--judge", "--files", "validation"]
     script.main(words)
     out = capsys.readouterr().out
     for word in (
-        "standing still",
+        "static",
         "LK 11",
         "LK 21",
         "FlowChain",
@@ -312,7 +317,7 @@ def test_the_script_says_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(tracking_set, "render_tracks", _still_video)
+    monkeypatch.setattr(files, "render_tracks", _still_video)
     with pytest.raises(SystemExit) as stopped:
         script.main([str(tmp_path), *words])
     assert reason in str(stopped.value) + capsys.readouterr().err
@@ -337,7 +342,7 @@ def test_lucas_kanade_follows_both_ways_and_loses_for_good() -> None:
     assert not found["visible"][1, 1:].any()  # out of the frame
 
 
-def test_standing_still() -> None:
-    found = StandingStill()(np.zeros((3, 8, 8, 3), np.uint8), np.array([[1, 2.0, 3.0]]))
+def test_static_points() -> None:
+    found = Static()(np.zeros((3, 8, 8, 3), np.uint8), np.array([[1, 2.0, 3.0]]))
     np.testing.assert_array_equal(found["tracks"], [[[2, 3]] * 3])
     assert found["visible"].all()

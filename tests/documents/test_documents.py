@@ -22,7 +22,7 @@ RUN = [path for path in DOCUMENTS if not is_told_only(path.read_text("utf-8"))]
 
 @pytest.fixture(scope="session")
 def dancers(tmp_path_factory) -> Path:
-    """A folder with a copy of `examples/dance.mp4` and, in `labels`, its labels: what the README's first block makes."""
+    """A folder with `examples/dance.mp4` and, in `labels`, its labels, which the README's first block makes."""
     pytest.importorskip("anny", reason="needs anthrotap[builder]")
     from rich.console import Console
 

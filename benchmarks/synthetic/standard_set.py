@@ -1,9 +1,7 @@
-"""The standard set: rendered clips on which labels are judged, a half for tuning and a half held out."""
+"""The standard set: rendered clips on which labels are evaluated, a half for tuning and a half held out."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from anthrotap_hf.video import decode_video, write_video
 from benchmarks.synthetic import motion
+from benchmarks.synthetic.clothing import Clothing
+from benchmarks.synthetic.code_version import RENDERER, code_hash
+from benchmarks.synthetic.ground_truth import GroundTruth
 from benchmarks.synthetic.motion import Motion
 from benchmarks.synthetic.renderer import (
     Actor,
@@ -22,21 +23,18 @@ from benchmarks.synthetic.renderer import (
     render_scene,
 )
 from benchmarks.synthetic.room import Furniture, build_room, crates, pillar, table
-from benchmarks.synthetic.truth import Truth
-from benchmarks.synthetic.wardrobe import Outfit
 
 HALVES = ("tuning", "held_out")
 FRAMES = 72
 FPS = 24.0
 SECONDS = FRAMES / FPS
-RATE = 192.0  # motion samples a second
-# Changes of these files change the pictures.
-SOURCES = ("motion", "raster", "renderer", "room", "scenes", "truth", "wardrobe")
+# Motion samples a second.
+RATE = 192.0
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """A clip of the standard set: `build()` gives its scene, `crf` how hard H.264 compresses it."""
+    """A clip of the standard set: `build()` makes its scene, `crf` is how hard H.264 compresses it."""
 
     name: str
     half: str
@@ -45,15 +43,17 @@ class ClipSpec:
 
 
 def standard_set(half: str | None = None) -> list[ClipSpec]:
-    """The clips of a half, or of both. The halves share the themes, but neither motions, people, rooms nor
-    seeds."""
+    """Return the clips of a half, or of both.
+
+    The halves share the themes, but neither motions, people, rooms nor seeds.
+    """
     if half is not None and half not in HALVES:
         raise ValueError(f"no half {half!r}: choose from {', '.join(HALVES)}")
     return [spec for spec in _SET if half in (None, spec.half)]
 
 
 def load_clip(spec: ClipSpec, folder: Path, threads: int = 2) -> RenderedClip:
-    """A clip of the set as a labeler gets it: decoded from its mp4. Rendered into `folder` on first use.
+    """Load a clip of the set as it is labeled, decoded from its mp4; render it into `folder` on first use.
 
     Files of other versions of the renderer are neither used nor removed: each version has a folder of its
     own.
@@ -67,28 +67,24 @@ def load_clip(spec: ClipSpec, folder: Path, threads: int = 2) -> RenderedClip:
         tmp_path = truth.with_suffix(".incomplete")
         clip.truth.save(tmp_path)
         tmp_path.replace(truth)
-    return RenderedClip(decode_video(video), FPS, Truth.load(truth))
+    return RenderedClip(decode_video(video), FPS, GroundTruth.load(truth))
 
 
 def renderer_version() -> str:
-    """A hash of the code, comments tmp_path, that decides what the clips look like."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update(ast.dump(ast.parse((folder / f"{name}.py").read_text())).encode())
-    return digest.hexdigest()[:10]
+    """Return a hash of the code, without its comments, that decides what the clips look like."""
+    return code_hash((*RENDERER, "standard_set.py"))
 
 
 def _person(rng: np.random.Generator, controls: np.ndarray, start: tuple[float, float] = (0.0, 0.0),
-            stay: float | None = 0.9, **outfit: object) -> Actor:  # fmt: skip
-    """Somebody of any build, dressed anyhow, who does `controls` around `start`."""
+            stay: float | None = 0.9, **clothing: object) -> Actor:  # fmt: skip
+    """Make a person of random shape and clothing who does `controls` around `start`."""
     shape = np.clip(rng.normal(size=10), -1.5, 1.5) * [0.35, *[0.9] * 9]
     seed = int(rng.integers(1 << 30))
-    return Actor(Motion(controls, RATE, start, stay), shape, Outfit.random(rng, **outfit), seed)
+    return Actor(Motion(controls, RATE, start, stay), shape, Clothing.random(rng, **clothing), seed)
 
 
 def _camera(
-    place: tuple[float, float, float] = (0.0, -4.8, 1.2),
+    position: tuple[float, float, float] = (0.0, -4.8, 1.2),
     tilt: float = -0.055,
     focal: float = 1000.0,
     pan: tuple[float, float] = (0.0, 0.0),
@@ -97,17 +93,17 @@ def _camera(
     shake: float = 0.0,
     seed: int = 0,
 ) -> CameraPath:
-    """A camera that pans from one angle to another, travels by `move`, zooms by a factor, shakes (pixels)."""
+    """Make a camera that pans from one angle to another, moves by `move`, zooms by a factor, shakes (pixels)."""
     t = np.linspace(0, 1, FRAMES)
     eased = t * t * (3 - 2 * t)
-    places = np.array(place) + (eased[:, None] - 0.5) * np.array(move)
+    positions = np.array(position) + (eased[:, None] - 0.5) * np.array(move)
     noise = gaussian_filter1d(np.random.default_rng(seed).normal(size=(FRAMES, 3)), 3.0, axis=0, mode="wrap")
     noise *= shake / focal / noise.std()
     angles = np.stack(
         [pan[0] + (pan[1] - pan[0]) * eased + noise[:, 0], tilt + 0.7 * noise[:, 1], 0.5 * noise[:, 2]],
         axis=1,
     )
-    return CameraPath(places, angles, focal * zoom**eased)
+    return CameraPath(positions, angles, focal * zoom**eased)
 
 
 def _scene(style: str, seed: int, actors: list[Actor], camera: CameraPath, shutter: float = 0.2,
@@ -173,7 +169,7 @@ def _crossing() -> Scene:
         _person(rng, motion.walk(SECONDS, RATE, rng, heading=1.45, pace=0.85), (0.0, -0.35), None),
         _person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.4, pace=0.8), (0.1, 0.55), None),
     ]
-    return _scene("yard", 105, walkers, _camera(place=(0, -5.4, 1.3)))
+    return _scene("yard", 105, walkers, _camera(position=(0, -5.4, 1.3)))
 
 
 def _crossing_three() -> Scene:
@@ -183,7 +179,7 @@ def _crossing_three() -> Scene:
         _person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.7, energy=0.8), (-0.55, 0.35)),
         _person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.6, pace=0.8), (0.3, 1.1), None),
     ]
-    return _scene("gallery", 205, people, _camera(place=(0, -5.4, 1.3), pan=(-0.03, 0.03)))
+    return _scene("gallery", 205, people, _camera(position=(0, -5.4, 1.3), pan=(-0.03, 0.03)))
 
 
 def _behind_table() -> Scene:

@@ -1,4 +1,4 @@
-"""The witnesses of real videos, on labels whose quality is known."""
+"""The references of real videos, on labels whose quality is known."""
 
 from __future__ import annotations
 
@@ -15,23 +15,18 @@ import pytest
 from rich.console import Console
 
 from benchmarks.real_footage import masks
-from benchmarks.real_footage import report as real_truth
-from benchmarks.real_footage.markers import MarkerTracks
-from benchmarks.real_footage.report import (
-    View,
-    evaluate_real_truth,
-    judge_by_markers,
-    judge_by_mask,
-    judge_two_views,
-    real_truth_tables,
-)
-from benchmarks.real_footage.two_views import CalibratedCamera
+from benchmarks.real_footage.evaluation import evaluate_real_footage
+from benchmarks.real_footage.markers import MarkerTracks, compare_with_markers
+from benchmarks.real_footage.masks import compare_with_mask
+from benchmarks.real_footage.report import report_tables
+from benchmarks.real_footage.two_views import CalibratedCamera, compare_views
+from benchmarks.real_footage.views import View
 
 T, K = 40, 60
 SIZE = 512  # of square frames: two pixels to one of a 256x256 frame
 
 
-def _view(xy: np.ndarray, seen: np.ndarray | None = None, part: np.ndarray | None = None) -> View:
+def _view(xy: np.ndarray, visible: np.ndarray | None = None, part: np.ndarray | None = None) -> View:
     """A view of labels xy [P, K, T, 2], all visible."""
     everywhere = np.isfinite(xy[..., 0])
     return View(
@@ -40,8 +35,8 @@ def _view(xy: np.ndarray, seen: np.ndarray | None = None, part: np.ndarray | Non
         height=SIZE,
         frames=np.zeros((xy.shape[2], SIZE // 2, SIZE // 2, 3), np.uint8),
         xy=xy,
-        visible=everywhere,
-        seen=everywhere if seen is None else seen,
+        mesh_visible=everywhere,
+        label_visible=everywhere if visible is None else visible,
         part=np.zeros(xy.shape[1], int) if part is None else part,
     )
 
@@ -57,13 +52,13 @@ def limb() -> tuple[np.ndarray, np.ndarray]:
     return (marker[None, None] + np.einsum("abt,kb->kta", turn, offset)[None]), marker[None]
 
 
-def _lag(result: dict, judged: str = "labels", radius: str = "8", lag: str = "24") -> dict:
-    return result[judged][radius][lag]
+def _lag(result: dict, compared: str = "labels", radius: str = "8", lag: str = "24") -> dict:
+    return result[compared][radius][lag]
 
 
 def test_labels_that_go_with_the_marker_are_right_wherever_they_sit(limb):
     xy, marker = limb
-    figures = _lag(judge_by_markers(_view(xy), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(8, 24)))
+    figures = _lag(compare_with_markers(_view(xy), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(8, 24)))
 
     assert figures["turned"]["average_delta"] == 100
     assert figures["turned"]["median_error"] == pytest.approx(0, abs=1e-6)
@@ -77,40 +72,40 @@ def test_labels_that_go_with_the_marker_are_right_wherever_they_sit(limb):
 def test_a_slide_is_an_error_of_its_length(limb):
     xy, marker = limb
     slid = xy + np.arange(T)[:, None] * [0.5, 0.0]  # 12 pixels in 24 frames: 6 at 256x256
-    figures = _lag(judge_by_markers(_view(slid), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,)))
+    figures = _lag(compare_with_markers(_view(slid), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,)))
     assert figures["turned"]["median_error"] == pytest.approx(6, abs=0.5)
     assert figures["turned"]["within"] == {"2": 0, "4": 0, "8": 100, "16": 100}
 
 
-def test_refused_labels_do_not_survive_but_stay_in_the_mesh_row(limb):
+def test_rejected_labels_do_not_survive_but_stay_in_the_mesh_row(limb):
     xy, marker = limb
     seen = np.ones((1, K, T), bool)
     seen[:, ::2, 20:] = False
-    result = judge_by_markers(_view(xy, seen), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,))
+    result = compare_with_markers(_view(xy, seen), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,))
     assert 30 < _lag(result)["survival"] < 70
     assert _lag(result, "mesh")["survival"] == 100
 
 
-def test_what_passes_behind_the_marker_is_not_judged_by_it(limb):
+def test_what_passes_behind_the_marker_is_not_compared_with_it(limb):
     xy, marker = limb
     behind = np.tile(xy[:, :, 12:13], (1, 1, T, 1)) + 6.0  # another part of the body, which stands still
     both = np.concatenate([xy, behind], axis=1)
     view = _view(both, part=np.repeat([2, 5], K))
-    figures = _lag(judge_by_markers(view, 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,)))
+    figures = _lag(compare_with_markers(view, 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,)))
     assert figures["turned"]["average_delta"] == 100
 
 
-def test_a_marker_that_is_lost_judges_nothing(limb):
+def test_a_lost_marker_is_compared_with_nothing(limb):
     xy, marker = limb
     lost = marker.copy()
     lost[:, 20:] = np.nan
-    figures = _lag(judge_by_markers(_view(xy), 0, MarkerTracks(lost, np.zeros(1, int)), lags=(24,)))
+    figures = _lag(compare_with_markers(_view(xy), 0, MarkerTracks(lost, np.zeros(1, int)), lags=(24,)))
     assert figures["count"] == 0
     assert figures["survival"] is None
 
 
 @pytest.fixture
-def stage() -> tuple[CalibratedCamera, CalibratedCamera, np.ndarray, dict]:
+def cameras() -> tuple[CalibratedCamera, CalibratedCamera, np.ndarray, dict]:
     """Two cameras at right angles, a person's points [K, T, 3] in millimeters, and things that stand still."""
 
     def camera(center: np.ndarray) -> CalibratedCamera:
@@ -122,15 +117,15 @@ def stage() -> tuple[CalibratedCamera, CalibratedCamera, np.ndarray, dict]:
         )  # fmt: skip
 
     rng = np.random.default_rng(1)
-    cameras = camera(np.array([0.0, -4000, 0])), camera(np.array([-4000.0, 0, 0]))
+    pair = camera(np.array([0.0, -4000, 0])), camera(np.array([-4000.0, 0, 0]))
     body = rng.uniform(-500, 500, (K, 1, 3)) + np.arange(T)[:, None] * [10.0, 5, 2]
     scene = rng.uniform(-900, 900, (8, 3))
-    places = {str(i): tuple(tuple(c.project(p)) for c in cameras) for i, p in enumerate(scene)}
-    return *cameras, body, places
+    places = {str(i): tuple(tuple(c.project(p)) for c in pair) for i, p in enumerate(scene)}
+    return *pair, body, places
 
 
-def test_two_true_views_meet_and_find_the_person_they_share(stage):
-    first, second, body, places = stage
+def test_two_true_views_meet_and_find_the_person_they_share(cameras):
+    first, second, body, places = cameras
     bystander = body[:, :1] + [900.0, -300, 200] + 0 * body
     a, b = (
         _view(np.stack([first.project(bystander), first.project(body)])),
@@ -139,7 +134,7 @@ def test_two_true_views_meet_and_find_the_person_they_share(stage):
     # A camera that was moved since: labels and scene agree that it was.
     moved = replace(first, principal=first.principal - [9.0, 4.0])
 
-    result = judge_two_views(a, b, moved, second, lags=(8,), scene_points=places)
+    result = compare_views(a, b, moved, second, lags=(8,), scene_points=places)
 
     assert result["people"] == [1, 0]
     assert result["scene"]["shift"] == pytest.approx([9, 4], abs=0.1)
@@ -152,14 +147,14 @@ def test_two_true_views_meet_and_find_the_person_they_share(stage):
     json.dumps(result)
 
 
-def test_a_constant_offset_is_a_gap_and_no_slide_and_a_slide_is_both(stage):
-    first, second, body, places = stage
+def test_a_constant_offset_is_a_gap_and_no_slide_and_a_slide_is_both(cameras):
+    first, second, body, places = cameras
     a = _view(first.project(body)[None])
     offset = _view(second.project(body + [0, 0, 20.0])[None])
     slide = _view(second.project(body + np.arange(T)[:, None] * [0, 0, 2.0])[None])
 
-    constant = judge_two_views(a, offset, first, second, lags=(8,), scene_points=places)["all"]
-    sliding = judge_two_views(a, slide, first, second, lags=(8,), scene_points=places)["all"]
+    constant = compare_views(a, offset, first, second, lags=(8,), scene_points=places)["all"]
+    sliding = compare_views(a, slide, first, second, lags=(8,), scene_points=places)["all"]
 
     assert constant["gap_mm"]["median"] == pytest.approx(20, rel=0.05)
     assert constant["lags"]["8"]["slide_mm"]["median"] < 0.5
@@ -168,12 +163,12 @@ def test_a_constant_offset_is_a_gap_and_no_slide_and_a_slide_is_both(stage):
     assert sliding["lags"]["8"]["slide_px_256"]["median"] == pytest.approx(0.5, rel=0.2)
 
 
-def test_points_seen_in_one_view_only_do_not_count_as_seen(stage):
-    first, second, body, places = stage
+def test_points_seen_in_one_view_only_do_not_count_as_seen(cameras):
+    first, second, body, places = cameras
     half = np.ones((1, K, T), bool)
     half[:, ::2] = False
     a, b = _view(first.project(body)[None], half), _view(second.project(body)[None], ~half)
-    result = judge_two_views(a, b, first, second, scene_points=places)
+    result = compare_views(a, b, first, second, scene_points=places)
     assert result["seen"]["count"] == 0
     assert result["seen"]["gap_mm"]["median"] is None
     assert result["all"]["count"] == K * T
@@ -182,14 +177,14 @@ def test_points_seen_in_one_view_only_do_not_count_as_seen(stage):
 def test_masks_count_labels_inside_nearby_and_moved(monkeypatch):
     mask = np.zeros((T, SIZE // 2, SIZE // 2), np.float32)
     mask[:, 50:150, 50:150] = 1
-    monkeypatch.setattr(real_truth, "person_probability", lambda frames, boxes, threads: mask)
+    monkeypatch.setattr(masks, "person_probability", lambda frames, boxes, threads: mask)
     places = np.concatenate([np.tile([[200.0, 200.0]], (30, 1)), np.tile([[302.0, 200.0]], (30, 1))])
     view = _view(
         np.tile(places[None, :, None], (1, 1, T, 1)), part=np.arange(K) % 8
     )  # in full-size pixels: the mask ends at x = 300
     markers = MarkerTracks(np.full((1, T, 2), 200.0), np.zeros(1, int))
 
-    result = judge_by_mask(view, markers=markers)
+    result = compare_with_mask(view, markers=markers)
 
     assert result["inside"] == result["mesh"] == 50
     assert result["almost"] == 100
@@ -239,34 +234,34 @@ def test_nobody_has_no_mask(monkeypatch):
 
 def test_a_folder_without_the_clips_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"balance_cameras\.qca\.txt, balance_cam01\.mp4") as error:
-        evaluate_real_truth(tmp_path)
+        evaluate_real_footage(tmp_path)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_the_benchmark_ends_with_that_line(tmp_path):
-    script = Path(__file__).parents[2] / "benchmarks/real_truth.py"
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.real_footage", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 1
     assert "not found; name the folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_tables_show_every_figure(stage, limb, monkeypatch):
-    first, second, body, places = stage
+def test_tables_show_every_figure(cameras, limb, monkeypatch):
+    first, second, body, places = cameras
     a, b = (_view(camera.project(body)[None]) for camera in (first, second))
     monkeypatch.setattr(
-        real_truth, "person_probability", lambda frames, boxes, threads: np.ones(frames.shape[:3], np.float32)
+        masks, "person_probability", lambda frames, boxes, threads: np.ones(frames.shape[:3], np.float32)
     )
     xy, marker = limb
     markers = MarkerTracks(marker, np.zeros(1, int))
     result = {
-        "two_views": judge_two_views(a, b, first, second, scene_points=places),
-        "markers": {"clip": judge_by_markers(_view(xy), 0, markers)},
-        "masks": {"clip": judge_by_mask(_view(xy))},
+        "two_views": compare_views(a, b, first, second, scene_points=places),
+        "markers": {"clip": compare_with_markers(_view(xy), 0, markers)},
+        "masks": {"clip": compare_with_mask(_view(xy))},
     }
     console = Console(width=200, record=True, file=io.StringIO())
-    for table in real_truth_tables(result):
+    for table in report_tables(result):
         console.print(table)
     text = console.export_text()
     assert "seen in both" in text

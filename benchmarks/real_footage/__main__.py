@@ -1,6 +1,6 @@
-"""How right the labels of real videos are: two synchronized views, skin markers, and masks of another network.
+"""How accurate the labels of real videos are: two synchronized views, skin markers, and masks of another network.
 
-python benchmarks/real_truth.py ../shared/clips --json outputs/real_truth.json
+python -m benchmarks.real_footage ../shared/clips --json outputs/real_footage.json
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 from rich.console import Console
 
 from anthrotap_builder.utils.assets import AssetError
-from benchmarks.real_footage.report import evaluate_real_truth, real_truth_tables
+from benchmarks.real_footage.evaluation import evaluate_real_footage
+from benchmarks.real_footage.report import report_tables
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks.real_footage", description=__doc__.splitlines()[0])
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("../shared/clips"), help="the real clips"
     )
@@ -27,11 +28,11 @@ def main() -> None:
 
     console, progress = Console(width=190), Console(stderr=True)
     try:
-        result = evaluate_real_truth(arguments.folder, threads=arguments.threads, on_step=progress.print)
+        result = evaluate_real_footage(arguments.folder, threads=arguments.threads, on_step=progress.print)
     except (AssetError, ValueError) as error:
         sys.exit(str(error))
     console.print(f"labels {result['label_version']}")
-    for table in real_truth_tables(result):
+    for table in report_tables(result):
         console.print(table)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Dresses a body for the renderer: clothes, skin and hair by region, and cloth that stands off and slips."""
+"""Clothe a body for the renderer: garments, skin and hair by region, and cloth that stands off and slips."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ EYES, MOUTH_TO_NOSE = (0.030, -0.137, 0.791), 0.0365
 
 
 @dataclass(frozen=True)
-class Outfit:
-    """What a person looks like. Colors are sRGB in [0, 1].
+class Clothing:
+    """Clothes, skin and hair of a person. Colors are sRGB in [0, 1].
 
     Attributes:
         shirt: a name in `PATTERNS`.
@@ -69,8 +69,8 @@ class Outfit:
     slip: float = 0.0
 
     @classmethod
-    def random(cls, rng: np.random.Generator, **fixed: object) -> Outfit:
-        """One of many; `fixed` sets fields."""
+    def random(cls, rng: np.random.Generator, **fixed: object) -> Clothing:
+        """Choose clothing at random; `fixed` sets fields."""
         colors = rng.permutation(len(CLOTH_COLORS))[:3]
         chosen: dict[str, object] = {
             "shirt": str(rng.choice(list(PATTERNS))),
@@ -87,12 +87,12 @@ class Outfit:
 
 
 @dataclass(frozen=True)
-class Dressed:
-    """A dressed body, ready to be skinned and drawn.
+class ClothedBody:
+    """A clothed body, ready to be skinned and rendered.
 
     Attributes:
         rest: [V, 3] float64, rest mesh with clothes standing off, meters: what is skinned.
-        pattern: [V, 3] float32, rest places in which textures live (without clothes and shape).
+        pattern: [V, 3] float32, rest positions in which textures live (without clothes and shape).
         joint_index, joint_share: [V, 4], strongest joints and their renormalized weights.
         slide: [2, V, 3] float64, two modes in which cloth moves over the body, meters.
         face_material: [F, 2] int32, rows of `materials`: where the border below is positive, and elsewhere.
@@ -105,7 +105,7 @@ class Dressed:
     rest: np.ndarray
     pattern: np.ndarray
     joint_index: np.ndarray
-    joint_share: np.ndarray
+    joint_weight: np.ndarray
     slide: np.ndarray
     face_material: np.ndarray
     face_border: np.ndarray
@@ -126,18 +126,18 @@ def noise_cube() -> np.ndarray:
     return rng.uniform(-1, 1, (raster.NOISE_SIDE,) * 3).astype(np.float32)
 
 
-def dress(body: Body, shape: np.ndarray, outfit: Outfit, seed: int) -> Dressed:
-    """Puts an outfit on a body (the Anny body) of a shape."""
+def clothe(body: Body, shape: np.ndarray, clothing: Clothing, seed: int) -> ClothedBody:
+    """Put clothing on a body (the Anny body) of a shape."""
     rng = np.random.default_rng(seed)
     pattern = body.template.astype(np.float64)
-    regions, borders = _regions(body, outfit)
+    regions, borders = _regions(body, clothing)
     rest = pattern + np.tensordot(shape, body.shape_directions.astype(np.float64), 1)
     normals = np.empty_like(rest)
     raster.vertex_normals(rest, body.faces, normals)
 
     cloth = np.isin(regions, (SHIRT, TROUSERS)).astype(float)
     folds = 0.6 + 0.6 * _smooth_noise(pattern + 3, 0.16, rng) + 0.35 * _smooth_noise(pattern, 0.07, rng)
-    offset = cloth * outfit.looseness * folds
+    offset = cloth * clothing.looseness * folds
     offset *= np.where(np.abs(pattern[:, 0]) > 0.40, 0.35, 1.0)  # cuffs lie close
     offset[regions == SHIRT] += 0.006  # a hem that shows over the trousers
     below_knee = np.clip((-0.2 - pattern[:, 2]) / 0.5, 0, 1)
@@ -156,27 +156,27 @@ def dress(body: Body, shape: np.ndarray, outfit: Outfit, seed: int) -> Dressed:
     rest = rest + normals * np.where(np.isin(regions, (BARE, FACE)), 0.0, offset)[:, None]
 
     slide = np.zeros((2, *rest.shape))
-    if outfit.slip:
+    if clothing.slip:
         free = _blurred(body, _blurred(body, cloth))
         for mode in slide:
             mode[:] = np.stack(
                 [_smooth_noise(pattern + rng.uniform(0, 30, 3), 0.22, rng) for _ in range(3)], 1
             )
-            mode *= (free * outfit.slip)[:, None]
+            mode *= (free * clothing.slip)[:, None]
 
     order = np.argsort(-body.weights, axis=1)[:, :4]
     share = np.take_along_axis(body.weights, order, 1).astype(np.float64)
-    face_material, face_border, materials, paints = _materials(body, regions, borders, outfit, rng)
-    return Dressed(
+    face_material, face_border, materials, paints = _materials(body, regions, borders, clothing, rng)
+    return ClothedBody(
         rest=rest,
         pattern=pattern.astype(np.float32),
         joint_index=order.astype(np.int32),
-        joint_share=share / share.sum(1, keepdims=True),
+        joint_weight=share / share.sum(1, keepdims=True),
         slide=slide,
         face_material=face_material,
         face_border=face_border,
         materials=materials,
-        decals=_decal(outfit.decal)[None],
+        decals=_decal(clothing.decal)[None],
         paints=paints,
     )
 
@@ -184,7 +184,7 @@ def dress(body: Body, shape: np.ndarray, outfit: Outfit, seed: int) -> Dressed:
 BARE, SHIRT, TROUSERS, SHOES, HAIR, FACE, EYE = range(7)
 
 
-def _regions(body: Body, outfit: Outfit) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _regions(body: Body, clothing: Clothing) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Which garment, or skin, each vertex belongs to [V], and the lines between them: fields [V] that are
     positive inside the shirt, the trousers, the hair or the shoe and zero on its border."""
     x, y, z = body.template.T.astype(np.float64)
@@ -199,9 +199,9 @@ def _regions(body: Body, outfit: Outfit) -> tuple[np.ndarray, dict[str, np.ndarr
     leg = both["upperleg01"] + both["lowerleg01"] + both["foot"] > 0.5
     borders = {
         "waist": z - 0.075 - 0.02 * np.cos(9 * x),
-        "sleeve": (0.31 if outfit.sleeves == "short" else 0.455) - np.abs(x),
+        "sleeve": (0.31 if clothing.sleeves == "short" else 0.455) - np.abs(x),
         "neckline": 0.620 + 0.45 * np.maximum(y, -0.06) + 0.25 * np.abs(x) - z,
-        "cuff": z - (-0.765 if outfit.legs == "long" else -0.27 + 0.1 * y),
+        "cuff": z - (-0.765 if clothing.legs == "long" else -0.27 + 0.1 * y),
         "shoe": -0.725 + 0.12 * (y + 0.05) - z,
         "hairline": np.minimum(
             z - np.where(y < -0.065, 0.836 + 0.15 * np.abs(x), 0.70 + np.clip(-0.02 - y, 0, 0.06) * 2.4),
@@ -215,7 +215,7 @@ def _regions(body: Body, outfit: Outfit) -> tuple[np.ndarray, dict[str, np.ndarr
     regions[arm & (borders["sleeve"] >= 0) & (z > 0.1)] = SHIRT
     regions[(both["foot"] > 0.5) & (borders["shoe"] >= 0)] = SHOES
     regions[head & (z > 0.66) & (borders["hairline"] >= 0)] = HAIR
-    if outfit.long_hair:
+    if clothing.long_hair:
         mane = np.minimum(np.minimum(y - 0.005, z - 0.50), 0.085 + 0.1 * (z - 0.5) - np.abs(x))
         borders["hairline"] = np.maximum(borders["hairline"], mane)
         regions[(head | (trunk > 0.5)) & ~arm & (mane >= 0)] = HAIR
@@ -262,14 +262,18 @@ def _limb_frame(body: Body, joints: tuple[str, ...]) -> tuple[np.ndarray, np.nda
 
 
 def _materials(
-    body: Body, regions: np.ndarray, borders: dict[str, np.ndarray], outfit: Outfit, rng: np.random.Generator
+    body: Body,
+    regions: np.ndarray,
+    borders: dict[str, np.ndarray],
+    clothing: Clothing,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Materials and border of each face, the table of materials, and the head's paints."""
     limb_of_joint = np.array([next(i for i, limb in enumerate(_LIMBS) if name in limb[1]) for name in JOINTS])
     limb = limb_of_joint[body.weights[body.faces].sum(1).argmax(1)]
     corner = regions[body.faces]
     corner[_eye_vertices(body)[body.faces].all(1)] = EYE
-    paints = _paints(outfit)
+    paints = _paints(clothing)
     phase = rng.uniform(0, 1)
     rows: list[np.ndarray] = []
     row_of: dict[tuple[int, int], int] = {}
@@ -278,7 +282,7 @@ def _materials(
         key = (region, 0 if region == SHIRT and limb > 4 else limb)  # a shirt hangs over the hips
         if key not in row_of:
             row_of[key] = len(rows)
-            rows.append(_material(body, *key, outfit, phase, len(paints)))
+            rows.append(_material(body, *key, clothing, phase, len(paints)))
         return row_of[key]
 
     face_material = np.empty((len(corner), 2), np.int32)
@@ -298,7 +302,7 @@ def _materials(
 
 
 def _material(
-    body: Body, region: int, limb: int, outfit: Outfit, phase: float, num_paints: int
+    body: Body, region: int, limb: int, clothing: Clothing, phase: float, num_paints: int
 ) -> np.ndarray:
     row = np.zeros(raster.MATERIAL_SIZE)
     origin, axis, side = _limb_frame(body, _LIMBS[limb][1])
@@ -315,26 +319,26 @@ def _material(
         row[raster.COLOR_C : raster.COLOR_C + 3] = c
         row[raster.GRAIN], row[raster.WRINKLE], row[raster.SHINE] = grain, wrinkle, shine
 
-    skin = linear(outfit.skin)
+    skin = linear(clothing.skin)
     if region == SHIRT:
-        a, b, c = (linear(color) for color in outfit.shirt_colors)
-        kind = PATTERNS[outfit.shirt]
+        a, b, c = (linear(color) for color in clothing.shirt_colors)
+        kind = PATTERNS[clothing.shirt]
         scale = {raster.PLAID: 15.0, raster.STRIPES: 13.0, raster.PRINT: 26.0, raster.DOTS: 18.0}.get(
             kind, 1.0
         )
         paint(kind, a, b, c, 0.30, 0.42, 0.0, scale)
-        if outfit.decal and limb == 0:
+        if clothing.decal and limb == 0:
             row[raster.DECAL], row[raster.DECAL_X], row[raster.DECAL_Z] = 0, 0.0, 0.42
             row[raster.DECAL_HALF] = 0.095
     elif region == TROUSERS:
-        color = linear(outfit.trousers)
+        color = linear(clothing.trousers)
         paint(raster.DENIM, color * 0.8, color * 1.3, color * 1.8 + 0.03, 0.34, 0.8, 0.0)
     elif region == SHOES:
-        color = linear(outfit.shoes)
+        color = linear(clothing.shoes)
         paint(raster.SOLE, color, color * 0.55, linear((0.75, 0.74, 0.70)), 0.15, 0.1, 0.04)
         row[raster.ORIGIN + 2] = -0.802  # top of the sole
     elif region == HAIR:
-        color = linear(outfit.hair)
+        color = linear(clothing.hair)
         paint(raster.HAIR, color * 0.6, color * 1.3, color * 2.2 + 0.01, 0.2, 0.5, 0.03)
     elif region == EYE:
         paint(raster.PLAIN, *(np.full(3, 0.34),) * 3, 0.0, 0.0, 0.1)
@@ -347,9 +351,9 @@ def _material(
     return row
 
 
-def _paints(outfit: Outfit) -> np.ndarray:
+def _paints(clothing: Clothing) -> np.ndarray:
     """[P, 10] ellipsoids: the first four are irises and pupils, the rest brows, lips and cheeks."""
-    skin, hair = linear(outfit.skin), linear(outfit.hair)
+    skin, hair = linear(clothing.skin), linear(clothing.hair)
     x, y, z = EYES
     rows = []
     for sign in (1, -1):

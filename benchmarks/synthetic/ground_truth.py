@@ -1,4 +1,4 @@
-"""Exact truth of a rendered clip: which surface point a pixel shows, and where each one is."""
+"""The ground truth of a rendered clip: which surface point a pixel shows, and where each one is."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numba import njit
 
 from anthrotap_builder.geometry.camera import Camera
 
-# A surface hides a point only if it is nearer by this share of the depth: a point's own surface does not
-# hide it.
+# A surface occludes a point only if it is nearer by this fraction of the depth, so that a point's own surface does
+# not.
 DEPTH_MARGIN = 1e-6
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """Where everything of a clip is, in camera coordinates (x right, y down, z forward), meters.
 
     Attributes:
         people: one entry a person, [T, V, 3] float32, exactly the vertices that were drawn.
         faces: one entry a person, [F, 3] int32.
-        occluders: [T, U, 3] float32, furniture; nobody's surface, but it hides.
+        occluders: [T, U, 3] float32, furniture: it has no tracks of its own, but it occludes.
         occluder_faces: [G, 3] int32.
         focal: [T] float64, pixels; the principal point is the middle of the frame.
         height, width: of a frame, pixels.
@@ -44,17 +44,16 @@ class Truth:
         return Camera(float(self.focal[t]), self.width, self.height)
 
     def surface_point_under(self, t: int, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the frame shows at raster places.
+        """Find what the frame shows at raster positions.
 
         Args:
             t: frame.
             xy: [K, 2] float, raster pixels.
 
         Returns:
-            person: [K] int64, whose body it is; -1 for no body there (background, furniture, out of
-                frame, NaN).
-            face: [K] int64, triangle of that person's mesh; 0 where nobody.
-            barycentric: [K, 3] float64, the place on it (perspective-correct); zeros where nobody.
+            person: [K] int64, whose body it is; -1 where there is none (background, furniture, out of frame, NaN).
+            face: [K] int64, triangle of that person's mesh; 0 where there is none.
+            barycentric: [K, 3] float64, the position on it (perspective-correct); zeros where there is none.
         """
         xy = np.asarray(xy, np.float64).reshape(-1, 2)
         person = np.full(len(xy), -1)
@@ -63,21 +62,21 @@ class Truth:
         camera = self.camera(t)
         inside = np.nonzero(camera.contains(xy))[0]
         rays = (xy[inside] - camera.center) / camera.focal
-        owner, hit, place, _ = self._first_hits(t, rays)
-        person[inside], face[inside], barycentric[inside] = owner, hit, place
+        owner, hit, weights, _ = self._first_hits(t, rays)
+        person[inside], face[inside], barycentric[inside] = owner, hit, weights
         return person, face, barycentric
 
-    def place(
+    def locate(
         self, t: int, person: np.ndarray, face: np.ndarray, barycentric: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where surface points are in a frame.
+        """Find where surface points are in a frame.
 
         Args:
             t: frame.
             person, face: [K] int; barycentric: [K, 3], as `surface_point_under` gives them.
 
         Returns:
-            xy: [K, 2] float64, raster pixels, whether seen or not; NaN behind the camera and for person -1.
+            xy: [K, 2] float64, raster pixels, visible or not; NaN behind the camera and for person -1.
             visible: [K] bool, in the frame and with nothing nearer on its ray: own body, others, furniture.
         """
         points = self.points(t, person, face, barycentric)
@@ -100,7 +99,7 @@ class Truth:
         return out
 
     def _first_hits(self, t: int, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """First surface along rays (x/z, y/z) [K, 2]: person (-1: none), face, barycentric, depth."""
+        """Find the first surface along rays (x/z, y/z) [K, 2]: person (-1: none), face, barycentric, depth."""
         depth = np.full(len(rays), np.inf)
         person = np.full(len(rays), -1)
         face = np.zeros(len(rays), np.int64)
@@ -116,7 +115,7 @@ class Truth:
         return person[back], face[back], barycentric[back], depth[back]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a `.npz`."""
+        """Write a `.npz` file."""
         arrays: dict[str, np.ndarray] = {}
         for i, (vertices, faces) in enumerate(zip(self.people, self.faces, strict=True)):
             arrays[f"vertices_{i}"], arrays[f"faces_{i}"] = vertices, faces
@@ -132,8 +131,8 @@ class Truth:
             )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Truth:
-        """Reads what `save` wrote."""
+    def load(cls, path: str | os.PathLike[str]) -> GroundTruth:
+        """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as archive:
             count = int(archive["num_people"])
             height, width = archive["size"].tolist()
@@ -150,11 +149,11 @@ class Truth:
 
 @njit(cache=True, nogil=True)
 def _cast(vertices, faces, rays, owner, depth, person, face, barycentric):
-    """Brings each ray's first hit up to date with one mesh, in float64. `rays` are sorted by y.
+    """Update each ray's first hit by one mesh, in float64. `rays` are sorted by y.
 
     A ray (u, v, 1) meets the plane of a triangle where the three signed volumes of ray and edge agree in sign
     (Moeller and Trumbore 1997, in the form of scalar triple products); these are the weights in space.
-    Triangles with a corner at or behind the camera plane are left out.
+    Triangles with a corner at or behind the camera plane are skipped.
     """
     for k in range(len(faces)):
         a, b, c = vertices[faces[k, 0]], vertices[faces[k, 1]], vertices[faces[k, 2]]
