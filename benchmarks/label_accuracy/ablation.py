@@ -235,7 +235,7 @@ def _true_meshes(
 
 <<<<<<< HEAD
 def _true_visibility(
-    truth: Truth, owners: list[int], points: SurfaceTracks, context: ClipContext
+    truth: GroundTruth, owners: list[int], points: SurfaceTracks, context: ClipContext
 =======
 def _true_look(
     truth: GroundTruth, owners: list[int], points: SurfaceTracks, body: Body, config: LabelingConfig

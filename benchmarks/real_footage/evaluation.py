@@ -93,7 +93,7 @@ def evaluate_real_footage(
         say(f"labels and mask of {name}")
         masks[name] = compare_with_mask(label_view(folder / name, config, threads, MASK_FRAMES), threads)
     return {
-        "label_version": config.version,
+        "label_version": config.version(),
         "two_views": two_views,
         "markers": markers,
         "masks": masks,

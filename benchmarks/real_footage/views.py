@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.pipeline import label_clip
+from anthrotap_builder.pipeline import Stages, label_clip
+from anthrotap_builder.surface_tracks import SurfaceTracks
 from anthrotap_hf.video import iter_frames, probe
 from benchmarks.label_accuracy.measure import part_of_face
 
@@ -55,14 +59,22 @@ def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int
     frames = np.stack(
         [frame.image for frame in islice(iter_frames(path, config.clips.short_side), num_frames)]
     )
+    # The mesh's own positions and visibility, before filtering; NaN where it has no mesh.
+    found: list[SurfaceTracks] = []
+
+    def visibility(*arguments: Any) -> SurfaceTracks:
+        found.append(Stages().visibility(*arguments))
+        return found[0]
+
     # No track is dropped for being visible too rarely, so that each surface point keeps its row.
-    every = config.model_copy(update={"min_visible": 0})
-    tracks = label_clip(frames, info.fps, every, threads).tracks
+    min_visible = pipeline.MIN_VISIBLE_FRAMES
+    with mock.patch.object(pipeline, "MIN_VISIBLE_FRAMES", 0):
+        tracks = label_clip(frames, info.fps, config, threads, stages=Stages(visibility=visibility)).tracks
     shape = (len(tracks) // config.points, config.points, len(frames))
-    seen = tracks.visible & (tracks.visible.sum(1) >= config.min_visible)[:, None]
+    label_visible = tracks.visible & (tracks.visible.sum(1) >= min_visible)[:, None]
     scale = np.array([info.width / tracks.width, info.height / tracks.height])
-    xy = (tracks.xy.astype(np.float64) * scale).reshape(*shape, 2)
-    visible = tracks.visible.reshape(shape) & np.isfinite(xy[..., 0])
+    xy = (found[0].xy.astype(np.float64) * scale).reshape(*shape, 2) if found else np.zeros((*shape, 2))
+    mesh_visible = (found[0].visible if found else tracks.visible).reshape(shape) & np.isfinite(xy[..., 0])
     surface = load_body(config.body).surface_points(config.points, config.seed)
     part = part_of_face()[surface.face]
-    return View(path, info.width, info.height, frames, xy, visible, seen.reshape(shape), part)
+    return View(path, info.width, info.height, frames, xy, mesh_visible, label_visible.reshape(shape), part)

@@ -126,16 +126,18 @@ def test_calling_all_seen_finds_nothing_hidden(truth: GroundTruth, perfect: Trac
     assert figures["visible_but_occluded"] > 5
 
 
-def test_unknown_labels_lower_survival_and_yield_only(truth: GroundTruth, perfect: Tracks) -> None:
+def test_invalid_labels_lower_survival_and_coverage_only(truth: GroundTruth, perfect: Tracks) -> None:
     valid = np.random.default_rng(1).random(perfect.valid.shape) < 0.3
-    figures = at(evaluate_labels(replace(perfect, valid=valid), truth, lags=LAGS), 24)
+    figures = at(
+        evaluate_labels(replace(perfect, visible=perfect.visible & valid, valid=valid), truth, lags=LAGS), 24
+    )
     assert 25 < figures["survival"] < 35
     assert figures["average_delta"] > 99.9
     assert figures["occluded_recall"] > 99
     assert figures["occluded_found"] < 40
 
 
-def test_a_piece_of_the_clip_is_judged_by_its_start_frame(truth: GroundTruth, perfect: Tracks) -> None:
+def test_a_piece_of_the_clip_is_evaluated_by_its_start_frame(truth: GroundTruth, perfect: Tracks) -> None:
     piece = replace(
         perfect, xy=perfect.xy[:, 12:], visible=perfect.visible[:, 12:], valid=perfect.valid[:, 12:]
     )

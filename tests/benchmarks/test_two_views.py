@@ -183,7 +183,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_real_cameras_agree_on_what_stands_still(clips_dir):
-    from benchmarks.real_footage.evaluation import CALIBRATION, SCENE_POINTS
+    from benchmarks.real_footage.evaluation import CALIBRATION
+    from benchmarks.real_footage.two_views import SCENE_POINTS
 
     calibration = read_qca(clips_dir / CALIBRATION)
     first = calibration["cam01"].fitted_into(1080, 1920)
