@@ -30,7 +30,7 @@ from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, Workbench
 WAYS = {
     "unfiltered": "projection of the mesh",
     "ray-casting": "+ ray casting",
-    "flow-filtering": "+ flow check of steps (the paper's rule)",
+    "flow-filtering": "+ forward-backward check of steps (the paper's rule)",
     "improved": DEFAULT,
 }
 

@@ -25,16 +25,16 @@ def evaluate_labels(
         list[str] | None, typer.Option("--clip", help="Only this clip; may be repeated.")
     ] = None,
     ablation: Annotated[
-        bool, typer.Option(help="Also leave out each stage, and put the truth in the place of each.")
+        bool, typer.Option(help="Also leave out each stage, and replace each by the ground truth.")
     ] = True,
     recipe: LabelRecipe = "open",
-    processes: Annotated[int, typer.Option(min=1, help="Clips worked on at once.")] = 2,
+    processes: Annotated[int, typer.Option(min=1, help="Clips processed at once.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, no table.")] = False,
 ) -> None:
-    """How right are the labels? Renders clips with exact truth, labels them, and measures every stage.
+    """How accurate are the labels? Render clips with exact ground truth, label them, and measure every stage.
 
-    The standard set is twenty clips: about twenty minutes on two cores with the ablation, five without. What is done
-    is kept in the folder, so a run that was stopped goes on. The tables are wide; labels.txt keeps them.
+    The standard set is twenty clips: about twenty minutes on two cores with the ablation, five without. Finished clips
+    are kept in the folder, so a stopped run resumes. The tables are wide; labels.txt holds them.
 
     Example: python -m benchmarks.label_accuracy --half held_out --no-ablation
     """

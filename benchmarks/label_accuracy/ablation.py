@@ -1,6 +1,6 @@
-"""What each stage of labeling is worth: one is left out, or the truth takes its place.
+"""What each stage of labeling contributes: it is left out, or replaced by the ground truth.
 
-Every row of the ablation is `label_clip` under other settings, or with other stages; what rows share is done once.
+Every row of the ablation is `label_clip` under other settings, or with other stages; what rows share is computed once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,8 @@ from anthrotap_builder.flow.track_flow import TrackFlow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip
-<<<<<<< HEAD
 from anthrotap_builder.surface_tracks import SurfaceTracks
-=======
 from benchmarks.synthetic.ground_truth import GroundTruth
->>>>>>> 5ba7db7 (wip)
 from benchmarks.synthetic.renderer import RenderedClip
 
 TRUTHS = ("masks", "mesh", "visibility", "flow")
@@ -45,7 +42,7 @@ class Variant:
 
     Attributes:
         settings: changed settings, by dotted names.
-        truths: parts of `TRUTHS` that take the place of what was found.
+        truths: parts of `TRUTHS` that replace what the stages find.
         constants: changed constants of modules of visibility and filtering, as "package.module.NAME".
     """
 
@@ -63,19 +60,19 @@ class Variant:
 
 
 DEFAULT = "default"
-UNCHECKED = "without the flow check"
+UNCHECKED = "without the forward-backward check"
 ABLATION: dict[str, Variant] = {
     "projection of the mesh": Variant(_LANDMARKS_ONLY | _NO_MASKS | _UNCHECKED | {"visibility": "none"}),
     "+ ray casting": Variant(_LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _UNCHECKED),
-    "+ flow check of steps (the paper's rule)": Variant(
+    "+ forward-backward check of steps (the paper's rule)": Variant(
         _LANDMARKS_ONLY | _ALL_CERTAIN | _NO_MASKS | _SINGLE_STEPS
     ),
     DEFAULT: Variant(),
     "without flow in the fit": Variant(_LANDMARKS_ONLY),
     "without masks": Variant(_NO_MASKS),
     UNCHECKED: Variant(_UNCHECKED),
-    "flow check of single steps": Variant(_SINGLE_STEPS),
-    "no close call is unknown": Variant(_ALL_CERTAIN),
+    "forward-backward check of single steps": Variant(_SINGLE_STEPS),
+    "without the visibility margin": Variant(_ALL_CERTAIN),
     "true masks": Variant(truths=("masks",)),
     "true flow in the check": Variant(truths=("flow",)),
     "true visibility": Variant(truths=("visibility",)),
@@ -85,11 +82,11 @@ ABLATION: dict[str, Variant] = {
 
 
 class Workbench:
-    """One clip to be labeled in many ways; what they share is done once.
+    """One clip that is labeled in many ways; what they share is computed once.
 
     Args:
-        clip: frames and truth; a real one, which has no truth, can be labeled in the ways that need none.
-        threads: how many frames are worked on at once.
+        clip: frames and ground truth; a real clip, which has none, can be labeled in the ways that need none.
+        threads: frames processed at once.
     """
 
     def __init__(self, clip: RenderedClip | Clip, threads: int = 2) -> None:
@@ -99,9 +96,9 @@ class Workbench:
 
     @property
     def truth(self) -> GroundTruth:
-        """Raises ValueError for a real clip."""
+        """The ground truth. Raises ValueError for a real clip."""
         if not isinstance(self.clip, RenderedClip):
-            raise ValueError("a real clip has no truth to put in the place of a stage")
+            raise ValueError("a real clip has no ground truth to replace a stage")
         return self.clip.truth
 
     @cached_property
@@ -109,7 +106,7 @@ class Workbench:
         return _TruePixels(self.truth)
 
     def label(self, config: LabelingConfig, variant: Variant | None = None) -> LabeledClip:
-        """The clip labeled under `config`, changed by `variant`."""
+        """Label the clip under `config`, changed by `variant`."""
         variant = variant or Variant()
         stages = self._stages(variant)
         config = variant.configured(config)
@@ -119,7 +116,7 @@ class Workbench:
             return label_clip(self.clip.frames, self.clip.fps, config, self.threads, stages=stages)
 
     def _once(self, key: Hashable, work: Callable[..., Any], *arguments: Any) -> Any:
-        # What goes in is kept too: keys hold its identity.
+        # The arguments are kept too: keys hold their identity.
         if key not in self._done:
             self._done[key] = work(*arguments), arguments
         return self._done[key][0]
@@ -165,25 +162,25 @@ class Workbench:
 
 
 class _TruePixels:
-    """Whose body each pixel of a rendered clip shows, and which point of it; found when asked for, and kept."""
+    """The person and the body point that each pixel of a rendered clip shows; cached."""
 
     def __init__(self, truth: GroundTruth) -> None:
         self._truth = truth
         self._frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def __call__(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of the pixels of frame t that show somebody: row-major index, person, face [K] and barycentric [K, 3]."""
+        """Return, for the pixels of frame t that show a person: row-major index, person, face [K], barycentric [K, 3]."""
         if t not in self._frames:
             x, y = np.meshgrid(np.arange(self._truth.width) + 0.5, np.arange(self._truth.height) + 0.5)
             person, face, barycentric = self._truth.surface_point_under(
                 t, np.stack([x.ravel(), y.ravel()], 1)
             )
-            there = np.flatnonzero(person >= 0)
-            self._frames[t] = there, person[there], face[there], barycentric[there]
+            on_body = np.flatnonzero(person >= 0)
+            self._frames[t] = on_body, person[on_body], face[on_body], barycentric[on_body]
         return self._frames[t]
 
     def mask(self, t: int, person: int) -> np.ndarray:
-        """[H, W] bool: where frame t shows the person."""
+        """Return the mask [H, W] bool of the pixels of frame t that show the person."""
         index, owner, *_ = self(t)
         mask = np.zeros(self._truth.height * self._truth.width, bool)
         mask[index[owner == person]] = True
@@ -191,7 +188,7 @@ class _TruePixels:
 
 
 def _true_owners(pixels: _TruePixels, people: list[PersonTrack]) -> list[int]:
-    """Which true person each found one is: the one that most of its mask shows; -1 if it shows mostly nobody."""
+    """Return the true person of each detected one: the one that most of its mask shows; -1 if it mostly shows none."""
     owners = []
     for person, mask in zip(people, person_masks(people), strict=True):
         votes: dict[int, int] = {}
@@ -219,7 +216,7 @@ def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTr
 def _true_meshes(
     truth: GroundTruth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera
 ) -> list[MeshTrack]:
-    """The true vertices of those found, for a camera of another focal length: each ray's points stay on it."""
+    """Return the true vertices of the detected people, for a camera of another focal length: points stay on their rays."""
     meshes = []
     count = truth.num_frames
     for index, owner in enumerate(_true_owners(pixels, people)):
@@ -233,15 +230,10 @@ def _true_meshes(
     return meshes
 
 
-<<<<<<< HEAD
 def _true_visibility(
     truth: GroundTruth, owners: list[int], points: SurfaceTracks, context: ClipContext
-=======
-def _true_look(
-    truth: GroundTruth, owners: list[int], points: SurfaceTracks, body: Body, config: LabelingConfig
->>>>>>> 5ba7db7 (wip)
 ) -> SurfaceTracks:
-    """The true visibility of the same points of the body, wherever the labels are."""
+    """Return the true visibility of the same points of the body, regardless of the labels' positions."""
     surface = context.body.surface_points(context.config.points, context.config.seed)
     people = np.array(owners)[points.person]
     copies = len(points.person) // len(surface)
@@ -253,7 +245,7 @@ def _true_look(
 
 
 def _true_flow(truth: GroundTruth, found: TrackFlow, xy: np.ndarray) -> TrackFlow:
-    """How the surface points under the labels move; off the body flow stays as it was found."""
+    """Return how the surface points under the labels move; off the body the flow is unchanged."""
     displacement, fb_error = found.displacement.copy(), found.fb_error.copy()
     for t in range(truth.num_frames - 1):
         point = truth.surface_point_under(t, xy[:, t])
