@@ -23,7 +23,8 @@ from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.bodies.smpl import AXES, LANDMARKS, joint_names, landmark_vertices
 from anthrotap_builder.bodies.smpl_files import MODELS, find_model_file
-from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.fit import Landmarks, fit_body
 from anthrotap_builder.mesh_recovery.kinematics import PointChains, PoseParameters
@@ -244,8 +245,8 @@ def test_a_track_of_a_person_is_recovered(name: str, people: dict[str, Body], ca
     body, truth = people[name], turning(people[name], 6)
     person = as_person(body, truth, camera, noise=0.5)
     frames = np.zeros((*person.mask.shape, 3), np.uint8)
-    without_flow = FitSettings(flow_points=0)
-    result = fit_body(body, person, person.mask, frames, camera, 30.0, without_flow, FlowSettings())
+    context = ClipContext(frames, 30.0, camera, body, LabelingConfig(fit_flow=False))
+    result = fit_body(context, person, person.mask)
     assert np.nanmax(result.reprojection_error) < 1.5
     xy = [camera.project(body.pose_vertices(pose.posed(body))) for pose in (result.parameters, truth)]
     assert np.median(np.linalg.norm(xy[0] - xy[1], axis=-1), axis=1).max() < 2
@@ -259,7 +260,7 @@ def test_a_clip_is_labeled_with_the_body_that_the_configuration_names(tmp_path: 
     pose.values[:, 4] *= 0.1  # turns little, so that what is seen stays seen
     person = as_person(body, pose, camera)
     frames = textured_frames(body, pose, camera)
-    clip = label_clip(frames, fps=24.0, config=config, stages=Stages(people=lambda *_: [person]))
+    clip = label_clip(frames, fps=24.0, config=config, stages=Stages(detection=lambda context: [person]))
     assert clip.info["body_model"] == "smpl"
     assert clip.people[0]["mask_overlap"] > 0.8
     assert clip.tracks.visible.any(1).sum() > 40

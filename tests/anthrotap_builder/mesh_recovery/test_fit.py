@@ -4,30 +4,43 @@ import numpy as np
 import pytest
 
 from anthrotap_builder.bodies import Body
-from anthrotap_builder.config import FitSettings, FlowSettings, LabelingConfig
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.mesh_recovery.fit import Fit, find_meshes, fit_body
+from anthrotap_builder.mesh_recovery.fit import Fit, fit_body, recover_meshes
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.masks import mask_overlap
 from helpers.posed_people import as_person
 
-WITHOUT_FLOW = FitSettings(flow_points=0)
+WITHOUT_FLOW = LabelingConfig(fit_flow=False)
 
 
-def fit(body: Body, person: PersonTrack, camera: Camera, settings: FitSettings = WITHOUT_FLOW) -> Fit:
-    frames = np.zeros((*person.mask.shape, 3), np.uint8)
-    return fit_body(body, person, person.mask, frames, camera, 24.0, settings, FlowSettings())
+def context(
+    body: Body,
+    camera: Camera,
+    frames: np.ndarray | int,
+    config: LabelingConfig = WITHOUT_FLOW,
+    threads: int = 2,
+) -> ClipContext:
+    """A clip of these frames, or of so many black ones."""
+    if isinstance(frames, int):
+        frames = np.zeros((frames, camera.height, camera.width, 3), np.uint8)
+    return ClipContext(frames, 24.0, camera, body, config, threads)
+
+
+def fit(body: Body, person: PersonTrack, camera: Camera) -> Fit:
+    return fit_body(context(body, camera, len(person.boxes)), person, person.mask)
 
 
 def surface_error(body: Body, camera: Camera, got: PoseParameters, truth: PoseParameters) -> np.ndarray:
     """[T] median distance of surface points in the picture, pixels."""
     surface = body.surface_points(300, 0)
-    places = [
+    positions = [
         camera.project(surface.positions(body.pose_vertices(pose.posed(body)), body.faces))
         for pose in (got, truth)
     ]
-    return np.median(np.linalg.norm(places[0] - places[1], axis=-1), axis=1)
+    return np.median(np.linalg.norm(positions[0] - positions[1], axis=-1), axis=1)
 
 
 def test_a_clean_track_is_recovered(anny: Body, dance: PoseParameters, camera: Camera):
@@ -74,8 +87,7 @@ def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParamet
     person = as_person(anny, dance, camera)
     person.mask[5] = np.roll(person.mask[5], 120, axis=1)  # the mask is elsewhere
     person.boxes[10] = person.landmarks[10] = np.nan
-    frames = np.zeros((*person.mask.shape, 3), np.uint8)
-    (mesh,) = find_meshes([person], frames, anny, camera, 24.0, LabelingConfig(fit=WITHOUT_FLOW))
+    (mesh,) = recover_meshes(context(anny, camera, len(person.boxes)), [person])
     assert sorted(np.flatnonzero(~mesh.present)) == [5, 10]
     assert np.isnan(mesh.vertices[[5, 10]]).all()
     assert np.isfinite(mesh.vertices[mesh.present]).all()
@@ -83,15 +95,14 @@ def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParamet
 
 
 def test_nobody_has_no_mesh(anny: Body, camera: Camera):
-    frames = np.zeros((3, camera.height, camera.width, 3), np.uint8)
-    assert find_meshes([], frames, anny, camera, 24.0, LabelingConfig()) == []
+    assert recover_meshes(context(anny, camera, 3), []) == []
 
 
 def test_people_do_not_depend_on_threads(anny: Body, dance: PoseParameters, camera: Camera):
     people = [as_person(anny, dance, camera, noise=1.0, seed=seed) for seed in range(2)]
     frames = np.random.default_rng(0).integers(0, 255, (*people[0].mask.shape, 3)).astype(np.uint8)
     one, two = (
-        find_meshes(people, frames, anny, camera, 24.0, LabelingConfig(), threads) for threads in (1, 4)
+        recover_meshes(context(anny, camera, frames, LabelingConfig(), threads), people) for threads in (1, 4)
     )
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.vertices, b.vertices)
@@ -106,8 +117,8 @@ def test_flow_in_the_fit_follows_what_landmarks_miss(anny: Body, dance: PosePara
     surface = anny.surface_points(300, 0)
     truth = camera.project(surface.positions(anny.pose_vertices(dance.posed(anny)), anny.faces))
     slide = {}
-    for name, settings in (("without", WITHOUT_FLOW), ("with", FitSettings())):
-        result = fit_body(anny, person, person.mask, frames, camera, 24.0, settings, FlowSettings())
+    for name, config in (("without", WITHOUT_FLOW), ("with", LabelingConfig())):
+        result = fit_body(context(anny, camera, frames, config), person, person.mask)
         xy = camera.project(surface.positions(anny.pose_vertices(result.parameters.posed(anny)), anny.faces))
         offset = xy - truth
         slide[name] = np.median(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))

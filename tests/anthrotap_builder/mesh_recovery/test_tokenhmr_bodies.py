@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.crops import crop_person, place_in_frame
-from anthrotap_builder.mesh_recovery.tokenhmr import BATCH, estimate, find_meshes, load_tokenhmr
+from anthrotap_builder.mesh_recovery.tokenhmr import BATCH, estimate, load_tokenhmr, recover_meshes
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_builder.utils.assets import AssetError
 from helpers.body_files import write_smpl
@@ -38,7 +39,7 @@ def body(folder) -> Body:
 
 @pytest.fixture
 def network(folder):
-    """As `find_meshes` gets it, so that a test may change it."""
+    """As `recover_meshes` gets it, so that a test may change it."""
     load_tokenhmr.cache_clear()
     yield load_tokenhmr(str(folder / "tokenhmr"), "cpu")
     load_tokenhmr.cache_clear()
@@ -51,7 +52,8 @@ def find(folder, body):
             body="smpl", body_file=folder, mesh_source="tokenhmr", tokenhmr=str(folder / "tokenhmr")
         )
         people = [PersonTrack(np.array(each, np.float32)) for each in boxes]
-        return find_meshes(people, frames(len(boxes[0]) if boxes else 1), body, CAMERA, 10.0, config, threads)
+        images = frames(len(boxes[0]) if boxes else 1)
+        return recover_meshes(ClipContext(images, 10.0, CAMERA, body, config, threads), people)
 
     return find
 
