@@ -148,7 +148,7 @@ class PointTrackingPipeline(Pipeline):
             grid goes row by row, `points_per_frame` frame by frame.
 
         Raises:
-            ValueError: the video cannot be read, or there are no queries, or they are outside it or not in whole frames.
+            ValueError: the video cannot be read, or queries are missing, outside it or not in whole frames.
         """
         if type(inputs).__module__.split(".")[0] == "datasets":
             inputs = (row for row in inputs)

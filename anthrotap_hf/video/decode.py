@@ -220,7 +220,7 @@ def _times_of(container: Any, stream: Any, wanted: Sequence[int], name: str) -> 
 
 
 def _count_frames(source: VideoSource, wanted: Sequence[int], short_side: int | None) -> Iterator[np.ndarray]:
-    """Do as `select_frames` where a container's time stamps are no help: decode all frames up to the last one wanted."""
+    """Do as `select_frames` where time stamps are no help: decode all frames up to the last one wanted."""
     count = total = 0
     for frame in iter_frames(source, short_side):
         total = frame.index + 1

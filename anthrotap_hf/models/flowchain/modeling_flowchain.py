@@ -2,7 +2,7 @@
 
 Flow is Dense Inverse Search (Kroeger et al., ECCV 2016) as OpenCV has it. A point counts as visible while flow and
 the flow back agree on it. Nothing is learned: this is the tracker that needs no download, and the baseline. It drifts,
-and a point that something walks in front of may go along with it.
+and a point that becomes occluded may move with what occludes it.
 
 Points are xy in raster pixels: the frame spans (0, 0) to (W, H) and the first pixel's center is (0.5, 0.5). Arrays: B
 clips, T frames, N query points.
@@ -31,7 +31,7 @@ SURE_LOGIT = 4.0
 
 @dataclass
 class FlowChainOutput(ModelOutput):
-    """What FlowChain finds.
+    """Output of FlowChain.
 
     Args:
         tracks: [B, N, T, 2] xy in pixels of the input video; points may leave the frame.
@@ -62,33 +62,34 @@ class FlowChainForPointTracking(PreTrainedModel):
 
     def __init__(self, config: FlowChainConfig) -> None:
         super().__init__(config)
-        # There is no weight that could tell where the model is.
-        self.register_buffer("place", torch.zeros(0), persistent=False)
+        # Without weights, this tells on which device the model is.
+        self.register_buffer("empty", torch.zeros(0), persistent=False)
         self.post_init()
 
     @property
     def device(self) -> torch.device:
-        return self.place.device
+        return self.empty.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.place.dtype
+        return self.empty.dtype
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, **kwargs):
-        """As ever, but the configuration is all there is: a folder needs no file of weights."""
+        """Load a tracker as transformers does, but from a configuration alone: a folder needs no file of weights."""
         if config is None:
-            where = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-            found = {name: kwargs.pop(name) for name in where if name in kwargs}
+            options = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+            found = {name: kwargs.pop(name) for name in options if name in kwargs}
             config, kwargs = cls.config_class.from_pretrained(
                 pretrained_model_name_or_path, return_unused_kwargs=True, **found, **kwargs
             )
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # of loading no weight
+        # There are no weights whose loading a bar should show.
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
         try:
             return super().from_pretrained(None, *args, config=config, state_dict={}, **kwargs)
         finally:
-            if shown:
+            if bars:
                 logging.enable_progress_bar()
 
     def forward(
@@ -103,10 +104,10 @@ class FlowChainForPointTracking(PreTrainedModel):
         Args:
             pixel_values_videos: [B, T, 3, H, W], uint8, or floats in [-1, 1]; at least 16 pixels a side.
             query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
-            progress: Called with 1 after each of `num_steps` steps.
+            progress: called with 1 after each of `num_steps` steps.
 
         Raises:
-            ValueError: on a video of another shape, or queries outside it.
+            ValueError: the video has another shape, or queries lie outside it.
         """
         if pixel_values_videos is None or pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
             got = None if pixel_values_videos is None else list(pixel_values_videos.shape)
@@ -132,8 +133,8 @@ class FlowChainForPointTracking(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     def num_steps(self, num_frames: int, query_points: Tensor) -> int:
-        """How often `forward` calls `progress`: each clip is gone through from its first query on, and back from its
-        last."""
+        """Return how often `forward` calls `progress`: for each clip, once a step from the first query on and once a
+        step back from the last."""
         times = query_points[..., 0]
         return len(times) * (num_frames - 1) + int((times.amax(1) - times.amin(1)).sum())
 
@@ -144,23 +145,31 @@ def chain_flow(
     config: FlowChainConfig,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks [N, T, 2] and visible logits [N, T], float32, in a video [T, 3, H, W] for queries [N, 3] (t, x, y)."""
+    """Follow flow through a video [T, 3, H, W] from queries [N, 3] (t, x, y).
+
+    Returns:
+        Tracks [N, T, 2] and visible logits [N, T], float32.
+    """
     T, _, height, width = video.shape
     times = queries[:, 0].astype(int)
     xy = np.zeros((len(queries), T, 2))
-    errors = np.zeros((len(queries), T))  # in tolerances
+    # Forward-backward errors, in tolerances.
+    errors = np.zeros((len(queries), T))
     xy[np.arange(len(queries)), times] = queries[:, 1:]
-    flows = NeighborFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
+    flows = FlowChainNeighborFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
     # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
     for t, step in [(t, 1) for t in range(times.min(), T - 1)] + [(t, -1) for t in range(times.max(), 0, -1)]:
         moving = np.flatnonzero((times <= t) if step > 0 else (times >= t))
-        there, back = flows.between(t, t + step)
-        places = xy[moving, t]
-        move = sample_flow(there, places)
-        xy[moving, t + step] = places + move
-        miss = np.linalg.norm(move + sample_flow(back, places + move), axis=-1)
+        # 1. Move by the flow at each point.
+        forward, backward = flows.between(t, t + step)
+        start = xy[moving, t]
+        move = sample_flow(forward, start)
+        xy[moving, t + step] = start + move
+        # 2. The flow back should lead to the start.
+        fb_error = np.linalg.norm(move + sample_flow(backward, start + move), axis=-1)
         tolerance = config.error_tolerance + config.relative_tolerance * np.linalg.norm(move, axis=-1)
-        carried = config.error_memory * errors[moving, t] + miss / tolerance
+        # 3. A part of the error so far is carried along.
+        carried = config.error_memory * errors[moving, t] + fb_error / tolerance
         errors[moving, t + step] = np.minimum(carried, config.error_limit)
         if progress is not None:
             progress(1)
@@ -169,24 +178,25 @@ def chain_flow(
     return xy.astype(np.float32), logits.astype(np.float32)
 
 
-class NeighborFlows:
-    """Flow between neighboring frames of a video, for a way ahead in time and one back.
+class FlowChainNeighborFlows:
+    """Flow between neighboring frames of a video, for a pass forward in time and one back.
 
     Args:
         video: [T, 3, H, W], uint8 or floats in [-1, 1].
-        preset: Of DIS.
-        twice: The earlier frames of those pairs that are gone through both ways: their flow is remembered.
-        kept: But no more than the last so many.
+        preset: DIS's.
+        twice: the earlier frames of those pairs that both passes need: their flow is kept.
+        kept: how many of them are kept at most, the last ones.
     """
 
     def __init__(self, video: Tensor, preset: str, twice: range, kept: int) -> None:
         self._video, self._twice = video, twice[-kept:]
         self._preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
-        self._flows: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by the earlier frame: ahead, back
+        # Forward and backward flow, by the earlier frame.
+        self._flows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._gray: dict[int, np.ndarray] = {}
 
     def between(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
-        """Flow from frame `first` to its neighbor `second`, and back: [H, W, 2] int16, in steps of FLOW_STEP."""
+        """Return flow from frame `first` to its neighbor `second`, and back: [H, W, 2] int16, in units of FLOW_STEP."""
         earlier = min(first, second)
         known = self._flows.pop(earlier, None)
         if known is None:
@@ -198,7 +208,7 @@ class NeighborFlows:
         return known if first < second else known[::-1]
 
     def _frame(self, t: int) -> np.ndarray:
-        """[H, W] uint8, gray."""
+        """Return frame t in gray, [H, W] uint8."""
         if t in self._gray:
             return self._gray[t]
         image = self._video[t].permute(1, 2, 0).cpu()
@@ -213,12 +223,16 @@ class NeighborFlows:
 
 
 def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """[N, 2] displacements in pixels: flow [H, W, 2] int16 in steps of FLOW_STEP at raster places [N, 2],
-    bilinear; the edge's value beyond it."""
+    """Return the displacements [N, 2] in pixels at raster positions [N, 2], bilinear; beyond the edge, the edge's.
+
+    Args:
+        flow: [H, W, 2] int16 in units of FLOW_STEP.
+    """
     height, width = flow.shape[:2]
-    places = np.clip(xy - 0.5, 0, [width - 1, height - 1])  # flow[0, 0] is at the first pixel's center
-    low = np.minimum(places.astype(int), [max(width - 2, 0), max(height - 2, 0)])
-    (x, y), (right, down) = low.T, (places - low).T[..., None]
+    # flow[0, 0] is at the first pixel's center.
+    cells = np.clip(xy - 0.5, 0, [width - 1, height - 1])
+    low = np.minimum(cells.astype(int), [max(width - 2, 0), max(height - 2, 0)])
+    (x, y), (right, down) = low.T, (cells - low).T[..., None]
     top = flow[y, x] * (1 - right) + flow[y, x + 1] * right
     bottom = flow[y + 1, x] * (1 - right) + flow[y + 1, x + 1] * right
     return (top * (1 - down) + bottom * down) * FLOW_STEP
@@ -231,7 +245,8 @@ def check_query_points(query_points: Tensor, B: int, T: int, height: int, width:
     if query_points.shape[1] == 0:
         raise ValueError("no query point: give at least one (t, x, y)")
     limit = torch.tensor([T - 1, width, height], device=query_points.device)
-    fine = (query_points >= 0) & (query_points <= limit)  # NaN fails both
+    # NaN fails both comparisons.
+    fine = (query_points >= 0) & (query_points <= limit)
     fine[..., 0] &= query_points[..., 0] == query_points[..., 0].round()
     if not fine.all():
         clip, query = (~fine.all(-1)).nonzero()[0].tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from anthrotap_hf.utils.checkpoints import (
     warn_unless_released,
 )
 
-# Strides leave no trace in a checkpoint: those of the released sizes, by their kernels.
+# No shape in a checkpoint depends on strides: those of the released sizes, by their kernels.
 RELEASED_STRIDES = {(5, 2): (4, 2), (3, 3, 2): (2, 2, 2)}
 RELEASED_HEAD_SIZE = 64
 RELEASED = (
@@ -96,21 +97,20 @@ def config_of(
     correlation_strides: Sequence[int] | None = None,
     num_iterations: int = 4,
 ) -> LocoTrackConfig:
-    """Read the sizes off the shapes. What shapes can't tell is as released, or as the arguments say.
+    """Return the configuration that the tensors' shapes tell; the rest of it is as released, or as the arguments say.
 
     Raises:
-        CheckpointError: if `tensors` is no LocoTrack, or needs `correlation_strides`.
+        CheckpointError: `tensors` are no LocoTrack, or need `correlation_strides`.
     """
 
     def count(pattern: str) -> int:
         found = [int(match[1]) for name in tensors if (match := re.match(pattern, name))]
         return max(found, default=-1) + 1
 
-    def size(*places: tuple[str, int]) -> int:
-        return size_of(tensors, "LocoTrack", *places)
+    size = partial(size_of, tensors, "LocoTrack")
 
     def correlation(layer: int, axis: int) -> int:
-        """Three encoders are of one size."""
+        """Return a size of the three encoders, which are alike."""
         return size(*((f"cmdtop.{encoder}.conv.{layer}.0.weight", axis) for encoder in range(3)))
 
     mixer = "torch_pips_mixer."
@@ -124,7 +124,9 @@ def config_of(
     kernels = tuple(correlation(layer, 3) for layer in layers)
     strides = correlation_strides or RELEASED_STRIDES.get(kernels)
     if strides is None:
-        raise CheckpointError(f"strides of correlation kernels {kernels} are unknown: say them (--strides)")
+        raise CheckpointError(
+            f"strides of correlation kernels {kernels} are unknown", hint="give the strides"
+        )
     try:
         return LocoTrackConfig(
             stage_channels=stages,
@@ -147,12 +149,10 @@ def convert_locotrack(
     correlation_strides: Sequence[int] | None = None,
     num_iterations: int = 4,
 ) -> LocoTrackForPointTracking:
-    """The model of a released checkpoint file.
+    """Return the model of a released checkpoint file, and warn of sizes that are none of the released ones.
 
     Raises:
-        CheckpointError: listing what is missing, left over or misshapen; or if the file is unsafe.
-
-    Warns of sizes that are none of the released ones.
+        CheckpointError: tensors are missing, not expected or misshapen; or the file is unsafe.
     """
     tensors = load_tensors(checkpoint, ANCHORS)
     config = config_of(tensors, num_attention_heads, correlation_strides, num_iterations)

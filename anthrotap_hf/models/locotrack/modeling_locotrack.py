@@ -22,12 +22,13 @@ from transformers.utils import ModelOutput
 
 from .configuration_locotrack import LocoTrackConfig
 
-MOTION_OCTAVES = 10  # of the sine encoding of a point's motion to its neighbor frames
+# Octaves of the sine encoding of a point's motion to its neighbor frames.
+MOTION_OCTAVES = 10
 
 
 @dataclass
 class LocoTrackOutput(ModelOutput):
-    """What LocoTrack finds.
+    """Output of LocoTrack.
 
     Args:
         tracks: [B, N, T, 2] xy in pixels of the input video.
@@ -35,8 +36,8 @@ class LocoTrackOutput(ModelOutput):
             (1 - sigmoid(occlusion)) (1 - sigmoid(uncertainty)) is above the configuration's visible_threshold.
         occlusion_logits: [B, N, T]; positive where something hides the point.
         uncertainty_logits: [B, N, T]; positive where the position is likely off.
-        unrefined_tracks, unrefined_occlusion_logits, unrefined_uncertainty_logits: The same before each
-            refinement step (the first guess, then all steps but the last): losses supervise them too.
+        unrefined_tracks, unrefined_occlusion_logits, unrefined_uncertainty_logits: the same before each refinement
+            step (the first guess, then all steps but the last): losses supervise them, too.
     """
 
     tracks: Tensor | None = None
@@ -50,7 +51,7 @@ class LocoTrackOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class LocoTrackFeatures:
-    """Features of a clip, computed once for any number of query sets. Grids are [B, T, h, w, C], unit length.
+    """Features of a clip, computed once for any number of query sets. Grids are [B, T, h, w, C], of unit length.
 
     Args:
         initial: (coarse, middle) at the first refinement resolution, for the first guess.
@@ -69,12 +70,12 @@ class LocoTrackFeatures:
         return self.refinement[0].shape[1]
 
     def grids(self) -> list[Tensor]:
-        """Every grid once: with one resolution, the first guess and the refinement share theirs."""
+        """Return every grid once: with one resolution, the first guess and the refinement have the same."""
         shared = self.initial[0] is self.refinement[1]
         return [*self.refinement] if shared else [*self.refinement, *self.initial]
 
     def frames(self, first: int, end: int) -> LocoTrackFeatures:
-        """Those of some frames; the same memory."""
+        """Return the features of some frames, as views."""
         middle, coarse, fine, *others = (grid[:, first:end] for grid in self.grids())
         first_coarse, first_middle = others or (coarse, middle)
         return LocoTrackFeatures(
@@ -83,12 +84,12 @@ class LocoTrackFeatures:
 
 
 @dataclass(frozen=True)
-class QueryFeatures:
-    """What query points look like, in the frames that they are given in.
+class LocoTrackQueryFeatures:
+    """Features of query points, in the frames that they are given in.
 
     Args:
-        coarse, middle: [B, N, C] at the point, for the first guess.
-        supports: [B, N, S S, C] around it, on each grid of `LocoTrackFeatures.refinement`.
+        coarse, middle: [B, N, C] at the points, for the first guess.
+        supports: [B, N, S S, C] around the points, on each grid of `LocoTrackFeatures.refinement`.
     """
 
     coarse: Tensor
@@ -98,14 +99,14 @@ class QueryFeatures:
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.coarse, self.middle, *self.supports)
 
-    def split(self, size: int) -> list[QueryFeatures]:
+    def split(self, size: int) -> list[LocoTrackQueryFeatures]:
         parts = zip(*(tensor.split(size, dim=1) for tensor in self.tensors()), strict=True)
-        return [QueryFeatures(coarse, middle, tuple(rest)) for coarse, middle, *rest in parts]
+        return [LocoTrackQueryFeatures(coarse, middle, tuple(rest)) for coarse, middle, *rest in parts]
 
 
 @dataclass(frozen=True)
-class Window:
-    """Frames `begin` to `end` (excluded) of a video, seen at once; what is found for `keep` is kept."""
+class LocoTrackWindow:
+    """Frames `begin` to `end` (excluded) of a video, tracked at once; the results for `keep` are kept."""
 
     begin: int
     end: int
@@ -113,15 +114,15 @@ class Window:
 
     @property
     def kept(self) -> slice:
-        """`keep`, counted from `begin`."""
+        """Return `keep`, counted from `begin`."""
         return slice(self.keep.start - self.begin, self.keep.stop - self.begin)
 
 
-# Backbone
+# LocoTrackBackbone
 
 
-class SamePadConv2d(nn.Conv2d):
-    """Convolution padded to ceil(size / stride), the odd pixel at the far side (TensorFlow's SAME)."""
+class LocoTrackSamePadConv2d(nn.Conv2d):
+    """Convolution whose output has ceil(size / stride) pixels; odd padding goes to the far side (TensorFlow's SAME)."""
 
     def forward(self, x: Tensor) -> Tensor:
         padding = []
@@ -136,49 +137,51 @@ class SamePadConv2d(nn.Conv2d):
         return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride)
 
 
-class InstanceNorm(nn.GroupNorm):
-    """Instance norm, as group norm with a group a channel: the same, and much faster in channels-last layout."""
+class LocoTrackInstanceNorm(nn.GroupNorm):
+    """Instance norm, as a group norm with one group a channel: the same, but much faster in channels-last layout."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, eps=1e-5)
 
 
-class ResidualBlock(GradientCheckpointingLayer):
+class LocoTrackResidualBlock(GradientCheckpointingLayer):
     """Pre-activation residual block. The first one of a stage projects its shortcut."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, project: bool) -> None:
         super().__init__()
-        self.norm1 = InstanceNorm(in_channels)
-        self.conv1 = SamePadConv2d(in_channels, channels, 3, stride, bias=False)
-        self.norm2 = InstanceNorm(channels)
-        self.conv2 = SamePadConv2d(channels, channels, 3, bias=False)
-        self.shortcut = SamePadConv2d(in_channels, channels, 1, stride, bias=False) if project else None
+        self.norm1 = LocoTrackInstanceNorm(in_channels)
+        self.conv1 = LocoTrackSamePadConv2d(in_channels, channels, 3, stride, bias=False)
+        self.norm2 = LocoTrackInstanceNorm(channels)
+        self.conv2 = LocoTrackSamePadConv2d(channels, channels, 3, bias=False)
+        self.shortcut = (
+            LocoTrackSamePadConv2d(in_channels, channels, 1, stride, bias=False) if project else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M, C, h, w] -> [M, C', h', w']."""
+        """Map [M, C, h, w] to [M, C', h', w']."""
         inner = F.relu(self.norm1(x), inplace=True)
         shortcut = x if self.shortcut is None else self.shortcut(inner)
         inner = F.relu(self.norm2(self.conv1(inner)), inplace=True)
         return self.conv2(inner) + shortcut
 
 
-class Backbone(nn.Module):
+class LocoTrackBackbone(nn.Module):
     """ResNet whose stages work at strides 2, 4, 8 and 8."""
 
     def __init__(self, config: LocoTrackConfig) -> None:
         super().__init__()
         widths = config.stage_channels
-        self.stem = SamePadConv2d(3, widths[0], 7, stride=2, bias=False)
+        self.stem = LocoTrackSamePadConv2d(3, widths[0], 7, stride=2, bias=False)
         self.stages = nn.ModuleList()
         in_channels = widths[0]
         for channels, blocks, stride in zip(widths, config.stage_blocks, (1, 2, 2, 1), strict=True):
-            stage = [ResidualBlock(in_channels, channels, stride, project=True)]
-            stage += [ResidualBlock(channels, channels, 1, project=False) for _ in range(blocks - 1)]
+            stage = [LocoTrackResidualBlock(in_channels, channels, stride, project=True)]
+            stage += [LocoTrackResidualBlock(channels, channels, 1, project=False) for _ in range(blocks - 1)]
             self.stages.append(nn.Sequential(*stage))
             in_channels = channels
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[M, 3, H, W] -> fine [M, H/2, W/2, C], middle [M, H/4, W/4, C], coarse [M, H/8, W/8, C]."""
+        """Map frames [M, 3, H, W] to grids: fine [M, H/2, W/2, C], middle [M, H/4, W/4, C], coarse [M, H/8, W/8, C]."""
         x = self.stem(frames.contiguous(memory_format=torch.channels_last))
         stages = []
         for stage in self.stages:
@@ -200,7 +203,9 @@ def _unit_length(features: Tensor) -> Tensor:
 def sample_support(
     features: Tensor, query_points: Tensor, video_size: tuple[int, int], radius: int = 3
 ) -> Tensor:
-    """Features at S x S places (S = 2 radius + 1), one grid cell apart, around each query; the border's beyond it.
+    """Return features at S x S positions (S = 2 radius + 1), one grid cell apart, around each query.
+
+    Beyond the border they are the border's.
 
     Args:
         features: [B, T, h, w, C].
@@ -212,34 +217,38 @@ def sample_support(
     B, T, h, w, C = features.shape
     t, x, y = query_points.float().unbind(-1)  # [B, N]
     offsets = torch.arange(-radius, radius + 1, device=features.device)
-    t0, t1, t_share = _neighbors(t[..., None], T)
-    y0, y1, y_share = _neighbors((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, S]
-    x0, x1, x_share = _neighbors((x * (w / video_size[1]) - 0.5)[..., None] + offsets, w)
+
+    # 1. Bring each axis to grid cells: the two cells around each position, and the second one's weight.
+    t0, t1, t_weight = _neighbors(t[..., None], T)
+    y0, y1, y_weight = _neighbors((y * (h / video_size[0]) - 0.5)[..., None] + offsets, h)  # [B, N, S]
+    x0, x1, x_weight = _neighbors((x * (w / video_size[1]) - 0.5)[..., None] + offsets, w)
+
+    # 2. Sum the eight cells around each position, weighted trilinearly.
     rows = features.reshape(-1, C)
     clip = torch.arange(B, device=features.device)[:, None, None] * T
     total: Tensor | None = None
-    for frame, frame_share in ((t0, 1 - t_share), (t1, t_share)):
-        for row, row_share in ((y0, 1 - y_share), (y1, y_share)):
-            for column, column_share in ((x0, 1 - x_share), (x1, x_share)):
+    for frame, frame_weight in ((t0, 1 - t_weight), (t1, t_weight)):
+        for row, row_weight in ((y0, 1 - y_weight), (y1, y_weight)):
+            for column, column_weight in ((x0, 1 - x_weight), (x1, x_weight)):
                 index = (((clip + frame) * h + row)[..., None] * w + column[..., None, :]).flatten(2)
-                share = (frame_share * row_share)[..., None] * column_share[..., None, :]
-                corner = F.embedding(index, rows) * share.flatten(2)[..., None].to(features.dtype)
+                weight = (frame_weight * row_weight)[..., None] * column_weight[..., None, :]
+                corner = F.embedding(index, rows) * weight.flatten(2)[..., None].to(features.dtype)
                 total = corner if total is None else total + corner
     assert total is not None
     return total
 
 
 def _neighbors(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The two cells of 0 ... size - 1 around each position, and the second one's share."""
+    """Return the two cells of 0 ... size - 1 around each position, and the second one's weight."""
     position = position.clamp(0, size - 1)
     first = position.floor().long()
     return first, (first + 1).clamp(max=size - 1), position - first
 
 
 def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
-    """Correlations of S x S places around each point with the query's S x S places; nothing beyond the border.
+    """Correlate S x S positions around each point with the query's S x S positions; zero beyond the border.
 
-    All places share one fractional shift, and correlation is linear: so correlations at (S + 1) x (S + 1) whole cells
+    All positions have one fractional shift, and correlation is linear: so correlations at (S + 1) x (S + 1) whole cells
     are computed and then shifted, instead of interpolating features S S times.
 
     Args:
@@ -253,31 +262,40 @@ def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
     B, T, h, w, C = features.shape
     N = points.shape[1]
     side = math.isqrt(support.shape[2])
+
+    # 1. Split the top left position into a whole cell and a fraction.
     corner = points - side / 2
     # Far outside the frame everything is zero: keep the integers small there.
     beyond = -(side + 2)
     corner = torch.stack([corner[..., 0].clamp(beyond, w + 1), corner[..., 1].clamp(beyond, h + 1)], dim=-1)
     whole = corner.floor()
-    x_share, y_share = (corner - whole).to(features.dtype).unbind(-1)  # [B, N, T]
+    x_fraction, y_fraction = (corner - whole).to(features.dtype).unbind(-1)  # [B, N, T]
+
+    # 2. Gather the features of the (S + 1) x (S + 1) cells.
     cells = whole.long()[..., None] + torch.arange(side + 1, device=features.device)  # [B, N, T, 2, S + 1]
     column, row = cells.unbind(-2)
     inside = ((row >= 0) & (row < h))[..., None] & ((column >= 0) & (column < w))[..., None, :]
     frame = torch.arange(B * T, device=features.device).view(B, 1, T, 1)
     index = (frame * h + row.clamp(0, h - 1))[..., None] * w + column.clamp(0, w - 1)[..., None, :]
-    places = F.embedding(index.view(B * N, -1), features.reshape(-1, C))  # [B N, T (S + 1) (S + 1), C]
-    found = torch.bmm(places, support.reshape(B * N, -1, C).transpose(1, 2))
+    gathered = F.embedding(index.view(B * N, -1), features.reshape(-1, C))  # [B N, T (S + 1) (S + 1), C]
+
+    # 3. Correlate them with the query's.
+    found = torch.bmm(gathered, support.reshape(B * N, -1, C).transpose(1, 2))
     found = found.view(B, N, T, side + 1, side + 1, -1) * inside[..., None].to(found.dtype)
-    found = torch.lerp(
-        found[..., :-1, :, :], found[..., 1:, :, :], y_share[..., None, None, None].to(found.dtype)
+
+    # 4. Shift by the fraction, down and then right.
+    y_fraction, x_fraction = (
+        part[..., None, None, None].to(found.dtype) for part in (y_fraction, x_fraction)
     )
-    found = torch.lerp(found[..., :-1, :], found[..., 1:, :], x_share[..., None, None, None].to(found.dtype))
+    found = torch.lerp(found[..., :-1, :, :], found[..., 1:, :, :], y_fraction)
+    found = torch.lerp(found[..., :-1, :], found[..., 1:, :], x_fraction)
     return found.flatten(3, 4)
 
 
 # First guess
 
 
-class GlobalMatching(GradientCheckpointingLayer):
+class LocoTrackGlobalMatching(GradientCheckpointingLayer):
     """First guess of every point in every frame: the peak of its correlation with the whole frame."""
 
     def __init__(self, config: LocoTrackConfig) -> None:
@@ -290,8 +308,10 @@ class GlobalMatching(GradientCheckpointingLayer):
     def forward(
         self, coarse: Tensor, middle: Tensor, coarse_queries: Tensor, middle_queries: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """[B, T, h, w, C] grids, [B, N, C] queries -> [B, N, T, 2] xy in cells of `middle`, [B, N, T, 2] logits."""
+        """Map grids [B, T, h, w, C] and queries [B, N, C] to xy [B, N, T, 2], in cells of `middle`, and logits
+        [B, N, T, 2] of occlusion and uncertainty."""
         (B, T, h, w, _), N = middle.shape, middle_queries.shape[1]
+        # 1. Correlate each query with every cell of every frame, on both grids.
         costs = []
         for grid, queries in ((coarse, coarse_queries), (middle, middle_queries)):
             cost = torch.bmm(queries, grid.flatten(1, 3).transpose(1, 2))  # [B, N, T h w]
@@ -300,17 +320,22 @@ class GlobalMatching(GradientCheckpointingLayer):
                 cost = F.interpolate(cost, (h, w), mode="bilinear")
             costs.append(cost)
         cost = torch.cat(costs, dim=1)  # [B N T, 2, h, w]
+
+        # 2. Occlusion and uncertainty follow from mean, maximum and minimum of the costs.
         flat = cost.flatten(2)
         summary = torch.cat([flat.mean(-1), flat.amax(-1), flat.amin(-1)], dim=-1)
         logits = self.occlusion(summary).float()
+
+        # 3. The position is the peak of both costs, combined by a convolution.
         points = self.soft_argmax(self.conv(cost)[:, 0])
         return points.view(B, N, T, 2), logits.view(B, N, T, 2)
 
     def soft_argmax(self, scores: Tensor) -> Tensor:
-        """[M, h, w] scores -> [M, 2] xy: the softmax's mean place, within a radius of its peak."""
+        """Return the softmax's mean position [M, 2] xy of scores [M, h, w], within a radius of their peak."""
         h, w = scores.shape[1:]
         flat = scores.flatten(1)
         peak = flat.argmax(-1, keepdim=True)
+        # The cells around the peak that lie in the grid and within the radius.
         reach = math.ceil(self.radius) - 1
         steps = torch.arange(-reach, reach + 1, device=scores.device)
         dy, dx = (grid.flatten() for grid in torch.meshgrid(steps, steps, indexing="ij"))
@@ -324,8 +349,8 @@ class GlobalMatching(GradientCheckpointingLayer):
 # Refinement
 
 
-class CorrelationEncoder(GradientCheckpointingLayer):
-    """Convolves a 4D correlation along the guess's places and along the query's, with the same weights."""
+class LocoTrackCorrelationEncoder(GradientCheckpointingLayer):
+    """Convolves a 4D correlation along the guess's positions and along the query's, with the same weights."""
 
     def __init__(self, config: LocoTrackConfig) -> None:
         super().__init__()
@@ -335,19 +360,23 @@ class CorrelationEncoder(GradientCheckpointingLayer):
         for channels, kernel, stride in zip(
             config.correlation_channels, config.correlation_kernels, config.correlation_strides, strict=True
         ):
-            self.convs.append(SamePadConv2d(in_channels, channels, kernel, stride))
+            self.convs.append(LocoTrackSamePadConv2d(in_channels, channels, kernel, stride))
             self.norms.append(nn.GroupNorm(channels // 16, channels))
             in_channels = channels
 
     def forward(self, features: Tensor, points: Tensor, support: Tensor) -> Tensor:
-        """As `correlate` -> [B, N, T, 2 C]."""
-        correlation = correlate(features, points, support)
+        """Map the arguments of `correlate` to [B, N, T, 2 C]."""
         B, N, T = points.shape[:3]
-        pairs = correlation.flatten(0, 2)  # [M, guess's places, query's places]
+        # 1. Both directions go through the convolutions as one batch.
+        pairs = correlate(features, points, support).flatten(
+            0, 2
+        )  # [M, guess's positions, query's positions]
         x = torch.cat([pairs, pairs.transpose(1, 2)])
-        x = x.view(-1, self.side, self.side, self.side**2).permute(0, 3, 1, 2)  # channels last in memory
+        # Channels are last in memory.
+        x = x.view(-1, self.side, self.side, self.side**2).permute(0, 3, 1, 2)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.relu(norm(conv(x)), inplace=True)
+        # 2. Average over positions.
         along_guess, along_query = x.mean((2, 3)).chunk(2)
         return torch.cat([along_guess, along_query], dim=-1).view(B, N, T, -1)
 
@@ -361,7 +390,7 @@ def eager_attention(
     scaling: float,
     **_: object,
 ) -> tuple[Tensor, Tensor]:
-    """[M, heads, T, D] each -> [M, T, heads, D] and the weights."""
+    """Return the attended values [M, T, heads, D] of query, key and value [M, heads, T, D], and the weights."""
     scores = query @ key.transpose(-1, -2) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -369,7 +398,7 @@ def eager_attention(
     return (weights @ value).transpose(1, 2), weights
 
 
-class TemporalLayer(GradientCheckpointingLayer):
+class LocoTrackTemporalLayer(GradientCheckpointingLayer):
     """Pre-norm transformer layer over the frames of each track."""
 
     def __init__(self, config: LocoTrackConfig) -> None:
@@ -386,7 +415,7 @@ class TemporalLayer(GradientCheckpointingLayer):
         self.contract = nn.Linear(4 * size, size)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """[M, T, C] with additive attention bias [1, heads, T, T] -> [M, T, C]."""
+        """Map [M, T, C], with an additive attention bias [1, heads, T, T], to [M, T, C]."""
         M, T, _ = x.shape
         qkv = self.qkv(self.norm1(x)).view(M, T, 3, -1, self.head_size)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -398,8 +427,8 @@ class TemporalLayer(GradientCheckpointingLayer):
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))
 
 
-class TemporalTransformer(nn.Module):
-    """From what is known of a track in each frame to corrections of position, occlusion and uncertainty."""
+class LocoTrackTemporalTransformer(nn.Module):
+    """Predicts corrections of position, occlusion and uncertainty from the features of a track in each frame."""
 
     def __init__(self, config: LocoTrackConfig) -> None:
         super().__init__()
@@ -407,13 +436,13 @@ class TemporalTransformer(nn.Module):
         unused = config.stage_channels[1] + config.stage_channels[3]
         self.num_heads = config.num_attention_heads
         self.project_in = nn.Linear(inputs, config.hidden_size)
-        self.layers = nn.ModuleList([TemporalLayer(config) for _ in range(config.num_hidden_layers)])
+        self.layers = nn.ModuleList([LocoTrackTemporalLayer(config) for _ in range(config.num_hidden_layers)])
         self.norm = nn.LayerNorm(config.hidden_size)
         # Released checkpoints carry outputs past the first four that nothing reads: kept, never computed.
         self.project_out = nn.Linear(config.hidden_size, 4 + unused)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M, T, inputs] -> [M, T, 4]: x, y, occlusion, uncertainty."""
+        """Map [M, T, inputs] to [M, T, 4]: corrections of x, y, occlusion and uncertainty."""
         x = self.project_in(x)
         bias = distance_bias(x.shape[1], self.num_heads, x.device)
         for layer in self.layers:
@@ -422,18 +451,19 @@ class TemporalTransformer(nn.Module):
 
 
 def distance_bias(num_frames: int, num_heads: int, device: torch.device) -> Tensor:
-    """[1, heads, T, T]: ALiBi (Press et al., 2022); the first half of the heads looks back, the other ahead."""
+    """Return ALiBi's bias [1, heads, T, T] (Press et al., 2022); half of the heads see the past, half the future."""
     half = num_heads // 2
     slopes = torch.tensor([24 ** (-(head + 1) / half) for head in range(half)], device=device)
     time = torch.arange(num_frames, device=device)
-    ahead = time[None, :] - time[:, None]  # key - query
-    bias = -slopes[:, None, None] * ahead.abs()
-    back_only, ahead_only = bias.masked_fill(ahead > 0, -torch.inf), bias.masked_fill(ahead < 0, -torch.inf)
-    return torch.cat([back_only, ahead_only])[None]
+    # Time of the key minus time of the query.
+    offset = time[None, :] - time[:, None]
+    bias = -slopes[:, None, None] * offset.abs()
+    past, future = bias.masked_fill(offset > 0, -torch.inf), bias.masked_fill(offset < 0, -torch.inf)
+    return torch.cat([past, future])[None]
 
 
 def encode_motion(points: Tensor, scale: Tensor) -> Tensor:
-    """[B, N, T, 2] -> [B, N, T, 84]: displacements to both neighbor frames, and sines of them in octaves."""
+    """Encode points [B, N, T, 2] as [B, N, T, 84]: displacements to both neighbor frames, and sines of these."""
     step = (points[..., 1:, :] - points[..., :-1, :]) * scale
     motion = torch.cat([F.pad(-step, (0, 0, 0, 1)), F.pad(step, (0, 0, 1, 0))], dim=-1)
     octaves = 2.0 ** torch.arange(MOTION_OCTAVES, device=points.device)
@@ -453,7 +483,7 @@ class LocoTrackPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initialization, which suits all layers here."""
+        """Initialize as PyTorch does, which suits all of these layers."""
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)):
             module.reset_parameters()
 
@@ -474,10 +504,10 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
 
     def __init__(self, config: LocoTrackConfig) -> None:
         super().__init__(config)
-        self.backbone = Backbone(config)
-        self.matching = GlobalMatching(config)
-        self.correlation_encoders = nn.ModuleList([CorrelationEncoder(config) for _ in range(3)])
-        self.transformer = TemporalTransformer(config)
+        self.backbone = LocoTrackBackbone(config)
+        self.matching = LocoTrackGlobalMatching(config)
+        self.correlation_encoders = nn.ModuleList([LocoTrackCorrelationEncoder(config) for _ in range(3)])
+        self.transformer = LocoTrackTemporalTransformer(config)
         self.post_init()
 
     def get_video_features(
@@ -491,12 +521,12 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         Args:
             pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8.
             refinement_resolutions: (height, width) pairs, multiples of 8. As in the released code the first one
-                serves the first guess and the last one every refinement. Left out: from the configuration's
+                serves the first guess and the last one every refinement. By default, they go from the configuration's
                 `initial_resolution` to the video's size, both included.
-            frame_chunk_size: Frames at once; the configuration's if left out.
+            frame_chunk_size: frames at once; the configuration's by default.
 
         Raises:
-            ValueError: on a video of another shape or resolutions that the backbone can't take.
+            ValueError: the video has another shape, or the backbone cannot take the resolutions.
         """
         check_video(pixel_values_videos)
         height, width = pixel_values_videos.shape[-2:]
@@ -507,11 +537,9 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         for side in (side for resolution in refinement_resolutions for side in resolution):
             if side < 16 or side % 8:
                 raise ValueError(f"refinement resolutions must be multiples of 8 from 16 up, got {side}")
-        (first_height, first_width), (last_height, last_width) = (
-            refinement_resolutions[0],
-            refinement_resolutions[-1],
+        first, last = (
+            (height, width) for height, width in (refinement_resolutions[0], refinement_resolutions[-1])
         )
-        first, last = (first_height, first_width), (last_height, last_width)
         chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         fine, middle, coarse = self._feature_grids(pixel_values_videos, last, chunk)
         initial = (coarse, middle)
@@ -521,7 +549,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         return LocoTrackFeatures(initial, (middle, coarse, fine), (height, width), last)
 
     def _feature_grids(self, videos: Tensor, resolution: tuple[int, ...], chunk: int) -> list[Tensor]:
-        """[B, T, 3, H, W] -> fine, middle and coarse grids [B, T, h, w, C] of the video at `resolution`."""
+        """Return the fine, middle and coarse grids [B, T, h, w, C] of videos [B, T, 3, H, W] at `resolution`."""
         if chunk < 1:
             raise ValueError(f"frame_chunk_size must be at least 1, got {chunk}")
         B, T = videos.shape[:2]
@@ -539,7 +567,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             if torch.is_grad_enabled():
                 parts.append(levels)
                 continue
-            if not grids:  # filled bit by bit: joined at the end they would be held twice
+            if not grids:
+                # Filled bit by bit: concatenated at the end they would be held twice.
                 grids = [level.new_empty(B, T, *level.shape[2:]) for level in levels]
             for grid, level in zip(grids, levels, strict=True):
                 grid[:, first : first + step] = level
@@ -559,22 +588,21 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
     ) -> LocoTrackOutput | tuple:
         """Track query points.
 
-        A video longer than `window_size` is gone through in windows that overlap by twice `window_context`, so that
-        memory does not grow with its length; answers then differ a little from those of the video as a whole (see
-        docs/numbers.md). Where gradients are recorded, there is one window.
+        A video longer than `window_size` is tracked in windows that overlap by twice `window_context`, so that memory
+        does not grow with its length; results then differ a little from those of the video as a whole. Where gradients
+        are recorded, there is one window.
 
         Args:
             pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8.
             query_points: [B, N, 3] (t, x, y): t counts frames from 0, xy in pixels of the video. A t between two
                 frames means a mix of their features, as in the released code.
-            video_features: Of `get_video_features`, instead of the video.
-            refinement_resolutions: See `get_video_features`; belongs there where features are given.
-            query_chunk_size, frame_chunk_size, window_size: Bound memory; the configuration's if left out. Features
-                that are given are one window.
-            progress: Called with 1 after each of `num_steps` steps.
+            video_features: of `get_video_features`, instead of the video; they are one window.
+            refinement_resolutions: see `get_video_features`, which takes them where features are given.
+            query_chunk_size, frame_chunk_size, window_size: bounds on memory; the configuration's by default.
+            progress: called with 1 after each of `num_steps` steps.
 
         Raises:
-            ValueError: on no or both of video and features, or on queries outside the video.
+            ValueError: neither or both of video and features are given, or queries lie outside the video.
         """
         if query_points is None:
             raise ValueError("query_points is missing: [B, N, 3] of (t, x, y)")
@@ -589,8 +617,10 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         if min(queries, frames) < 1:
             raise ValueError(f"chunk sizes must be at least 1, got {queries} queries and {frames} frames")
         query_points = query_points.float()
+
+        # 1. Features of the query points, and the windows with the features of their frames.
         start: tuple[Tensor, Tensor] | None = None
-        windows: Iterable[tuple[Window, LocoTrackFeatures]]
+        windows: Iterable[tuple[LocoTrackWindow, LocoTrackFeatures]]
         if pixel_values_videos is not None:
             check_video(pixel_values_videos)
             (B, T), size = pixel_values_videos.shape[:2], tuple(pixel_values_videos.shape[-2:])
@@ -599,23 +629,28 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                 start = follow_flow(pixel_values_videos, query_points)
             plan = self._plan_windows(T, window_size)
             if len(plan) > 1 and not torch.is_grad_enabled():
-                looks = self._look_up(pixel_values_videos, query_points, refinement_resolutions, frames)
-                windows = self._slide(plan, pixel_values_videos, refinement_resolutions, frames)
+                resolutions = refinement_resolutions
+                query_features = self._query_features_of_video(
+                    pixel_values_videos, query_points, resolutions, frames
+                )
+                windows = self._window_features(plan, pixel_values_videos, resolutions, frames)
             else:
                 video_features = self.get_video_features(pixel_values_videos, refinement_resolutions, frames)
         if video_features is not None:
             (B, T), size = video_features.refinement[0].shape[:2], video_features.video_size
             check_query_points(query_points, B, T, *size)
-            looks = self._query_features(video_features, query_points)
-            windows = [(Window(0, T, range(T)), video_features)]
+            query_features = self._query_features(video_features, query_points)
+            windows = [(LocoTrackWindow(0, T, range(T)), video_features)]
+
+        # 2. Track a chunk of queries after the other in each window.
         parts = []  # of each window: tracks, occlusion, uncertainty, each a list over steps
         for window, features in windows:
             found = []
-            chunks = query_points.split(queries, dim=1)
-            for number, (points, look) in enumerate(zip(chunks, looks.split(queries), strict=True)):
+            chunks = zip(query_points.split(queries, dim=1), query_features.split(queries), strict=True)
+            for number, (points, points_features) in enumerate(chunks):
                 own = slice(number * queries, number * queries + queries), slice(window.begin, window.end)
                 known = None if start is None else (start[0][:, *own], start[1][:, *own])
-                steps = self._track(features, look, points, window.begin, frames, known)
+                steps = self._track(features, points_features, points, window.begin, frames, known)
                 found.append([[value[:, :, window.kept] for value in kind] for kind in steps])
                 if progress is not None:
                     progress(1)
@@ -625,6 +660,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                     for kind in zip(*found, strict=True)
                 ]
             )
+
+        # 3. Join the windows.
         # One entry a step: the first guess, then each refinement.
         tracks, occlusion, uncertainty = (
             [torch.cat(step, dim=2) for step in zip(*kind, strict=True)] for kind in zip(*parts, strict=True)
@@ -648,12 +685,12 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         query_chunk_size: int | None = None,
         window_size: int | None = None,
     ) -> int:
-        """How often `forward` calls `progress` for a video: once a chunk of queries in each window."""
+        """Return how often `forward` calls `progress` for a video: once a chunk of queries in each window."""
         chunk = self.config.query_chunk_size if query_chunk_size is None else query_chunk_size
         return len(self._plan_windows(num_frames, window_size)) * math.ceil(query_points.shape[1] / chunk)
 
-    def _plan_windows(self, num_frames: int, size: int | None) -> list[Window]:
-        """Windows over a video: each frame is kept from one that also sees the frames around it."""
+    def _plan_windows(self, num_frames: int, size: int | None) -> list[LocoTrackWindow]:
+        """Return windows over a video: each frame is kept from one that also has the frames around it."""
         context = self.config.window_context
         size = self.config.window_size if size is None else size
         if size <= 2 * context:
@@ -665,24 +702,27 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             end = min(begin + size, num_frames)
             last = end == num_frames
             windows.append(
-                Window(begin, end, range(begin + context if begin else 0, end if last else end - context))
+                LocoTrackWindow(
+                    begin, end, range(begin + context if begin else 0, end if last else end - context)
+                )
             )
             if last:
                 return windows
             begin = end - 2 * context
 
-    def _slide(
+    def _window_features(
         self,
-        windows: list[Window],
+        windows: list[LocoTrackWindow],
         videos: Tensor,
         resolutions: Sequence[tuple[int, int]] | None,
         chunk: int,
-    ) -> Iterator[tuple[Window, LocoTrackFeatures]]:
-        """Each window with its features; those of a frame are computed once, and one window's are held."""
+    ) -> Iterator[tuple[LocoTrackWindow, LocoTrackFeatures]]:
+        """Yield each window with its features; those of a frame are computed once, and one window's are held."""
         held = self.get_video_features(videos[:, : windows[0].end], resolutions, chunk)
         end = 0
         for window in windows:
             if window.begin:
+                # Frames of the window before move to the front.
                 overlap = end - window.begin
                 for grid in held.grids():
                     grid[:, :overlap] = grid[:, -overlap:].clone()
@@ -690,28 +730,29 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                 for first in range(end, window.end, chunk):
                     last = min(first + chunk, window.end)
                     more = self.get_video_features(videos[:, first:last], resolutions, chunk)
-                    places = held.frames(first - window.begin, last - window.begin)
-                    for grid, frames in zip(places.grids(), more.grids(), strict=True):
+                    target = held.frames(first - window.begin, last - window.begin)
+                    for grid, frames in zip(target.grids(), more.grids(), strict=True):
                         grid.copy_(frames)
             end = window.end
             yield window, held.frames(0, window.end - window.begin)
 
-    def _query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> QueryFeatures:
-        place = query_points, features.video_size
-        coarse, middle = (sample_support(grid, *place, radius=0)[:, :, 0] for grid in features.initial)
+    def _query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> LocoTrackQueryFeatures:
+        """Sample the features of a clip at query points [B, N, 3]."""
+        at = query_points, features.video_size
+        coarse, middle = (sample_support(grid, *at, radius=0)[:, :, 0] for grid in features.initial)
         supports = [
-            sample_support(grid, *place, radius=self.config.support_radius) for grid in features.refinement
+            sample_support(grid, *at, radius=self.config.support_radius) for grid in features.refinement
         ]
-        return QueryFeatures(coarse, middle, tuple(supports))
+        return LocoTrackQueryFeatures(coarse, middle, tuple(supports))
 
-    def _look_up(
+    def _query_features_of_video(
         self,
         videos: Tensor,
         query_points: Tensor,
         resolutions: Sequence[tuple[int, int]] | None,
         chunk: int,
-    ) -> QueryFeatures:
-        """Features of query points anywhere in a long video; only their own frames are looked at."""
+    ) -> LocoTrackQueryFeatures:
+        """Sample the features of a long video at query points anywhere in it; only their own frames are computed."""
         found: list[tuple[Tensor, ...]] = []
         for video, points in zip(videos, query_points, strict=True):
             firsts, number = points[:, 0].floor().long().unique(return_inverse=True)
@@ -721,27 +762,35 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                 # A query between two frames needs both.
                 frames = torch.cat([points[own, 0].floor(), points[own, 0].ceil()]).long().unique()
                 t = points[own, 0]
-                place = torch.searchsorted(frames, t.floor().long()) + t.frac()
-                local = torch.cat([place[:, None], points[own, 1:]], dim=1)
+                local_t = torch.searchsorted(frames, t.floor().long()) + t.frac()
+                local = torch.cat([local_t[:, None], points[own, 1:]], dim=1)
                 features = self.get_video_features(video[None, frames], resolutions, chunk)
                 parts.append(self._query_features(features, local[None]).tensors())
                 order.append(own)
             back = torch.cat(order).argsort()
             found.append(tuple(torch.cat(kind, dim=1)[:, back] for kind in zip(*parts, strict=True)))
         coarse, middle, *supports = (torch.cat(kind) for kind in zip(*found, strict=True))
-        return QueryFeatures(coarse, middle, tuple(supports))
+        return LocoTrackQueryFeatures(coarse, middle, tuple(supports))
 
     def _track(
         self,
         features: LocoTrackFeatures,
-        looks: QueryFeatures,
+        query_features: LocoTrackQueryFeatures,
         query_points: Tensor,
         first_frame: int,
         frame_chunk: int,
         start: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Tracks [B, N, T, 2], occlusion and uncertainty logits [B, N, T] at every step for a chunk of queries, in the
-        frames of the features, the first of which is the video's `first_frame`; `start` is of `follow_flow`."""
+        """Track a chunk of queries in the frames of the features.
+
+        Args:
+            first_frame: number of the first of these frames in the video.
+            frame_chunk: frames at once.
+            start: of `follow_flow`, if the configuration asks for it.
+
+        Returns:
+            Lists of tracks [B, N, T, 2], occlusion and uncertainty logits [B, N, T], one entry a step.
+        """
         (height, width), (work_height, work_width) = features.video_size, self.config.initial_resolution
         device = query_points.device
         # Points are refined in the pixels of `initial_resolution`, whatever the video's size.
@@ -749,8 +798,9 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         resolution = torch.tensor(features.resolution[::-1], device=device)
         work = torch.tensor([work_width, work_height], device=device)
 
+        # 1. First guess, from global matching; in its own frame, a query is where it is.
         guesses = [
-            self.matching(coarse, middle, looks.coarse, looks.middle)
+            self.matching(coarse, middle, query_features.coarse, query_features.middle)
             for coarse, middle in zip(
                 *(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True
             )
@@ -762,24 +812,27 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         time = torch.arange(first_frame, first_frame + middle.shape[1], device=device)
         is_query = query_points[:, :, :1].round() == time  # [B, N, T]
         points = torch.where(is_query[..., None], (query_points[:, :, 1:] / to_video)[:, :, None], points)
-
-        supports = looks.supports
-        grids = [grid.split(frame_chunk, dim=1) for grid in features.refinement]
         steps: tuple[list[Tensor], list[Tensor], list[Tensor]] = (
             [points * to_video],
             [occlusion],
             [uncertainty],
         )
+
+        # 2. Where flow and the flow back agree, start from flow.
         if start is not None:
             followed, visible = start
             agrees = visible > 0
             points = torch.where(agrees[..., None], followed / to_video, points)
             occlusion = torch.where(agrees, -visible, occlusion)
             uncertainty = torch.where(agrees, -visible, uncertainty)
-        # Each step is trained on its own: no gradient flows into its guess. The last one starts afresh.
+
+        # 3. Refine. Each step is trained on its own: no gradient flows into the guess that it starts from.
+        supports = query_features.supports
+        grids = [grid.split(frame_chunk, dim=1) for grid in features.refinement]
         for _ in range(self.config.num_iterations):
             points, occlusion, uncertainty = points.detach(), occlusion.detach(), uncertainty.detach()
-            known = [occlusion[..., None], uncertainty[..., None]]
+            # 3a. Inputs: logits so far, local correlations on the three grids, and motion.
+            inputs = [occlusion[..., None], uncertainty[..., None]]
             for encoder, chunks, support in zip(self.correlation_encoders, grids, supports, strict=True):
                 cells = points * (
                     torch.tensor([chunks[0].shape[3], chunks[0].shape[2]], device=device) / work
@@ -788,10 +841,11 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                     encoder(chunk, part, support)
                     for chunk, part in zip(chunks, cells.split(frame_chunk, dim=2), strict=True)
                 ]
-                known.append(torch.cat(encoded, dim=2))
-            known.append(encode_motion(points, resolution / work / work))
-            known = [part.to(supports[0].dtype) for part in known]
-            change = self.transformer(torch.cat(known, dim=-1).flatten(0, 1)).float()
+                inputs.append(torch.cat(encoded, dim=2))
+            inputs.append(encode_motion(points, resolution / work / work))
+            inputs = [part.to(supports[0].dtype) for part in inputs]
+            # 3b. The transformer corrects position, occlusion and uncertainty.
+            change = self.transformer(torch.cat(inputs, dim=-1).flatten(0, 1)).float()
             change = change.view(*points.shape[:3], 4)
             points = points + change[..., :2] * (work / resolution)
             occlusion, uncertainty = occlusion + change[..., 2], uncertainty + change[..., 3]
@@ -801,8 +855,12 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
 
 
 def follow_flow(videos: Tensor, query_points: Tensor) -> tuple[Tensor, Tensor]:
-    """Where chained flow takes query points: xy [B, N, T, 2] in pixels of the videos [B, T, 3, H, W], and logits of
-    being seen [B, N, T], positive where flow and the flow back agree."""
+    """Follow chained optical flow from query points [B, N, 3] through videos [B, T, 3, H, W].
+
+    Returns:
+        xy [B, N, T, 2] in pixels of the videos, and visible logits [B, N, T], positive where flow and the flow back
+        agree.
+    """
     try:
         from anthrotap_hf.models.flowchain import FlowChainConfig
         from anthrotap_hf.models.flowchain.modeling_flowchain import chain_flow
@@ -823,7 +881,7 @@ def follow_flow(videos: Tensor, query_points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tensor:
-    """Log-odds that a point is neither occluded nor uncertain, the two taken as independent.
+    """Return the log-odds that a point is neither occluded nor uncertain, the two taken as independent.
 
     With odds of occlusion e^o and of uncertainty e^u, p = 1 / ((1 + e^o) (1 + e^u)), so
     (1 - p) / p = e^o + e^u + e^(o + u): no probability near 0 or 1 is ever formed.
@@ -835,7 +893,7 @@ def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tens
 def default_resolutions(
     video_size: tuple[int, int], initial_resolution: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Resolutions from the initial one to the video's, each less than twice the one before, multiples of 8.
+    """Return resolutions from the initial one to the video's, each less than twice the one before, multiples of 8.
 
     A video that is nowhere larger than the initial resolution is refined at the initial one alone.
     """
@@ -843,13 +901,12 @@ def default_resolutions(
     levels = math.ceil(math.log2(max(ratios))) + 1
     if levels <= 1:
         return [(initial_resolution[0], initial_resolution[1])]
-    shares = [level / (levels - 1) for level in range(levels)]
     return [
         tuple(
-            max(round(start * ratio**share // 8) * 8, 16)
+            max(round(start * ratio ** (level / (levels - 1)) // 8) * 8, 16)
             for start, ratio in zip(initial_resolution, ratios, strict=True)
         )
-        for share in shares
+        for level in range(levels)
     ]
 
 
@@ -869,14 +926,16 @@ def check_video(pixel_values_videos: Tensor) -> None:
 
 def check_query_points(query_points: Tensor, B: int, T: int, height: int, width: int) -> None:
     """Raise ValueError, saying which query is wrong and why, unless all lie in the video."""
-    if torch.compiler.is_compiling():  # looking at values would break the graph
+    if torch.compiler.is_compiling():
+        # Values cannot be checked without breaking the graph.
         return
     if query_points.ndim != 3 or query_points.shape[0] != B or query_points.shape[2] != 3:
         raise ValueError(f"query_points must be [{B}, N, 3] of (t, x, y), got {list(query_points.shape)}")
     if query_points.shape[1] == 0:
         raise ValueError("no query point: give at least one (t, x, y)")
     limit = torch.tensor([T - 1, width, height], device=query_points.device)
-    fine = ((query_points >= 0) & (query_points <= limit)).all(-1)  # NaN fails both
+    # NaN fails both comparisons.
+    fine = ((query_points >= 0) & (query_points <= limit)).all(-1)
     if not fine.all():
         clip, query = (~fine).nonzero()[0].tolist()
         t, x, y = query_points[clip, query].tolist()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ from anthrotap_hf.utils.checkpoints import (
     warn_unless_released,
 )
 
-POSITION_TABLE = "query_pos_embed"  # sines that the PyTorch files store; ours are computed
+# Sines that the PyTorch files store; ours are computed.
+POSITION_TABLE = "query_pos_embed"
 SIZES = (
     *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
     *("recurrent_size", "conv_width", "head_hidden_size"),
@@ -227,24 +229,25 @@ def _table(jax: bool) -> list[Rename]:
 
 
 def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
-    """Read the sizes off the shapes; attention has as many heads as the recurrence's gates have blocks.
+    """Return the configuration that the tensors' shapes tell.
+
+    Attention has as many heads as the recurrence's gates have blocks.
 
     Raises:
-        CheckpointError: if `tensors` is no TAPNext.
+        CheckpointError: `tensors` are no TAPNext.
     """
     numbered = re.compile(r"backbone/Transformer/encoderblock_(\d+)/" if jax else r"blocks\.(\d+)\.")
     depth = 1 + max((int(match[1]) for name in tensors if (match := numbered.match(name))), default=-1)
 
-    def size(*places: tuple[str, int]) -> int:
-        return size_of(tensors, "TAPNext", *places)
+    size = partial(size_of, tensors, "TAPNext")
 
     def recurrence(name: str, axis: int) -> int:
-        """All layers are of one size."""
+        """Return a size of the recurrences, which are alike."""
         pattern = _J_REC + name.replace(".", "/") if jax else _T_REC + name
         return size(*((pattern.format(layer), axis) for layer in range(max(depth, 1))))
 
     def head(layer: int, *names: str) -> int:
-        """Length of a bias of a prediction head."""
+        """Return the length of a bias of the prediction heads."""
         pattern = "{}_head/layers_{}/bias" if jax else "{}_head.{}.bias"
         return size(*((pattern.format(name, layer), 0) for name in names))
 
@@ -271,12 +274,10 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
 
 
 def convert_tapnext(checkpoint: Path) -> TAPNextForPointTracking:
-    """The model of a released checkpoint file.
+    """Return the model of a released checkpoint file, and warn of sizes that are none of the released ones.
 
     Raises:
-        CheckpointError: listing what is missing, left over or misshapen; or if the file is unsafe.
-
-    Warns of sizes that are none of the released ones.
+        CheckpointError: tensors are missing, not expected or misshapen; or the file is unsafe.
     """
     tensors = load_tensors(checkpoint, ANCHORS)
     jax = any(name.startswith("backbone/") for name in tensors)
@@ -309,6 +310,6 @@ def _check_positions(table: Tensor | None, config: TAPNextConfig) -> None:
     )
     if not off < 1e-3:
         warnings.warn(
-            f"{POSITION_TABLE} of the checkpoint is left out: the model computes sines, which differ by {off:.2g}",
+            f"{POSITION_TABLE} of the checkpoint is ignored: the model computes sines, which differ by {off:.2g}",
             stacklevel=3,
         )

@@ -23,19 +23,21 @@ from transformers.utils import ModelOutput
 
 from .configuration_tapnext import TAPNextConfig
 
-DECAY_SHARPNESS = 8.0  # c of RG-LRU: decay = exp(-c softplus(decay parameter) gate)
-STEEPEST_ROOT = 1000.0  # bound on the slope of the square root that scales the recurrence's input
+# c of RG-LRU: decay = exp(-c softplus(decay parameter) gate).
+DECAY_SHARPNESS = 8.0
+# Bound on the slope of the square root that scales the recurrence's input.
+MAX_SQRT_GRADIENT = 1000.0
 
 
 @dataclass
 class TAPNextState:
-    """All that later frames need to know of earlier ones. Its size does not grow with their number.
+    """All that later frames need of earlier ones. Its size does not grow with their number.
 
     Args:
         query_points: [B, N, 3] (t, x, y) of all queries, those of coming frames included.
-        step: Frames seen.
-        video_size: (height, width) of the frames seen; None before the first.
-        layers: For each block its recurrence [B, S, E] and its last inputs [B, conv_width - 1, S, E].
+        step: number of frames processed.
+        video_size: (height, width) of these frames; None before the first.
+        layers: for each block its recurrence [B, S, E] and its last inputs [B, conv_width - 1, S, E].
     """
 
     query_points: Tensor
@@ -46,14 +48,14 @@ class TAPNextState:
 
 @dataclass
 class TAPNextOutput(ModelOutput):
-    """What TAPNext finds.
+    """Output of TAPNext.
 
     Args:
-        tracks: [B, N, T, 2] xy in pixels of the input video. Means nothing before a query's own frame.
+        tracks: [B, N, T, 2] xy in pixels of the input video; meaningless before a query's own frame.
         visible_logits: [B, N, T]; a point is visible where positive.
-        coordinate_logits: [B, N, T, 2, image_size], of x then y, one bin a pixel of a frame of `image_size`; if
-            asked for.
-        state: For the frames that follow; None where the clip was run both ways.
+        coordinate_logits: [B, N, T, 2, image_size], of x then y, one bin a pixel of a frame of `image_size`; None
+            unless `output_coordinate_logits`.
+        state: for the frames that follow; None where the clip was run in both directions.
     """
 
     tracks: Tensor | None = None
@@ -65,7 +67,7 @@ class TAPNextOutput(ModelOutput):
 # Recurrence over time
 
 
-class RMSNorm(nn.Module):
+class TAPNextRMSNorm(nn.Module):
     """Root-mean-square norm whose gain is 1 + scale."""
 
     def __init__(self, size: int) -> None:
@@ -77,15 +79,15 @@ class RMSNorm(nn.Module):
 
 
 def bounded_sqrt(x: Tensor) -> Tensor:
-    """Square root whose gradient is at most `STEEPEST_ROOT`, as at 0 it would be infinite."""
+    """Return the square root, with a gradient of at most `MAX_SQRT_GRADIENT`; at 0 it would be infinite."""
     if not x.requires_grad:
         return x.sqrt()
-    steep = (2 * STEEPEST_ROOT) ** -2
-    bounded = x.detach().sqrt() + STEEPEST_ROOT * (x - x.detach())
+    steep = (2 * MAX_SQRT_GRADIENT) ** -2
+    bounded = x.detach().sqrt() + MAX_SQRT_GRADIENT * (x - x.detach())
     return torch.where(x > steep, x.clamp_min(steep).sqrt(), bounded)
 
 
-class GatedRecurrence(nn.Module):
+class TAPNextGatedRecurrence(nn.Module):
     """Causal convolution over time, then RG-LRU: h[t] = a[t] h[t-1] + sqrt(1 - a[t]^2) gate[t] x[t]."""
 
     def __init__(self, config: TAPNextConfig) -> None:
@@ -100,49 +102,53 @@ class GatedRecurrence(nn.Module):
         self.project_out = nn.Linear(size, config.hidden_size)
 
     def reset_parameters(self) -> None:
-        """As RG-LRU: decays a spread over 0.9 to 0.999, gates of variance 1 / fan-in, a near-silent convolution."""
+        """Initialize as RG-LRU: decays a from 0.9 to 0.999, gates of variance 1 / fan-in, a small convolution."""
         nn.init.normal_(self.conv_weight, std=(0.01 / len(self.conv_weight)) ** 0.5)
         nn.init.zeros_(self.conv_bias)
         nn.init.normal_(self.gate_weight, std=self.gate_weight.shape[1] ** -0.5)
         nn.init.zeros_(self.gate_bias)
-        nn.init.uniform_(self.decay, -9.0, -4.3)  # softplus of these: a between 0.9 and 0.999 with open gates
+        # The softplus of these makes a between 0.9 and 0.999 where gates are open.
+        nn.init.uniform_(self.decay, -9.0, -4.3)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """[B, T, S, C] -> [B, T, S, C], and the state after the last frame."""
+        """Map [B, T, S, C] to [B, T, S, C], and return the state after the last frame."""
         T = x.shape[1]
         out_gate, x = self.project_in(x).chunk(2, dim=-1)
+
+        # 1. Causal convolution over time, from the last inputs of the call before.
         past = x.new_zeros(x.shape[0], len(self.conv_weight) - 1, *x.shape[2:]) if state is None else state[1]
         inputs = torch.cat([past, x], dim=1)
         x = self.conv_bias.to(x.dtype)
         for delay, weight in enumerate(self.conv_weight.to(inputs.dtype)):
             x = torch.addcmul(x, inputs[:, delay : delay + T], weight)
 
+        # 2. Gates of input and decay, head by head.
         heads = x.unflatten(-1, (len(self.gate_weight), -1))  # [B, T, S, heads, E / heads]
-        gates = torch.bmm(heads.flatten(0, 2).transpose(0, 1), self.gate_weight)
-        gates = (
-            (gates + self.gate_bias[:, None])
-            .float()
-            .sigmoid_()
-            .transpose(0, 1)
-            .reshape(*heads.shape[:-1], -1)
-        )
+        gates = torch.bmm(heads.flatten(0, 2).transpose(0, 1), self.gate_weight) + self.gate_bias[:, None]
+        gates = gates.float().sigmoid_().transpose(0, 1).reshape(*heads.shape[:-1], -1)
         in_gate, decay_gate = (gate.flatten(-2) for gate in gates.chunk(2, dim=-1))
+
+        # 3. Decay a and input of the recurrence. Nothing came before the first frame: its input counts in full.
         log_decay = decay_gate * (-DECAY_SHARPNESS * F.softplus(self.decay.float()))
         decay = log_decay.exp()
         strength = bounded_sqrt(1 - (2 * log_decay).exp())
-        if state is None:  # nothing came before the first frame: its input counts in full
+        if state is None:
             strength = torch.cat([torch.ones_like(strength[:, :1]), strength[:, 1:]], dim=1)
         driven = x * in_gate * strength
+
+        # 4. Recurrence over time.
         hidden = driven[:, 0] if state is None else torch.addcmul(driven[:, 0], decay[:, 0], state[0])
-        seen = [hidden]
+        history = [hidden]
         for t in range(1, T):
             hidden = torch.addcmul(driven[:, t], decay[:, t], hidden)
-            seen.append(hidden)
-        x = torch.stack(seen, dim=1).to(out_gate.dtype) * F.gelu(out_gate, approximate="tanh")
+            history.append(hidden)
+
+        # 5. Output gate.
+        x = torch.stack(history, dim=1).to(out_gate.dtype) * F.gelu(out_gate, approximate="tanh")
         return self.project_out(x), (hidden, inputs[:, T:].clone())
 
 
-class GatedMLP(nn.Module):
+class TAPNextGatedMLP(nn.Module):
     """Feed-forward layer with a GELU gate."""
 
     def __init__(self, size: int) -> None:
@@ -155,7 +161,7 @@ class GatedMLP(nn.Module):
         return self.contract(F.gelu(gate, approximate="tanh") * value)
 
 
-# Attention within frames
+# TAPNextAttention within frames
 
 
 def eager_attention(
@@ -167,7 +173,7 @@ def eager_attention(
     scaling: float,
     **_: object,
 ) -> tuple[Tensor, Tensor]:
-    """[M, heads, S, D] each -> [M, S, heads, D] and the weights."""
+    """Return the attended values [M, S, heads, D] of query, key and value [M, heads, S, D], and the weights."""
     scores = query @ key.transpose(-1, -2) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -175,8 +181,8 @@ def eager_attention(
     return (weights @ value).transpose(1, 2), weights
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; only the last `wanted` tokens ask."""
+class TAPNextAttention(nn.Module):
+    """Multi-head self-attention; only the last `wanted` tokens have queries."""
 
     def __init__(self, config: TAPNextConfig) -> None:
         super().__init__()
@@ -187,7 +193,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, wanted: int) -> Tensor:
-        """[M, S, C] -> [M, wanted, C]."""
+        """Map [M, S, C] to [M, wanted, C]."""
         M, S, C = x.shape
         if wanted == S:
             query, key, value = self.qkv(x).view(M, S, 3, -1, self.head_size).permute(2, 0, 3, 1, 4)
@@ -209,12 +215,12 @@ class TAPNextBlock(GradientCheckpointingLayer):
     def __init__(self, config: TAPNextConfig) -> None:
         super().__init__()
         size = config.hidden_size
-        self.recurrence_norm = RMSNorm(size)
-        self.recurrence = GatedRecurrence(config)
-        self.gated_mlp_norm = RMSNorm(size)
-        self.gated_mlp = GatedMLP(size)
+        self.recurrence_norm = TAPNextRMSNorm(size)
+        self.recurrence = TAPNextGatedRecurrence(config)
+        self.gated_mlp_norm = TAPNextRMSNorm(size)
+        self.gated_mlp = TAPNextGatedMLP(size)
         self.attention_norm = nn.LayerNorm(size, eps=1e-6)
-        self.attention = Attention(config)
+        self.attention = TAPNextAttention(config)
         self.mlp_norm = nn.LayerNorm(size, eps=1e-6)
         self.expand = nn.Linear(size, 4 * size)
         self.contract = nn.Linear(4 * size, size)
@@ -222,10 +228,12 @@ class TAPNextBlock(GradientCheckpointingLayer):
     def forward(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None, wanted: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """[B, T, S, C] -> its last tokens [B, T, wanted, C], and the state after the last frame."""
+        """Map [B, T, S, C] to its last tokens [B, T, wanted, C], and return the state after the last frame."""
+        # 1. Recurrence over time, in each token.
         change, state = self.recurrence(self.recurrence_norm(x), state)
         x = x + change
         x = x + self.gated_mlp(self.gated_mlp_norm(x))
+        # 2. Attention within frames.
         shape = x.shape[:2]
         x = x.flatten(0, 1)
         x = x[:, -wanted:] + self.attention(self.attention_norm(x), wanted)
@@ -233,11 +241,11 @@ class TAPNextBlock(GradientCheckpointingLayer):
         return x.unflatten(0, shape), state
 
 
-# Embeddings
+# TAPNextEmbeddings
 
 
 def embed_position(xy: Tensor, size: int, channels: int) -> Tensor:
-    """Sines and cosines of x, then of y, at the pixels around each point, mixed bilinearly; zero out of frame.
+    """Return sines and cosines of x, then of y, at the pixels around each point, bilinear; zero out of frame.
 
     Args:
         xy: [..., 2] raster pixels of a square frame of side `size`.
@@ -248,9 +256,9 @@ def embed_position(xy: Tensor, size: int, channels: int) -> Tensor:
     quarter = channels // 4
     frequency = 10_000.0 ** -(torch.arange(quarter, device=xy.device) / max(quarter - 1, 1))
     first = (xy - 0.5).floor()
-    share = xy - 0.5 - first
+    fraction = xy - 0.5 - first
     waves, inside = torch.zeros((*xy.shape, 2 * quarter), device=xy.device), torch.zeros_like(xy)
-    for pixel, weight in ((first, 1 - share), (first + 1, share)):
+    for pixel, weight in ((first, 1 - fraction), (first + 1, fraction)):
         weight = weight * ((pixel >= 0) & (pixel < size))
         phase = pixel[..., None] * frequency
         waves = waves + weight[..., None] * torch.cat([phase.sin(), phase.cos()], dim=-1)
@@ -258,8 +266,8 @@ def embed_position(xy: Tensor, size: int, channels: int) -> Tensor:
     return (waves * inside.flip(-1)[..., None]).flatten(-2)
 
 
-class Embeddings(nn.Module):
-    """Tokens of each frame: its patches, then one a query, which differs before, at and after the query's frame."""
+class TAPNextEmbeddings(nn.Module):
+    """Makes the tokens of each frame: its patches, then one a query, other ones before, at and after its frame."""
 
     def __init__(self, config: TAPNextConfig) -> None:
         super().__init__()
@@ -276,14 +284,16 @@ class Embeddings(nn.Module):
             nn.init.normal_(parameter, std=0.02)
 
     def forward(self, frames: Tensor, query_points: Tensor, step: int) -> Tensor:
-        """Frames [B, T, 3, H, W], the first being number `step`, and queries [B, N, 3] -> [B, T, S, C]."""
+        """Map frames [B, T, 3, H, W], the first being number `step`, and queries [B, N, 3] to [B, T, S, C]."""
         B, T, _, height, width = frames.shape
+        # 1. Patches and their positions.
         patches = self.patches(frames.flatten(0, 1).to(self.patches.weight.dtype))  # [B T, C, h, w]
         positions = self._positions(*patches.shape[-2:])
         patches = patches.flatten(2).transpose(1, 2) + positions
+        # 2. Queries: in their own frame they carry their position, in others one of two learned tokens.
         scale = self.image_size / torch.tensor([width, height], device=frames.device)
-        place = embed_position(query_points[..., 1:] * scale, self.image_size, patches.shape[-1])
-        at_query = self.at_query + place.to(patches.dtype)
+        position = embed_position(query_points[..., 1:] * scale, self.image_size, patches.shape[-1])
+        at_query = self.at_query + position.to(patches.dtype)
         frame = torch.arange(step, step + T, device=frames.device)[None, :, None, None]
         query_frame = query_points[:, None, :, :1]  # [B, 1, N, 1]
         queries = torch.where(frame < query_frame, self.before_query, self.after_query)
@@ -291,7 +301,7 @@ class Embeddings(nn.Module):
         return torch.cat([patches.unflatten(0, (B, T)), queries], dim=2)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        """[1, rows columns, C]: the learned grid, bicubically resized where frames are not of the trained size."""
+        """Return the learned grid [1, rows columns, C], resized bicubically if frames are not of the trained size."""
         side = round(self.patch_positions.shape[1] ** 0.5)
         if (rows, columns) == (side, side):
             return self.patch_positions
@@ -303,7 +313,7 @@ class Embeddings(nn.Module):
 # Heads
 
 
-class Head(nn.Sequential):
+class TAPNextHead(nn.Sequential):
     """Three-layer perceptron on each query token."""
 
     def __init__(self, config: TAPNextConfig, outputs: int) -> None:
@@ -316,10 +326,13 @@ class Head(nn.Sequential):
 
 
 def soft_argmax(logits: Tensor, scale: float, radius: int) -> Tensor:
-    """[..., bins] -> [...]: the softmax's mean place within `radius` bins of its peak; bin i is centerd at i + 0.5."""
-    place = torch.arange(logits.shape[-1], device=logits.device)
-    far = (place - logits.argmax(-1, keepdim=True)).abs() > radius
-    return ((logits * scale).masked_fill(far, -torch.inf).softmax(-1) * (place + 0.5)).sum(-1)
+    """Return the softmax's mean position [...] of logits [..., bins], within `radius` bins of their peak.
+
+    The center of bin i is at i + 0.5.
+    """
+    index = torch.arange(logits.shape[-1], device=logits.device)
+    far = (index - logits.argmax(-1, keepdim=True)).abs() > radius
+    return ((logits * scale).masked_fill(far, -torch.inf).softmax(-1) * (index + 0.5)).sum(-1)
 
 
 # The model
@@ -334,16 +347,18 @@ class TAPNextPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.LayerNorm, GatedRecurrence, Embeddings)):
+        if isinstance(
+            module, (nn.Linear, nn.Conv2d, nn.LayerNorm, TAPNextGatedRecurrence, TAPNextEmbeddings)
+        ):
             module.reset_parameters()
-        elif isinstance(module, RMSNorm):
+        elif isinstance(module, TAPNextRMSNorm):
             nn.init.zeros_(module.scale)
 
 
 class TAPNextForPointTracking(TAPNextPreTrainedModel):
-    """Tracks any point of a clip from its query frame on; with `bidirectional`, before it too.
+    """Tracks any point of a clip from its query frame on; with `bidirectional`, before it, too.
 
-    Queries attend to each other, so they can't be split over calls without changing the answer.
+    Queries attend to each other, so splitting them over calls changes the results.
 
     Example, frame by frame:
         >>> import torch
@@ -361,15 +376,16 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
 
     def __init__(self, config: TAPNextConfig) -> None:
         super().__init__(config)
-        self.embeddings = Embeddings(config)
+        self.embeddings = TAPNextEmbeddings(config)
         self.blocks = nn.ModuleList([TAPNextBlock(config) for _ in range(config.num_hidden_layers)])
         self.norm = nn.LayerNorm(config.hidden_size)
-        self.visible_head = Head(config, 1)
-        self.coordinate_head = Head(config, 2 * config.image_size)  # y, then x
+        self.visible_head = TAPNextHead(config, 1)
+        # Of y, then of x.
+        self.coordinate_head = TAPNextHead(config, 2 * config.image_size)
         self.post_init()
 
     def start(self, query_points: Tensor) -> TAPNextState:
-        """The state before the first frame: queries [B, N, 3] (t, x, y) may lie in any frame to come."""
+        """Return the state before the first frame; queries [B, N, 3] (t, x, y) may lie in any later frame."""
         return TAPNextState(query_points)
 
     def forward(
@@ -387,16 +403,17 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         Args:
             pixel_values_videos: [B, T, 3, H, W], floats in [-1, 1], or uint8; H and W multiples of the patch size.
             query_points: [B, N, 3] (t, x, y): t a whole frame number from 0, xy in pixels of the video.
-            state: Of `start` or of the call on the frames before, instead of query points. (A first call on one
-                frame with query points starts a video too: their frames may lie ahead.) Call under `inference_mode`:
-                where gradients are recorded, the state holds on to all frames before.
-            bidirectional: Also run backwards in time, for the frames before each query (TAP-Vid's strided mode).
-            output_coordinate_logits: Return the logits that tracks are read from.
-            frame_chunk_size: Bounds memory; the configuration's if left out.
+            state: of `start` or of the call on the frames before, instead of query points. (A first call on one frame
+                with query points starts a video, too: they may lie in later frames.) Call under `inference_mode`:
+                where gradients are recorded, the state keeps all frames before in memory.
+            bidirectional: whether to run backward in time, too, for the frames before each query (TAP-Vid's strided
+                mode).
+            output_coordinate_logits: whether to return the logits that tracks are read from.
+            frame_chunk_size: bound on memory; the configuration's by default.
 
         Raises:
-            ValueError: on frames that can't be cut into patches, queries outside the video, or arguments that
-                exclude each other.
+            ValueError: frames are no multiples of the patch size, queries lie outside the video, or arguments exclude
+                each other.
         """
         patch = self.config.patch_size
         if pixel_values_videos is None or pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
@@ -429,28 +446,34 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             raise ValueError(f"the state is of {len(state.query_points)} clips, the frames of {B}")
         if state.video_size not in (None, (height, width)):
             raise ValueError(f"frames were {state.video_size} (height, width), now {(height, width)}")
-        if state.step == 0 and not torch.compiler.is_compiling():  # looking at values would break the graph
+        if state.step == 0 and not torch.compiler.is_compiling():
+            # Values cannot be checked in a compiled graph without breaking it.
             check_query_points(state.query_points, B, last, height, width)
 
         tracks, logits, coordinates, end = self._run(
             pixel_values_videos, state, chunk, output_coordinate_logits
         )
         if bidirectional:
-            times, places = state.query_points.split([1, 2], dim=-1)
-            flipped = TAPNextState(torch.cat([T - 1 - times, places], dim=-1))
+            # What comes before a query is tracked in the reversed video.
+            times, xy = state.query_points.split([1, 2], dim=-1)
+            flipped = TAPNextState(torch.cat([T - 1 - times, xy], dim=-1))
             back = self._run(pixel_values_videos.flip(1), flipped, chunk, output_coordinate_logits)
-            ahead = torch.arange(T, device=tracks.device) >= times  # [B, N, T]
-            tracks = torch.where(ahead[..., None], tracks, back[0].flip(2))
-            logits = torch.where(ahead, logits, back[1].flip(2))
+            after_query = torch.arange(T, device=tracks.device) >= times  # [B, N, T]
+            tracks = torch.where(after_query[..., None], tracks, back[0].flip(2))
+            logits = torch.where(after_query, logits, back[1].flip(2))
             if coordinates is not None and back[2] is not None:
-                coordinates = torch.where(ahead[..., None, None], coordinates, back[2].flip(2))
+                coordinates = torch.where(after_query[..., None, None], coordinates, back[2].flip(2))
         output = TAPNextOutput(tracks, logits, coordinates, None if bidirectional else end)
         return output.to_tuple() if return_dict is False else output
 
     def _run(
         self, videos: Tensor, state: TAPNextState, chunk: int, keep_coordinates: bool
     ) -> tuple[Tensor, Tensor, Tensor | None, TAPNextState]:
-        """Forward in time, `chunk` frames at once: tracks, visible logits, coordinate logits if kept, new state."""
+        """Run forward in time, `chunk` frames at once.
+
+        Returns:
+            Tracks [B, N, T, 2], visible logits [B, N, T], coordinate logits if kept, and the new state.
+        """
         height, width = videos.shape[-2:]
         queries = state.query_points.float()
         N, bins, step = queries.shape[1], self.config.image_size, state.step
@@ -460,11 +483,13 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         for frames in videos.split(chunk, dim=1):
             if frames.dtype == torch.uint8:
                 frames = frames / 127.5 - 1
+            # 1. Tokens, then blocks.
             x = self.embeddings(frames, queries, step)
             for depth, block in enumerate(self.blocks):
                 # Only query tokens are read after the last block.
                 wanted = N if depth == len(self.blocks) - 1 else x.shape[2]
                 x, layers[depth] = block(x, layers[depth], wanted)
+            # 2. Heads on query tokens; the coordinate head has y first.
             x = self.norm(x).transpose(1, 2)  # [B, N, t, C]
             bin_logits = self.coordinate_head(x).float().unflatten(-1, (2, bins)).flip(-2)
             tracks.append(

@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from anthrotap_hf.utils.checkpoints import (
     size_of,
     warn_unless_released,
 )
+from anthrotap_hf.utils.errors import one_line
 
 # What the checkpoint holds beside the network: the body model, what training needed.
 IGNORED = ("smpl.", "discriminator.", "initialized")
 RELEASED_HEADS = 16
-# What a setting that makes no sense is answered with, by the configurations and by PyTorch.
-_SENSELESS = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, StrictDataclassError)
+# What the configurations and PyTorch raise for impossible settings.
+_BAD_SETTING = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, StrictDataclassError)
 SIZES = (
     *("backbone_config.hidden_size", "backbone_config.num_hidden_layers", "backbone_config.mlp_ratio"),
     *("decoder_hidden_size", "decoder_layers", "decoder_intermediate_size", "num_tokens", "num_classes"),
@@ -83,7 +85,7 @@ TABLE = [
     *_both(f"{_LAYER}.mlp.fc1", f"{_VIT}.mlp.fc1"),
     *_both(f"{_LAYER}.mlp.fc2", f"{_VIT}.mlp.fc2"),
     *_both("backbone.layernorm", "backbone.last_norm"),
-    # The query is the embedding of the number 0, which leaves its bias, plus a place.
+    # The query is the embedding of the number 0, which leaves its bias, plus a position.
     Rename(
         "decoder.query",
         (
@@ -91,7 +93,7 @@ TABLE = [
             "smpl_head.transformer.pos_embedding",
             "smpl_head.transformer.to_token_embedding.weight",
         ),
-        lambda bias, place, weight: bias + place + 0 * weight[:, 0],
+        lambda bias, position, weight: bias + position + 0 * weight[:, 0],
     ),
     *_both(f"{_OURS}.self_norm", f"{_DEC}.0.norm"),
     Rename(f"{_OURS}.self_value.weight", (f"{_DEC}.0.fn.to_qkv.weight",), _third(2)),
@@ -132,20 +134,19 @@ TABLE = [
 
 
 def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None = None) -> TokenHMRConfig:
-    """Read the sizes off the shapes; what shapes can't tell is as released, or as `changes` say.
+    """Return the configuration that the tensors' shapes tell; the rest of it is as released, or as in `changes`.
 
     Raises:
-        CheckpointError: if `tensors` is no TokenHMR, or `changes` are none of its settings.
+        CheckpointError: `tensors` are no TokenHMR, or `changes` are none of its settings.
     """
 
     def count(pattern: str) -> int:
         return len({match[1] for name in tensors if (match := re.match(pattern, name))})
 
-    def size(*places: tuple[str, int]) -> int:
-        return size_of(tensors, "TokenHMR", *places)
+    size = partial(size_of, tensors, "TokenHMR")
 
     def width(name: str) -> int:
-        """Of a layer's output."""
+        """Return the size of a layer's output."""
         return size((f"{name}.weight", 0), (f"{name}.bias", 0))
 
     try:
@@ -182,7 +183,7 @@ def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None =
     backbone = changes.pop("backbone_config", {})
     if not isinstance(backbone, Mapping):
         raise CheckpointError(f"backbone_config must be an object of settings, got {backbone!r}")
-    # The configurations themselves would take, and forget, any name.
+    # The configurations themselves take any name, and ignore it.
     unknown = [name for name in changes if name not in TokenHMRConfig.__annotations__]
     unknown += [
         f"backbone_config.{name}" for name in backbone if name not in VitPoseBackboneConfig.__annotations__
@@ -200,28 +201,26 @@ def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None =
     sizes.setdefault("decoder_head_size", inner // heads)
     try:
         return TokenHMRConfig(**sizes)
-    except _SENSELESS as error:
-        raise CheckpointError(f"the sizes make no TokenHMR: {_one_line(error)}") from error
+    except _BAD_SETTING as error:
+        raise CheckpointError(f"the sizes make no TokenHMR: {one_line(error)}") from error
 
 
 def convert_tokenhmr(
     checkpoint: Path, tokenizer: Path, mean_parameters: Path, config: Path | None = None
 ) -> TokenHMRForHumanMeshRecovery:
-    """The model of the released files.
+    """Return the model of the released files, and warn of sizes that are none of the released ones.
 
     The checkpoint has the mean parameters, too, which the released code takes from SMPL's file; so does this, with a
     warning where they differ.
 
     Args:
-        checkpoint: A Lightning file, the network.
-        tokenizer: The tokenizer's own file, whose decoder and codes the network uses.
+        checkpoint: the network, a Lightning file.
+        tokenizer: the tokenizer's own file, whose decoder and codes the network uses.
         mean_parameters: SMPL's mean parameters, a `.npz` of `pose` (144), `shape` and `cam`.
-        config: JSON of settings of `TokenHMRConfig` that shapes can't tell, where they are not as released.
+        config: a JSON file of settings of `TokenHMRConfig` that are not as released and that no shape tells.
 
     Raises:
-        CheckpointError: listing what is missing, left over or misshapen; or if a file is unsafe or another one.
-
-    Warns of sizes that are none of the released ones.
+        CheckpointError: tensors are missing, not expected or misshapen; or a file is unsafe or another one.
     """
     tensors = load_tensors(checkpoint, ANCHORS)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(IGNORED)}
@@ -231,9 +230,8 @@ def convert_tokenhmr(
     means = load_tensors(mean_parameters)
     missing = [name for name in ("pose", "shape", "cam") if name not in means]
     if missing:
-        raise CheckpointError(
-            f"{mean_parameters} has no {', '.join(missing)}: it is no file of SMPL's mean parameters"
-        )
+        reason = f"it has no {', '.join(missing)}: it is no file of SMPL's mean parameters"
+        raise CheckpointError(reason, path=mean_parameters)
     differing = []
     for name, theirs in (("pose", "init_body_pose"), ("shape", "init_betas"), ("cam", "init_cam")):
         mean = tensors[f"means.{name}"] = means[name].flatten()
@@ -250,15 +248,11 @@ def convert_tokenhmr(
     try:
         with torch.device("meta"):
             model = TokenHMRForHumanMeshRecovery(settings)
-    except _SENSELESS as error:
-        raise CheckpointError(f"the sizes make no TokenHMR: {_one_line(error)}") from error
+    except _BAD_SETTING as error:
+        raise CheckpointError(f"the sizes make no TokenHMR: {one_line(error)}") from error
     model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
     warn_unless_released(settings, (TokenHMRConfig(),), SIZES)
     return model.eval()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _settings(path: Path | None) -> dict[str, Any]:
@@ -267,7 +261,7 @@ def _settings(path: Path | None) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
+        raise CheckpointError(f"not JSON: {error}", path=path) from error
     if not isinstance(values, dict):
-        raise CheckpointError(f'{path}: must be an object of settings, as {{"decoder_heads": 8}}')
+        raise CheckpointError('must be an object of settings, as {"decoder_heads": 8}', path=path)
     return values

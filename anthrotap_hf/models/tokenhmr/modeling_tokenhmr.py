@@ -2,7 +2,7 @@
 
 Top to bottom: output, decoder, token head, tokenizer's decoder, rotations, the model. Written from a description of
 what the network computes; its weights are licensed for non-commercial research and may not be passed on. Arrays: B
-people, P picture tokens, N pose tokens, C channels.
+people, P image tokens, N pose tokens, C channels.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from transformers.utils.generic import maybe_autocast
 
 from .configuration_tokenhmr import TokenHMRConfig
 
-HANDS = 2  # joints that tokens do not tell of
+# Joints that tokens say nothing of.
+HANDS = 2
+# Parameters of the weak-perspective camera.
 CAMERA = 3
 
 
 @dataclass
 class TokenHMROutput(ModelOutput):
-    """A person in each crop, in SMPL's terms.
+    """Output of TokenHMR: a person in each crop, as SMPL parameters.
 
     Args:
-        global_orient: [B, 1, 3, 3], rotation of the root, model axes to the crop camera's (x right, y down, z ahead).
+        global_orient: [B, 1, 3, 3], rotation of the root, model axes to the crop camera's (x right, y down, z forward).
         body_pose: [B, 23, 3, 3], rotations of the other joints from their parents.
         betas: [B, 10], shape.
         pred_cam: [B, 3], scale and the shift (x, y) of a weak-perspective camera in the crop.
@@ -43,7 +45,7 @@ class TokenHMROutput(ModelOutput):
     token_logits: Tensor | None = None
 
 
-# Decoder
+# TokenHMRDecoder
 
 
 def eager_attention(
@@ -55,17 +57,17 @@ def eager_attention(
     scaling: float,
     **_: object,
 ) -> tuple[Tensor, Tensor]:
-    """[B, heads, n, D] each -> [B, n, heads, D] and the weights."""
+    """Return the attended values [B, n, heads, D] of query, key and value [B, heads, n, D], and the weights."""
     weights = (query @ key.transpose(-1, -2) * scaling).softmax(-1, dtype=torch.float32).to(query.dtype)
     return (weights @ value).transpose(1, 2), weights
 
 
-class DecoderLayer(GradientCheckpointingLayer):
-    """Pre-norm: attention of the query to itself, to the picture, and a feed-forward network."""
+class TokenHMRDecoderLayer(GradientCheckpointingLayer):
+    """Pre-norm layer: attention of the query to itself, to the image, and a feed-forward network."""
 
     def __init__(self, config: TokenHMRConfig) -> None:
         super().__init__()
-        size, picture = config.decoder_hidden_size, config.backbone_config.hidden_size
+        size, image = config.decoder_hidden_size, config.backbone_config.hidden_size
         inner = config.decoder_heads * config.decoder_head_size
         self.config = config
         self.is_causal = False
@@ -74,49 +76,51 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.self_out = nn.Linear(inner, size)
         self.cross_norm = nn.LayerNorm(size)
         self.cross_query = nn.Linear(size, inner, bias=False)
-        self.cross_key_value = nn.Linear(picture, 2 * inner, bias=False)
+        self.cross_key_value = nn.Linear(image, 2 * inner, bias=False)
         self.cross_out = nn.Linear(inner, size)
         self.norm = nn.LayerNorm(size)
         self.expand = nn.Linear(size, config.decoder_intermediate_size)
         self.contract = nn.Linear(config.decoder_intermediate_size, size)
 
-    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
-        """[B, 1, C] and the picture's tokens [B, P, C'] -> [B, 1, C]."""
-        # There is one query: it attends to itself alone, whatever its own query and key are.
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """Map [B, 1, C] and the image's tokens [B, P, C'] to [B, 1, C]."""
+        # 1. Self-attention. There is one query: it attends to itself alone, whatever its own query and key are.
         x = x + self.self_out(self.self_value(self.self_norm(x)))
 
         def heads(y: Tensor) -> Tensor:
             return y.unflatten(-1, (self.config.decoder_heads, -1)).transpose(1, 2)
 
+        # 2. Cross-attention.
         query = heads(self.cross_query(self.cross_norm(x)))
-        key, value = (heads(y) for y in self.cross_key_value(picture).chunk(2, dim=-1))
+        key, value = (heads(y) for y in self.cross_key_value(image).chunk(2, dim=-1))
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         scaling = self.config.decoder_head_size**-0.5
         attended, _ = attend(self, query, key, value, None, dropout=0.0, scaling=scaling)
         x = x + self.cross_out(attended.flatten(2))
+        # 3. Feed-forward network.
         return x + self.contract(F.gelu(self.expand(self.norm(x))))
 
 
-class Decoder(nn.Module):
-    """Reads the picture's tokens with one learned query."""
+class TokenHMRDecoder(nn.Module):
+    """Reads the image's tokens with one learned query."""
 
     def __init__(self, config: TokenHMRConfig) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
-        self.layers = nn.ModuleList([DecoderLayer(config) for _ in range(config.decoder_layers)])
+        self.layers = nn.ModuleList([TokenHMRDecoderLayer(config) for _ in range(config.decoder_layers)])
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """[B, P, C'] -> [B, C]."""
-        x = self.query.to(picture.dtype).expand(len(picture), -1, -1)
+    def forward(self, image: Tensor) -> Tensor:
+        """Map [B, P, C'] to [B, C]."""
+        x = self.query.to(image.dtype).expand(len(image), -1, -1)
         for layer in self.layers:
-            x = layer(x, picture)
+            x = layer(x, image)
         return x[:, 0]
 
 
 # Pose tokens
 
 
-class MixerLayer(nn.Module):
+class TokenHMRMixerLayer(nn.Module):
     """Mixes tokens, then channels."""
 
     def __init__(self, config: TokenHMRConfig) -> None:
@@ -130,35 +134,35 @@ class MixerLayer(nn.Module):
         self.channel_contract = nn.Linear(config.mixer_channel_size, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, C] -> [B, N, C]."""
+        """Map [B, N, C] to [B, N, C]."""
         across = self.token_norm(x).transpose(1, 2)
         x = x + self.token_contract(F.gelu(self.token_expand(across))).transpose(1, 2)
         return x + self.channel_contract(F.gelu(self.channel_expand(self.channel_norm(x))))
 
 
-class TokenHead(nn.Module):
-    """Which token stands in each of the N places."""
+class TokenHMRTokenHead(nn.Module):
+    """Predicts which token stands at each of the N positions."""
 
     def __init__(self, config: TokenHMRConfig) -> None:
         super().__init__()
         size = config.mixer_size
         self.project_in = nn.Linear(config.decoder_hidden_size, config.num_tokens * size)
         self.norm_in = nn.LayerNorm(config.num_tokens * size)
-        self.layers = nn.ModuleList([MixerLayer(config) for _ in range(config.mixer_layers)])
+        self.layers = nn.ModuleList([TokenHMRMixerLayer(config) for _ in range(config.mixer_layers)])
         self.project_out = nn.Linear(size, size)
         self.norm_out = nn.LayerNorm(size)
         self.classify = nn.Linear(size, config.num_classes)
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C] -> logits [B, N, classes]."""
+        """Map [B, C] to logits [B, N, classes]."""
         x = F.relu(self.norm_in(self.project_in(x))).unflatten(-1, (-1, self.size))
         for layer in self.layers:
             x = layer(x)
         return self.classify(F.relu(self.norm_out(self.project_out(x))))
 
 
-class ConvBlock(nn.Module):
+class TokenHMRConvBlock(nn.Module):
     """Residual block of convolutions along the joints."""
 
     def __init__(self, size: int, dilation: int) -> None:
@@ -167,11 +171,11 @@ class ConvBlock(nn.Module):
         self.conv2 = nn.Conv1d(size, size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n] -> [B, C, n]."""
+        """Map [B, C, n] to [B, C, n]."""
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
-class TokenDecoder(nn.Module):
+class TokenHMRTokenDecoder(nn.Module):
     """The tokenizer's decoder: from mixtures of the code's entries to joint rotations."""
 
     def __init__(self, config: TokenHMRConfig) -> None:
@@ -183,12 +187,12 @@ class TokenDecoder(nn.Module):
         self.codebook = nn.Parameter(torch.zeros(config.num_classes, config.token_size))
         self.conv_in = nn.Conv1d(config.token_size, size, 3, padding=1)
         self.convs = nn.ModuleList([nn.Conv1d(size, size, 3, padding=1) for _ in range(steps)])
-        self.blocks = nn.ModuleList([ConvBlock(size, dilation) for dilation in (3, 1)])
+        self.blocks = nn.ModuleList([TokenHMRConvBlock(size, dilation) for dilation in (3, 1)])
         self.conv_middle = nn.Conv1d(size, size, 3, padding=1)
         self.conv_out = nn.Conv1d(size, 6, 3, padding=1)
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """[B, N, classes] -> [B, joints, 6]."""
+        """Map [B, N, classes] to [B, joints, 6]."""
         x = F.relu(self.conv_in((probabilities @ self.codebook).transpose(1, 2)))
         for conv, length in zip(self.convs, self.lengths, strict=True):
             x = F.relu(conv(F.interpolate(x, length, mode="nearest")))
@@ -198,7 +202,7 @@ class TokenDecoder(nn.Module):
 
 
 def rotations_of(rows: Tensor) -> Tensor:
-    """[..., 6] -> rotations [..., 3, 3]: two rows, made orthonormal, and their cross product (Zhou et al., 2019)."""
+    """Return rotations [..., 3, 3] of [..., 6]: two orthonormalized rows, their cross product (Zhou et al., 2019)."""
     first, second = rows.float().unflatten(-1, (2, 3)).unbind(-2)
     first = F.normalize(first, dim=-1)
     second = F.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
@@ -217,17 +221,17 @@ class TokenHMRPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initialization, and small random codes."""
+        """Initialize as PyTorch does, and codes as small random numbers."""
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm)):
             module.reset_parameters()
-        elif isinstance(module, TokenDecoder):
+        elif isinstance(module, TokenHMRTokenDecoder):
             nn.init.normal_(module.codebook, std=module.codebook.shape[1] ** -0.5)
-        elif isinstance(module, Decoder):
+        elif isinstance(module, TokenHMRDecoder):
             nn.init.normal_(module.query)
 
 
 class TokenHMRForHumanMeshRecovery(TokenHMRPreTrainedModel):
-    """Pose, shape and camera of the person in each crop.
+    """Predicts pose, shape and camera of the person in each crop.
 
     Example:
         >>> import torch
@@ -242,20 +246,19 @@ class TokenHMRForHumanMeshRecovery(TokenHMRPreTrainedModel):
     """
 
     def __init__(self, config: TokenHMRConfig) -> None:
-        from transformers import (
-            VitPoseBackbone,
-        )  # whose file needs ones that may be half imported when ours is
+        # Its file needs ones that may be half imported when this one is.
+        from transformers import VitPoseBackbone
 
         super().__init__(config)
         size, joints = config.decoder_hidden_size, 1 + config.num_joints + HANDS
         self.backbone = VitPoseBackbone(config.backbone_config)
-        self.decoder = Decoder(config)
+        self.decoder = TokenHMRDecoder(config)
         self.root_head = nn.Linear(size, 6)
         self.hands_head = nn.Linear(size, 6 * HANDS)
         self.shape_head = nn.Linear(size, config.num_betas)
         self.camera_head = nn.Linear(size, CAMERA)
-        self.token_head = TokenHead(config)
-        self.token_decoder = TokenDecoder(config)
+        self.token_head = TokenHMRTokenHead(config)
+        self.token_decoder = TokenHMRTokenDecoder(config)
         upright = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(joints)
         self.register_buffer("mean_pose", upright)
         self.register_buffer("mean_shape", torch.zeros(config.num_betas))
@@ -269,22 +272,26 @@ class TokenHMRForHumanMeshRecovery(TokenHMRPreTrainedModel):
             pixel_values: [B, 3, 256, 256], RGB normalized by ImageNet's mean and deviation; B may be 0.
 
         Raises:
-            ValueError: on crops of another shape.
+            ValueError: the crops have another shape.
         """
         side = self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, side, side):
             raise ValueError(f"pixel_values must be [B, 3, {side}, {side}], got {list(pixel_values.shape)}")
-        if not len(pixel_values):  # the backbone can't
-            someone = self(pixel_values.new_zeros(1, 3, side, side), return_dict=False)
-            nobody = TokenHMROutput(*(value[:0] for value in someone))
-            return nobody.to_tuple() if return_dict is False else nobody
+        if not len(pixel_values):
+            # The backbone cannot take an empty batch.
+            one = self(pixel_values.new_zeros(1, 3, side, side), return_dict=False)
+            none = TokenHMROutput(*(value[:0] for value in one))
+            return none.to_tuple() if return_dict is False else none
+
+        # 1. The backbone sees the middle three quarters of the crop's width.
         width = self.config.backbone_config.image_size[1]
         left = (side - width) // 2
         pixels = pixel_values[..., left : left + width].to(self.dtype)
-        picture = self.backbone(pixels).feature_maps[-1].to(self.dtype)
-        # What follows is little work, and where autocast would lose most.
-        with maybe_autocast(picture.device.type, enabled=False):
-            x = self.decoder(picture)
+        image = self.backbone(pixels).feature_maps[-1].to(self.dtype)
+        # 2. Decoder and heads, which predict differences from means. They are little work, and autocast would lose
+        # most there.
+        with maybe_autocast(image.device.type, enabled=False):
+            x = self.decoder(image)
             logits = self.token_head(x)
             body = self.token_decoder(logits.float().softmax(-1).to(logits.dtype))
             pose = torch.cat([self.root_head(x), body.flatten(1), self.hands_head(x)], dim=1)

@@ -1,7 +1,6 @@
 """Through the converters: the released layouts in, the released answers out."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +13,8 @@ from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
 from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 from anthrotap_hf.utils.checkpoints import CheckpointError
-from benchmarks.parity import LAYOUTS, LOCOTRACK, Pair, tapnext_answers, tapnext_file
-
-REFERENCE = Path(__file__).parents[3] / "../shared/reference"
-TOLERANCE = {"tracks": 1e-2, "logits": 1e-3, "others": 1e-4}  # pixels, log-odds, numbers around 1
-
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no parity cases in {REFERENCE}")
-
-
-def assert_near(pairs: list[Pair]) -> None:
-    assert pairs
-    for pair in pairs:
-        torch.testing.assert_close(pair.ours, pair.theirs, atol=TOLERANCE[pair.kind], rtol=0)
+from benchmarks.parity import LAYOUTS, LOCOTRACK, tapnext_answers, tapnext_file
+from helpers.parity_cases import REFERENCE, assert_near, needs_reference
 
 
 @needs_reference
@@ -173,7 +162,7 @@ def test_released_sizes_are_no_surprise(config, tmp_path):
 def test_strides_that_kernels_do_not_tell_are_asked_for(locotrack_weights, tmp_path):
     for layer in range(3):
         locotrack_weights[f"cmdtop.{layer}.conv.1.0.weight"] = torch.rand(32, 16, 3, 3)
-    with pytest.raises(CheckpointError, match="--strides"):
+    with pytest.raises(CheckpointError, match="give the strides"):
         converted(locotrack_weights, tmp_path, num_attention_heads=4)
     model = converted(locotrack_weights, tmp_path, num_attention_heads=4, correlation_strides=[2, 2])
     assert model.config.correlation_strides == [2, 2]

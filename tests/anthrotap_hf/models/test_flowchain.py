@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from anthrotap_hf.models.flowchain.modeling_flowchain import FLOW_STEP, NeighborFlows, sample_flow
+from anthrotap_hf.models.flowchain.modeling_flowchain import FLOW_STEP, FlowChainNeighborFlows, sample_flow
 
 SPEED = np.array([2.3, -1.4])  # pixels a frame
 
@@ -68,8 +68,8 @@ def test_flow_is_sampled_in_raster_pixels_and_held_at_the_edges():
 
 def test_each_flow_is_computed_once_for_queries_at_both_ends(monkeypatch, flowchain):
     count = []
-    original = NeighborFlows._flow
-    monkeypatch.setattr(NeighborFlows, "_flow", lambda *args: count.append(1) or original(*args))
+    original = FlowChainNeighborFlows._flow
+    monkeypatch.setattr(FlowChainNeighborFlows, "_flow", lambda *args: count.append(1) or original(*args))
     steps = []
     flowchain(
         pixel_values_videos=as_pixels(drifting_texture(12)), query_points=QUERIES, progress=steps.append
@@ -84,7 +84,7 @@ def test_forgotten_flows_are_found_again():
         model = FlowChainForPointTracking(FlowChainConfig(kept_flows=kept))
         tracks.append(model(pixel_values_videos=pixels, query_points=QUERIES).tracks)
     torch.testing.assert_close(tracks[0], tracks[1], atol=0, rtol=0)
-    flows = NeighborFlows(pixels[0], "medium", range(2, 9), 3)
+    flows = FlowChainNeighborFlows(pixels[0], "medium", range(2, 9), 3)
     for t in range(11):
         flows.between(t, t + 1)
     assert list(flows._flows) == [6, 7, 8]  # the ones that the way back meets first

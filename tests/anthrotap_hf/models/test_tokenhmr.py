@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from test_conversion import assert_near, needs_reference
 from transformers import AutoModel
 from typer.testing import CliRunner
 
@@ -13,6 +12,7 @@ from anthrotap_hf.models.tokenhmr.convert_tokenhmr import config_of, convert_tok
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from benchmarks.parity import tokenhmr_answers, tokenhmr_crops, tokenhmr_files
+from helpers.parity_cases import assert_near, needs_reference
 
 # The case's sizes are small, and its weights stand-ins, those of its means too.
 pytestmark = [
