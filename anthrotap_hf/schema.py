@@ -244,7 +244,7 @@ def wrong_columns(schema: pa.Schema, label_only: bool = False) -> Iterator[str]:
         yield f"no column {', '.join(missing)}"
     for name, kind in COLUMNS.items():
         if counts[name] > 1:
-            yield f"column {name} is there twice"
+            yield f"column {name} appears twice"
         if counts[name] != 1:
             continue
         found = _kind(schema.field(name).type)

@@ -109,33 +109,48 @@ class Footer:
         return sum(self.group_rows)
 
 
-def read_footer(
-    path: str | os.PathLike[str],
-    *,
-    complete: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
-) -> Footer:
-    """The footer of a shard, checked for its columns.
+def read_footer(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Footer:
+    """The footer of a Parquet file, whatever its columns are; see `check_columns`.
 
     Args:
         path: a path or an address that fsspec opens.
-        complete: whether it must have all columns of `schema.COLUMNS` with their types, but for a column `video`
-            without type, as label-only datasets have it. Otherwise the names of `schema.LABEL_COLUMNS` are enough.
         storage_options: of the file system, such as a token.
 
     Raises:
         DamagedShardError: if it can't be read.
-        ShardError: if it is not a shard of this project.
     """
-    footer = _read_footer(path, storage_options)
-    check_columns(footer.columns, path, complete=complete)
-    return footer
+    try:
+        with pq.ParquetFile(_source(path, storage_options), pre_buffer=False) as file:
+            metadata = file.metadata
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            return Footer(
+                columns=file.schema_arrow,
+                group_rows=[group.num_rows for group in groups],
+                group_bytes=[group.total_byte_size for group in groups],
+                max_values=max(
+                    (group.column(i).num_values for group in groups for i in range(group.num_columns)),
+                    default=0,
+                ),
+            )
+    except Exception as error:  # native libraries and file systems raise what they like
+        reason = f"not a readable Parquet file ({_reason(error)})"
+        raise DamagedShardError(reason, path=path, hint="fetch or build it again") from error
 
 
 def check_columns(
     columns: pa.Schema | Sequence[str], path: str | os.PathLike[str], *, complete: bool = False
 ) -> None:
-    """Raises ShardError, which names the path, if a file's columns (or the names of them) are not ours."""
+    """Check that columns are those of a shard of this project.
+
+    Args:
+        columns: of a file, or their names.
+        path: the file, as the error names it.
+        complete: whether all columns of `schema.COLUMNS` must be there with their types, but for a column `video`
+            without type, as label-only datasets have it. Otherwise the names of `schema.LABEL_COLUMNS` are enough.
+
+    Raises:
+        ShardError: if they are not.
+    """
     if complete and isinstance(columns, pa.Schema):
         wrong = list(wrong_columns(columns, label_only=True))
     else:
@@ -226,7 +241,7 @@ class ShardReader:
         self.files = [os.fspath(file) for file in files]
         self._storage_options = dict(storage_options or {})
         with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-            footers = list(pool.map(lambda file: _read_footer(file, self._storage_options), self.files))
+            footers = list(pool.map(lambda file: read_footer(file, self._storage_options), self.files))
         if not any(footer.num_rows for footer in footers):
             raise ShardError("no rows in it", path=self.files[0] if self.files else None, hint=HOW_TO_WRITE)
         features = features or Features.from_arrow_schema(footers[0].columns)
@@ -391,25 +406,6 @@ def _dataset_builder(path: str, **config: Any) -> Any:
     if not isinstance(builder, Parquet) or not builder.config.data_files:
         raise ShardError("no dataset of Parquet shards", path=path, hint=HOW_TO_WRITE)
     return builder
-
-
-def _read_footer(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Footer:
-    try:
-        with pq.ParquetFile(_source(path, storage_options), pre_buffer=False) as file:
-            metadata = file.metadata
-            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-            return Footer(
-                columns=file.schema_arrow,
-                group_rows=[group.num_rows for group in groups],
-                group_bytes=[group.total_byte_size for group in groups],
-                max_values=max(
-                    (group.column(i).num_values for group in groups for i in range(group.num_columns)),
-                    default=0,
-                ),
-            )
-    except Exception as error:  # native libraries and file systems raise what they like
-        reason = f"not a readable Parquet file ({_reason(error)})"
-        raise DamagedShardError(reason, path=path, hint="fetch or build it again") from error
 
 
 def _source(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Any:

@@ -22,7 +22,14 @@ from anthrotap_builder.config import ClipSettings
 from anthrotap_builder.distributed.assemble import VIDEOS
 from anthrotap_builder.shards import MAX_BATCH_ROWS
 from anthrotap_hf.data.manifest import read_manifest
-from anthrotap_hf.data.shard_reader import ShardError, find_shards, iter_batches, read_footer, split_of
+from anthrotap_hf.data.shard_reader import (
+    ShardError,
+    check_columns,
+    find_shards,
+    iter_batches,
+    read_footer,
+    split_of,
+)
 from anthrotap_hf.schema import MANIFEST, SHA256, features
 from anthrotap_hf.utils.atomic_files import atomic_dir, file_sha256
 from anthrotap_hf.utils.errors import one_line
@@ -180,7 +187,7 @@ def _check_out(folder: Path, out: Path, replace: bool) -> None:
 
 def _wanted(shard: Path) -> Iterator[Wanted]:
     """The clips of a shard's rows. Raises ShardError for a shard that can't be used."""
-    read_footer(shard, complete=True)
+    check_columns(read_footer(shard).columns, shard, complete=True)
     rows = (row for batch in iter_batches(shard, [*KEYS, *SHOWN]) for row in batch.to_pylist())
     for number, row in enumerate(rows):
         if None in row.values() or not SHA256.fullmatch(row["source_sha256"]):

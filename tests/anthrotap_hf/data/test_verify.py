@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.cli.verify import summary
 from anthrotap_hf.data import verify as verify_module
-from anthrotap_hf.data.verify import Problem, Report, Workers, verify
+from anthrotap_hf.data.row_checks import CheckedRow
+from anthrotap_hf.data.verify import Report, verify
 from anthrotap_hf.schema import COLUMNS, wrong_columns
+from anthrotap_hf.utils.workers import WorkerPool
 from anthrotap_hf.video import encode_video
 from helpers.ending_process import negate
 
@@ -179,18 +181,38 @@ ROW_DAMAGE = {
     "fewer confidence": (shorter("confidence"), "confidence is [2, 48]"),
     "fewer people": (shorter("person"), "person is [2], not [3]"),
     "fewer vertices": (shorter("vertex"), "vertex is [2], not [3]"),
-    "negative person": (put("person", 0, -1), "a person or vertex is negative"),
-    "negative vertex": (put("vertex", 0, -1), "a person or vertex is negative"),
-    "valid at no place": (put("tracks", (1, 2), np.nan), "1 valid labels have no place"),
-    "valid at infinity": (put("tracks", (1, 2, 0), np.inf), "1 valid labels have no place"),
-    "outside on the right": (put("tracks", (1, 2, 0), 48), "1 valid labels lie outside the frame"),
-    "outside above": (put("tracks", (1, 2, 1), -0.5), "1 valid labels lie outside the frame"),
-    "places past the end": (put("tracks", (0, FRAMES), 5), "past num_frames"),
-    "valid past the end": (put("valid", (0, 47), True), "past num_frames"),
-    "hardly seen": (put("visible", 2, False), "1 tracks are seen in fewer than 4 frames"),
+    "negative person": (put("person", 0, -1), "tracks with a negative person or vertex: 1"),
+    "negative vertex": (put("vertex", 0, -1), "tracks with a negative person or vertex: 1"),
+    "NaN where valid": (put("tracks", (1, 2), np.nan), "positions that are NaN or infinite: 1"),
+    "infinite where valid": (put("tracks", (1, 2, 0), np.inf), "positions that are NaN or infinite: 1"),
+    "NaN where invalid": (put("tracks", (0, FRAMES - 1), np.nan), "positions that are NaN or infinite: 1"),
+    "NaN past the end": (put("tracks", (slice(2), slice(FRAMES, 20)), np.nan), "NaN or infinite: 20"),
+    "outside on the right": (put("tracks", (1, 2, 0), 48), "valid labels outside the frame: 1"),
+    "outside above": (put("tracks", (1, 2, 1), -0.5), "valid labels outside the frame: 1"),
+    "elsewhere where invalid": (
+        put("tracks", (0, FRAMES - 1), 5),
+        "hold the nearest valid position of their track: 1",
+    ),
+    "elsewhere past the end": (
+        put("tracks", (0, slice(FRAMES, 48)), 5),
+        "nearest valid position of their track: 38",
+    ),
+    "valid past the end": (put("valid", (0, 47), True), "valid labels past num_frames: 1"),
+    "visible but not valid": (
+        put("visible", (0, FRAMES - 1), True),
+        "labels that are visible but not valid: 1",
+    ),
+    "visible past the end": (
+        put("visible", (1, slice(45, 48)), True),
+        "labels that are visible but not valid: 3",
+    ),
+    "hardly visible": (put("visible", 2, False), "tracks that are visible in fewer than 4 frames: 1"),
     "confidence": (put("confidence", (0, 0), 101), "confidence is 101, not 0 to 100 or 255"),
     "half unknown confidence": (put("confidence", (0, 0), 255), "for some labels and known for others"),
-    "confidence of an unknown": (put("confidence", (0, 9), 50), "for labels that are not seen"),
+    "confidence of an invalid label": (
+        put("confidence", (0, 9), 50),
+        "labels that are not visible, but have a confidence: 1",
+    ),
     "no video": (say(video=None), "no video"),
     "a path": (say(video={"bytes": None, "path": "/etc/passwd"}), "no video, only its path"),
     "no mp4": (say(video={"bytes": b"words", "path": None}), "the video: not a video that FFmpeg can open"),
@@ -255,7 +277,7 @@ def test_no_videos(rows, tmp_path):
     folder = write_dataset(tmp_path / "labels", rows)
     report = verify(folder, videos=False, processes=0)
     assert [(problem.row, problem.reason) for problem in report.problems] == [(1, "no video")]
-    assert report.not_checked == ["--no-videos: no video was decoded"]
+    assert report.not_checked == ["videos: none was decoded"]
 
 
 # Files
@@ -276,7 +298,7 @@ def test_a_damaged_shard_costs_one_line_and_the_others_are_read(rows, dataset, d
     path.write_bytes(damage(path.read_bytes()))
     report = verify(dataset, processes=0)
     assert [problem.file for problem in report.problems] == [SHARD]
-    assert "no Parquet file, or a damaged one" in report.problems[0].reason
+    assert "not a readable Parquet file" in report.problems[0].reason
     assert (report.files, report.rows) == (1, 1)
 
 
@@ -297,7 +319,7 @@ def test_missing_and_extra_files(rows, dataset):
     write_dataset(dataset, [encode_row(make_clip(9), 48)], stem="test")
     (dataset / SHARD).rename(dataset / "data/other-00000-of-00001.parquet")
     assert lines(dataset) == [
-        "data/other-00000-of-00001.parquet: manifest.json does not list it; it is of another run, take it away",
+        "data/other-00000-of-00001.parquet: manifest.json does not list it; it is of another run, remove it",
         f"{SHARD}: missing, but manifest.json lists it; fetch or build it again",
     ]
 
@@ -364,7 +386,7 @@ HOSTILE = {
     "another table": (lambda t: pa.table({"a": [1, 2]}), "no column clip_id, source_video"),
     "no rows": (lambda t: t.slice(0, 0), "no rows"),
     "a column missing": (lambda t: t.drop_columns(["valid", "fps"]), "no column fps, valid"),
-    "a column twice": (lambda t: t.append_column("fps", t["fps"]), "column fps is there twice"),
+    "a column twice": (lambda t: t.append_column("fps", t["fps"]), "column fps appears twice"),
     "numbers for ids": (
         lambda t: changed(t, "clip_id", pa.array([1, 2, 3])),
         "column clip_id is int64, not string",
@@ -440,9 +462,11 @@ def test_very_many_problems_are_counted(dataset, tmp_path, monkeypatch):
 
 
 def test_a_task_that_ends_its_process_costs_only_itself():
-    with Workers(2) as workers:
-        assert dict(workers.share_out(negate, range(5))) == {0: 0, 1: -1, 2: -2, 3: None, 4: -4}
-        assert dict(workers.share_out(negate, [7])) == {7: -7}
+    steps: list[tuple[str, int, int]] = []
+    with WorkerPool(2) as pool:
+        done = dict(verify_module._run(pool, negate, range(5), "rows", lambda *step: steps.append(step)))
+    assert done == {0: 0, 1: -1, 2: -2, 3: None, 4: -4}
+    assert steps == [("rows", number, 5) for number in range(6)]
 
 
 # The command
@@ -474,7 +498,7 @@ def test_exit_codes_and_what_is_shown(dataset, tmp_path):
 def test_fifty_problems_are_shown():
     report = Report()
     for number in range(60):
-        report.add(Problem(SHARD, "bad", number))
+        report.add(SHARD, "bad", CheckedRow(number))
     shown = summary(Path("labels"), report)
     assert len(shown) == 52
     assert shown[50] == "... and 10 problems more; --json lists them"
