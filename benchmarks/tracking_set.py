@@ -24,10 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from anthrotap_builder.utils.assets import AssetError
-from anthrotap_hf.cli.common import check_writable, load_tracker
+from anthrotap_hf.cli.common import check_writable
 from anthrotap_hf.evaluation.metrics import QUERY_MODES
 from anthrotap_hf.evaluation.report import write_text
 from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate
+from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.visualization.overlay import contact_sheet, draw_tracks

@@ -44,8 +44,9 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     import numpy as np
 
     from anthrotap_hf.app.comparing import differences, write_compared
-    from anthrotap_hf.cli.common import load_tracker
     from anthrotap_hf.export.track_files import found_tracks, track_files, write_tracks
+    from anthrotap_hf.pipelines import TrackerError, load_tracker
+    from anthrotap_hf.utils.errors import format_error
     from anthrotap_hf.video import probe
 
     video = Path(job["video"])
@@ -58,8 +59,8 @@ def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         if key not in _trackers:
             try:
                 _trackers[key] = load_tracker(where, job["device"])
-            except ValueError as error:
-                reason = str(error).removeprefix(f"--model {where}: ")
+            except TrackerError as error:
+                reason = format_error(error.reason, hint=error.hint)
                 raise JobError(f"The tracker {name} can't be loaded: {reason}") from error
         begin = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""`anthrotap app`: the page on this machine."""
+"""`anthrotap app`: the web page, on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import check_device, cli_errors, fail
+from anthrotap_hf.cli.common import Device, Models, cli_errors, fail
 
 
 def app(
@@ -20,37 +20,36 @@ def app(
         list[str] | None,
         typer.Option(help="A dataset to browse: a folder of labels, or a Hub id. May be repeated."),
     ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A tracker to offer besides the bundled ones: a folder or Hub id. May be repeated."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
+    models: Models = None,
+    device: Device = "cpu",
     max_megabytes: Annotated[int, typer.Option(min=1, help="Largest upload.")] = 100,
     max_seconds: Annotated[int, typer.Option(min=1, help="Longest video.")] = 20,
 ) -> None:
-    """Open a page in the browser: click on points and follow them, label people, compare trackers, browse a dataset.
+    """Open a page in the browser: track points by a click, label people, compare trackers, browse a dataset.
+
+    Trackers given by --model are offered besides the bundled ones.
 
     Example: anthrotap app --dataset labels
     """
     from anthrotap_hf.app import build_app, launch_options
     from anthrotap_hf.pipelines import BUNDLED
-    from anthrotap_hf.utils.errors import missing_extra
+    from anthrotap_hf.utils.devices import check_device
+    from anthrotap_hf.utils.errors import AnthroTapError, missing_extra
     from anthrotap_hf.utils.hub_names import may_be_loaded
 
     try:
         from anthrotap_hf.app.page import AppSettings, Limits
     except ImportError as error:
         fail(str(missing_extra(error, "app")))
-    with cli_errors(Path.cwd(), left="the page is closed"):
+    with cli_errors(Path.cwd(), interrupted="the page is closed"):
         check_device(device)
-        for option, places in (("--dataset", dataset), ("--model", model)):
-            for place in places or ():
-                if Path(place).expanduser().is_file() or not may_be_loaded(place):
-                    raise ValueError(f"{option} {place}: no such folder, and no Hub id, which is user/name")
+        for argument, names in (("dataset", dataset), ("model", models)):
+            for name in names or ():
+                if Path(name).expanduser().is_file() or not may_be_loaded(name):
+                    reason = "no such folder, and not a Hub id, which is user/name"
+                    raise AnthroTapError(reason, path=name, argument=argument)
         settings = AppSettings(
-            models=_named([*map(str, BUNDLED.values()), *(model or [])], list(BUNDLED)),
+            models=_named([*map(str, BUNDLED.values()), *(models or [])], list(BUNDLED)),
             datasets=tuple(dataset or ()),
             device=device,
             limits=Limits(max_megabytes, max_seconds),
@@ -65,9 +64,8 @@ def app(
                 **launch_options(settings),
             )
         except OSError as error:  # Gradio's text is about variables of its own
-            raise ValueError(
-                f"no port is free at {host}: --port names another ({port or 'from 7860 on'})"
-            ) from error
+            reason = f"{port or 'from 7860 on'}: no port is free at {host}"
+            raise AnthroTapError(reason, hint="choose another", argument="port") from error
         print(f"{blocks.local_url} (Ctrl-C closes it)", flush=True)
         try:
             threading.Event().wait()
@@ -76,11 +74,14 @@ def app(
 
 
 def _named(models: list[str], names: list[str]) -> dict[str, str]:
-    """Trackers by the names that the page shows: the last part of a folder, the whole id of a Hub's."""
+    """Return trackers by the names on the page: the last part of a folder, a Hub id as it is."""
+    from anthrotap_hf.utils.errors import AnthroTapError
+
     named: dict[str, str] = {}
-    for number, where in enumerate(models):
-        name = names[number] if number < len(names) else Path(where).name if Path(where).exists() else where
+    for number, model in enumerate(models):
+        name = names[number] if number < len(names) else Path(model).name if Path(model).exists() else model
         if name in named:
-            raise ValueError(f"--model {where}: another tracker is called {name}; rename the folder")
-        named[name] = where
+            reason = f"another tracker is called {name}"
+            raise AnthroTapError(reason, path=model, hint="rename the folder", argument="model")
+        named[name] = model
     return named

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from anthrotap_hf.cli.common import check_writable, cli_errors, fail, print_error, print_json, progress_bars
 from anthrotap_hf.utils.errors import missing_extra
@@ -52,7 +51,7 @@ def attach(
 
     with cli_errors(out):
         check_writable(out)
-        with progress_bars(Console(stderr=True)) as on_progress:
+        with progress_bars() as on_progress:
             videos = find_videos(inputs)
             done = attach_videos(folder, videos, out, partial, allow_other_decoder, overwrite, on_progress)
     if as_json:

@@ -22,13 +22,13 @@ from rich.progress import (
 
 from anthrotap_hf.cli.common import (
     LabelRecipe,
-    check_device,
     check_writable,
     cli_errors,
     fail,
     print_error,
     print_json,
 )
+from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def build(
     errors = Console(stderr=True)
     with cli_errors(
         out,
-        left="what is labeled is kept, and the same command goes on",
+        interrupted="what is labeled is kept, and the same command goes on",
         also=(BuildError,),
-        mended="when that is mended, the same command goes on",
+        hint="afterwards the same command goes on",
     ):
         if executor not in EXECUTORS:
             raise ValueError(f"--executor {executor}: there is {', '.join(EXECUTORS)}")

@@ -1,4 +1,4 @@
-"""What several commands share: trackers by name, devices, folders to write to, and how a command gives up."""
+"""What commands share: options, progress bars, JSON, and how a command ends with an error."""
 
 from __future__ import annotations
 
@@ -10,116 +10,86 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 from rich.console import Console
 
 from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.utils.hub_errors import describe_hub_error
-
-if TYPE_CHECKING:
-    from transformers import Pipeline
+from anthrotap_hf.utils.errors import AnthroTapError, format_error
 
 
-def check_writable(out: Path) -> None:
-    """Raises ValueError, in one line, if nothing can be written to the folder `out`; leaves nothing there."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"{there} is a file, not a folder")
-    try:
-        tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
-        raise ValueError(f"{there} can't be written to: {error.strerror}") from error
-
-
-def check_device(name: str) -> None:
-    """Raises ValueError, in one line, for a device that torch does not have here."""
-    if name == "cpu":  # without asking torch, which takes seconds to import
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"--device {name} can't be used here ({reason}); --device cpu can") from error
-
-
-def load_tracker(model: str | None, device: str) -> Pipeline:
-    """A tracker: its folder, Hub id or bundled name. Raises ValueError, in one line, for none that can be loaded."""
-    from safetensors import SafetensorError
-    from transformers import pipeline
-    from transformers.utils import logging
-
-    from anthrotap_hf.pipelines import DEFAULT_MODEL, find_tracker
-
-    check_device(device)
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # of reading weights, a moment
-    try:
-        name, revision = (str(DEFAULT_MODEL), None) if model is None else find_tracker(model)
-        return pipeline("point-tracking", model=name, revision=revision, device=device)
-    except (OSError, ValueError, SafetensorError) as error:
-        if words := describe_hub_error(error, str(model)):
-            raise ValueError(f"--model {words}") from error
-        lines = str(error).strip().splitlines()
-        # Where transformers tried several classes, it quotes what each of them said in full.
-        reason = lines[-1] if "Traceback (most" in str(error) else " ".join(lines)
-        raise ValueError(f"--model {model}: {reason}") from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def trackers() -> list[str]:
-    """For the shell's completion: trackers that come with the package."""
+def tracker_names() -> list[str]:
+    """Return the names of the bundled trackers, for the shell's completion."""
     from anthrotap_hf.pipelines import BUNDLED
 
     return list(BUNDLED)
 
 
-def recipes(package: str) -> list[str]:
-    """For the shell's completion: names of recipes in a folder `recipes` of a package that is not imported for it."""
+def recipe_names(package: str) -> list[str]:
+    """Return the names of a package's recipes, for the shell's completion. The package is not imported."""
     top, *folders = package.split(".")
     spec = importlib.util.find_spec(top)
     home = Path(*(spec.submodule_search_locations or [""] if spec else [""]), *folders)
     return sorted(path.stem for path in home.glob("recipes/*.yaml"))
 
 
+# Options, each declared once.
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1, mps.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes at once.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many videos or clips, the first.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting of the recipe: NAME=VALUE. May be repeated."),
+]
 LabelRecipe = Annotated[
     str,
     typer.Option(
+        "--recipe",
         help="A recipe's name, or a YAML file of settings.",
-        autocompletion=lambda: recipes("anthrotap_builder"),
+        autocompletion=lambda: recipe_names("anthrotap_builder"),
     ),
 ]
-"""The option --recipe of commands that label."""
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default). May be repeated.",
+        autocompletion=tracker_names,
+    ),
+]
 
 
-def write_report(
-    report: dict[str, Any],
-    files: list[Path],
-    write_text: Callable[[dict[str, Any], Path], object],
-    plot: Callable[[dict[str, Any], Path], object],
-) -> str | None:
-    """Figures (JSON), tables and plot, to these three files; why there is no plot, if there is none."""
-    with atomic_write(files[0]) as tmp_path:
-        tmp_path.write_text(json.dumps(report, indent=1))
-    write_text(report, files[1])
+def check_writable(out: Path) -> None:
+    """Raise AnthroTapError if nothing can be written to the folder `out`; leave nothing there."""
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise AnthroTapError(f"{existing} is a file, not a folder")
     try:
-        plot(report, files[2])
-    except ImportError as error:
-        return str(error)
-    return None
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise AnthroTapError(f"{existing} can't be written to: {error.strerror}") from error
+
+
+class OnProgress(Protocol):
+    """A function that is called with the progress of a run.
+
+    Args:
+        task: What is done, the name of a bar.
+        done: How much of it is done.
+        total: How much there is; None where that is not known.
+        note: A text beside the bar; None for the rate.
+    """
+
+    def __call__(self, task: str, done: int, total: int | None = None, note: str | None = None) -> None: ...
 
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage of a run, with rate and time left; nothing off a terminal.
-
-    What is given is to be called with the name of a stage (of what it counts), how many are done, and of how many.
-    """
+def progress_bars() -> Iterator[OnProgress]:
+    """Show a bar for each task of a run on the error stream, with rate and time left; off a terminal at its end only."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -132,76 +102,117 @@ def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
+    progress = Progress(*columns, console=Console(stderr=True))
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
 
-        def on_progress(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total, rate="")
-            task = progress.tasks[bars[stage]]
-            elapsed = task.finished_time or task.elapsed
-            rate = f"{done / elapsed:.1f} {stage}/s" if elapsed else ""
-            progress.update(bars[stage], completed=done, total=total, rate=rate)
+    def on_progress(task: str, done: int, total: int | None = None, note: str | None = None) -> None:
+        if not bars:
+            progress.start()
+        if task not in bars:
+            bars[task] = progress.add_task(task, total=total, note="")
+        if note is None:
+            bar = progress.tasks[bars[task]]
+            elapsed = bar.finished_time or bar.elapsed
+            note = f"{done / elapsed:.1f}/s" if elapsed else ""
+        progress.update(bars[task], completed=done, total=total, note=note)
 
+    try:
         yield on_progress
+    except BaseException:
+        # Off a terminal, the error is the only line.
+        progress.live.transient = not progress.console.is_terminal
+        raise
+    finally:
+        if bars:
+            progress.stop()
+
+
+def write_report(
+    report: dict[str, Any],
+    files: list[Path],
+    write_text: Callable[[dict[str, Any], Path], object],
+    plot: Callable[[dict[str, Any], Path], object],
+) -> list[Path]:
+    """Write a report as JSON, as tables and as a plot to three files; return those that were written.
+
+    Where the plot needs a package that is not installed, the error stream says so.
+    """
+    with atomic_write(files[0]) as tmp_path:
+        tmp_path.write_text(json.dumps(report, indent=1))
+    write_text(report, files[1])
+    try:
+        plot(report, files[2])
+    except ImportError as error:
+        print_error(f"no plot: {error}", "yellow")
+        return files[:2]
+    return files
 
 
 def print_json(value: Any) -> None:
-    """The one document of `--json` on the output stream. JSON has no NaN or infinity: null."""
+    """Print the one document of `--json`. JSON has no NaN or infinity: they become null."""
 
-    def plain(value: Any) -> Any:
+    def finite(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
+            return {key: finite(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
+            return [finite(inner) for inner in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    print(json.dumps(plain(value), indent=2, allow_nan=False))
+    print(json.dumps(finite(value), indent=2, allow_nan=False))
 
 
 @contextmanager
 def cli_errors(
-    place: Path,
-    left: str = "nothing was written",
+    path: Path,
+    interrupted: str = "nothing was written",
     also: tuple[type[Exception], ...] = (),
-    mended: str = "",
+    hint: str | None = None,
 ) -> Iterator[None]:
-    """Whatever ends a command is told in one line: code 2 if it can't be done, 130 for Ctrl-C as shells have it.
+    """End a command that fails with one line: exit code 2, or 130 for Ctrl-C.
 
     Args:
-        place: what is meant by an error of the system that names no file.
-        left: what a run leaves that the user stops.
-        also: errors of one's own whose texts are for users, besides ValueError and ImportError.
-        mended: what to do once an error of the system (a full disk) is mended.
+        path: What an error of the operating system is about that names no file.
+        interrupted: What a run leaves that the user interrupts.
+        also: Further exceptions whose texts are for users, besides ValueError, ImportError and OSError.
+        hint: What to do after an error of the operating system, such as a full disk.
     """
     try:
         yield
     except KeyboardInterrupt:
         if sys.stderr.isatty():
-            print(file=sys.stderr)  # a bar may stand on the line
-        print_error(f"stopped; {left}")
+            print(file=sys.stderr)  # a progress bar may be on the line
+        print_error(f"stopped; {interrupted}")
         raise typer.Exit(130) from None
+    except AnthroTapError as error:
+        option = "" if error.argument is None else f"--{error.argument.replace('_', '-')}"
+        subject = " ".join(filter(None, [option, error.path]))
+        fail(format_error(error.reason, subject, error.hint))
     except OSError as error:
-        if error.strerror:  # the system's; else our own, whose text is whole
-            fail("; ".join(filter(None, [f"{error.filename or place}: {error.strerror}", mended])))
-        fail(f"{error}; --overwrite replaces it" if isinstance(error, FileExistsError) else str(error))
+        if error.strerror:
+            fail(format_error(error.strerror, str(error.filename or path), hint))
+        # An error of this package, which has no number.
+        fail(
+            format_error(
+                str(error), hint="--overwrite replaces it" if isinstance(error, FileExistsError) else None
+            )
+        )
     except (ValueError, ImportError) + also as error:
         fail(str(error))
 
 
 def fail(reason: str) -> NoReturn:
-    """Say why, in one line, and end with code 2."""
+    """Print why, in one line, and end with exit code 2."""
     print_error(reason)
     raise typer.Exit(2)
 
 
-def print_error(words: str, style: str = "red") -> None:
-    """One line on the error stream. Names of files and extras may hold square brackets: no markup."""
-    line = " ".join(words.split())
+def print_error(message: str, style: str = "red") -> None:
+    """Print one line to the error stream. Names of files and extras may hold square brackets: no markup."""
+    line = " ".join(message.split())
     Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`anthrotap convert ...`: released checkpoints into folders that `from_pretrained` reads."""
+"""`anthrotap convert ...`: convert released checkpoints to folders that `from_pretrained` reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import cli_errors, fail, print_error, print_json
+from anthrotap_hf.cli.common import Json, Overwrite, cli_errors, fail, print_error, print_json
 from anthrotap_hf.utils.atomic_files import atomic_dir
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ app = typer.Typer(help="Convert released checkpoints for from_pretrained.", no_a
 
 Checkpoint = Annotated[Path, typer.Argument(help="The released file.", metavar="CHECKPOINT")]
 Folder = Annotated[Path, typer.Argument(help="Folder for the converted model.", metavar="DIR")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a converted model in the folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")]
 
 
 @app.callback()
@@ -33,15 +31,15 @@ def locotrack(
     checkpoint: Checkpoint,
     folder: Folder,
     heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, where they are not as in the released sizes.")
+        int | None, typer.Option(min=1, help="Attention heads, where they differ from the released sizes.")
     ] = None,
     strides: Annotated[
         str | None,
-        typer.Option(help="Strides of the correlation convolutions, as 2,2,2; where not as released."),
+        typer.Option(help="Strides of the correlation convolutions, as 2,2,2; if not the released ones."),
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Refinement steps.")] = 4,
     overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """LocoTrack and Anthro-LocoTrack, small or base: a Lightning .ckpt.
 
@@ -61,7 +59,7 @@ def locotrack(
 
 @app.command()
 def tapnext(
-    checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: AsJson = False
+    checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: Json = False
 ) -> None:
     """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
 
@@ -83,12 +81,13 @@ def tokenhmr(
     tokenizer: Annotated[Path, typer.Option(help="The tokenizer's file.")],
     mean_parameters: Annotated[Path, typer.Option(help="SMPL's mean parameters, a .npz.")],
     config: Annotated[
-        Path | None, typer.Option(help="JSON of TokenHMRConfig settings, where sizes are not as released.")
+        Path | None,
+        typer.Option(help="JSON of TokenHMRConfig settings, where sizes differ from the released ones."),
     ] = None,
     overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
-    """TokenHMR, a Lightning .ckpt, for labeling. Licensed for research: keep the folder to yourself.
+    """TokenHMR, a Lightning .ckpt, for labeling. Licensed for research: do not redistribute the folder.
 
     Example: anthrotap convert tokenhmr tokenhmr.ckpt tokenhmr --tokenizer tokenizer.pth
     --mean-parameters smpl_mean_params.npz
@@ -109,7 +108,7 @@ def tokenhmr(
 
 
 def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
-    """As a pipeline: with its image processor, and with the code that runs it where this package is absent."""
+    """Save a pipeline: with its image processor, and with the code that runs it without this package."""
     from anthrotap_hf.pipelines import PointTrackingPipeline
 
     PointTrackingPipeline(model, device="cpu").save_pretrained(folder)
@@ -122,14 +121,14 @@ def _convert(
     as_json: bool,
     save: Callable[[PreTrainedModel, Path], None] = _save_pipeline,
 ) -> None:
-    """Convert, save and say so; what is wrong with the file or the folder ends the command with one line."""
+    """Convert, save and print the result; errors of the file or the folder end the command."""
     if folder.exists() and not folder.is_dir():
         fail(f"{folder} is a file, not a folder")
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             fail(f"{folder} is not empty; --overwrite replaces a converted model")
         if not (folder / "config.json").is_file():
-            fail(f"{folder} holds no converted model (no config.json), so it is not replaced")
+            fail(f"{folder} is not a converted model (it has no config.json), so it is not replaced")
     with (
         cli_errors(folder),
         atomic_dir(folder) as tmp_path,

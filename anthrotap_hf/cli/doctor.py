@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import cli_errors, print_json
+from anthrotap_hf.cli.common import Json, cli_errors, print_json
 
 if TYPE_CHECKING:
     from anthrotap_hf.cli.doctor_checks import Finding
@@ -21,7 +21,7 @@ def doctor(
     online: Annotated[
         bool, typer.Option("--online/--offline", help="Whether the Hub is asked who you are.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Look at this installation: versions, extras, devices, files, folders, the Hub; and say how to mend what is wrong.
 
@@ -33,7 +33,7 @@ def doctor(
 
     console = Console()
     findings: list[Finding] = []
-    with cli_errors(Path.cwd(), left="not everything was looked at"):
+    with cli_errors(Path.cwd(), interrupted="not everything was checked"):
         for finding in examine(online):
             if not as_json:
                 _show(console, finding, new=not findings or findings[-1].group != finding.group)

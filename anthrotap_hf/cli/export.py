@@ -1,4 +1,4 @@
-"""`anthrotap export`: tracks in the files that other programs read."""
+"""`anthrotap export`: write tracks as files that other programs read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from anthrotap_hf.cli.common import check_writable, cli_errors, print_error, print_json, progress_bars
+from anthrotap_hf.cli.common import (
+    Json,
+    Overwrite,
+    check_writable,
+    cli_errors,
+    print_error,
+    print_json,
+    progress_bars,
+)
 from anthrotap_hf.export import FORMATS
+from anthrotap_hf.utils.errors import AnthroTapError
 
 if TYPE_CHECKING:
     from anthrotap_hf.export.sources import Clip
@@ -35,18 +43,16 @@ def export(
     clip: Annotated[str | None, typer.Option(help="Of a dataset, only the row with this clip_id.")] = None,
     video: Annotated[
         Path | None,
-        typer.Option(help="The video that was tracked, for formats that show it. Datasets have their own."),
+        typer.Option(help="The video that was tracked, for formats that use it. Datasets have their own."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was written as JSON instead of lines.")
-    ] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Write tracks in the files that other programs read: TAP-Vid, CoTracker, COLMAP, After Effects, Blender, Rerun.
+    """Write tracks as files that other programs read: TAP-Vid, CoTracker, COLMAP, After Effects, Blender, Rerun.
 
     tapvid: a .npz without pickle. cotracker: a .pt of tensors. colmap: a folder with a database, and images if there is
     a video. after-effects: keyframe data, to paste. blender: a script that fills a movie clip. rerun: an .rrd.
-    `python -m pydoc anthrotap_hf.export.colmap` (and so on) tells coordinates, and what becomes of hidden and unknown.
+    `python -m pydoc anthrotap_hf.export.colmap` (and so on) documents coordinates, and occluded and invalid labels.
 
     Example: anthrotap export labels --format tapvid --out tapvid
 
@@ -54,20 +60,32 @@ def export(
     """
     written: list[Path] = []
     failed: list[str] = []
-    with cli_errors(out, left="clips that are written stay"):
+    with cli_errors(out, interrupted="the files of complete clips are kept"):
         if format not in FORMATS:
-            raise ValueError(f"--format {format}: choose from {', '.join(FORMATS)}")
+            raise AnthroTapError(
+                f"unknown format {format}", hint=f"known: {', '.join(FORMATS)}", argument="format"
+            )
         if video is not None and not FORMATS[format].video:
-            raise ValueError(f"--video: {format} has no use for it")
+            raise AnthroTapError(f"{format} does not use a video", argument="video")
         check_writable(out if out.is_dir() else out.parent)
         count, clips = _clips(source, clip, video)
-        with progress_bars(Console(stderr=True)) as on_progress:
+        whole_dataset = clip is None and not _is_track_file(source)
+        with progress_bars() as on_progress:
             for number, found in enumerate(clips, 1):
                 if isinstance(found, ValueError):
                     failed.append(str(found))
                     continue
-                whole = clip is None and not _is_track(source)
-                _export(found, format, out, whole, overwrite, written, failed)
+                path = _path(found, format, out, whole_dataset)
+                if path in written:
+                    failed.append(f"{path}: a second row with this clip_id is skipped")
+                    continue
+                try:
+                    written += _export(found, format, path, overwrite)
+                except ValueError as error:
+                    # Of a whole dataset, a clip that can't be written is reported at the end.
+                    if not whole_dataset or isinstance(error, _ExistsError):
+                        raise
+                    failed.append(f"{found.name}: {error}")
                 on_progress("clips", number, count)
     for line in failed:
         print_error(line)
@@ -81,54 +99,49 @@ def export(
         raise typer.Exit(1)
 
 
-def _is_track(source: Path) -> bool:
+class _ExistsError(AnthroTapError):
+    """A file that would be replaced."""
+
+
+def _is_track_file(source: Path) -> bool:
     return source.suffix == ".npz"
 
 
 def _clips(source: Path, clip: str | None, video: Path | None) -> tuple[int, Iterator[Clip | ValueError]]:
-    """How many clips there are, and they."""
+    """Return the number of clips, and an iterator over them."""
     from anthrotap_hf.export.sources import SUFFIX, Clip, count_clips, read_clips, read_tracks
 
-    if not _is_track(source):
+    if not _is_track_file(source):
         if video is not None:
-            raise ValueError(
-                "--video goes with the .npz of `anthrotap track`; rows of a dataset have their own"
-            )
+            reason = "only for the .npz of `anthrotap track`: rows of a dataset have their own"
+            raise AnthroTapError(reason, argument="video")
         return (count_clips(source) if clip is None else 1), read_clips(source, clip)
     if clip is not None:
-        raise ValueError(f"--clip names a row of a dataset; {source} is one clip")
+        raise AnthroTapError(f"only for the rows of a dataset: {source} is one clip", argument="clip")
     tracks, fps = read_tracks(source)
     name = source.name.removesuffix(SUFFIX).removesuffix(".npz")
     return 1, iter([Clip(name, tracks, fps, video)])
 
 
-def _export(
-    clip: Clip,
-    format: str,
-    out: Path,
-    whole: bool,
-    overwrite: bool,
-    written: list[Path],
-    failed: list[str],
-) -> None:
-    """One clip. In a `whole` dataset, one that can't be written costs only itself."""
+def _path(clip: Clip, format: str, out: Path, whole_dataset: bool) -> Path:
+    """Return where a clip is written: `out` itself, or a file in it."""
+    kind = FORMATS[format]
+    in_folder = whole_dataset or (kind.suffix and out.is_dir())
+    return kind.path(out, clip.name) if in_folder else out
+
+
+def _export(clip: Clip, format: str, path: Path, overwrite: bool) -> list[Path]:
+    """Write one clip; return the files."""
     from anthrotap_hf.export import export_tracks
     from anthrotap_hf.export.blender import clip_beside
 
-    kind = FORMATS[format]
-    path = kind.path(out, clip.name) if whole or (kind.suffix and out.is_dir()) else out
-    if path in written:
-        failed.append(f"{path}: a second row of this clip_id; it is left out")
-        return
-    beside = [clip_beside(path)] if format == "blender" and isinstance(clip.video, bytes) else []
-    for place in (path, *beside):
-        if place.exists() and not overwrite and not (place.is_dir() and not any(place.iterdir())):
-            raise ValueError(f"{place}: is there already; --overwrite replaces it")
-    try:
-        export_tracks(clip.tracks, path, format, fps=clip.fps, video=clip.video if kind.video else None)
-    except ValueError as error:
-        if not whole:
-            raise
-        failed.append(f"{clip.name}: {error}")
-        return
-    written += [path, *beside]
+    files = [path]
+    if format == "blender" and isinstance(clip.video, bytes):
+        files.append(clip_beside(path))
+    for file in files:
+        is_empty_folder = file.is_dir() and not any(file.iterdir())
+        if file.exists() and not overwrite and not is_empty_folder:
+            raise _ExistsError("exists already", path=file, hint="--overwrite replaces it")
+    video = clip.video if FORMATS[format].video else None
+    export_tracks(clip.tracks, path, format, fps=clip.fps, video=video)
+    return files

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from anthrotap_hf.cli.common import (
     LabelRecipe,
-    check_device,
     check_writable,
     cli_errors,
     fail,
     print_error,
     print_json,
 )
+from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
 
 

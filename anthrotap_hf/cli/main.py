@@ -1,5 +1,4 @@
-"""The command line: `anthrotap ...`, a table of its commands. Each checks its words and hands over; heavy imports
-happen there."""
+"""The command line `anthrotap ...`: the table of its commands. Heavy imports happen in the commands."""
 
 from __future__ import annotations
 
@@ -25,29 +24,29 @@ from anthrotap_hf.cli import (
     verify,
 )
 
-ENDS = (
-    "Exit codes: 0 done, 1 something is wrong or missing in what was found, 2 it can't be done, 130 stopped."
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 something is wrong or missing in the result, 2 it can't be done, 130 stopped."
 )
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-MAKE, USE, JUDGE, SHARE, HELP = "Make data", "Use it", "Judge", "Share", "Help"
+LABEL, TRACK, EVALUATE, PUBLISH, HELP = "Label", "Track and train", "Evaluate and check", "Publish", "Help"
 
-app.command(rich_help_panel=MAKE)(label.label)
-app.command(rich_help_panel=MAKE)(build.build)
-app.command(rich_help_panel=MAKE)(attach.attach)
+app.command(rich_help_panel=LABEL)(label.label)
+app.command(rich_help_panel=LABEL)(build.build)
+app.command(rich_help_panel=LABEL)(attach.attach)
 
-app.command(rich_help_panel=USE)(track.track)
-app.command(rich_help_panel=USE)(export.export)
-app.command(rich_help_panel=USE)(page.app)
-app.command(rich_help_panel=USE)(train.train)
-app.add_typer(convert.app, name="convert", rich_help_panel=USE)
+app.command(rich_help_panel=TRACK)(track.track)
+app.command(rich_help_panel=TRACK)(export.export)
+app.command(rich_help_panel=TRACK)(page.app)
+app.command(rich_help_panel=TRACK)(train.train)
+app.add_typer(convert.app, name="convert", rich_help_panel=TRACK)
 
-app.command(rich_help_panel=JUDGE)(evaluate.evaluate)
-app.command(rich_help_panel=JUDGE)(stats.stats)
-app.command(rich_help_panel=JUDGE)(verify.verify)
+app.command(rich_help_panel=EVALUATE)(evaluate.evaluate)
+app.command(rich_help_panel=EVALUATE)(stats.stats)
+app.command(rich_help_panel=EVALUATE)(verify.verify)
 
-app.add_typer(publish.app, name="publish", rich_help_panel=SHARE)
+app.add_typer(publish.app, name="publish", rich_help_panel=PUBLISH)
 
 app.command(rich_help_panel=HELP)(doctor.doctor)
 
@@ -60,13 +59,13 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=ENDS)
+@app.callback(epilog=EXIT_CODES)
 def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    """Human videos in, trustworthy point tracks out.
+    """Point tracks on people: label videos, train and evaluate trackers, publish both.
 
     Example: anthrotap label dance.mp4 --out labels
     """

@@ -1,4 +1,4 @@
-"""`anthrotap track`: points through a video, as an overlay to look at and as files to work with."""
+"""`anthrotap track`: track points through a video; write an overlay video and the tracks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,34 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from anthrotap_hf.cli.common import check_writable, cli_errors, load_tracker, print_json, trackers
+from anthrotap_hf.cli.common import (
+    Device,
+    Json,
+    Out,
+    Overwrite,
+    check_writable,
+    cli_errors,
+    print_json,
+    progress_bars,
+    tracker_names,
+)
+from anthrotap_hf.pipelines import load_tracker
+from anthrotap_hf.utils.errors import AnthroTapError
 
 
 def track(
     video: Annotated[Path, typer.Argument(help="The video.", metavar="VIDEO")],
-    out: Annotated[Path, typer.Option(help="Folder for the overlay video and the tracks.")],
+    out: Out,
     points: Annotated[
         str | None,
         typer.Option(help='What to track, in pixels: "t,x,y;t,x,y", or a .csv or .json file of t, x, y.'),
     ] = None,
     grid: Annotated[
-        int | None, typer.Option(min=1, help="Instead: so many points a side, over one frame.")
+        int | None, typer.Option(min=1, help="Instead: a grid of so many points a side on one frame.")
     ] = None,
     points_per_frame: Annotated[
-        int | None, typer.Option(min=1, help="Instead: so many points in every frame, spread evenly.")
+        int | None, typer.Option(min=1, help="Instead: so many points on every frame, spread evenly.")
     ] = None,
     query_frame: Annotated[
         int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")
@@ -33,24 +44,24 @@ def track(
         str | None,
         typer.Option(
             help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default).",
-            autocompletion=trackers,
+            autocompletion=tracker_names,
         ),
     ] = None,
     resolution: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH that the model sees. Default: the model's own.")
+        str | None, typer.Option(help="HEIGHTxWIDTH that the model runs at. Default: the model's own.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "cpu",
     frame_chunk: Annotated[
-        int | None, typer.Option(min=1, help="Frames worked on at once, to bound memory.")
+        int | None, typer.Option(min=1, help="Frames processed at once, to bound memory.")
     ] = None,
     query_chunk: Annotated[
-        int | None, typer.Option(min=1, help="Points worked on at once, to bound memory.")
+        int | None, typer.Option(min=1, help="Points processed at once, to bound memory.")
     ] = None,
     window: Annotated[
         int | None, typer.Option(min=1, help="Frames whose features are held at once, to bound memory.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace files of an earlier run in the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Track points through a video; write an overlay video, a .npz and a .json.
 
@@ -64,7 +75,7 @@ def track(
             "query_frame": query_frame,
         }
         if [points, grid, points_per_frame].count(None) != 2:
-            raise ValueError("say what to track: one of --points, --grid and --points-per-frame")
+            raise AnthroTapError("what to track: give one of --points, --grid and --points-per-frame")
         options = {
             "resolution": None if resolution is None else _read_resolution(resolution),
             "frame_chunk_size": frame_chunk,
@@ -91,27 +102,26 @@ def _track(
     device: str,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Track and write; what was done, for the user."""
+    """Track and write; return a summary."""
     import time
-
-    from rich.progress import Progress
 
     from anthrotap_hf.export.track_files import track_files, write_tracks
     from anthrotap_hf.pipelines.point_tracking import query_points
     from anthrotap_hf.video import probe
 
-    # What can be known to go wrong is said before a model is loaded.
+    # Check what can be checked before a model is loaded.
     files = track_files(out, video.stem)
     earlier = [str(file) for file in files if file.exists()]
     if earlier and not overwrite:
-        raise ValueError(f"{', '.join(earlier)}: of an earlier run; --overwrite replaces")
+        raise AnthroTapError("exists already", path=", ".join(earlier), hint="--overwrite replaces it")
     check_writable(out)
     info = probe(video)
     for n, (t, x, y) in enumerate(wanted["points"] or ()):
         if not (t >= 0 and 0 <= x <= info.width and 0 <= y <= info.height):
-            raise ValueError(
+            raise AnthroTapError(
                 f"point {n} is (t, x, y) = ({t:g}, {x:g}, {y:g}), outside the video: t from 0, x from 0 to "
-                f"{info.width}, y from 0 to {info.height}"
+                f"{info.width}, y from 0 to {info.height}",
+                argument="points",
             )
     tracker = load_tracker(model, device)
     start = time.perf_counter()
@@ -122,10 +132,8 @@ def _track(
     name = f"{tracker.model.config.model_type} {model or '(default)'}"
     asked = query_points(frames, info.height, info.width, **wanted)
     out.mkdir(parents=True, exist_ok=True)
-    # Off a terminal rich gives one line at the end.
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("overlay", total=frames)
-        write_tracks(files, video, info, found, asked, name, lambda t: progress.update(bar, completed=t))
+    with progress_bars() as on_progress:
+        write_tracks(files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames))
     return {
         "video": str(video),
         "model": name,
@@ -139,13 +147,17 @@ def _track(
 
 
 def _read_points(points: str) -> list[list[float]]:
-    """[[t, x, y], ...] from "t,x,y;t,x,y", or from a .csv (a heading is allowed) or .json file.
+    """Read [[t, x, y], ...] from "t,x,y;t,x,y", or from a .csv (with or without a heading) or .json file.
 
-    Raises ValueError, saying which entry is no point.
+    Raises:
+        AnthroTapError: if the text or file can't be read, or an entry is not a point.
+        OSError: if the file can't be opened.
     """
     suffix = Path(points).suffix.lower()
+    path = points if suffix in (".csv", ".json") else None
     rows: Any
-    try:  # utf-8-sig: Excel begins its files with a mark
+    try:
+        # utf-8-sig: files of Excel begin with a byte order mark.
         if suffix == ".json":
             rows = _json_rows(json.loads(Path(points).read_text("utf-8-sig")))
         elif suffix == ".csv":
@@ -155,44 +167,39 @@ def _read_points(points: str) -> list[list[float]]:
                 rows = rows[1:]
         else:
             rows = [part.split(",") for part in points.split(";") if part.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{points}: not JSON: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{points}: not a text file (not UTF-8)") from error
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{points}: {error}") from error
-    try:
         queries = [[float(value) for value in row] for row in rows]
-    except (TypeError, ValueError) as error:
-        where = f"{points}:" if suffix in (".csv", ".json") else "--points"
-        raise ValueError(f"{where} wants rows of t,x,y: {error}") from error
+    except UnicodeDecodeError as error:
+        raise AnthroTapError("not a text file (not UTF-8)", path=path, argument="points") from error
+    except json.JSONDecodeError as error:
+        raise AnthroTapError(f"not JSON: {error}", path=path, argument="points") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise AnthroTapError(f"not rows of t,x,y: {error}", path=path, argument="points") from error
     for row in queries:
         if len(row) != 3:
-            raise ValueError(f"--points: {','.join(f'{value:g}' for value in row)} is not t,x,y")
+            text = ",".join(f"{value:g}" for value in row)
+            raise AnthroTapError(f"{text} is not t,x,y", path=path, argument="points")
     if not queries:
-        raise ValueError("--points: no query point; give at least one t,x,y")
+        raise AnthroTapError("no query point", path=path, hint="give at least one t,x,y", argument="points")
     return queries
 
 
 def _json_rows(content: Any) -> list[Any]:
-    """Rows of [[t, x, y], ...] or [{"t": ..., "x": ..., "y": ...}, ...], by themselves or under a name."""
+    """Return the rows of [[t, x, y], ...] or [{"t": ..., "x": ..., "y": ...}, ...], or of such a list in a mapping."""
     rows = content.get("queries", content.get("points")) if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise ValueError("must hold a list [[t, x, y], ...], or one under queries or points")
-    named = [
+    points = [
         [row[name] for name in "txy"] if isinstance(row, dict) and set("txy") <= set(row) else row
         for row in rows
     ]
-    for n, row in enumerate(named):
+    for n, row in enumerate(points):
         if not isinstance(row, list):
-            raise ValueError(
-                f"entry {n} is {json.dumps(row)}, no point [t, x, y]; a single one is [[t, x, y]]"
-            )
-    return named
+            raise ValueError(f"entry {n} is {json.dumps(row)}, not a point [t, x, y]")
+    return points
 
 
 def _read_resolution(resolution: str) -> tuple[int, int]:
     height, _, width = resolution.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise ValueError(f"--resolution must be HEIGHTxWIDTH, as 384x512; got {resolution}")
+        raise AnthroTapError(f"must be HEIGHTxWIDTH, as 384x512; got {resolution}", argument="resolution")
     return int(height), int(width)

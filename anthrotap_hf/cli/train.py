@@ -1,17 +1,29 @@
-"""`anthrotap train`: a tracker, by a recipe."""
+"""`anthrotap train`: train or fine-tune a tracker, by a recipe."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import nullcontext, redirect_stdout
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import check_writable, cli_errors, fail, print_json, recipes
-from anthrotap_hf.utils.errors import missing_extra
+from anthrotap_hf.cli.common import (
+    Json,
+    Out,
+    Set,
+    check_writable,
+    cli_errors,
+    fail,
+    print_json,
+    recipe_names,
+)
+from anthrotap_hf.utils.errors import AnthroTapError, missing_extra
+
+if TYPE_CHECKING:
+    from anthrotap_hf.training.config import TrainingRecipe
 
 
 def train(
@@ -20,48 +32,90 @@ def train(
         typer.Argument(
             help="A recipe's name, or a YAML file.",
             metavar="RECIPE",
-            autocompletion=lambda: recipes("anthrotap_hf.training"),
+            autocompletion=lambda: recipe_names("anthrotap_hf.training"),
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the trained model.")],
-    settings: Annotated[
-        list[str] | None,
+    out: Out,
+    data: Annotated[
+        str | None,
         typer.Option(
-            "--set", help="Change a setting: steps=20, training.learning_rate=1e-4. May be repeated."
+            help="Labels to train on: a folder of `anthrotap label` or `build`, or a Hub id. "
+            "Default: as in the recipe."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON; what happens goes to the error stream.")
-    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimizer steps. Default: as in the recipe.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where it trains: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."),
+    ] = None,
+    settings: Set = None,
+    as_json: Json = False,
 ) -> None:
-    """Train or fine-tune a tracker. The same command goes on where an earlier run was stopped.
+    """Train or fine-tune a tracker. The same command resumes an interrupted run.
 
-    Several processes, GPUs or machines: `torchrun --nproc_per_node 4 -m anthrotap_hf.cli.main train RECIPE --out DIR`.
+    Writes checkpoints and, at the end, the model to DIR/model. On several processes, GPUs or machines:
+    `torchrun --nproc_per_node 4 -m anthrotap_hf.cli.main train RECIPE --out DIR`.
 
-    Example: anthrotap train tiny-procedural --out runs/tiny --set steps=1000
+    Example: anthrotap train tiny-finetune --data labels --out runs/mine --steps 200
     """
     try:
         from safetensors import SafetensorError
 
-        from anthrotap_hf.training.config import training_recipe
         from anthrotap_hf.training.mixture import TooManyBadSamplesError
         from anthrotap_hf.training.trainer import TrainingError
         from anthrotap_hf.training.trainer import train as run
-        from anthrotap_hf.utils.settings import parse_settings, recipe_named
     except ImportError as error:
         fail(str(missing_extra(error, "training")))
-    left = f"the same command goes on from the last checkpoint in {out}, if one was written yet"
-    with cli_errors(out, left, also=(TrainingError, TooManyBadSamplesError)):
+    interrupted = f"the same command resumes from the last checkpoint in {out}, if there is one"
+    with cli_errors(out, interrupted, also=(TrainingError, TooManyBadSamplesError)):
         check_writable(out)
-        asked = training_recipe(recipe_named(recipe), parse_settings(settings or [], "steps=20"))
+        asked = _read_recipe(recipe, settings or [], data, steps, device)
         try:
             # transformers' Trainer prints its figures.
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
                 folder = run(asked, out)
         except SafetensorError as error:
-            raise ValueError(f"{out}: weights can't be written: {error}") from error
+            raise AnthroTapError(f"weights can't be written: {error}", path=out) from error
     if as_json:
-        facts = json.loads((folder / "training.json").read_text("utf-8"))
-        print_json({"model": str(folder), "training": facts})
+        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+        print_json({"model": str(folder), "provenance": provenance})
     else:
         print(f"model: {folder}")
+
+
+def _read_recipe(
+    name: str, settings: list[str], data: str | None, steps: int | None, device: str | None
+) -> TrainingRecipe:
+    """Read a recipe, with the changes that the options ask for: they win over `settings`."""
+    from anthrotap_hf.training.config import training_recipe
+    from anthrotap_hf.utils.settings import merged, parse_settings, recipe_named
+
+    recipe = recipe_named(name)
+    changes = parse_settings(settings, "steps=20")
+    if steps is not None:
+        changes = merged(changes, {"steps": steps})
+    if device is not None:
+        changes = merged(changes, {"training": {"use_cpu": _use(device)}})
+    asked = training_recipe(recipe, changes)
+    if data is None:
+        return asked
+    labels = [source for source, values in asked.sources.items() if values.kind == "shards"]
+    if len(labels) != 1:
+        found = f"{len(labels)} of them: {', '.join(labels)}" if labels else "none"
+        reason = f"the recipe {name} must have one source of kind shards; it has {found}"
+        raise AnthroTapError(reason, hint="use --set sources.NAME.data=", argument="data")
+    return training_recipe(recipe, merged(changes, {"sources": {labels[0]: {"data": data}}}))
+
+
+def _use(device: str) -> bool:
+    """Make a device the one that the Trainer takes; return whether it is the processor."""
+    from anthrotap_hf.utils.devices import check_device
+
+    kind, _, number = device.partition(":")
+    if number and kind == "cuda":
+        # Before torch first looks for GPUs: it then knows this one only.
+        os.environ["CUDA_VISIBLE_DEVICES"] = number
+    check_device(kind)
+    return kind == "cpu"

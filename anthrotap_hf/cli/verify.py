@@ -1,4 +1,4 @@
-"""`anthrotap verify`: is a dataset whole, and is every row what it should be?"""
+"""`anthrotap verify`: check that a dataset is complete and every row valid."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from anthrotap_hf.cli.common import cli_errors, print_json, progress_bars
+from anthrotap_hf.cli.common import Json, Workers, cli_errors, print_json, progress_bars
 
 if TYPE_CHECKING:
     from anthrotap_hf.data.verify import Report
 
-SHOWN = 50
+LISTED_PROBLEMS = 50
 
 
 def verify(
@@ -21,38 +20,38 @@ def verify(
         Path, typer.Argument(help="A dataset, or a folder of shards (.parquet).", metavar="DIR")
     ],
     videos: Annotated[
-        bool, typer.Option("--videos/--no-videos", help="Decode each video; most of the time goes into this.")
+        bool, typer.Option("--videos/--no-videos", help="Decode each video, which takes most of the time.")
     ] = True,
-    processes: Annotated[int, typer.Option(min=1, help="How many work at once.")] = 2,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all that was found as JSON, no lines.")
-    ] = False,
+    workers: Workers = 2,
+    as_json: Json = False,
 ) -> None:
-    """Read a dataset again, every file, row and video, and say what is wrong with it.
+    """Check a dataset: every file, row and video.
 
-    Ends with 0 where nothing is wrong, 1 where something is, 2 where there is nothing to read.
+    Exit code 0 if nothing is wrong, 1 if something is, 2 if there is nothing to read.
 
     Example: anthrotap verify labels
     """
     from anthrotap_hf.data.verify import verify as run
 
-    untold = "nothing can be said of the dataset"
-    with cli_errors(folder, left=untold), progress_bars(Console(stderr=True)) as on_progress:
-        report = run(folder, videos, processes, on_progress)
+    with (
+        cli_errors(folder, interrupted="the dataset was not checked to its end"),
+        progress_bars() as on_progress,
+    ):
+        report = run(folder, videos, workers, on_progress)
     if as_json:
         print_json(report.as_json())
     else:
         for line in summary(folder, report):
-            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+            print(line)
     if report.num_problems:
         raise typer.Exit(1)
 
 
 def summary(folder: Path, report: Report) -> list[str]:
-    """What a terminal shows: the first problems, what was not checked, and the sum of it."""
-    lines = [str(problem) for problem in report.problems[:SHOWN]]
-    if report.num_problems > SHOWN:
-        lines.append(f"... and {report.num_problems - SHOWN} problems more; --json lists them")
+    """Return the lines for a terminal: the first problems, what was not checked, and the totals."""
+    lines = [str(problem) for problem in report.problems[:LISTED_PROBLEMS]]
+    if report.num_problems > LISTED_PROBLEMS:
+        lines.append(f"... and {report.num_problems - LISTED_PROBLEMS} more problems; --json lists them")
     lines += [f"not checked: {line}" for line in report.not_checked]
     found = f"{report.num_problems} problems" if report.num_problems else "nothing wrong"
     lines.append(

@@ -19,7 +19,7 @@ from anthrotap_hf.data.loading import NAME, published_path
 from anthrotap_hf.schema import LABEL_COLUMNS, decode_clip, wrong_columns
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
-from anthrotap_hf.utils.hub_errors import why_not_loaded
+from anthrotap_hf.utils.hub_errors import describe_load_error
 from anthrotap_hf.utils.hub_names import split_revision
 
 if TYPE_CHECKING:
@@ -400,7 +400,7 @@ def _dataset_builder(path: str, **config: Any) -> Any:
     try:
         builder = datasets.load_dataset_builder(repository, **config)
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
-        if message := why_not_loaded(name, error):
+        if message := describe_load_error(error, name):
             raise FileNotFoundError(message) from error
         raise
     if not isinstance(builder, Parquet) or not builder.config.data_files:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from anthrotap_hf.evaluation import metrics, readers
+from anthrotap_hf.evaluation import metrics
 from anthrotap_hf.evaluation.metrics import (
     hidden_labels_found,
     hidden_recall,
@@ -26,6 +26,7 @@ from anthrotap_hf.evaluation.metrics import (
     scored_labels,
     tapvid_metrics,
 )
+from anthrotap_hf.readers import benchmarks as readers
 from anthrotap_hf.readers.benchmarks import BenchmarkError, EvaluationVideo
 from anthrotap_hf.utils.atomic_files import atomic_write
 

@@ -1,4 +1,4 @@
-"""Publishing on the Hub: what may go up, its card, and the upload.
+"""Publishing on the Hub: licenses and provenance, cards, and the upload.
 
-`dataset.py` and `model.py` gather what goes up and refuse what may not; `upload.py` puts it there.
+`dataset.py` and `model.py` collect what is published and refuse what may not be; `upload.py` uploads it.
 """

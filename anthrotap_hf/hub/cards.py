@@ -1,28 +1,40 @@
-"""Cards of datasets and trackers: the templates of `model_cards/`, filled with facts, and with nothing else."""
+"""Cards of datasets and trackers: the templates of `model_cards/`, with the Hub's front matter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from anthrotap_hf.hub.licenses import RESEARCH_ONLY, Component, of_labels
+from anthrotap_hf.hub.licenses import RESEARCH_ONLY, Component, components_of_config
+from anthrotap_hf.utils.atomic_files import atomic_write
+
+if TYPE_CHECKING:
+    from anthrotap_hf.hub.provenance import Provenance
 
 _PACKAGE = Path(__file__).parents[1]
-# Inside the package where it was installed; beside it in a clone.
+# Inside the package where it was installed, beside it in a clone.
 TEMPLATES = next(
     (folder for folder in (_PACKAGE / "model_cards", _PACKAGE.parent / "model_cards") if folder.is_dir()),
     _PACKAGE / "model_cards",
 )
-HERE = "this folder or its name on the Hub"
-TAGS = ["point-tracking", "anthrotap"]  # "point-tracking" is no task of the Hub's
+THIS_FOLDER = "this folder or its name on the Hub"
+TAGS = ["point-tracking", "anthrotap"]  # "point-tracking" is not a task of the Hub
+_SIZES = {
+    1_000: "n<1K",
+    10_000: "1K<n<10K",
+    100_000: "10K<n<100K",
+    1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M",
+}
 
 
-def render(template: str, facts: Mapping[str, Any]) -> str:
-    """A template of `model_cards/`, filled. Raises jinja2.UndefinedError for a fact that it needs and was not given."""
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Render a template of `model_cards/`. Raises jinja2.UndefinedError if a value that it needs is missing."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -31,33 +43,61 @@ def render(template: str, facts: Mapping[str, Any]) -> str:
         autoescape=False,  # Markdown
         keep_trailing_newline=True,
     )
-    return environment.get_template(f"{template}.md").render(facts)
+    return environment.get_template(f"{template}.md").render(values)
+
+
+@dataclass(frozen=True)
+class DatasetTerms:
+    """Under which terms a dataset is published.
+
+    Attributes:
+        license: The license of the labels.
+        video_licenses: `count`, `license` and `attribution` for each license of videos.
+        components: What the labels are made with, by manifest and rows.
+        people: What is known of the consent of the people in the videos, and where to write.
+    """
+
+    license: str
+    video_licenses: Sequence[Mapping[str, Any]]
+    components: Sequence[Component]
+    people: str | None = None
+
+
+def write_dataset_card(folder: Path) -> None:
+    """Write the card `README.md` of a dataset that `anthrotap build` or `label` wrote into a folder.
+
+    Raises:
+        OSError: if there is no manifest, or the card can't be written.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    with atomic_write(folder / "README.md") as tmp_path:
+        tmp_path.write_text(dataset_card(manifest), encoding="utf-8")
 
 
 def dataset_card(
-    manifest: Mapping[str, Any], repo: str = HERE, picture: str | None = None, **published: Any
+    manifest: Mapping[str, Any],
+    repo: str = THIS_FOLDER,
+    picture: str | None = None,
+    terms: DatasetTerms | None = None,
 ) -> str:
-    """The card of a dataset as Markdown, with the Hub's front matter; `load_dataset` finds the splits by it.
+    """Render the card of a dataset as Markdown. `load_dataset` finds the splits by its front matter.
 
     Args:
-        manifest: of `anthrotap build` or `anthrotap label`.
-        repo: what it is loaded by.
-        picture: a file beside the card.
-        published: what only publishing knows: `components` by the rows too, `license` of the labels,
-            `video_licenses` (count, license, attribution
-            each), `people` (what is known of their consent).
+        manifest: The manifest of `anthrotap build` or `label`.
+        repo: The name by which the dataset is loaded.
+        picture: A file beside the card.
+        terms: The terms of a published dataset; None before it is published.
     """
-    counts, splits = manifest["counts"], splits_of(manifest)
+    counts, splits = manifest["counts"], _splits(manifest)
     label_only = manifest.get("label_only", False)
     title = "AnthroTAP point tracks on people"
+    licenses = [] if terms is None else [terms.license, *(each["license"] for each in terms.video_licenses)]
     front: dict[str, Any] = {
         "pretty_name": title,
-        **_license_entry(
-            [published.get("license"), *(v["license"] for v in published.get("video_licenses", ()))]
-        ),
+        **_license_entry(licenses),
         "task_categories": ["keypoint-detection"],
         "tags": [*TAGS, "video"],
-        "size_categories": [_size(counts["clips"])],
+        "size_categories": [_size_category(counts["clips"])],
         "configs": [
             {
                 "config_name": "labels" if label_only else "default",
@@ -66,29 +106,29 @@ def dataset_card(
             }
         ],
     }
-    return render(
-        "dataset",
-        {
-            **{name: value for name, value in manifest.items() if name in ("config", "counts", "videos")},
-            "label_version": manifest["label_version"],
-            "front": _yaml(front),
-            "title": title,
-            "repo": repo,
-            "picture": picture,
-            "made_by": "build" if "splits" in manifest and "videos" in manifest else "label",
-            "label_only": label_only,
-            "splits": splits,
-            "first_split": next(iter(splits), "train"),
-            "has_videos": "videos" in manifest,
-            "labels": max(counts["visible"] + counts["occluded"] + counts["invalid"], 1),
-            **published,
-            "components": _told(published.get("components") or of_labels(manifest["config"])),
-        },
-    )
+    components = components_of_config(manifest["config"]) if terms is None else terms.components
+    values = {
+        "front": _yaml(front),
+        "title": title,
+        "repo": repo,
+        "picture": picture,
+        "made_by": "build" if "videos" in manifest else "label",
+        "label_only": label_only,
+        "label_version": manifest["label_version"],
+        "config": manifest["config"],
+        "counts": counts,
+        "labels": max(counts["visible"] + counts["occluded"] + counts["invalid"], 1),
+        "splits": splits,
+        "first_split": next(iter(splits), "train"),
+        "videos": manifest.get("videos"),
+        "components": _component_rows(components),
+        "terms": terms,
+    }
+    return render("dataset", values)
 
 
-def splits_of(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Of each split its `rows`, and in a build `videos` and `tracks` too."""
+def _splits(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the `rows` and `tracks` of each split, and of a build the `videos` too."""
     if "splits" in manifest:
         return dict(manifest["splits"])
     splits: dict[str, dict[str, Any]] = {}
@@ -99,88 +139,82 @@ def splits_of(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return splits
 
 
-def tracker_card(
-    template: str,
-    *,
-    title: str,
-    kind: str,
-    parameters: int,
-    components: Iterable[Component],
-    about: str | None = None,
-    repo: str = HERE,
-    picture: str | None = None,
-    training: Mapping[str, Any] | None = None,
-    published: Iterable[Mapping[str, Any]] = (),
-    results: Iterable[Mapping[str, Any]] = (),
-    base_model: str | None = None,
-    datasets: Iterable[str] = (),
-    **more: Any,
-) -> str:
-    """The card of a tracker as Markdown, with the Hub's front matter.
+@dataclass(frozen=True, kw_only=True)
+class TrackerCard:
+    """The content of a tracker's card.
 
-    Args:
-        template: of `model_cards/`, without its suffix.
-        title, kind, parameters, about: what it is called, its type, size, and a sentence or two.
-        components: what it was made of.
-        repo: what it is loaded by.
-        picture: a file beside the card.
-        training: `training_facts` of its run.
-        published: figures of the paper (`results.PUBLISHED`).
-        results: reports of `anthrotap evaluate`, one model each (`results.read_report`).
-        base_model, datasets: repositories that it came from.
-        more: what else a template asks for: `license`, `size`, `people`.
+    Attributes:
+        template: The template in `model_cards/`, without its suffix.
+        title: The tracker's name.
+        kind: Its model type.
+        parameters: How many it has.
+        components: What it is made of.
+        license: The license of the weights.
+        about: A sentence or two.
+        size: The name of its size, for templates that state it.
+        repo: The name by which it is loaded.
+        picture: A file beside the card.
+        provenance: What it was trained with, where that is known.
+        published: Results of the paper (`published_results`).
+        results: Results measured by `anthrotap evaluate` (`read_report`).
     """
-    front = {
-        **_license_entry([more.get("license")]),
-        "library_name": "transformers",
-        "pipeline_tag": "keypoint-detection",
-        "tags": [*TAGS, kind],
-        **({} if base_model is None else {"base_model": base_model}),
-        **({"datasets": sorted(datasets)} if datasets else {}),
-    }
-    facts = {"training": {**training, "yaml": _yaml(training["recipe"])}} if training is not None else {}
-    return render(
-        template,
-        {
+
+    template: str
+    title: str
+    kind: str
+    parameters: int
+    components: Sequence[Component]
+    license: str
+    about: str = "A point tracker for videos."
+    size: str | None = None
+    repo: str = THIS_FOLDER
+    picture: str | None = None
+    provenance: Provenance | None = None
+    published: Sequence[Mapping[str, Any]] = ()
+    results: Sequence[Mapping[str, Any]] = ()
+
+    def render(self) -> str:
+        """Return the card as Markdown, with the Hub's front matter."""
+        provenance = self.provenance
+        front = {
+            **_license_entry([self.license]),
+            "library_name": "transformers",
+            "pipeline_tag": "keypoint-detection",
+            "tags": [*TAGS, self.kind],
+        }
+        if provenance is not None and provenance.base_model is not None:
+            front["base_model"] = provenance.base_model
+        if provenance is not None and provenance.datasets:
+            front["datasets"] = provenance.datasets
+        values = {
+            **vars(self),
             "front": _yaml(front),
-            "title": title,
-            "kind": kind,
-            "parameters": parameters,
-            "about": about or "A tracker of points in video.",
-            "repo": repo,
-            "picture": picture,
-            "components": _told(components),
-            "published": list(published),
-            "results": list(results),
-            **facts,
-            **more,
-        },
-    )
+            "components": _component_rows(self.components),
+            "recipe_yaml": "" if provenance is None else _yaml(provenance.recipe),
+        }
+        return render(self.template, values)
 
 
-def _told(components: Iterable[Component]) -> list[dict[str, str]]:
-    """Once each, in order."""
+def _component_rows(components: Iterable[Component]) -> list[dict[str, str]]:
+    """Return the rows of the components' table, each component once."""
     return [
         asdict(each) | {"license": each.license.replace(RESEARCH_ONLY, "research only")}
         for each in dict.fromkeys(components)
     ]
 
 
-def _license_entry(licenses: Iterable[str | None]) -> dict[str, str]:
-    """The Hub's front matter for one license, or for several."""
-    known = sorted({license for license in licenses if license is not None})
-    if not known:
+def _license_entry(licenses: Iterable[str]) -> dict[str, str]:
+    """Return the Hub's front matter for one license, or for several."""
+    names = sorted(set(licenses))
+    if not names:
         return {}
-    if len(known) == 1 and known[0] not in (RESEARCH_ONLY, "all-rights-reserved"):
-        return {"license": known[0]}
-    return {"license": "other", "license_name": "-and-".join(known), "license_link": "#license"}
+    if len(names) == 1 and names[0] not in (RESEARCH_ONLY, "all-rights-reserved"):
+        return {"license": names[0]}
+    return {"license": "other", "license_name": "-and-".join(names), "license_link": "#license"}
 
 
-def _size(rows: int) -> str:
-    limits = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
-    return next(
-        (name for limit, name in limits if rows < limit), "1M<n<10M" if rows < 10_000_000 else "10M<n<100M"
-    )
+def _size_category(rows: int) -> str:
+    return next((name for limit, name in _SIZES.items() if rows < limit), "10M<n<100M")
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

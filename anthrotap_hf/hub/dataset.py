@@ -1,7 +1,8 @@
-"""A dataset for the Hub: shards that are whole, whose videos may be passed on, with a card of what is known of them."""
+"""A dataset for the Hub: intact shards, whose videos may be redistributed, with a card and a picture."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -11,177 +12,175 @@ from typing import Any
 import numpy as np
 
 from anthrotap_hf.data.shard_reader import ShardReader, find_shards
-from anthrotap_hf.hub import licenses
-from anthrotap_hf.hub.cards import HERE, dataset_card
-from anthrotap_hf.hub.license_files import licensed_files
-from anthrotap_hf.hub.upload import Publication, PublishError
+from anthrotap_hf.hub.cards import THIS_FOLDER, DatasetTerms, dataset_card
+from anthrotap_hf.hub.errors import PublishError
+from anthrotap_hf.hub.license_files import check_no_licensed_files
+from anthrotap_hf.hub.licenses import (
+    MAY_BE_REDISTRIBUTED,
+    ROW_COLUMNS,
+    VideoLicense,
+    VideoLicenses,
+    choose_license,
+    components_of_config,
+    components_of_rows,
+)
+from anthrotap_hf.hub.upload import Publication, other_files
 
 PICTURE = "tracks.jpg"
-PICTURED = 3  # clips
-NAMED = 5  # videos, where there is something to say of many
-OURS = ("manifest.json", "videos.jsonl")
+PICTURE_CLIPS = 3
+PICTURE_WIDTH = 960  # pixels
+NAMED_VIDEOS = 5  # named in a message about many
+METADATA = ("manifest.json", "videos.jsonl")
 
 
 def prepare_dataset(
     folder: Path,
-    repo: str = HERE,
+    repo: str = THIS_FOLDER,
     *,
     license: str | None = None,
-    video_licenses: licenses.VideoLicenses | None = None,
+    video_licenses: VideoLicenses | None = None,
     people: str | None = None,
     public: bool = False,
 ) -> Publication:
-    """What of a folder of `anthrotap build` or `label` goes up.
+    """Collect what is published of a folder of `anthrotap build` or `label`.
 
     Args:
-        folder: with `data` and `manifest.json`.
-        repo: what the card calls it.
-        license: of the labels; default: cc-by-4.0, or cc-by-nc-4.0 where a part of the pipeline is for research only.
-        video_licenses: of the videos in the rows; needed if there are any.
-        people: what is known of the consent of those who are seen, and where to write; needed for public videos.
-        public: whether everybody will see it.
+        folder: The folder, with `data` and `manifest.json`.
+        repo: The repository's name, for the card.
+        license: The license of the labels; None for cc-by-4.0, or cc-by-nc-4.0 where a component is non-commercial.
+        video_licenses: The licenses of the videos in the rows; required if there are any.
+        people: What is known of the consent of the people in the videos, and where to write; required for public
+            videos.
+        public: Whether the repository will be public.
 
     Raises:
-        PublishError: if something in it may not be passed on, is damaged, or is not known.
+        PublishError: if something in it is damaged, may not be redistributed, or has unknown terms.
     """
     from anthrotap_hf.data.verify import verify
 
     manifest = _read_manifest(folder)
-    if found := licensed_files(folder):
-        raise PublishError(found[0])
+    check_no_licensed_files(folder)
     report = verify(folder, videos=False)
     if report.problems:
+        count, first = len(report.problems), report.problems[0]
         raise PublishError(
-            f"{report.problems[0]} ({len(report.problems)} problems in all): `anthrotap verify {folder}`"
+            f"{first} ({count} problems in all)", hint=f"`anthrotap verify {folder}` lists them"
         )
-    shards = find_shards(folder / "data")
     if not report.rows:
-        raise PublishError(f"{folder}: there is no row in it")
+        raise PublishError("it has no row", path=folder)
+    shards = find_shards(folder / "data")
     reader = ShardReader(shards)
-    videos = _videos_of(reader)
-    made = list(dict.fromkeys(reader.columns(("body_model", "mesh_source", "flow"))))
-    parts = list(dict.fromkeys([*licenses.of_labels(manifest["config"]), *licenses.of_rows(made)]))
-    license = licenses.license_for(license, parts, "cc-by-4.0", "labels")
-    table = _permitted(videos, video_licenses, built="videos" in manifest)
+    rows = components_of_rows(reader.columns(ROW_COLUMNS))
+    components = list(dict.fromkeys([*components_of_config(manifest["config"]), *rows]))
+    license = choose_license(license, components, "cc-by-4.0", "labels")
+    videos = _videos_in(reader)
+    if videos:
+        counts = _check_video_licenses(videos, video_licenses, is_build="videos" in manifest)
+    elif video_licenses is not None:
+        raise PublishError("the rows hold no videos: leave it out", argument="video_licenses")
+    else:
+        counts = []
     if videos and public and people is None:
         raise PublishError(
-            "everybody will see the people in these videos: say in --people whether they consented, and where to "
-            "write to be taken out"
+            "everybody will see the people in these videos",
+            hint="say whether they consented, and where to write to be taken out",
+            argument="people",
         )
-    if not videos and video_licenses is not None:
-        raise PublishError("its rows hold no videos: leave --video-licenses out")
-    facts: dict[str, Any] = {"license": license, "video_licenses": table, "components": parts}
-    facts |= {} if people is None else {"people": people}
+
     files: dict[str, Path | bytes] = {shard.relative_to(folder).as_posix(): shard for shard in shards}
-    files |= {name: folder / name for name in OURS if (folder / name).is_file()}
+    files |= {name: folder / name for name in METADATA if (folder / name).is_file()}
     picture = _picture(reader)
-    files |= {} if picture is None else {PICTURE: picture}
-    card = dataset_card(manifest, repo, None if picture is None else PICTURE, **facts)
-    files["README.md"] = card.encode()
-    stays = [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.iterdir())
-        if path.name not in (*files, "data")
-    ]
-    return Publication("dataset", files, ("data/*",), stays)
+    if picture is not None:
+        files[PICTURE] = picture
+    terms = DatasetTerms(license, counts, components, people)
+    files["README.md"] = dataset_card(manifest, repo, PICTURE if picture else None, terms).encode()
+    return Publication("dataset", files, ("data/*",), other_files(folder, files))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
-        raise PublishError(
-            f"{folder}: no dataset that `anthrotap build` or `label` wrote (there is no manifest.json in it)"
-        )
+        reason = "not a dataset that `anthrotap build` or `label` wrote (it has no manifest.json)"
+        raise PublishError(reason, path=folder)
     try:
         manifest = json.loads(path.read_text("utf-8"))
         dataset_card(manifest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PublishError(
-            f"{path}: {error or type(error).__name__}: damaged, or of an older version; build again"
-        ) from error
+        reason = f"damaged, or of an older version ({error or type(error).__name__})"
+        raise PublishError(reason, path=path, hint="build again") from error
     return dict(manifest)
 
 
-def _videos_of(reader: ShardReader) -> list[tuple[str, str]]:
-    """File name and SHA-256 of each video of which a row holds frames, in order, once each."""
+def _videos_in(reader: ShardReader) -> list[tuple[str, str]]:
+    """Return file name and SHA-256 of each video of which a row holds frames."""
     rows = reader.columns(("source_video", "source_sha256", "video"))
     return list(dict.fromkeys((name, sha256) for name, sha256, video in rows if video is not None))
 
 
-def _permitted(
-    videos: list[tuple[str, str]], known: licenses.VideoLicenses | None, built: bool
+def _check_video_licenses(
+    videos: list[tuple[str, str]], licenses: VideoLicenses | None, is_build: bool
 ) -> list[dict[str, Any]]:
-    """How many videos are under which license, for the card.
+    """Return `count`, `license` and `attribution` of each license, the most frequent first.
 
     Raises:
-        PublishError: if a video may not be passed on, or nothing is known of it.
+        PublishError: if a video may not be redistributed, or its license is not known.
     """
-    if not videos:
-        return []
-    same = "the same folder leaves the videos out, and labels nothing anew"
-    without = (
-        f"`anthrotap build --label-only` into {same if built else 'another folder leaves the videos out'}"
-    )
-    if known is None:
+    same = "the same folder leaves the videos out without labeling again"
+    folder = same if is_build else "another folder leaves the videos out"
+    without_videos = f"`anthrotap build --label-only` into {folder}"
+    if licenses is None:
         raise PublishError(
-            f"its rows hold {_many(len(videos))}: say in --video-licenses under which license they may be passed on "
-            f"(one for all, or a .csv of video,license,attribution); {without}"
+            f"the rows hold {len(videos):,} video{'s' if len(videos) > 1 else ''}",
+            hint="say under which license they may be redistributed (one for all, or a .csv of "
+            f"video,license,attribution); {without_videos}",
+            argument="video_licenses",
         )
-    told = {video: known.of(*video) for video in videos}
-    unknown = [name for (name, _), license in told.items() if license is None]
+    unknown: list[str] = []
+    forbidden: list[str] = []
+    counts: Counter[VideoLicense] = Counter()
+    for name, sha256 in videos:
+        license = licenses.of(name, sha256)
+        if license is None:
+            unknown.append(name)
+        elif not MAY_BE_REDISTRIBUTED[license.license]:
+            forbidden.append(f"{name} ({license.license})")
+        else:
+            counts[license] += 1
     if unknown:
-        raise PublishError(f"{_some(unknown)}: no license is told of {_them(unknown)}; {without}")
-    kept = [
-        (name, license.license)
-        for (name, _), license in told.items()
-        if license is not None and not licenses.MAY_BE_PASSED_ON[license.license]
-    ]
-    if kept:
-        names = [name for name, _ in kept]
-        raise PublishError(
-            f"{_some(names)}: {kept[0][1]} does not allow clips of {_them(names)} to be passed on; {without}"
-        )
-    counts = Counter(license for license in told.values() if license is not None)
+        reason = f"no license is given for {_some(unknown)}"
+        raise PublishError(reason, hint=without_videos, argument="video_licenses")
+    if forbidden:
+        reason = f"clips may not be redistributed of {_some(forbidden)}"
+        raise PublishError(reason, hint=without_videos, argument="video_licenses")
     return [
         {"count": count, "license": license.license, "attribution": license.attribution}
         for license, count in sorted(counts.items(), key=lambda each: (-each[1], each[0].license))
     ]
 
 
-def _many(count: int) -> str:
-    return "a video" if count == 1 else f"{count:,} videos"
-
-
 def _some(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _them(names: list[str]) -> str:
-    return "it" if len(names) == 1 else "them"
+    more = len(names) - NAMED_VIDEOS
+    return ", ".join(names[:NAMED_VIDEOS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _picture(reader: ShardReader) -> bytes | None:
-    """A JPEG of some clips with their tracks; on gray where the rows hold no video. None if there is no label."""
+    """Render some clips with their tracks as a JPEG; return None if no label is visible."""
     import cv2
 
     from anthrotap_hf.visualization.overlay import contact_sheet
 
-    images = list(_pictures(reader))
+    images = list(itertools.islice(_overlays(reader), PICTURE_CLIPS))
     if not images:
         return None
-    done, jpeg = cv2.imencode(
-        ".jpg", contact_sheet(images, PICTURED, 960)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85]
-    )
-    assert done
+    sheet = contact_sheet(images, PICTURE_CLIPS, PICTURE_WIDTH)
+    _, jpeg = cv2.imencode(".jpg", sheet[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     return jpeg.tobytes()
 
 
-def _pictures(reader: ShardReader) -> Iterator[np.ndarray]:
-    """Of the first clips with people in the first split, the frame that sees most, with tracks and trails."""
+def _overlays(reader: ShardReader) -> Iterator[np.ndarray]:
+    """Yield the most visible frame of each clip with people, with its tracks drawn; on gray without a video."""
     from anthrotap_hf.visualization.overlay import draw_tracks
 
-    given = 0
     for number in range(len(reader)):
         clip = reader.clip(number)
         tracks = clip.tracks
@@ -193,6 +192,3 @@ def _pictures(reader: ShardReader) -> Iterator[np.ndarray]:
         else:
             frame = next(clip.iter_frames([t]))
         yield draw_tracks(frame, tracks, t, trail=12)
-        given += 1
-        if given == PICTURED:
-            return

@@ -1,4 +1,4 @@
-"""Files that their owners forbid to pass on, SMPL's family and TokenHMR's weights, found by name and by content."""
+"""Files whose licenses forbid to redistribute them (the SMPL family, TokenHMR's weights), by name and by content."""
 
 from __future__ import annotations
 
@@ -7,66 +7,64 @@ import mmap
 import os
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from anthrotap_hf.hub.errors import PublishError
 
 _NAMES = re.compile(
     r"(smpl[hx]?_(neutral|male|female)|basicmodel|smpl_mean_params|smal_|tokenhmr|j_regressor)"
     r".*\.(pkl|npz|npy|pt|pth|ckpt|bin|safetensors)",
     re.IGNORECASE,
 )
-# Arrays that only body models have; and modules that only TokenHMR's network has.
-_BODY = (b"shapedirs", b"posedirs", b"J_regressor")
-_TOKENHMR = (b"smpl_head", b"smpl_layer")
-_HELD = (".pkl", ".npz", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+# Arrays that only body models have, and modules that only TokenHMR's network has.
+_BODY_KEYS = (b"shapedirs", b"posedirs", b"J_regressor")
+_TOKENHMR_KEYS = (b"smpl_head", b"smpl_layer")
+_SEARCHED = (".pkl", ".npz", ".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+_SEARCHED_BYTES = 64 << 20  # pickles name their keys where they begin, safetensors in the header
 
 
-def licensed_files(folder: Path) -> list[str]:
-    """A line for each file in or below a folder that may not be passed on: which, what it is, and what to do."""
-    return [
-        f"{path}: {what}, which may not be passed on; move it out of the folder"
-        for path in _files(folder)
-        if (what := _what(path)) is not None
-    ]
-
-
-def _files(folder: Path) -> Iterator[Path]:
+def check_no_licensed_files(folder: Path) -> None:
+    """Raise PublishError for the first file in or below a folder that may not be redistributed."""
     for directory, folders, names in os.walk(folder):
         folders.sort()
-        yield from (Path(directory, name) for name in sorted(names))
+        for name in sorted(names):
+            path = Path(directory, name)
+            if found := _licensed_content(path):
+                reason = f"{found}, which may not be redistributed"
+                raise PublishError(reason, path=path, hint="move it out of the folder")
 
 
-def _what(path: Path) -> str | None:
+def _licensed_content(path: Path) -> str | None:
+    """Return what a file holds, if that may not be redistributed. Nothing of the file is executed."""
+    tokenhmr = "TokenHMR's weights, licensed for research"
     if path.name == "config.json":
         try:
             kind = json.loads(path.read_text("utf-8")).get("model_type")
         except (ValueError, AttributeError):
             return None
-        return "TokenHMR's weights, licensed for research" if kind == "tokenhmr" else None
-    suffix = path.suffix.lower()
-    found = _inside(path) if suffix in _HELD else ()
-    if any(name in found for name in _TOKENHMR):
-        return "TokenHMR's weights, licensed for research"
-    if sum(name in found for name in _BODY) >= 2:
-        return "a body model of SMPL's family, licensed for research"
+        return tokenhmr if kind == "tokenhmr" else None
+    keys = _keys(path) if path.suffix.lower() in _SEARCHED else set()
+    if not keys.isdisjoint(_TOKENHMR_KEYS):
+        return tokenhmr
+    if len(keys.intersection(_BODY_KEYS)) >= 2:
+        return "a body model of the SMPL family, licensed for research"
     if _NAMES.fullmatch(path.name):
         return "by its name a licensed file (SMPL, TokenHMR)"
     return None
 
 
-def _inside(path: Path) -> set[bytes]:
-    """Which of the tell-tale names are in a file. Nothing of it is run."""
-    asked = (*_BODY, *_TOKENHMR)
+def _keys(path: Path) -> set[bytes]:
+    """Return which of the keys above occur in a file."""
+    keys = (*_BODY_KEYS, *_TOKENHMR_KEYS)
     if not path.stat().st_size:
         return set()
-    if zipfile.is_zipfile(path):  # .npz, and torch's files: names of members, and of tensors in data.pkl
+    if zipfile.is_zipfile(path):  # .npz and torch's files: names of members, and of tensors in data.pkl
         with zipfile.ZipFile(path) as archive:
             text = "\n".join(archive.namelist()).encode()
             for member in archive.infolist():
                 if member.filename.endswith("data.pkl"):
                     with archive.open(member) as file:
-                        text += file.read(64 << 20)
-        return {name for name in asked if name in text}
+                        text += file.read(_SEARCHED_BYTES)
+        return {key for key in keys if key in text}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        end = min(len(content), 64 << 20)  # pickles name things where they begin; safetensors have a heading
-        return {name for name in asked if content.find(name, 0, end) >= 0}
+        return {key for key in keys if content.find(key, 0, _SEARCHED_BYTES) >= 0}

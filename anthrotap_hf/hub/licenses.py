@@ -1,26 +1,26 @@
-"""Who may pass on what: the licenses of the parts that labels and trackers are made of, and those of videos."""
+"""Licenses of what labels and trackers are made of, and of videos: what may be published, and under which license."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Licenses by the Hub's identifiers, and whether a clip cut from a video under them, encoded anew, may be passed on.
-MAY_BE_PASSED_ON = {
+from anthrotap_hf.hub.errors import PublishError
+
+MAY_BE_REDISTRIBUTED = {
     **dict.fromkeys(("cc0-1.0", "pddl", "unlicense"), True),
     **dict.fromkeys(("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause"), True),
     **{f"cc-by{kind}-{version}": True for kind in ("", "-sa", "-nc", "-nc-sa") for version in ("3.0", "4.0")},
-    # Cut and encoded clips are derivatives.
+    # No derivatives: a clip that was cut and encoded again is one.
     **{f"cc-by{kind}-{version}": False for kind in ("-nd", "-nc-nd") for version in ("3.0", "4.0")},
     "all-rights-reserved": False,
     "unknown": False,
 }
+"""Licenses of videos, by the Hub's identifiers, and whether a clip cut from such a video may be redistributed."""
 
-
-# Others of the Hub's identifiers, for labels and weights.
 OTHER_LICENSES = frozenset(
     """
     afl-3.0 agpl-3.0 artistic-2.0 bigscience-openrail-m bsd bsl-1.0 cc cc-by-2.0 cc-by-2.5 cc-by-sa-2.0 c-uda
@@ -29,36 +29,37 @@ OTHER_LICENSES = frozenset(
     zlib other
     """.split()  # noqa: SIM905 - a list of forty words
 )
-
-
-def is_non_commercial(license: str) -> bool:
-    return "-nc" in license or license == RESEARCH_ONLY
-
+"""Further identifiers of the Hub, for labels and weights."""
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
 UNKNOWN = "unknown"
-RESEARCH_ONLY = "research-only"  # not one of the Hub's: cards say `other` and explain it
+RESEARCH_ONLY = "research-only"
+"""Not an identifier of the Hub: cards say `other` and explain it."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """Something that went in.
+    """Something that labels or weights are made of: a body model, a network, training data.
 
     Attributes:
-        name: what it is called.
-        license: of the Hub's identifiers; or `RESEARCH_ONLY`; `UNKNOWN`; or "other", for what `terms` explains.
-        terms: in plain words.
+        name: Its name.
+        license: One of the Hub's identifiers, `RESEARCH_ONLY`, `UNKNOWN`, or "other", which `terms` explains.
+        terms: What the license means for users, in a few words.
     """
 
     name: str
     license: str
     terms: str
 
+    @property
+    def is_non_commercial(self) -> bool:
+        return _is_non_commercial(self.license)
+
 
 _SMPL = Component(
     "SMPL body model",
     RESEARCH_ONLY,
-    "for non-commercial research, by registration; the file may not be passed on (https://smpl.is.tue.mpg.de)",
+    "non-commercial research, by registration; the file may not be redistributed (https://smpl.is.tue.mpg.de)",
 )
 BODIES = {
     "anny": Component("Anny body model", "apache-2.0", "code Apache-2.0, assets CC0 (NAVER)"),
@@ -68,26 +69,24 @@ BODIES = {
     "smal": Component("SMAL animal model", _SMPL.license, "as SMPL (https://smal.is.tue.mpg.de)"),
 }
 MESH_SOURCES = {
-    "fit": Component("AnthroTAP's fit", "apache-2.0", "ours"),
+    "fit": Component("AnthroTAP's fit", "apache-2.0", "part of this package"),
     "tokenhmr": Component(
         "TokenHMR",
         RESEARCH_ONLY,
-        "for non-commercial research; weights may not be passed on (https://tokenhmr.is.tue.mpg.de)",
+        "non-commercial research; weights may not be redistributed (https://tokenhmr.is.tue.mpg.de)",
     ),
-    "file": Component(
-        "meshes from a file", UNKNOWN, "brought by whoever labeled: their terms are not known here"
-    ),
+    "file": Component("meshes from a file", UNKNOWN, "provided by the user: their terms are not known"),
 }
 FLOWS = {
     "dis": Component("DIS optical flow", "apache-2.0", "OpenCV"),
     "raft": Component("RAFT optical flow", "bsd-3-clause", "code and weights of torchvision"),
 }
-PEOPLE = {
+DETECTORS = {
     "blazepose": Component("BlazePose", "apache-2.0", "network files of mediapipe (Google)"),
     "boxes": Component("D-FINE person detector", "apache-2.0", "unless the recipe names another detector"),
 }
-SOURCES = {
-    "procedural": Component("moving shapes", "apache-2.0", "drawn by AnthroTAP"),
+TRAINING_SOURCES = {
+    "procedural": Component("moving shapes", "apache-2.0", "rendered by AnthroTAP"),
     "kubric": Component(
         "Kubric MOVi",
         "apache-2.0",
@@ -101,132 +100,164 @@ SOURCES = {
     "point-odyssey": Component(
         "PointOdyssey",
         UNKNOWN,
-        "code MIT; no terms of the clips are stated there (https://github.com/y-zheng18/point_odyssey)",
+        "code MIT; the terms of the clips are not stated (https://github.com/y-zheng18/point_odyssey)",
     ),
     "drivetrack": Component(
-        "DriveTrack", RESEARCH_ONLY, "drawn from the Waymo Open Dataset: non-commercial use"
+        "DriveTrack", RESEARCH_ONLY, "made from the Waymo Open Dataset: non-commercial use"
     ),
     "letsdance": Component(
         "Let's Dance, with the labels of AnthroTAP's authors",
         RESEARCH_ONLY,
         "labels by SMPL and TokenHMR: non-commercial research; the videos, of YouTube, were released for research "
-        "(https://www.cc.gatech.edu/cpl/projects/dance/) and are not passed on",
+        "(https://www.cc.gatech.edu/cpl/projects/dance/) and are not redistributed",
     ),
 }
-STARTS = {
+RELEASED_WEIGHTS = {
     "locotrack": Component("LocoTrack's released weights", "apache-2.0", "cvlab-kaist/locotrack"),
     "tapnext": Component("TAPNext's released weights", "apache-2.0", "google-deepmind/tapnet"),
 }
 
 
-def of_labels(config: Mapping[str, Any]) -> list[Component]:
-    """What labels of a recipe, as manifests describe it, are made of. Unknown parts are told as such."""
-    body = [] if config["body"] == "mesh" else [known(BODIES, config["body"], "body")]  # vertices of a file
-    return [
-        known(PEOPLE, config["detection"]["detector"], "people detector"),
-        *body,
-        known(MESH_SOURCES, config["mesh_source"], "mesh source"),
-        known(FLOWS, config["flow"]["model"], "flow"),
+ROW_COLUMNS = ("body_model", "mesh_source", "flow")
+"""The columns of a dataset's rows that name what the labels were made with."""
+_TABLES = (BODIES, MESH_SOURCES, FLOWS)
+
+
+def components_of_config(config: Mapping[str, Any]) -> list[Component]:
+    """Return what labels are made with, by the configuration in their manifest."""
+    detector = _component(DETECTORS, config["detection"]["detector"], "people detector")
+    row = (config["body"], config["mesh_source"], config["flow"]["model"])
+    return [detector, *components_of_rows([row])]
+
+
+def components_of_rows(rows: Iterable[Sequence[Any]], dataset: str | None = None) -> list[Component]:
+    """Return what the labels of rows are made with. A name that is not known becomes a component of unknown terms.
+
+    Args:
+        rows: The values of `ROW_COLUMNS` in each row.
+        dataset: The dataset's name, for the names of unknown components.
+    """
+    of = "" if dataset is None else f" of `{dataset}`"
+    found = [
+        _component(table, str(value), column.replace("_", " ") + of)
+        for values in dict.fromkeys(map(tuple, rows))
+        for table, column, value in zip(_TABLES, ROW_COLUMNS, values, strict=True)
+        # The vertices of a mesh file: the mesh source "file" says all that is known.
+        if (column, value) != ("body_model", "mesh")
     ]
+    return list(dict.fromkeys(found))
 
 
-def of_rows(made: Iterable[tuple[str | None, ...]]) -> list[Component]:
-    """What rows say that made them: body model, mesh source and flow."""
-    tables = (BODIES, "body"), (MESH_SOURCES, "mesh source"), (FLOWS, "flow")
-    return [
-        known(table, str(value), kind)
-        for values in made
-        for (table, kind), value in zip(tables, values, strict=True)
-        if value and (kind, value) != ("body", "mesh")  # of which a file says no more
-    ]
+def _component(table: Mapping[str, Component], name: str, kind: str) -> Component:
+    return table.get(name) or Component(f"{kind} `{name}`", UNKNOWN, "its terms are not known")
 
 
-def known(table: Mapping[str, Component], name: str, kind: str) -> Component:
-    """The component of a table; one that says so where its terms are not known."""
-    return table.get(name) or Component(f"{kind} `{name}`", UNKNOWN, "its terms are not known here")
+def choose_license(asked: str | None, components: Iterable[Component], default: str, what: str) -> str:
+    """Return the license to publish under.
 
-
-def license_for(asked: str | None, components: Iterable[Component], usual: str, what: str) -> str:
-    """The license that was asked for; else `usual`, or where an component is for research only cc-by-nc-4.0.
+    Args:
+        asked: The license that the user asks for; None for `default`, or cc-by-nc-4.0 if a component is
+            non-commercial.
+        components: What the labels or weights are made of.
+        default: The license where all components allow it.
+        what: "labels" or "weights", for messages.
 
     Raises:
-        ValueError: if it gives rights that an component does not, is no license of the Hub's, or has to be said
-            because the terms of an component are not known here.
+        PublishError: if `asked` grants rights that a component does not grant, or is not one of the Hub's identifiers;
+            or if it is None and the terms of a component are not known.
     """
     components = list(components)
     unknown = next((each for each in components if each.license == UNKNOWN), None)
     if asked is None and unknown is not None:
-        raise ValueError(
-            f"{unknown.name}: {unknown.terms}; say in --license under which license {what} may go up"
+        reason = f"{unknown.name}: {unknown.terms}"
+        raise PublishError(
+            reason, hint=f"say under which license the {what} may be published", argument="license"
         )
-    if asked is not None and asked not in MAY_BE_PASSED_ON and asked not in OTHER_LICENSES:
-        raise ValueError(
-            f"--license {asked} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
-        )
-    bound = [each for each in components if is_non_commercial(each.license)]
+    if asked is not None and asked not in MAY_BE_REDISTRIBUTED and asked not in OTHER_LICENSES:
+        reason = f"{asked!r} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
+        raise PublishError(reason, argument="license")
+    bound = next((each for each in components if each.is_non_commercial), None)
     if asked is None:
-        return NON_COMMERCIAL if bound else usual
-    if bound and not is_non_commercial(asked) and asked != "all-rights-reserved":
-        raise ValueError(
-            f"--license {asked} lets {what} be used commercially, but {bound[0].name} is {bound[0].terms}; "
-            f"--license {NON_COMMERCIAL} does not"
+        return default if bound is None else NON_COMMERCIAL
+    if bound is not None and not _is_non_commercial(asked) and asked != "all-rights-reserved":
+        raise PublishError(
+            f"{asked} allows commercial use of the {what}, but {bound.name} is for {bound.terms}",
+            hint=f"{NON_COMMERCIAL} does not",
+            argument="license",
         )
     return asked
 
 
+def _is_non_commercial(license: str) -> bool:
+    return "-nc" in license or license == RESEARCH_ONLY
+
+
 @dataclass(frozen=True)
 class VideoLicense:
-    """Of a video: the Hub's identifier, and whom to name."""
+    """The license of a video: the Hub's identifier, and whom to credit."""
 
     license: str
     attribution: str = ""
 
     def __post_init__(self) -> None:
-        if self.license not in MAY_BE_PASSED_ON:
-            raise ValueError(
-                f"no known license: {self.license}; known are {', '.join(sorted(MAY_BE_PASSED_ON))}"
+        if self.license not in MAY_BE_REDISTRIBUTED:
+            known = ", ".join(sorted(MAY_BE_REDISTRIBUTED))
+            raise PublishError(
+                f"unknown license {self.license!r}", hint=f"known: {known}", argument="video_licenses"
             )
         if self.license.startswith("cc-by") and not self.attribution:
-            raise ValueError(
-                f"{self.license} asks for whom to name: say it in --attribution, or in the table"
+            raise PublishError(
+                f"{self.license} requires attribution", hint="say whom to credit", argument="attribution"
             )
 
 
+@dataclass(frozen=True)
 class VideoLicenses:
-    """The license of each video of a dataset: one for all, or a table."""
+    """The licenses of a dataset's videos.
 
-    def __init__(self, by_name: Mapping[str, VideoLicense], default: VideoLicense | None = None) -> None:
-        self.by_name = dict(by_name)
-        self.default = default
+    Attributes:
+        by_name: Licenses by a video's file name or SHA-256.
+        default: The license of all other videos; None where it is not known.
+    """
+
+    by_name: Mapping[str, VideoLicense]
+    default: VideoLicense | None = None
 
     @classmethod
-    def read(cls, words: str, attribution: str | None) -> VideoLicenses:
-        """From a license's name, or a .csv of `video,license,attribution` (the video's file name or its SHA-256).
+    def read(cls, license: str, attribution: str | None) -> VideoLicenses:
+        """Make them of one license for all videos, or read a .csv with the columns video, license, attribution.
+
+        Args:
+            license: The name of a license, or the path of a .csv file, whose videos are file names or SHA-256s.
+            attribution: Whom to credit, for one license only.
 
         Raises:
-            ValueError: for a license that is not known, or a table that can't be read, in one line.
+            PublishError: if a license is unknown, or the table can't be read.
             OSError: if the file can't be opened.
         """
-        if not words.endswith(".csv"):
-            return cls({}, VideoLicense(words, attribution or ""))
+        if not license.endswith(".csv"):
+            return cls({}, VideoLicense(license, attribution or ""))
         if attribution is not None:
-            raise ValueError(f"--attribution does not go with {words}, whose column attribution says it")
-        found: dict[str, VideoLicense] = {}
-        with Path(words).open(newline="", encoding="utf-8-sig") as file:
+            raise PublishError(f"the table {license} has its own column", argument="attribution")
+        by_name: dict[str, VideoLicense] = {}
+        with Path(license).open(newline="", encoding="utf-8-sig") as file:
             try:
                 reader = csv.DictReader(file)
                 if not {"video", "license"} <= set(reader.fieldnames or ()):
-                    raise ValueError("wants a heading: video,license,attribution")
+                    raise PublishError("the heading is not video,license,attribution")
                 for row in reader:
-                    if row["video"] in found:
-                        raise ValueError(f"{row['video']} is there twice")
-                    found[row["video"]] = VideoLicense(row["license"], (row.get("attribution") or "").strip())
+                    if row["video"] in by_name:
+                        raise PublishError(f"{row['video']} is listed twice")
+                    credit = (row.get("attribution") or "").strip()
+                    by_name[row["video"]] = VideoLicense(row["license"], credit)
             except UnicodeDecodeError as error:
-                raise ValueError(f"{words}: not a text file (not UTF-8)") from error
-            except (ValueError, csv.Error) as error:
-                raise ValueError(f"{words}: {error}") from error
-        return cls(found)
+                raise PublishError("not a text file (not UTF-8)", path=license) from error
+            except PublishError as error:
+                raise PublishError(error.reason, path=license, hint=error.hint) from error
+            except csv.Error as error:
+                raise PublishError(error, path=license) from error
+        return cls(by_name)
 
     def of(self, name: str, sha256: str) -> VideoLicense | None:
-        """Of the video with this file name and SHA-256; None where nothing is said of it."""
+        """Return the license of the video with this file name and SHA-256; None where it is not known."""
         return self.by_name.get(sha256) or self.by_name.get(name) or self.default

@@ -1,64 +1,120 @@
-"""What is known of a trained tracker, for its card: its recipe, what it learned from, and how good it came out."""
+"""Provenance of a trained tracker: what the trainer writes beside the weights, for the card that `publish` renders."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from anthrotap_hf.hub.licenses import BODIES, FLOWS, MESH_SOURCES, SOURCES, UNKNOWN, Component, known
+from anthrotap_hf.hub.licenses import UNKNOWN, Component
 from anthrotap_hf.pipelines import find_tracker
+from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.hub_names import is_repository, split_revision
 
-if TYPE_CHECKING:
-    from anthrotap_hf.training.config import ShardSource, TrainingRecipe
-
-FACTS_FILE = "training.json"  # beside the weights
-FIGURES = {
-    "average_jaccard": "average Jaccard",
-    "average_pts_within_thresh": "average delta",
-    "occlusion_accuracy": "occlusion accuracy",
-}
+PROVENANCE_FILE = "provenance.json"
+"""The name of the file, beside the weights."""
 
 
-def training_facts(recipe: TrainingRecipe) -> dict[str, Any]:
-    """What is known before the first step: `recipe`, `start` (with the commit, where it came from the Hub),
-    `components` and `versions`, as JSON values. It reads three columns of
-    each dataset, and asks the Hub."""
-    return {
-        "recipe": _public(recipe.model_dump(mode="json")),
-        "start": None if recipe.model.start is None else public_name(_with_commit(recipe.model.start)),
-        "components": [asdict(each) for each in dict.fromkeys(_components(recipe))],
-        "versions": {name: version(name) for name in ("anthrotap", "torch", "transformers")}
-        | {"Python": platform.python_version()},
-    }
+@dataclass(frozen=True)
+class Provenance:
+    """What a tracker was trained with.
+
+    Attributes:
+        recipe: The training recipe as JSON values, without paths of the machine that trained.
+        start: The weights that training started from, with the commit if they came from the Hub; None for none.
+        components: Everything that went into the weights, with its license.
+        versions: The versions of Python and of the packages that trained, by name.
+        evaluation: The last evaluation during training: `benchmark`, `mode`, `step` and `mean`, the metrics as
+            fractions; None if there was none.
+    """
+
+    recipe: dict[str, Any]
+    start: str | None
+    components: tuple[Component, ...]
+    versions: dict[str, str]
+    evaluation: dict[str, Any] | None = None
+
+    @classmethod
+    def of_training(
+        cls, recipe: Mapping[str, Any], start: str | None, data: Iterable[Component]
+    ) -> Provenance:
+        """Collect what is known before the first step. Weights of the Hub are looked up there.
+
+        Args:
+            recipe: The training recipe as JSON values.
+            start: A tracker's folder or Hub id, as the recipe names it; None to start from random weights.
+            data: The components of the training data.
+
+        Raises:
+            AnthroTapError: if the provenance of the start can't be read.
+            OSError: if the start can't be found.
+        """
+        names = ("anthrotap", "torch", "transformers")
+        before = () if start is None else _components_of_start(start)
+        return cls(
+            recipe=_without_paths(dict(recipe)),
+            start=None if start is None else public_name(_with_commit(start)),
+            components=tuple(dict.fromkeys([*before, *data])),
+            versions={name: version(name) for name in names} | {"Python": platform.python_version()},
+        )
+
+    @classmethod
+    def read(cls, model: str, revision: str | None = None) -> Provenance | None:
+        """Read the provenance of a model's folder or repository; return None if it has none.
+
+        Raises:
+            AnthroTapError: if the file is damaged.
+        """
+        from transformers.utils import cached_file
+
+        path = cached_file(
+            model, PROVENANCE_FILE, revision=revision, _raise_exceptions_for_missing_entries=False
+        )
+        if path is None:
+            return None
+        try:
+            values = json.loads(Path(path).read_text("utf-8"))
+            components = tuple(Component(**each) for each in values.pop("components"))
+            return cls(**values, components=components)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AnthroTapError(
+                f"not the provenance of a training ({error})", path=path, hint="remove it, or train again"
+            ) from error
+
+    @property
+    def base_model(self) -> str | None:
+        """The repository of the Hub that training started from; None for a folder or random weights."""
+        return self.start.partition("@")[0] if self.start is not None and "@" in self.start else None
+
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets of the Hub that it was trained on, sorted."""
+        named = (source.get("data", "") for source in self.recipe["sources"].values())
+        return sorted({split_revision(name)[0] for name in named if is_repository(name)})
+
+    def write(self, folder: Path) -> None:
+        """Write the provenance into a model's folder."""
+        (folder / PROVENANCE_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
-def read_facts(model: str, revision: str | None = None) -> dict[str, Any] | None:
-    """Those of a model's folder or repository; None if it has none."""
-    from transformers.utils import cached_file
-
-    path = cached_file(model, FACTS_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        return None
-    try:
-        facts = json.loads(Path(path).read_text("utf-8"))
-        components_of(facts)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: no facts of a training ({error}); take it away, or train again") from error
-    return facts
+def public_name(name: str) -> str:
+    """Return what strangers may read of a name: of an absolute path, or one below the home folder, its last part."""
+    return Path(name).name if name.startswith(("/", "~")) or Path(name).is_absolute() else name
 
 
-def components_of(facts: Mapping[str, Any]) -> list[Component]:
-    """Those that facts tell of."""
-    return [Component(**each) for each in facts["components"]]
+def _components_of_start(start: str) -> tuple[Component, ...]:
+    before = Provenance.read(*find_tracker(start))
+    if before is not None:
+        return before.components
+    return (Component(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page"),)
 
 
 def _with_commit(start: str) -> str:
-    """`me/tracker@<commit>` for weights of the Hub; a folder as it is."""
+    """Return `me/tracker@<commit>` for weights of the Hub; a folder as it is."""
     from transformers.utils import cached_file
     from transformers.utils.hub import extract_commit_hash
 
@@ -67,55 +123,10 @@ def _with_commit(start: str) -> str:
     return start if commit is None else f"{name}@{commit}"
 
 
-def _components(recipe: TrainingRecipe) -> list[Component]:
-    found: list[Component] = []
-    start = recipe.model.start
-    if start is not None:
-        before = read_facts(*find_tracker(start))
-        if before is None:
-            found.append(
-                Component(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page")
-            )
-        else:
-            found += components_of(before)
-    for source in recipe.sources.values():
-        found += _of_shards(source) if source.kind == "shards" else [SOURCES[source.kind]]
-    return found
-
-
-def _of_shards(source: ShardSource) -> list[Component]:
-    """By all rows: those of a dataset that was put together may be made by several recipes. Others' may not tell."""
-    tables = {"body_model": BODIES, "mesh_source": MESH_SOURCES, "flow": FLOWS}
-    return [
-        known(table, str(value), f"{name} of `{public_name(source.data)}`")
-        for values in source.distinct(list(tables))
-        for (name, table), value in zip(tables.items(), values, strict=True)
-    ]
-
-
-def public_name(place: str) -> str:
-    """What strangers may read of a place: of a path that begins at the root or at home, its last part alone."""
-    return Path(place).name if place.startswith(("/", "~")) or Path(place).is_absolute() else place
-
-
-def _public(value: Any) -> Any:
-    """A recipe without the paths of this machine."""
+def _without_paths(value: Any) -> Any:
+    """Return a recipe's values, the paths in them replaced by `public_name`."""
     if isinstance(value, dict):
-        return {key: _public(inner) for key, inner in value.items()}
+        return {key: _without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_public(inner) for inner in value]
+        return [_without_paths(inner) for inner in value]
     return public_name(value) if isinstance(value, str) else value
-
-
-def last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The last one on the way, percent; None if nothing was judged. `history` is what the Trainer logged."""
-    judged = [entry for entry in history if f"eval_{next(iter(FIGURES))}" in entry]
-    if recipe.evaluation is None or not judged:
-        return None
-    last = judged[-1]
-    return {
-        "benchmark": recipe.evaluation.benchmark,
-        "mode": recipe.evaluation.mode,
-        "step": last["step"],
-        "figures": {words: 100 * last[f"eval_{name}"] for name, words in FIGURES.items()},
-    }

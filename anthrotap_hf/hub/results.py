@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from anthrotap_hf.evaluation.report import MAIN
+from anthrotap_hf.utils.errors import AnthroTapError
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResultEntry
 
 PAPER = "https://arxiv.org/abs/2507.06233"
-# Datasets of the Hub that hold a benchmark's videos: an entry of results must name one.
 DATASETS = {"tapvid-davis": "jxie/tapvid-davis"}
+"""Datasets of the Hub that hold a benchmark's videos: the Hub's entries of results must name one."""
 # AJ, average delta and OA in percent, of the paper's main table.
 PUBLISHED = {
     "anthro-locotrack-base": (
@@ -33,27 +35,27 @@ PUBLISHED = {
 }
 
 
-def published(name: str) -> list[dict[str, Any]]:
-    """What the paper says of one of its trackers, as `read_report` says it: `benchmark`, `mode`, `mean`."""
+def published_results(card: str | None) -> list[dict[str, Any]]:
+    """Return the paper's results of a named tracker: `benchmark`, `mode` and `mean`, the metrics as fractions."""
     return [
         {
             "benchmark": benchmark,
             "mode": mode,
             "mean": {metric: value / 100 for metric, value in zip(MAIN, percent, strict=True)},
         }
-        for benchmark, mode, *percent in PUBLISHED.get(name, ())
+        for benchmark, mode, *percent in PUBLISHED.get(card or "", ())
     ]
 
 
 def read_report(path: Path, key: str) -> dict[str, Any]:
-    """What a report of `anthrotap evaluate` says of one tracker: `benchmark`, `mode`, `videos` (how many), `mean`.
+    """Read the results of one tracker in a report: `benchmark`, `mode`, `videos` (how many) and `mean`.
 
     Args:
-        path: the report, `BENCHMARK-MODE.json`.
-        key: the tracker's `EvaluatedModel.key`: results of other weights, or of other code, are not its own.
+        path: The report of `anthrotap evaluate`, `BENCHMARK-MODE.json`.
+        key: The tracker's `EvaluatedModel.key`: results of other weights, or of other code, are not its own.
 
     Raises:
-        ValueError: if it is no such report, or not of this tracker.
+        AnthroTapError: if it is not such a report, or not of this tracker.
         OSError: if it can't be opened.
     """
     try:
@@ -61,11 +63,12 @@ def read_report(path: Path, key: str) -> dict[str, Any]:
         models = {model["key"]: model["mean"] for model in report["models"]}
         found = {name: report[name] for name in ("benchmark", "mode", "videos")}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no report of `anthrotap evaluate`: {error}") from error
+        raise AnthroTapError(f"not a report of `anthrotap evaluate` ({error})", path=path) from error
     if key not in models:
-        raise ValueError(
-            f"{path}: it judges other weights or other code ({', '.join(models)}), not this tracker ({key}); "
-            "run `anthrotap evaluate` on it"
+        raise AnthroTapError(
+            f"it evaluates other weights or other code ({', '.join(models)}), not this tracker ({key})",
+            path=path,
+            hint="run `anthrotap evaluate` on it",
         )
     return found | {"mean": models[key]}
 
@@ -73,17 +76,15 @@ def read_report(path: Path, key: str) -> dict[str, Any]:
 def result_files(
     published: Iterable[Mapping[str, Any]], measured: Iterable[Mapping[str, Any]]
 ) -> dict[str, bytes]:
-    """The Hub's entries of results, `.eval_results/BENCHMARK.yaml`, for benchmarks that a dataset of the Hub holds."""
+    """Return the Hub's result entries, `.eval_results/BENCHMARK.yaml`, for benchmarks that have a dataset there."""
     from huggingface_hub import eval_result_entries_to_yaml
 
-    entries: dict[str, list[EvalResultEntry]] = {}
+    entries: dict[str, list[EvalResultEntry]] = defaultdict(list)
     for row in published:
-        entries.setdefault(row["benchmark"], []).extend(
-            _entries(row, "as published, not measured here", PAPER)
-        )
-    for report in measured:
-        notes = f"{report['videos']} videos, by anthrotap evaluate"
-        entries.setdefault(report["benchmark"], []).extend(_entries(report, notes, None))
+        source = {"source_url": PAPER, "source_name": "AnthroTAP, CVPR 2026"}
+        entries[row["benchmark"]] += _entries(row, "as published, not measured here", source)
+    for row in measured:
+        entries[row["benchmark"]] += _entries(row, f"{row['videos']} videos, by anthrotap evaluate", {})
     return {
         f".eval_results/{benchmark}.yaml": yaml.safe_dump(
             eval_result_entries_to_yaml(found), sort_keys=False
@@ -93,20 +94,18 @@ def result_files(
     }
 
 
-def _entries(row: Mapping[str, Any], notes: str, source: str | None) -> list[EvalResultEntry]:
+def _entries(row: Mapping[str, Any], notes: str, source: Mapping[str, str]) -> list[EvalResultEntry]:
     from huggingface_hub import EvalResultEntry
 
-    dataset = DATASETS.get(row["benchmark"])
-    if dataset is None:
+    if row["benchmark"] not in DATASETS:
         return []
     return [
         EvalResultEntry(
-            dataset_id=dataset,
+            dataset_id=DATASETS[row["benchmark"]],
             task_id=f"{row['mode']}_{metric}",
             value=round(100 * row["mean"][metric], 2),
             notes=f"{row['mode']}, 256x256, {notes}",
-            source_url=source,
-            source_name=None if source is None else "AnthroTAP, CVPR 2026",
+            **source,
         )
         for metric in MAIN
     ]

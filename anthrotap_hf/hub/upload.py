@@ -1,87 +1,98 @@
-"""What goes up, and the upload: contents first, then one commit, so that a repository is never half published.
+"""The upload: contents first, then one commit, so that a repository is never published in part.
 
-A broken upload goes on where it was: what the Hub has got is not sent again.
+A broken upload is resumed by the same call: the Hub keeps the contents that it has received.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 
-LIST = ".anthrotap.json"  # what is ours in a repository, and the SHA-256 of the card
-AT_ONCE = 20  # files whose contents are sent before the next are looked at
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
-
-class PublishError(ValueError):
-    """Why something is not published, in one line."""
+LISTING = ".anthrotap.json"
+"""The file of a repository that lists what AnthroTAP published, and the SHA-256 of the card."""
+FILES_AT_ONCE = 20  # uploaded before the next are read
 
 
 @dataclass
 class Publication:
-    """What goes up.
+    """What is published.
 
     Attributes:
-        kind: of repository.
-        files: place in the repository, and the file or its bytes.
-        own: patterns of places that are ours alone: nothing else may lie there.
-        stays: files of the folder that do not go up.
-        notes: what the user should know.
+        kind: The kind of repository.
+        files: For each path in the repository, the local file or its bytes.
+        exclusive: Patterns of paths in the repository that belong to AnthroTAP: no other file may match them.
+        skipped: Names in the local folder that are not published.
+        notes: What the user should know.
     """
 
     kind: Literal["dataset", "model"]
     files: dict[str, Path | bytes]
-    own: tuple[str, ...]
-    stays: list[str] = field(default_factory=list)
+    exclusive: tuple[str, ...]
+    skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Lists what goes up, so that the next version replaces this and nothing else."""
+        """Add the listing, so that the next version replaces these files and no others."""
         card = hashlib.sha256(self.card.encode()).hexdigest()
-        listed = {"files": sorted(self.files), "card_sha256": card}
-        self.files[LIST] = json.dumps(listed, indent=1).encode()
+        listing = {"files": sorted(self.files), "card_sha256": card}
+        self.files[LISTING] = json.dumps(listing, indent=1).encode()
 
     @property
     def card(self) -> str:
+        """The card's Markdown."""
         content = self.files["README.md"]
         return (content if isinstance(content, bytes) else content.read_bytes()).decode()
 
-    def owns(self, name: str) -> bool:
-        """Whether a place in the repository is ours alone."""
-        return any(name.count("/") == own.count("/") and fnmatch(name, own) for own in self.own)
+    def owns(self, path: str) -> bool:
+        """Return whether a path in the repository belongs to AnthroTAP alone."""
+        return any(path.count("/") == own.count("/") and fnmatch(path, own) for own in self.exclusive)
 
-    def sizes(self) -> Iterator[tuple[str, int]]:
-        """Each file with its size in bytes, in order of their names."""
-        for name, content in sorted(self.files.items()):
-            yield name, len(content) if isinstance(content, bytes) else content.stat().st_size
+    def sizes(self) -> dict[str, int]:
+        """Return the size of each file in bytes, sorted by name."""
+        return {
+            name: len(content) if isinstance(content, bytes) else content.stat().st_size
+            for name, content in sorted(self.files.items())
+        }
+
+
+def other_files(folder: Path, published: Container[str]) -> list[str]:
+    """Return the names in a folder that are not published (`data` of a dataset is)."""
+    return [
+        path.name for path in sorted(folder.iterdir()) if path.name not in published and path.name != "data"
+    ]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What came of it: the page, and the commit."""
+    """The page of what was published, and the commit."""
 
     url: str
     commit: str
 
 
 def upload(publication: Publication, repo: str, public: bool, tag: str | None, overwrite: bool) -> Published:
-    """Publish. A new repository is private until all is there.
+    """Publish. A new repository is private until it is complete.
 
     Args:
-        publication: what goes up.
-        repo: user/name; without a user, the token's own.
-        public: let everybody see it.
-        tag: a name for this version, that readers can pin.
-        overwrite: also replace what AnthroTAP did not publish.
+        publication: What is published.
+        repo: The repository, user/name; without a user, one of the token's user.
+        public: Whether everybody may see it.
+        tag: A name for this version, which users can pin.
+        overwrite: Whether files that AnthroTAP did not publish are replaced, too.
 
     Raises:
-        PublishError: if the Hub refuses, can't be reached, or holds something else there.
+        PublishError: if the Hub refuses, can't be reached, or has something else there.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -91,34 +102,35 @@ def upload(publication: Publication, repo: str, public: bool, tag: str | None, o
     try:
         return _upload(api, publication, repo, public, tag, overwrite)
     except (OSError, RuntimeError, httpx.HTTPError, HFValidationError) as error:
-        words = describe_hub_error(error, repo)
-        if words is None:
+        known = describe_hub_error(error, repo)
+        if known is None:
             raise
-        raise PublishError(words) from error
+        raise PublishError(known.reason, path=known.path, hint=known.hint) from error
 
 
 def _upload(
-    api: Any, publication: Publication, repo: str, public: bool, tag: str | None, overwrite: bool
+    api: HfApi, publication: Publication, repo: str, public: bool, tag: str | None, overwrite: bool
 ) -> Published:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     from anthrotap_hf import __version__
 
-    kind = publication.kind
     user = api.whoami(cache=False)["name"]
     if "/" not in repo:
         repo = f"{user}/{repo}"
-    where = {"repo_id": repo, "repo_type": kind}
-    url = str(api.create_repo(**where, private=True, exist_ok=True))
-    about = api.repo_info(**where)
-    if not about.private and not public:
-        raise PublishError(f"{repo} exists and everybody sees it: say --public, or choose another name")
-    there = {file.rfilename for file in about.siblings or ()} - {".gitattributes"}
-    before = _published_before(api, where, there)
+    target: dict[str, Any] = {"repo_id": repo, "repo_type": publication.kind}
+    url = str(api.create_repo(**target, private=True, exist_ok=True))
+    info: Any = api.repo_info(**target)
+    if not info.private and not public:
+        raise PublishError(
+            f"{repo} exists and is public", hint="set it, or choose another name", argument="public"
+        )
+    existing = {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
+    listing = _read_listing(api, target, existing)
     if not overwrite:
-        _check_ours(api, where, there, before, publication)
-    if tag is not None and tag in {ref.name for ref in api.list_repo_refs(**where).tags}:
-        raise PublishError(f"{repo} has a version {tag} already: --tag wants a new name")
+        _check_ownership(api, target, existing, listing, publication)
+    if tag is not None and tag in {ref.name for ref in api.list_repo_refs(**target).tags}:
+        raise PublishError(f"{repo} has a version {tag} already", hint="choose a new name", argument="tag")
 
     additions = [
         CommitOperationAdd(
@@ -126,53 +138,50 @@ def _upload(
         )
         for name, content in publication.files.items()
     ]
-    for begin in range(0, len(additions), AT_ONCE):
-        api.preupload_lfs_files(**where, additions=additions[begin : begin + AT_ONCE])
-    ours = {*before.get("files", ()), *(name for name in there if overwrite and publication.owns(name))}
-    gone = [
-        CommitOperationDelete(path_in_repo=name) for name in sorted(ours & there - publication.files.keys())
-    ]
+    for begin in range(0, len(additions), FILES_AT_ONCE):
+        api.preupload_lfs_files(**target, additions=additions[begin : begin + FILES_AT_ONCE])
+    ours = {*listing.get("files", ()), *(name for name in existing if overwrite and publication.owns(name))}
+    obsolete = sorted((ours & existing) - publication.files.keys())
     commit = api.create_commit(
-        **where,
-        operations=[*gone, *additions],
+        **target,
+        operations=[*(CommitOperationDelete(path_in_repo=name) for name in obsolete), *additions],
         commit_message=f"Published by anthrotap {__version__}",
-        parent_commit=about.sha,
+        parent_commit=info.sha,
     )
     if tag is not None:
-        api.create_tag(**where, tag=tag, revision=commit.oid)
-    if public and about.private:
-        api.update_repo_settings(**where, private=False)
+        api.create_tag(**target, tag=tag, revision=commit.oid)
+    if public and info.private:
+        api.update_repo_settings(**target, private=False)
     return Published(url, commit.oid)
 
 
-def _published_before(api: Any, where: dict[str, str], there: set[str]) -> dict[str, Any]:
-    """The list that an earlier version left; empty if there is none."""
-    if LIST not in there:
+def _read_listing(api: HfApi, target: dict[str, Any], existing: set[str]) -> dict[str, Any]:
+    """Return the listing of the version in the repository; empty if there is none."""
+    if LISTING not in existing:
         return {}
     try:
-        listed = json.loads(Path(api.hf_hub_download(**where, filename=LIST)).read_text("utf-8"))
-        return {"files": [*map(str, listed["files"])], "card_sha256": str(listed["card_sha256"])}
+        listing = json.loads(Path(api.hf_hub_download(**target, filename=LISTING)).read_text("utf-8"))
+        return {"files": [*map(str, listing["files"])], "card_sha256": str(listing["card_sha256"])}
     except (ValueError, KeyError, TypeError):
         return {}
 
 
-def _check_ours(
-    api: Any, where: dict[str, str], there: set[str], before: dict[str, Any], publication: Publication
+def _check_ownership(
+    api: HfApi, target: dict[str, Any], existing: set[str], listing: dict[str, Any], publication: Publication
 ) -> None:
-    """Raises PublishError if something would be replaced that was not published by this package."""
-    ours = {*before.get("files", ()), LIST}
+    """Raise PublishError if the upload would replace something that AnthroTAP did not publish."""
+    repo, ours = target["repo_id"], {*listing.get("files", ()), LISTING}
     foreign = sorted(
-        name for name in there - ours if name in publication.files or publication.owns(name) or not before
+        name for name in existing - ours if name in publication.files or publication.owns(name) or not listing
     )
-    way_out = "choose another name, or --overwrite"
     if foreign:
         more = " and others" if len(foreign) > 1 else ""
-        raise PublishError(
-            f"{where['repo_id']} holds {foreign[0]}{more}, which AnthroTAP did not publish: {way_out}"
-        )
-    if "README.md" in there:
-        card = Path(api.hf_hub_download(**where, filename="README.md")).read_bytes()
-        if hashlib.sha256(card).hexdigest() != before.get("card_sha256"):
-            raise PublishError(
-                f"the card of {where['repo_id']} was changed there by hand: keep it, then {way_out}"
-            )
+        reason = f"{repo} has {foreign[0]}{more}, which AnthroTAP did not publish"
+        hint = "set it to replace them, or choose another name"
+        raise PublishError(reason, hint=hint, argument="overwrite")
+    if "README.md" in existing:
+        card = Path(api.hf_hub_download(**target, filename="README.md")).read_bytes()
+        if hashlib.sha256(card).hexdigest() != listing.get("card_sha256"):
+            reason = f"the card of {repo} was edited there"
+            hint = "set it to replace the card, or choose another name"
+            raise PublishError(reason, hint=hint, argument="overwrite")

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
+    from anthrotap_hf.pipelines.loading import TrackerError, load_tracker
     from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 
-__all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline"]
+__all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline", "TrackerError", "load_tracker"]
 
 _MODELS = Path(__file__).parents[1] / "models"
 BUNDLED = {"flowchain": _MODELS / "flowchain/default", "locotrack-tiny": _MODELS / "locotrack/default"}
@@ -29,6 +30,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "image_processing_point_tracking": ["PointTrackingImageProcessor"],
+        "loading": ["TrackerError", "load_tracker"],
         "point_tracking": ["PointTrackingPipeline"],
     },
 )

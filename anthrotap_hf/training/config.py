@@ -24,7 +24,7 @@ from anthrotap_hf.readers.training_sources import (
     StreamedShards,
 )
 from anthrotap_hf.training.samples import SampleSettings
-from anthrotap_hf.utils.hub_errors import why_not_loaded
+from anthrotap_hf.utils.hub_errors import describe_load_error
 from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
 from anthrotap_hf.utils.settings import Settings, read_recipe
 
@@ -120,7 +120,7 @@ class ShardSource(_Source):
                 )
             rows = datasets.load_dataset(path, split=self.split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            if words := why_not_loaded(self.data, error):
+            if words := describe_load_error(error, self.data):
                 raise ValueError(words) from error
             reason = " ".join(str(error).split())
             raise ValueError(

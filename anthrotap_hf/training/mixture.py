@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anthrotap_hf import opencv_threads
 from anthrotap_hf.readers.training_sources import ClipSource, ClipStream
 from anthrotap_hf.training.samples import BAD, Sample, SampleSettings, collate, make_sample
+from anthrotap_hf.utils import opencv_threads
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ import logging
 import pickle
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
-from anthrotap_hf.hub.cards import tracker_card
-from anthrotap_hf.hub.provenance import FACTS_FILE, components_of, last_evaluation, training_facts
+from anthrotap_hf.evaluation.report import MAIN
+from anthrotap_hf.hub.licenses import ROW_COLUMNS, TRAINING_SOURCES, Component, components_of_rows
+from anthrotap_hf.hub.provenance import Provenance, public_name
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.readers.training_sources import ClipSource
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
@@ -99,9 +101,11 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     trainer = TrackerTrainer(recipe, model, arguments, mixer)
     with arguments.main_process_first(local=False, desc="the folder of the run"):
         checkpoint = find_checkpoint(out, recipe, arguments.world_size, write=trainer.is_world_process_zero())
-    facts: dict[str, Any] = {}
     if trainer.is_world_process_zero():
-        facts = training_facts(recipe)  # now: what can't be read is known before hours of training
+        # Now, so that what can't be read is known before hours of training.
+        provenance = Provenance.of_training(
+            recipe.model_dump(mode="json"), recipe.model.start, _source_components(recipe)
+        )
         where = "from nothing" if recipe.model.start is None else f"from {recipe.model.start}"
         on_start(
             f"{recipe.name}: {model.num_parameters():,} parameters, {recipe.steps:,} steps of "
@@ -117,22 +121,33 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     if trainer.is_world_process_zero():
         with atomic_dir(folder) as tmp_path:
             trainer.save_tracker(tmp_path)
-            facts["evaluation"] = last_evaluation(recipe, trainer.state.log_history)
-            (tmp_path / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            (tmp_path / "README.md").write_text(_card(recipe, facts, model), encoding="utf-8")
+            evaluation = _last_evaluation(recipe, trainer.state.log_history)
+            replace(provenance, evaluation=evaluation).write(tmp_path)
     return folder
 
 
-def _card(recipe: TrainingRecipe, facts: dict[str, Any], model: PreTrainedModel) -> str:
-    return tracker_card(
-        "tracker",
-        title=recipe.name,
-        kind=recipe.model.type,
-        parameters=model.num_parameters(),
-        components=components_of(facts),
-        about=recipe.about,
-        training=facts,
-    )
+def _source_components(recipe: TrainingRecipe) -> list[Component]:
+    """Return what the training data are made of: for our own labels, by what their rows say."""
+    found: list[Component] = []
+    for source in recipe.sources.values():
+        if source.kind == "shards":
+            found += components_of_rows(source.distinct(ROW_COLUMNS), public_name(source.data))
+        else:
+            found.append(TRAINING_SOURCES[source.kind])
+    return found
+
+
+def _last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the last evaluation in the Trainer's log, as `Provenance.evaluation` holds it."""
+    logged = [entry for entry in history if f"eval_{next(iter(MAIN))}" in entry]
+    if recipe.evaluation is None or not logged:
+        return None
+    return {
+        "benchmark": recipe.evaluation.benchmark,
+        "mode": recipe.evaluation.mode,
+        "step": logged[-1]["step"],
+        "mean": {metric: logged[-1][f"eval_{metric}"] for metric in MAIN},
+    }
 
 
 def build_model(settings: ModelSettings) -> PreTrainedModel:

@@ -14,23 +14,35 @@ class AnthroTapError(ValueError):
         reason: what is wrong.
         path: the file, folder, address or row that it is about, as the user knows it; None where there is none.
         hint: what to do about it; None where the reason says it.
+        argument: the argument whose value is wrong or missing, where it is one: not part of the text. A command
+            names its option instead (`--model` for "model").
     """
 
     def __init__(
-        self, reason: object, *, path: str | os.PathLike[str] | None = None, hint: str | None = None
+        self,
+        reason: object,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        hint: str | None = None,
+        argument: str | None = None,
     ) -> None:
         self.reason = str(reason)
         self.path = None if path is None else os.fspath(path)
         self.hint = hint
+        self.argument = argument
         super().__init__(format_error(self.reason, self.path, self.hint))
 
     def __reduce__(self) -> tuple[object, ...]:
         # An exception is pickled by its arguments, and this one's are keywords: workers raise it too.
-        return (_rebuild, (type(self), self.reason, self.path, self.hint))
+        return (_rebuild, (type(self), self.reason, self.path, self.hint, self.argument))
 
 
-def _rebuild(kind: type[AnthroTapError], reason: str, path: str | None, hint: str | None) -> AnthroTapError:
-    return kind(reason, path=path, hint=hint)
+def _rebuild(
+    kind: type[AnthroTapError], reason: str, path: str | None, hint: str | None, argument: str | None
+) -> AnthroTapError:
+    error = kind(reason, path=path, hint=hint)
+    error.argument = argument
+    return error
 
 
 def format_error(reason: str, path: str | None = None, hint: str | None = None) -> str:

@@ -1,22 +1,28 @@
-"""What the Hub's errors mean, in one line that says what to do."""
+"""What an error of the Hugging Face Hub means, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.hub_names import is_repository, split_revision
 
 LOG_IN = "`hf auth login`, or HF_TOKEN"
+AGAIN = "type the same command again"
 
 
-def describe_hub_error(error: BaseException, name: str) -> str | None:
-    """Why something on the Hub could not be read or written; None if the Hub had no part in the error.
+class HubError(AnthroTapError):
+    """The Hub could not be read or written. `path` is the repository, where the error is about one."""
 
-    transformers and datasets wrap the Hub's errors in others with long texts: the chain of causes is looked through.
+
+def describe_hub_error(error: BaseException, name: str) -> HubError | None:
+    """Return what an error of the Hub means; None if the Hub had no part in the error.
+
+    transformers and datasets wrap the Hub's errors in others with long texts, so the chain of causes is searched.
 
     Args:
-        error: what was raised.
-        name: of the repository.
+        error: The error that was raised.
+        name: The repository, with or without a revision.
     """
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import httpx
@@ -24,50 +30,50 @@ def describe_hub_error(error: BaseException, name: str) -> str | None:
     causes = [*_causes(error)]
     for cause in causes:
         if isinstance(cause, errors.GatedRepoError):
-            return (
-                f"{name} is gated: ask for access on its page at {constants.ENDPOINT}, then give the token of the "
-                f"account that got it ({LOG_IN})"
-            )
+            where = f"its page at {constants.ENDPOINT}"
+            hint = f"ask for access on {where}, then use the token of the account that got it ({LOG_IN})"
+            return HubError("the repository is gated", path=name, hint=hint)
         if isinstance(cause, errors.RevisionNotFoundError):
-            return f"{name}: no such revision; after the @ a branch, a tag or a commit of the repository is wanted"
+            hint = "after the @ comes a branch, a tag or a commit of the repository"
+            return HubError("no such revision", path=name, hint=hint)
         if isinstance(cause, errors.RepositoryNotFoundError):
-            return (
-                f"{name}: no such repository on the Hub, or a private one that the token in use may not see; "
-                f"check the name, or log in ({LOG_IN})"
-            )
+            reason = "no such repository on the Hub, or a private one that the token in use may not read"
+            return HubError(reason, path=name, hint=f"check the name, or log in ({LOG_IN})")
         if isinstance(cause, errors.LocalTokenNotFoundError):
-            return f"the Hub wants to know who you are: log in ({LOG_IN})"
+            return HubError("the Hub asks for an account", hint=f"log in ({LOG_IN})")
         missing = isinstance(cause, errors.LocalEntryNotFoundError)
         if isinstance(cause, errors.OfflineModeIsEnabled) or (missing and constants.HF_HUB_OFFLINE):
-            return (
-                f"{name} is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it: load it once online"
-            )
+            reason = "not in the cache, and HF_HUB_OFFLINE=1 forbids to download it"
+            return HubError(reason, path=name, hint="load it once online")
         if isinstance(cause, errors.HFValidationError):
-            return f"{name}: no name of a repository, which is user/name: {_first_line(cause)}"
+            reason = f"not the name of a repository, which is user/name: {one_line(cause)}"
+            return HubError(reason, path=name)
     for cause in causes:
         if isinstance(cause, httpx.HTTPStatusError | errors.HfHubHTTPError):
-            return _status_in_words(cause.response.status_code, name)
+            return _describe_status(cause.response.status_code, name)
         if isinstance(cause, httpx.TransportError):
-            return (
-                f"the Hub at {constants.ENDPOINT} can't be reached ({_first_line(cause) or type(cause).__name__}): "
-                "check the network and type the same command again"
+            reason = f"can't be reached ({one_line(cause) or type(cause).__name__})"
+            return HubError(
+                reason, path=f"the Hub at {constants.ENDPOINT}", hint=f"check the network and {AGAIN}"
             )
     return None
 
 
-def why_not_loaded(name: str, error: BaseException) -> str | None:
-    """`describe_hub_error` for what `datasets` could not load: it often hides what the Hub said, so the Hub is asked again.
+def describe_load_error(error: BaseException, name: str) -> HubError | None:
+    """Return `describe_hub_error` for an error of `datasets`, which often hides what the Hub answered.
+
+    Where the chain of causes does not hold the Hub's answer, the Hub is asked for the repository again.
 
     Args:
-        name: a repository, with a pinned revision or without; for a folder the answer is None.
-        error: what `datasets` raised.
+        error: The error that `datasets` raised.
+        name: A repository, with or without a revision; for a folder the answer is None.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import httpx
 
-    if words := describe_hub_error(error, name):
-        return words
+    if found := describe_hub_error(error, name):
+        return found
     if not is_repository(name):
         return None
     try:
@@ -79,29 +85,25 @@ def why_not_loaded(name: str, error: BaseException) -> str | None:
     return None
 
 
-def _status_in_words(status: int, name: str) -> str:
+def _describe_status(status: int, name: str) -> HubError:
     from huggingface_hub import constants
 
     if status == 401:
-        return (
-            f"the Hub does not accept the token: make one at {constants.ENDPOINT}/settings/tokens ({LOG_IN})"
-        )
+        hint = f"create one at {constants.ENDPOINT}/settings/tokens ({LOG_IN})"
+        return HubError("the Hub does not accept the token", hint=hint)
     if status == 403:
-        return f"{name}: the token in use may not write there; one with write access is wanted ({LOG_IN})"
+        hint = f"use a token with write access ({LOG_IN})"
+        return HubError("the token in use may not write there", path=name, hint=hint)
     if status in (409, 412):
-        return f"{name}: someone else published there meanwhile; type the same command again"
-    return f"{name}: the Hub answers {status}; try again later"
+        return HubError("someone else published there in the meantime", path=name, hint=AGAIN)
+    return HubError(f"the Hub answers {status}", path=name, hint="try again later")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The first cause first: it knows most."""
+    """Yield the chain of causes, the first cause first: it is the most specific one."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     yield from reversed(chain)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -1,6 +1,6 @@
-"""Names on the Hub with a pinned revision, as every door takes them: `me/labels@v1`, a branch, a tag or a commit.
+"""Names on the Hub, with or without a pinned revision: `me/labels@v1`, with a branch, a tag or a commit.
 
-What is loaded by a name alone changes when its owner publishes again. A pin does not.
+A name alone means another content once its owner publishes again; a pinned revision does not.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ _PINNED = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """The repository and the revision of `me/labels@v1`; (name, None) where nothing is pinned, or a file or folder is
-    called so."""
+    """Split a name into repository and revision; the revision is None where none is pinned, or for a file or folder."""
     found = _PINNED.fullmatch(name)
     if found is None or os.path.exists(os.path.expanduser(name)):
         return name, None
@@ -21,11 +20,11 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def is_repository(name: str) -> bool:
-    """Whether a name, pinned or not, can only be one of the Hub's, user/name: nothing on this machine is called so."""
+    """Return whether a name can only be one of the Hub, user/name: there is no file or folder of that name."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.exists(name)
 
 
-def may_be_loaded(place: str) -> bool:
-    """Whether it is here, or can be a repository. What is neither is not asked of the Hub, again and again."""
-    here = os.path.expanduser(place)
-    return os.path.exists(here) or is_repository(here)
+def may_be_loaded(name: str) -> bool:
+    """Return whether a name is a file, a folder or a possible repository: the Hub need not be asked for any other."""
+    path = os.path.expanduser(name)
+    return os.path.exists(path) or is_repository(path)

@@ -38,7 +38,7 @@ def evaluate_labels(
 
     Example: python -m benchmarks.label_accuracy --half held_out --no-ablation
     """
-    with cli_errors(out, left="what is done is kept: the same command goes on", also=(AssetError,)):
+    with cli_errors(out, interrupted="what is done is kept: the same command goes on", also=(AssetError,)):
         report = evaluate_and_report(
             out, half, clips or [], recipe_named(recipe), ablation, processes, Console(stderr=True)
         )

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.common import cli_errors
 from anthrotap_hf.cli.main import app
+from anthrotap_hf.utils.errors import AnthroTapError
 
 OPENS_A_PAGE = [("app",)]
 
@@ -98,7 +99,6 @@ IMPOSSIBLE = {
     "convert tapnext": "no.npz out",
     "convert tokenhmr": "no.ckpt out --tokenizer no.pth --mean-parameters no.npz",
     "evaluate": "--benchmark shards --data no --out out",
-    "evaluate-labels": "--clip nosuch --out out",
     "stats": "no --out out",
     "verify": "no",
     "publish dataset": "no me/no --dry-run",
@@ -136,13 +136,16 @@ def test_words_that_are_not_known_are_code_2():
         (FileNotFoundError("a.mp4: no such file"), 2, "a.mp4: no such file"),
         (FileExistsError("out: is full"), 2, "out: is full; --overwrite replaces it"),
         (FileExistsError(17, "File exists", "out"), 2, "out: File exists"),
+        (AnthroTapError("is bad", path="a", hint="go"), 2, "a: is bad; go"),
+        (AnthroTapError("is bad", path="a", argument="video_licenses"), 2, "--video-licenses a: is bad"),
+        (AnthroTapError("is bad", argument="model"), 2, "--model: is bad"),
         (LookupError("one's own"), 2, "one's own"),
     ],
 )
 def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
     with (
         pytest.raises(typer.Exit) as end,
-        cli_errors(Path("out"), left="half of it is kept", also=(LookupError,)),
+        cli_errors(Path("out"), interrupted="half of it is kept", also=(LookupError,)),
     ):
         raise error
     assert end.value.exit_code == code

@@ -120,7 +120,7 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
 def test_what_is_said(davis, tmp_path):
     result = evaluate("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "new/out")
     assert result.exit_code == 0, result.output
-    assert "no --model: the bundled locotrack-tiny is judged" in result.stderr
+    assert "no --model: the bundled locotrack-tiny is evaluated" in result.stderr
     assert "3/3" in result.stderr
     for word in ("video0", "video2", "AJ / delta avg / OA", "mean of 3 videos", "Jaccard at 16 px", "OA"):
         assert word in result.stdout

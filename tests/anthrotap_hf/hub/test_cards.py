@@ -12,9 +12,10 @@ import yaml
 from transformers import pipeline
 
 from anthrotap_hf.hub import model as publishing_model
+from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.model import CARDS, prepare_model
-from anthrotap_hf.hub.upload import PublishError
 from anthrotap_hf.pipelines import BUNDLED
+from anthrotap_hf.utils.errors import AnthroTapError
 from helpers.small_trackers import small_locotrack, small_tapnext
 
 SECTIONS = ("Use", "Data", "Results", "Limits", "Intended use", "License")
@@ -26,12 +27,12 @@ def cards_of(tmp_path, monkeypatch):
     """`cards_of(name)`: the publication of a named card, its network stood in for by a small one of its kind."""
 
     def make(name: str, repo: str = "me/tracker"):
-        kind, size = CARDS[name][2:]
+        kind, size = CARDS[name].kind, CARDS[name].size
         folder = tmp_path / name
         if name in BUNDLED:
             return prepare_model(BUNDLED[name], tmp_path / "saved", repo, card=name)
         model = SMALL[kind]()
-        monkeypatch.setitem(publishing_model.SIZES, model.num_parameters(), size)
+        monkeypatch.setitem(publishing_model.LOCOTRACK_SIZES, model.num_parameters(), size)
         pipeline("point-tracking", model=model).save_pretrained(folder)
         return prepare_model(folder, tmp_path / "saved", repo, card=name)
 
@@ -73,14 +74,14 @@ def test_figures_of_the_paper_are_cited_as_such(cards_of):
 
 def test_small_has_no_published_figures(cards_of):
     small = cards_of("anthro-locotrack-small")
-    assert "Nothing was judged" in small.card
+    assert "Not evaluated" in small.card
     assert not any(name.startswith(".eval_results") for name in small.files)
 
 
 def test_a_card_goes_with_weights_of_its_kind_only(tmp_path):
-    with pytest.raises(PublishError, match=r"is for LocoTrack base, and this has 580,237 parameters: tiny"):
+    with pytest.raises(PublishError, match=r"is LocoTrack base, these weights have 580,237 parameters: tiny"):
         prepare_model(BUNDLED["locotrack-tiny"], tmp_path / "a", card="anthro-locotrack-base")
-    with pytest.raises(PublishError, match=r"is for a tapnext, and this is a locotrack"):
+    with pytest.raises(PublishError, match=r"is a tapnext, these weights are a locotrack"):
         prepare_model(BUNDLED["locotrack-tiny"], tmp_path / "a", card="anthro-tapnext")
     with pytest.raises(PublishError, match="no card is called mine"):
         prepare_model(BUNDLED["locotrack-tiny"], tmp_path / "a", card="mine")
@@ -89,9 +90,9 @@ def test_a_card_goes_with_weights_of_its_kind_only(tmp_path):
 def test_weights_learned_from_research_only_parts_are_not_for_commerce(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
-    facts = json.loads((folder / "training.json").read_text())
-    smpl = {"name": "SMPL body model", "license": "research-only", "terms": "for non-commercial research"}
-    (folder / "training.json").write_text(json.dumps(facts | {"components": [smpl]}))
+    provenance = json.loads((folder / "provenance.json").read_text())
+    smpl = {"name": "SMPL body model", "license": "research-only", "terms": "non-commercial research"}
+    (folder / "provenance.json").write_text(json.dumps(provenance | {"components": [smpl]}))
     card = prepare_model(folder, tmp_path / "a").card
     assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-nc-4.0"
     with pytest.raises(ValueError, match=r"SMPL body model is for non-commercial research"):
@@ -105,18 +106,30 @@ def test_licensed_weights_and_things_that_are_no_tracker_are_refused(tmp_path):
         prepare_model(folder, tmp_path / "a")
     (folder / "config.json").write_text('{"model_type": "tokenhmr"}')
     with pytest.raises(
-        PublishError, match=r"TokenHMR's weights, licensed for research, which may not be passed on"
+        PublishError, match=r"TokenHMR's weights, licensed for research, which may not be redistributed"
     ):
         prepare_model(folder, tmp_path / "a")
     with pytest.raises(PublishError, match="no such folder"):
         prepare_model(Path("nowhere"), tmp_path / "a")
 
 
-def test_weights_whose_terms_are_not_known_want_a_license_said(tmp_path):
+def test_weights_whose_terms_are_not_known_need_a_license(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
-    (folder / "training.json").unlink()
-    with pytest.raises(ValueError, match="say in --license"):
+    (folder / "provenance.json").unlink()
+    with pytest.raises(PublishError, match="say under which license the weights may be published") as error:
         prepare_model(folder, tmp_path / "a")
+    assert error.value.argument == "license"
     card = prepare_model(folder, tmp_path / "b", license="mit").card
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
+
+
+def test_a_damaged_provenance_is_refused(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(BUNDLED["locotrack-tiny"], folder)
+    for text in ("{", "[]", "{}", '{"components": [{"name": "x"}]}'):
+        (folder / "provenance.json").write_text(text)
+        with pytest.raises(
+            AnthroTapError, match=r"provenance\.json: not the provenance of a training .* train again"
+        ):
+            prepare_model(folder, tmp_path / "a")

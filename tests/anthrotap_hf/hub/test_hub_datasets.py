@@ -122,7 +122,7 @@ def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset,
     assert not repository.private
     refused = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
     assert refused.returncode == 2
-    assert "everybody sees it: say --public" in refused.stderr
+    assert "--public: me/dances exists and is public; set it, or choose another name" in refused.stderr
 
 
 def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):

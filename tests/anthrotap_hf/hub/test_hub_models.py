@@ -72,7 +72,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     assert front["pipeline_tag"] == "keypoint-detection"
     assert {"point-tracking", "anthrotap", "locotrack"} <= set(front["tags"])
     assert front["license"] == "apache-2.0"
-    assert "their terms are not known here" in told["card"]
+    assert "their terms are not known" in told["card"]
 
     video = str(make_video("a.mp4", shots=[6], size=(64, 96)))
     with_us = client("-c", TRACK.replace("TELL", "import anthrotap_hf"), video, "me/tracker", "{}")
@@ -99,7 +99,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "me/tracker"
     assert "| moving shapes | apache-2.0 |" in card
     files = hub.repositories["model", "me/finer"].files()
-    assert json.loads(files["training.json"])["recipe"]["steps"] == 2
+    assert json.loads(files["provenance.json"])["recipe"]["steps"] == 2
 
 
 def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, tracker):
@@ -131,7 +131,7 @@ def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, trac
     path.write_text(json.dumps(report | {"models": [{"key": "locotrack-0123", "mean": mean}]}))
     other = anthrotap("publish", "model", tracker, "me/tracker", "--license", "apache-2.0", "--results", path)
     assert other.returncode == 2
-    assert "it judges other weights or other code" in other.stderr
+    assert "it evaluates other weights or other code" in other.stderr
 
 
 def test_what_a_user_of_a_tracker_is_told(hub, anthrotap, tracker, make_video):
@@ -151,5 +151,5 @@ def test_what_a_user_of_a_tracker_is_told(hub, anthrotap, tracker, make_video):
     assert "or a private one" in told("me/tracker", token=READER)
     hub.repositories["model", "me/tracker"].private = False
     hub.repositories["model", "me/tracker"].gated = True
-    assert "me/tracker is gated: ask for access" in told("me/tracker", token=READER)
+    assert "me/tracker: the repository is gated; ask for access" in told("me/tracker", token=READER)
     assert "HF_HUB_OFFLINE=1" in told("me/other", HF_HUB_OFFLINE="1")

@@ -23,6 +23,8 @@ pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrota
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.data.shard_reader import ShardReader
+from anthrotap_hf.hub.model import prepare_model
+from anthrotap_hf.hub.provenance import Provenance
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
 from anthrotap_hf.training.mixture import TooManyBadSamplesError
@@ -99,8 +101,8 @@ def test_the_trained_model_tracks(unbroken):
     assert found["tracks"].shape == (1, 5, 2)
 
 
-def test_the_card_tells_recipe_and_sources(unbroken):
-    card = (unbroken / "model/README.md").read_text()
+def test_the_published_card_has_recipe_and_sources(unbroken, tmp_path):
+    card = prepare_model(unbroken / "model", tmp_path / "staging").card
     front = yaml.safe_load(card.split("---")[1])
     assert front["pipeline_tag"] == "keypoint-detection"
     assert "point-tracking" in front["tags"]
@@ -238,7 +240,7 @@ def test_the_shortest_runs_have_a_schedule(tmp_path, steps):
     train(recipe_with(steps=steps, schedule={"pct_start": 0.5}), tmp_path)
 
 
-def test_an_evaluation_during_training_is_logged_and_on_the_card(tmp_path):
+def test_an_evaluation_during_training_is_logged_and_in_the_provenance(tmp_path):
     rng = np.random.default_rng(0)
     video = {
         "video": rng.integers(0, 255, (4, 32, 32, 3), np.uint8),
@@ -248,7 +250,10 @@ def test_an_evaluation_during_training_is_logged_and_on_the_card(tmp_path):
     (tmp_path / "davis.pkl").write_bytes(pickle.dumps({"one": video}))
     judged = {"benchmark": "tapvid-davis", "data": str(tmp_path / "davis.pkl"), "every": 1}
     folder = train(recipe_with(steps=1, evaluation=judged), tmp_path / "out")
-    assert "| average Jaccard |" in (folder / "README.md").read_text()
+    provenance = Provenance.read(str(folder))
+    assert (provenance.evaluation["benchmark"], provenance.evaluation["step"]) == ("tapvid-davis", 1)
+    card = prepare_model(folder, tmp_path / "staging").card
+    assert "| tapvid-davis, first, step 1 | " in card
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
