@@ -17,13 +17,12 @@ import pandas as pd
 from anthrotap_hf.app.page import Page, count, downloads, looped_video, note, numbers, shares
 from anthrotap_hf.app.uploads import Visitor, plain_name, write_picture
 from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader, dataset_splits
-from anthrotap_hf.export.track_files import write_overlay
 from anthrotap_hf.schema import decode_frames
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.video import VideoError
-from anthrotap_hf.visualization.overlay import draw_tracks
+from anthrotap_hf.visualization.overlay import draw_tracks, write_overlay
 
 MOST_CLIPS = 500  # that are looked through
 PICTURES = 12  # on one sheet of the gallery

@@ -9,10 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anthrotap_hf.export.track_files import TRAIL, USUAL_RATE
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import VideoInfo, VideoWriter, iter_frames
-from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
+from anthrotap_hf.visualization.overlay import DEFAULT_FPS, TRAIL, draw_tracks, track_colors
 
 GAP = 8  # pixels between the two pictures
 INK, PAPER = (240, 240, 240), (24, 26, 32)
@@ -63,7 +62,7 @@ def write_compared(
     width, height = round(info.width * scale), round(info.height * scale)
     strip = max(24, round(height / 14))
     colors = {name: track_colors(one) for name, one in tracks.items()}
-    with VideoWriter(path, info.fps or USUAL_RATE) as writer:
+    with VideoWriter(path, info.fps or DEFAULT_FPS) as writer:
         for t, frame in enumerate(iter_frames(video)):
             parts = []
             for name, one in tracks.items():

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from anthrotap_hf.app.worker import Worker
-from anthrotap_hf.export.track_files import USUAL_RATE
 from anthrotap_hf.video import VideoError, iter_frames, probe
+from anthrotap_hf.visualization.overlay import DEFAULT_FPS
 
 PREVIEW_SIDE = 960  # pixels: the longer side of the pictures to click on
 MOST_RATE = 60  # frames a second that the limit of length allows for
@@ -176,7 +176,7 @@ def take_video(
         raise
     finally:
         upload.unlink(missing_ok=True)
-    return Video(path, info.width, info.height, len(previews), info.fps or USUAL_RATE, previews)
+    return Video(path, info.width, info.height, len(previews), info.fps or DEFAULT_FPS, previews)
 
 
 def _previews(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,8 @@ import numpy as np
 
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.video import VideoInfo, VideoWriter, iter_frames
-from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
-
-TRAIL = 12  # frames back that the overlay draws
-USUAL_RATE = 25.0  # frames a second, where the file does not say
+from anthrotap_hf.video import VideoInfo, iter_frames
+from anthrotap_hf.visualization.overlay import DEFAULT_FPS, write_overlay
 
 
 def track_files(folder: Path, stem: str) -> list[Path]:
@@ -52,7 +49,7 @@ def write_tracks(
         model: what tracked.
         on_frame: is told how many frames of the overlay are drawn.
     """
-    fps = info.fps or USUAL_RATE
+    fps = info.fps or DEFAULT_FPS
     arrays: dict[str, Any] = {
         **found,
         "queries": queries.astype(np.float32),
@@ -67,21 +64,3 @@ def write_tracks(
         np.savez_compressed(tmp_path, **arrays)
     with atomic_write(files[2]) as tmp_path:
         tmp_path.write_text(json.dumps(plain))
-
-
-def write_overlay(
-    path: Path,
-    images: Iterable[np.ndarray],
-    fps: float,
-    tracks: Tracks,
-    on_frame: Callable[[int], object] = lambda _: None,
-) -> None:
-    """A video of frames [H, W, 3] uint8 RGB with their points; a row or column more where a side is odd, as H.264
-    wants it. `on_frame` is told how many are drawn."""
-    colors = track_colors(tracks)
-    odd = ((0, tracks.height % 2), (0, tracks.width % 2), (0, 0))
-    with VideoWriter(path, fps) as writer:
-        for t, image in enumerate(images):
-            drawn = draw_tracks(image, tracks, t, colors, TRAIL)
-            writer.write(np.pad(drawn, odd, mode="edge"))
-            on_frame(t + 1)

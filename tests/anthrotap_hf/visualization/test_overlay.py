@@ -19,15 +19,15 @@ def one_track(visible: bool, valid: bool) -> Tracks:
     )
 
 
-def test_seen_is_filled_hidden_is_hollow_unknown_is_absent():
+def test_visible_is_filled_occluded_is_hollow_invalid_is_absent():
     black = np.zeros((60, 80, 3), np.uint8)
-    seen = draw_tracks(black, one_track(True, True), 0)
-    hidden = draw_tracks(black, one_track(False, True), 0)
-    unknown = draw_tracks(black, one_track(True, False), 0)
-    assert seen[30, 40].max() > 200
-    assert hidden.any()
-    assert hidden[30, 40].max() < seen[30, 40].max()
-    assert not unknown.any()
+    visible = draw_tracks(black, one_track(True, True), 0)
+    occluded = draw_tracks(black, one_track(False, True), 0)
+    invalid = draw_tracks(black, one_track(False, False), 0)
+    assert visible[30, 40].max() > 200
+    assert occluded.any()
+    assert occluded[30, 40].max() < visible[30, 40].max()
+    assert not invalid.any()
     assert not black.any()  # a copy was drawn on
 
 
