@@ -102,16 +102,17 @@ class Tracks:
         )
 
     def __len__(self) -> int:
-        return self.xy.shape[0]
+        return len(self.xy)
 
     @property
     def num_frames(self) -> int:
-        return self.xy.shape[1]
+        return int(self.xy.shape[1])
 
     @property
     def occluded(self) -> np.ndarray:
         """[N, T] bool: valid, and hidden by something."""
-        return self.valid & ~self.visible
+        occluded: np.ndarray = self.valid & ~self.visible
+        return occluded
 
     @property
     def invalid(self) -> np.ndarray:

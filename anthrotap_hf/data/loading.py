@@ -1,4 +1,4 @@
-"""The data's front door: `load_dataset("anthrotap")`, served from videos or published shards."""
+"""`load_dataset("anthrotap")`: videos that are labeled on the fly, or published shards."""
 
 from __future__ import annotations
 
@@ -28,13 +28,10 @@ def load_dataset(
     data_files: Any = None,
     data_dir: str | os.PathLike[str] | None = None,
     split: Any = None,
-    cache_dir: str | None = None,
     streaming: bool = False,
-    num_proc: int | None = None,
-    download_mode: Any = None,
-    **config: Any,
+    **options: Any,
 ) -> Any:
-    """`datasets.load_dataset("anthrotap", ...)`, but without the hook into `datasets`.
+    """As `datasets.load_dataset("anthrotap", ...)`, but without the hook into `datasets`.
 
     Args:
         path: "anthrotap"; another path goes to `datasets` as it is.
@@ -42,8 +39,9 @@ def load_dataset(
         data_files: videos to label now: paths, patterns or addresses, or a dict of them by split.
         data_dir: a folder; without `data_files`, all videos in and below it are labeled, as split "train".
             With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO.
-        split, cache_dir, streaming, num_proc, download_mode: as in `datasets.load_dataset`.
-        config: on the fly `settings={"clips": {"fps": 10}}`, changes to the recipe; nested as
+        split, streaming: as in `datasets.load_dataset`.
+        options: other arguments of `datasets.load_dataset`, such as `cache_dir`, `num_proc` and `download_mode`; for
+            videos also `settings={"clips": {"fps": 10}}`, changes to the recipe, nested as
             anthrotap_builder.config.LabelingConfig is.
 
     Raises:
@@ -55,30 +53,29 @@ def load_dataset(
 
     data_dir = None if data_dir is None else os.fspath(data_dir)
     if path != NAME or (data_files is None and data_dir is None):
-        options = {"data_files": data_files, "data_dir": data_dir, "split": split, "cache_dir": cache_dir}
-        options |= {"streaming": streaming, "num_proc": num_proc, "download_mode": download_mode, **config}
+        options |= {"data_files": data_files, "data_dir": data_dir, "split": split, "streaming": streaming}
         if path == NAME:
             path, revision = split_revision(published_path())
             options |= {} if revision is None else {"revision": revision}
         return datasets.load_dataset(path, name, **options)
+    preparation = {key: options.pop(key) for key in ("num_proc", "download_mode") if key in options}
     builder = _builder_module().AnthroTap(
-        cache_dir=cache_dir,
-        dataset_name=NAME,
-        config_name=name,
-        data_files=_find_files(data_files, data_dir),
-        **config,
+        dataset_name=NAME, config_name=name, data_files=_find_files(data_files, data_dir), **options
     )
     if streaming:
         return builder.as_streaming_dataset(split=split)
-    builder.download_and_prepare(num_proc=num_proc, download_mode=download_mode)
+    builder.download_and_prepare(**preparation)
     return builder.as_dataset(split=split)
 
 
 def register_dataset_name(module: ModuleType) -> None:
-    """Let `datasets.load` (the module given) serve the name "anthrotap".
+    """Let `datasets` serve the name "anthrotap".
 
     `datasets` has no entry point for this. Its `load_dataset` looks up `dataset_module_factory` when it is
     called, so wrapping that works under any earlier `from datasets import load_dataset`.
+
+    Args:
+        module: `datasets.load`.
     """
     original = getattr(module, "dataset_module_factory", None)
     if original is None:
@@ -95,16 +92,16 @@ def register_dataset_name(module: ModuleType) -> None:
     @wraps(original)
     def factory(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        asked = bound.arguments
-        if asked["path"] != NAME:
+        given = bound.arguments
+        if given["path"] != NAME:
             return original(*args, **kwargs)
-        files, folder = asked.get("data_files"), asked.get("data_dir")
+        files, folder = given.get("data_files"), given.get("data_dir")
         if files is None and folder is None:
-            asked["path"], revision = split_revision(published_path())
+            given["path"], revision = split_revision(published_path())
             if revision is not None:
-                asked["revision"] = revision
+                given["revision"] = revision
             return original(*bound.args, **bound.kwargs)
-        found = _find_files(files, folder, asked.get("download_config"))
+        found = _find_files(files, folder, given.get("download_config"))
         return module.DatasetModule(
             _builder_module().__name__,
             None,
@@ -116,6 +113,7 @@ def register_dataset_name(module: ModuleType) -> None:
 
 
 def published_path() -> str:
+    """The Hub id or folder in ANTHROTAP_REPO. Raises DatasetNotFoundError if nothing is set."""
     from datasets.exceptions import DatasetNotFoundError
 
     repository = os.environ.get(REPOSITORY_VARIABLE, "")
@@ -167,7 +165,7 @@ def _find_files(data_files: Any, data_dir: Any, download_config: Any = None) -> 
 
 
 def _pattern(file: str, folder: str) -> str:
-    """A file's own name may hold the signs of a pattern: clip[1].mp4."""
+    """A file as a pattern that matches it alone: its name may hold characters of a pattern, as in clip[1].mp4."""
     path = os.path.join(folder, os.path.expanduser(file))
     if os.path.isdir(path):
         raise FileNotFoundError(f"{file}: this is a folder; pass it as data_dir, or name the files in it")
