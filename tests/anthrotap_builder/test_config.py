@@ -39,25 +39,27 @@ def test_a_recipe_may_be_a_file_of_ones_own(tmp_path):
 
 
 def test_what_changes_a_label_changes_the_version():
-    assert LabelingConfig().version == LabelingConfig().version
-    assert labeling_config(settings={"fit": {"sigma_3d": 0.07}}).version != LabelingConfig().version
+    assert LabelingConfig().version() == LabelingConfig().version()
+    assert labeling_config(settings={"filter": {"max_drift": 2.0}}).version() != LabelingConfig().version()
 
 
 def test_an_option_of_the_other_flow_is_an_error():
-    with pytest.raises(ValueError, match=r"flow: .*dis does not use raft_size, tile") as caught:
-        labeling_config(settings={"flow": {"raft_size": "small", "tile": 256}})
+    with pytest.raises(ValueError, match=r"flow: .*dis does not use raft_size, weights") as caught:
+        labeling_config(settings={"flow": {"raft_size": "small", "weights": "raft.pth"}})
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"raft does not use preset"):
         FlowSettings(model="raft", preset="medium")
-    with pytest.raises(ValueError, match=r"people: .*boxes does not use rounds"):
-        labeling_config(settings={"people": {"detector": "boxes", "rounds": 1, "max_gap": 3}})
-    with pytest.raises(ValueError, match=r"people: .*blazepose does not use max_filled"):
-        labeling_config(settings={"people": {"max_filled": 1}})
+    with pytest.raises(ValueError, match=r"detection: .*boxes does not use num_passes"):
+        labeling_config(
+            settings={"detection": {"detector": "boxes", "num_passes": 1, "high_score_threshold": 0.6}}
+        )
+    with pytest.raises(ValueError, match=r"detection: .*blazepose does not use detector_model"):
+        labeling_config(settings={"detection": {"detector_model": "mine"}})
     settings = FlowSettings(model="raft", raft_size="small", weights="raft.pth")
     assert FlowSettings.model_validate(settings.model_dump()) == settings
 
 
-def test_files_count_by_what_they_hold_not_by_where_they_lie(tmp_path):
+def test_files_count_by_content_not_by_location(tmp_path):
     def version(path) -> str:
         config = labeling_config(settings={"flow": {"model": "raft", "weights": str(path)}})
         assert config.flow.weights == config.model_dump(mode="json")["flow"]["weights"] == str(path)
@@ -127,12 +129,12 @@ def test_rows_of_the_ablation_are_recipes_too(recipe, row):
     assert labeling_config(recipe) == ABLATION[row].configured(LabelingConfig())
 
 
-def test_without_rays_nothing_is_left_uncertain():
-    with pytest.raises(ValueError, match="leaves nothing uncertain"):
-        labeling_config("open", {"visibility": {"rays": False}})
+def test_visibility_is_one_of_three_rules():
+    with pytest.raises(ValueError, match="visibility: Input should be 'none', 'rays' or 'margin'"):
+        labeling_config("open", {"visibility": "always"})
 
 
-def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+def test_a_recipe_that_extends_itself_is_an_error(tmp_path):
     (tmp_path / "round.yaml").write_text("extends: round.yaml\n")
     with pytest.raises(ValueError, match="extends must name another recipe"):
         labeling_config(tmp_path / "round.yaml")

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
-from anthrotap_builder.geometry.visibility_margin import SurfaceTracks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anthrotap_builder.config import FilterSettings, LabelingConfig
+from anthrotap_builder import filtering
+from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.filtering import filter_labels, filter_tracks
-from anthrotap_builder.flow import TrackFlow
-from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.flow.track_flow import TrackFlow
+from anthrotap_builder.surface_tracks import SurfaceTracks
+from helpers.clip_contexts import clip_context
 
 T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 256: here, pixels
 
@@ -30,7 +31,7 @@ def test_a_slow_slide_is_cut_though_every_step_is_small():
     xy[0, :, 0] += 0.4 * np.arange(T)  # 0.4 px a step: within the tolerance of a step, 8 px in all
     valid = filter_tracks(xy, visible, forward, backward)
     assert valid[1:].all()
-    radius = FilterSettings().drift_pixels
+    radius = FilterSettings().max_drift
     assert 2 * radius / 0.4 - 1 <= valid[0].sum() <= 2 * radius / 0.4 + 1
 
 
@@ -41,11 +42,11 @@ def test_a_jump_ends_one_segment():
     assert valid[0].tolist() == [True] * 14 + [False] * 6
 
 
-def test_unreliable_flow_vouches_for_nothing():
+def test_unreliable_flow_makes_no_label_valid():
     xy, visible, forward, backward = scene()
     backward[5:9] += 7.0
     valid = filter_tracks(xy, visible, forward, backward)
-    # Steps 5 to 8 have no witness: frames 6 to 8 have neither neighbor, 5 and 9 have one each.
+    # Steps 5 to 8 are not flow-consistent: frames 6 to 8 have neither neighbor, 5 and 9 have one each.
     assert not valid[:, 6:9].any()
     assert valid[:, [5, 9]].all()
 
@@ -59,20 +60,20 @@ def test_a_jump_under_unreliable_flow_is_not_let_through():
     assert valid[1:].all()
 
 
-def test_a_hidden_label_is_valid_within_reach_of_a_valid_seen_one():
+def test_an_occluded_label_is_valid_near_a_valid_visible_one(monkeypatch: pytest.MonkeyPatch):
     xy, visible, forward, backward = scene(frames=40)
     visible[0, 10:14] = False
     visible[1, 5:] = False
     visible[2, 20:] = False
     xy[2, :20] += np.cumsum(np.random.default_rng(1).normal(0, 6, (20, 2)), 0)  # never valid
-    config = FilterSettings(hidden_reach=8)
-    valid = filter_tracks(xy, visible, forward, backward, config)
+    monkeypatch.setattr(filtering, "MAX_FRAMES_FROM_VISIBLE", 8)
+    valid = filter_tracks(xy, visible, forward, backward)
     assert valid[0].all()
     assert valid[1].tolist() == [True] * 13 + [False] * 27
     assert not valid[2].any()
 
 
-def test_the_papers_rule_refuses_steps_and_lets_a_slide_through():
+def test_the_papers_rule_rejects_steps_and_lets_a_slide_through():
     xy, visible, forward, backward = scene()
     xy[0, :, 0] += 0.4 * np.arange(T)
     xy[1, 14:] += 12.0
@@ -140,32 +141,32 @@ def test_thresholds_scale_with_the_frame(seed: int, scale: float):
     assert (small != large).mean() < 0.02  # rounding at a threshold
 
 
-def trusted(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **settings: object):
+def filtered(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **settings: object):
     """Five points that go with the flow, in a person's mask [T, H, W]."""
     xy, _, _, _ = scene()
     points = SurfaceTracks(xy, visible, certain, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
     flow = TrackFlow(np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))
-    config = LabelingConfig(filter=FilterSettings(**settings))
     person = PersonTrack(np.zeros((T, 4), np.float32), mask=mask)
-    return filter_labels(points, [person], flow, Camera(300.0, SIZE, SIZE), config)
+    context = clip_context(np.zeros((T, SIZE, SIZE, 3), np.uint8), filter=settings)
+    return filter_labels(context, points, [person], flow)
 
 
-def test_labels_outside_the_mask_are_unknown_unless_masks_are_not_asked_for():
+def test_labels_outside_the_mask_are_invalid_unless_masks_are_not_used():
     everywhere, mask = np.ones((5, T), bool), np.ones((T, SIZE, SIZE), bool)
     mask[8] = False
-    tracks, refused = trusted(everywhere, everywhere, mask)
+    tracks, rejected_fraction = filtered(everywhere, everywhere, mask)
     assert not tracks.valid[:, 8].any()
     assert np.delete(tracks.valid, 8, axis=1).all()
-    assert refused == 0
-    assert trusted(everywhere, everywhere, mask, masks=False)[0].valid.all()
+    assert rejected_fraction == 0
+    assert filtered(everywhere, everywhere, mask, masks=False)[0].valid.all()
 
 
-def test_a_hidden_label_needs_a_seen_one_that_is_trusted_in_the_end():
+def test_an_occluded_label_needs_a_visible_one_that_is_valid_in_the_end():
     visible = np.ones((5, T), bool)
     visible[:2, 10:] = False
     certain = np.ones((5, T), bool)
-    certain[0, :10] = False  # close calls all of them: seen by flow, but not trusted
-    tracks, _ = trusted(visible, certain, np.ones((T, SIZE, SIZE), bool))
+    certain[0, :10] = False  # flow-consistent, but inside the visibility margin
+    tracks, _ = filtered(visible, certain, np.ones((T, SIZE, SIZE), bool))
     assert not tracks.valid[0].any()
     assert tracks.occluded[1, 10:].all()
     assert (tracks.confidence > 0).tolist() == tracks.visible.tolist()
@@ -173,4 +174,4 @@ def test_a_hidden_label_needs_a_seen_one_that_is_trusted_in_the_end():
 
 def test_only_summed_drift_gives_a_confidence():
     everywhere, mask = np.ones((5, T), bool), np.ones((T, SIZE, SIZE), bool)
-    assert trusted(everywhere, everywhere, mask, rule="steps")[0].confidence is None
+    assert filtered(everywhere, everywhere, mask, rule="steps")[0].confidence is None

@@ -5,13 +5,13 @@ import pytest
 
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.clips import read_clips
-from anthrotap_builder.config import LabelingConfig, RefineSettings
+from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
-from anthrotap_builder.mesh_recovery.mesh_file import read_meshes
+from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
-from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip, label_video
+from anthrotap_builder.pipeline import MIN_VISIBLE_FRAMES, LabeledClip, Stages, label_clip, label_video
 from anthrotap_hf.video import VideoError
 from helpers.posed_people import as_person, textured_frames
 
@@ -27,7 +27,7 @@ def frames(anny: Body, dance: PoseParameters, camera: Camera) -> np.ndarray:
 @pytest.fixture
 def someone(anny: Body, dance: PoseParameters, camera: Camera) -> Stages:
     person = as_person(anny, dance, camera, noise=2.0)
-    return Stages(people=lambda *_: [person])
+    return Stages(detection=lambda *_: [person])
 
 
 @pytest.fixture
@@ -58,14 +58,15 @@ def test_seen_labels_stick_to_the_point_they_start_on(
 
 
 def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
-    assert {"people", "meshes", "visibility", "flow", "filtering"} <= labeled.seconds.keys()
+    assert {"detection", "mesh_recovery", "visibility", "flow", "filtering"} <= labeled.seconds.keys()
     (person,) = labeled.people
     assert person["reprojection_error"] < 5
     assert person["mask_overlap"] > 0.8
     assert person["tracks"] == len(labeled.tracks)
     assert 0 <= labeled.rejected_fraction < 0.6
-    assert (labeled.body_model, labeled.mesh_source, labeled.flow) == ("anny", "fit", "dis")
-    assert labeled.label_version == CONFIG.version
+    info = labeled.info
+    assert (info["body_model"], info["mesh_source"], info["flow"]) == ("anny", "fit", "dis")
+    assert info["label_version"] == CONFIG.version()
     assert labeled.left_out is None
 
 
@@ -75,12 +76,12 @@ def test_labels_do_not_depend_on_threads(someone: Stages, labeled: LabeledClip, 
     np.testing.assert_array_equal(again.tracks.valid, labeled.tracks.valid)
 
 
-def test_trusted_labels_have_a_place_in_the_frame(labeled: LabeledClip):
+def test_valid_labels_lie_in_the_frame(labeled: LabeledClip):
     tracks = labeled.tracks
     places = tracks.xy[tracks.valid]
     assert np.isfinite(places).all()
     assert ((places >= 0) & (places < [tracks.width, tracks.height])).all()
-    assert (tracks.visible.sum(1) >= CONFIG.min_visible).all()
+    assert (tracks.visible.sum(1) >= MIN_VISIBLE_FRAMES).all()
 
 
 def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: LabeledClip):
@@ -91,21 +92,21 @@ def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: L
 
 
 def test_nobody_gives_no_track_and_says_so():
-    nobody = Stages(people=lambda *_: [])
+    nobody = Stages(detection=lambda *_: [])
     labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)
     assert len(labeled.tracks) == 0
     assert labeled.tracks.xy.shape == (0, 5, 2)
-    assert "nobody was found" in labeled.left_out
+    assert "no person was found" in labeled.left_out
 
 
 def test_one_frame_gives_no_trusted_label(
     frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera
 ):
     pose = PoseParameters(dance.values[:1], dance.shape, dance.reference)
-    still = Stages(people=lambda *_: [as_person(anny, pose, camera)])
+    still = Stages(detection=lambda *_: [as_person(anny, pose, camera)])
     labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
     assert len(labeled.tracks) == 0
-    assert "trusted" in labeled.left_out
+    assert "no label of the people found is valid" in labeled.left_out
 
 
 @pytest.mark.parametrize(
@@ -136,19 +137,19 @@ def test_meshes_that_were_written_give_the_same_labels(
 ):
     with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
         writer.add(np.arange(100, 100 + len(frames)), labeled.meshes, labeled.camera)
-    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    file = read_meshes(tmp_path / "clip.meshes.npz")
     config = CONFIG.model_copy(update={"mesh_source": "file"})
     times = np.arange(100, 100 + len(frames))
-    again = label_clip(frames, 24.0, config, stages=someone, meshes=meshes, source_frames=times)
+    again = label_clip(frames, 24.0, config, stages=someone, meshes=ClipMeshes(file, times))
     for name in ("xy", "visible", "valid", "person", "vertex", "confidence"):
         np.testing.assert_array_equal(getattr(again.tracks, name), getattr(labeled.tracks, name))
     assert again.rejected_fraction == labeled.rejected_fraction
-    assert again.label_version != labeled.label_version
+    assert again.info["label_version"] != labeled.info["label_version"]
 
-    elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)  # frames 0 to 23 of the video
+    elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=ClipMeshes(file, times - 100))
     assert len(elsewhere.tracks) == 0
-    assert "the file has no mesh here" in elsewhere.left_out
-    assert elsewhere.label_version.startswith(config.version())
+    assert "the file has no mesh in these frames" in elsewhere.left_out
+    assert elsewhere.info["label_version"].startswith(config.version())
 
 
 def test_refined_meshes_lie_nearer_to_the_truth(
@@ -174,37 +175,37 @@ def test_refined_meshes_lie_nearer_to_the_truth(
         betas=dance.shape,
         translation=pose.positions[:, 0] - root,
     )
-    meshes = read_meshes(tmp_path / "noisy.npz")
+    meshes = ClipMeshes(read_meshes(tmp_path / "noisy.npz"), np.arange(24))
     surface = anny.surface_points(300, 0)
     truth = camera.project(surface.positions(anny.pose_vertices(dance.posed(anny)), anny.faces))
     slide = {}
-    for refine in (None, RefineSettings()):
+    for refine in (False, True):
         config = LabelingConfig(points=300, mesh_source="file", refine=refine)
         clip = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)
         (mesh,) = clip.meshes
         offset = clip.camera.project(surface.positions(mesh.vertices, anny.faces)) - truth
-        slide[bool(refine)] = np.nanmedian(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
+        slide[refine] = np.nanmedian(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
     assert slide[True] < 0.5 * slide[False]
 
 
-def test_meshes_where_nobody_is_found_are_refused_or_by_wish_believed(
+def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_used(
     labeled: LabeledClip, frames: np.ndarray, anny: Body, tmp_path
 ):
     with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
         writer.add(np.arange(len(frames)), labeled.meshes, labeled.camera)
-    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    meshes = ClipMeshes(read_meshes(tmp_path / "clip.meshes.npz"), np.arange(len(frames)))
     config = LabelingConfig(points=300, mesh_source="file")
-    nobody = Stages(people=lambda *_: [])
-    refused = label_clip(frames, 24.0, config, stages=nobody, meshes=meshes)
-    assert len(refused.tracks) == 0
-    assert "could be trusted" in refused.left_out
+    nobody = Stages(detection=lambda *_: [])
+    rejected = label_clip(frames, 24.0, config, stages=nobody, meshes=meshes)
+    assert len(rejected.tracks) == 0
+    assert "no label of the people found is valid" in rejected.left_out
 
     def never(*_: object) -> list:
-        raise AssertionError("nobody is to be looked for")
+        raise AssertionError("no person is to be detected")
 
     alone = LabelingConfig(points=300, mesh_source="file", filter={"masks": False})
-    believed = label_clip(frames, 24.0, alone, stages=Stages(people=never), meshes=meshes)
-    assert len(believed.tracks) > 80
+    unmasked = label_clip(frames, 24.0, alone, stages=Stages(detection=never), meshes=meshes)
+    assert len(unmasked.tracks) > 80
 
 
 def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, someone: Stages):

@@ -234,11 +234,11 @@ def test_unknown_room() -> None:
 
 @pytest.mark.slow
 def test_people_are_found_in_the_demo() -> None:
-    from anthrotap_builder.config import PeopleSettings
+    from anthrotap_builder.context import ClipContext
     from anthrotap_builder.detection import detect_people
 
     clip = render_scene(demo_scene(24))
-    people = detect_people(clip.frames, PeopleSettings())
+    people = detect_people(ClipContext.of(clip.frames, clip.fps))
     assert len(people) == 2
     assert all(person.found.mean() > 0.9 for person in people)
 

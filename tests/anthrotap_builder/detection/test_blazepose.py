@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthrotap_builder.config import PeopleSettings
-from anthrotap_builder.detection import PersonTrack, detect_people
-from anthrotap_builder.detection.blazepose import BlazePose, Region, anchors, suppress
+from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.context import ClipContext
+from anthrotap_builder.detection import PersonTrack, association, detect_people
+from anthrotap_builder.detection.blazepose_networks import BlazePose, Region, anchors, suppress
 from anthrotap_builder.utils.assets import AssetError, blazepose_paths
+from helpers.clip_contexts import clip_context
 
 regions = st.builds(
     Region,
@@ -106,25 +108,25 @@ def test_a_turned_picture_has_turned_landmarks(networks, clips_dir):
     (frame,) = read(clips_dir / "juggle.mp4", count=1)
     width = frame.shape[1]
     _, region = networks.detect(frame, 0.5)[0]
-    upright = networks.look(frame, region, 1.0, 0)
+    upright = networks.estimate_pose(frame, region, 1.0, 0)
 
     # A quarter turn to the left takes (x, y) to (y, W - x).
     turned_frame = np.ascontiguousarray(np.rot90(frame))
     turned_region = Region(region.y, width - region.x, region.size, region.angle - math.pi / 2)
-    turned = networks.look(turned_frame, turned_region, 1.0, 0)
+    turned = networks.estimate_pose(turned_frame, turned_region, 1.0, 0)
 
     x, y, confidence = upright.landmarks.T
-    assert upright.score > 0.9
+    assert upright.pose_score > 0.9
     assert abs(turned.landmarks[:, :2] - np.column_stack([y, width - x])).max() < 0.5
     assert np.allclose(turned.landmarks[:, 2], confidence, atol=0.02)
     x, y, z = upright.world_landmarks.T
     assert np.allclose(turned.world_landmarks, np.column_stack([y, -x, z]), atol=0.02)
-    where, sure = upright.paint_mask(*frame.shape[:2])
+    window, confidence = upright.frame_mask(*frame.shape[:2])
     mask = np.zeros(frame.shape[:2], bool)
-    mask[where] = sure > 0
-    where, sure = turned.paint_mask(*turned_frame.shape[:2])
+    mask[window] = confidence > 0
+    window, confidence = turned.frame_mask(*turned_frame.shape[:2])
     turned_mask = np.zeros(turned_frame.shape[:2], bool)
-    turned_mask[where] = sure > 0
+    turned_mask[window] = confidence > 0
     assert np.mean(np.rot90(mask) != turned_mask) < 0.002
 
 
@@ -145,7 +147,7 @@ def tracks_of(networks, clips_dir):
     def find(name: str) -> tuple[np.ndarray, list[PersonTrack]]:
         if name not in known:
             frames = read(clips_dir / name)
-            known[name] = frames, detect_people(frames, PeopleSettings())
+            known[name] = frames, detect_people(clip_context(frames))
         return known[name]
 
     return find
@@ -204,17 +206,18 @@ def test_landmarks_lie_on_the_mask(tracks_of):
     assert np.mean(hits) > 0.9
 
 
-def test_nothing_is_smoothed_over_time(networks, clips_dir):
+def test_nothing_is_smoothed_over_time(networks, clips_dir, monkeypatch):
+    monkeypatch.setattr(association, "MIN_FRAMES", 1)
+    monkeypatch.setattr(association, "MIN_DETECTIONS", 1)
     frames = read(clips_dir / "juggle.mp4", count=12)
-    alone = PeopleSettings(detect_every=1, min_frames=1, min_detections=1)
-    (track,) = detect_people(frames, alone)
-    (one,) = detect_people(frames[5:6], alone)
+    (track,) = detect_people(clip_context(frames, detection={"detect_every": 1}))
+    (one,) = detect_people(clip_context(frames[5:6], detection={"detect_every": 1}))
     assert np.array_equal(track.landmarks[5], one.landmarks[0])
 
 
 def test_threads_change_nothing(networks, clips_dir):
     frames = read(clips_dir / "bedroom.mp4", count=20)
-    one, two = (detect_people(frames, PeopleSettings(), threads) for threads in (1, 2))
+    one, two = (detect_people(clip_context(frames, threads=threads)) for threads in (1, 2))
     assert len(one) == len(two) == 2
     for a, b in zip(one, two, strict=True):
         assert np.array_equal(a.landmarks, b.landmarks, equal_nan=True)
@@ -225,8 +228,8 @@ def test_threads_change_nothing(networks, clips_dir):
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (9, 64, 64, 3), (3, 17, 200, 3), (2, 1, 1, 3)])
 def test_nobody_is_no_track(networks, shape):
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert detect_people(noise, PeopleSettings()) == []
-    assert detect_people(np.zeros(shape, np.uint8), PeopleSettings()) == []
+    assert detect_people(clip_context(noise)) == []
+    assert detect_people(clip_context(np.zeros(shape, np.uint8))) == []
 
 
 @pytest.mark.parametrize(
@@ -246,4 +249,4 @@ def test_nobody_is_no_track(networks, shape):
 )
 def test_bad_input_is_named(frames, settings, threads, message):
     with pytest.raises(ValueError, match=message):
-        detect_people(frames, PeopleSettings(**settings), threads)
+        ClipContext.of(frames, 24.0, LabelingConfig(detection=settings), threads)

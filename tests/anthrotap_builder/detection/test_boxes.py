@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from anthrotap_builder.config import PeopleSettings
 from anthrotap_builder.detection import PersonTrack, detect_people
+from anthrotap_builder.detection import boxes as boxes_module
 from anthrotap_builder.detection.boxes import Boxes, load_detector, track_boxes
 from anthrotap_builder.utils.assets import AssetError
+from helpers.clip_contexts import clip_context
 from helpers.tiny_detector import save_tiny_detector
 
 SIZE = 480, 640
-NOBODY: Boxes = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+TAKES_BOXES = {"mesh_source": "tokenhmr", "body": "smpl", "filter": {"masks": False}}
+NO_BOXES: Boxes = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
 
 
 def person(x: float, y: float = 240.0, score: float = 0.9, width: float = 60.0, height: float = 200.0):
@@ -21,14 +23,14 @@ def person(x: float, y: float = 240.0, score: float = 0.9, width: float = 60.0, 
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2], score
 
 
-def seen(*people) -> Boxes:
+def detected(*people) -> Boxes:
     """What a detector says of one frame."""
     boxes, scores = zip(*people, strict=True)
     return np.array(boxes, np.float32), np.array(scores, np.float32)
 
 
-def track(found: list[Boxes], **settings: object) -> list[PersonTrack]:
-    people = track_boxes(found, SIZE, PeopleSettings(detector="boxes", **settings))
+def track(found: list[Boxes], high_score_threshold: float = 0.75) -> list[PersonTrack]:
+    people = track_boxes(found, SIZE, high_score_threshold)
     for one in people:
         assert (one.boxes.shape, one.boxes.dtype) == ((len(found), 4), np.float32)
         assert one.landmarks is one.world_landmarks is one.mask is None
@@ -47,23 +49,26 @@ def _tracker() -> None:
 
 def test_two_people_who_cross_stay_who_they_are():
     # The order in which a detector names them says nothing.
-    found = [seen(*[person(150 + 8 * t), person(450 - 8 * t, 250)][:: 1 if t % 3 else -1]) for t in range(40)]
+    found = [
+        detected(*[person(150 + 8 * t), person(450 - 8 * t, 250)][:: 1 if t % 3 else -1]) for t in range(40)
+    ]
     one, other = sorted(track(found), key=lambda one: one.boxes[0, 0])
     np.testing.assert_allclose(middles(one), 150 + 8 * np.arange(40), atol=0.01)
     np.testing.assert_allclose(middles(other), 450 - 8 * np.arange(40), atol=0.01)
 
 
-def test_boxes_are_as_found_and_short_gaps_are_filled_in_a_straight_line():
+def test_boxes_are_as_detected_and_short_gaps_are_interpolated(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
     x = 100 + 5 * np.arange(30) + rng.normal(0, 3, 30)
-    found = [seen(person(v)) for v in x]
+    found = [detected(person(v)) for v in x]
     for t in (10, 11, 12):
-        found[t] = NOBODY
+        found[t] = NO_BOXES
     (one,) = track(found)
     expected = x.copy()
     expected[9:14] = np.linspace(x[9], x[13], 5)
     np.testing.assert_allclose(middles(one), expected, atol=0.01)
-    (one,) = track(found, max_filled=2)
+    monkeypatch.setattr(boxes_module, "MAX_INTERPOLATED", 2)
+    (one,) = track(found)
     assert np.flatnonzero(~one.found).tolist() == [10, 11, 12]
 
 
@@ -71,7 +76,7 @@ def test_boxes_are_as_found_and_short_gaps_are_filled_in_a_straight_line():
 def test_a_gap_of_max_gap_is_one_person_and_a_longer_one_is_two(moves: float):
     def with_gap(missing: int) -> list[PersonTrack]:
         return track(
-            [seen(person(100 + moves * t)) if not 15 <= t < 15 + missing else NOBODY for t in range(50)]
+            [detected(person(100 + moves * t)) if not 15 <= t < 15 + missing else NO_BOXES for t in range(50)]
         )
 
     (one,) = with_gap(12)
@@ -80,52 +85,57 @@ def test_a_gap_of_max_gap_is_one_person_and_a_longer_one_is_two(moves: float):
 
 
 def test_who_leaves_the_frame_is_not_found_any_more_and_boxes_end_at_its_edge():
-    found = [seen(person(500 + 10 * t), person(100)) if t < 16 else seen(person(100)) for t in range(30)]
+    found = [
+        detected(person(500 + 10 * t), person(100)) if t < 16 else detected(person(100)) for t in range(30)
+    ]
     stays, leaves = track(found)  # who is seen longer comes first
     assert stays.found.all()
     assert leaves.found[:16].all()
     assert not leaves.found[16:].any()
     assert np.nanmax(leaves.boxes) == 640
-    outside = [seen(person(700), person(-40), person(100)) for _ in range(10)]
+    outside = [detected(person(700), person(-40), person(100)) for _ in range(10)]
     assert len(track(outside)) == 1
 
 
-def test_a_box_that_jumps_is_nobody():
-    found = [seen(person(100 + t)) for t in range(20)]
-    found[9] = seen(person(500))
+def test_a_box_that_jumps_is_no_person():
+    found = [detected(person(100 + t)) for t in range(20)]
+    found[9] = detected(person(500))
     (one,) = track(found)
     np.testing.assert_allclose(middles(one), 100 + np.arange(20), atol=0.01)
 
 
 def test_weak_boxes_go_on_with_a_person_and_begin_none():
     def scores(*values: float) -> list[Boxes]:
-        return [seen(person(100, score=value)) for value in values]
+        return [detected(person(100, score=value)) for value in values]
 
     (one,) = track(scores(*[0.9] * 5, *[0.2] * 6, *[0.8] * 3))
     assert one.found.all()
     assert track(scores(*[0.4] * 20)) == []
     assert track(scores(*[0.6] * 20)) == []  # never sure
-    assert len(track(scores(*[0.6] * 20), sure_detection=0.6)) == 1
+    assert len(track(scores(*[0.6] * 20), high_score_threshold=0.6)) == 1
 
 
-def test_short_tracks_are_dropped_and_longer_ones_come_first():
+def test_short_tracks_are_dropped_and_longer_ones_come_first(monkeypatch: pytest.MonkeyPatch):
     found = [
-        seen(*[person(100)] * (t >= 12), *[person(300)] * (t < 15), *[person(500)] * (t < 7))
+        detected(*[person(100)] * (t >= 12), *[person(300)] * (t < 15), *[person(500)] * (t < 7))
         for t in range(30)
     ]
     first, second = track(found)
     assert (first.found.sum(), second.found.sum()) == (18, 15)
-    assert len(track(found, min_frames=7)) == 3
+    monkeypatch.setattr(boxes_module, "MIN_FRAMES", 7)
+    assert len(track(found)) == 3
 
 
 def test_two_boxes_of_one_person_are_one():
-    found = [seen(person(100, score=0.85), person(103, score=0.9), person(130, 250, 0.8)) for _ in range(10)]
+    found = [
+        detected(person(100, score=0.85), person(103, score=0.9), person(130, 250, 0.8)) for _ in range(10)
+    ]
     one, other = sorted(track(found), key=lambda one: one.boxes[0, 0])
     assert (middles(one)[0], middles(other)[0]) == (103, 130)
 
 
 def test_no_one():
-    assert track([NOBODY] * 5) == []
+    assert track([NO_BOXES] * 5) == []
     assert track([]) == []
 
 
@@ -141,7 +151,7 @@ def test_boxes_are_those_of_the_persons_in_raster_pixels(folder: Path, moving_pa
     from transformers import AutoModelForObjectDetection
 
     frames = moving_pattern(3, 128, 128)  # the size that the network sees: nothing is resized
-    found = load_detector(str(folder), 0.0, "cpu")(frames)
+    found = load_detector(str(folder), "cpu", 0.0)(frames)
     assert len(found) == 3
     with torch.inference_mode():
         outputs = AutoModelForObjectDetection.from_pretrained(folder).eval()(
@@ -155,16 +165,16 @@ def test_boxes_are_those_of_the_persons_in_raster_pixels(folder: Path, moving_pa
         for box, score in zip(boxes, scores, strict=True):
             near = np.abs(expected - box).max(1) + 100 * np.abs(probability - score)
             assert near.min() < 0.01
-    tall = load_detector(str(folder), 0.0, "cpu")(np.repeat(frames, 2, axis=1))
+    tall = load_detector(str(folder), "cpu", 0.0)(np.repeat(frames, 2, axis=1))
     for (boxes, _), (stretched, _) in zip(found, tall, strict=True):
         np.testing.assert_allclose(stretched, boxes * [1, 2, 1, 2], atol=0.1)
 
 
-def test_people_do_not_depend_on_threads_and_come_by_the_usual_door(folder: Path, moving_pattern):
+def test_people_do_not_depend_on_threads(folder: Path, moving_pattern):
     frames = np.repeat(moving_pattern(1, 90, 160), 20, axis=0)
-    settings = PeopleSettings(detector="boxes", detector_model=str(folder))
+    settings = {"detection": {"detector": "boxes", "detector_model": str(folder)}} | TAKES_BOXES
     before = torch.get_num_threads()
-    one, two = (detect_people(frames, settings, threads) for threads in (1, 2))
+    one, two = (detect_people(clip_context(frames, threads=threads, **settings)) for threads in (1, 2))
     assert torch.get_num_threads() == before
     assert len(one) == len(two) > 0
     for a, b in zip(one, two, strict=True):
@@ -206,14 +216,14 @@ def test_other_detectors_are_read_too(tmp_path: Path, moving_pattern):
     )
     RTDetrV2ForObjectDetection(config).save_pretrained(tmp_path)
     RTDetrImageProcessorPil(size={"height": 96, "width": 96}).save_pretrained(tmp_path)
-    (found,) = load_detector(str(tmp_path), 0.0, "cpu")(moving_pattern(1, 70, 90))
+    (found,) = load_detector(str(tmp_path), "cpu", 0.0)(moving_pattern(1, 70, 90))
     assert len(found[0]) == len(found[1]) > 0
 
 
 def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def message(name: str | Path) -> str:
-        with pytest.raises(AssetError, match=r"people\.detector_model") as caught:
-            load_detector(str(name), 0.5, "cpu")
+        with pytest.raises(AssetError, match=r"detection\.detector_model") as caught:
+            load_detector(str(name), "cpu")
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -249,5 +259,7 @@ def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypat
 def test_without_the_tracker_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "edgefirst.tracker", None)
     with pytest.raises(ImportError, match=r"pip install 'anthrotap\[detector\]'") as caught:
-        detect_people(np.zeros((1, 8, 8, 3), np.uint8), PeopleSettings(detector="boxes"))
+        detect_people(
+            clip_context(np.zeros((1, 8, 8, 3), np.uint8), detection={"detector": "boxes"}, **TAKES_BOXES)
+        )
     assert "\n" not in str(caught.value)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from anthrotap_builder.config import FlowSettings
-from anthrotap_builder.flow import DISFlow, sample_flow, track_flow
+from anthrotap_builder.flow.dis import DISFlow
+from anthrotap_builder.flow.track_flow import sample_flow, track_flow
+from helpers.clip_contexts import clip_context
 
 
 def shifted_noise(frames: int, shift: tuple[int, int], size: tuple[int, int] = (96, 128)) -> np.ndarray:
@@ -37,7 +38,7 @@ def test_flow_has_the_sign_scale_and_axes_of_the_motion(shift: tuple[int, int]):
 def test_what_the_tracks_get_wrong_flow_finds(error: float):
     frames = shifted_noise(4, (3, -1))
     xy = moving_points(4, (3, -1), error)
-    found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
+    found = track_flow(clip_context(frames), xy, np.ones(xy.shape[:2], bool))
     assert found.displacement.shape == (len(xy), 3, 2)
     np.testing.assert_allclose(np.median(found.displacement, axis=(0, 1)), (3, -1), atol=0.1)
     assert np.median(found.fb_error) < 0.2
@@ -48,7 +49,7 @@ def test_a_good_prediction_carries_flow_over_motion_that_it_could_not_find_alone
     frames = shifted_noise(2, motion)
     xy = moving_points(2, motion)[:30]
     alone = sample_flow(DISFlow("fast")(*frames), xy[:, 0])
-    found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
+    found = track_flow(clip_context(frames), xy, np.ones(xy.shape[:2], bool))
     assert np.median(np.linalg.norm(alone - motion, axis=1)) > 5
     assert np.median(np.linalg.norm(found.displacement[:, 0] - motion, axis=1)) < 0.5
 
@@ -56,7 +57,7 @@ def test_a_good_prediction_carries_flow_over_motion_that_it_could_not_find_alone
 def test_flow_does_not_depend_on_threads():
     frames, xy = shifted_noise(4, (2, 1)), moving_points(4, (2, 1), 0.4)
     visible = np.random.default_rng(0).random(xy.shape[:2]) < 0.8
-    one, three = (track_flow(frames, xy, visible, FlowSettings(), threads) for threads in (1, 3))
+    one, three = (track_flow(clip_context(frames, threads=threads), xy, visible) for threads in (1, 3))
     np.testing.assert_array_equal(one.displacement, three.displacement)
     np.testing.assert_array_equal(one.fb_error, three.fb_error)
 
@@ -64,11 +65,11 @@ def test_flow_does_not_depend_on_threads():
 def test_a_point_without_a_place_has_no_flow_and_disturbs_no_other():
     frames, xy = shifted_noise(3, (2, 1)), moving_points(3, (2, 1))
     xy[0, 1] = np.nan
-    found = track_flow(frames, xy, np.ones(xy.shape[:2], bool), FlowSettings())
+    found = track_flow(clip_context(frames), xy, np.ones(xy.shape[:2], bool))
     assert np.isnan(found.displacement[0, 1]).all()
     assert np.isnan(found.fb_error[0, 1])
     np.testing.assert_allclose(found.displacement[1:].mean((0, 1)), (2, 1), atol=0.2)
-    nobody = track_flow(frames, np.full_like(xy, np.nan), np.ones(xy.shape[:2], bool), FlowSettings())
+    nobody = track_flow(clip_context(frames), np.full_like(xy, np.nan), np.ones(xy.shape[:2], bool))
     assert np.isnan(nobody.displacement).all()
 
 
@@ -83,6 +84,6 @@ def test_sampling_is_bilinear_between_pixel_centers():
 
 def test_one_frame_has_no_flow():
     frames = np.zeros((1, 32, 32, 3), np.uint8)
-    found = track_flow(frames, np.ones((5, 1, 2), np.float32), np.ones((5, 1), bool), FlowSettings())
+    found = track_flow(clip_context(frames), np.ones((5, 1, 2), np.float32), np.ones((5, 1), bool))
     assert found.displacement.shape == (5, 0, 2)
     assert found.fb_error.shape == (5, 0)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from anthrotap_builder.config import FlowSettings
-from anthrotap_builder.flow import Flow, for_each_pair, raft, track_flow
+from anthrotap_builder.flow import Flow, raft
 from anthrotap_builder.flow.raft import RAFTFlow, load_raft
+from anthrotap_builder.flow.track_flow import for_each_pair, track_flow
 from anthrotap_builder.utils.assets import AssetError
+from helpers.clip_contexts import clip_context
 
 SIZES = [(128, 128), (200, 300), (131, 77), (1, 1), (90, 517)]
 
@@ -90,13 +92,14 @@ class FakeModel(torch.nn.Module):
 
 
 def test_settings_reach_the_network_and_tracks_get_its_last_flow(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(raft, "NUM_UPDATES", 5)
     model, asked = FakeModel(), []
     monkeypatch.setattr(raft, "_load_model", lambda *arguments: asked.append(arguments) or model)
     before = torch.get_num_threads()
-    settings = FlowSettings(model="raft", raft_size="small", raft_iterations=5, weights="mine.pth")
-    xy = np.full((3, 4, 2), 40.5, np.float32)
+    settings = {"model": "raft", "raft_size": "small", "weights": "mine.pth"}
+    frames, xy = np.zeros((4, 90, 80, 3), np.uint8), np.full((3, 4, 2), 40.5, np.float32)
     one, two = (
-        track_flow(np.zeros((4, 90, 80, 3), np.uint8), xy, np.ones((3, 4), bool), settings, threads, "cpu")
+        track_flow(clip_context(frames, threads=threads, flow=settings), xy, np.ones((3, 4), bool))
         for threads in (1, 2)
     )
     np.testing.assert_allclose(one.displacement, np.broadcast_to([0.5, -0.25], (3, 3, 2)), atol=1e-5)
@@ -111,7 +114,7 @@ def test_results_come_in_the_order_of_the_pairs():
     def work(flow: Flow, t: int) -> int:
         return t
 
-    assert for_each_pair(work, range(7, 0, -2), FlowSettings(), 3) == [7, 5, 3, 1]
+    assert for_each_pair(clip_context(noise(8, 8)[None], threads=3), work, range(7, 0, -2)) == [7, 5, 3, 1]
 
 
 def test_without_torchvision_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
@@ -142,28 +145,33 @@ def random_weights(optical_flow, tmp_path_factory: pytest.TempPathFactory) -> st
     return str(path)
 
 
-def test_a_frame_that_needs_no_padding_is_seen_as_by_torchvision(optical_flow, random_weights: str):
+def test_a_frame_that_needs_no_padding_has_the_flow_of_torchvision(optical_flow, random_weights: str):
     first, second = noise(136, 200), noise(136, 200, 1)
     model = optical_flow.raft_small(weights=None).eval()
     model.load_state_dict(torch.load(random_weights, weights_only=True))
     batch = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (first, second))
     transforms = optical_flow.Raft_Small_Weights.DEFAULT.transforms()
     with torch.inference_mode():
-        expected = model(*transforms(*batch), num_flow_updates=4)[-1][0].permute(1, 2, 0).numpy()
-    settings = FlowSettings(model="raft", raft_size="small", raft_iterations=4, weights=random_weights)
+        expected = (
+            model(*transforms(*batch), num_flow_updates=raft.NUM_UPDATES)[-1][0].permute(1, 2, 0).numpy()
+        )
+    settings = FlowSettings(model="raft", raft_size="small", weights=random_weights)
     flow = load_raft(settings, "cpu")(first, second)
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(flow, expected, atol=1e-3)
 
 
 def test_threads_do_not_disturb_each_other(optical_flow, random_weights: str):
-    settings = FlowSettings(model="raft", raft_size="small", raft_iterations=2, weights=random_weights)
+    settings = {"model": "raft", "raft_size": "small", "weights": random_weights}
     frames = [noise(130 + 20 * (t % 3), 140, t) for t in range(6)]
 
     def work(flow: Flow, t: int) -> np.ndarray:
         return flow(frames[t], frames[t][::-1])
 
-    one, three = (for_each_pair(work, range(6), settings, threads) for threads in (1, 3))
+    one, three = (
+        for_each_pair(clip_context(frames[0][None], threads=threads, flow=settings), work, range(6))
+        for threads in (1, 3)
+    )
     for a, b in zip(one, three, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -236,13 +244,13 @@ def trained_weights(optical_flow, tmp_path_factory: pytest.TempPathFactory) -> s
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_trained_network_finds_the_shift(trained_weights: str):
+def test_a_trained_network_finds_the_shift(trained_weights: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(raft, "NUM_UPDATES", 6)
+    settings = FlowSettings(model="raft", raft_size="small", weights=trained_weights)
     rng = np.random.default_rng(1)
     for size, tile in [((128, 128), 1024), ((150, 203), 1024), ((90, 100), 1024), ((200, 300), 128)]:
-        settings = FlowSettings(
-            model="raft", raft_size="small", raft_iterations=6, weights=trained_weights, tile=tile
-        )
         flow = load_raft(settings, "cpu")
+        monkeypatch.setattr(flow, "_tile", tile)
         for shift in [(5, 0), (0, -4), (-3, 6), (2.5, 2.5)]:
             found = flow(*shifted(shift, size, rng))[16:-16, 16:-16]
             median = np.median(found, axis=(0, 1))
