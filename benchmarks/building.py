@@ -1,7 +1,7 @@
 """What `anthrotap build` costs: memory as the number of videos grows, and what another worker gains.
 
-python benchmarks/building.py memory --videos 10 --videos 100 --videos 1000
-python benchmarks/building.py workers
+python -m benchmarks.building memory --videos 10 --videos 100 --videos 1000
+python -m benchmarks.building workers
 """
 
 from __future__ import annotations

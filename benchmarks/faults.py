@@ -1,7 +1,7 @@
-"""Faults injected into builds, on real labels: is anything lost or doubled? The result must equal the unbroken run's.
+"""Faults injected into builds, on real labels: is anything lost or doubled? The result must equal that without faults.
 
-python benchmarks/faults.py                # all; the full disk needs root, for a small tmpfs
-python benchmarks/faults.py driver disk    # only these
+python -m benchmarks.faults                # all; the full disk needs root, for a small tmpfs
+python -m benchmarks.faults driver disk    # only these
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import pyarrow.parquet as pq
 from benchmarks.building import short_videos
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests/anthrotap_builder/building"))
+# The stand-in for Slurm is one of the tests' helpers.
+sys.path.insert(0, str(ROOT / "tests"))
 OPTIONS = ("--set", "points=64", "--validation", "0.3", "--videos-per-rank", "2", "--retries", "3")
 VIDEOS = 8
 
 
 class Bench:
-    """Videos, and the rows that an unbroken build of them gives."""
+    """Videos, and the rows that a build of them without faults writes."""
 
     def __init__(self, folder: Path, kills: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,11 +63,11 @@ class Bench:
         )
 
     def finish(self, out: str, *options: str) -> str:
-        """Builds, to the end; what it said."""
+        """Build to the end, and return what the build printed."""
         build = self.build(out, *options)
-        words = "".join(build.communicate())
-        assert build.returncode == 0, words
-        return words
+        output = "".join(build.communicate())
+        assert build.returncode == 0, output
+        return output
 
     def compare(self, out: str) -> str:
         found = rows(self.folder / out)
@@ -78,7 +79,7 @@ class Bench:
 
 
 def rows(out: Path) -> list[tuple[str, bytes]]:
-    """All rows of a dataset in order: split and clip, and everything in it."""
+    """Return all rows of a dataset in order: split and clip, and all columns."""
     found = []
     for file in sorted((out / "data").glob("*.parquet")):
         for row in pq.read_table(file).to_pylist():
@@ -95,7 +96,8 @@ def family(driver: int) -> list[psutil.Process]:
 
 
 def kill_driver(bench: Bench) -> str:
-    results, done = [], 0
+    results: list[str] = []
+    done = 0
     while done < bench.kills:
         out = f"driver-{len(results)}"
         while True:
@@ -117,7 +119,8 @@ def kill_driver(bench: Bench) -> str:
 
 
 def kill_worker(bench: Bench) -> str:
-    results, done = [], 0
+    results: list[str] = []
+    done = 0
     while done < bench.kills:
         out = f"worker-{len(results)}"
         build = bench.build(out)
@@ -139,24 +142,24 @@ def full_disk(bench: Bench) -> str:
     out.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(out)], check=True)
     try:
-        refusals = []
+        errors_seen = []
         for size in ("400k", "600k", "900k", "64m"):
             build = bench.build("disk")
             _, errors = build.communicate()
             if build.returncode == 0:
                 break
-            refusals.append(errors.strip().splitlines()[-1])
+            errors_seen.append(errors.strip().splitlines()[-1])
             subprocess.run(["mount", "-o", f"remount,size={size}", str(out)], check=True)
         else:
             bench.finish("disk")
-        said = refusals[-1].replace(str(bench.folder), "...") if refusals else "never full"
-        return f"full {len(refusals)} times, enlarged each time; said: `{said}` | {bench.compare('disk')}"
+        message = errors_seen[-1].replace(str(bench.folder), "...") if errors_seen else "never full"
+        return f"full {len(errors_seen)} times, enlarged each time; message: `{message}` | {bench.compare('disk')}"
     finally:
         subprocess.run(["umount", str(out)], check=True)
 
 
 def vanishing_file(bench: Bench) -> str:
-    """The last video goes while the first are labeled, and is back for the next build."""
+    """Remove the last video while the first are labeled, and restore it for the next build."""
     victim = sorted(bench.videos.iterdir())[-1]
     tmp_path = bench.folder / victim.name
     build = bench.build("vanish")
@@ -168,11 +171,11 @@ def vanishing_file(bench: Bench) -> str:
         assert build.returncode == 0
     finally:
         tmp_path.rename(victim)
-    said = next(line for line in errors.splitlines() if victim.name in line)
+    message = next(line for line in errors.splitlines() if victim.name in line)
     without = {name for name, _ in rows(bench.folder / "vanish")}
     missing = len(bench.unbroken) - len(without)
     bench.finish("vanish")
-    return f"`{said.rpartition('/')[2]}`, {missing} row fewer; back again | {bench.compare('vanish')}"
+    return f"`{message.rpartition('/')[2]}`, {missing} row fewer; back again | {bench.compare('vanish')}"
 
 
 def corrupt_shard(bench: Bench) -> str:
@@ -200,8 +203,8 @@ def two_builds(bench: Bench) -> str:
     second = bench.build("two")
     _, errors = second.communicate()
     assert first.wait() == 0
-    said = errors.strip().splitlines()[-1].replace(str(bench.folder), "...")
-    return f"the second ends with {second.returncode}: `{said}` | {bench.compare('two')}"
+    message = errors.strip().splitlines()[-1].replace(str(bench.folder), "...")
+    return f"the second ends with {second.returncode}: `{message}` | {bench.compare('two')}"
 
 
 def on_ray(bench: Bench) -> str:
@@ -210,25 +213,25 @@ def on_ray(bench: Bench) -> str:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)
-        asked = bench.folder / "ray.yaml"
-        asked.write_text(f"address: {cluster.address}\ncpus_per_task: 1\nmem_per_cpu_gb: 1\n")
-        bench.finish("ray", "--executor", "ray", "--cluster", str(asked))
+        cluster_file = bench.folder / "ray.yaml"
+        cluster_file.write_text(f"address: {cluster.address}\ncpus_per_task: 1\nmem_per_cpu_gb: 1\n")
+        bench.finish("ray", "--executor", "ray", "--cluster", str(cluster_file))
     finally:
         cluster.shutdown()
-    return f"a cluster of two nodes here | {bench.compare('ray')}"
+    return f"a local cluster of two nodes | {bench.compare('ray')}"
 
 
 def on_slurm(bench: Bench) -> str:
-    from helpers import slurm_stand_in
+    from helpers import slurm_stand_in  # type: ignore[import-not-found]
 
     folder = bench.folder / "slurm-commands"
     slurm_stand_in.install(folder)
     state = bench.folder / "slurm-state"
     state.mkdir()
-    asked = bench.folder / "slurm.yaml"
-    asked.write_text("partition: cpu\ncpus_per_task: 1\n")
+    cluster_file = bench.folder / "slurm.yaml"
+    cluster_file.write_text("partition: cpu\ncpus_per_task: 1\n")
     env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "SLURM_STAND_IN": str(state)}
-    build = bench.build("slurm", "--executor", "slurm", "--cluster", str(asked), "--json", env=env)
+    build = bench.build("slurm", "--executor", "slurm", "--cluster", str(cluster_file), "--json", env=env)
     jobs = json.loads(build.communicate()[0])["jobs"]
     while not all((state / f"{job}.done").exists() for job in jobs):
         time.sleep(0.5)
@@ -257,7 +260,8 @@ def main() -> None:
     options = parser.parse_args()
     bench = Bench(options.folder.absolute(), options.kills)
     print(
-        f"{VIDEOS} videos, {len(bench.unbroken)} rows\n\n| fault | injected | against the unbroken run |\n|---|---|---|"
+        f"{VIDEOS} videos, {len(bench.unbroken)} rows\n\n"
+        "| fault | injected | compared with the build without faults |\n|---|---|---|"
     )
     for name in options.faults or FAULTS:
         title, inject = FAULTS[name]

@@ -1,6 +1,6 @@
 """What the body fit costs: CPU milliseconds a frame over 64 frames, one thread, without and with flow.
 
-python benchmarks/fit.py VIDEO...
+python -m benchmarks.fit VIDEO...
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Rates, memory and outcome of `anthrotap label`, as a user runs it.
+"""Rate, memory and result of `anthrotap label`, as a user runs it.
 
-    python benchmarks/labeling.py VIDEO...             # a line a video: rate by stage, people, tracks, shares
-    python benchmarks/labeling.py --memory LONG_VIDEO  # peak memory over its first 100, 400 and all frames
+    python -m benchmarks.labeling VIDEO...             # a row a video: rate by stage, people, tracks, labels
+    python -m benchmarks.labeling --memory LONG_VIDEO  # peak memory over its first 100, 400 and all frames
 
-Each video is labeled by a process of its own, after one that is not counted (compilation, caches).
+Each video is labeled by a new process, after one that is not counted (compilation, caches).
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def first_frames(video: Path, count: int, path: Path) -> Path:
 
 def rates(videos: list[Path], folder: Path) -> None:
     print(
-        f"| video | people | frames/s | {' | '.join(f'{s} ms' for s in STAGES)} | tracks | seen | hidden | refused |"
+        f"| video | people | frames/s | {' | '.join(f'{s} ms' for s in STAGES)} "
+        "| tracks | visible | occluded | rejected |"
     )
     print(f"|---|---|---|{'---|' * len(STAGES)}---|---|---|---|")
     label(videos[0], folder)
@@ -62,9 +63,9 @@ def rates(videos: list[Path], folder: Path) -> None:
             print(f"| {video.name} | {found['failure'].rpartition(': ')[2]} |")
             continue
         stages = " | ".join(f"{1000 * found[f'{s}_seconds'] / found['frames']:.0f}" for s in STAGES)
-        shares = " | ".join(f"{100 * found[key]:.0f} %" for key in ("seen", "hidden", "rejected"))
+        labels = " | ".join(f"{100 * found[key]:.0f} %" for key in ("visible", "occluded", "rejected"))
         rate = found["frames"] / found["seconds"]
-        print(f"| {video.name} | {found['people']} | {rate:.1f} | {stages} | {found['tracks']} | {shares} |")
+        print(f"| {video.name} | {found['people']} | {rate:.1f} | {stages} | {found['tracks']} | {labels} |")
 
 
 def memory(video: Path, folder: Path) -> None:
@@ -81,9 +82,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of rates")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as tmp_path:
-        if arguments.memory:
-            memory(arguments.videos[0], Path(tmp_path))
+        if options.memory:
+            memory(options.videos[0], Path(tmp_path))
         else:
-            rates(arguments.videos, Path(tmp_path))
+            rates(options.videos, Path(tmp_path))

@@ -1,6 +1,6 @@
 """How near our models come to the released ones: largest differences, through the converters, with stand-in weights.
 
-    python benchmarks/parity.py REFERENCE_FOLDER           # --slow adds TAPNext of the released size
+    python -m benchmarks.parity REFERENCE_FOLDER           # --slow adds TAPNext of the released size
 
 The folder holds what the released code answered, and `fill.py`, which makes the weights and videos that it was asked
 with. The tests of the converters ask for the same cases.
@@ -216,8 +216,8 @@ def main() -> None:
     parser.add_argument(
         "--slow", action="store_true", help="also TAPNext of the released size: minutes, 2 GB"
     )
-    words = parser.parse_args()
-    reference = Reference(words.folder)
+    options = parser.parse_args()
+    reference = Reference(options.folder)
     warnings.simplefilter("ignore", UserWarning)  # of made-up weights and small sizes
 
     print("| case | tracks, px | logits | rotations and others |\n|---|---|---|---|")
@@ -232,7 +232,7 @@ def main() -> None:
             line("TAPNext, width 96, `.pt`, `.ckpt` and JAX `.npz`", [p for whole, _ in small for p in whole])
         )
         print(line("the same, frame by frame", [p for _, single in small for p in single]), flush=True)
-        if words.slow:
+        if options.slow:
             file = tapnext_file(reference, "tapnext_full", 2, "pt", scratch)
             whole, single = tapnext_answers(reference, "tapnext_full", file, 2, 2)
             print(line("TAPNext of the released size", whole))

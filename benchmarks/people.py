@@ -1,8 +1,8 @@
-"""Cost of finding people, and how many are found: CPU and wall milliseconds a frame for each clip of a folder.
+"""Cost of person detection, and how many people are found: milliseconds a frame for each clip of a folder.
 
-    python benchmarks/people.py ../shared/clips [--frames 48] [--repeats 3] [--threads 2]
+    python -m benchmarks.people ../shared/clips [--frames 48] [--repeats 3] [--threads 2]
 
-Takes the best of the repeats: on a shared machine the others measure the neighbors.
+The best of the repeats is reported: on a shared machine the others include other programs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
 
     print(
-        f"{'clip':24}{'size':>10}{'CPU ms':>8}{'wall ms':>9}{'people':>8}  share of frames each is found in"
+        f"{'clip':24}{'size':>10}{'CPU ms':>8}{'wall ms':>9}{'people':>8}  fraction of frames in which each is found"
     )
     for path in sorted(p for p in options.clips.iterdir() if p.suffix in {".mp4", ".mkv", ".gif"}):
         frames = read(path, options.frames, LabelingConfig().clips.short_side)
@@ -53,9 +53,11 @@ def main() -> None:
             cpu.append(time.process_time() - cpu_start)
             wall.append(time.perf_counter() - wall_start)
         size = f"{frames.shape[2]}x{frames.shape[1]}"
-        shares = "  ".join(f"{person.found.mean():.0%}" for person in people)
+        fractions = "  ".join(f"{person.found.mean():.0%}" for person in people)
         ms = 1000 / len(frames)
-        print(f"{path.name:24}{size:>10}{min(cpu) * ms:8.1f}{min(wall) * ms:9.1f}{len(people):8}  {shares}")
+        print(
+            f"{path.name:24}{size:>10}{min(cpu) * ms:8.1f}{min(wall) * ms:9.1f}{len(people):8}  {fractions}"
+        )
 
 
 if __name__ == "__main__":

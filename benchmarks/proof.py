@@ -1,13 +1,13 @@
 """Do better labels make better trackers? Labels of real clips in four ways, to fine-tune one small tracker on.
 
-    python benchmarks/proof.py CLIP... --out outputs/proof/labels
+    python -m benchmarks.proof CLIP... --out outputs/proof/labels
 
 writes four folders of shards, as `anthrotap label` does, of the same clips:
 
-    unfiltered       every point that the mesh projects into the frame counts as seen
-    ray-casting      + hidden where the meshes hide it
-    flow-filtering   + the check of single steps against flow: the paper's stages, on a fit to landmarks
-    improved         the open default: flow in the fit, masks, close calls unknown, summed drift
+    unfiltered       every point that the mesh projects into the frame is visible
+    ray-casting      + occluded where the meshes occlude it
+    flow-filtering   + the forward-backward check of single steps: the paper's stages, on a fit to landmarks
+    improved         the open default: flow in the fit, masks, visibility margin, accumulated drift
 
 The runs on them are recipes: see docs/numbers.md, "Better labels, better trackers".
 """

@@ -1,10 +1,10 @@
 """Reading at scale: clips a second and peak memory, ours beside what a user of `datasets` would write.
 
-    python benchmarks/reading.py                             # labels juggle.mp4, copies its rows, reads them
-    python benchmarks/reading.py --rows 64 512 --undecoded   # does memory grow with the number of rows?
+    python -m benchmarks.reading                             # labels juggle.mp4, copies its rows, reads them
+    python -m benchmarks.reading --rows 64 512 --undecoded   # does memory grow with the number of rows?
 
 Rows of one labeled clip are copied under new ids into shards. Each reading is a process of its own; ways of reading
-take turns. Time runs from when the first batch is asked for to when the last one is there; memory is that of the
+take turns. Time runs from when the first batch is asked for to when the last one is returned; memory is that of the
 process and its workers, shared pages counted once. "datasets" is `load_dataset(streaming=True)` with numpy format,
 shuffled by a buffer of 16 from one shard at a time (by default it mixes ten, and then sleeps for 5 s at the end of an
 epoch), in a DataLoader whose workers decode by `decode_row`. Files are in the page cache: this is CPU, neither disks
@@ -19,9 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -45,11 +46,11 @@ def write_rows(labels: Path, folder: Path, rows: int, shards: int) -> Path:
     (folder / "data").mkdir(parents=True)
     tables = [pq.read_table(path) for path in sorted((labels / "data").glob("*.parquet"))]
     source = pa.concat_tables(tables)
-    place = source.schema.get_field_index("clip_id")
+    column = source.schema.get_field_index("clip_id")
     for shard in range(shards):
         numbers = range(shard * rows // shards, (shard + 1) * rows // shards)
         table = source.take([number % len(source) for number in numbers])
-        table = table.set_column(place, "clip_id", pa.array([f"clip-{number}" for number in numbers]))
+        table = table.set_column(column, "clip_id", pa.array([f"clip-{number}" for number in numbers]))
         name = f"train-{shard:05d}-of-{shards:05d}.parquet"
         pq.write_table(table.cast(source.schema), folder / "data" / name, row_group_size=GROUP)
     return folder
@@ -86,11 +87,12 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
     import anthrotap_hf
 
     who, what = way.split("-")
+    collate: Callable[[list], list]
     if who == "ours":
-        stream = anthrotap_hf.stream_clips(folder, buffer_size=BUFFER, video=what)
+        stream: Any = anthrotap_hf.stream_clips(folder, buffer_size=BUFFER, video=what)
         collate = collate_clips if what == "frames" else list
     else:
-        settings = {"columns": None}
+        settings: dict[str, Any] = {"columns": None}
         if what == "labels":
             import pyarrow.parquet as pq
 
@@ -98,7 +100,12 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
             settings["columns"] = [name for name in schema.names if name != "video"]
         stream = datasets.load_dataset(folder, split="train", streaming=True, **settings)
         stream = stream.with_format("numpy").shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
-        collate = {"rows": list, "frames": decode_rows, "labels": decode_labels}[what]
+        decoders: dict[str, Callable[[list], list]] = {
+            "rows": list,
+            "frames": decode_rows,
+            "labels": decode_labels,
+        }
+        collate = decoders[what]
     peak, over = 0, threading.Event()
 
     def watch() -> None:
@@ -140,33 +147,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--undecoded", action="store_true", help="leave out the slow ones, which decode")
     parser.add_argument("--measure", nargs=3, metavar=("WAY", "FOLDER", "WORKERS"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        way, folder, workers = arguments.measure
+    options = parser.parse_args()
+    if options.measure:
+        way, folder, workers = options.measure
         print(json.dumps(measure(way, folder, int(workers))))
         return
-    labels = arguments.folder / "labels"
+    labels = options.folder / "labels"
     if not labels.exists():
         command = [
             sys.executable,
             "-m",
             "anthrotap_hf.cli.main",
             "label",
-            str(arguments.video),
+            str(options.video),
             "--out",
             str(labels),
         ]
         subprocess.run(command, check=True)
     print("| what is read | rows | workers | datasets: clips/s, MB | ours: clips/s, MB | ratio |")
     print("|---|---|---|---|---|---|")
-    for rows in arguments.rows:
-        folder = write_rows(labels, arguments.folder, rows, arguments.shards)
+    for rows in options.rows:
+        folder = write_rows(labels, options.folder, rows, options.shards)
         for what, ways in WAYS.items():
-            if arguments.undecoded and "frames" in what:
+            if options.undecoded and "frames" in what:
                 continue
-            for workers in arguments.workers:
+            for workers in options.workers:
                 found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-                for _ in range(arguments.rounds):
+                for _ in range(options.rounds):
                     for way in ways:
                         task = [way, str(folder), str(workers)]
                         command = [sys.executable, "-W", "ignore", __file__, "--measure", *task]

@@ -1,9 +1,9 @@
-"""What refining a mesh source is worth: the truth of rendered clips, with errors of TokenHMR's published size.
+"""What refining a mesh source contributes: true poses of rendered clips, with errors of TokenHMR's published size.
 
-    python benchmarks/refine.py --half held_out
+    python -m benchmarks.refine --half held_out
 
 TokenHMR (Dwivedi et al., CVPR 2024) reports a mean joint error of 71.0 mm, and of 44.3 mm after alignment (3DPW).
-The true poses get errors of that size: of each joint's rotation, of the root's, and of place and scale in the picture;
+The true poses get errors of that size: of each joint's rotation, of the root's, and of position and scale in the image;
 most of it lasts for half a second, the rest is new in each frame, as networks that see one frame at a time err.
 """
 
@@ -35,7 +35,8 @@ from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, stand
 JOINT_ERROR, ALIGNED_ERROR = 0.071, 0.0443  # meters
 LASTING = 0.5  # seconds
 LASTING_SHARE = 0.8  # of the variance
-PLACE_ERROR = 0.01  # of the root across the picture, as a share of a person's height; not published: a guess
+# Of the root across the image, relative to the person's height; not published, so a guess.
+POSITION_ERROR = 0.01
 SCALE_ERROR = 0.04  # likewise
 HEIGHT = 1.7  # meters
 
@@ -57,10 +58,12 @@ def true_poses(scene: Scene, body: Body, camera: Camera) -> list[BodyPose]:
         motion = actor.motion.parameters(body, actor.shape).posed(body)
         samples = np.round((np.arange(scene.num_frames) / scene.fps + LEAD) * actor.motion.rate).astype(int)
         rotations = turns[:, None] @ motion.rotations[samples]
-        places = np.einsum("tab,tjb->tja", turns, motion.positions[samples] - scene.camera.position[:, None])
+        positions = np.einsum(
+            "tab,tjb->tja", turns, motion.positions[samples] - scene.camera.position[:, None]
+        )
         away = np.zeros((scene.num_frames, 1, 3))
-        away[:, 0, 2] = places[:, 0, 2] * (camera.focal / scene.camera.focal - 1)
-        poses.append(BodyPose(rotations, places + away, actor.shape))
+        away[:, 0, 2] = positions[:, 0, 2] * (camera.focal / scene.camera.focal - 1)
+        poses.append(BodyPose(rotations, positions + away, actor.shape))
     return poses
 
 
@@ -74,7 +77,7 @@ def errors(count: int, parts: int, fps: float, rng: np.random.Generator) -> np.n
 
 def joint_errors(pose: BodyPose, truth: BodyPose) -> tuple[float, float]:
     """Mean distance of joints, meters: roots laid on each other; and after the best similarity (Umeyama 1991)."""
-    ours, theirs = (p.places - p.places[:, :1] for p in (pose, truth))
+    ours, theirs = (p.positions - p.positions[:, :1] for p in (pose, truth))
     plain = np.linalg.norm(ours - theirs, axis=-1).mean()
     a, b = ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True)
     u, s, vt = np.linalg.svd(np.einsum("tja,tjb->tab", b, a))
@@ -90,13 +93,13 @@ def with_errors(
     body: Body, truth: BodyPose, fps: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations [T, J, 3, 3] and translation [T, 3] of a pose with errors of the published size."""
-    count, local = len(truth.places), truth.local_rotations(body)
+    count, local = len(truth.positions), truth.local_rotations(body)
     turns = errors(count, 3 * body.num_joints, fps, rng).reshape(count, -1, 3)
-    place = errors(count, 3, fps, rng)
+    offset = errors(count, 3, fps, rng)
     rest = body.joints[0] + np.tensordot(truth.shape, body.joint_directions[:, 0], 1)
-    root = truth.places[:, 0].copy()
-    root[:, :2] += PLACE_ERROR * HEIGHT * place[:, :2]
-    root *= np.exp(SCALE_ERROR * place[:, 2:])
+    root = truth.positions[:, 0].copy()
+    root[:, :2] += POSITION_ERROR * HEIGHT * offset[:, :2]
+    root *= np.exp(SCALE_ERROR * offset[:, 2:])
 
     def made(joints: float, whole: float) -> tuple[np.ndarray, BodyPose]:
         sizes = np.full((body.num_joints, 1), joints)
@@ -166,20 +169,20 @@ def main() -> None:
     parser.add_argument("--clip", action="append", help="only this clip; may be repeated")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--processes", type=int, default=2)
-    words = parser.parse_args()
-    specs = [spec for spec in standard_set(words.half) if not words.clip or spec.name in words.clip]
-    with ProcessPoolExecutor(words.processes) as pool:
-        by_clip = list(pool.map(partial(label_all_ways, folder=words.folder), specs))
+    options = parser.parse_args()
+    specs = [spec for spec in standard_set(options.half) if not options.clip or spec.name in options.clip]
+    with ProcessPoolExecutor(options.processes) as pool:
+        by_clip = list(pool.map(partial(label_all_ways, folder=options.folder), specs))
     sizes = np.concatenate([found["errors"] for found in by_clip])
     rows = {name: [found["figures"][name] for found in by_clip] for name in by_clip[0]["figures"]}
     console = Console(width=180)
     joint, aligned = 1000 * sizes.mean(0)
-    console.print(f"{words.half}: mean joint error {joint:.1f} mm, aligned {aligned:.1f} mm")
+    console.print(f"{options.half}: mean joint error {joint:.1f} mm, aligned {aligned:.1f} mm")
     for title, together in (("all labels", pooled), ("mean of clips", mean_of)):
         console.print(results_table({name: together(found) for name, found in rows.items()}, title))
-    if words.json:
-        words.json.parent.mkdir(parents=True, exist_ok=True)
-        words.json.write_text(json.dumps(rows))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(rows))
 
 
 if __name__ == "__main__":

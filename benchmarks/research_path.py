@@ -1,6 +1,6 @@
 """What the networks of the paper's path cost, by random weights of the released sizes: CPU seconds, and work for a GPU.
 
-    python benchmarks/research_path.py
+    python -m benchmarks.research_path
 
 RAFT is measured where torchvision is installed. A GPU is estimated by the work: at so many TFLOP/s that it sustains.
 """
@@ -63,12 +63,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tflops", type=float, default=20.0, help="that a GPU sustains")
-    words = parser.parse_args()
-    torch.set_num_threads(words.threads)
-    table = Table(title=f"random weights, float32, {words.threads} thread(s); frames of {WIDTH} x {HEIGHT}")
-    for column in ("network", "for", "CPU s", "GFLOP", f"estimated ms at {words.tflops:g} TFLOP/s"):
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    table = Table(title=f"random weights, float32, {options.threads} thread(s); frames of {WIDTH} x {HEIGHT}")
+    for column in ("network", "for", "CPU s", "GFLOP", f"estimated ms at {options.tflops:g} TFLOP/s"):
         table.add_column(column)
-    for name in words.networks:
+    for name in options.networks:
         unit, times, build = NETWORKS[name]
         try:
             run = build()
@@ -78,7 +78,7 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             run()
         spent = []
-        for _ in range(words.rounds):
+        for _ in range(options.rounds):
             start = time.process_time()
             run()
             spent.append(time.process_time() - start)
@@ -88,7 +88,7 @@ def main() -> None:
             unit,
             f"{min(spent) * times:.1f}",
             f"{work / 1e9:,.0f}",
-            f"{work / words.tflops / 1e9:.0f}",
+            f"{work / options.tflops / 1e9:.0f}",
         )
     Console(width=120).print(table)
 

@@ -1,6 +1,6 @@
 """Are the thresholds of the default configuration the best? Varies each of them on the tuning half.
 
-python benchmarks/thresholds.py --folder outputs/label_accuracy --json outputs/thresholds.json
+python -m benchmarks.thresholds --folder outputs/label_accuracy --json outputs/thresholds.json
 """
 
 from __future__ import annotations
@@ -52,29 +52,30 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=list(SWEEP), help="only these")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--processes", type=int, default=2)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
 
     default = LabelingConfig()
     variants = {"default": Variant()}
-    for setting in arguments.settings or SWEEP:
+    for setting in options.settings or SWEEP:
         group, _, name = setting.rpartition(".")
         constant = group.startswith("anthrotap_builder.")
         owner = import_module(group) if constant else getattr(default, group)
         for value in SWEEP[setting]:
             if value != getattr(owner, name):
-                changed = {"constants" if constant else "settings": {setting: value}}
-                variants[f"{name} = {value}"] = Variant(**changed)
-    specs = standard_set(arguments.half)
-    with ProcessPoolExecutor(arguments.processes) as pool:
-        by_clip = list(pool.map(partial(sweep, variants=variants, folder=arguments.folder), specs))
+                changed = {setting: value}
+                variant = Variant(constants=changed) if constant else Variant(settings=changed)
+                variants[f"{name} = {value}"] = variant
+    specs = standard_set(options.half)
+    with ProcessPoolExecutor(options.processes) as pool:
+        by_clip = list(pool.map(partial(sweep, variants=variants, folder=options.folder), specs))
     rows = {name: [figures[name] for figures in by_clip] for name in variants}
     console = Console(width=180)
     for title, together in (("all labels", pooled), ("mean of clips", mean_of)):
         table = {name: together(figures) for name, figures in rows.items()}
-        console.print(results_table(table, f"{arguments.half}, {title}: one threshold changed at a time"))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps({"label_version": default.version(), "variants": rows}))
+        console.print(results_table(table, f"{options.half}, {title}: one threshold changed at a time"))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"label_version": default.version(), "variants": rows}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What labeling costs, stage by stage, and what that means for many videos: tables in Markdown.
 
-    python benchmarks/throughput.py VIDEO... --side-by-side VIDEO
+    python -m benchmarks.throughput VIDEO... --side-by-side VIDEO
 
 CPU seconds of each stage by one process with one thread; frames a second of one process with one thread, one with two
 threads, and two with one each, in turn; and from these, by multiplication, time and disk for 1.4 thousand and 15
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -34,7 +34,8 @@ WARM_UP = 8  # frames
 
 VIDEO_SECONDS, VIDEO_FPS = 10, 30  # of a video as in Let's Dance, 480 pixels high, one person
 CORES_A_GPU = 8
-BUSY = 0.9  # share of the time that cores or GPUs work: stragglers, restarts, videos without people
+# Fraction of the time that cores or GPUs work: stragglers, restarts, videos without people.
+BUSY = 0.9
 RESEARCH_GPU_MS = {"D-FINE": 5, "TokenHMR, one person": 12, "RAFT large": 66}  # a frame, by research_path.py
 PLANS = ((1_400, 4), (1_400, 256), (15_000_000, 4), (15_000_000, 256))  # videos, GPUs
 
@@ -56,10 +57,10 @@ class Cost:
 
 
 class Stopwatch:
-    """CPU seconds of the whole process, all threads, by what was last told to begin."""
+    """CPU seconds of the whole process, all threads, by the stage that last began."""
 
     def __init__(self) -> None:
-        self.spent: Counter[str] = Counter()
+        self.spent: dict[str, float] = defaultdict(float)
         self._now, self._since = "reading", time.process_time()
 
     def __call__(self, stage: str) -> None:
@@ -113,7 +114,7 @@ def run(video: Path, processes: int, threads: int, clips: int) -> list[Cost]:
 
 
 def stage_table(costs: dict[str, Cost]) -> None:
-    print(f"\n| CPU ms a frame, one thread | {' | '.join(costs)} | share |")
+    print(f"\n| CPU ms a frame, one thread | {' | '.join(costs)} | fraction |")
     print(f"|---|{'---|' * len(costs)}---|")
     total = sum(cost.frame for cost in costs.values())
     for stage in STAGES:
@@ -200,15 +201,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clips", type=int, default=1000, help="of each video, the first ones")
     parser.add_argument("--child", type=int, metavar="THREADS", help=argparse.SUPPRESS)
-    words = parser.parse_args()
-    if words.child:
-        print(json.dumps(label(words.videos[0], words.child, words.clips)))
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(label(options.videos[0], options.child, options.clips)))
         return
-    run(words.videos[0], 1, 1, 1)  # not counted: compiles
-    costs = {video.name: run(video, 1, 1, words.clips)[0] for video in words.videos}
+    run(options.videos[0], 1, 1, 1)  # not counted: compiles
+    costs = {video.name: run(video, 1, 1, options.clips)[0] for video in options.videos}
     stage_table(costs)
-    if words.side_by_side:
-        side_by_side(words.side_by_side, words.rounds, words.clips)
+    if options.side_by_side:
+        side_by_side(options.side_by_side, options.rounds, options.clips)
     projection(next(iter(costs.values())))
 
 

@@ -1,7 +1,7 @@
 """How fast the trackers are and what memory they take, with random weights: seconds a frame, peak memory, sizes.
 
-    python benchmarks/trackers.py
-    python benchmarks/trackers.py --models tapnext --frames 4 --queries 64 --dtype bfloat16
+    python -m benchmarks.trackers
+    python -m benchmarks.trackers --models tapnext --frames 4 --queries 64 --dtype bfloat16
 
 Each line is measured in a process of its own, so that its peak memory is its own.
 """
@@ -14,6 +14,7 @@ import resource
 import statistics
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -65,7 +66,7 @@ def measure(case: Case) -> tuple[int, float, float, float]:
     """Parameters, wall and CPU seconds a frame (medians, after one run to warm up), peak memory in MB."""
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
-    model = build(case.model).to(getattr(torch, case.dtype))
+    model: Any = build(case.model).to(getattr(torch, case.dtype))
     run = torch.compile(model) if case.compiled else model
     video = torch.randint(0, 256, (1, case.frames, 3, 256, 256), dtype=torch.uint8)
     queries = torch.rand(1, case.queries, 3) * torch.tensor([case.frames - 1, 255.0, 255.0])
@@ -106,24 +107,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true")
-    words = parser.parse_args()
+    options = parser.parse_args()
 
-    table = Table(title=f"{words.frames} frames of 256 x 256, {words.dtype}, {words.threads} threads")
+    table = Table(title=f"{options.frames} frames of 256 x 256, {options.dtype}, {options.threads} threads")
     for column in ("model", "parameters", "queries", "s a frame", "CPU-s a frame", "peak MB"):
         table.add_column(column, justify="left" if column == "model" else "right")
     fresh = multiprocessing.get_context("spawn")
-    for model in words.models:
-        for queries in words.queries:
+    for model in options.models:
+        for queries in options.queries:
             case = Case(
                 model,
-                words.frames,
+                options.frames,
                 queries,
-                words.calls,
-                words.dtype,
-                words.rounds,
-                words.threads,
-                words.compile,
-                words.window,
+                options.calls,
+                options.dtype,
+                options.rounds,
+                options.threads,
+                options.compile,
+                options.window,
             )
             with fresh.Pool(1) as pool:
                 parameters, wall, cpu, peak = pool.apply(measure, (case,))

@@ -1,11 +1,11 @@
-"""Renders the tracking set, people and things with exact tracks that no training clip contains; judges trackers on it.
+"""Render the tracking set, people and objects with exact tracks that no training clip has; evaluate trackers on it.
 
-    python benchmarks/tracking_set.py tracking_set            # humans.pkl, objects.pkl, validation.pkl: about 4 minutes
-    python benchmarks/tracking_set.py tracking_set --judge    # the baselines, side by side
-    python benchmarks/tracking_set.py tracking_set --judge --model FOLDER --model OTHER
+    python -m benchmarks.tracking_set tracking_set            # humans.pkl, objects.pkl, validation.pkl: about 4 minutes
+    python -m benchmarks.tracking_set tracking_set --evaluate    # the baselines, side by side
+    python -m benchmarks.tracking_set tracking_set --evaluate --model FOLDER --model OTHER
 
 The files are TAP-Vid pickles of 256x256, which `anthrotap evaluate --benchmark tapvid-davis` reads, too. Clips
-and figures that are there are not made again.
+and figures that exist are not made again.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from benchmarks.synthetic.tracking_set import (
     write_tracking_set,
 )
 
-JUDGED = ("humans", "objects")
+EVALUATED = ("humans", "objects")
 ENLARGED = 3  # times, on contact sheets
 ON_SHEET = 8  # frames
 
 
 def render(folder: Path, files: list[str], threads: int, console: Console) -> None:
-    """The pickles, with progress and, at the end, how fast frames were drawn."""
+    """Render the pickles, with a progress bar, and print how fast frames were rendered."""
     start, drawn = time.perf_counter(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"))
     rate = TextColumn("{task.fields[rate]}")
@@ -62,14 +62,16 @@ def render(folder: Path, files: list[str], threads: int, console: Console) -> No
 
         paths = write_tracking_set(folder, files, threads, on_step)
     seconds = time.perf_counter() - start
-    said = (
-        f"{drawn} frames drawn in {seconds:.0f} s, {drawn / seconds:.1f} a second" if drawn else "all there"
+    rate_text = (
+        f"{drawn} frames in {seconds:.0f} s, {drawn / seconds:.1f} a second"
+        if drawn
+        else "all rendered before"
     )
-    console.print(f"{said}: {', '.join(map(str, paths))}")
+    console.print(f"{rate_text}: {', '.join(map(str, paths))}")
 
 
 def draw_sheets(folder: Path, files: list[str], threads: int, console: Console) -> None:
-    """A picture a clip: its true points, filled where seen, hollow where hidden."""
+    """Write a picture of each clip: its true points, filled where visible, hollow where occluded."""
     for clip, video in load_clips(folder, files, threads):
         height, width = (ENLARGED * side for side in video.frames.shape[1:3])
         tracks = Tracks(
@@ -91,21 +93,21 @@ def draw_sheets(folder: Path, files: list[str], threads: int, console: Console) 
         console.print(path)
 
 
-def judge(
+def evaluate_trackers(
     folder: Path, files: list[str], models: list[str], mode: str, console: Console
 ) -> list[dict[str, Any]]:
-    """The report of each file; tables by video and all figures are written beside it."""
-    entrants = [*baselines(), EvaluatedModel.of("FlowChain", load_tracker("flowchain", "cpu"))]
-    entrants += [EvaluatedModel.of(model, load_tracker(model, "cpu")) for model in models]
+    """Return the report of each file; write tables by video and all figures to the folder `evaluated`."""
+    trackers = [*baselines(), EvaluatedModel.of("FlowChain", load_tracker("flowchain", "cpu"))]
+    trackers += [EvaluatedModel.of(model, load_tracker(model, "cpu")) for model in models]
     reports = []
     for file in files:
-        home = folder / "judged"
+        home = folder / "evaluated"
         with console.status(file) as status:
 
             def on_step(video: str, label: str | None, status: Any = status) -> None:
                 status.update(f"{video}: {label or 'done'}")
 
-            report = evaluate(entrants, "tapvid-davis", folder / f"{file}.pkl", mode, home, on_step=on_step)
+            report = evaluate(trackers, "tapvid-davis", folder / f"{file}.pkl", mode, home, on_step=on_step)
         write_text(report, home / f"{file}-{mode}.txt")
         with atomic_write(home / f"{file}-{mode}.json") as tmp_path:
             tmp_path.write_text(json.dumps(report, indent=1))
@@ -114,52 +116,54 @@ def judge(
 
 
 def table(files: list[str], mode: str, reports: list[dict[str, Any]]) -> Table:
-    """A row a tracker: delta avg, AJ, OA and the share of hidden labels that it calls hidden, percent, of each file."""
-    out = Table("tracker", title=f"mode {mode}, %: delta avg / AJ / OA / hidden found", title_justify="left")
+    """Make a table with a row a tracker: delta avg, AJ, OA and occlusion recall of each file, in percent."""
+    out = Table(
+        "tracker", title=f"mode {mode}, %: delta avg / AJ / OA / occlusion recall", title_justify="left"
+    )
     for file, report in zip(files, reports, strict=True):
         out.add_column(f"{file} ({report['videos']} clips)", justify="right")
     for n, first in enumerate(reports[0]["models"]):
         cells = []
         for report in reports:
             model = report["models"][n]
-            mean, hidden = model["mean"], model["hidden_recall"]
-            shares = [
+            mean, recall = model["mean"], model["hidden_recall"]
+            values = [
                 *(mean["average_pts_within_thresh"], mean["average_jaccard"], mean["occlusion_accuracy"]),
-                np.nan if hidden is None else hidden,
+                np.nan if recall is None else recall,
             ]
-            cells.append(" / ".join(f"{100 * share:.1f}" for share in shares))
+            cells.append(" / ".join(f"{100 * value:.1f}" for value in values))
         out.add_row(first["model"], *cells)
     return out
 
 
-def main(words: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder of the pickles")
-    parser.add_argument("--files", nargs="+", choices=FILES, help="all; with --judge, humans and objects")
+    parser.add_argument("--files", nargs="+", choices=FILES, help="all; with --evaluate, humans and objects")
     parser.add_argument("--sheets", action="store_true", help="draw a contact sheet of each clip")
-    parser.add_argument("--judge", action="store_true", help="judge the baselines, and each --model")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate the baselines, and each --model")
     parser.add_argument("--model", action="append", default=[], help="a tracker's folder or Hub id")
     parser.add_argument("--mode", choices=QUERY_MODES, default="first")
-    parser.add_argument("--threads", type=int, default=2, help="frames drawn side by side")
-    arguments = parser.parse_args(words)
-    if arguments.model and not arguments.judge:
-        parser.error("--model goes with --judge")
-    if arguments.threads < 1:
+    parser.add_argument("--threads", type=int, default=2, help="frames rendered at once")
+    options = parser.parse_args(arguments)
+    if options.model and not options.evaluate:
+        parser.error("--model goes with --evaluate")
+    if options.threads < 1:
         parser.error("--threads must be at least 1")
-    files = list(dict.fromkeys(arguments.files or (JUDGED if arguments.judge else FILES)))
+    files = list(dict.fromkeys(options.files or (EVALUATED if options.evaluate else FILES)))
     console = Console(stderr=True)
-    cv2.setNumThreads(arguments.threads)
+    cv2.setNumThreads(options.threads)
     try:
-        check_writable(arguments.out)
-        if not arguments.judge or not all((arguments.out / f"{file}.pkl").exists() for file in files):
-            render(arguments.out, files, arguments.threads, console)
-        if arguments.sheets:
-            draw_sheets(arguments.out, files, arguments.threads, console)
-        if arguments.judge:
-            reports = judge(arguments.out, files, arguments.model, arguments.mode, console)
-            Console(width=200).print(table(files, arguments.mode, reports))
+        check_writable(options.out)
+        if not options.evaluate or not all((options.out / f"{file}.pkl").exists() for file in files):
+            render(options.out, files, options.threads, console)
+        if options.sheets:
+            draw_sheets(options.out, files, options.threads, console)
+        if options.evaluate:
+            reports = evaluate_trackers(options.out, files, options.model, options.mode, console)
+            Console(width=200).print(table(files, options.mode, reports))
     except (AssetError, OSError, ValueError) as error:
         sys.exit(str(error))
 

@@ -1,8 +1,8 @@
 """How fast training samples are made: CPU-seconds a sample, from made-up files of each layout.
 
-    python benchmarks/training_samples.py
-    python benchmarks/training_samples.py --folder /tmp/samples --rounds 5     # keeps the files it makes
-    python benchmarks/training_samples.py --released ~/AnthroTAP               # beside the authors' loader
+    python -m benchmarks.training_samples
+    python -m benchmarks.training_samples --folder /tmp/samples --rounds 5     # keeps the files it makes
+    python -m benchmarks.training_samples --released ~/AnthroTAP               # beside the authors' loader
 
 Clips of 10 and 30 s have 10 frames a second, 3,000 tracks and x264's usual key frames (one in 250 frames at least). A
 sample is the paper's: 48 frames, every second one, 256 queries, smooth affine and flip, 256x256. CPU time is that of
@@ -23,6 +23,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,12 @@ def cpu_seconds(makers: list[Callable[[int], object]], rounds: int) -> list[list
     return spent
 
 
+def sample_of(source: LetsDanceClips, number: int) -> object:
+    """Make the sample of this number from the first clip, with the settings of the paper."""
+    return make_sample(source[0], SampleSettings(), np.random.default_rng(number))
+
+
 def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
-    paper = SampleSettings()
     for name in CLIPS:
         labels = write_released_layout(folder, name)
         for short_side in (SHORT_SIDE, None):
@@ -103,12 +108,12 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
             decoded = "full size" if short_side is None else f"{short_side} pixels"
             yield (
                 f"released layout, {name}, decoded at {decoded}",
-                lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
+                partial(sample_of, source),
             )
         source = LetsDanceClips(labels, folder, cache=folder / "cache")
         yield (
             f"released layout, {name}, from a quick copy",
-            lambda number, source=source: make_sample(source[0], paper, np.random.default_rng(number)),
+            partial(sample_of, source),
         )
     height, width = 480, 854
     tracks = np.random.default_rng(0).uniform(100, 380, (1024, 1, 2)) + np.zeros((1, 48, 1))
@@ -202,16 +207,16 @@ def main() -> None:
     parser.add_argument(
         "--released", type=Path, help="your checkout of cvlab-kaist/AnthroTAP, to measure its loader too"
     )
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        if arguments.released is not None:
-            console.print(against_released(folder, arguments.released, arguments.rounds))
+        folder = options.folder or Path(temporary)
+        if options.released is not None:
+            console.print(against_released(folder, options.released, options.rounds))
             return
         table = Table("sample", "CPU s, median", "samples a CPU-second")
         for name, make in cases(folder):
-            median = statistics.median(cpu_seconds([make], arguments.rounds)[0])
+            median = statistics.median(cpu_seconds([make], options.rounds)[0])
             table.add_row(name, f"{median:.2f}", f"{1 / median:.1f}")
         console.print(table)
         console.print("the authors' loader was not measured: name a checkout of theirs by --released FOLDER")

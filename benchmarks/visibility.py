@@ -1,6 +1,6 @@
 """How fast visibility is: CPU time against Open3D's ray caster and brute force, on posed Anny bodies.
 
-    python benchmarks/visibility.py
+    python -m benchmarks.visibility
 
 Needs `pip install anthrotap[bench]`; Open3D also wants the system's libusb-1.0-0.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numba
 import numpy as np
@@ -26,22 +27,22 @@ from anthrotap_builder.geometry.visibility import DEPTH_MARGIN, visible_points, 
 BARS = {"vertices": 0.3, "points": 0.15}
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # Anny stands along +z; cameras have y down
 TOUCHING = (
-    1e-4  # Open3D's hits are float32: one this near the target, as a share of its distance, is the target
+    1e-4  # Open3D's hits are float32: one this near the target, relative to its distance, is the target
 )
 
 
 def posed(body: Body, rng: np.random.Generator) -> np.ndarray:
-    """[V, 3] float32: the body with its joints bent at random, turned anyhow, 2.5 to 5 m in front of the camera."""
+    """[V, 3] float32: the body with its joints bent at random, turned at random, 2.5 to 5 m in front of the camera."""
     bend = Rotation.from_rotvec(rng.normal(0, 0.25, (body.num_joints, 3))).as_matrix()
     turn = Rotation.from_rotvec([0, rng.uniform(-np.pi, np.pi), 0]).as_matrix()
-    rotations, places = np.empty((body.num_joints, 3, 3)), np.empty((body.num_joints, 3))
-    rotations[0], places[0] = turn @ UPRIGHT, rng.uniform([-0.7, -0.2, 2.5], [0.7, 0.2, 5])
+    rotations, positions = np.empty((body.num_joints, 3, 3)), np.empty((body.num_joints, 3))
+    rotations[0], positions[0] = turn @ UPRIGHT, rng.uniform([-0.7, -0.2, 2.5], [0.7, 0.2, 5])
     for joint in range(1, body.num_joints):
         parent = body.parents[joint]
         rotations[joint] = rotations[parent] @ bend[joint]
-        places[joint] = places[parent] + rotations[parent] @ (body.joints[joint] - body.joints[parent])
+        positions[joint] = positions[parent] + rotations[parent] @ (body.joints[joint] - body.joints[parent])
     shape = np.zeros(body.num_shapes)
-    return body.pose_vertices(BodyPose(rotations[None], places[None], shape))[0].astype(np.float32)
+    return body.pose_vertices(BodyPose(rotations[None], positions[None], shape))[0].astype(np.float32)
 
 
 def open3d_visible(vertices: list[np.ndarray], faces: list[np.ndarray], targets: np.ndarray) -> np.ndarray:
@@ -125,8 +126,8 @@ def measure(body: Body, people: int, what: str, points: SurfacePoints, runs: int
         chosen = rng.choice(len(targets), min(checked, len(targets)), replace=False)
         joined = np.concatenate(vertices).astype(np.float64)
         all_faces = np.concatenate([body.faces + person * len(body.template) for person in range(people)])
-        arguments = joined, all_faces, targets[chosen], own_vertex[chosen], own_face[chosen]
-        sample_seconds, brute_seen = cpu_seconds(lambda arguments=arguments: brute_force(*arguments))
+        sample = joined, all_faces, targets[chosen], own_vertex[chosen], own_face[chosen]
+        sample_seconds, brute_seen = cpu_seconds(partial(brute_force, *sample))
         brute_seconds = sample_seconds * len(targets) / len(chosen)
         if run >= 0:
             for name, value in (("open3d", their_seconds), ("ours", our_seconds), ("brute", brute_seconds)):
@@ -154,17 +155,17 @@ def main() -> None:
     parser.add_argument("--checked", type=int, default=300, help="targets a scene given to brute force")
     parser.add_argument("--people", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--points", type=int, default=1024, help="surface points a person")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
 
     body = load_body("anny")
-    points = body.surface_points(arguments.points, seed=0)
-    title = f"CPU ms, medians of {arguments.runs} scenes; {len(body.template):,} vertices a person"
+    points = body.surface_points(options.points, seed=0)
+    title = f"CPU ms, medians of {options.runs} scenes; {len(body.template):,} vertices a person"
     table = Table("people", "targets", "ours", "Open3D", "ratio (10-90 %)", "bar", title=title)
     for heading in ("brute force (scaled up)", "agree with brute force", "agree with Open3D (float32)"):
         table.add_column(heading)
     for what in BARS:
-        for people in arguments.people:
-            table.add_row(*measure(body, people, what, points, arguments.runs, arguments.checked))
+        for people in options.people:
+            table.add_row(*measure(body, people, what, points, options.runs, options.checked))
     Console(width=160).print(table)
 
 

@@ -13,7 +13,10 @@ from anthrotap_hf.cli.common import LabelRecipe, cli_errors, print_json
 from anthrotap_hf.utils.settings import recipe_named
 from benchmarks.label_accuracy.evaluation import WIDTH, evaluate_and_report, report_tables
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def evaluate_labels(
     out: Annotated[Path, typer.Option(help="Folder for rendered clips, figures, tables and plots.")] = Path(
         "outputs/label_accuracy"
@@ -51,4 +54,4 @@ def evaluate_labels(
 
 
 if __name__ == "__main__":
-    typer.run(evaluate_labels)
+    app(prog_name="python -m benchmarks.label_accuracy")

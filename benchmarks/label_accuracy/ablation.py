@@ -169,7 +169,7 @@ class _TruePixels:
         self._frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def __call__(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return, for the pixels of frame t that show a person: row-major index, person, face [K], barycentric [K, 3]."""
+        """Return of the pixels of frame t that show a person: row-major index, person, face [K], barycentric [K, 3]."""
         if t not in self._frames:
             x, y = np.meshgrid(np.arange(self._truth.width) + 0.5, np.arange(self._truth.height) + 0.5)
             person, face, barycentric = self._truth.surface_point_under(
@@ -216,7 +216,7 @@ def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTr
 def _true_meshes(
     truth: GroundTruth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera
 ) -> list[MeshTrack]:
-    """Return the true vertices of the detected people, for a camera of another focal length: points stay on their rays."""
+    """Return the true vertices of the detected people for a camera of another focal length; points keep their rays."""
     meshes = []
     count = truth.num_frames
     for index, owner in enumerate(_true_owners(pixels, people)):

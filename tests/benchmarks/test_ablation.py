@@ -1,4 +1,4 @@
-"""The ablation on a short clip: each stage left out does what it says, and truth is no worse than what was found."""
+"""The ablation on a short clip: each stage left out does what it says, and the ground truth is no worse than what was found."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.clips import Clip
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_hf.cli.main import app
 from anthrotap_hf.tracks import Tracks
 from benchmarks.label_accuracy import evaluation
+from benchmarks.label_accuracy.__main__ import app
 from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, TRUTHS, Variant, Workbench
 from benchmarks.label_accuracy.measure import evaluate_labels
 from benchmarks.synthetic.demo import demo_scene
@@ -40,7 +40,7 @@ def labels(bench: Workbench) -> dict[str, Tracks]:
 
 
 def bench_owner(bench: Workbench, tracks: Tracks, person: int) -> int:
-    """Which true person the labels of a found one lie on."""
+    """Return the true person that the labels of a detected one lie on."""
     own = tracks.visible[:, 0] & (tracks.person == person)
     found, *_ = bench.clip.truth.surface_point_under(0, tracks.xy[own, 0])
     return int(np.bincount(found[found >= 0]).argmax())
@@ -51,15 +51,16 @@ def figures(bench: Workbench, tracks: Tracks) -> dict:
     return {**result, **result["lags"]["8"]}
 
 
-def test_projection_calls_all_seen_and_ray_casting_does_not(labels: dict[str, Tracks]):
+def test_projection_calls_all_visible_and_ray_casting_does_not(labels: dict[str, Tracks]):
     assert not labels["projection of the mesh"].occluded.any()
     assert labels["+ ray casting"].occluded.mean() > 0.03
 
 
-def test_the_flow_check_only_takes_labels_away(labels: dict[str, Tracks]):
-    assert labels["without the flow check"].valid.sum() > labels[DEFAULT].valid.sum()
+def test_the_forward_backward_check_only_removes_labels(labels: dict[str, Tracks]):
+    assert labels["without the forward-backward check"].valid.sum() > labels[DEFAULT].valid.sum()
     assert (
-        labels["+ ray casting"].valid.sum() > labels["+ flow check of steps (the paper's rule)"].valid.sum()
+        labels["+ ray casting"].valid.sum()
+        > labels["+ forward-backward check of steps (the paper's rule)"].valid.sum()
     )
 
 
@@ -87,7 +88,7 @@ def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict
     owners = np.array([bench_owner(bench, tracks, person) for person in (0, 1)])[tracks.person]
     for t in (0, 9):
         _, shows = truth.locate(t, owners, surface.face[own], surface.barycentric[own])
-        np.testing.assert_array_equal(tracks.visible[:, t], shows)
+        np.testing.assert_array_equal(tracks.visible[:, t], shows & tracks.valid[:, t])
 
 
 def test_the_default_row_is_what_label_clip_gives(bench: Workbench, labels: dict[str, Tracks]):
@@ -102,7 +103,8 @@ def test_the_default_row_is_what_label_clip_gives(bench: Workbench, labels: dict
 def test_a_variant_changes_the_settings_that_it_names_and_no_other():
     changed = Variant({"filter.rule": "none", "points": 7}).configured(CONFIG)
     assert (changed.filter.rule, changed.points) == ("none", 7)
-    assert changed.fit == CONFIG.fit
+    assert changed.fit_flow == CONFIG.fit_flow
+    assert changed.detection == CONFIG.detection
     assert set(TRUTHS) == {"masks", "mesh", "visibility", "flow"}
 
 
@@ -113,10 +115,10 @@ def short_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "code_version", lambda: "test")
 
 
-def test_the_command_writes_figures_and_plots_and_goes_on_where_it_was_stopped(
+def test_the_command_writes_figures_and_plots_and_resumes(
     short_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    words = ["evaluate-labels", "--out", str(tmp_path), "--processes", "1"]
+    words = ["--out", str(tmp_path), "--processes", "1"]
     first = CliRunner().invoke(app, [*words, "--no-ablation"])
     assert first.exit_code == 0, first.output
     assert "bars" in first.output
@@ -125,10 +127,10 @@ def test_the_command_writes_figures_and_plots_and_goes_on_where_it_was_stopped(
     assert report["variants"][DEFAULT]["held_out"]["clips"]["short"]["num_tracks"] > 0
     assert (tmp_path / "labels.png").stat().st_size > 10_000
 
-    def nobody_labels(*_: object) -> None:
-        raise AssertionError("was there already")
+    def label_again(*_: object) -> None:
+        raise AssertionError("is labeled already")
 
-    monkeypatch.setattr(Workbench, "label", nobody_labels)
+    monkeypatch.setattr(Workbench, "label", label_again)
     again = CliRunner().invoke(app, [*words, "--no-ablation", "--json"])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout) == report
@@ -142,8 +144,8 @@ def test_the_command_writes_figures_and_plots_and_goes_on_where_it_was_stopped(
         (["--recipe", "nowhere.yaml"], "no recipe"),
     ],
 )
-def test_what_is_not_there_is_one_line(words: list[str], reason: str, tmp_path: Path):
-    result = CliRunner().invoke(app, ["evaluate-labels", "--out", str(tmp_path), *words])
+def test_what_does_not_exist_is_one_line(words: list[str], reason: str, tmp_path: Path):
+    result = CliRunner().invoke(app, ["--out", str(tmp_path), *words])
     assert result.exit_code == 2
     assert reason in result.output
     assert "Traceback" not in result.output
@@ -152,8 +154,8 @@ def test_what_is_not_there_is_one_line(words: list[str], reason: str, tmp_path: 
 def test_bars_say_what_is_met_and_what_is_missed():
     def figures(delta: float) -> dict:
         lag = {"average_delta": delta, "within": {"8": 96.0}, "survival": 30.0, "visible_but_occluded": 2.0}
-        hidden = {"occluded_precision": None, "occluded_recall": 70.0, "occluded_found": 50.0}
-        one = {"off_body": 0.4, "lags": {"24": lag | hidden, "48": lag}}
+        occluded = {"occluded_precision": None, "occluded_recall": 70.0, "occluded_found": 50.0}
+        one = {"off_body": 0.4, "lags": {"24": lag | occluded, "48": lag}}
         return {"pooled": one, "mean": one}
 
     console = Console(record=True, width=180, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -162,15 +164,15 @@ def test_bars_say_what_is_met_and_what_is_missed():
         line.split("│")[1].strip(): line for line in console.export_text().splitlines() if "│" in line
     }
     assert verdicts["average delta at lag 24, at least"].count("met") == 2
-    assert verdicts["still given at lag 24, at least"].count("missed") == 2
+    assert verdicts["survival at lag 24, at least"].count("missed") == 2
     assert verdicts["queries off the body, at most"].count("met") == 2
-    assert "met" not in verdicts["hidden: precision, at least"]
-    assert verdicts["average delta at lag 24 over no flow check, at least"].count("4.5") == 2
-    assert verdicts["average delta at lag 24 over no flow check, at least"].count("missed") == 2
+    assert "met" not in verdicts["occluded: precision, at least"]
+    assert verdicts["average delta at lag 24 over no forward-backward check, at least"].count("4.5") == 2
+    assert verdicts["average delta at lag 24 over no forward-backward check, at least"].count("missed") == 2
 
 
-def test_a_real_clip_has_no_truth_to_put_in_a_stage_s_place():
+def test_a_real_clip_has_no_ground_truth_to_replace_a_stage():
     rendered = render_scene(demo_scene(num_frames=8))
     clip = Clip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", 64 * "a")
-    with pytest.raises(ValueError, match="no truth"):
+    with pytest.raises(ValueError, match="no ground truth"):
         Workbench(clip).label(CONFIG, Variant(truths=("mesh",)))

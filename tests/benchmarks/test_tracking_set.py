@@ -283,7 +283,7 @@ def test_the_script_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(files, "render_tracks", _still_video)
-    words = [str(tmp_path), "--threads", "1", "--judge", "--files", "validation"]
+    words = [str(tmp_path), "--threads", "1", "--evaluate", "--files", "validation"]
     script.main(words)
     out = capsys.readouterr().out
     for word in (
@@ -296,7 +296,7 @@ def test_the_script_evaluates(
         " / 0.0",
     ):
         assert word in out
-    assert (tmp_path / "judged" / "validation-first.json").exists()
+    assert (tmp_path / "evaluated" / "validation-first.json").exists()
     script.main([*words[:-3], "--files", "validation", "--sheets"])
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 8
 
@@ -304,10 +304,10 @@ def test_the_script_evaluates(
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--model", "x"], "--judge"),
+        (["--model", "x"], "--evaluate"),
         (["--threads", "0"], "at least 1"),
         (["--files", "cats"], "humans"),
-        (["--judge", "--files", "validation", "--model", "/nowhere/at-all"], "/nowhere/at-all"),
+        (["--evaluate", "--files", "validation", "--model", "/nowhere/at-all"], "/nowhere/at-all"),
     ],
 )
 def test_the_script_says_what_is_wrong(
