@@ -89,7 +89,7 @@ class OnProgress(Protocol):
 
 @contextmanager
 def progress_bars() -> Iterator[OnProgress]:
-    """Show a bar for each task of a run on the error stream, with rate and time left; off a terminal at its end only."""
+    """Show a bar for each task of a run on the error stream, with rate and time left; off a terminal, at the end."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

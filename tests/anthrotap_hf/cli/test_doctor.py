@@ -32,7 +32,7 @@ def run(*words: str):
 def test_a_sound_installation_has_no_problem():
     result = run()
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == "nothing wrong"
+    assert result.stdout.splitlines()[-1] == "no problem"
     told = json.loads(run("--json").stdout)
     assert told["problems"] == 0
     assert {finding["group"] for finding in told["findings"]} == set(doctor.GROUPS)
@@ -62,7 +62,7 @@ def test_a_cache_that_is_a_file_is_a_problem(monkeypatch, tmp_path):
 
 
 def test_a_damaged_network_file_is_told(tmp_path):
-    assert found("pose_detection.tflite").found == "not fetched yet"
+    assert found("pose_detection.tflite").found == "not downloaded yet"
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/pose_detection.tflite").write_bytes(b"half")
     assert found("pose_detection.tflite").found.endswith("is damaged")
@@ -99,7 +99,7 @@ def test_a_package_of_a_version_that_does_not_fit_is_a_problem(tmp_path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     finding = found("app")
     assert finding.state == "problem"
-    assert "is wanted, 3.1 is there" in finding.found
+    assert "is required, 3.1 is installed" in finding.found
 
 
 def test_an_extra_that_is_missing_is_named_with_its_command(monkeypatch):
@@ -111,7 +111,7 @@ def test_an_extra_that_is_missing_is_named_with_its_command(monkeypatch):
         return version(name)
 
     monkeypatch.setattr(metadata, "version", without)
-    for extra in ("builder", "proving-ground"):  # which has builder's packages too
+    for extra in ("builder", "benchmarks"):  # which has builder's packages too
         finding = found(extra)
         assert finding.state == "note"
         assert "numba" in finding.found
@@ -119,9 +119,9 @@ def test_an_extra_that_is_missing_is_named_with_its_command(monkeypatch):
 
 
 def test_a_package_that_does_not_start_is_a_problem(monkeypatch):
-    monkeypatch.setattr(doctor, "COMPILED", (("torch", "anthrotap_hf.no_such_module"),))
+    monkeypatch.setattr(doctor, "COMPILED", {"torch": "anthrotap_hf.no_such_module"})
     finding = next(f for f in examine(online=False) if f.name == "torch" and f.state == "problem")
-    assert "does not start" in finding.found
+    assert "fails to import" in finding.found
 
 
 def test_a_full_disk_is_told(monkeypatch):
@@ -151,7 +151,7 @@ def test_a_proxy_s_page_is_no_account(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_session", Portal)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
     account = next(finding for finding in examine() if finding.name == "account")
-    assert (account.state, account.found) == ("note", "what answers at that address is no Hub")
+    assert (account.state, account.found) == ("note", "what answers at that address is not a Hub")
 
 
 def test_what_breaks_the_doctor_is_a_finding(monkeypatch):
