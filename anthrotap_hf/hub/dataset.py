@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anthrotap_hf.data.manifest import ManifestError, read_manifest
 from anthrotap_hf.data.shard_reader import ShardReader, find_shards
 from anthrotap_hf.hub.cards import THIS_FOLDER, DatasetTerms, dataset_card
 from anthrotap_hf.hub.errors import PublishError
@@ -25,12 +25,13 @@ from anthrotap_hf.hub.licenses import (
     components_of_rows,
 )
 from anthrotap_hf.hub.upload import Publication, other_files
+from anthrotap_hf.schema import MANIFEST
 
 PICTURE = "tracks.jpg"
 PICTURE_CLIPS = 3
 PICTURE_WIDTH = 960  # pixels
 NAMED_VIDEOS = 5  # named in a message about many
-METADATA = ("manifest.json", "videos.jsonl")
+METADATA = (MANIFEST, "videos.jsonl")
 
 
 def prepare_dataset(
@@ -98,17 +99,18 @@ def prepare_dataset(
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        reason = "not a dataset that `anthrotap build` or `label` wrote (it has no manifest.json)"
-        raise PublishError(reason, path=folder)
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = read_manifest(folder)
         dataset_card(manifest)
+    except FileNotFoundError as error:
+        reason = f"not a dataset that `anthrotap build` or `label` wrote (it has no {MANIFEST})"
+        raise PublishError(reason, path=folder) from error
+    except ManifestError as error:
+        raise PublishError(error.reason, path=error.path, hint=error.hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"damaged, or of an older version ({error or type(error).__name__})"
-        raise PublishError(reason, path=path, hint="build again") from error
-    return dict(manifest)
+        raise PublishError(reason, path=folder / MANIFEST, hint="build again") from error
+    return manifest
 
 
 def _videos_in(reader: ShardReader) -> list[tuple[str, str]]:
