@@ -55,6 +55,7 @@ FREE = {
     "save_steps",
     "save_total_limit",
     "trackio_space_id",
+    "use_cpu",
 }
 
 

@@ -1,0 +1,66 @@
+"""The options of `anthrotap train`: what they change in a recipe."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrotap[training]'")
+
+from anthrotap_hf.cli.main import app
+from anthrotap_hf.training.config import TrainingRecipe
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """`train(*words)`: run the command without training; return its result and the recipe that would be trained."""
+    trained: list[TrainingRecipe] = []
+
+    def stand_in(recipe, out):
+        trained.append(recipe)
+        (out / "model").mkdir(parents=True)
+        return out / "model"
+
+    def run(*words: str):
+        trained.clear()
+        monkeypatch.setattr("anthrotap_hf.training.trainer.train", stand_in)
+        result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+        return result, trained[0] if trained else None
+
+    return run
+
+
+def test_options_change_the_recipe_and_win_over_settings(train):
+    words = ["--data", "labels", "--steps", "7", "--set", "steps=9", "--set", "sources.people.data=other"]
+    result, recipe = train("tiny-finetune", *words)
+    assert result.exit_code == 0, result.output
+    assert (recipe.steps, recipe.sources["people"].data) == (7, "labels")
+
+
+def test_labels_go_to_the_one_source_of_labels_whatever_it_is_called(train):
+    _, recipe = train("locotrack-b-mesh", "--data", "mine")
+    assert recipe.sources["labels"].data == "mine"
+    assert recipe.sources["kubric"].data != "mine"
+
+
+def test_a_recipe_without_labels_takes_none(train):
+    result, recipe = train("tiny-procedural", "--data", "labels")
+    assert (result.exit_code, recipe) == (2, None)
+    assert (
+        "--data: the recipe tiny-procedural must have one source of kind shards; it has none" in result.stderr
+    )
+
+
+def test_the_device_is_the_trainer_s(train, monkeypatch):
+    _, recipe = train("tiny-procedural", "--device", "cpu")
+    assert recipe.training["use_cpu"] is True
+    result, recipe = train("tiny-procedural", "--device", "nonsense")
+    assert (result.exit_code, recipe) == (2, None)
+    assert "--device nonsense: can't be used on this machine" in result.stderr
+    monkeypatch.setattr("anthrotap_hf.utils.devices.check_device", lambda name: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _, recipe = train("tiny-procedural", "--device", "cuda:1")
+    assert recipe.training["use_cpu"] is False
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
