@@ -1,4 +1,4 @@
-"""The ablation on a short clip: each stage left out does what it says, and the ground truth is no worse than what was found."""
+"""The ablation on a short clip: each variant does what it says, and the ground truth is no worse than a stage."""
 
 from __future__ import annotations
 

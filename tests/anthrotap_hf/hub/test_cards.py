@@ -16,10 +16,10 @@ from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.model import CARDS, prepare_model
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.utils.errors import AnthroTapError
-from helpers.small_trackers import small_locotrack, small_tapnext
+from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 SECTIONS = ("Use", "Data", "Results", "Limits", "Intended use", "License")
-SMALL = {"locotrack": small_locotrack, "tapnext": small_tapnext}
+SMALL = {"locotrack": tiny_locotrack, "tapnext": tiny_tapnext}
 
 
 @pytest.fixture

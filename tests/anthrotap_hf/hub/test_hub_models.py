@@ -10,7 +10,7 @@ import yaml
 from transformers import pipeline
 
 from helpers.hub_server import READER
-from helpers.small_trackers import small_locotrack
+from helpers.trackers import tiny_locotrack
 
 TRACK = """
 import sys, json
@@ -40,7 +40,7 @@ training: {learning_rate: 1.0e-4, dataloader_num_workers: 0, save_steps: 2}
 @pytest.fixture
 def tracker(tmp_path) -> Path:
     """A saved LocoTrack of hardly any size."""
-    pipeline("point-tracking", model=small_locotrack()).save_pretrained(tmp_path / "tracker")
+    pipeline("point-tracking", model=tiny_locotrack()).save_pretrained(tmp_path / "tracker")
     return tmp_path / "tracker"
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
-from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
+from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from benchmarks.parity import Reference
+from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 
 @pytest.fixture(autouse=True)
@@ -29,35 +30,14 @@ def reference() -> Reference:
 
 @pytest.fixture
 def locotrack() -> LocoTrackForPointTracking:
-    torch.manual_seed(1)
-    config = LocoTrackConfig(
-        stage_channels=[8, 12, 16, 16],
-        stage_blocks=[1, 2, 1, 1],
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        correlation_channels=[16, 32],
-        correlation_kernels=[5, 2],
-        correlation_strides=[4, 2],
-        num_iterations=2,
-        initial_resolution=[32, 48],
+    return tiny_locotrack(
+        stage_blocks=[1, 2, 1, 1], num_hidden_layers=2, num_iterations=2, initial_resolution=[32, 48]
     )
-    return LocoTrackForPointTracking(config).eval()
 
 
 @pytest.fixture
 def tapnext() -> TAPNextForPointTracking:
-    torch.manual_seed(1)
-    config = TAPNextConfig(
-        image_size=32,
-        hidden_size=32,
-        recurrent_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        head_hidden_size=16,
-        soft_argmax_radius=5,
-    )
-    return TAPNextForPointTracking(config).eval()
+    return tiny_tapnext(recurrent_size=48, num_hidden_layers=2, head_hidden_size=16, soft_argmax_radius=5)
 
 
 @pytest.fixture

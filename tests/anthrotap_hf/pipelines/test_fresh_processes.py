@@ -12,19 +12,14 @@ import pytest
 from transformers import pipeline
 
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
-from helpers.tiny_trackers import tiny_locotrack
+from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 ROOT = Path(__file__).parents[3]
 QUERIES = [[0, 10.5, 8], [3, 40, 30]]
 TINY = {
     "flowchain": lambda: FlowChainForPointTracking(FlowChainConfig(error_tolerance=2.5)),
     "locotrack": tiny_locotrack,
-    "tapnext": lambda: TAPNextForPointTracking(
-        TAPNextConfig(
-            image_size=32, hidden_size=32, recurrent_size=32, num_hidden_layers=1, num_attention_heads=2
-        )
-    ),
+    "tapnext": tiny_tapnext,
 }
 RUN = """
 import json, sys

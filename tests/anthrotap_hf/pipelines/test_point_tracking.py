@@ -15,10 +15,9 @@ import anthrotap_hf
 from anthrotap_hf import PointTrackingImageProcessor, PointTrackingPipeline
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
-from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines.point_tracking import query_points
 from anthrotap_hf.video import decode_video
-from helpers.tiny_trackers import tiny_locotrack
+from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 POINTS = [[0, 10.5, 8.0], [3, 70, 50], [5, 0, 0]]
 
@@ -38,17 +37,12 @@ def flowchain():
 
 @pytest.fixture(scope="module")
 def locotrack():
-    torch.manual_seed(1)
     return pipeline("point-tracking", model=tiny_locotrack())
 
 
 @pytest.fixture(scope="module")
 def tapnext():
-    torch.manual_seed(1)
-    config = TAPNextConfig(
-        image_size=32, hidden_size=32, recurrent_size=32, num_hidden_layers=1, num_attention_heads=2
-    )
-    return pipeline("point-tracking", model=TAPNextForPointTracking(config))
+    return pipeline("point-tracking", model=tiny_tapnext())
 
 
 @pytest.fixture(params=["flowchain", "locotrack", "tapnext"])

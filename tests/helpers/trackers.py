@@ -1,0 +1,42 @@
+"""Trackers of hardly any size with random weights, one of each kind that is published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
+
+TINY_LOCOTRACK: dict[str, Any] = {
+    "stage_channels": [8, 12, 16, 16],
+    "stage_blocks": [1, 1, 1, 1],
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "correlation_channels": [16, 32],
+    "correlation_kernels": [5, 2],
+    "correlation_strides": [4, 2],
+    "num_iterations": 1,
+    "initial_resolution": [32, 32],
+}
+TINY_TAPNEXT: dict[str, Any] = {
+    "image_size": 32,
+    "hidden_size": 32,
+    "recurrent_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
+def tiny_locotrack(seed: int = 1, **settings: Any) -> LocoTrackForPointTracking:
+    """Make a LocoTrack; `settings` change its configuration."""
+    torch.manual_seed(seed)
+    return LocoTrackForPointTracking(LocoTrackConfig(**TINY_LOCOTRACK | settings)).eval()
+
+
+def tiny_tapnext(seed: int = 1, **settings: Any) -> TAPNextForPointTracking:
+    """Make a TAPNext; `settings` change its configuration."""
+    torch.manual_seed(seed)
+    return TAPNextForPointTracking(TAPNextConfig(**TINY_TAPNEXT | settings)).eval()
