@@ -1,7 +1,7 @@
 """Pictures of the page, light, dark and on a phone: python examples/app_screenshots.py FOLDER [VIDEO] [DATASET]
 
-Starts `anthrotap app`, drives it in Debian's Chromium, and leaves PNGs. Without a video it uses the page's made-up
-clip; only with one are people labeled, only with a dataset is one browsed.
+Starts `anthrotap app`, drives it in Debian's Chromium, and leaves PNGs. Without a video it uses the page's
+example; only with one are people labeled, only with a dataset is one browsed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shoot(page: Page, folder: Path, look: str, name: str) -> None:
 def choose(page: Page, tab: str, video: str | None) -> None:
     """A video for a tab."""
     if video is None:
-        page.click(f"#{tab}-made-up")
+        page.click(f"#{tab}-example")
     else:
         page.set_input_files(f"#{tab}-upload input[type=file]", video)
     page.wait_for_selector(f"#{tab}-opened:visible", timeout=MINUTES)

@@ -1,4 +1,4 @@
-"""A page to look at: points followed through a video, people labeled, datasets browsed; `anthrotap app`, a Space."""
+"""A page that tracks points through a video, labels people, and browses datasets: `anthrotap app`, and a Space."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
     from anthrotap_hf.app.page import AppSettings
 
-SWEEP = 600, 3600  # seconds: how often files that nobody owns are looked for, and how old they must be
+# Seconds: how often Gradio looks for files that belong to no visitor, and how old they must be to be deleted.
+SWEEP = 600, 3600
 
 
 def build_app(settings: AppSettings | None = None) -> gr.Blocks:
-    """The page; `launch_options` are what its `launch` needs. All files of visitors are below one temporary folder,
-    which goes when Python ends.
+    """Build the page; `launch_options` are what its `launch` needs.
+
+    All files of visitors are below one temporary folder, which is deleted when Python ends.
 
     Raises:
-        ImportError: if Gradio is not installed, with the way to get it.
+        ImportError: Gradio is not installed; the message tells how to install it.
     """
-    # Before Gradio is imported: it calls home otherwise, and each component remembers where its files go.
+    # Before Gradio is imported: it calls another host otherwise, and each component remembers where its files go.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     root = Path(tempfile.mkdtemp(prefix="anthrotap-app-"))
@@ -36,38 +38,35 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
     except ImportError as error:
         root.rmdir()
         raise missing_extra(error, "app") from error
-    from anthrotap_hf.app.browsing import browsing_tab
-    from anthrotap_hf.app.labeling import labeling_tab
+    from anthrotap_hf.app.browsing import BrowsingTab
+    from anthrotap_hf.app.labeling import LabelingTab
     from anthrotap_hf.app.page import AppSettings, Page
     from anthrotap_hf.app.style import HEAD
-    from anthrotap_hf.app.tracking import tracking_tab
-    from anthrotap_hf.app.uploads import Visitors
-    from anthrotap_hf.app.worker import Worker
+    from anthrotap_hf.app.tracking import TrackingTab
 
-    worker = Worker()
-    page = Page(settings or AppSettings(), worker, Visitors(root / "visitors", worker))
+    page = Page(settings or AppSettings(), root / "visitors")
 
     def end() -> None:
-        worker.close()
+        page.worker.cancel()
         shutil.rmtree(root, ignore_errors=True)
 
     atexit.register(end)
 
     with gr.Blocks(title="AnthroTAP", analytics_enabled=False, delete_cache=SWEEP) as blocks:
         gr.HTML(HEAD)
-        with gr.Tab("Track points"):
-            tracking_tab(page)
-        with gr.Tab("Label people"):
-            labeling_tab(page)
-        with gr.Tab("Browse a dataset"):
-            browsing_tab(page)
+        for name, tab in (
+            ("Track points", TrackingTab),
+            ("Label people", LabelingTab),
+            ("Browse a dataset", BrowsingTab),
+        ):
+            with gr.Tab(name):
+                tab(page)
         blocks.unload(page.leave)
-    blocks.page = page  # whoever runs it may look at its visitors
     return blocks.queue(max_size=40)
 
 
 def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
-    """What to give `launch`: looks, the limit of an upload, and nothing that calls another host."""
+    """Return the arguments for `launch`: the style, the limit of an upload, and nothing that calls another host."""
     from anthrotap_hf.app.page import AppSettings
     from anthrotap_hf.app.style import CSS, theme
 

@@ -1,10 +1,10 @@
-"""Two trackers on the same points: how far they differ, and their overlays in one picture."""
+"""Two trackers on the same points: how far they differ, and their overlays in one video."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,78 +13,91 @@ from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.video import VideoInfo, VideoWriter, iter_frames
 from anthrotap_hf.visualization.overlay import DEFAULT_FPS, TRAIL, draw_tracks, track_colors
 
-GAP = 8  # pixels between the two pictures
-INK, PAPER = (240, 240, 240), (24, 26, 32)
-MOST = 1920  # pixels, along which the two pictures are put together: larger ones are made smaller before
+# Pixels between the two pictures.
+GAP = 8
+TEXT_COLOR, BACKGROUND = (240, 240, 240), (24, 26, 32)
+# Pixels, of both pictures in the direction in which they are joined; larger ones are made smaller.
+MAX_SIDE = 1920
 
 
-def differences(first: Tracks, second: Tracks) -> dict[str, Any]:
-    """How far two trackers' answers to the same N queries are apart; distances in pixels of the video.
+@dataclass(frozen=True)
+class Differences:
+    """How far two trackers' answers to the same queries are apart.
 
-    Returns:
-        `median` and `most` (90 % are below) of the distance where both see the point, None where they never do;
-        `agree`, the share of (track, frame) where both say visible or both say hidden; `by_frame`, for each frame the
-        median distance, None where no point is seen by both.
+    Attributes:
+        median, percentile_90: of the distance in pixels where both say visible; None where they never do.
+        agreement: fraction of (track, frame) where both say visible or both say occluded.
+        by_frame: the median distance in each frame, None where no point is visible to both.
     """
-    away = np.hypot(*np.moveaxis(first.xy - second.xy, -1, 0))
+
+    median: float | None
+    percentile_90: float | None
+    agreement: float
+    by_frame: list[float | None]
+
+
+def find_differences(first: Tracks, second: Tracks) -> Differences:
+    """Compare two trackers' tracks of the same N queries."""
+    distance = np.hypot(*np.moveaxis(first.xy - second.xy, -1, 0))
     both = first.visible & second.visible
     by_frame = [
-        float(np.median(away[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])
+        float(np.median(distance[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])
     ]
-    known = away[both]
-    return {
-        "median": float(np.median(known)) if len(known) else None,
-        "most": float(np.quantile(known, 0.9)) if len(known) else None,
-        "agree": float((first.visible == second.visible).mean()),
-        "by_frame": by_frame,
-    }
+    known = distance[both]
+    return Differences(
+        median=float(np.median(known)) if len(known) else None,
+        percentile_90=float(np.quantile(known, 0.9)) if len(known) else None,
+        agreement=float((first.visible == second.visible).mean()),
+        by_frame=by_frame,
+    )
 
 
-def write_compared(
+def write_comparison(
     path: Path,
     video: Path,
     info: VideoInfo,
     tracks: Mapping[str, Tracks],
     on_frame: Callable[[int], object],
 ) -> None:
-    """One video of the overlays, each under its tracker's name, that plays them in step: one below the other where they
-    are wider than high, else side by side.
+    """Write one video of both overlays, each under its tracker's name, that play in step.
+
+    They lie one below the other where they are wider than high, else side by side.
 
     Args:
-        path: the file.
-        video: what was tracked.
-        info: what it says of itself.
+        path: the file to write.
+        video: the video that was tracked.
+        info: its size and rate.
         tracks: by tracker.
-        on_frame: is told how many frames are drawn.
+        on_frame: is called with the number of frames drawn.
     """
     below = info.width > info.height
-    scale = min(1.0, (MOST - GAP) / 2 / min(info.width, info.height))
+    scale = min(1.0, (MAX_SIDE - GAP) / 2 / min(info.width, info.height))
     width, height = round(info.width * scale), round(info.height * scale)
     strip = max(24, round(height / 14))
-    colors = {name: track_colors(one) for name, one in tracks.items()}
+    colors = {name: track_colors(each) for name, each in tracks.items()}
     with VideoWriter(path, info.fps or DEFAULT_FPS) as writer:
         for t, frame in enumerate(iter_frames(video)):
             parts = []
-            for name, one in tracks.items():
-                drawn = draw_tracks(frame.image, one, t, colors[name], TRAIL)
+            for name, each in tracks.items():
+                drawn = draw_tracks(frame.image, each, t, colors[name], TRAIL)
                 drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
                 parts += [
                     np.concatenate([_title(name, width, strip), drawn]),
-                    np.full((GAP, width, 3) if below else (strip + height, GAP, 3), PAPER),
+                    np.full((GAP, width, 3) if below else (strip + height, GAP, 3), BACKGROUND),
                 ]
-            sheet = np.concatenate(parts[:-1], axis=0 if below else 1).astype(np.uint8)
-            odd = ((0, sheet.shape[0] % 2), (0, sheet.shape[1] % 2), (0, 0))
-            writer.write(np.pad(sheet, odd, mode="edge"))
+            joined = np.concatenate(parts[:-1], axis=0 if below else 1).astype(np.uint8)
+            odd = ((0, joined.shape[0] % 2), (0, joined.shape[1] % 2), (0, 0))
+            writer.write(np.pad(joined, odd, mode="edge"))
             on_frame(t + 1)
 
 
 def _title(name: str, width: int, height: int) -> np.ndarray:
-    """[height, width, 3] uint8: a name on a dark strip, as large as fits."""
-    strip = np.full((height, width, 3), PAPER, np.uint8)
+    """Return a name on a dark strip, as large as fits: [height, width, 3] uint8."""
+    strip = np.full((height, width, 3), BACKGROUND, np.uint8)
     font, size = cv2.FONT_HERSHEY_SIMPLEX, height / 36
-    (long, high), _ = cv2.getTextSize(name, font, size, 1)
-    size *= min(1.0, 0.94 * width / max(long, 1))
-    (long, high), _ = cv2.getTextSize(name, font, size, 1)
-    place = (width - long) // 2, (height + high) // 2
-    cv2.putText(strip, name, place, font, size, INK, 1, cv2.LINE_AA)
+    (text_width, _), _ = cv2.getTextSize(name, font, size, 1)
+    size *= min(1.0, 0.94 * width / max(text_width, 1))
+    (text_width, text_height), _ = cv2.getTextSize(name, font, size, 1)
+    corner = (width - text_width) // 2, (height + text_height) // 2
+    cv2.putText(strip, name, corner, font, size, TEXT_COLOR, 1, cv2.LINE_AA)
     return strip

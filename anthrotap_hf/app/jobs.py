@@ -1,26 +1,22 @@
-"""The page's heavy work, in a process of its own that may be killed: `python -m anthrotap_hf.app.jobs`.
-
-Jobs come in as lines of JSON on stdin, what happens goes out as lines of JSON on stdout: {"progress": [what, done,
-total]}, then {"result": ...} or {"error": "one line"}. Files are read and written in the folder that a job names. The
-process ends when its stdin does, in the middle of a job, too.
-"""
+"""The page's heavy work: functions that a worker process runs, and that a visitor may cancel at any moment."""
 
 from __future__ import annotations
 
-import json
 import os
-import queue
-import sys
-import threading
 import time
-import traceback
 import zipfile
-from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Tell = Callable[[str, int, int | None], None]
-TELL_EVERY = 0.1  # seconds between two lines of progress
+from anthrotap_hf.utils.errors import AnthroTapError, format_error, missing_extra
+from anthrotap_hf.utils.workers import report_progress
+
+if TYPE_CHECKING:
+    from anthrotap_hf.app.comparing import Differences
+
 STAGES = {
     "detection": "detecting people",
     "mesh_recovery": "fitting bodies",
@@ -30,161 +26,195 @@ STAGES = {
 }
 
 
-class JobError(Exception):
-    """A job that can't be done. The message is one sentence for the visitor."""
+class JobError(AnthroTapError):
+    """A job gives no result. The reason is a sentence for the visitor."""
 
 
-def track(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Tracks points by each of the models; overlays, files and, with two models, how far they differ.
+class JobCancelledError(JobError):
+    """The visitor cancelled the job."""
+
+
+@dataclass(frozen=True)
+class TrackerRun:
+    """One tracker's work: its name, seconds of wall time, and the fraction of labels that are visible."""
+
+    model: str
+    seconds: float
+    visible: float
+
+
+@dataclass(frozen=True)
+class TrackingResult:
+    """What `track` gives.
+
+    Attributes:
+        points, frames: how many.
+        runs: one for each tracker.
+        overlay: the video to show; with two trackers, both side by side.
+        files: all files to download.
+        differences: of the two trackers; None if there is one.
+    """
+
+    points: int
+    frames: int
+    runs: list[TrackerRun]
+    overlay: Path
+    files: list[Path]
+    differences: Differences | None = None
+
+
+@dataclass(frozen=True)
+class LabelingResult:
+    """What `label` gives.
+
+    Attributes:
+        people, points, frames: how many.
+        seconds: wall time.
+        visible, occluded, invalid: fractions of labels.
+        skipped: how many parts of the video have no labels.
+        failure: why the video was not labeled to its end; None if it was.
+        overlay: the video to show.
+        picture: some of its frames.
+        files: all files to download.
+    """
+
+    people: int
+    points: int
+    frames: int
+    seconds: float
+    visible: float
+    occluded: float
+    invalid: float
+    skipped: int
+    failure: str | None
+    overlay: Path
+    picture: Path
+    files: list[Path]
+
+
+@cache
+def _tracker(model: str, device: str) -> Any:
+    from anthrotap_hf.pipelines import load_tracker
+
+    return load_tracker(model, device)
+
+
+def track(
+    video: Path, points: list[tuple[int, float, float]], models: dict[str, str], device: str
+) -> TrackingResult:
+    """Track points by one or two models; leave overlays and files of tracks beside the video.
 
     Args:
-        job: `video`, a file's name; `points`, [[t, x, y], ...]; `models`, [[name, folder or Hub id], ...]; `device`.
-        tell: is told of progress.
+        video: the file.
+        points: (t, x, y) in its pixels.
+        models: folders or Hub ids, by name.
+        device: where trackers run.
+
+    Raises:
+        JobError: a tracker cannot be loaded.
+        VideoError: the video cannot be read.
     """
     import numpy as np
 
-    from anthrotap_hf.app.comparing import differences, write_compared
+    from anthrotap_hf.app.comparing import find_differences, write_comparison
     from anthrotap_hf.export.track_files import found_tracks, track_files, write_tracks
-    from anthrotap_hf.pipelines import TrackerError, load_tracker
-    from anthrotap_hf.utils.errors import format_error
     from anthrotap_hf.video import probe
 
-    video = Path(job["video"])
-    info = probe(video)
-    queries = np.array(job["points"], np.float64)
-    found, rows, files = {}, [], []
-    for name, where in job["models"]:
-        tell(f"loading {name}", 0, None)
-        key = (where, job["device"])
-        if key not in _trackers:
+    folder, video = video.parent, Path(video.name)
+    found, runs, files = {}, [], []
+    # Errors then name files as the visitor does.
+    with chdir(folder):
+        info = probe(video)
+        for name, model in models.items():
+            report_progress(f"loading {name}", 0, None)
             try:
-                _trackers[key] = load_tracker(where, job["device"])
-            except TrackerError as error:
+                tracker = _tracker(model, device)
+            except AnthroTapError as error:
                 reason = format_error(error.reason, hint=error.hint)
                 raise JobError(f"The tracker {name} can't be loaded: {reason}") from error
-        begin = time.perf_counter()
-
-        def progress(what: str, done: int, total: int | None, name: str = name) -> None:
-            tell(f"{what} ({name})", done, total)
-
-        found[name] = _trackers[key](str(video), points=job["points"], progress=progress)
-        seconds = time.perf_counter() - begin
-        visible = found[name]["visible"]
-        own = track_files(Path(), video.stem if len(job["models"]) == 1 else f"{video.stem}.{name}")
-
-        def drawing(t: int, name: str = name, total: int = visible.shape[1]) -> None:
-            tell(f"drawing ({name})", t, total)
-
-        write_tracks(own, video, info, found[name], queries, name, drawing)
-        files += own
-        rows.append({"model": name, "seconds": seconds, "visible": float(visible.mean())})
-    result: dict[str, Any] = {"models": rows, "points": len(queries), "frames": visible.shape[1]}
-    overlay = files[0]
-    if len(found) == 2:
-        drawn = {name: found_tracks(one, info) for name, one in found.items()}
-        overlay = Path(f"{video.stem}.compared.mp4")
-        write_compared(overlay, video, info, drawn, lambda t: tell("comparing", t, visible.shape[1]))
-        files.append(overlay)
-        result["differences"] = differences(*drawn.values())
-    return result | {"overlay": str(overlay), "files": [str(file) for file in files]}
+            begin = time.perf_counter()
+            found[name] = tracker(str(video), points=points, progress=partial(_report, name))
+            visible = found[name]["visible"]
+            runs.append(TrackerRun(name, time.perf_counter() - begin, float(visible.mean())))
+            own = track_files(Path(), video.stem if len(models) == 1 else f"{video.stem}.{name}")
+            num_frames = visible.shape[1]
+            drawing = partial(_report_frame, f"drawing ({name})", num_frames)
+            write_tracks(own, video, info, found[name], np.array(points, np.float64), name, drawing)
+            files += own
+        overlay, differences = files[0], None
+        if len(found) == 2:
+            tracks = {name: found_tracks(each, info) for name, each in found.items()}
+            overlay = Path(f"{video.stem}.compared.mp4")
+            write_comparison(overlay, video, info, tracks, partial(_report_frame, "comparing", num_frames))
+            files.append(overlay)
+            differences = find_differences(*tracks.values())
+    absolute = [folder / file for file in files]
+    return TrackingResult(len(points), num_frames, runs, folder / overlay, absolute, differences)
 
 
-_trackers: dict[tuple[str, str], Any] = {}
+def _report(model: str, what: str, done: int, total: int | None) -> None:
+    report_progress(f"{what} ({model})", done, total)
 
 
-def label(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """Labels the people of a video by the open recipe; an overlay, a picture, and the dataset as a zip.
+def _report_frame(what: str, total: int, done: int) -> None:
+    report_progress(what, done, total)
+
+
+def label(video: Path, threads: int, device: str) -> LabelingResult:
+    """Label the people of a video by the open recipe; leave an overlay, a picture, and the dataset as a zip beside it.
 
     Args:
-        job: `video`, a file's name; `threads`, frames worked on at once; `device`.
-        tell: is told of progress.
-    """
-    from anthrotap_hf.utils.errors import missing_extra
+        video: the file.
+        threads: frames worked on at once.
+        device: where networks run.
 
+    Raises:
+        JobError: something that labeling needs is missing, or the video gave no label.
+    """
     try:
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import label_videos
         from anthrotap_builder.utils.assets import AssetError
         from anthrotap_builder.utils.video_paths import OVERLAY
-        from anthrotap_hf.utils.settings import recipe_named
     except ImportError as error:
-        raise JobError(f"{missing_extra(error)}") from error
+        raise JobError(missing_extra(error)) from error
     from rich.console import Console
 
-    video, out = Path(job["video"]), Path("labels")
-    tell("getting ready", 0, None)
-    config = labeling_config(recipe_named("open"), {})
-    with open(os.devnull, "w") as nowhere:
+    folder, video, out = video.parent, Path(video.name), Path("labels")
+    report_progress("getting ready", 0, None)
+    config = labeling_config("open", {})
+    with chdir(folder), open(os.devnull, "w") as nowhere:
         try:
             (report,) = label_videos(
-                *([video], out, config, job["threads"], True, Console(file=nowhere)),
-                device=job["device"],
-                on_progress=lambda stage, done, total: tell(STAGES.get(stage, stage), done, total),
+                *([video], out, config, threads, True, Console(file=nowhere)),
+                device=device,
+                on_progress=lambda stage, *counts: report_progress(STAGES.get(stage, stage), *counts),
             )
         except (AssetError, ImportError) as error:
-            raise JobError(str(error)) from error
-    if not report.clips:
-        return {"failure": report.failure, "left_out": report.left_out}
-    packed = Path(f"{video.stem}.labels.zip")
-    with zipfile.ZipFile(packed, "w") as archive:  # Parquet is compressed by itself
-        for file in (*sorted(out.glob("data/*.parquet")), out / "manifest.json"):
-            archive.write(file, file.relative_to(out))
-    overlay, picture = out / f"{video.stem}{OVERLAY}", out / f"{video.stem}.tracks.jpg"
-    files = [str(file) for file in (packed, overlay, picture)]
-    totals = {key: value for key, value in report.totals().items() if value == value}
-    return {
-        "failure": report.failure,
-        "left_out": report.left_out,
-        "totals": totals,
-        "overlay": str(overlay),
-        "picture": str(picture),
-        "files": files,
-    }
-
-
-JOBS = {"track": track, "label": label}
-
-
-def serve() -> None:
-    """Does the jobs on stdin, one after the other, until there are no more."""
-    # Libraries print what they like: to the error stream.
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    lines: queue.Queue[str] = queue.Queue()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            lines.put(line)
-        os._exit(0)  # whoever asked is gone
-
-    threading.Thread(target=listen, daemon=True).start()
-
-    def print_error(message: dict[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-
-    while True:
-        job = json.loads(lines.get())
-        told = ["", 0.0]
-
-        def tell(what: str, done: int, total: int | None, told: list[Any] = told) -> None:
-            now = time.monotonic()
-            if what != told[0] or done == total or now - told[1] > TELL_EVERY:
-                told[:] = what, now
-                print_error({"progress": [what, done, total]})
-
-        os.chdir(job["folder"])
-        try:
-            print_error({"result": JOBS[job["do"]](job, tell)})
-        except (JobError, ValueError) as error:
-            print_error({"error": " ".join(str(error).split())})
-        except Exception as error:  # noqa: BLE001  native libraries raise what they like; the page must hear of it
-            traceback.print_exc()
-            print_error(
-                {"error": f"It stopped by an error ({type(error).__name__}: {' '.join(str(error).split())})."}
+            raise JobError(error) from error
+        if not report.clips:
+            raise JobError(
+                f"Nothing was labeled: {report.failure}. It takes people who are large enough and mostly in view; "
+                "fast motion, blur and dark clothes make it hard."
             )
-        finally:
-            os.chdir("/")  # the folder may be deleted
-
-
-if __name__ == "__main__":
-    serve()
+        packed = Path(f"{video.stem}.labels.zip")
+        # Parquet is compressed by itself.
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in (*sorted(out.glob("data/*.parquet")), out / "manifest.json"):
+                archive.write(file, file.relative_to(out))
+    totals = report.totals()
+    overlay, picture = (folder / out / f"{video.stem}{end}" for end in (OVERLAY, ".tracks.jpg"))
+    return LabelingResult(
+        people=int(totals["people"]),
+        points=int(totals["tracks"]),
+        frames=int(totals["frames"]),
+        seconds=totals["seconds"],
+        visible=totals["visible"],
+        occluded=totals["occluded"],
+        invalid=totals["invalid"],
+        skipped=len(report.left_out),
+        failure=report.failure,
+        overlay=overlay,
+        picture=picture,
+        files=[folder / packed, overlay, picture],
+    )

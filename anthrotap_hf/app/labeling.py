@@ -1,4 +1,4 @@
-"""The tab where the people of a video are labeled: body meshes say where each point of the skin is."""
+"""The tab that labels the people of a video: body meshes tell where each point of the skin is."""
 
 from __future__ import annotations
 
@@ -6,116 +6,87 @@ from typing import Any
 
 import gradio as gr
 
-from anthrotap_hf.app.page import (
-    Page,
-    Runner,
-    count,
-    downloads,
-    looped_video,
-    note,
-    numbers,
-    shares,
-    video_box,
-)
+from anthrotap_hf.app.html import count, label_fractions, note, numbers
+from anthrotap_hf.app.jobs import JobError, LabelingResult, label
+from anthrotap_hf.app.page import JobButtons, Page, Updates, VideoBox, downloads, looped_video
 from anthrotap_hf.app.uploads import Video, Visitor
 
 
-def labeling_tab(page: Page) -> None:
-    """Builds the tab inside the Blocks and Tab that are open."""
-    gr.HTML(
-        '<p class="lead">Give it a video of people. It fits a body to each person, and so knows where hundreds '
-        "of points of the body are in every frame. What it can't be sure of, it leaves out.</p>"
-    )
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=340):
-            place = gr.Column(elem_classes="step")
-            preview = gr.Image(
-                label="First frame",
-                type="filepath",
-                interactive=False,
-                visible=False,
-                buttons=[],
-                elem_id="label-preview",
-            )
-        with gr.Column(scale=1, min_width=340):
-            runner = Runner.build(page, "label", "Label people")
-            with gr.Column(visible=False, elem_id="label-result") as result:
-                overlay = looped_video("label-overlay")
-                figures = gr.HTML(elem_id="label-figures")
-                sheet = gr.Image(
-                    label="Some of the frames",
+class LabelingTab:
+    """The tab, built inside the Blocks and Tab that are open."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        gr.HTML(
+            '<p class="lead">Give it a video of people. It fits a body to each person, and so knows where hundreds '
+            "of points of the body are in every frame. Labels that may be wrong are marked as invalid.</p>"
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=340):
+                box = VideoBox(page, "label")
+                self.preview = gr.Image(
+                    label="First frame",
                     type="filepath",
                     interactive=False,
-                    buttons=["fullscreen"],
-                    elem_id="label-sheet",
+                    visible=False,
+                    buttons=[],
+                    elem_id="label-preview",
                 )
-                files = downloads("label-files")
+            with gr.Column(scale=1, min_width=340):
+                self.buttons = JobButtons(page, "label", "Label people")
+                with gr.Column(visible=False, elem_id="label-result") as self.result:
+                    self.overlay = looped_video("label-overlay")
+                    self.figures = gr.HTML(elem_id="label-figures")
+                    self.picture = gr.Image(
+                        label="Some of the frames",
+                        type="filepath",
+                        interactive=False,
+                        buttons=["fullscreen"],
+                        elem_id="label-sheet",
+                    )
+                    self.files = downloads("label-files")
+        self.cleared: Updates = {
+            self.result: gr.Column(visible=False),
+            self.overlay: None,
+            self.figures: "",
+            self.picture: None,
+            self.files: None,
+        }
+        box.connect(self._opened, self._closed, [self.preview, self.buttons.message, *self.cleared])
+        self.buttons.connect(self._label, None, self.cleared)
 
-    results = [result, overlay, figures, sheet, files]
-    nothing = [gr.Column(visible=False), None, "", None, None]
+    def _opened(self, _: Visitor, video: Video) -> Updates:
+        preview = gr.Image(str(video.previews[0]), visible=True)
+        return {self.preview: preview, self.buttons.message: "", **self.cleared}
 
-    def opened(_: Visitor, video: Video) -> list[Any]:
-        return [gr.Image(str(video.previews[0]), visible=True), "", *nothing]
+    def _closed(self, _: Visitor) -> Updates:
+        return {self.preview: gr.Image(None, visible=False), self.buttons.message: "", **self.cleared}
 
-    def closed(_: Visitor) -> list[Any]:
-        return [gr.Image(None, visible=False), "", *nothing]
-
-    with place:
-        video_box(page, "label", None, opened, closed, [preview, runner.said, *results])
-
-    def label(request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
-        visitor = page.visitor(request)
+    def _label(self, visitor: Visitor, progress: gr.Progress) -> dict[Any, Any]:
         video = visitor.videos.get("label")
         if video is None:
-            return [note("Choose a video first.", "bad"), *nothing]
-        job = {
-            "do": "label",
-            "folder": str(video.path.parent),
-            "video": video.path.name,
-            "threads": page.settings.threads,
-            "device": page.settings.device,
+            raise JobError("Choose a video first.")
+        settings = self.page.settings
+        found = self.page.run(visitor, progress, label, video.path, settings.threads, settings.device)
+        return {
+            self.buttons.message: note(f"Damaged: {found.failure}", "bad") if found.failure else "",
+            self.result: gr.Column(visible=True),
+            self.overlay: str(found.overlay),
+            self.figures: summarize(found),
+            self.picture: str(found.picture),
+            self.files: [str(file) for file in found.files],
         }
-        answer = page.run(visitor, job, progress)
-        if isinstance(answer, str):
-            return [answer, *nothing]
-        if "totals" not in answer:
-            return [note(refusal(answer), "bad"), *nothing]
-        folder = video.path.parent
-        return [
-            note(f"Damaged: {answer['failure']}", "bad") if answer["failure"] else "",
-            gr.Column(visible=True),
-            str(folder / answer["overlay"]),
-            summary(answer),
-            str(folder / answer["picture"]),
-            [str(folder / file) for file in answer["files"]],
-        ]
-
-    runner.does(label, None, results)
 
 
-def refusal(answer: dict[str, Any]) -> str:
-    """Why a video got no label, in a sentence for someone who has never heard of any of this."""
-    reason = (answer["failure"] or "").partition(": ")[2] or "no label"
-    if "nobody was found" in reason:
-        return "Nobody was found in this video. It takes people who are large enough and mostly in view."
-    if "could be trusted" in reason:
-        return "People were found, but no label could be trusted: fast motion, blur or dark clothes make it hard."
-    return f"Nothing was labeled: {reason}."
-
-
-def summary(answer: dict[str, Any]) -> str:
-    """What labeling gave, as HTML."""
-    totals = answer["totals"]
-    facts = {
-        "people" if totals["people"] != 1 else "person": f"{totals['people']}",
-        "points": f"{totals['tracks']:,}",
-        "frames": f"{totals['frames']}",
-        "seconds it took": f"{totals['seconds']:.0f}",
+def summarize(found: LabelingResult) -> str:
+    """Return the numbers of a video's labels as HTML."""
+    values = {
+        "people" if found.people != 1 else "person": f"{found.people}",
+        "points": f"{found.points:,}",
+        "frames": f"{found.frames}",
+        "seconds it took": f"{found.seconds:.0f}",
     }
-    bar = shares(totals["visible"], totals["occluded"], totals["invalid"])
-    left_out = ""
-    if answer["left_out"]:
-        left_out = note(
-            f"Left out: {count(len(answer['left_out']), 'part')} of the video, without labels to trust."
-        )
-    return numbers(facts) + bar + left_out
+    skipped = (
+        note(f"{count(found.skipped, 'part')} of the video without valid labels.") if found.skipped else ""
+    )
+    return numbers(values) + label_fractions(found.visible, found.occluded, found.invalid) + skipped

@@ -1,19 +1,29 @@
-"""What the tabs share: settings, visitors, the worker, notes in words, and the box that takes a video."""
+"""What the tabs have in common: settings, visitors, the worker, the buttons of a job, the box that takes a video."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
-from anthrotap_hf.app.jobs import JobError
+from anthrotap_hf.app.html import count, note, title
+from anthrotap_hf.app.jobs import JobCancelledError, JobError
 from anthrotap_hf.app.uploads import Limits, Video, Visitor, Visitors, take_video
-from anthrotap_hf.app.worker import CancelledError, Worker
+from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
+from anthrotap_hf.utils.workers import Worker, WorkerCancelledError, WorkerDiedError
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, write_video
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+Updates = dict[Any, Any]
+"""New values of components, by component; those that are not in it stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,11 @@ class AppSettings:
     """What the page offers.
 
     Attributes:
-        models: folders or Hub ids of trackers by the names shown; the bundled ones where left out.
-        datasets: folders or Hub ids that the page offers by themselves. Visitors may name Hub ids only.
+        models: folders or Hub ids of trackers, by the names that visitors see; empty for the bundled ones.
+        datasets: folders or Hub ids that the page offers. Visitors may name other Hub ids, but no folders.
         device: where trackers run.
-        limits: of uploads.
-        threads: frames worked on at once, in labeling.
+        limits: limits on uploads.
+        threads: how many frames labeling works on at once.
     """
 
     models: dict[str, str] = field(default_factory=dict)
@@ -35,13 +45,22 @@ class AppSettings:
     threads: int = 2
 
 
-@dataclass(frozen=True)
 class Page:
-    """The page at work."""
+    """The running page.
 
-    settings: AppSettings
-    worker: Worker
-    visitors: Visitors
+    Attributes:
+        settings: what it offers.
+        visitors: the visitors who have it open.
+        worker: the process that runs jobs.
+    """
+
+    def __init__(self, settings: AppSettings, root: Path) -> None:
+        self.settings = settings
+        self.worker = Worker("anthrotap app")
+        self.visitors = Visitors(root, self.cancel_job)
+        self._lock = threading.Lock()
+        # The visitor whose job runs. An equal list is another job of the same visitor.
+        self._running: list[str] | None = None
 
     def visitor(self, request: gr.Request) -> Visitor:
         return self.visitors.get(request.session_hash)
@@ -49,188 +68,209 @@ class Page:
     def leave(self, request: gr.Request) -> None:
         self.visitors.leave(request.session_hash)
 
-    def run(self, visitor: Visitor, job: dict[str, Any], progress: gr.Progress) -> dict[str, Any] | str:
-        """What the job gives, or why there is nothing, as HTML."""
+    def run(self, visitor: Visitor, progress: gr.Progress, job: Callable[..., R], *args: Any) -> R:
+        """Run a job in the worker and return its result.
 
-        def show(what: str, done: int, total: int | None) -> None:
+        Raises:
+            JobError: it failed or was canceled, in a sentence for the visitor.
+        """
+
+        def on_progress(what: str, done: int, total: int | None) -> None:
             progress((done, total) if total else 0, desc=what[:1].upper() + what[1:], unit="")
 
         progress(0, desc="Starting")
+        running = [visitor.name]
+        with self._lock:
+            if self._running is not None:
+                # Gradio lets one job run at a time, so no visitor waits for this one any more.
+                self.worker.cancel()
+            self._running = running
         try:
-            return self.worker.run(visitor.name, job, show)
-        except CancelledError:
-            return note("Cancelled.")
-        except JobError as error:
-            return note(str(error), "bad")
+            return self.worker.run(job, *args, on_progress=on_progress)
+        except WorkerCancelledError as error:
+            raise JobCancelledError("Cancelled.") from error
+        except WorkerDiedError as error:
+            how = error.signal_name or f"code {error.exit_code}"
+            reason = f"The work ended all at once ({how}); perhaps memory ran out."
+            raise JobError(f"{reason} A shorter or smaller video needs less.") from error
+        except JobError:
+            raise
+        except AnthroTapError as error:
+            raise JobError(format_error(error.reason, hint=error.hint)) from error
+        except Exception as error:
+            logger.exception("a job failed")
+            raise JobError(
+                f"It stopped by an error ({type(error).__name__}: {one_line(error, 400)})."
+            ) from error
+        finally:
+            with self._lock:
+                if self._running is running:
+                    self._running = None
 
-    def cancel(self, request: gr.Request) -> tuple[str, str]:
-        """What is said, and nothing of a queue. Gradio takes out of its queue who has been waiting."""
-        stopped = self.worker.cancel(self.visitor(request).name)
-        return note("Cancelled." if stopped else "Nothing of yours is running or waiting any more."), ""
+    def cancel_job(self, visitor: str) -> bool:
+        """End a visitor's job, if one runs: nothing of it goes on when this returns."""
+        with self._lock:
+            if self._running != [visitor]:
+                return False
+            self.worker.cancel()
+            return True
 
-    def queue(self, request: gr.Request) -> str:
-        """That others come first, if so, as HTML."""
-        others = self.worker.owner not in (None, self.visitor(request).name)
-        return (
-            note("Someone else's video is being worked on. Yours begins by itself, right after.")
-            if others
-            else ""
-        )
-
-
-def note(words: str, kind: str = "plain") -> str:
-    """A sentence in the page; `kind` is plain, good or bad."""
-    return f'<p class="note {kind}" role="status">{html.escape(words)}</p>'
-
-
-def numbers(facts: dict[str, str]) -> str:
-    """A row of figures, each with its name, as HTML."""
-    cells = "".join(
-        f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>"
-        for name, value in facts.items()
-    )
-    return f'<dl class="numbers">{cells}</dl>'
-
-
-def shares(seen: float, hidden: float, unknown: float) -> str:
-    """A bar of three parts, with its legend, as HTML."""
-    parts = {"seen": seen, "hidden": hidden, "unknown": unknown}
-    bar = "".join(f'<i class="{name}" style="width:{100 * share:.2f}%"></i>' for name, share in parts.items())
-    legend = "".join(
-        f'<span><i class="{name}"></i>{name} {share:.0%}</span>' for name, share in parts.items()
-    )
-    return f'<div class="shares"><div class="bar">{bar}</div><div class="legend">{legend}</div></div>'
+    def is_busy_for_others(self, visitor: Visitor) -> bool:
+        running = self._running
+        return running is not None and running != [visitor.name]
 
 
-def count(number: int, what: str) -> str:
-    """ "1 point", "2 points"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def looped_video(elem_id: str, **place: Any) -> gr.Video:
-    """A result to watch, over and over."""
+def looped_video(elem_id: str, **layout: Any) -> gr.Video:
+    """Return a video that plays over and over."""
     return gr.Video(
-        show_label=False, interactive=False, autoplay=True, loop=True, buttons=[], elem_id=elem_id, **place
+        show_label=False, interactive=False, autoplay=True, loop=True, buttons=[], elem_id=elem_id, **layout
     )
 
 
 def downloads(elem_id: str) -> gr.File:
-    """Files of a result."""
+    """Return a list of files to download."""
     return gr.File(label="Download", file_count="multiple", interactive=False, elem_id=elem_id)
 
 
-@dataclass(frozen=True)
-class Runner:
-    """The two buttons of heavy work, and what is said of it below them."""
+class JobButtons:
+    """The buttons that run and cancel a job, with its progress and errors below them."""
 
-    page: Page
-    run: gr.Button
-    cancel: gr.Button
-    said: gr.HTML
-    queue: gr.HTML
-
-    @classmethod
-    def build(cls, page: Page, purpose: str, words: str) -> Runner:
+    def __init__(self, page: Page, name: str, text: str) -> None:
+        self.page = page
         with gr.Row(elem_classes="tools"):
-            run = gr.Button(words, variant="primary", elem_id=f"{purpose}-run", scale=3, min_width=140)
-            cancel = gr.Button("Cancel", elem_id=f"{purpose}-cancel", scale=1, min_width=100)
-        said = gr.HTML(elem_id=f"{purpose}-said", elem_classes="said")
-        queue = gr.HTML(elem_id=f"{purpose}-queue", elem_classes="said queue")
-        return cls(page, run, cancel, said, queue)
+            self.run = gr.Button(text, variant="primary", elem_id=f"{name}-run", scale=3, min_width=140)
+            self.cancel = gr.Button("Cancel", elem_id=f"{name}-cancel", scale=1, min_width=100)
+        self.message = gr.HTML(elem_id=f"{name}-said", elem_classes="said")
+        self.queue = gr.HTML(elem_id=f"{name}-queue", elem_classes="said queue")
 
-    def does(self, work: Callable[..., list[Any]], inputs: Any, outputs: list[Any]) -> None:
-        """What happens on a click. `work` gives what is said, then the outputs. One at a time is at it, of all tabs."""
+    def connect(self, work: Callable[..., Updates], inputs: Any, cleared: Updates) -> None:
+        """Let the button run `work(visitor, progress, *inputs)`, which may raise JobError; one at a time of all tabs.
+
+        Args:
+            cleared: all components of a result, with their values while there is none.
+        """
+
+        def run(request: gr.Request, progress=gr.Progress(), *values: Any) -> Updates:  # noqa: B008
+            try:
+                return {self.message: "", **work(self.page.visitor(request), progress, *values)}
+            except JobError as error:
+                kind = "plain" if isinstance(error, JobCancelledError) else "bad"
+                return {self.message: note(error.reason, kind), **cleared}
+
         quick = {"queue": False, "show_progress": "hidden", "api_name": False}
-        self.run.click(self.page.queue, None, self.queue, **quick)
+        self.run.click(self._on_queue, None, self.queue, **quick)
         running = self.run.click(
-            work,
+            run,
             inputs,
-            [self.said, *outputs],
-            show_progress_on=self.said,
+            [self.message, *cleared],
+            show_progress_on=self.message,
             api_name=False,
             concurrency_id="heavy",
             concurrency_limit=1,
         )
         running.then(lambda: "", None, self.queue, **quick)
-        self.cancel.click(self.page.cancel, None, [self.said, self.queue], cancels=[running], **quick)
+        # Gradio itself takes those out of its queue who wait.
+        self.cancel.click(self._on_cancel, None, [self.message, self.queue], cancels=[running], **quick)
+
+    def _on_queue(self, request: gr.Request) -> str:
+        if not self.page.is_busy_for_others(self.page.visitor(request)):
+            return ""
+        return note("Someone else's video is being worked on. Yours begins by itself, right after.")
+
+    def _on_cancel(self, request: gr.Request) -> tuple[str, str]:
+        stopped = self.page.cancel_job(self.page.visitor(request).name)
+        return note("Cancelled." if stopped else "Nothing of yours is running or waiting any more."), ""
 
 
-def video_box(
-    page: Page,
-    purpose: str,
-    made_up: Callable[[], tuple[Any, float]] | None,
-    opened: Callable[[Visitor, Video], list[Any]],
-    closed: Callable[[Visitor], list[Any]],
-    outputs: list[Any],
-) -> None:
-    """A place to drop a video, which gives way to the name of the video that is open.
+class VideoBox:
+    """A box to drop a video into, which gives way to the name of the video that is open.
 
     Args:
         page: settings and visitors.
-        purpose: what the visitor's folder, and elements of the page, are called by.
-        made_up: frames [T, H, W, 3] and rate of a clip for visitors without one, if there is any.
-        opened, closed: what goes to `outputs` when a video is there, and when it is put away.
-        outputs: components.
+        name: of the tab; the visitor's folder and elements of the page are called by it.
+        example: makes frames [T, H, W, 3] and rate of a clip for visitors without one, if there is any.
     """
-    limits = page.settings.limits
-    with gr.Column(elem_id=f"{purpose}-empty", elem_classes="drop") as empty:
-        box = gr.File(
-            label="A video",
-            file_types=[*VIDEO_SUFFIXES],
-            height=190,
-            elem_id=f"{purpose}-upload",
-        )
-        with gr.Row(elem_classes="under"):
-            gr.HTML(
-                f'<p class="hint">Any video {limits}. It stays on this server only while the page is open.</p>'
-            )
-            button = gr.Button(
-                "Use a made-up clip", size="sm", scale=0, min_width=170, visible=made_up is not None,
-                elem_id=f"{purpose}-made-up",
-            )  # fmt: skip
-    with gr.Row(visible=False, elem_classes="opened", elem_id=f"{purpose}-opened") as full:
-        about = gr.HTML()
-        other = gr.Button("Another video", size="sm", scale=0, min_width=150, elem_id=f"{purpose}-other")
-    said = gr.HTML(elem_id=f"{purpose}-upload-said", elem_classes="said")
 
-    shared = [box, empty, full, about, said]
+    def __init__(self, page: Page, name: str, example: Callable[[], tuple[Any, float]] | None = None) -> None:
+        self.page, self.name, self.example = page, name, example
+        with gr.Column(elem_classes="step"):
+            with gr.Column(elem_id=f"{name}-empty", elem_classes="drop") as self.empty:
+                types = [*VIDEO_SUFFIXES]
+                self.file = gr.File(label="A video", file_types=types, height=190, elem_id=f"{name}-upload")
+                with gr.Row(elem_classes="under"):
+                    limits = f"Any video {page.settings.limits}."
+                    gr.HTML(
+                        f'<p class="hint">{limits} It stays on this server only while the page is open.</p>'
+                    )
+                    self.use_example = gr.Button(
+                        "Use an example", size="sm", scale=0, min_width=170, visible=example is not None,
+                        elem_id=f"{name}-example",
+                    )  # fmt: skip
+            opened = f"{name}-opened"
+            with gr.Row(visible=False, elem_classes="opened", elem_id=opened) as self.opened:
+                self.about = gr.HTML()
+                self.other = gr.Button(
+                    "Another video", size="sm", scale=0, min_width=150, elem_id=f"{name}-other"
+                )
+            self.message = gr.HTML(elem_id=f"{name}-upload-said", elem_classes="said")
 
-    def take(visitor: Visitor, upload: Path, progress: gr.Progress) -> list[Any]:
+    def connect(
+        self,
+        on_open: Callable[[Visitor, Video], Updates],
+        on_close: Callable[[Visitor], Updates],
+        outputs: Sequence[Any],
+    ) -> None:
+        """Update `outputs` when a video is opened, and when it is closed."""
+        self.on_open, self.on_close = on_open, on_close
+        changed = [self.file, self.empty, self.opened, self.about, self.message, *outputs]
+        quiet = {"show_progress_on": self.message, "api_name": False}
+        self.file.upload(self._upload, self.file, changed, **quiet)
+        self.use_example.click(self._make_example, None, changed, **quiet)
+        self.other.click(self._close, None, changed, show_progress="hidden", api_name=False)
+
+    def _open(self, visitor: Visitor, upload: Path, progress: gr.Progress) -> Updates:
         def on_frame(done: int, total: int | None) -> None:
             progress((done, total) if total else 0, desc="Reading", unit="frames")
 
-        visitor.videos.pop(purpose, None)
+        visitor.videos.pop(self.name, None)
         try:
-            video = take_video(upload, visitor.fresh(purpose), limits, on_frame)
+            video = take_video(upload, visitor.empty_folder(self.name), self.page.settings.limits, on_frame)
         except VideoError as error:
-            return [None, gr.skip(), gr.skip(), gr.skip(), note(str(error), "bad"), *closed(visitor)]
-        visitor.videos[purpose] = video
-        facts = f"{video.width} x {video.height}, {count(video.frames, 'frame')}, {video.seconds:.1f} s"
-        name = f"<p><strong>{html.escape(video.path.name)}</strong><br><span>{facts}</span></p>"
-        shown = [None, gr.Column(visible=False), gr.Row(visible=True), name, ""]
-        return [*shown, *opened(visitor, video)]
+            return {self.file: None, self.message: note(error.reason, "bad"), **self.on_close(visitor)}
+        visitor.videos[self.name] = video
+        details = f"{video.width} x {video.height}, {count(video.frames, 'frame')}, {video.seconds:.1f} s"
+        return {
+            self.file: None,
+            self.empty: gr.Column(visible=False),
+            self.opened: gr.Row(visible=True),
+            self.about: title(video.path.name, details),
+            self.message: "",
+            **self.on_open(visitor, video),
+        }
 
-    def upload(path: str | None, request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
+    def _upload(self, path: str | None, request: gr.Request, progress=gr.Progress()) -> Updates:  # noqa: B008
         if path is None:
-            return [gr.skip()] * (len(shared) + len(outputs))
-        return take(page.visitor(request), Path(path), progress)
+            return {self.file: gr.skip()}
+        return self._open(self.page.visitor(request), Path(path), progress)
 
-    def make_up(request: gr.Request, progress=gr.Progress()) -> list[Any]:  # noqa: B008
-        assert made_up is not None
-        visitor = page.visitor(request)
-        path = visitor.fresh("made-up") / "made-up.mp4"
+    def _make_example(self, request: gr.Request, progress=gr.Progress()) -> Updates:  # noqa: B008
+        assert self.example is not None
+        visitor = self.page.visitor(request)
+        path = visitor.empty_folder("example") / "example.mp4"
         progress(0, desc="Drawing")
-        write_video(path, *made_up())
-        return take(visitor, path, progress)
+        write_video(path, *self.example())
+        return self._open(visitor, path, progress)
 
-    def put_away(request: gr.Request) -> list[Any]:
-        visitor = page.visitor(request)
-        page.worker.cancel(visitor.name)
-        visitor.videos.pop(purpose, None)
-        visitor.fresh(purpose)
-        return [None, gr.Column(visible=True), gr.Row(visible=False), "", "", *closed(visitor)]
-
-    quiet = {"show_progress_on": said, "api_name": False}
-    box.upload(upload, box, [*shared, *outputs], **quiet)
-    button.click(make_up, None, [*shared, *outputs], **quiet)
-    other.click(put_away, None, [*shared, *outputs], show_progress="hidden", api_name=False)
+    def _close(self, request: gr.Request) -> Updates:
+        visitor = self.page.visitor(request)
+        self.page.cancel_job(visitor.name)
+        visitor.videos.pop(self.name, None)
+        shutil.rmtree(visitor.folder / self.name, ignore_errors=True)
+        return {
+            self.file: None,
+            self.empty: gr.Column(visible=True),
+            self.opened: gr.Row(visible=False),
+            self.about: "",
+            self.message: "",
+            **self.on_close(visitor),
+        }

@@ -1,4 +1,4 @@
-"""How the page looks, light and dark: system fonts only, so that nothing is fetched from elsewhere."""
+"""The style of the page, light and dark. It has system fonts only, so that nothing is fetched from another host."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ CSS = """
 .numbers div { display: flex; flex-direction: column; }
 .numbers dd { margin: 0; font-size: 21px; font-weight: 650; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .numbers dt { font-size: 12.5px; color: var(--body-text-color-subdued); }
-.shares { margin: 10px 0 4px; }
-.shares .bar { display: flex; height: 10px; border-radius: 5px; overflow: hidden; }
-.shares .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 6px; font-size: 13px;
+.fractions { margin: 10px 0 4px; }
+.fractions .bar { display: flex; height: 10px; border-radius: 5px; overflow: hidden; }
+.fractions .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 6px; font-size: 13px;
   color: var(--body-text-color-subdued); }
-.shares .legend i { display: inline-block; width: 9px; height: 9px; border-radius: 3px; margin-right: 6px; }
-.shares i.seen { background: #0d9488; }
-.shares i.hidden { background: #f59e0b; }
-.shares i.unknown { background: #a8a29e; }
+.fractions .legend i { display: inline-block; width: 9px; height: 9px; border-radius: 3px; margin-right: 6px; }
+.fractions i.visible { background: #0d9488; }
+.fractions i.occluded { background: #f59e0b; }
+.fractions i.invalid { background: #a8a29e; }
 #track-frame img { cursor: crosshair; }
 #track-frame img, #label-preview img, .gradio-container video { max-height: 72vh !important; }
 #track-frame img, #label-preview img { width: auto !important; max-width: 100%; margin: 0 auto; }
@@ -70,7 +70,7 @@ CSS = """
 
 
 def theme() -> gr.themes.Base:
-    """Warm grays and teal."""
+    """Return the colors: warm grays and teal."""
     return gr.themes.Base(
         primary_hue="teal",
         secondary_hue="teal",

@@ -1,7 +1,7 @@
-"""What visitors bring: a folder of their own for each, limits on bytes and length, and an end to all of it.
+"""What visitors upload: a folder of their own for each, limits on bytes and length, and an end to all of it.
 
-Only what was uploaded is read. A visitor's folder goes when the page is closed, or after an hour without a word, and
-everything when the server ends.
+Only uploaded files are read. A visitor's folder is deleted when the page is closed, or after an hour without a request,
+and all of them when the server ends.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anthrotap_hf.app.worker import Worker
+from anthrotap_hf.utils.errors import format_error
 from anthrotap_hf.video import VideoError, iter_frames, probe
 from anthrotap_hf.visualization.overlay import DEFAULT_FPS
 
-PREVIEW_SIDE = 960  # pixels: the longer side of the pictures to click on
-MOST_RATE = 60  # frames a second that the limit of length allows for
-MOST_SIDE = 4096  # pixels
-LEFT_ALONE = 3600  # seconds after which a visitor is taken to be gone
+# Pixels, the longer side of the pictures to click on.
+PREVIEW_SIDE = 960
+# Frames a second that the limit of length allows for.
+MAX_FPS = 60
+# Pixels.
+MAX_SIDE = 4096
+# Seconds without a request after which a visitor counts as gone.
+VISITOR_TIMEOUT = 3600
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Limits:
 
 @dataclass
 class Video:
-    """An upload that can be worked on.
+    """An upload that was read to its end.
 
     Attributes:
         path: the file, in the visitor's folder.
@@ -63,7 +67,7 @@ class Video:
         return self.frames / self.fps
 
     def preview(self, t: int) -> np.ndarray:
-        """[h, w, 3] uint8 RGB, the picture of a frame."""
+        """Return the picture of a frame, [h, w, 3] uint8 RGB."""
         picture = cv2.imread(str(self.previews[t]), cv2.IMREAD_COLOR)
         assert picture is not None
         return picture[..., ::-1]
@@ -74,87 +78,88 @@ class Visitor:
     """One open page.
 
     Attributes:
-        name: what Gradio calls it.
-        folder: for its files.
-        videos: that are open, by tab.
+        name: Gradio's name of the session.
+        folder: for the visitor's files.
+        videos: the open videos, by tab.
         points: (t, x, y) that are to be tracked.
-        kept: what else a tab keeps while the page is open, by the tab's name.
-        seen: when it was last heard of.
+        state: what tabs keep while the page is open, by tab.
+        last_request: time of the last request, by time.monotonic.
     """
 
     name: str
     folder: Path
     videos: dict[str, Video] = field(default_factory=dict)
     points: list[tuple[int, float, float]] = field(default_factory=list)
-    kept: dict[str, Any] = field(default_factory=dict)
-    seen: float = field(default_factory=time.monotonic)
+    state: dict[str, Any] = field(default_factory=dict)
+    last_request: float = field(default_factory=time.monotonic)
 
-    def fresh(self, purpose: str) -> Path:
-        """An empty folder for one purpose; what was there before is deleted."""
-        folder = self.folder / purpose
+    def empty_folder(self, name: str) -> Path:
+        """Return an empty folder of this name; what it held before is deleted."""
+        folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
-    def show(self, image: np.ndarray, purpose: str) -> str:
-        """A picture for the page, in place of the last one of this purpose."""
-        folder = self.fresh(f"shown-{purpose}")
-        path = folder / f"{uuid.uuid4().hex}.jpg"  # browsers keep what they know by name
+    def write_image(self, image: np.ndarray, name: str) -> str:
+        """Write an image for the page and return its path; the last one of this name is deleted."""
+        # A new name each time, as browsers keep files by their names.
+        path = self.empty_folder(f"image-{name}") / f"{uuid.uuid4().hex}.jpg"
         write_picture(path, image, max(image.shape))
         return str(path)
 
 
 class Visitors:
-    """All open pages, by the name that Gradio gives them.
+    """All open pages, by Gradio's names of their sessions.
 
     Args:
         root: a folder for all their files.
-        worker: whose jobs end with them.
+        on_leave: is called with the name of a visitor who leaves, before the files are deleted.
     """
 
-    def __init__(self, root: Path, worker: Worker) -> None:
+    def __init__(self, root: Path, on_leave: Callable[[str], object]) -> None:
         self.root = root
-        self.worker = worker
+        self.on_leave = on_leave
         self._visitors: dict[str, Visitor] = {}
 
     def __len__(self) -> int:
         return len(self._visitors)
 
     def get(self, name: str | None) -> Visitor:
-        """The visitor, known or new."""
-        name = name or "nobody"
+        """Return the visitor, a new one if the name is new."""
+        name = name or "unknown"
         now = time.monotonic()
-        for other in [v.name for v in list(self._visitors.values()) if now - v.seen > LEFT_ALONE]:
-            if other != name:
-                self.leave(other)
+        for other in list(self._visitors.values()):
+            if now - other.last_request > VISITOR_TIMEOUT and other.name != name:
+                self.leave(other.name)
         if name not in self._visitors:
-            folder = self.root / uuid.uuid4().hex  # nobody can guess another's
+            # A name that cannot be guessed.
+            folder = self.root / uuid.uuid4().hex
             folder.mkdir(parents=True)
             self._visitors[name] = Visitor(name, folder)
-        self._visitors[name].seen = now
+        self._visitors[name].last_request = now
         return self._visitors[name]
 
     def leave(self, name: str | None) -> None:
-        """The page is closed: its work ends, its files are deleted."""
-        visitor = self._visitors.pop(name or "nobody", None)
+        """End a visitor's work and delete the files: the page is closed."""
+        visitor = self._visitors.pop(name or "unknown", None)
         if visitor is not None:
-            self.worker.cancel(visitor.name)
+            self.on_leave(visitor.name)
             shutil.rmtree(visitor.folder, ignore_errors=True)
 
 
 def take_video(
     upload: Path, folder: Path, limits: Limits, on_frame: Callable[[int, int | None], object]
 ) -> Video:
-    """Moves an upload into an empty folder of the visitor's, reads it to its end, and makes its previews.
+    """Move an upload into an empty folder of the visitor's, read it to its end, and make its previews.
 
     Args:
-        upload: the file; it is gone from there afterwards, in any case.
+        upload: the file; in any case it is gone afterwards.
         folder: for the file and the previews.
         limits: bytes and seconds.
-        on_frame: is told how many frames are read, and of about how many.
+        on_frame: is called with the number of frames read, and about how many there are (None if unknown).
 
     Raises:
-        VideoError: if it can't be read or exceeds a limit, in one sentence for the visitor.
+        VideoError: it cannot be read or exceeds a limit; the reason is a sentence for the visitor.
     """
     path = folder / f"{plain_name(upload.stem)}{upload.suffix.lower()}"
     try:
@@ -163,14 +168,19 @@ def take_video(
         if size > limits.megabytes * 1e6:
             raise VideoError(f"it has {size / 1e6:.0f} MB, and {limits.megabytes} MB is the limit")
         info = probe(path)
-        if max(info.width, info.height) > MOST_SIDE:
+        if max(info.width, info.height) > MAX_SIDE:
             raise VideoError(
-                f"it is {info.width} x {info.height} pixels large, and {MOST_SIDE} a side is the limit"
+                f"it is {info.width} x {info.height} pixels large, and {MAX_SIDE} a side is the limit"
             )
-        previews = _previews(path, folder / "previews", limits, info.fps, info.duration, on_frame)
+        expected = round(info.duration * info.fps) if info.duration and info.fps else None
+        if (info.duration or 0) > limits.seconds + 0.5:
+            raise _too_long(limits)
+        previews = _write_previews(path, folder / "previews", limits, lambda done: on_frame(done, expected))
     except VideoError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise VideoError(f"This video can't be used: {str(error).removeprefix(f'{path}: ')}.") from error
+        raise VideoError(
+            f"This video can't be used: {format_error(error.reason, hint=error.hint)}."
+        ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -179,34 +189,31 @@ def take_video(
     return Video(path, info.width, info.height, len(previews), info.fps or DEFAULT_FPS, previews)
 
 
-def _previews(
-    path: Path,
-    folder: Path,
-    limits: Limits,
-    fps: float | None,
-    duration: float | None,
-    on_frame: Callable[[int, int | None], object],
+def _write_previews(
+    path: Path, folder: Path, limits: Limits, on_frame: Callable[[int], object]
 ) -> list[Path]:
-    """Reads all frames: what a file says of its length need not be true."""
-    long = f"it is longer than {limits.seconds} seconds, the limit here: cut it first"
-    if (duration or 0) > limits.seconds + 0.5:
-        raise VideoError(long)
-    expected = round(duration * fps) if duration and fps else None
+    """Read all frames, because a file need not be as long as it says, and write a picture of each."""
     folder.mkdir()
     previews: list[Path] = []
     first = None
     for frame in iter_frames(path):
         first = frame.time if first is None else first
-        if frame.time - first > limits.seconds + 0.5 or len(previews) >= limits.seconds * MOST_RATE:
-            raise VideoError(long)
+        if frame.time - first > limits.seconds + 0.5 or len(previews) >= limits.seconds * MAX_FPS:
+            raise _too_long(limits)
         previews.append(folder / f"{len(previews):05d}.jpg")
         write_picture(previews[-1], frame.image, PREVIEW_SIDE)
-        on_frame(len(previews), expected)
+        on_frame(len(previews))
     return previews
 
 
+def _too_long(limits: Limits) -> VideoError:
+    return VideoError(
+        f"it is longer than {limits.seconds} seconds, the limit of this page", hint="cut it first"
+    )
+
+
 def write_picture(path: Path, image: np.ndarray, side: int) -> None:
-    """A JPEG of [H, W, 3] uint8 RGB, made smaller where its longer side exceeds `side` pixels."""
+    """Write [H, W, 3] uint8 RGB as a JPEG, made smaller if its longer side exceeds `side` pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     if scale < 1:
@@ -216,5 +223,5 @@ def write_picture(path: Path, image: np.ndarray, side: int) -> None:
 
 
 def plain_name(stem: str) -> str:
-    """A file's name that is safe anywhere: letters, digits, dots and dashes, at most 40 of them."""
+    """Return a file's name that is safe anywhere: letters, digits, dots and dashes, at most 40 of them."""
     return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.")[:40] or "video"

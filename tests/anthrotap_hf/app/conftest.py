@@ -27,25 +27,20 @@ FLAGS = [
     "--disable-sync",
 ]
 
-# Python runs it as the server and its worker begin. Videos are read and results written as ever; the stages between,
-# which take a minute, give two points that stand still.
-MADE_UP_LABELS = """
+TESTS = Path(__file__).parents[2]
+# Python runs it as the server and its worker begin: videos are read and results written as ever, with made-up labels.
+SITE = """
 from anthrotap_hf.utils.import_hooks import when_imported
 
-def replace(labeling):
-    import numpy as np
-    from anthrotap_hf.tracks import Tracks
+def replace(pipeline):
+    from dataclasses import replace
 
-    def label_clip(frames, fps, config, on_stage, **_):
-        on_stage("people")
-        time, height, width = frames.shape[:3]
-        every = np.ones((2, time), bool)
-        xy = np.tile(np.array([[[20, 30]], [[60, 30]]], np.float32), (1, time, 1))
-        tracks = Tracks(xy, every, every, height, width, np.zeros(2, np.int32), np.arange(2, dtype=np.int32))
-        person = {"person": 0, "rejected_frames": 0, "reprojection_error": 1.0, "mask_overlap": 0.9, "tracks": 2}
-        return labeling.LabeledClip(frames, fps, tracks, 0.0, label_version=config.version(), people=[person])
+    from helpers.fake_labels import fake_label_video
 
-    labeling.label_clip = label_clip
+    person = {"person": 0, "rejected_frames": 0, "reprojection_error": 1.0, "mask_overlap": 0.9, "tracks": 2}
+    pipeline.label_video = lambda *args, **options: (
+        replace(clip, people=[person]) for clip in fake_label_video(*args, **options)
+    )
 
 when_imported("anthrotap_builder.pipeline", replace)
 """
@@ -95,29 +90,38 @@ def serve() -> Callable:
 
 
 def write_dataset(folder: Path, pattern: Callable[..., np.ndarray]) -> Path:
-    """Three clips of the split train, one of test: other people in each, and other shares of hidden labels."""
+    """Three clips of the split train, one of test: other people in each, and other fractions of occluded labels."""
     pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
     from anthrotap_builder.pipeline import LabeledClip
     from anthrotap_builder.shards import ShardWriter
+    from anthrotap_hf.schema import INFO_COLUMNS
     from anthrotap_hf.tracks import Tracks
 
-    def clip(number: int, source: str, people: int, hidden: int) -> LabeledClip:
-        """4 points a person for 10 frames; so many of the frames are hidden."""
+    def clip(number: int, source: str, people: int, occluded: int) -> LabeledClip:
+        """4 points a person for 10 frames, occluded in so many of them."""
         visible = np.ones((4 * people, 10), bool)
-        visible[:, :hidden] = False
+        visible[:, :occluded] = False
         xy = np.random.default_rng(number).uniform(5, 60, (*visible.shape, 2)).astype(np.float32)
         person = np.repeat(np.arange(people, dtype=np.int32), 4)
         tracks = Tracks(
             xy, visible, np.ones_like(visible), 64, 96, person, np.arange(len(xy), dtype=np.int32)
         )
-        return LabeledClip(pattern(10, 64, 96, number), 10.0, tracks, 0.0, f"clip-{number}", source)
+        info = dict.fromkeys(INFO_COLUMNS, "") | {"rejected_fraction": 0.0}
+        return LabeledClip(
+            tracks=tracks,
+            video=pattern(10, 64, 96, number),
+            fps=10.0,
+            clip_id=f"clip-{number}",
+            source_video=source,
+            info=info,
+        )
 
     with ShardWriter(folder / "data", clip_frames=12) as shards:
-        shards.write(clip(0, "park.mp4", people=1, hidden=0))
-        shards.write(clip(1, "park.mp4", people=2, hidden=2))
-        shards.write(clip(2, "kitchen.mp4", people=3, hidden=6))
+        shards.write(clip(0, "park.mp4", people=1, occluded=0))
+        shards.write(clip(1, "park.mp4", people=2, occluded=2))
+        shards.write(clip(2, "kitchen.mp4", people=3, occluded=6))
     with ShardWriter(folder / "data", clip_frames=12, stem="test") as shards:
-        shards.write(clip(3, "street.mp4", people=1, hidden=4))
+        shards.write(clip(3, "street.mp4", people=1, occluded=4))
     return folder
 
 
@@ -128,8 +132,8 @@ def served(tmp_path_factory, moving_pattern) -> Iterator[tuple[str, Path]]:
     temporary = tmp_path_factory.mktemp("server")
     dataset = write_dataset(temporary / "made-up-people", moving_pattern)
     (temporary / "site").mkdir()
-    (temporary / "site/sitecustomize.py").write_text(MADE_UP_LABELS)
-    path = os.pathsep.join(filter(None, [str(temporary / "site"), os.environ.get("PYTHONPATH")]))
+    (temporary / "site/sitecustomize.py").write_text(SITE)
+    path = os.pathsep.join(filter(None, [str(temporary / "site"), str(TESTS), os.environ.get("PYTHONPATH")]))
     gone = temporary / "gone"
     gone.mkdir()
     options = "--max-seconds", "3", "--dataset", str(dataset), "--dataset", str(gone)

@@ -18,7 +18,7 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     shown = tab.locator("#browse-gallery button:has(img)")
     shown.nth(3).wait_for()
     assert shown.count() == 4
-    tab.locator("#browse-figures :text('hidden 37%')").wait_for()
+    tab.locator("#browse-figures :text('occluded 37%')").wait_for()
     assert re.search(r"4\s+clips\s+4\s+seconds\s+28\s+points", tab.inner_text("#browse-figures"))
     tab.locator("#browse-plot :is(canvas, svg.marks)").wait_for()
 
@@ -30,7 +30,7 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     tab.get_by_label("People").click()
     tab.get_by_role("option", name="2", exact=True).click()
     shown.nth(1).wait_for(state="detached")
-    tab.locator("#browse-figures :text('hidden 20%')").wait_for()
+    tab.locator("#browse-figures :text('occluded 20%')").wait_for()
     assert re.search(r"1\s+clip\s+1\s+seconds\s+8\s+points", tab.inner_text("#browse-figures"))
 
     shown.first.click()

@@ -25,7 +25,7 @@ def label(page, video: Path) -> str:
 def test_labels_are_shown_and_packed(served, page, make_video):
     figures = label(page, make_video("people.mp4", shots=[12]))
     assert re.search(r"1\s+person\s+2\s+points\s+12\s+frames", figures)
-    assert "seen 100%" in figures
+    assert "visible 100%" in figures
     page.locator("#label-files a[download='people.labels.zip']").wait_for()
     with zipfile.ZipFile(next(served[1].rglob("people.labels.zip"))) as packed:
         assert packed.namelist() == ["data/train-00000-of-00001.parquet", "manifest.json"]

@@ -56,7 +56,7 @@ def result(page) -> str:
 def the_worker(temporary: Path) -> psutil.Process:
     """The process that does the page's work."""
     (server,) = [child for child in psutil.Process().children() if child.cwd() == str(temporary)]
-    (worker,) = [child for child in server.children() if "anthrotap_hf.app.jobs" in child.cmdline()]
+    (worker,) = [child for child in server.children() if child.cmdline()[-1] == "anthrotap app"]
     return worker
 
 
@@ -173,7 +173,7 @@ def test_the_page_asks_no_other_host(served, browser):
 
 def test_the_space_s_file_builds_the_page(tmp_path):
     pytest.importorskip("gradio", reason="needs anthrotap[app]")
-    code = f"import runpy; runpy.run_path({str(ROOT / 'space/app.py')!r})"
+    code = f"import runpy; runpy.run_path({str(ROOT / 'examples/space/app.py')!r})"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

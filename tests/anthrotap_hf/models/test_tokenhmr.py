@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
     with pytest.raises(CheckpointError, match=r"1 missing: tokenizer\.decoder\.decoder\.15\.bias"):
         convert_tokenhmr(checkpoint, lost, means, config)
     with pytest.raises(
-        CheckpointError, match=r"tokenizer\.pth holds more than tensors where weights should be"
+        CheckpointError, match=r"tokenizer\.pth: it holds more than tensors where weights should be"
     ):
         convert_tokenhmr(tokenizer, tokenizer, means, config)
     with pytest.raises(CheckpointError, match="this is no TokenHMR tokenizer checkpoint"):
