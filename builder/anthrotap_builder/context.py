@@ -71,6 +71,13 @@ class ClipContext:
         )
 
     @property
+    def body_model(self) -> Body:
+        """The body. Raises ValueError if it is a surface, which cannot be posed."""
+        if not isinstance(self.body, Body):
+            raise ValueError(f"{self.body.name} is a surface without a pose: it cannot be fitted")
+        return self.body
+
+    @property
     def unit(self) -> float:
         """Pixels of this clip for one of a frame with a short side of 256, which thresholds are given in."""
         return min(self.camera.height, self.camera.width) / 256

@@ -1,6 +1,8 @@
-"""Per person and frame a body mesh in camera coordinates."""
+"""Mesh recovery: a body mesh in camera coordinates for each person and frame, by a mesh source or from a file."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.context import ClipContext
@@ -8,6 +10,14 @@ from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.mesh_recovery.masks import reject_off_mask
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_builder.registries import MESH_SOURCES
+
+
+class MeshSource(Protocol):
+    """A function in `registries.MESH_SOURCES`."""
+
+    def __call__(self, context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]:
+        """Recover the meshes of the people; `MeshTrack.person` is the index in `people`."""
+        ...
 
 
 def recover_meshes(
@@ -20,16 +30,18 @@ def recover_meshes(
         people: who was detected, by index as in the meshes' `person`.
         given: meshes that come from a file, instead of a source.
     """
-    config = context.config
-    meshes = MESH_SOURCES.load(config.mesh_source)(context, people) if given is None else given
+    config, meshes = context.config, given
+    if meshes is None:
+        source: MeshSource = MESH_SOURCES.load(config.mesh_source)
+        meshes = source(context, people)
     if config.refine and isinstance(context.body, Body):
         from anthrotap_builder.mesh_recovery.refine import refine_meshes
 
         meshes = refine_meshes(context, meshes, people)
-    # The fit rejects by itself.
+    # The fit rejects frames off the mask by itself.
     if config.filter.masks and config.mesh_source != "fit":
         meshes = reject_off_mask(meshes, people, context.camera)
     return meshes
 
 
-__all__ = ["MeshTrack", "recover_meshes"]
+__all__ = ["MeshSource", "MeshTrack", "recover_meshes"]

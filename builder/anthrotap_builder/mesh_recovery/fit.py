@@ -13,50 +13,47 @@ from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.interpolation import interpolate, mean_rotation, unwrap
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.masks import MIN_OVERLAP, mask_overlap
-from anthrotap_builder.mesh_recovery.problem import (
-    FLOW_ITERATIONS,
-    SHAPE_WEIGHT,
-    SILHOUETTE_ITERATIONS,
-    Problem,
-    body_model,
-    interpolate,
-    mean_rotation,
-    solve,
-    unwrap,
-)
-from anthrotap_builder.mesh_recovery.terms import HIPS, Landmarks2D, Landmarks3D, Posture
+from anthrotap_builder.mesh_recovery.motion import measure_motion
+from anthrotap_builder.mesh_recovery.problem import FLOW_ITERATIONS, SILHOUETTE_ITERATIONS, Problem, solve
+from anthrotap_builder.mesh_recovery.terms import HIPS, SIGMA_2D, Landmarks2D, Landmarks3D, Prior, Silhouette
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 
-BELIEVED = 0.5  # landmarks of at least this confidence count in the reported reprojection error
-UNSEEN_WEIGHT = 0.1  # share of its weight that a landmark keeps outside the frame, where the network guesses
-MISSING_WEIGHT = 1e-3  # in frames where the person was not found, landmarks are interpolated and hardly count
-# Error of 2D landmarks as a fraction of the person's size, of 3D ones in meters; softness of joint limits, radians.
-SIGMA_2D = 0.012
-SIGMA_3D = 0.06
-SIGMA_LIMIT = 0.1
+# Landmarks of at least this confidence count in the reprojection error.
+MIN_CONFIDENCE = 0.5
+# Fraction of its weight that a landmark keeps outside the frame, where the network guesses.
+OUTSIDE_WEIGHT = 0.1
+# The same in frames where the person was not detected, whose landmarks are interpolated.
+MISSING_WEIGHT = 1e-3
 LANDMARK_ITERATIONS = 14
 # A frame with a larger reprojection error, as a fraction of the person's size, is rejected; and a person with a larger
-# fraction of rejected frames is rejected whole.
+# fraction of rejected frames is rejected altogether.
 MAX_REPROJECTION_ERROR = 0.06
 MAX_REJECTED = 0.3
+# BlazePose's landmarks of left and right shoulder, left and right hip.
+TORSO = [11, 12, 23, 24]
 
 
 def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]:
-    """Fit the body to each person's landmarks, mask and flow, and reject frames where the fit is bad."""
+    """Fit the body to each person's landmarks, mask and flow, and reject frames where the fit is bad.
+
+    Raises:
+        ValueError: if people have no landmarks or no masks, or the body has no keypoints.
+    """
     if not people:
         return []
-    body, camera, masks = body_model(context), context.camera, person_masks(people)
-    everyone = union_mask(people)
+    body, camera, masks = context.body_model, context.camera, person_masks(people)
+    people_mask = union_mask(people)
     inner = replace(context, threads=max(1, context.threads // len(people)))
 
     def fit(index: int) -> MeshTrack:
         person, mask = people[index], masks[index]
-        result = fit_body(inner, person, everyone)
+        result = fit_body(inner, person, people_mask)
         pose = result.parameters.posed(body)
         vertices = body.pose_vertices(pose)
-        overlap = mask_overlap(camera.project(vertices), mask, everyone & ~mask)
+        overlap = mask_overlap(camera.project(vertices), mask, people_mask & ~mask)
         with np.errstate(invalid="ignore"):
             good = result.reprojection_error <= MAX_REPROJECTION_ERROR * result.size[:, 0]
         present = person.found & good & (overlap >= MIN_OVERLAP)
@@ -64,8 +61,8 @@ def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[Mesh
             # A body that fits so seldom is no body: a coat, a statue's shadow, two people in one.
             present[:] = False
         vertices[~present] = np.nan
-        given = np.isfinite(result.reprojection_error)
-        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose, given)
+        recovered = np.isfinite(result.reprojection_error)
+        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose, recovered)
 
     # One BLAS thread: the solve is many small steps, which several threads slow down five times.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(context.threads) as pool:
@@ -77,8 +74,8 @@ class Fit:
     """A fitted track.
 
     Attributes:
-        parameters: pose of every frame of the clip (interpolated where the person was not found) and the shape.
-        reprojection_error: [T] float, median distance of believed landmarks, pixels; NaN without any.
+        parameters: pose of every frame of the clip (interpolated where the person was not detected) and the shape.
+        reprojection_error: [T] float, median distance of keypoints from reliable landmarks, pixels; NaN without any.
         size: [T, 1] float, the person's size by the landmarks, pixels.
         iterations: Levenberg-Marquardt steps taken.
     """
@@ -94,33 +91,34 @@ def fit_body(context: ClipContext, person: PersonTrack, people_mask: np.ndarray)
 
     Args:
         context: the clip.
-        person: landmarks over T frames; frames before the first and after the last find are extrapolated.
+        person: landmarks over T frames; they are held constant before the first and after the last detection.
         people_mask: [T, H, W] bool, all people's masks together: where this person may be, in front or behind.
 
     Raises:
-        ValueError: if the person was found in no frame, or has no landmarks or no mask.
+        ValueError: if the person was detected in no frame, or has no landmarks or no mask, or the body no keypoints.
     """
     if not person.found.any():
         raise ValueError("a person who was found in no frame cannot be fitted")
     if person.mask is None:
         raise ValueError("the fit needs masks of the people: detect them with blazepose")
-    body, camera = body_model(context), context.camera
+    body, camera = context.body_model, context.camera
     landmarks = Landmarks.of(body, person, camera)
+    # Landmarks first, from a rough start; then the silhouette; then flow, measured around the pose so far.
     problem = Problem.of(
         context,
-        pose_terms=(Posture(body.prior, SIGMA_LIMIT, SHAPE_WEIGHT * len(person.found)),),
+        pose_terms=(Prior(body.prior, len(person.found)),),
         keypoint_terms=(
             Landmarks2D(landmarks.xy, landmarks.weights, SIGMA_2D * landmarks.size, camera),
-            Landmarks3D(landmarks.relative, landmarks.weights, SIGMA_3D),
+            Landmarks3D(landmarks.relative, landmarks.weights),
         ),
     )
-    parameters, iterations = solve(problem, landmarks.first_guess(body, camera), LANDMARK_ITERATIONS)
-    problem = problem.with_silhouette(people_mask, person.found, landmarks.size)
+    parameters, iterations = solve(problem, landmarks.initial_pose(body, camera), LANDMARK_ITERATIONS)
+    problem = replace(problem, silhouette=Silhouette.of(people_mask, person.found, landmarks.size))
     parameters, taken = solve(problem, parameters, SILHOUETTE_ITERATIONS)
     iterations += taken
     if context.config.fit_flow:
-        problem = problem.with_flow(parameters, person.mask)
-        parameters, taken = solve(problem, parameters, FLOW_ITERATIONS)
+        motions = measure_motion(context, problem.surface, parameters, person.mask)
+        parameters, taken = solve(replace(problem, motions=motions), parameters, FLOW_ITERATIONS)
         iterations += taken
     xy = camera.project(parameters.points(body, problem.keypoints))
     return Fit(parameters, landmarks.reprojection_error(xy), landmarks.size, iterations)
@@ -128,13 +126,13 @@ def fit_body(context: ClipContext, person: PersonTrack, people_mask: np.ndarray)
 
 @dataclass(frozen=True)
 class Landmarks:
-    """A person's landmarks that the body has keypoints for, in every frame (interpolated where not found).
+    """A person's landmarks that the body has keypoints for, in every frame (interpolated where not detected).
 
     Attributes:
         xy: [T, K, 2] float64 raster pixels.
         world: [T, K, 3] float64 meters, camera axes.
-        weights: [T, K] float64, how far each is believed.
-        believed: [T, K] bool, those that the reprojection error is taken over.
+        weights: [T, K] float64, reliability of each.
+        reliable: [T, K] bool, those that the reprojection error is taken over.
         size: [T, 1] float64, the person's size, pixels.
         torso: [T, 4, 3] float64 meters: left and right shoulder, left and right hip.
     """
@@ -142,12 +140,13 @@ class Landmarks:
     xy: np.ndarray
     world: np.ndarray
     weights: np.ndarray
-    believed: np.ndarray
+    reliable: np.ndarray
     size: np.ndarray
     torso: np.ndarray
 
     @classmethod
     def of(cls, body: Body, person: PersonTrack, camera: Camera) -> Landmarks:
+        """Take the landmarks of a person. Raise ValueError if there are none, or the body has no keypoints."""
         if person.landmarks is None or person.world_landmarks is None:
             raise ValueError("the fit needs landmarks of the people: detect them with blazepose")
         if not len(body.keypoints):
@@ -160,51 +159,55 @@ class Landmarks:
         world = interpolate(person.world_landmarks, found)
         xy, confidence = landmarks[:, chosen, :2], np.clip(landmarks[:, chosen, 2], 0, 1)
         inside = camera.contains(xy)
-        weights = body.keypoint_weights * confidence * np.where(inside, 1, UNSEEN_WEIGHT)
+        weights = body.keypoint_weights * confidence * np.where(inside, 1, OUTSIDE_WEIGHT)
         weights *= np.where(found, 1, MISSING_WEIGHT)[:, None]
+        # 0.8 times the diagonal of the landmarks' box, half of it as in the median frame; at least 16 pixels.
         extent = np.linalg.norm(xy.max(1) - xy.min(1), axis=-1)
         size = (0.4 * np.median(extent[found]) + 0.4 * extent).clip(16)[:, None]
-        believed = (confidence > BELIEVED) & inside & found[:, None]
-        return cls(xy, world[:, chosen], weights, believed, size, world[:, [11, 12, 23, 24]])
+        reliable = (confidence > MIN_CONFIDENCE) & inside & found[:, None]
+        return cls(xy, world[:, chosen], weights, reliable, size, world[:, TORSO])
 
     @property
     def relative(self) -> np.ndarray:
         """[T, K, 3] meters, relative to the middle of the hips."""
         return self.world - self.world[:, HIPS].mean(1, keepdims=True)
 
-    def first_guess(self, body: Body, camera: Camera) -> PoseParameters:
-        """The mean body, turned and placed so that its torso lies on the world landmarks."""
+    def initial_pose(self, body: Body, camera: Camera) -> PoseParameters:
+        """Return the mean body in its mean pose, whose torso lies on the 3D landmarks, and these on the 2D landmarks."""
+        # The torso's axes. Columns of the rotation: where the body's left, back and up point in the camera.
         left_shoulder, right_shoulder, left_hip, right_hip = self.torso.swapaxes(0, 1)
         hips = (left_hip + right_hip) / 2
         up = _unit((left_shoulder + right_shoulder) / 2 - hips)
         left = left_hip - right_hip + left_shoulder - right_shoulder
         left = _unit(left - (left * up).sum(-1, keepdims=True) * up)
-        # Columns: where the body's left, back and up point in the camera.
         rotation = np.stack([left, np.cross(up, left), up], axis=-1) @ body.axes.T
 
-        share = self.weights / self.weights.sum(1, keepdims=True)
-        mean_2d = np.einsum("tk,tkx->tx", share, self.xy)
-        mean_3d = np.einsum("tk,tkx->tx", share, self.world)
+        # Weak perspective: the scale that takes the 3D landmarks to the 2D ones by weighted least squares gives the depth,
+        # and the weighted means the position; at least one pixel a meter.
+        weights = self.weights / self.weights.sum(1, keepdims=True)
+        mean_2d = np.einsum("tk,tkx->tx", weights, self.xy)
+        mean_3d = np.einsum("tk,tkx->tx", weights, self.world)
         flat = self.world[..., :2] - mean_3d[:, None, :2]
         around = self.xy - mean_2d[:, None]
-        scale = np.einsum("tk,tkx->t", share, around * flat) / np.einsum("tk,tkx->t", share, flat**2)
-        depth = camera.focal / np.maximum(scale, 1.0)  # pixels a meter; at least one
-        place = (mean_2d - camera.center) / camera.focal * depth[:, None] - mean_3d[:, :2]
-        place = np.concatenate([place, (depth - mean_3d[:, 2])[:, None]], axis=1) + hips
+        scale = np.einsum("tk,tkx->t", weights, around * flat) / np.einsum("tk,tkx->t", weights, flat**2)
+        depth = camera.focal / np.maximum(scale, 1.0)
+        position = (mean_2d - camera.center) / camera.focal * depth[:, None] - mean_3d[:, :2]
+        position = np.concatenate([position, (depth - mean_3d[:, 2])[:, None]], axis=1) + hips
 
+        # Rotation vectors: the root's relative to the mean rotation, the others' at the prior's mean, w = axes v.
         reference = mean_rotation(rotation)
         root = unwrap(Rotation.from_matrix(rotation @ reference.T).as_rotvec())
         rest = np.einsum("jab,jb->ja", body.prior.axes, body.prior.mean)[1:].reshape(-1)
-        values = np.concatenate([place, root, np.tile(rest, (len(place), 1))], axis=1)
+        values = np.concatenate([position, root, np.tile(rest, (len(position), 1))], axis=1)
         return PoseParameters(values, np.zeros(body.num_shapes), reference)
 
     def reprojection_error(self, xy: np.ndarray) -> np.ndarray:
-        """[T] median distance of projected keypoints [T, K, 2] from the believed landmarks; NaN without any."""
+        """Return [T], the median distance of projected keypoints [T, K, 2] from reliable landmarks; NaN without any."""
         distance = np.linalg.norm(xy - self.xy, axis=-1)
-        distance[~self.believed] = np.nan
+        distance[~self.reliable] = np.nan
         error = np.full(len(xy), np.nan)
-        some = np.isfinite(distance).any(1)
-        error[some] = np.nanmedian(distance[some], axis=1)
+        known = np.isfinite(distance).any(1)
+        error[known] = np.nanmedian(distance[known], axis=1)
         return error
 
 

@@ -1,4 +1,4 @@
-"""What optical flow says of a fitted body's motion, so that the fit can be asked to agree with it."""
+"""Optical flow at a fitted body's surface points, for the fit to agree with."""
 
 from __future__ import annotations
 
@@ -8,109 +8,102 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.flow import Flow
 from anthrotap_builder.flow.track_flow import for_each_pair, guided_displacement
 from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
-from anthrotap_builder.mesh_recovery.terms import Motion
+from anthrotap_builder.mesh_recovery.terms import FlowMotion
 
-# Surface points whose flow the fit agrees with, and how many landmarks they count for together in each frame pair.
+# Frames between the two ends of a measurement -> step between measurements. A short lag sees fast motion, a long one slow
+# drift; a second pass over flow gains half a point of average delta for half as much time again.
+FLOW_LAGS = {1: 1, 8: 2}
+# Surface points at which flow is measured, and how many landmarks they count for together in each frame pair.
 FLOW_POINTS = 240
 FLOW_WEIGHT = 240.0
-# Error of flow, and the forward-backward error up to which it counts: pixels of a frame with a short side of 256.
+# Error of flow, and the forward-backward error up to which it counts: pixels of a frame with a short side of 256; both are
+# larger by a factor over more than one frame.
 SIGMA_FLOW = 0.45
 FB_THRESHOLD = 0.8
+LONG_LAG_FACTOR = 1.5
+# Side of the square by which a mask is eroded: points nearer to its edge do not count, pixels.
+MASK_EROSION = 5
+
+
+def measure_motion(
+    context: ClipContext, surface: SurfacePoints, parameters: PoseParameters, mask: np.ndarray | None
+) -> tuple[FlowMotion, ...]:
+    """Measure flow at the first FLOW_POINTS surface points, over each of FLOW_LAGS.
+
+    The later frame is first warped by the fit's own motion; flow then only has to find the remainder, which it can over
+    many frames and through fast motion. A point counts where it is visible and well inside the mask at both ends, and
+    where the forward-backward error is small.
+
+    Args:
+        context: the clip.
+        surface: points spread over the body: frames are warped by the motion of all of them.
+        parameters: the fit so far.
+        mask: [T, H, W] bool, the person's pixels; None: unknown, then points count wherever they are visible.
+    """
+    body, camera = context.body_model, context.camera
+    vertices = body.pose_vertices(parameters.posed(body))
+    xy = camera.project(surface.positions(vertices, body.faces)).transpose(1, 0, 2).astype(np.float32)
+
+    def see(mesh: np.ndarray) -> np.ndarray:
+        return visible_points([mesh], [body.faces], [surface])[0]
+
+    with ThreadPoolExecutor(context.threads) as pool:
+        visible = np.stack(list(pool.map(see, vertices)), axis=1) & camera.contains(xy)
+    points = _Points(context, xy, visible, visible & _well_inside(mask, xy))
+    motions = []
+    for lag, step in FLOW_LAGS.items():
+        start = np.arange(0, len(context.frames) - lag, step)
+        if not len(start):
+            continue
+
+        def work(flow: Flow, t: int, lag: int = lag) -> tuple[np.ndarray, np.ndarray]:
+            return points.displacement(flow, t, t + lag)
+
+        displacement, good = map(np.stack, zip(*for_each_pair(context, work, start), strict=True))
+        weights = good * (FLOW_WEIGHT / FLOW_POINTS)
+        sigma = points.pixels(SIGMA_FLOW, lag)
+        motions.append(FlowMotion(lag, start, displacement.astype(np.float64), weights, sigma))
+    return tuple(motions)
+
+
+def _well_inside(mask: np.ndarray | None, xy: np.ndarray) -> np.ndarray:
+    """Return [N, T] bool: which positions [N, T, 2] lie in the eroded mask; all without one."""
+    if mask is None:
+        return np.ones(xy.shape[:2], bool)
+    height, width = mask.shape[1:]
+    kernel = np.ones((MASK_EROSION, MASK_EROSION), np.uint8)
+    eroded = np.stack([cv2.erode(each.astype(np.uint8), kernel) for each in mask]) > 0
+    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
+    return eroded[np.arange(len(eroded)), cells[..., 1], cells[..., 0]]
 
 
 @dataclass(frozen=True)
-class MotionObserver:
-    """Measures flow at a fitted body's surface points, on what the fit leaves over.
-
-    The later frame is first warped by the fit's own motion; flow then only has to find the remainder, which it can
-    over many frames and through fast motion. A point counts where it is visible and well inside the mask at both
-    ends, and where going and coming back agree.
-
-    Attributes:
-        context: the clip.
-        body: the body model.
-        surface: points spread over the body: the motion of all of them is what frames are warped by. Flow is measured
-            at the first FLOW_POINTS of them.
-        mask: [T, H, W] bool, the person's pixels; None: unknown.
-    """
+class _Points:
+    """Surface points in the image: xy [N, T, 2], and where they are visible and usable, [N, T] bool."""
 
     context: ClipContext
-    body: Body
-    surface: SurfacePoints
-    mask: np.ndarray | None
+    xy: np.ndarray
+    visible: np.ndarray
+    usable: np.ndarray
 
-    def observe(self, parameters: PoseParameters, lags: dict[int, int]) -> list[Motion]:
-        """Flow over each of `lags` (frames between the two ends -> step between pairs), given the fit as it stands."""
-        vertices = self.body.pose_vertices(parameters.posed(self.body))
-        xy = self.context.camera.project(self.surface.positions(vertices, self.body.faces))
-        xy = xy.transpose(1, 0, 2).astype(np.float32)
+    def pixels(self, threshold: float, lag: int) -> float:
+        """Return a threshold in pixels of this clip's frames."""
+        return threshold * self.context.unit * (1.0 if lag == 1 else LONG_LAG_FACTOR)
 
-        def see(mesh: np.ndarray) -> np.ndarray:
-            return visible_points([mesh], [self.body.faces], [self.surface])[0]
-
-        with ThreadPoolExecutor(self.context.threads) as pool:
-            visible = list(pool.map(see, vertices))
-        seen = np.stack(visible, axis=1) & self.context.camera.contains(xy)
-        usable = seen & self._sure(xy)
-        motions = []
-        for lag, step in lags.items():
-            start = np.arange(0, len(self.context.frames) - lag, step)
-            if not len(start):
-                continue
-
-            def work(flow: Flow, t: int, lag: int = lag) -> tuple[np.ndarray, np.ndarray]:
-                return self._measure(flow, xy, seen, usable, t, t + lag)
-
-            measured = for_each_pair(self.context, work, start)
-            displacement, good = (np.stack(part) for part in zip(*measured, strict=True))
-            motions.append(
-                Motion(
-                    lag=lag,
-                    start=start,
-                    flow=displacement.astype(np.float64),
-                    weights=good * (FLOW_WEIGHT / FLOW_POINTS),
-                    sigma=self._pixels(SIGMA_FLOW, lag),
-                )
-            )
-        return motions
-
-    def _pixels(self, threshold: float, lag: int) -> float:
-        """A threshold in pixels of a frame with a short side of 256, in this frame's; laxer over more frames."""
-        return threshold * self.context.unit * (1.0 if lag == 1 else 1.5)
-
-    def _sure(self, xy: np.ndarray) -> np.ndarray:
-        """[N, T] bool: well inside the mask, where there is one."""
-        if self.mask is None:
-            return np.ones(xy.shape[:2], bool)
-        kernel = np.ones((5, 5), np.uint8)
-        cells = np.clip(
-            np.nan_to_num(xy), 0, [self.context.camera.width - 1, self.context.camera.height - 1]
-        ).astype(np.intp)
-        eroded = np.stack([cv2.erode(mask.astype(np.uint8), kernel) for mask in self.mask]) > 0
-        return eroded[np.arange(len(eroded)), cells[..., 1], cells[..., 0]]
-
-    def _measure(
-        self, flow: Flow, xy: np.ndarray, seen: np.ndarray, usable: np.ndarray, first: int, second: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Displacement [n, 2] of the points that the fit uses, from one frame to another, and whether it is good."""
-        count = FLOW_POINTS
-        both = usable[:count, first] & usable[:count, second]
+    def displacement(self, flow: Flow, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return displacements [FLOW_POINTS, 2] from one frame to another, and which are reliable [FLOW_POINTS] bool."""
+        both = self.usable[:FLOW_POINTS, first] & self.usable[:FLOW_POINTS, second]
         if not both.any():
-            return np.zeros((count, 2), np.float32), both
+            return np.zeros((FLOW_POINTS, 2), np.float32), both
+        frames, ends = self.context.frames, [first, second]
         displacement, fb_error = guided_displacement(
-            flow,
-            self.context.frames[first],
-            self.context.frames[second],
-            xy[:, [first, second]],
-            seen[:, [first, second]],
-            count,
+            flow, frames[first], frames[second], self.xy[:, ends], self.visible[:, ends], FLOW_POINTS
         )
-        allowed = self._pixels(FB_THRESHOLD, second - first)
-        return np.nan_to_num(displacement), both & (np.nan_to_num(fb_error, nan=np.inf) < allowed)
+        limit = self.pixels(FB_THRESHOLD, second - first)
+        return np.nan_to_num(displacement), both & (np.nan_to_num(fb_error, nan=np.inf) < limit)

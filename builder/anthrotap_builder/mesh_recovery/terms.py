@@ -1,4 +1,10 @@
-"""What the fit is asked to agree with: each term adds its cost, and its rows to the normal equations."""
+"""The terms of the fit's objective; each adds its cost, and its rows to the normal equations.
+
+A term is 1/2 sum_i w_i rho(|r_i|^2) over residuals r_i with weights w_i. `cost` returns it. `add_to` adds J^T J and J^T r of
+its rows, which are the residuals' derivatives J by pose and shape; r and J are both multiplied by sqrt(w_i). Residuals in the
+image are robust: rho(r^2) = r^2 c^2 / (r^2 + c^2) (Geman and McClure, 1987). Its derivative by r, halved, is s^2 r with
+s = c^2 / (r^2 + c^2), so r and J are multiplied by s as well: the gradient is exact, the curvature Gauss-Newton's.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +18,34 @@ from anthrotap_builder.bodies.body import PosePrior
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.normal_equations import NormalEquations
 
-ROBUST = 5.0  # Geman-McClure's scale, in standard deviations: a residual far beyond it no longer pulls
-NEAREST = 0.1  # depth, meters, that projection inside the fit never goes below
-HIPS = (11, 12)  # keypoints of left and right hip, whose middle the world landmarks are relative to
+# c of the robust cost, in standard deviations: a residual far beyond it no longer pulls.
+ROBUST_SCALE = 5.0
+# Points nearer than this, meters, are projected as if they were this far away.
+MIN_DEPTH = 0.1
+# Keypoints of left and right hip, whose middle the 3D landmarks are relative to.
+HIPS = (11, 12)
+# Error of 2D landmarks as a fraction of the person's size, and of 3D landmarks in meters.
+SIGMA_2D = 0.012
+SIGMA_3D = 0.06
+# Surface points that must stay inside the mask, how many landmarks they count for together, the error of the mask as a
+# fraction of the person's size, and how many pixels of the frame are one cell of the distance map.
+SILHOUETTE_POINTS = 160
+SILHOUETTE_WEIGHT = 60.0
+SIGMA_SILHOUETTE = 0.008
+DISTANCE_STEP = 2
+# Softness of joint limits, radians; and the weight of the shape prior for each frame.
+SIGMA_LIMIT = 0.1
+SHAPE_WEIGHT = 1 / 16
+# Smoothness at 30 frames a second: of joint rotations in radians a frame^2 and radians a frame, of the root's position in
+# meters a frame^2.
+SIGMA_ACCELERATION = 0.10
+SIGMA_VELOCITY = 1.0
+SIGMA_ROOT_ACCELERATION = 0.03
 
 
 def project(camera: Camera, points: np.ndarray, jacobian: np.ndarray | None = None):
-    """Raster xy [T, K, 2] of points [T, K, 3]; with the points' Jacobian [T, K, 3, Q] also that of xy [T, K, 2, Q]."""
-    depth = np.maximum(points[..., 2:], NEAREST)
+    """Project points [T, K, 3] to raster xy [T, K, 2]; with their Jacobian [T, K, 3, Q], return also that of xy."""
+    depth = np.maximum(points[..., 2:], MIN_DEPTH)
     plane = points[..., :2] / depth
     xy = camera.focal * plane + camera.center
     if jacobian is None:
@@ -29,31 +55,33 @@ def project(camera: Camera, points: np.ndarray, jacobian: np.ndarray | None = No
 
 @njit(cache=True, nogil=True)
 def _project_rows(jacobian, plane, scale):
+    """Return the rows [T, K, 2, Q] of xy = f X / z: d xy = f / z (d X_xy - (X_xy / z) d z)."""
     frames, count, _, size = jacobian.shape
     rows = np.empty((frames, count, 2, size))
     for t in range(frames):
         for k in range(count):
             for a in range(2):
                 for q in range(size):
-                    across = plane[t, k, a] * jacobian[t, k, 2, q]
-                    rows[t, k, a, q] = scale[t, k] * (jacobian[t, k, a, q] - across)
+                    from_depth = plane[t, k, a] * jacobian[t, k, 2, q]
+                    rows[t, k, a, q] = scale[t, k] * (jacobian[t, k, a, q] - from_depth)
     return rows
 
 
 def geman_mcclure(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Robust cost and row weight of squared residuals (Geman and McClure 1987): r^2 c^2 / (r^2 + c^2)."""
-    share = ROBUST**2 / (squared + ROBUST**2)
-    return squared * share, share
+    """Return the robust cost rho and the factor s of the rows, of squared residuals (see the module)."""
+    factor = ROBUST_SCALE**2 / (squared + ROBUST_SCALE**2)
+    return squared * factor, factor
 
 
 @dataclass(frozen=True)
 class Landmarks2D:
-    """Keypoints project onto the 2D landmarks.
+    """Keypoints project onto the 2D landmarks: r = (project(X) - target) / sigma, robust over x and y together.
 
     Attributes:
-        targets: [T, K, 2] raster pixels, anything where the weight is zero.
-        weights: [T, K] how far a landmark is believed, 0 to about 2.
+        targets: [T, K, 2] raster pixels, any value where the weight is zero.
+        weights: [T, K] reliability of each landmark, 0 to about 2.
         sigma: [T, 1] pixels.
+        camera: of the clip.
     """
 
     targets: np.ndarray
@@ -71,8 +99,8 @@ class Landmarks2D:
 
     def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
         xy, rows = project(self.camera, points, jacobian)
-        residuals, _, share = self._residuals(xy)
-        scale = (np.sqrt(self.weights) * share)[..., None]
+        residuals, _, factor = self._residuals(xy)
+        scale = (np.sqrt(self.weights) * factor)[..., None]
         frames = len(points)
         system.add(
             (rows * (scale / self.sigma[..., None])[..., None]).reshape(frames, -1, rows.shape[-1]),
@@ -82,85 +110,95 @@ class Landmarks2D:
 
 @dataclass(frozen=True)
 class Landmarks3D:
-    """Keypoints, relative to the hips, match the world landmarks.
+    """Keypoints relative to the hips match the 3D landmarks: r = (X - hips - target) / sigma, not robust.
 
     Attributes:
         targets: [T, K, 3] meters relative to the middle of the hip keypoints, camera axes.
         weights: [T, K] as in `Landmarks2D`.
-        sigma: meters.
     """
 
     targets: np.ndarray
     weights: np.ndarray
-    sigma: float
 
     def _residuals(self, points: np.ndarray) -> np.ndarray:
         relative = points - points[:, HIPS].mean(1, keepdims=True)
-        return (relative - self.targets) * (np.sqrt(self.weights) / self.sigma)[..., None]
+        return (relative - self.targets) * (np.sqrt(self.weights) / SIGMA_3D)[..., None]
 
     def cost(self, points: np.ndarray) -> float:
         return 0.5 * float((self._residuals(points) ** 2).sum())
 
     def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
         relative = jacobian - jacobian[:, HIPS].mean(1, keepdims=True)
-        rows = relative * (np.sqrt(self.weights) / self.sigma)[..., None, None]
+        rows = relative * (np.sqrt(self.weights) / SIGMA_3D)[..., None, None]
         frames = len(points)
         system.add(rows.reshape(frames, -1, rows.shape[-1]), self._residuals(points).reshape(frames, -1))
 
 
 @dataclass(frozen=True)
 class Silhouette:
-    """Surface points do not project outside the mask of people. One-sided: the mask may be larger than the body.
+    """Surface points do not project outside the mask of all people: r = distance to it / sigma, robust.
+
+    It is one-sided, because clothes make the mask larger than the body.
 
     Attributes:
-        distance: [T, h, w] float32, distance to the mask in pixels of the frame, on a grid `step` times coarser.
-        step: pixels of the frame for each grid cell.
+        distance: [T, h, w] float32, distance to the mask in pixels of the frame, a cell for each DISTANCE_STEP pixels.
         weights: [T, 1], zero in frames without a mask.
         sigma: [T, 1] pixels.
     """
 
     distance: np.ndarray
-    step: int
     weights: np.ndarray
     sigma: np.ndarray
 
     @classmethod
-    def of(cls, mask: np.ndarray, found: np.ndarray, sigma: np.ndarray, weight: float) -> Silhouette:
-        """From masks [T, H, W] bool; `found` [T] says in which frames there is one."""
-        step = 2
-        coarse = [np.ascontiguousarray(~m[::step, ::step]).astype(np.uint8) for m in mask]
-        farthest = float(sum(mask.shape[1:]))  # an empty mask is at no distance that OpenCV could tell
+    def of(cls, people_mask: np.ndarray, found: np.ndarray, size: np.ndarray) -> Silhouette:
+        """Make the term.
+
+        Args:
+            people_mask: [T, H, W] bool, all people's masks together, in front of the person or behind.
+            found: [T] bool, the frames in which the person has a mask.
+            size: [T, 1] the person's size, pixels.
+        """
+        step = DISTANCE_STEP
+        coarse = [np.ascontiguousarray(~mask[::step, ::step]).astype(np.uint8) for mask in people_mask]
+        # OpenCV's distance to an empty mask is meaningless; the frame's height plus width stands for it.
+        farthest = float(sum(people_mask.shape[1:]))
         distance = np.stack(
             [np.minimum(cv2.distanceTransform(c, cv2.DIST_L2, 3), farthest) * step for c in coarse]
         )
-        return cls(distance, step, found[:, None] * weight, sigma)
+        weights = found[:, None] * (SILHOUETTE_WEIGHT / SILHOUETTE_POINTS)
+        return cls(distance, weights, np.maximum(SIGMA_SILHOUETTE * size, 1.0))
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        distance, slope = _sample_with_slope(self.distance, (xy - 0.5) / self.step)
-        outside = np.maximum(distance - 1, 0) / self.sigma
-        return outside, slope * (outside > 0)[..., None] / (self.step * self.sigma[..., None])
+        """Return the residuals [T, K] and their derivatives [T, K, 2] by xy."""
+        distance, slope = _sample_with_slope(self.distance, (xy - 0.5) / DISTANCE_STEP)
+        # Distances are between centers of cells; the mask's edge is half a cell, which is one pixel, nearer.
+        residuals = np.maximum(distance - 1, 0) / self.sigma
+        return residuals, slope * (residuals > 0)[..., None] / (DISTANCE_STEP * self.sigma[..., None])
 
     def cost(self, xy: np.ndarray) -> float:
-        outside, _ = self._residuals(xy)
-        return 0.5 * float((geman_mcclure(outside**2)[0] * self.weights).sum())
+        residuals, _ = self._residuals(xy)
+        return 0.5 * float((geman_mcclure(residuals**2)[0] * self.weights).sum())
 
     def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
-        outside, slope = self._residuals(xy)
-        scale = np.sqrt(self.weights) * geman_mcclure(outside**2)[1]
-        system.add(np.einsum("tkaq,tka->tkq", rows, slope) * scale[..., None], outside * scale)
+        residuals, slope = self._residuals(xy)
+        scale = np.sqrt(self.weights) * geman_mcclure(residuals**2)[1]
+        system.add(np.einsum("tkaq,tka->tkq", rows, slope) * scale[..., None], residuals * scale)
 
 
 @njit(cache=True, nogil=True)
-def _sample_with_slope(grids, places):
-    """Bilinear values [T, K] and slopes [T, K, 2] of grids [T, h, w] at cell-centerd places [T, K, 2]; flat and zero
-    off the grid, where nothing is known."""
-    frames, count = places.shape[:2]
+def _sample_with_slope(grids, positions):
+    """Sample grids [T, h, w] bilinearly at positions [T, K, 2], cell centers being whole numbers.
+
+    Returns values [T, K] and slopes [T, K, 2]; zero off the grid, where nothing is known.
+    """
+    frames, count = positions.shape[:2]
     height, width = grids.shape[1:]
     values = np.zeros((frames, count))
     slopes = np.zeros((frames, count, 2))
     for t in range(frames):
         for k in range(count):
-            x, y = places[t, k]
+            x, y = positions[t, k]
             if not (x >= 0 and y >= 0 and x < width - 1 and y < height - 1):
                 continue
             i, j = int(x), int(y)
@@ -174,14 +212,14 @@ def _sample_with_slope(grids, places):
 
 
 @dataclass(frozen=True)
-class Motion:
-    """Surface points move in the picture as optical flow does, over a lag of frames.
+class FlowMotion:
+    """Surface points move in the image as optical flow does: r = (xy[t + lag] - xy[t] - flow) / sigma, robust.
 
     Attributes:
         lag: frames between the two ends.
         start: [n] int, the earlier frames.
-        flow: [n, K, 2] pixels, anything where the weight is zero.
-        weights: [n, K], zero where flow is not to be believed.
+        flow: [n, K, 2] pixels, any value where the weight is zero.
+        weights: [n, K], zero where flow is not reliable.
         sigma: pixels.
     """
 
@@ -201,9 +239,9 @@ class Motion:
         return 0.5 * float((robust * self.weights).sum())
 
     def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
-        residuals, _, share = self._residuals(xy)
-        scale = np.sqrt(self.weights) * share
-        ends = _at_both_ends(rows, self.start, self.lag, scale / self.sigma)
+        residuals, _, factor = self._residuals(xy)
+        scale = np.sqrt(self.weights) * factor
+        ends = _rows_of_ends(rows, self.start, self.lag, scale / self.sigma)
         pairs = len(self.start)
         system.add_pairs(
             self.lag,
@@ -214,8 +252,8 @@ class Motion:
 
 
 @njit(cache=True, nogil=True)
-def _at_both_ends(rows, start, lag, scale):
-    """[2, n, K, 2, Q]: rows [T, K, 2, Q] of the frames `start` [n] and of those `lag` later, times `scale` [n, K]."""
+def _rows_of_ends(rows, start, lag, scale):
+    """Return [2, n, K, 2, Q]: rows [T, K, 2, Q] of frames `start` [n] and `start + lag`, times `scale` [n, K]."""
     _, count, _, size = rows.shape
     ends = np.empty((2, len(start), count, 2, size))
     for i in range(len(start)):
@@ -228,48 +266,50 @@ def _at_both_ends(rows, start, lag, scale):
 
 
 @dataclass(frozen=True)
-class Posture:
-    """Joints stay near the prior's mean and inside its soft limits; the shape near the mean body.
+class Prior:
+    """Joints stay near the prior's mean and inside its soft limits, the shape near the mean body; none is robust.
+
+    In each joint's own axes, v = axes^T w: r = (v - mean) / sigma, and (v - limit) / SIGMA_LIMIT beyond a limit. The shape's
+    residual is the shape itself, in standard deviations.
 
     Attributes:
-        prior: in each joint's own axes.
-        limit_sigma: radians beyond a limit.
-        shape_weight: how many frames' worth of evidence the shape prior counts.
+        pose: of the body.
+        frames: number of frames, for each of which the shape prior counts SHAPE_WEIGHT.
     """
 
-    prior: PosePrior
-    limit_sigma: float
-    shape_weight: float
+    pose: PosePrior
+    frames: int
 
-    def _angles(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rotations in the joints' axes less their mean, and how far they are beyond the limits, [T, J, 3]."""
+    def _residuals(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return v less its mean, and how far v is beyond the limits, [T, J, 3] radians."""
         vectors = values[:, 3:].reshape(len(values), -1, 3)
-        angles = np.einsum("jba,tjb->tja", self.prior.axes, vectors)
-        beyond = np.minimum(angles - self.prior.lower, 0) + np.maximum(angles - self.prior.upper, 0)
-        return angles - self.prior.mean, beyond
+        angles = np.einsum("jba,tjb->tja", self.pose.axes, vectors)
+        beyond = np.minimum(angles - self.pose.lower, 0) + np.maximum(angles - self.pose.upper, 0)
+        return angles - self.pose.mean, beyond
 
     def cost(self, values: np.ndarray, shape: np.ndarray) -> float:
-        angles, beyond = self._angles(values)
-        pose = ((angles / self.prior.sigma) ** 2).sum() + ((beyond / self.limit_sigma) ** 2).sum()
-        return 0.5 * float(pose + self.shape_weight * (shape**2).sum())
+        angles, beyond = self._residuals(values)
+        pose = ((angles / self.pose.sigma) ** 2).sum() + ((beyond / SIGMA_LIMIT) ** 2).sum()
+        return 0.5 * float(pose + SHAPE_WEIGHT * self.frames * (shape**2).sum())
 
     def add_to(self, system: NormalEquations, values: np.ndarray, shape: np.ndarray) -> None:
-        angles, beyond = self._angles(values)
-        axes = self.prior.axes
-        curvature = 1 / self.prior.sigma**2 + (beyond != 0) / self.limit_sigma**2
-        slope = angles / self.prior.sigma**2 + beyond / self.limit_sigma**2
+        angles, beyond = self._residuals(values)
+        axes, sigma = self.pose.axes, self.pose.sigma
+        # Gradient and curvature in the joints' axes, turned back to the rotation vectors: A g and A diag(c) A^T.
+        slope = angles / sigma**2 + beyond / SIGMA_LIMIT**2
+        curvature = 1 / sigma**2 + (beyond != 0) / SIGMA_LIMIT**2
         system.gradient[:, 3:] += np.einsum("jab,tjb->tja", axes, slope).reshape(len(values), -1)
         blocks = np.einsum("jab,tjb,jcb->tjac", axes, curvature, axes, optimize=True)
         for joint in range(len(axes)):
             at = slice(3 + 3 * joint, 6 + 3 * joint)
             system.diagonal[:, at, at] += blocks[:, joint]
-        system.shape += self.shape_weight * np.eye(len(shape))
-        system.shape_gradient += self.shape_weight * shape
+        system.shape += SHAPE_WEIGHT * self.frames * np.eye(len(shape))
+        system.shape_gradient += SHAPE_WEIGHT * self.frames * shape
 
 
 @dataclass(frozen=True)
 class Smoothness:
-    """Values accelerate little, and (rotations) move little, from frame to frame.
+    """Values accelerate little, and rotations move little: weighted second and first differences of values; not robust.
 
     Attributes:
         acceleration, velocity: [P] weights (one over the variance, per frame) of second and first differences.
@@ -277,6 +317,15 @@ class Smoothness:
 
     acceleration: np.ndarray
     velocity: np.ndarray
+
+    @classmethod
+    def of(cls, fps: float, joints: int) -> Smoothness:
+        """Make the term for a body of so many joints. At a higher rate, differences between frames are smaller."""
+        pace = (fps / 30) ** 2
+        root, rotations = np.full(3, SIGMA_ROOT_ACCELERATION), np.full(3 * joints, 1.0)
+        acceleration = pace / np.concatenate([root, rotations * SIGMA_ACCELERATION])
+        velocity = np.sqrt(pace) * np.concatenate([np.zeros(3), rotations / SIGMA_VELOCITY])
+        return cls(acceleration**2, velocity**2)
 
     def cost(self, values: np.ndarray) -> float:
         second, first = np.diff(values, 2, axis=0), np.diff(values, axis=0)
@@ -288,7 +337,9 @@ class Smoothness:
         for order, weight in ((1, self.velocity), (2, self.acceleration)):
             if frames <= order:
                 continue
-            difference = np.diff(np.eye(frames), order, axis=0)  # [T - order, T]
+            # With the difference operator D [T - order, T], the gradient is D^T D values, and the curvature D^T D is
+            # nonzero only between frames at most `order` apart.
+            difference = np.diff(np.eye(frames), order, axis=0)
             square = difference.T @ difference
             system.gradient += (square @ values) * weight
             for lag in range(order + 1):

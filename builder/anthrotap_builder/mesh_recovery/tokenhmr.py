@@ -1,4 +1,4 @@
-"""TokenHMR's bodies: each person's box in each frame, by itself (the paper's mesh source; licensed files)."""
+"""TokenHMR's bodies: each person's box in each frame by itself (the paper's mesh source; licensed files)."""
 
 from __future__ import annotations
 
@@ -9,86 +9,94 @@ from typing import Any
 import numpy as np
 import torch
 
-from anthrotap_builder.bodies.body import Body, BodyPose
+from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
-from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.mesh_recovery.crops import CROP, crop_person, has_crop, place_in_frame
-from anthrotap_builder.mesh_recovery.problem import body_model
+from anthrotap_builder.mesh_recovery.crops import (
+    CROP_SIZE,
+    crop_person,
+    crop_to_frame_translation,
+    overlaps_frame,
+)
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_builder.utils.assets import AssetError, find_tokenhmr, tokenhmr_hint
 from anthrotap_builder.utils.torch_threads import one_torch_thread, quietly
+from anthrotap_hf.utils.errors import one_line
 
-BATCH = 8  # crops that the network sees at once, in each thread
+# Crops that the network takes at once, in each thread.
+BATCH = 8
 
 
 def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]:
-    """Everyone's bodies in the frames where their box shows some of the frame, and the network a body in it.
+    """Recover bodies in the frames in which a person's box overlaps the frame, and the network finds a body in it.
 
-    The network tells depth by the focal length that it was trained with; that of `camera` takes its place, and the
-    bodies stay where they are in the picture.
+    The network's depth is that of the focal length that it was trained with; the camera's focal length takes its place,
+    and the bodies keep their position in the image.
 
     Args:
-        context: the clip; its body is SMPL.
-        people: whose boxes the network looks into.
+        context: the clip; its body is SMPL. No result depends on the number of threads.
+        people: whose boxes are cropped.
 
     Raises:
         AssetError: if there is no converted network.
     """
     if not people:
         return []
-    frames, body = context.frames, body_model(context)
+    frames = context.frames
     model = load_tokenhmr(context.config.tokenhmr, context.device)
-    times = [np.flatnonzero(has_crop(person.boxes, frames.shape[1:3])) for person in people]
-    looks = [(t, person.boxes[t]) for person, at in zip(people, times, strict=True) for t in at]
+    times = [np.flatnonzero(overlaps_frame(person.boxes, frames.shape[1:3])) for person in people]
+    boxes = [(t, person.boxes[t]) for person, at in zip(people, times, strict=True) for t in at]
 
-    def look(batch: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
+    def run(batch: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
         crops = [crop_person(frames[t], box) for t, box in batch]
-        return estimate(model, np.stack(crops) if crops else np.empty((0, 3, CROP, CROP), np.float32))
+        return estimate(
+            model, np.stack(crops) if crops else np.empty((0, 3, CROP_SIZE, CROP_SIZE), np.float32)
+        )
 
-    batches = [looks[first : first + BATCH] for first in range(0, len(looks), BATCH)] or [[]]
+    # Batches of all people together; an empty one gives outputs of the right shape where there is no box.
+    batches = [boxes[first : first + BATCH] for first in range(0, len(boxes), BATCH)] or [[]]
     with one_torch_thread(), ThreadPoolExecutor(context.threads) as pool:
-        parts = zip(*pool.map(look, batches), strict=True)
-    ends = np.cumsum([len(at) for at in times])[:-1]
-    rotations, betas, cameras = (np.split(np.concatenate(part), ends) for part in parts)
-    return [
-        _track(index, *found, body, context.camera)
-        for index, found in enumerate(zip(people, times, rotations, betas, cameras, strict=True))
-    ]
+        outputs = [np.concatenate(part) for part in zip(*pool.map(run, batches), strict=True)]
+    ends = np.cumsum([len(at) for at in times])
+    tracks = []
+    for person, (at, end) in enumerate(zip(times, ends, strict=True)):
+        own = [output[end - len(at) : end] for output in outputs]
+        tracks.append(_track(context, person, people[person].boxes, at, own))
+    return tracks
 
 
 def _track(
-    index: int,
-    person: PersonTrack,
-    times: np.ndarray,
-    rotations: np.ndarray,
-    betas: np.ndarray,
-    cameras: np.ndarray,
-    body: Body,
-    camera: Camera,
+    context: ClipContext, person: int, boxes: np.ndarray, times: np.ndarray, outputs: list[np.ndarray]
 ) -> MeshTrack:
-    """One person's meshes from what the network says of the frames `times`."""
-    ahead = cameras[:, 0] > 0  # a scale below zero would put the body behind the camera
-    times, rotations, betas, cameras = times[ahead], rotations[ahead], betas[ahead], cameras[ahead]
-    translation = place_in_frame(cameras, person.boxes[times], (camera.height, camera.width), camera.focal)
+    """Return one person's meshes from what `estimate` gave for the frames `times`."""
+    body, camera = context.body_model, context.camera
+    # A scale below zero would put the body behind the camera.
+    valid = outputs[2][:, 0] > 0
+    times = times[valid]
+    rotations, betas, crop_cameras = (output[valid] for output in outputs)
+    translation = crop_to_frame_translation(crop_cameras, boxes[times], camera)
     posed = BodyPose.of_local(body, rotations, betas, translation)
-    count = len(person.boxes)
 
-    def spread(values: np.ndarray) -> np.ndarray:
-        out = np.full((count, *values.shape[1:]), np.nan, values.dtype)
+    def over_clip(values: np.ndarray) -> np.ndarray:
+        out = np.full((len(boxes), *values.shape[1:]), np.nan, values.dtype)
         out[times] = values
         return out
 
-    pose = BodyPose(spread(posed.rotations), spread(posed.positions), spread(posed.shape))
-    present = np.zeros(count, bool)
+    pose = BodyPose(over_clip(posed.rotations), over_clip(posed.positions), over_clip(posed.shape))
+    present = np.zeros(len(boxes), bool)
     present[times] = True
-    unknown = np.full(count, np.nan)
-    return MeshTrack(index, spread(body.pose_vertices(posed)), present, unknown, unknown.copy(), pose)
+    unknown = np.full(len(boxes), np.nan)
+    vertices = over_clip(body.pose_vertices(posed))
+    return MeshTrack(person, vertices, present, unknown, unknown.copy(), pose)
 
 
 @torch.inference_mode()
 def estimate(model: Any, crops: np.ndarray) -> list[np.ndarray]:
-    """Local rotations [M, 24, 3, 3], betas [M, 10] and crop cameras [M, 3], float64, of crops [M, 3, 256, 256]."""
+    """Run the network on crops [M, 3, 256, 256].
+
+    Returns:
+        float64 local rotations [M, 24, 3, 3], betas [M, 10], and crop cameras [M, 3] as `crop_to_frame_translation` has them.
+    """
     device = model.device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         out = model(pixel_values=torch.from_numpy(crops).to(device))
@@ -98,14 +106,14 @@ def estimate(model: Any, crops: np.ndarray) -> list[np.ndarray]:
 
 @lru_cache(maxsize=1)
 def load_tokenhmr(source: str | None, device: str) -> Any:
-    """The converted network.
+    """Load the converted network.
 
     Args:
         source: its folder; None for the default one in the cache.
         device: as torch names it.
 
     Raises:
-        AssetError: if there is none, or it is another model's; the message says how to make it.
+        AssetError: if there is none, or it is another model's; the hint says how to make it.
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -117,7 +125,8 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
     try:
         settings, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
         kind = settings.get("model_type")
-        if kind != TokenHMRConfig.model_type:  # transformers would load it all the same, with random weights
+        # Transformers would load another model all the same, with random weights.
+        if kind != TokenHMRConfig.model_type:
             raise ValueError(f"it is of type {kind}")
         with quietly():
             model, report = TokenHMRForHumanMeshRecovery.from_pretrained(
@@ -129,8 +138,6 @@ def load_tokenhmr(source: str | None, device: str) -> Any:
         *(OSError, ValueError, RuntimeError, LookupError, TypeError),
         *(SafetensorError, StrictDataclassError),
     ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise AssetError(
-            f"{folder} holds no converted TokenHMR ({reason}); {tokenhmr_hint(folder)}"
-        ) from error
+        reason = f"it holds no converted TokenHMR ({one_line(error, 200)})"
+        raise AssetError(reason, path=folder, hint=tokenhmr_hint(folder)) from error
     return model.to(device).eval()

@@ -291,12 +291,12 @@ def test_a_file_of_parameters_finds_its_body_where_the_configuration_says(model_
         np.testing.assert_allclose(dog.vertices[t], want, atol=5e-6)
 
 
-def test_the_first_guess_of_bodies_with_other_axes_is_the_same_person(
+def test_the_initial_pose_of_bodies_with_other_axes_is_the_same_person(
     anny: Body, people, dance, camera: Camera
 ):
     person = as_person(anny, dance, camera)
     for body in (anny, people["smpl"]):
-        guess = Landmarks.of(body, person, camera).first_guess(body, camera)
+        guess = Landmarks.of(body, person, camera).initial_pose(body, camera)
         rotations = guess.posed(body).rotations[:, 0]
         left, back, up = np.moveaxis(rotations[:4] @ body.axes, -1, 0)
         assert (left[:, 0] > 0.8).all()  # the dance begins facing the camera

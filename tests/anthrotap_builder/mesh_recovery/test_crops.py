@@ -8,12 +8,12 @@ from scipy.ndimage import gaussian_filter
 
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.crops import (
-    CROP,
+    CROP_SIZE,
     DEVIATION,
     MEAN,
     crop_person,
-    has_crop,
-    place_in_frame,
+    crop_to_frame_translation,
+    overlaps_frame,
     square_of,
 )
 
@@ -31,19 +31,19 @@ def shown(crop: np.ndarray) -> np.ndarray:
 
 def test_a_crop_spans_the_square_around_its_box():
     crop = shown(crop_person(ramp(), np.array([250.0, 60.0, 330.0, 260.0])))
-    assert crop.shape == (CROP, CROP, 3)
+    assert crop.shape == (CROP_SIZE, CROP_SIZE, 3)
     # The square: x from 190 to 390, y from 60 to 260.
-    x = 190 + (np.arange(CROP) + 0.5) * 200 / CROP
-    y = 60 + (np.arange(CROP) + 0.5) * 200 / CROP
+    x = 190 + (np.arange(CROP_SIZE) + 0.5) * 200 / CROP_SIZE
+    y = 60 + (np.arange(CROP_SIZE) + 0.5) * 200 / CROP_SIZE
     np.testing.assert_allclose(crop[100, :, 0], x / 600 * 255, atol=0.8)
     np.testing.assert_allclose(crop[:, 100, 1], y / 400 * 255, atol=0.8)
 
 
 def test_beyond_the_frame_there_is_black():
     crop = shown(crop_person(np.full((100, 100, 3), 200, np.uint8), np.array([-50.0, 0.0, 50.0, 100.0])))
-    np.testing.assert_allclose(crop[:, : CROP // 2 - 2], 0, atol=1e-3)
+    np.testing.assert_allclose(crop[:, : CROP_SIZE // 2 - 2], 0, atol=1e-3)
     # At the frame's own border it fades to black over a pixel of the frame.
-    np.testing.assert_allclose(crop[3:-3, CROP // 2 + 2 :], 200, atol=1e-3)
+    np.testing.assert_allclose(crop[3:-3, CROP_SIZE // 2 + 2 :], 200, atol=1e-3)
 
 
 def test_what_shrinks_much_is_blurred_first():
@@ -81,7 +81,7 @@ def test_a_box_without_a_place_is_refused(box, says):
     with pytest.raises(ValueError, match=says):
         crop_person(ramp(), np.array(box, np.float32))
     inside = (-50, -50, 1, 1)
-    assert has_crop(np.array([box, inside], np.float32), (400, 600)).tolist() == [False, True]
+    assert overlaps_frame(np.array([box, inside], np.float32), (400, 600)).tolist() == [False, True]
 
 
 @given(
@@ -95,7 +95,7 @@ def test_a_point_is_seen_in_the_frame_where_the_crop_s_camera_sees_it(scale, shi
     box = np.array([[*corner, corner[0] + side, corner[1] + side]])
     pred_cam = np.array([[scale, *shift]])
     camera = Camera(12_000.0, 640, 480)
-    translation = place_in_frame(pred_cam, box, (480, 640), camera.focal)
+    translation = crop_to_frame_translation(pred_cam, box, camera)
     points = np.array([[0.0, 0.0, 0.0], [0.4, -0.7, 0.0], [-0.3, 0.9, 0.0]])
     in_crop = (scale * (points[:, :2] + shift) + 1) / 2  # of its side
     center, length = square_of(box)

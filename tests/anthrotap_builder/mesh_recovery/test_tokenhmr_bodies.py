@@ -13,7 +13,7 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.mesh_recovery.crops import crop_person, place_in_frame
+from anthrotap_builder.mesh_recovery.crops import crop_person, crop_to_frame_translation
 from anthrotap_builder.mesh_recovery.tokenhmr import BATCH, estimate, load_tokenhmr, recover_meshes
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_builder.utils.assets import AssetError
@@ -83,7 +83,7 @@ def test_each_frame_s_mesh_is_what_the_network_says_of_it(find, body, network):
             turned.append(turned[parent] @ local[joint])
         carried = [(rest - joints[j]) @ turned[j].T + places[j] for j in range(len(joints))]
         skinned = np.einsum("vj,jvx->vx", body.weights, carried)
-        translation = place_in_frame(cam, box[None], (240, 320), CAMERA.focal)
+        translation = crop_to_frame_translation(cam, box[None], CAMERA)
         np.testing.assert_allclose(track.vertices[t], skinned + translation, atol=1e-4)
 
 
