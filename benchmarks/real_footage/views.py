@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.pipeline import Stages, label_clip
@@ -67,11 +65,10 @@ def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int
         return found[0]
 
     # No track is dropped for being visible too rarely, so that each surface point keeps its row.
-    min_visible = pipeline.MIN_VISIBLE_FRAMES
-    with mock.patch.object(pipeline, "MIN_VISIBLE_FRAMES", 0):
-        tracks = label_clip(frames, info.fps, config, threads, stages=Stages(visibility=visibility)).tracks
+    all_tracks, stages = config.model_copy(update={"min_visible": 0}), Stages(visibility=visibility)
+    tracks = label_clip(frames, info.fps, all_tracks, threads, stages=stages).tracks
     shape = (len(tracks) // config.points, config.points, len(frames))
-    label_visible = tracks.visible & (tracks.visible.sum(1) >= min_visible)[:, None]
+    label_visible = tracks.visible & (tracks.visible.sum(1) >= config.min_visible)[:, None]
     scale = np.array([info.width / tracks.width, info.height / tracks.height])
     xy = (found[0].xy.astype(np.float64) * scale).reshape(*shape, 2) if found else np.zeros((*shape, 2))
     mesh_visible = (found[0].visible if found else tracks.visible).reshape(shape) & np.isfinite(xy[..., 0])

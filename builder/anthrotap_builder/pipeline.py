@@ -30,9 +30,6 @@ from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
 
-# Tracks that are visible in fewer frames are dropped.
-MIN_VISIBLE_FRAMES = 4
-
 logger = logging.getLogger(__name__)
 
 StageReport = Callable[[str], None]
@@ -227,7 +224,7 @@ def label_clip(
         flow = stages.flow(context, points.xy, points.visible)
     with clock.stage("filtering"):
         tracks, rejected_fraction = stages.filtering(context, points, people, flow)
-        tracks = tracks.select(tracks.visible.sum(1) >= MIN_VISIBLE_FRAMES)
+        tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
     return _labeled(context, version, clock, tracks, rejected_fraction, recovered)
 
 

@@ -11,7 +11,7 @@ from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
-from anthrotap_builder.pipeline import MIN_VISIBLE_FRAMES, LabeledClip, Stages, label_clip, label_video
+from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip, label_video
 from anthrotap_hf.video import VideoError
 from helpers.posed_people import as_person, textured_frames
 
@@ -81,7 +81,7 @@ def test_valid_labels_lie_in_the_frame(labeled: LabeledClip):
     places = tracks.xy[tracks.valid]
     assert np.isfinite(places).all()
     assert ((places >= 0) & (places < [tracks.width, tracks.height])).all()
-    assert (tracks.visible.sum(1) >= MIN_VISIBLE_FRAMES).all()
+    assert (tracks.visible.sum(1) >= CONFIG.min_visible).all()
 
 
 def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: LabeledClip):

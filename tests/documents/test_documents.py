@@ -6,6 +6,7 @@ import pickle
 import re
 import runpy
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -52,12 +53,12 @@ def _tapvid_pickle(folder: Path, path: Path) -> None:
 
 @pytest.fixture
 def registries():
-    """What a document adds to them is taken away again."""
-    from anthrotap_builder.bodies import BODIES
-    from anthrotap_builder.flow import FLOWS
-    from anthrotap_builder.mesh_recovery import MESH_SOURCES
+    """Registries that lose again what a document adds to them."""
+    from anthrotap_builder.registries import BODIES, FLOWS, MESH_SOURCES
 
-    with mock.patch.dict(BODIES), mock.patch.dict(FLOWS), mock.patch.dict(MESH_SOURCES):
+    with ExitStack() as patches:
+        for registry in (BODIES, FLOWS, MESH_SOURCES):
+            patches.enter_context(mock.patch.dict(registry.entries))
         yield
 
 
