@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         size: Mapping[str, int] | None = None,
         size_divisor: int = 1,
         do_rescale: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.size = None if size is None else dict(size)
@@ -46,7 +47,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             _check_size(self.size.values(), size_divisor)
 
     @classmethod
-    def for_model(cls, config) -> PointTrackingImageProcessor:
+    def for_model(cls, config: Any) -> PointTrackingImageProcessor:
         """Return the processor for a tracker of this configuration, if none was saved with it."""
         if hasattr(config, "shortest_edge"):
             # FlowChain takes bytes.
@@ -128,7 +129,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         return frames / 127.5 - 1 if rescale else frames.contiguous()
 
 
-def _check_size(sides, divisor: int) -> None:
+def _check_size(sides: Iterable[Any], divisor: int) -> None:
     for side in sides:
         if not isinstance(side, int) or side < 1 or side % divisor:
             raise ValueError(

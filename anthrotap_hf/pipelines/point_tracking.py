@@ -92,7 +92,7 @@ class PointTrackingPipeline(Pipeline):
 
     image_processor: Any
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arguments = set(inspect.signature(self.model.forward).parameters)
         if not {"pixel_values_videos", "query_points"} <= self._arguments:
@@ -168,8 +168,8 @@ class PointTrackingPipeline(Pipeline):
         frame_chunk_size: int | None = None,
         window_size: int | None = None,
         progress: Progress = None,
-    ) -> tuple[dict, dict, dict]:
-        def given(**options: Any) -> dict:
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        def given(**options: Any) -> dict[str, Any]:
             return {name: value for name, value in options.items() if value is not None}
 
         before = given(
@@ -242,7 +242,8 @@ class PointTrackingPipeline(Pipeline):
 
     def _prepare(self, frames: list[np.ndarray], resolution: tuple[int, int] | None) -> torch.Tensor:
         prepared = self.image_processor.preprocess(np.stack(frames), resolution, do_rescale=False)
-        return prepared["pixel_values_videos"][0]
+        pixels: torch.Tensor = prepared["pixel_values_videos"][0]
+        return pixels
 
     def _forward(
         self,
@@ -320,7 +321,7 @@ class PointTrackingPipeline(Pipeline):
             "scores": found.logits.sigmoid().numpy(),
         }
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save the model, the image processor, and the code of both and of the pipeline.
 
         `pipeline("point-tracking", model=save_directory, trust_remote_code=True)` then runs where this package is not
@@ -449,7 +450,8 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
     if isinstance(video, str) and video.startswith(("http://", "https://")):
         try:
             with urllib.request.urlopen(video, timeout=URL_TIMEOUT) as answer:
-                return answer.read()
+                data: bytes = answer.read()
+                return data
         except (urllib.error.URLError, OSError) as error:
             raise VideoError(getattr(error, "reason", None) or error, path=video) from error
     if isinstance(video, str) and "://" in video:
@@ -458,7 +460,8 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
 
         try:
             with fsspec.open(video, "rb") as file:
-                return file.read()
+                content: bytes = file.read()
+                return content
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise VideoError(reason, path=video) from error
