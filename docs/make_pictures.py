@@ -1,4 +1,4 @@
-"""Draws the pictures of these pages, from a rendered clip: python docs/make_pictures.py [FOLDER]
+"""Draw the pictures of these pages, from a rendered clip: python docs/make_pictures.py [FOLDER]
 
 `how-it-works.md` shows one frame after each stage; the cards and the README show the tracks.
 """
@@ -26,12 +26,14 @@ from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 from benchmarks.synthetic.demo import demo_clip
 
 PEOPLE_COLORS = np.array([[255, 140, 40], [60, 170, 255]])
-SEEN, HIDDEN, REFUSED, UNSURE = (60, 220, 90), (255, 255, 255), (235, 50, 50), (250, 200, 40)
-MARGIN = 60  # pixels beside the people
-FLOW_PIXELS = 4.0  # of motion left over that are drawn at full color
+VISIBLE, OCCLUDED, REJECTED, UNCERTAIN = (60, 220, 90), (255, 255, 255), (235, 50, 50), (250, 200, 40)
+# Pixels beside the people.
+MARGIN = 60
+# Pixels of motion that the mesh does not explain, drawn at full color.
+FLOW_PIXELS = 4.0
 
 
-class Watched:
+class RecordedStages:
     """The stages of the open default, and what each of them found."""
 
     def __init__(self) -> None:
@@ -68,7 +70,7 @@ class Watched:
 
 
 def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
-    """One frame of a clip after each stage.
+    """Draw one frame of a clip after each stage.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB, of people.
@@ -77,31 +79,32 @@ def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
     Returns:
         [H, W', 3] uint8 RGB by the stage's name, cut to where people are.
     """
-    watched = Watched()
-    clip = label_clip(frames, fps, stages=watched.stages())
-    points, flow, tracks = watched.points, watched.flow, watched.tracks
+    recorded = RecordedStages()
+    clip = label_clip(frames, fps, stages=recorded.stages())
+    points, flow, tracks = recorded.points, recorded.flow, recorded.tracks
     if points is None or flow is None or tracks is None:
         raise ValueError("no person was found in the clip")
-    t = int(clip.tracks.occluded.sum(0).argmax())  # where people hide most
+    # The frame with most occlusion.
+    t = int(clip.tracks.occluded.sum(0).argmax())
     t = min(max(t, 1), len(frames) - 2)
     image = frames[t]
     pictures = {
         "video": image,
-        "people": _draw_people(image, watched.people, t),
-        "meshes": _draw_meshes(image, clip, t),
+        "detection": _draw_people(image, recorded.people, t),
+        "mesh-recovery": _draw_meshes(image, clip, t),
         "projection": _dots(image, points.xy[:, t], PEOPLE_COLORS[points.person % 2]),
         "visibility": _draw_visibility(image, points, t),
         "flow": _draw_flow(image, points, flow, t),
         "filtering": _draw_filtering(image, points, tracks, t),
         "tracks": draw_tracks(image, clip.tracks, t, track_colors(clip.tracks), trail=8),
     }
-    boxes = np.stack([person.boxes[t] for person in watched.people if person.found[t]])
+    boxes = np.stack([person.boxes[t] for person in recorded.people if person.found[t]])
     left, right = int(boxes[:, 0].min()) - MARGIN, int(boxes[:, 2].max()) + MARGIN
     return {name: picture[:, max(left, 0) : right] for name, picture in pictures.items()}
 
 
 def _draw_people(image: np.ndarray, people: list[PersonTrack], t: int) -> np.ndarray:
-    """Masks and landmarks."""
+    """Draw masks and landmarks."""
     canvas = image.copy()
     for person, color in zip(people, PEOPLE_COLORS, strict=False):
         if person.mask is not None:
@@ -115,7 +118,7 @@ def _draw_people(image: np.ndarray, people: list[PersonTrack], t: int) -> np.nda
 
 
 def _draw_meshes(image: np.ndarray, clip: LabeledClip, t: int) -> np.ndarray:
-    """Triangles from back to front, each in the color of the bone that moves it most."""
+    """Draw triangles from back to front, each in the color of the bone that moves it most."""
     assert clip.camera is not None
     body = load_body("anny")
     bones = body.weights.argmax(1)[body.faces[:, 0]]
@@ -123,28 +126,28 @@ def _draw_meshes(image: np.ndarray, clip: LabeledClip, t: int) -> np.ndarray:
     present = [mesh for mesh in clip.meshes if mesh.present[t]]
     corners = np.concatenate([mesh.vertices[t][body.faces] for mesh in present])
     colors = np.concatenate([colors for _ in present])
-    places = np.round(16 * (clip.camera.project(corners) - 0.5)).astype(np.int32)
+    positions = np.round(16 * (clip.camera.project(corners) - 0.5)).astype(np.int32)
     canvas = (0.5 * image).astype(np.uint8)
     for n in np.argsort(-corners[..., 2].mean(1)):
-        cv2.fillConvexPoly(canvas, places[n], colors[n].tolist(), cv2.LINE_8, 4)
+        cv2.fillConvexPoly(canvas, positions[n], colors[n].tolist(), cv2.LINE_8, 4)
     return canvas
 
 
 def _draw_visibility(image: np.ndarray, points: SurfaceTracks, t: int) -> np.ndarray:
-    """Filled where no mesh is in front, hollow behind; yellow where it is a close call."""
-    seen, certain = points.visible[:, t], points.certain[:, t]
-    canvas = _dots(image, points.xy[~seen, t], np.array(HIDDEN), hollow=True)
-    colors = np.where(certain[seen, None], SEEN, UNSURE)
-    return _dots(canvas, points.xy[seen, t], colors)
+    """Draw points: filled where no mesh is in front, hollow behind; yellow within the visibility margin."""
+    visible, certain = points.visible[:, t], points.certain[:, t]
+    canvas = _dots(image, points.xy[~visible, t], np.array(OCCLUDED), hollow=True)
+    colors = np.where(certain[visible, None], VISIBLE, UNCERTAIN)
+    return _dots(canvas, points.xy[visible, t], colors)
 
 
 def _draw_flow(image: np.ndarray, points: SurfaceTracks, flow: TrackFlow, t: int) -> np.ndarray:
-    """What flow finds of the picture's motion that the mesh does not explain: green none, red much."""
+    """Draw the motion that flow finds and the mesh does not explain: green none, red much."""
     step = points.xy[:, t + 1] - points.xy[:, t]
     left_over = np.linalg.norm(flow.displacement[:, t] - step, axis=1)
     known = points.visible[:, t] & np.isfinite(left_over)
-    share = np.clip(left_over[known] / FLOW_PIXELS, 0, 1)[:, None]
-    canvas = _dots(image, points.xy[known, t], (1 - share) * SEEN + share * REFUSED)
+    fraction = np.clip(left_over[known] / FLOW_PIXELS, 0, 1)[:, None]
+    canvas = _dots(image, points.xy[known, t], (1 - fraction) * VISIBLE + fraction * REJECTED)
     for start, end in zip(
         points.xy[known, t], (points.xy[:, t] + 4 * flow.displacement[:, t])[known], strict=True
     ):
@@ -154,28 +157,28 @@ def _draw_flow(image: np.ndarray, points: SurfaceTracks, flow: TrackFlow, t: int
 
 
 def _draw_filtering(image: np.ndarray, points: SurfaceTracks, tracks: Tracks, t: int) -> np.ndarray:
-    """Valid labels, visible (green) or occluded (hollow), and rejected ones that are visible by the mesh (red)."""
-    seen, hidden = tracks.visible[:, t], tracks.occluded[:, t]
-    refused = points.visible[:, t] & tracks.invalid[:, t] & np.isfinite(points.xy[:, t, 0])
-    canvas = _dots(image, points.xy[refused, t], np.array(REFUSED))
-    canvas = _dots(canvas, points.xy[hidden, t], np.array(HIDDEN), hollow=True)
-    return _dots(canvas, points.xy[seen, t], np.array(SEEN))
+    """Draw valid labels, visible (green) or occluded (hollow), and rejected ones that are visible by the mesh (red)."""
+    visible, occluded = tracks.visible[:, t], tracks.occluded[:, t]
+    rejected = points.visible[:, t] & tracks.invalid[:, t] & np.isfinite(points.xy[:, t, 0])
+    canvas = _dots(image, points.xy[rejected, t], np.array(REJECTED))
+    canvas = _dots(canvas, points.xy[occluded, t], np.array(OCCLUDED), hollow=True)
+    return _dots(canvas, points.xy[visible, t], np.array(VISIBLE))
 
 
 def _dots(
     image: np.ndarray, xy: np.ndarray, colors: np.ndarray, radius: int = 2, hollow: bool = False
 ) -> np.ndarray:
     canvas = image.copy()
-    there = np.isfinite(xy[:, 0])
-    places = np.round(16 * (xy[there] - 0.5)).astype(int)
-    paints = np.broadcast_to(colors, (len(xy), 3))[there]
+    known = np.isfinite(xy[:, 0])
+    positions = np.round(16 * (xy[known] - 0.5)).astype(int)
+    paints = np.broadcast_to(colors, (len(xy), 3))[known]
     if not hollow:
-        for place in places:
-            cv2.circle(canvas, tuple(place), 16 * radius + 14, (20, 20, 20), cv2.FILLED, cv2.LINE_AA, 4)
-    for place, paint in zip(places, paints, strict=True):
+        for position in positions:
+            cv2.circle(canvas, tuple(position), 16 * radius + 14, (20, 20, 20), cv2.FILLED, cv2.LINE_AA, 4)
+    for position, paint in zip(positions, paints, strict=True):
         thickness = 1 if hollow else cv2.FILLED
         cv2.circle(
-            canvas, tuple(place), 16 * radius, np.asarray(paint, float).tolist(), thickness, cv2.LINE_AA, 4
+            canvas, tuple(position), 16 * radius, np.asarray(paint, float).tolist(), thickness, cv2.LINE_AA, 4
         )
     return canvas
 
@@ -195,4 +198,4 @@ if __name__ == "__main__":
         main(Path(sys.argv[1]), Path(sys.argv[1], "tracks.jpg"))
     else:
         home = Path(__file__).parent
-        main(home / "pictures", home.parent / "model_cards/tracks.jpg")  # which is published
+        main(home / "pictures", home.parent / "model_cards/tracks.jpg")

@@ -1,18 +1,19 @@
-"""Reads labels back as a dataset: ANTHROTAP_REPO names a folder of shards, or a Hub repository."""
+"""Read labels as a dataset: ANTHROTAP_REPO names a folder of shards, or a Hub repository."""
 
 from datasets import load_dataset
 
-import anthrotap_hf  # noqa: F401  importing it teaches `datasets` the name "anthrotap"
+# Importing it registers the dataset name "anthrotap".
+import anthrotap_hf  # noqa: F401
 from anthrotap_hf import decode_row
 
 dataset = load_dataset("anthrotap", split="train").with_format("numpy")
 print(f"{len(dataset)} clips with the columns {', '.join(dataset.column_names)}")
 for row in dataset:
     frames, tracks = decode_row(row)
-    seen, hidden, unknown = (
+    visible, occluded, invalid = (
         100 * labels.mean() for labels in (tracks.visible, tracks.occluded, tracks.invalid)
     )
     print(
         f"{row['clip_id']}: {len(frames)} frames of {tracks.width}x{tracks.height}, {len(tracks)} tracks, "
-        f"{seen:.0f} % seen, {hidden:.0f} % hidden, {unknown:.0f} % unknown"
+        f"{visible:.0f} % visible, {occluded:.0f} % occluded, {invalid:.0f} % invalid"
     )

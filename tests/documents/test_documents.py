@@ -17,7 +17,7 @@ from helpers.document_blocks import ROOT, blocks, is_told_only, run_document, wa
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Minutes: labeling again and again, or training.
-SLOW = ("labeling", "building", "training", "judging", "reading")
+SLOW = ("labeling", "building", "training", "evaluation", "loading")
 RUN = [path for path in DOCUMENTS if not is_told_only(path.read_text("utf-8"))]
 
 
