@@ -90,26 +90,18 @@ class OnProgress(Protocol):
 @contextmanager
 def progress_bars() -> Iterator[OnProgress]:
     """Show a bar for each task of a run on the error stream, with rate and time left; off a terminal, at the end."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as rich_progress
 
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
+        rich_progress.SpinnerColumn(),
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[note]}", markup=False),
+        rich_progress.TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=Console(stderr=True))
-    bars: dict[str, TaskID] = {}
+    progress = rich_progress.Progress(*columns, console=Console(stderr=True))
+    bars: dict[str, rich_progress.TaskID] = {}
 
     def on_progress(task: str, done: int, total: int | None = None, note: str | None = None) -> None:
         if not bars:

@@ -45,16 +45,12 @@ def locotrack(
 
     Example: anthrotap convert locotrack Anthro-LocoTrack.ckpt anthro-locotrack
     """
+    from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
+
     if strides is not None and not all(part.isdigit() and int(part) for part in strides.split(",")):
         fail(f"--strides must be whole numbers like 2,2,2, got {strides}")
     steps = None if strides is None else [int(part) for part in strides.split(",")]
-
-    def convert() -> PreTrainedModel:
-        from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
-
-        return convert_locotrack(checkpoint, heads, steps, iterations)
-
-    _convert(convert, folder, overwrite, as_json)
+    _convert(lambda: convert_locotrack(checkpoint, heads, steps, iterations), folder, overwrite, as_json)
 
 
 @app.command()
@@ -65,13 +61,9 @@ def tapnext(
 
     Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext
     """
+    from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 
-    def convert() -> PreTrainedModel:
-        from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
-
-        return convert_tapnext(checkpoint)
-
-    _convert(convert, folder, overwrite, as_json)
+    _convert(lambda: convert_tapnext(checkpoint), folder, overwrite, as_json)
 
 
 @app.command()
@@ -92,15 +84,12 @@ def tokenhmr(
     Example: anthrotap convert tokenhmr tokenhmr.ckpt tokenhmr --tokenizer tokenizer.pth
     --mean-parameters smpl_mean_params.npz
     """
+    from anthrotap_hf.models.tokenhmr.convert_tokenhmr import CARD, convert_tokenhmr
 
     def convert() -> PreTrainedModel:
-        from anthrotap_hf.models.tokenhmr.convert_tokenhmr import convert_tokenhmr
-
         return convert_tokenhmr(checkpoint, tokenizer, mean_parameters, config)
 
     def save(model: PreTrainedModel, folder: Path) -> None:
-        from anthrotap_hf.models.tokenhmr.convert_tokenhmr import CARD
-
         model.save_pretrained(folder)
         (folder / "README.md").write_text(CARD)
 
@@ -129,11 +118,7 @@ def _convert(
             fail(f"{folder} is not empty; --overwrite replaces a converted model")
         if not (folder / "config.json").is_file():
             fail(f"{folder} is not a converted model (it has no config.json), so it is not replaced")
-    with (
-        cli_errors(folder),
-        atomic_dir(folder) as tmp_path,
-        warnings.catch_warnings(record=True) as caught,
-    ):
+    with cli_errors(folder), atomic_dir(folder) as tmp_path, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         model = convert()
         save(model, tmp_path)

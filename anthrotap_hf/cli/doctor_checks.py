@@ -12,10 +12,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from anthrotap_hf.utils.errors import one_line
 
@@ -67,33 +67,44 @@ class Finding:
     group: str = ""
 
 
-def examine(online: bool = True) -> Iterator[Finding]:
+Check = Iterator[Finding]
+
+
+def examine(online: bool = True) -> Check:
     """Yield all findings, group by group. `online` allows to ask the Hub for the account."""
     for group, check in GROUPS.items():
         try:
-            for finding in check(online):
-                yield Finding(finding.name, finding.state, finding.found, finding.fix, group)
-        except Exception as error:  # noqa: BLE001 - whatever is broken here is a finding, not the end
+            yield from (replace(finding, group=group) for finding in check(online))
+        except Exception as error:  # noqa: BLE001 - whatever is broken is a finding, not the end
             reason = f"the check failed: {type(error).__name__}: {one_line(error)}"
             yield Finding(group, "problem", reason, "repair what it names, else report a bug", group)
 
 
-def _versions(online: bool) -> Iterator[Finding]:
-    system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Finding("anthrotap", "ok", _version("anthrotap") or "not installed")
-    yield Finding("Python", "ok", system)
+def ok(name: str, found: object) -> Finding:
+    return Finding(name, "ok", str(found))
+
+
+def note(name: str, found: str, fix: str) -> Finding:
+    return Finding(name, "note", found, fix)
+
+
+def problem(name: str, found: str, fix: str) -> Finding:
+    return Finding(name, "problem", found, fix)
+
+
+def _versions(online: bool) -> Check:
+    yield ok("anthrotap", _version("anthrotap") or "not installed")
+    yield ok("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for package in PACKAGES:
-        yield Finding(package, "ok", _version(package) or "missing")
-    if missing := _unmet_requirements(None):
-        command = "pip install " + " ".join(f"'{requirement}'" for requirement in missing)
-        yield Finding("packages", "problem", _describe(missing), command)
+        yield ok(package, _version(package) or "missing")
+    if unmet := _unmet_requirements(None):
+        yield problem("packages", _describe(unmet), "pip install " + " ".join(f"'{name}'" for name in unmet))
     opencv = [name for name in OPENCV if _version(name)]
     if len(opencv) > 1:
         fix = f"pip uninstall -y {' '.join(opencv)}; pip install opencv-python-headless"
-        yield Finding("OpenCV", "problem", f"{' and '.join(opencv)} overwrite each other's files", fix)
+        yield problem("OpenCV", f"{' and '.join(opencv)} overwrite each other's files", fix)
     for package, module in COMPILED.items():
-        version = _version(package)
-        if not version:
+        if not (version := _version(package)):
             continue
         try:
             importlib.import_module(module)
@@ -101,97 +112,87 @@ def _versions(online: bool) -> Iterator[Finding]:
             fix = f"pip install --force-reinstall --no-deps {package}=={version}"
             if package == "torchvision":
                 fix = f"install the torchvision that was built for torch {_version('torch')}"
-            yield Finding(package, "problem", f"fails to import: {one_line(error)}", fix)
+            yield problem(package, f"fails to import: {one_line(error)}", fix)
 
 
-def _extras(online: bool) -> Iterator[Finding]:
+def _extras(online: bool) -> Check:
     for extra, use in EXTRAS.items():
-        missing, fix = _unmet_requirements(extra), f"pip install 'anthrotap[{extra}]'"
-        if not missing:
-            yield Finding(extra, "ok", "installed")
-        elif any(missing.values()):
-            yield Finding(extra, "problem", _describe(missing), fix)
+        unmet, fix = _unmet_requirements(extra), f"pip install 'anthrotap[{extra}]'"
+        if not unmet:
+            yield ok(extra, "installed")
+        elif any(unmet.values()):
+            yield problem(extra, _describe(unmet), fix)
         else:
-            yield Finding(extra, "note", f"not installed: {use} (missing: {_describe(missing)})", fix)
+            yield note(extra, f"not installed: {use} (missing: {_describe(unmet)})", fix)
 
 
-def _devices(online: bool) -> Iterator[Finding]:
+def _devices(online: bool) -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("processor", "ok", f"{cores} cores")
+    yield ok("processor", f"{cores} cores")
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if memory < MIN_MEMORY:
-            fix = "label with --workers 1, track with --frame-chunk and --query-chunk"
-            yield Finding("memory", "note", _size(memory), fix)
-        else:
-            yield Finding("memory", "ok", _size(memory))
+        fix = "label with --workers 1, track with --frame-chunk and --query-chunk"
+        found = f"{memory / 1e9:,.1f} GB"
+        yield ok("memory", found) if memory >= MIN_MEMORY else note("memory", found, fix)
     try:
         import torch
     except Exception:  # noqa: BLE001 - a finding of the versions
         return
-    has_driver = shutil.which("nvidia-smi") is not None
+    get_started = "https://pytorch.org/get-started"
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
-            name = f"cuda:{number}"
-            yield Finding(name, "ok", f"{torch.cuda.get_device_name(number)}: --device {name}")
-    elif torch.version.cuda and has_driver:
+            yield ok(f"cuda:{number}", f"{torch.cuda.get_device_name(number)}: --device cuda:{number}")
+    elif shutil.which("nvidia-smi") is None:
+        yield ok("GPU", "none; the open default needs none")
+    elif torch.version.cuda:
         found = f"there is an NVIDIA driver, but torch {torch.__version__} finds no GPU"
-        fix = f"a driver for CUDA {torch.version.cuda}, or a torch for your driver: https://pytorch.org/get-started"
-        yield Finding("cuda", "problem", found, fix)
-    elif has_driver:
-        found = f"torch {torch.__version__} is built without CUDA"
-        yield Finding("cuda", "note", found, "https://pytorch.org/get-started")
+        fix = f"a driver for CUDA {torch.version.cuda}, or a torch for your driver: {get_started}"
+        yield problem("cuda", found, fix)
     else:
-        yield Finding("GPU", "ok", "none; the open default needs none")
+        yield note("cuda", f"torch {torch.__version__} is built without CUDA", get_started)
     if torch.backends.mps.is_available():
-        yield Finding("mps", "ok", "--device mps")
+        yield ok("mps", "--device mps")
 
 
-def _label_files(online: bool) -> Iterator[Finding]:
+def _label_files(online: bool) -> Check:
     from anthrotap_builder.utils.assets import BLAZEPOSE, AssetError, cache_dir, find_tokenhmr, is_intact
 
     for asset in BLAZEPOSE:
         path = cache_dir() / asset.name
         if is_intact(path, asset):
-            yield Finding(asset.name, "ok", str(path))
+            yield ok(asset.name, path)
         else:
             found = f"{path} is damaged" if path.is_file() else "not downloaded yet"
-            fix = "nothing: `anthrotap label` downloads it (36 MB, once)"
-            yield Finding(asset.name, "note", found, fix)
+            yield note(asset.name, found, "nothing: `anthrotap label` downloads it (36 MB, once)")
     try:
         from anthrotap_builder.bodies.anny import compact_path
         from anthrotap_builder.bodies.smpl_files import GENDERS, MODELS, find_model_file
 
         anny = compact_path()
     except ImportError as error:
-        yield Finding("bodies", "note", f"{error.name} is missing", "pip install 'anthrotap[builder]'")
+        yield note("bodies", f"{error.name} is missing", "pip install 'anthrotap[builder]'")
         return
-    if anny.is_file():
-        yield Finding("Anny body", "ok", str(anny))
-    else:
-        fix = "nothing: `anthrotap label` makes it (2 minutes, once)"
-        yield Finding("Anny body", "note", "not made yet", fix)
+    fix = "nothing: `anthrotap label` makes it (2 minutes, once)"
+    yield ok("Anny body", anny) if anny.is_file() else note("Anny body", "not made yet", fix)
     for name, model in MODELS.items():
         if name == "smal":  # has no default path
             continue
-        files, hint = [], ""
+        files, hints = [], []
         for gender in GENDERS:
             try:
                 files.append(str(find_model_file(name, gender)))
             except AssetError as error:
-                hint = hint or error.hint or error.reason
-        if files:
-            yield Finding(model.title, "ok", ", ".join(files))
-        else:
-            yield Finding(model.title, "note", f"none (only for `body: {name}`)", hint)
+                hints.append(error.hint or error.reason)
+        found = f"none (only for `body: {name}`)"
+        yield ok(model.title, ", ".join(files)) if files else note(model.title, found, hints[0])
     try:
-        yield Finding("TokenHMR", "ok", str(find_tokenhmr(None)))
+        yield ok("TokenHMR", find_tokenhmr(None))
     except AssetError as error:
         found = "none (only for `mesh_source: tokenhmr`)"
-        yield Finding("TokenHMR", "note", found, error.hint or error.reason)
+        yield note("TokenHMR", found, error.hint or error.reason)
 
 
-def _folders(online: bool) -> Iterator[Finding]:
+def _folders(online: bool) -> Check:
     from datasets import config
     from huggingface_hub import constants
 
@@ -206,42 +207,38 @@ def _folders(online: bool) -> Iterator[Finding]:
 def _folder(name: str, folder: Path, variable: str) -> Finding:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        fix = f"move it away, or set {variable}"
-        return Finding(name, "problem", f"{existing} is a file, not a folder", fix)
+        return problem(name, f"{existing} is a file, not a folder", f"move it away, or set {variable}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(name, "problem", f"{folder} can't be written to", f"set {variable} to another folder")
+        return problem(name, f"{folder} can't be written to", f"set {variable} to another folder")
     free = shutil.disk_usage(existing).free
-    found = f"{folder}, {_size(free)} free"
+    found = f"{folder}, {free / 1e9:,.1f} GB free"
     if free < MIN_FREE_DISK:
-        return Finding(name, "note", found, f"set {variable} to a folder on a disk with more space")
-    return Finding(name, "ok", found)
+        return note(name, found, f"set {variable} to a folder on a disk with more space")
+    return ok(name, found)
 
 
-def _hub(online: bool) -> Iterator[Finding]:
+def _hub(online: bool) -> Check:
     from huggingface_hub import constants
 
     from anthrotap_hf.data.loading import REPOSITORY_VARIABLE
     from anthrotap_hf.utils.hub_names import is_repository
 
-    yield Finding("address", "ok", _without_password(constants.ENDPOINT))
+    yield ok("address", _without_password(constants.ENDPOINT))
     if constants.HF_HUB_OFFLINE:
-        found = "not asked: HF_HUB_OFFLINE is set, so only what is in the cache is used"
-        yield Finding("account", "ok", found)
-    elif not online:
-        yield Finding("account", "ok", "not asked")
+        yield ok("account", "not asked: HF_HUB_OFFLINE is set, so only what is in the cache is used")
     else:
-        yield _account()
+        yield _account() if online else ok("account", "not asked")
     labels = os.environ.get(REPOSITORY_VARIABLE)
     if not labels:
         fix = 'only for load_dataset("anthrotap") without videos: a folder of labels, or a Hub id'
-        yield Finding(REPOSITORY_VARIABLE, "note", "not set", fix)
+        yield note(REPOSITORY_VARIABLE, "not set", fix)
     elif Path(labels).expanduser().is_dir():
-        yield Finding(REPOSITORY_VARIABLE, "ok", labels)
+        yield ok(REPOSITORY_VARIABLE, labels)
     elif is_repository(labels):
-        yield Finding(REPOSITORY_VARIABLE, "ok", f"{labels}, on the Hub: there is no such folder")
+        yield ok(REPOSITORY_VARIABLE, f"{labels}, on the Hub: there is no such folder")
     else:
         found = f"{labels} is neither a folder nor a Hub id"
-        yield Finding(REPOSITORY_VARIABLE, "problem", found, "a folder of labels, or user/name")
+        yield problem(REPOSITORY_VARIABLE, found, "a folder of labels, or user/name")
 
 
 def _account() -> Finding:
@@ -251,40 +248,28 @@ def _account() -> Finding:
 
     from anthrotap_hf.utils.hub_errors import LOG_IN
 
-    name, token = "account", get_token()
+    token, url = get_token(), f"{constants.ENDPOINT}/api/whoami-v2"
     try:
-        answer = get_session().get(
-            f"{constants.ENDPOINT}/api/whoami-v2",
-            headers=build_hf_headers(token=token or False),
-            timeout=HUB_TIMEOUT,
-        )
+        headers = build_hf_headers(token=token or False)
+        answer = get_session().get(url, headers=headers, timeout=HUB_TIMEOUT)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         fix = "nothing, unless you load from the Hub or publish: check the network, HF_ENDPOINT and proxies"
-        return Finding(name, "note", f"the Hub can't be reached ({one_line(error)})", fix)
+        return note("account", f"the Hub can't be reached ({one_line(error)})", fix)
     if token is None:
-        fix = f"to publish or read private repositories: {LOG_IN}"
-        return Finding(name, "note", "not logged in", fix)
-    if answer.is_success:
-        user = _user(answer)
-        if user is not None:
-            return Finding(name, "ok", user)
-        found = "what answers at that address is not a Hub"
-        return Finding(name, "note", found, "check HF_ENDPOINT and proxies")
-    if answer.status_code not in (401, 403):
-        return Finding(name, "note", f"the Hub answers {answer.status_code}", "try again later")
-    fix = f"create one at {_without_password(constants.ENDPOINT)}/settings/tokens, then {LOG_IN}"
-    return Finding(name, "problem", f"the token is not accepted (the Hub answers {answer.status_code})", fix)
-
-
-def _user(answer: Any) -> str | None:
-    """Return the user name in the Hub's answer; None if it has none, as the page of a proxy."""
+        return note("account", "not logged in", f"to publish or read private repositories: {LOG_IN}")
+    if answer.status_code in (401, 403):
+        found = f"the token is not accepted (the Hub answers {answer.status_code})"
+        page = f"{_without_password(constants.ENDPOINT)}/settings/tokens"
+        return problem("account", found, f"create one at {page}, then {LOG_IN}")
+    if not answer.is_success:
+        return note("account", f"the Hub answers {answer.status_code}", "try again later")
     try:
-        return str(answer.json()["name"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        return ok("account", answer.json()["name"])
+    except (ValueError, KeyError, TypeError):  # the page of a proxy, for example
+        return note("account", "what answers at that address is not a Hub", "check HF_ENDPOINT and proxies")
 
 
-GROUPS: dict[str, Callable[[bool], Iterator[Finding]]] = {
+GROUPS: dict[str, Callable[[bool], Check]] = {
     "Versions": _versions,
     "Extras": _extras,
     "Devices": _devices,
@@ -327,10 +312,6 @@ def _describe(unmet: dict[str, str]) -> str:
     return ", ".join(
         f"{name} is required, {version} is installed" if version else name for name, version in unmet.items()
     )
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
 
 
 def _without_password(address: str) -> str:

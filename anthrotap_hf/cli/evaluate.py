@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import (
-    Device,
-    Json,
-    Limit,
-    Models,
-    Out,
-    check_writable,
-    cli_errors,
-    print_error,
-    print_json,
-    progress_bars,
-    write_report,
-)
+from anthrotap_hf.cli import common
 from anthrotap_hf.utils.errors import AnthroTapError
 
 if TYPE_CHECKING:
@@ -45,14 +33,14 @@ def evaluate(
         ),
     ],
     data: Annotated[Path, typer.Option(help="The benchmark's file or folder.")],
-    out: Out,
-    models: Models = None,
+    out: common.Out,
+    models: common.Models = None,
     mode: Annotated[
         Mode, typer.Option(help="Where queries are: each point's first frame, or every fifth frame.")
     ] = Mode.first,
-    limit: Limit = None,
-    device: Device = "cpu",
-    as_json: Json = False,
+    limit: common.Limit = None,
+    device: common.Device = "cpu",
+    as_json: common.Json = False,
 ) -> None:
     """Evaluate trackers by TAP-Vid's metrics at 256x256, on its benchmarks or on your own data.
 
@@ -64,13 +52,13 @@ def evaluate(
     from anthrotap_hf.evaluation.report import plot_report, write_text
 
     interrupted = f"the results so far are kept in {out / 'videos'}: the same command resumes"
-    with cli_errors(out, interrupted):
-        check_writable(out)
+    with common.cli_errors(out, interrupted):
+        common.check_writable(out)
         report = _evaluate(benchmark, data, out, models or [], mode, limit, device)
         files = [out / f"{benchmark}-{mode}{suffix}" for suffix in (".json", ".txt", ".png")]
-        written = write_report(report, files, write_text, plot_report)
+        written = common.write_report(report, files, write_text, plot_report)
     if as_json:
-        print_json(report)
+        common.print_json(report)
         return
     _print_tables(report, files[1])
     print("\n".join(map(str, written)))
@@ -87,7 +75,7 @@ def _evaluate(
     total = limit if count is None else min(count, limit or count)
     trackers = _load_models(models, device)
     done = 0
-    with progress_bars() as on_progress:
+    with common.progress_bars() as on_progress:
 
         def on_step(video: str, model: str | None) -> None:
             nonlocal done
@@ -104,7 +92,7 @@ def _load_models(models: list[str], device: str) -> list[EvaluatedModel]:
     if len(set(models)) < len(models):
         raise AnthroTapError(f"one is named twice: {', '.join(models)}", argument="model")
     if not models:
-        print_error("no --model: the bundled locotrack-tiny is evaluated", "yellow")
+        common.print_error("no --model: the bundled locotrack-tiny is evaluated", "yellow")
         models = ["locotrack-tiny"]
     return [EvaluatedModel.of(model, load_tracker(model, device)) for model in models]
 

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import (
-    Json,
-    Overwrite,
-    check_writable,
-    cli_errors,
-    print_error,
-    print_json,
-    progress_bars,
-)
+from anthrotap_hf.cli import common
 from anthrotap_hf.export import FORMATS
 from anthrotap_hf.utils.errors import AnthroTapError
 
@@ -45,8 +37,8 @@ def export(
         Path | None,
         typer.Option(help="The video that was tracked, for formats that use it. Datasets have their own."),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: common.Overwrite = False,
+    as_json: common.Json = False,
 ) -> None:
     """Write tracks as files that other programs read: TAP-Vid, CoTracker, COLMAP, After Effects, Blender, Rerun.
 
@@ -60,17 +52,17 @@ def export(
     """
     written: list[Path] = []
     failed: list[str] = []
-    with cli_errors(out, interrupted="the files of complete clips are kept"):
+    with common.cli_errors(out, interrupted="the files of complete clips are kept"):
         if format not in FORMATS:
             raise AnthroTapError(
                 f"unknown format {format}", hint=f"known: {', '.join(FORMATS)}", argument="format"
             )
         if video is not None and not FORMATS[format].video:
             raise AnthroTapError(f"{format} does not use a video", argument="video")
-        check_writable(out if out.is_dir() else out.parent)
+        common.check_writable(out if out.is_dir() else out.parent)
         count, clips = _clips(source, clip, video)
         whole_dataset = clip is None and not _is_track_file(source)
-        with progress_bars() as on_progress:
+        with common.progress_bars() as on_progress:
             for number, found in enumerate(clips, 1):
                 if isinstance(found, ValueError):
                     failed.append(str(found))
@@ -88,9 +80,9 @@ def export(
                     failed.append(f"{found.name}: {error}")
                 on_progress("clips", number, count)
     for line in failed:
-        print_error(line)
+        common.print_error(line)
     if as_json:
-        print_json({"format": format, "files": [str(path) for path in written], "failed": failed})
+        common.print_json({"format": format, "files": [str(path) for path in written], "failed": failed})
     else:
         print("\n".join(map(str, written)))
         if written:

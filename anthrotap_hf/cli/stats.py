@@ -10,16 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from anthrotap_hf.cli.common import (
-    Json,
-    Limit,
-    Out,
-    check_writable,
-    cli_errors,
-    print_json,
-    progress_bars,
-    write_report,
-)
+from anthrotap_hf.cli import common
 from anthrotap_hf.utils.errors import AnthroTapError
 
 
@@ -28,7 +19,7 @@ def stats(
         list[Path],
         typer.Argument(help="Datasets: a file or folder each, as its kind says.", metavar="DATA..."),
     ],
-    out: Out,
+    out: common.Out,
     kind: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,8 +29,8 @@ def stats(
             "tapvid: a pickle, or a folder of them; points: a .csv or .json beside its video, or a folder of such."
         ),
     ] = None,
-    limit: Limit = None,
-    as_json: Json = False,
+    limit: common.Limit = None,
+    as_json: common.Json = False,
 ) -> None:
     """Measure datasets of point tracks: number, length, visibility, speed, complexity and diversity of tracks.
 
@@ -50,13 +41,13 @@ def stats(
     """
     from anthrotap_hf.evaluation.dataset_statistics_report import plot_survey, survey_tables, write_text
 
-    with cli_errors(out):
-        check_writable(out)
+    with common.cli_errors(out):
+        common.check_writable(out)
         report = _measure(data, _kinds(kind or [], len(data)), limit)
         files = [out / f"stats{suffix}" for suffix in (".json", ".txt", ".png")]
-        written = write_report(report, files, write_text, plot_survey)
+        written = common.write_report(report, files, write_text, plot_survey)
     if as_json:
-        print_json(report)
+        common.print_json(report)
         return
     Console().print(survey_tables(report))
     print("\n".join(map(str, written)))
@@ -80,7 +71,7 @@ def _measure(data: list[Path], kinds: list[str], limit: int | None) -> dict[str,
         raise AnthroTapError(f"a dataset is named twice: {', '.join(map(str, data))}")
     counts = [find_kind(kind).count(path) for path, kind in zip(data, kinds, strict=True)]
     found = []
-    with progress_bars() as on_progress:
+    with common.progress_bars() as on_progress:
         for name, path, kind, count in zip(short_names(names), data, kinds, counts, strict=True):
             total = limit if count is None else min(count, limit or count)
             clips = itertools.count(1)

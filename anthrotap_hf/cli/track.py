@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anthrotap_hf.cli.common import (
-    Device,
-    Json,
-    Out,
-    Overwrite,
-    check_writable,
-    cli_errors,
-    print_json,
-    progress_bars,
-    tracker_names,
-)
+from anthrotap_hf.cli import common
 from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.utils.errors import AnthroTapError
+
+if TYPE_CHECKING:
+    from anthrotap_hf.video import VideoInfo
 
 
 def track(
     video: Annotated[Path, typer.Argument(help="The video.", metavar="VIDEO")],
-    out: Out,
+    out: common.Out,
     points: Annotated[
         str | None,
         typer.Option(help='What to track, in pixels: "t,x,y;t,x,y", or a .csv or .json file of t, x, y.'),
@@ -44,13 +38,13 @@ def track(
         str | None,
         typer.Option(
             help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default).",
-            autocompletion=tracker_names,
+            autocompletion=common.tracker_names,
         ),
     ] = None,
     resolution: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH that the model runs at. Default: the model's own.")
     ] = None,
-    device: Device = "cpu",
+    device: common.Device = "cpu",
     frame_chunk: Annotated[
         int | None, typer.Option(min=1, help="Frames processed at once, to bound memory.")
     ] = None,
@@ -60,90 +54,79 @@ def track(
     window: Annotated[
         int | None, typer.Option(min=1, help="Frames whose features are held at once, to bound memory.")
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: common.Overwrite = False,
+    as_json: common.Json = False,
 ) -> None:
     """Track points through a video; write an overlay video, a .npz and a .json.
 
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
-    with cli_errors(video):
-        wanted = {
-            "points": None if points is None else _read_points(points),
-            "grid_size": grid,
-            "points_per_frame": points_per_frame,
-            "query_frame": query_frame,
-        }
-        if [points, grid, points_per_frame].count(None) != 2:
-            raise AnthroTapError("what to track: give one of --points, --grid and --points-per-frame")
-        options = {
-            "resolution": None if resolution is None else _read_resolution(resolution),
-            "frame_chunk_size": frame_chunk,
-            "query_chunk_size": query_chunk,
-            "window_size": window,
-        }
-        summary = _track(video, out, wanted, options, model, device, overwrite)
-    if as_json:
-        print_json(summary)
-    else:
-        print(
-            f"{summary['points']} points over {summary['frames']} frames by {summary['model']}, "
-            f"{summary['visible']:.0%} visible, {summary['frames_per_second']:.1f} frames/s"
-        )
-        print("\n".join(summary["files"]))
-
-
-def _track(
-    video: Path,
-    out: Path,
-    wanted: dict[str, Any],
-    options: dict[str, Any],
-    model: str | None,
-    device: str,
-    overwrite: bool,
-) -> dict[str, Any]:
-    """Track and write; return a summary."""
-    import time
-
     from anthrotap_hf.export.track_files import track_files, write_tracks
     from anthrotap_hf.pipelines.point_tracking import query_points
     from anthrotap_hf.video import probe
 
-    # Check what can be checked before a model is loaded.
-    files = track_files(out, video.stem)
-    earlier = [str(file) for file in files if file.exists()]
-    if earlier and not overwrite:
-        raise AnthroTapError("exists already", path=", ".join(earlier), hint="--overwrite replaces it")
-    check_writable(out)
-    info = probe(video)
-    for n, (t, x, y) in enumerate(wanted["points"] or ()):
+    with common.cli_errors(video):
+        # Check what can be checked before a model is loaded.
+        if [points, grid, points_per_frame].count(None) != 2:
+            raise AnthroTapError("what to track: give one of --points, --grid and --points-per-frame")
+        given = None if points is None else _read_points(points)
+        queries: dict[str, Any] = {
+            "points": given,
+            "grid_size": grid,
+            "points_per_frame": points_per_frame,
+            "query_frame": query_frame,
+        }
+        size = None if resolution is None else _read_resolution(resolution)
+        files = track_files(out, video.stem)
+        existing = [str(file) for file in files if file.exists()]
+        if existing and not overwrite:
+            raise AnthroTapError("exists already", path=", ".join(existing), hint="--overwrite replaces it")
+        common.check_writable(out)
+        info = probe(video)
+        _check_points(given or [], info)
+        tracker = load_tracker(model, device)
+        start = time.perf_counter()
+        found = tracker(
+            str(video),
+            **queries,
+            resolution=size,
+            frame_chunk_size=frame_chunk,
+            query_chunk_size=query_chunk,
+            window_size=window,
+        )
+        seconds = time.perf_counter() - start
+        count, frames = found["visible"].shape
+        name = f"{tracker.model.config.model_type} {model or '(default)'}"
+        asked = query_points(frames, info.height, info.width, **queries)
+        out.mkdir(parents=True, exist_ok=True)
+        with common.progress_bars() as on_progress:
+            write_tracks(files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames))
+    visible, rate = float(found["visible"].mean()), frames / seconds
+    if as_json:
+        summary = {
+            "video": str(video),
+            "model": name,
+            "points": count,
+            "frames": frames,
+            "visible": visible,
+            "seconds": round(seconds, 3),
+            "frames_per_second": rate,
+            "files": [str(file) for file in files],
+        }
+        common.print_json(summary)
+        return
+    print(f"{count} points over {frames} frames by {name}, {visible:.0%} visible, {rate:.1f} frames/s")
+    print("\n".join(map(str, files)))
+
+
+def _check_points(points: list[list[float]], info: VideoInfo) -> None:
+    for n, (t, x, y) in enumerate(points):
         if not (t >= 0 and 0 <= x <= info.width and 0 <= y <= info.height):
             raise AnthroTapError(
                 f"point {n} is (t, x, y) = ({t:g}, {x:g}, {y:g}), outside the video: t from 0, x from 0 to "
                 f"{info.width}, y from 0 to {info.height}",
                 argument="points",
             )
-    tracker = load_tracker(model, device)
-    start = time.perf_counter()
-    found = tracker(str(video), **wanted, **options)
-    seconds = time.perf_counter() - start
-    visible = found["visible"]
-    count, frames = visible.shape
-    name = f"{tracker.model.config.model_type} {model or '(default)'}"
-    asked = query_points(frames, info.height, info.width, **wanted)
-    out.mkdir(parents=True, exist_ok=True)
-    with progress_bars() as on_progress:
-        write_tracks(files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames))
-    return {
-        "video": str(video),
-        "model": name,
-        "points": count,
-        "frames": frames,
-        "visible": float(visible.mean()),
-        "seconds": round(seconds, 3),
-        "frames_per_second": frames / seconds,
-        "files": [str(file) for file in files],
-    }
 
 
 def _read_points(points: str) -> list[list[float]]:

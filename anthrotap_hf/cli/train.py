@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anthrotap_hf.cli.common import (
-    Json,
-    Out,
-    Set,
-    check_writable,
-    cli_errors,
-    fail,
-    print_json,
-    recipe_names,
-)
+from anthrotap_hf.cli import common
 from anthrotap_hf.utils.errors import AnthroTapError, missing_extra
 
 if TYPE_CHECKING:
@@ -32,10 +23,10 @@ def train(
         typer.Argument(
             help="A recipe's name, or a YAML file.",
             metavar="RECIPE",
-            autocompletion=lambda: recipe_names("anthrotap_hf.training"),
+            autocompletion=lambda: common.recipe_names("anthrotap_hf.training"),
         ),
     ],
-    out: Out,
+    out: common.Out,
     data: Annotated[
         str | None,
         typer.Option(
@@ -50,8 +41,8 @@ def train(
         str | None,
         typer.Option(help="Where it trains: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."),
     ] = None,
-    settings: Set = None,
-    as_json: Json = False,
+    settings: common.Set = None,
+    as_json: common.Json = False,
 ) -> None:
     """Train or fine-tune a tracker. The same command resumes an interrupted run.
 
@@ -67,10 +58,10 @@ def train(
         from anthrotap_hf.training.trainer import TrainingError
         from anthrotap_hf.training.trainer import train as run
     except ImportError as error:
-        fail(str(missing_extra(error, "training")))
+        common.fail(str(missing_extra(error, "training")))
     interrupted = f"the same command resumes from the last checkpoint in {out}, if there is one"
-    with cli_errors(out, interrupted, also=(TrainingError, TooManyBadSamplesError)):
-        check_writable(out)
+    with common.cli_errors(out, interrupted, also=(TrainingError, TooManyBadSamplesError)):
+        common.check_writable(out)
         asked = _read_recipe(recipe, settings or [], data, steps, device)
         try:
             # transformers' Trainer prints its figures.
@@ -80,7 +71,7 @@ def train(
             raise AnthroTapError(f"weights can't be written: {error}", path=out) from error
     if as_json:
         provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
-        print_json({"model": str(folder), "provenance": provenance})
+        common.print_json({"model": str(folder), "provenance": provenance})
     else:
         print(f"model: {folder}")
 

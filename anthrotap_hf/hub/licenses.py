@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from anthrotap_hf.hub.errors import PublishError
 
@@ -56,76 +58,19 @@ class Component:
         return _is_non_commercial(self.license)
 
 
-_SMPL = Component(
-    "SMPL body model",
-    RESEARCH_ONLY,
-    "non-commercial research, by registration; the file may not be redistributed (https://smpl.is.tue.mpg.de)",
-)
-BODIES = {
-    "anny": Component("Anny body model", "apache-2.0", "code Apache-2.0, assets CC0 (NAVER)"),
-    "smpl": _SMPL,
-    "smplh": Component("SMPL-H body model", _SMPL.license, "as SMPL (https://mano.is.tue.mpg.de)"),
-    "smplx": Component("SMPL-X body model", _SMPL.license, "as SMPL (https://smpl-x.is.tue.mpg.de)"),
-    "smal": Component("SMAL animal model", _SMPL.license, "as SMPL (https://smal.is.tue.mpg.de)"),
+COMPONENTS = {
+    table: {name: Component(**values) for name, values in rows.items()}
+    for table, rows in yaml.safe_load(Path(__file__).with_name("components.yaml").read_text("utf-8")).items()
 }
-MESH_SOURCES = {
-    "fit": Component("AnthroTAP's fit", "apache-2.0", "part of this package"),
-    "tokenhmr": Component(
-        "TokenHMR",
-        RESEARCH_ONLY,
-        "non-commercial research; weights may not be redistributed (https://tokenhmr.is.tue.mpg.de)",
-    ),
-    "file": Component("meshes from a file", UNKNOWN, "provided by the user: their terms are not known"),
-}
-FLOWS = {
-    "dis": Component("DIS optical flow", "apache-2.0", "OpenCV"),
-    "raft": Component("RAFT optical flow", "bsd-3-clause", "code and weights of torchvision"),
-}
-DETECTORS = {
-    "blazepose": Component("BlazePose", "apache-2.0", "network files of mediapipe (Google)"),
-    "boxes": Component("D-FINE person detector", "apache-2.0", "unless the recipe names another detector"),
-}
-TRAINING_SOURCES = {
-    "procedural": Component("moving shapes", "apache-2.0", "rendered by AnthroTAP"),
-    "kubric": Component(
-        "Kubric MOVi",
-        "apache-2.0",
-        "code Apache-2.0; Google Scanned Objects CC BY 4.0, skies of Poly Haven CC0",
-    ),
-    "panning-movi-e": Component(
-        "panning MOVi-E",
-        "apache-2.0",
-        "made by Kubric: code Apache-2.0; Google Scanned Objects CC BY 4.0, skies of Poly Haven CC0",
-    ),
-    "point-odyssey": Component(
-        "PointOdyssey",
-        UNKNOWN,
-        "code MIT; the terms of the clips are not stated (https://github.com/y-zheng18/point_odyssey)",
-    ),
-    "drivetrack": Component(
-        "DriveTrack", RESEARCH_ONLY, "made from the Waymo Open Dataset: non-commercial use"
-    ),
-    "letsdance": Component(
-        "Let's Dance, with the labels of AnthroTAP's authors",
-        RESEARCH_ONLY,
-        "labels by SMPL and TokenHMR: non-commercial research; the videos, of YouTube, were released for research "
-        "(https://www.cc.gatech.edu/cpl/projects/dance/) and are not redistributed",
-    ),
-}
-RELEASED_WEIGHTS = {
-    "locotrack": Component("LocoTrack's released weights", "apache-2.0", "cvlab-kaist/locotrack"),
-    "tapnext": Component("TAPNext's released weights", "apache-2.0", "google-deepmind/tapnet"),
-}
-
+"""The known components: the tables of `components.yaml`."""
 
 ROW_COLUMNS = ("body_model", "mesh_source", "flow")
 """The columns of a dataset's rows that name what the labels were made with."""
-_TABLES = (BODIES, MESH_SOURCES, FLOWS)
 
 
 def components_of_config(config: Mapping[str, Any]) -> list[Component]:
     """Return what labels are made with, by the configuration in their manifest."""
-    detector = _component(DETECTORS, config["detection"]["detector"], "people detector")
+    detector = _component("detectors", config["detection"]["detector"], "person detector")
     row = (config["body"], config["mesh_source"], config["flow"]["model"])
     return [detector, *components_of_rows([row])]
 
@@ -139,20 +84,20 @@ def components_of_rows(rows: Iterable[Sequence[Any]], dataset: str | None = None
     """
     of = "" if dataset is None else f" of `{dataset}`"
     found = [
-        _component(table, str(value), column.replace("_", " ") + of)
+        _component(f"{column}s", str(value), column.replace("_", " ") + of)
         for values in dict.fromkeys(map(tuple, rows))
-        for table, column, value in zip(_TABLES, ROW_COLUMNS, values, strict=True)
+        for column, value in zip(ROW_COLUMNS, values, strict=True)
         # The vertices of a mesh file: the mesh source "file" says all that is known.
         if (column, value) != ("body_model", "mesh")
     ]
     return list(dict.fromkeys(found))
 
 
-def _component(table: Mapping[str, Component], name: str, kind: str) -> Component:
-    return table.get(name) or Component(f"{kind} `{name}`", UNKNOWN, "its terms are not known")
+def _component(table: str, name: str, kind: str) -> Component:
+    return COMPONENTS[table].get(name) or Component(f"{kind} `{name}`", UNKNOWN, "its terms are not known")
 
 
-def choose_license(asked: str | None, components: Iterable[Component], default: str, what: str) -> str:
+def choose_license(asked: str | None, components: Collection[Component], default: str, what: str) -> str:
     """Return the license to publish under.
 
     Args:
@@ -166,7 +111,6 @@ def choose_license(asked: str | None, components: Iterable[Component], default: 
         PublishError: if `asked` grants rights that a component does not grant, or is not one of the Hub's identifiers;
             or if it is None and the terms of a component are not known.
     """
-    components = list(components)
     unknown = next((each for each in components if each.license == UNKNOWN), None)
     if asked is None and unknown is not None:
         reason = f"{unknown.name}: {unknown.terms}"

@@ -11,14 +11,7 @@ from anthrotap_hf.evaluation.runner import EvaluatedModel
 from anthrotap_hf.hub.cards import TEMPLATES, THIS_FOLDER, TrackerCard
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.license_files import check_no_licensed_files
-from anthrotap_hf.hub.licenses import (
-    FLOWS,
-    RELEASED_WEIGHTS,
-    TRAINING_SOURCES,
-    UNKNOWN,
-    Component,
-    choose_license,
-)
+from anthrotap_hf.hub.licenses import COMPONENTS, UNKNOWN, Component, choose_license
 from anthrotap_hf.hub.provenance import PROVENANCE_FILE, Provenance
 from anthrotap_hf.hub.results import published_results, read_report, result_files
 from anthrotap_hf.hub.upload import Publication, other_files
@@ -166,12 +159,9 @@ def _components(
     """Return what a tracker is made of: by its provenance, else by what is known of weights of its name."""
     if provenance is not None:
         return provenance.components
+    sources, weights = COMPONENTS["training_sources"], COMPONENTS["released_weights"]
     if card is not None and card.startswith("anthro-"):
-        authors = Component(
-            "weights of AnthroTAP's authors", "apache-2.0", "see the license file of cvlab-kaist/AnthroTAP"
-        )
-        sources = TRAINING_SOURCES["panning-movi-e"], TRAINING_SOURCES["letsdance"]
-        return [authors, RELEASED_WEIGHTS[kind], *sources]
+        return [weights["anthrotap"], weights[kind], sources["panning-movi-e"], sources["letsdance"]]
     if kind == "flowchain":
-        return [FLOWS["dis"]]
+        return [COMPONENTS["flows"]["dis"]]
     return [Component(f"weights of {folder.name}", UNKNOWN, "without provenance, their terms are not known")]

@@ -18,7 +18,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from anthrotap_hf.evaluation.report import MAIN
-from anthrotap_hf.hub.licenses import ROW_COLUMNS, TRAINING_SOURCES, Component, components_of_rows
+from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, Component, components_of_rows
 from anthrotap_hf.hub.provenance import Provenance, public_name
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.readers.training_sources import ClipSource
@@ -134,7 +134,7 @@ def _source_components(recipe: TrainingRecipe) -> list[Component]:
         if source.kind == "shards":
             found += components_of_rows(source.distinct(ROW_COLUMNS), public_name(source.data))
         else:
-            found.append(TRAINING_SOURCES[source.kind])
+            found.append(COMPONENTS["training_sources"][source.kind])
     return found
 
 
