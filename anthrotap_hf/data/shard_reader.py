@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from anthrotap_hf.data.loading import NAME, published_path
 from anthrotap_hf.schema import LABEL_COLUMNS, decode_clip, wrong_columns
 from anthrotap_hf.tracks import TrackedClip
-from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.hub_errors import describe_load_error
 from anthrotap_hf.utils.hub_names import split_revision
 
@@ -33,7 +33,8 @@ class ShardError(AnthroTapError):
     """Shards that can't be used: there are none, or a file is not one of this project.
 
     Attributes:
-        row: the number of the row within the file `path`; None where the whole file is meant.
+        path: the file, and the row that is meant, if one is.
+        row: the number of that row within the file; None where the whole file is meant.
     """
 
     def __init__(
@@ -44,25 +45,12 @@ class ShardError(AnthroTapError):
         row: int | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(reason, path=path, hint=hint)
+        super().__init__(reason, path=path if row is None else f"{path}, row {row}", hint=hint)
         self.row = row
-
-    def __str__(self) -> str:
-        path = self.path if self.row is None else f"{self.path}, row {self.row}"
-        return format_error(self.reason, path, self.hint)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.reason, self.path, self.row, self.hint))
 
 
 class DamagedShardError(ShardError):
     """A file or a row that can't be read."""
-
-
-def _rebuild(
-    kind: type[ShardError], reason: str, path: str | None, row: int | None, hint: str | None
-) -> ShardError:
-    return kind(reason, path=path, row=row, hint=hint)
 
 
 def find_shards(path: str | os.PathLike[str]) -> list[Path]:
@@ -71,16 +59,6 @@ def find_shards(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_file():
         return [path]
     return sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
-
-
-def require_shards(path: str | os.PathLike[str]) -> list[Path]:
-    """As `find_shards`. Raises ShardError if there are none."""
-    path = Path(path)
-    if not path.exists():
-        raise ShardError("no such file or folder", path=path, hint=HOW_TO_WRITE)
-    if not (shards := find_shards(path)):
-        raise ShardError("no shard (.parquet) in this folder", path=path, hint=HOW_TO_WRITE)
-    return shards
 
 
 def split_of(path: str | os.PathLike[str]) -> str:
@@ -269,7 +247,11 @@ class ShardReader:
         cls, path: str | os.PathLike[str], *, video: bool = True, buffer_size: int = 0
     ) -> ShardReader:
         """The shards of a folder on this machine, or one file. Raises as the constructor, and ShardError if none."""
-        return cls(require_shards(path), video=video, buffer_size=buffer_size)
+        shards = find_shards(path)
+        if not shards:
+            reason = "no shard (.parquet) in this folder" if os.path.isdir(path) else "no such file or folder"
+            raise ShardError(reason, path=path, hint=HOW_TO_WRITE)
+        return cls(shards, video=video, buffer_size=buffer_size)
 
     @classmethod
     def from_dataset(

@@ -34,15 +34,11 @@ class AnthroTapError(ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # An exception is pickled by its arguments, and this one's are keywords: workers raise it too.
-        return (_rebuild, (type(self), self.reason, self.path, self.hint, self.argument))
+        return (_rebuild, (type(self), self.reason, self.path, self.hint), self.__dict__)
 
 
-def _rebuild(
-    kind: type[AnthroTapError], reason: str, path: str | None, hint: str | None, argument: str | None
-) -> AnthroTapError:
-    error = kind(reason, path=path, hint=hint)
-    error.argument = argument
-    return error
+def _rebuild(kind: type[AnthroTapError], reason: str, path: str | None, hint: str | None) -> AnthroTapError:
+    return kind(reason, path=path, hint=hint)
 
 
 def format_error(reason: str, path: str | None = None, hint: str | None = None) -> str:

@@ -19,7 +19,6 @@ from anthrotap_hf.data.shard_reader import (
     find_shards,
     iter_batches,
     read_footer,
-    require_shards,
     split_of,
 )
 from anthrotap_hf.schema import INFO_COLUMNS, encode_row, encode_table, features
@@ -90,7 +89,7 @@ def test_which_files_are_shards(shards, tmp_path):
     assert dataset_splits(str(shards)) == ["train"]
     for path, reason in ((tmp_path / "none", "no such file or folder"), (tmp_path, "no shard")):
         with pytest.raises(ShardError, match=reason) as caught:
-            require_shards(path)
+            ShardReader.from_path(path)
         assert caught.value.path == str(path)
         assert "\n" not in str(caught.value)
 
@@ -139,7 +138,7 @@ def test_damage_says_which_file_and_row(shards, tmp_path):
     with pytest.raises(DamagedShardError) as caught:
         reader.clip(5)
     error = caught.value
-    assert (error.path, error.row) == (str(path), 2)
+    assert (error.path, error.row) == (f"{path}, row 2", 2)
     assert str(error) == f"{path}, row 2: {error.reason}"
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert (str(again), again.row) == (str(error), 2)
