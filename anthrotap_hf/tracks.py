@@ -133,7 +133,7 @@ class Tracks:
 
     def resized(self, height: int, width: int) -> Tracks:
         """The same tracks in frames of another size: pure scaling, by the raster convention."""
-        scale = np.array([width / self.width, height / self.height], np.float32)
+        scale = np.array([width / self.width, height / self.height], self.xy.dtype)
         return replace(self, xy=self.xy * scale, height=height, width=width)
 
     @classmethod

@@ -27,7 +27,7 @@ from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.cli.common import check_writable
 from anthrotap_hf.evaluation.metrics import QUERY_MODES
 from anthrotap_hf.evaluation.report import write_text
-from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate
+from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate, open_benchmark
 from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write
@@ -36,7 +36,7 @@ from benchmarks.synthetic.baselines import baselines
 from benchmarks.synthetic.tracking_set import (
     FILES,
     TrackingClip,
-    load_clips,
+    kept_videos,
     tracking_set,
     write_tracking_set,
 )
@@ -107,7 +107,8 @@ def evaluate_trackers(
             def on_step(video: str, label: str | None, status: Any = status) -> None:
                 status.update(f"{video}: {label or 'done'}")
 
-            report = evaluate(trackers, "tapvid-davis", folder / f"{file}.pkl", mode, home, on_step=on_step)
+            benchmark = open_benchmark("tapvid-davis", folder / f"{file}.pkl", mode)
+            report = evaluate(trackers, benchmark, home, on_step=on_step)
         write_text(report, home / f"{file}-{mode}.txt")
         with atomic_write(home / f"{file}-{mode}.json") as tmp_path:
             tmp_path.write_text(json.dumps(report, indent=1))
@@ -126,7 +127,7 @@ def table(files: list[str], mode: str, reports: list[dict[str, Any]]) -> Table:
         cells = []
         for report in reports:
             model = report["models"][n]
-            mean, recall = model["mean"], model["hidden_recall"]
+            mean, recall = model["mean"], model["occlusion_recall"]
             values = [
                 *(mean["average_pts_within_thresh"], mean["average_jaccard"], mean["occlusion_accuracy"]),
                 np.nan if recall is None else recall,

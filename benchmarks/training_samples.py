@@ -33,8 +33,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from anthrotap_hf.readers.base import SHORT_SIDE
+from anthrotap_hf.readers.lets_dance import LetsDanceClips
 from anthrotap_hf.readers.procedural import ProceduralClips
-from anthrotap_hf.readers.training_sources import SHORT_SIDE, LetsDanceClips, clip_of_row
+from anthrotap_hf.readers.shards import clip_of_row
 from anthrotap_hf.training.samples import SampleSettings, collate, make_sample
 from anthrotap_hf.video import encode_video, write_video
 
@@ -110,7 +112,7 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
                 f"released layout, {name}, decoded at {decoded}",
                 partial(sample_of, source),
             )
-        source = LetsDanceClips(labels, folder, cache=folder / "cache")
+        source = LetsDanceClips(labels, folder, short_side=SHORT_SIDE, cache=folder / "cache")
         yield (
             f"released layout, {name}, from a quick copy",
             partial(sample_of, source),
@@ -125,7 +127,7 @@ def cases(folder: Path) -> Iterator[tuple[str, Callable[[int], object]]]:
     every = SampleSettings(dilation=1)
     yield (
         "a row of ours, 854x480, every frame",
-        lambda number: make_sample(clip_of_row(row), every, np.random.default_rng(number)),
+        lambda number: make_sample(clip_of_row(row, SHORT_SIDE), every, np.random.default_rng(number)),
     )
     clips = ProceduralClips()
     small = SampleSettings(num_frames=24, dilation=1, height=128, width=128, affine=None, flip=0)
@@ -190,8 +192,8 @@ def against_released(folder: Path, checkout: Path, rounds: int) -> Table:
     for name in CLIPS:
         labels = write_released_layout(folder, name)
         theirs = released_loader(checkout, labels, folder / "lets_dance/mp4_10fps")
-        direct = ours(LetsDanceClips(labels, folder))
-        copied = ours(LetsDanceClips(labels, folder, cache=folder / "cache"))
+        direct = ours(LetsDanceClips(labels, folder, short_side=SHORT_SIDE))
+        copied = ours(LetsDanceClips(labels, folder, short_side=SHORT_SIDE, cache=folder / "cache"))
         medians = [statistics.median(spent) for spent in cpu_seconds([theirs, direct, copied], rounds)]
         ratios = [f"{medians[0] / median:.1f}" for median in medians[1:]]
         table.add_row(f"released layout, {name}", *(f"{median:.2f}" for median in medians), *ratios)

@@ -35,7 +35,7 @@ EXAMPLE_SEED = 12
 def example_clip() -> tuple[Any, float]:
     """Return frames and rate of a clip of textured shapes that move, bend and occlude one another."""
     clip = ProceduralClips(EXAMPLE, seed=EXAMPLE_SEED)[0]
-    return clip.frames(range(EXAMPLE.num_frames)), 24.0
+    return clip.iter_frames(range(EXAMPLE.num_frames)), 24.0
 
 
 class TrackingTab:

@@ -69,10 +69,11 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Evaluate with a progress bar. What can be checked is checked before a model is loaded."""
     from anthrotap_hf.evaluation.runner import evaluate as run
-    from anthrotap_hf.evaluation.runner import find_benchmark
+    from anthrotap_hf.evaluation.runner import open_benchmark
 
-    count = find_benchmark(benchmark).count(data)
-    total = limit if count is None else min(count, limit or count)
+    opened = open_benchmark(benchmark, data, mode)
+    count = len(opened.videos)
+    total = min(count, limit or count)
     trackers = _load_models(models, device)
     done = 0
     with common.progress_bars() as on_progress:
@@ -82,7 +83,7 @@ def _evaluate(
             done += model is None
             on_progress("videos", done, total, None if model is None else f"{video}: {Path(model).name}")
 
-        return run(trackers, benchmark, data, mode, out, limit, on_step)
+        return run(trackers, opened, out, limit, on_step)
 
 
 def _load_models(models: list[str], device: str) -> list[EvaluatedModel]:
@@ -101,9 +102,9 @@ def _print_tables(report: dict[str, Any], text: Path) -> None:
     from anthrotap_hf.evaluation.report import means_table, report_tables
 
     console = Console()
-    if report["videos"] + len(report["left_out"]) <= MANY_VIDEOS:
+    if report["videos"] + len(report["skipped"]) <= MANY_VIDEOS:
         console.print(report_tables(report))
     else:
-        skipped = f", {len(report['left_out'])} skipped" if report["left_out"] else ""
+        skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
         console.print(means_table(report))
         print(f"{report['videos']} videos{skipped}, each of them: {text}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anthrotap_hf.cli import common
-from anthrotap_hf.export import FORMATS
+from anthrotap_hf.export import FORMATS, export_clip
 from anthrotap_hf.utils.errors import AnthroTapError
 
 if TYPE_CHECKING:
-    from anthrotap_hf.export.sources import Clip
+    from anthrotap_hf.export.base import Format
+    from anthrotap_hf.readers.base import Reader
+    from anthrotap_hf.tracks import TrackedClip
 
 
 def export(
@@ -53,32 +56,26 @@ def export(
     written: list[Path] = []
     failed: list[str] = []
     with common.cli_errors(out, interrupted="the files of complete clips are kept"):
-        if format not in FORMATS:
-            raise AnthroTapError(
-                f"unknown format {format}", hint=f"known: {', '.join(FORMATS)}", argument="format"
-            )
-        if video is not None and not FORMATS[format].video:
+        kind: Format = FORMATS.load(format)
+        if video is not None and not kind.video:
             raise AnthroTapError(f"{format} does not use a video", argument="video")
         common.check_writable(out if out.is_dir() else out.parent)
-        count, clips = _clips(source, clip, video)
-        whole_dataset = clip is None and not _is_track_file(source)
+        reader, numbers = _open(source, clip, video)
+        whole_dataset = clip is None and source.suffix != ".npz"
         with common.progress_bars() as on_progress:
-            for number, found in enumerate(clips, 1):
-                if isinstance(found, ValueError):
-                    failed.append(str(found))
-                    continue
-                path = _path(found, format, out, whole_dataset)
-                if path in written:
-                    failed.append(f"{path}: a second row with this clip_id is skipped")
-                    continue
+            for done, number in enumerate(numbers, 1):
                 try:
+                    found = reader[number]
+                    path = _path(found, kind, out, whole_dataset)
+                    if path in written:
+                        raise AnthroTapError("a second row with this clip_id is skipped", path=path)
                     written += _export(found, format, path, overwrite)
                 except ValueError as error:
                     # Of a whole dataset, a clip that can't be written is reported at the end.
                     if not whole_dataset or isinstance(error, _ExistsError):
                         raise
-                    failed.append(f"{found.name}: {error}")
-                on_progress("clips", number, count)
+                    failed.append(str(error))
+                on_progress("clips", done, len(numbers))
     for line in failed:
         common.print_error(line)
     if as_json:
@@ -86,7 +83,7 @@ def export(
     else:
         print("\n".join(map(str, written)))
         if written:
-            print(f"read by: {FORMATS[format].reader}")
+            print(f"read by: {kind.reader}")
     if failed:
         raise typer.Exit(1)
 
@@ -95,45 +92,41 @@ class _ExistsError(AnthroTapError):
     """A file that would be replaced."""
 
 
-def _is_track_file(source: Path) -> bool:
-    return source.suffix == ".npz"
+def _open(source: Path, clip: str | None, video: Path | None) -> tuple[Reader, Sequence[int]]:
+    """Open what is exported, and return the numbers of the clips."""
+    from anthrotap_hf.readers.shards import ShardClips
+    from anthrotap_hf.readers.tracks_file import TrackFileClips
+
+    if source.suffix == ".npz":
+        if clip is not None:
+            raise AnthroTapError(f"only for the rows of a dataset: {source} is one clip", argument="clip")
+        return TrackFileClips(source, video), range(1)
+    if video is not None:
+        reason = "only for the .npz of `anthrotap track`: rows of a dataset have their own"
+        raise AnthroTapError(reason, argument="video")
+    shards = ShardClips.open(source)
+    return shards, range(len(shards)) if clip is None else [shards.find(clip)]
 
 
-def _clips(source: Path, clip: str | None, video: Path | None) -> tuple[int, Iterator[Clip | ValueError]]:
-    """Return the number of clips, and an iterator over them."""
-    from anthrotap_hf.export.sources import SUFFIX, Clip, count_clips, read_clips, read_tracks
-
-    if not _is_track_file(source):
-        if video is not None:
-            reason = "only for the .npz of `anthrotap track`: rows of a dataset have their own"
-            raise AnthroTapError(reason, argument="video")
-        return (count_clips(source) if clip is None else 1), read_clips(source, clip)
-    if clip is not None:
-        raise AnthroTapError(f"only for the rows of a dataset: {source} is one clip", argument="clip")
-    tracks, fps = read_tracks(source)
-    name = source.name.removesuffix(SUFFIX).removesuffix(".npz")
-    return 1, iter([Clip(name, tracks, fps, video)])
-
-
-def _path(clip: Clip, format: str, out: Path, whole_dataset: bool) -> Path:
+def _path(clip: TrackedClip, kind: Format, out: Path, whole_dataset: bool) -> Path:
     """Return where a clip is written: `out` itself, or a file in it."""
-    kind = FORMATS[format]
-    in_folder = whole_dataset or (kind.suffix and out.is_dir())
-    return kind.path(out, clip.name) if in_folder else out
+    if not (whole_dataset or (kind.suffix and out.is_dir())):
+        return out
+    # Shards of strangers may hold anything.
+    if not re.fullmatch(r"\w[\w.-]*", clip.clip_id):
+        raise AnthroTapError(f"no file can be called {clip.clip_id[:80]!r}")
+    return out / f"{clip.clip_id}{kind.suffix}"
 
 
-def _export(clip: Clip, format: str, path: Path, overwrite: bool) -> list[Path]:
+def _export(clip: TrackedClip, format: str, path: Path, overwrite: bool) -> list[Path]:
     """Write one clip; return the files."""
-    from anthrotap_hf.export import export_tracks
-    from anthrotap_hf.export.blender import clip_beside
-
+    kind: Format = FORMATS.load(format)
     files = [path]
-    if format == "blender" and isinstance(clip.video, bytes):
-        files.append(clip_beside(path))
+    if kind.sidecar is not None and isinstance(clip.video, bytes):
+        files.append(kind.sidecar(path))
     for file in files:
         is_empty_folder = file.is_dir() and not any(file.iterdir())
         if file.exists() and not overwrite and not is_empty_folder:
             raise _ExistsError("exists already", path=file, hint="--overwrite replaces it")
-    video = clip.video if FORMATS[format].video else None
-    export_tracks(clip.tracks, path, format, fps=clip.fps, video=video)
+    export_clip(clip, path, format)
     return files

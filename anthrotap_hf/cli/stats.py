@@ -25,7 +25,7 @@ def stats(
         typer.Option(
             help="One for all datasets, or one for each in their order. shards (the default): a folder of `anthrotap "
             "label`; letsdance: the released labels, a folder of .npy; kubric (as CoTracker lays it out), "
-            "pointodyssey, movi (TFRecords), drivetrack: a folder of clips; procedural: DATA is a number of clips; "
+            "point-odyssey, panning-movi-e (TFRecords), drivetrack: a folder of clips; procedural: DATA is a number of clips; "
             "tapvid: a pickle, or a folder of them; points: a .csv or .json beside its video, or a folder of such."
         ),
     ] = None,
@@ -39,17 +39,21 @@ def stats(
 
     Example: anthrotap stats labels 200 --kind shards --kind procedural --out stats
     """
-    from anthrotap_hf.evaluation.dataset_statistics_report import plot_survey, survey_tables, write_text
+    from anthrotap_hf.evaluation.dataset_statistics_report import (
+        plot_statistics,
+        statistics_tables,
+        write_text,
+    )
 
     with common.cli_errors(out):
         common.check_writable(out)
         report = _measure(data, _kinds(kind or [], len(data)), limit)
         files = [out / f"stats{suffix}" for suffix in (".json", ".txt", ".png")]
-        written = common.write_report(report, files, write_text, plot_survey)
+        written = common.write_report(report, files, write_text, plot_statistics)
     if as_json:
         common.print_json(report)
         return
-    Console().print(survey_tables(report))
+    Console().print(statistics_tables(report))
     print("\n".join(map(str, written)))
 
 
@@ -63,21 +67,23 @@ def _kinds(given: list[str], number: int) -> list[str]:
 
 def _measure(data: list[Path], kinds: list[str], limit: int | None) -> dict[str, Any]:
     """Measure each dataset, with a progress bar. What can be checked is checked before."""
-    from anthrotap_hf.evaluation.dataset_statistics import find_kind, survey
+    from anthrotap_hf.evaluation.dataset_statistics import measure_dataset
     from anthrotap_hf.evaluation.report import short_names
+    from anthrotap_hf.readers import open_reader
 
     names = [str(path) if kind != "procedural" else kind for path, kind in zip(data, kinds, strict=True)]
     if len(set(names)) < len(names):
         raise AnthroTapError(f"a dataset is named twice: {', '.join(map(str, data))}")
-    counts = [find_kind(kind).count(path) for path, kind in zip(data, kinds, strict=True)]
+    readers = [open_reader(kind, path, labels_only=True) for path, kind in zip(data, kinds, strict=True)]
     found = []
     with common.progress_bars() as on_progress:
-        for name, path, kind, count in zip(short_names(names), data, kinds, counts, strict=True):
-            total = limit if count is None else min(count, limit or count)
+        for name, path, kind, reader in zip(short_names(names), data, kinds, readers, strict=True):
+            total = min(len(reader), limit or len(reader))
             clips = itertools.count(1)
 
-            def on_clip(name: str = name, total: int | None = total, clips: Iterator[int] = clips) -> None:
+            def on_clip(name: str = name, total: int = total, clips: Iterator[int] = clips) -> None:
                 on_progress(name, next(clips), total)
 
-            found.append(survey(name, kind, path, limit, on_clip))
+            measured = measure_dataset(reader, limit, on_clip)
+            found.append({"name": name, "kind": kind, "data": str(path), **measured})
     return {"resolution": [256, 256], "datasets": found}

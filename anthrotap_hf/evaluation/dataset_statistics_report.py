@@ -1,4 +1,4 @@
-"""What a survey of datasets says, for people: datasets side by side, and as a picture."""
+"""Reports of dataset statistics: a table of datasets side by side, and a plot."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from anthrotap_hf.utils.atomic_files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 60  # characters of the text file, and so many more for each dataset
+# Characters of a line of the text file, for the first column and for each dataset.
+WIDTH, DATASET_WIDTH = 60, 24
 UNKNOWN = "-"
 NOTES = (
     "frames: as stored, so lengths, speeds and complexity follow from the frame rate; px: of frames scaled to 256x256",
     "complexity: mean angular acceleration of a track; diversity: how far two tracks of a clip come to move apart",
 )
-LABEL_COLORS = {"seen": "#3b8f5a", "hidden": "#e0a030", "unknown": "#c9c9c9"}
+LABEL_COLORS = {"visible": "#3b8f5a", "occluded": "#e0a030", "invalid": "#c9c9c9"}
 
 Dataset = Mapping[str, Any]
 
@@ -44,49 +45,54 @@ def _mean(name: str, form: str) -> Callable[[Dataset], str]:
     return lambda dataset: _number(dataset["distributions"][name]["mean"], form)
 
 
-def _quantiles(name: str, form: str, *shares: str) -> Callable[[Dataset], str]:
+def _quantiles(name: str, form: str, *quantiles: str) -> Callable[[Dataset], str]:
     def cell(dataset: Dataset) -> str:
         found = dataset["distributions"][name]["quantiles"]
-        return UNKNOWN if found["0.5"] is None else " / ".join(format(found[share], form) for share in shares)
+        return (
+            UNKNOWN if found["0.5"] is None else " / ".join(format(found[each], form) for each in quantiles)
+        )
 
     return cell
 
 
-def _hidden(dataset: Dataset) -> str:
-    return _percent("hidden")(dataset) if dataset["tells_hidden"] else UNKNOWN
+def _occluded(dataset: Dataset) -> str:
+    return _percent("occluded")(dataset) if dataset["knows_occlusion"] else UNKNOWN
 
 
-def _left_out(dataset: Dataset) -> str:
-    return str(sum(each["clips"] for each in dataset["left_out"].values()))
+def _skipped(dataset: Dataset) -> str:
+    return str(sum(each["clips"] for each in dataset["skipped"].values()))
 
 
 ROWS: tuple[tuple[tuple[str, Callable[[Dataset], str]], ...], ...] = (
     (
         ("kind", lambda dataset: dataset["kind"]),
         ("clips", _count("clips")),
-        ("left out", _left_out),
+        ("skipped", _skipped),
         ("frames", _count("frames")),
-        ("frames a clip, median", _quantiles("frames_of_clips", ".0f", "0.5")),
+        ("frames a clip, median", _quantiles("frames_per_clip", ".0f", "0.5")),
         ("frames a second, median", _quantiles("fps", ".3g", "0.5")),
         ("people a clip", _mean("people", ".1f")),
         ("tracks", _count("tracks")),
-        ("tracks a clip, median", _quantiles("tracks_of_clips", ".0f", "0.5")),
+        ("tracks a clip, median", _quantiles("tracks_per_clip", ".0f", "0.5")),
     ),
     (
         ("labels", _count("labels")),
-        ("seen", _percent("seen")),
-        ("hidden", _hidden),
-        ("unknown", _percent("unknown")),
-        ("confidence of seen: mean", _mean("confidence", ".2f")),
+        ("visible", _percent("visible")),
+        ("occluded", _occluded),
+        ("invalid", _percent("invalid")),
+        ("confidence of visible labels: mean", _mean("confidence", ".2f")),
         ("confidence: 10 % below", _quantiles("confidence", ".2f", "0.1")),
     ),
     (
-        ("frames trusted, a track: median / 90 %", _quantiles("frames_valid", ".0f", "0.5", "0.9")),
-        ("frames seen, a track: median / 90 %", _quantiles("frames_seen", ".0f", "0.5", "0.9")),
-        ("seen without a break, frames: median / 90 %", _quantiles("seen_spells", ".0f", "0.5", "0.9")),
-        ("hidden without a break, frames: median / 90 %", _quantiles("hidden_spells", ".0f", "0.5", "0.9")),
-        ("tracks seen again after a gap", _percent("tracks_seen_again")),
-        ("returns, a track", _mean("returns", ".2f")),
+        ("valid frames, a track: median / 90 %", _quantiles("valid_frames", ".0f", "0.5", "0.9")),
+        ("visible frames, a track: median / 90 %", _quantiles("visible_frames", ".0f", "0.5", "0.9")),
+        ("visible run length, frames: median / 90 %", _quantiles("visible_run_lengths", ".0f", "0.5", "0.9")),
+        (
+            "occluded run length, frames: median / 90 %",
+            _quantiles("occluded_run_lengths", ".0f", "0.5", "0.9"),
+        ),
+        ("tracks that reappear after a gap", _percent("reappearing_tracks")),
+        ("reappearances, a track", _mean("num_reappearances", ".2f")),
     ),
     (
         ("speed, px/frame: median / 90 %", _quantiles("speed", ".1f", "0.5", "0.9")),
@@ -96,13 +102,13 @@ ROWS: tuple[tuple[tuple[str, Callable[[Dataset], str]], ...], ...] = (
     (
         ("complexity, rad/frame²", _mean("complexity", ".4f")),
         ("complexity, every k-th frame: about 10 a second", _mean("complexity_at_10", ".4f")),
-        ("diversity, share of the frame", _mean("diversity", ".4f")),
+        ("diversity, fraction of the frame", _mean("diversity", ".4f")),
     ),
 )
 
 
-def survey_table(report: Mapping[str, Any]) -> Table:
-    """Datasets side by side."""
+def statistics_table(report: Mapping[str, Any]) -> Table:
+    """Return the datasets side by side."""
     table = Table("", title="point tracks", title_justify="left")
     for dataset in report["datasets"]:
         table.add_column(Text(dataset["name"]), justify="right", overflow="fold")
@@ -113,43 +119,43 @@ def survey_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def survey_tables(report: Mapping[str, Any]) -> Group:
-    """All of it: the table, what words mean, and what was left out."""
-    left_out = [
-        Text(f"{dataset['name']}: {each['clips']} left out: {reason} (first: {each['first']})")
+def statistics_tables(report: Mapping[str, Any]) -> Group:
+    """Return the table, notes on its units, and what was skipped."""
+    skipped = [
+        Text(f"{dataset['name']}: {each['clips']} skipped: {reason} (first: {each['first']})")
         for dataset in report["datasets"]
-        for reason, each in dataset["left_out"].items()
+        for reason, each in dataset["skipped"].items()
     ]
-    parts: list[RenderableType] = [survey_table(report), *map(Text, NOTES), *left_out]
+    parts: list[RenderableType] = [statistics_table(report), *map(Text, NOTES), *skipped]
     return Group(*parts)
 
 
 def write_text(report: Mapping[str, Any], path: Path) -> None:
-    """The tables as a text file."""
-    write_tables(survey_tables(report), WIDTH + 24 * len(report["datasets"]), path)
+    """Write the tables as a text file."""
+    write_tables(statistics_tables(report), WIDTH + DATASET_WIDTH * len(report["datasets"]), path)
 
 
-def plot_survey(report: Mapping[str, Any], path: Path) -> None:
-    """A picture: shares of labels, and how lengths, motion, complexity, diversity and confidence are spread.
+def plot_statistics(report: Mapping[str, Any], path: Path) -> None:
+    """Plot the fractions of labels, and the distributions of lengths, motion, complexity, diversity and confidence.
 
     Raises:
         ImportError: as of `report.empty_figure`.
     """
     figure = empty_figure(14, 10.5)
-    (labels, seen, unbroken), (hidden, speed, away), (complexity, diversity, confidence) = figure.subplots(
+    (labels, visible, runs), (occluded, speed, away), (complexity, diversity, confidence) = figure.subplots(
         3, 3
     )
     datasets = report["datasets"]
     _label_bars(labels, datasets)
-    _curves(seen, datasets, "frames_seen", "frames in which a track is seen", "tracks")
-    _curves(unbroken, datasets, "seen_spells", "frames seen without a break", "run_lengths")
-    _curves(hidden, datasets, "hidden_spells", "frames hidden without a break", "run_lengths")
+    _curves(visible, datasets, "visible_frames", "visible frames of a track", "tracks")
+    _curves(runs, datasets, "visible_run_lengths", "visible run length, frames", "runs")
+    _curves(occluded, datasets, "occluded_run_lengths", "occluded run length, frames", "runs")
     _curves(speed, datasets, "speed", "speed, px/frame at 256x256", "steps", lowest=0.03)
     _curves(away, datasets, "displacement", "displacement from query, px at 256x256", "labels", lowest=0.3)
     _histogram(complexity, datasets, "complexity", "complexity of a track, rad/frame²; dotted: mean")
-    _curves(diversity, datasets, "diversity", "diversity of a clip, share of the frame", "clips")
-    _curves(confidence, datasets, "confidence", "confidence of a seen label", "seen labels")
-    handles, names = seen.get_legend_handles_labels()
+    _curves(diversity, datasets, "diversity", "diversity of a clip, fraction of the frame", "clips")
+    _curves(confidence, datasets, "confidence", "confidence of a visible label", "visible labels")
+    handles, names = visible.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
     with atomic_write(path) as tmp_path:
         figure.savefig(tmp_path, dpi=100)
@@ -170,15 +176,15 @@ def _label_bars(axes: Axes, datasets: Sequence[Dataset]) -> None:
 def _curves(
     axes: Axes, datasets: Sequence[Dataset], name: str, what: str, of: str, lowest: float | None = None
 ) -> None:
-    """Cumulative: the share of values up to each; on a logarithmic axis where the lowest value to show is given."""
+    """Plot the fraction of values up to each; on a logarithmic axis where the lowest value to show is given."""
     found = [dataset["distributions"][name] for dataset in datasets]
     highest = 1.03 * max((each["values"][-1] for each in found if each["count"]), default=1.0) or 1.0
     for number, each in enumerate(found):
-        values, shares = [0.0, *each["values"], highest], [0.0, *each["shares"], 1.0]
+        values, fractions = [0.0, *each["values"], highest], [0.0, *each["fractions"], 1.0]
         if not each["count"]:
-            values, shares = [], []
+            values, fractions = [], []
         label = datasets[number]["name"]
-        axes.step(values, 100 * np.array(shares), where="post", color=f"C{number}", label=label)
+        axes.step(values, 100 * np.array(fractions), where="post", color=f"C{number}", label=label)
     if not any(each["count"] for each in found):
         axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color="gray")
     axes.set(xlabel=what, ylabel=f"{of}, cumulative %", ylim=(0, 103))
@@ -193,14 +199,15 @@ def _curves(
 
 
 def _histogram(axes: Axes, datasets: Sequence[Dataset], name: str, what: str) -> None:
-    """Density in 40 bins from 0 to pi; the mean as a dotted line."""
+    """Plot the density in 40 bins from 0 to pi, and the mean as a dotted line."""
     edges = np.linspace(0, np.pi, 41)
     for number, dataset in enumerate(datasets):
         found = dataset["distributions"][name]
         if found["count"]:
             inside = np.searchsorted(found["values"], edges, side="right")
-            inside[0], inside[-1] = 0, len(found["values"])  # 0 itself, and pi, however it was rounded
-            density = np.diff(np.array([0.0, *found["shares"]])[inside]) / np.diff(edges)
+            # The first and last bin hold 0 itself, and pi, however it was rounded.
+            inside[0], inside[-1] = 0, len(found["values"])
+            density = np.diff(np.array([0.0, *found["fractions"]])[inside]) / np.diff(edges)
             axes.stairs(density, edges, color=f"C{number}", fill=True, alpha=0.15)
             axes.stairs(density, edges, color=f"C{number}")
             axes.axvline(found["mean"], color=f"C{number}", linestyle=":")

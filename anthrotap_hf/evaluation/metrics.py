@@ -1,4 +1,4 @@
-"""TAP-Vid's metrics and its ways of choosing queries (Doersch et al., TAP-Vid, NeurIPS 2022, section 3.2).
+"""TAP-Vid's metrics and query modes (Doersch et al., TAP-Vid, NeurIPS 2022, section 3.2).
 
 Points are xy in raster pixels of frames of 256x256: the thresholds are meant for that size.
 """
@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-THRESHOLDS = (1, 2, 4, 8, 16)  # pixels at 256x256, strict
+# Pixels at 256x256; a prediction must be nearer.
+THRESHOLDS = (1, 2, 4, 8, 16)
 QUERY_MODES = ("first", "strided")
-STRIDE = 5  # frames between queries in mode "strided"
+# Frames between queries in mode "strided".
+STRIDE = 5
 # In the order of the released tables.
 METRICS = (
     "average_jaccard",
@@ -31,36 +33,36 @@ def tapvid_metrics(
     query_mode: str,
     gt_valid: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """How well one video was tracked, as TAP-Vid measures it; a benchmark's figure is the mean over its videos.
+    """Measure how well one video was tracked, as TAP-Vid does; a benchmark's result is the mean over its videos.
 
     A label counts where it is scored: in mode "first" after its query's frame, in mode "strided" in every other frame
     than it. Of these, with L labels, V visible ones, P points that are predicted visible, and C(d) labels that are
     visible and whose prediction is nearer than d pixels:
 
-    - occlusion_accuracy: share of the L labels whose visibility is predicted right,
+    - occlusion_accuracy: fraction of the L labels whose visibility is predicted right,
     - pts_within_d: C(d) / V, whatever visibility is predicted,
     - jaccard_d: of the C(d), TP are predicted visible, and FP = P - TP; TP / (V + FP),
     - average_jaccard, average_pts_within_thresh: means over d = 1, 2, 4, 8, 16.
 
-    Where a share has nothing to be a share of (no label is scored or visible, and for jaccard_d nothing is predicted
-    visible either), nothing was got wrong: it is 1, where the released code gives NaN. `anthrotap evaluate` leaves
-    videos of which no visible label is scored out of the means, and says so.
+    A fraction of nothing (no label is scored or visible, and for jaccard_d nothing is predicted visible either) is 1,
+    because nothing is wrong, where the released code gives NaN. `anthrotap evaluate` leaves videos of which no visible
+    label is scored out of the means, and says so.
 
     Args:
         query_points: [N, 3] (t, x, y); t is a whole frame.
         gt_tracks: [N, T, 2] xy; may be anything where not visible.
         gt_visible: [N, T] bool.
-        pred_tracks: [N, T, 2] xy; a place that is not finite is wrong.
+        pred_tracks: [N, T, 2] xy; a position that is not finite is wrong.
         pred_visible: [N, T] bool.
         query_mode: "first" or "strided".
-        gt_valid: [N, T] bool, labels that are known; others are not scored. None: all are.
+        gt_valid: [N, T] bool; invalid labels are not scored. None: all are valid.
 
     Returns:
-        Shares from 0 to 1 by the released names, in the order of `METRICS`.
+        Fractions from 0 to 1 by the released names, in the order of `METRICS`.
 
     Raises:
         ValueError: for shapes that disagree, queries outside the video or between frames, a visible label without a
-            place, or another mode.
+            position, or another mode.
     """
     gt_visible, pred_visible = np.asarray(gt_visible, bool), np.asarray(pred_visible, bool)
     gt_tracks, pred_tracks = np.asarray(gt_tracks, np.float64), np.asarray(pred_tracks, np.float64)
@@ -78,16 +80,17 @@ def tapvid_metrics(
         raise ValueError(f"{len(scored)} queries for {shape[0]} tracks; there must be one for each")
     visible = scored & gt_visible
     if not np.isfinite(gt_tracks[visible]).all():
-        raise ValueError("a visible label has no finite place; mark it as not valid")
-    claimed = scored & pred_visible
-    with np.errstate(invalid="ignore"):  # places that are not finite
+        raise ValueError("a visible label has no finite position; mark it as not valid")
+    predicted = scored & pred_visible
+    # Positions that are not finite are no error: they are farther than any threshold.
+    with np.errstate(invalid="ignore"):
         squared = np.square(pred_tracks - gt_tracks).sum(-1)
-    found = {"occlusion_accuracy": _share(scored & (pred_visible == gt_visible), scored.sum())}
+    found = {"occlusion_accuracy": _fraction(scored & (pred_visible == gt_visible), scored.sum())}
     for threshold in THRESHOLDS:
         correct = visible & (squared < threshold**2)
         hits = correct & pred_visible
-        found[f"pts_within_{threshold}"] = _share(correct, visible.sum())
-        found[f"jaccard_{threshold}"] = _share(hits, visible.sum() + (claimed & ~hits).sum())
+        found[f"pts_within_{threshold}"] = _fraction(correct, visible.sum())
+        found[f"jaccard_{threshold}"] = _fraction(hits, visible.sum() + (predicted & ~hits).sum())
     for average, each in (("average_jaccard", "jaccard"), ("average_pts_within_thresh", "pts_within")):
         found[average] = float(np.mean([found[f"{each}_{threshold}"] for threshold in THRESHOLDS]))
     return {name: found[name] for name in METRICS}
@@ -96,7 +99,7 @@ def tapvid_metrics(
 def scored_labels(
     query_points: np.ndarray, num_frames: int, query_mode: str, gt_valid: np.ndarray | None = None
 ) -> np.ndarray:
-    """[N, T] bool: which labels count, for queries [N, 3] (t, x, y) in a video of `num_frames` frames.
+    """Return [N, T] bool, which labels count, for queries [N, 3] (t, x, y) in a video of `num_frames` frames.
 
     Raises:
         ValueError: as `tapvid_metrics`.
@@ -117,32 +120,35 @@ def scored_labels(
     return scored & np.asarray(gt_valid, bool)
 
 
-def hidden_labels_found(
+def count_occluded(
     query_points: np.ndarray,
     gt_visible: np.ndarray,
     pred_visible: np.ndarray,
     query_mode: str,
     gt_valid: np.ndarray | None = None,
 ) -> tuple[int, int]:
-    """How many of a video's scored labels are hidden, and how many of those are predicted so. No metric of TAP-Vid's:
-    occlusion_accuracy is high, where little is hidden, for a tracker that calls all points visible.
+    """Count a video's scored labels that are occluded, and those of them that are predicted so.
 
-    Arguments and errors are those of `tapvid_metrics`.
+    This is no metric of TAP-Vid's: where little is occluded, occlusion_accuracy is high for a tracker that calls all
+    points visible. Arguments and errors are those of `tapvid_metrics`.
     """
     scored = scored_labels(query_points, np.shape(gt_visible)[1], query_mode, gt_valid)
-    hidden = scored & ~np.asarray(gt_visible, bool)
-    return int(hidden.sum()), int((hidden & ~np.asarray(pred_visible, bool)).sum())
+    occluded = scored & ~np.asarray(gt_visible, bool)
+    return int(occluded.sum()), int((occluded & ~np.asarray(pred_visible, bool)).sum())
 
 
-def hidden_recall(videos: Sequence[Mapping[str, float]]) -> float | None:
-    """Of all hidden labels of the videos (each has `hidden` and `hidden_found`) the share that was found; None where
-    there are none."""
-    hidden = sum(video["hidden"] for video in videos)
-    return sum(video["hidden_found"] for video in videos) / hidden if hidden else None
+def occlusion_recall(videos: Sequence[Mapping[str, float]]) -> float | None:
+    """Return the fraction of all occluded labels of the videos that were predicted so; None where there are none.
+
+    Args:
+        videos: each with `occluded` and `occluded_found`, as `count_occluded` gives them.
+    """
+    occluded = sum(video["occluded"] for video in videos)
+    return sum(video["occluded_found"] for video in videos) / occluded if occluded else None
 
 
 def sample_queries(tracks: np.ndarray, visible: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """The queries that TAP-Vid asks of a video, and the track that each is of.
+    """Return the queries that TAP-Vid asks of a video, and the track that each is of.
 
     In mode "first" each track is asked for once, where it is first visible; in mode "strided" once in every fifth
     frame (0, 5, ...) in which it is visible, frame by frame. Tracks that are never visible, or in no such frame, are
@@ -175,7 +181,7 @@ def sample_queries(tracks: np.ndarray, visible: np.ndarray, mode: str) -> tuple[
 
 
 def mean_metrics(videos: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """A benchmark's figures: the plain mean over videos of each of `METRICS`.
+    """Return the plain mean over videos of each of `METRICS`.
 
     Raises:
         ValueError: for no video.
@@ -186,10 +192,10 @@ def mean_metrics(videos: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def check_mode(mode: str) -> None:
-    """Raises ValueError for a mode that is none."""
+    """Raise ValueError for a mode that is none."""
     if mode not in QUERY_MODES:
         raise ValueError(f"no query mode {mode!r}: choose {' or '.join(QUERY_MODES)}")
 
 
-def _share(part: np.ndarray, whole: int) -> float:
+def _fraction(part: np.ndarray, whole: int) -> float:
     return float(part.sum() / whole) if whole else 1.0

@@ -1,4 +1,4 @@
-"""What an evaluation says, for people: models side by side, video by video, and as a picture."""
+"""Reports of an evaluation: tables of models side by side and video by video, and a plot."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ NAMES = {
     **{f"jaccard_{d}": f"Jaccard at {d} px" for d in THRESHOLDS},
     **{f"pts_within_{d}": f"within {d} px" for d in THRESHOLDS},
 }
-WIDTH = 110  # characters of the text file, and so many more for each model
+# Characters of a line of the text file, for the first columns and for each model.
+WIDTH, MODEL_WIDTH = 110, 40
 
 
 def model_names(report: Mapping[str, Any]) -> list[str]:
-    """What models are called in tables: the last part of a path or Hub id, where that tells them apart."""
+    """Return the names of models in tables: the last part of a path or Hub id, where that tells them apart."""
     return short_names([model["model"] for model in report["models"]])
 
 
 def short_names(full: Sequence[str]) -> list[str]:
-    """The last part of each path or Hub id, where that tells them apart."""
+    """Return the last part of each path or Hub id, where that tells them apart."""
     short = [label.rstrip("/").rpartition("/")[2] for label in full]
     return short if len(set(short)) == len(short) else [*full]
 
 
 def means_table(report: Mapping[str, Any]) -> Table:
-    """Models side by side: means over videos, percent; of the hidden labels of all videos, how many were called so;
-    and seconds of tracking all of them."""
+    """Return models side by side: means over videos and recall of occluded labels, percent, and seconds of tracking."""
     title = f"{report['benchmark']}, {report['mode']}: mean of {report['videos']} videos, %"
     table = Table("", title=title, title_justify="left")
     for name in model_names(report):
         table.add_column(Text(name), justify="right", overflow="fold")
     for name in METRICS:
         table.add_row(NAMES[name], *(f"{100 * model['mean'][name]:.1f}" for model in report["models"]))
-    found = [model["hidden_recall"] for model in report["models"]]
-    table.add_row("hidden labels found", *("-" if share is None else f"{100 * share:.1f}" for share in found))
+    recalls = [model["occlusion_recall"] for model in report["models"]]
+    table.add_row("occlusion recall", *("-" if each is None else f"{100 * each:.1f}" for each in recalls))
     seconds = [sum(video["seconds"] for video in model["videos"].values()) for model in report["models"]]
     table.add_row("seconds, all videos", *(f"{each:.1f}" for each in seconds))
     return table
 
 
 def videos_table(report: Mapping[str, Any]) -> Table:
-    """Video by video: AJ, delta average and OA of each model, percent."""
+    """Return each video: AJ, delta average and OA of each model, percent."""
     table = Table("video", title=f"video by video: {' / '.join(MAIN.values())}, %", title_justify="left")
     for column in ("frames", "queries", *model_names(report)):
         table.add_column(Text(column), justify="right", overflow="fold")
@@ -66,19 +66,19 @@ def videos_table(report: Mapping[str, Any]) -> Table:
 
 
 def report_tables(report: Mapping[str, Any]) -> Group:
-    """All of it: videos, those left out, and the means last."""
-    left_out = [Text(f"left out: {name}: {reason}") for name, reason in report["left_out"].items()]
-    parts: list[RenderableType] = [videos_table(report), *left_out, means_table(report)]
+    """Return the videos, those that were skipped, and the means last."""
+    skipped = [Text(f"skipped: {name}: {reason}") for name, reason in report["skipped"].items()]
+    parts: list[RenderableType] = [videos_table(report), *skipped, means_table(report)]
     return Group(*parts)
 
 
 def write_text(report: Mapping[str, Any], path: Path) -> None:
-    """The tables as a text file."""
-    write_tables(report_tables(report), WIDTH + 40 * len(report["models"]), path)
+    """Write the tables as a text file."""
+    write_tables(report_tables(report), WIDTH + MODEL_WIDTH * len(report["models"]), path)
 
 
 def write_tables(tables: RenderableType, width: int, path: Path) -> None:
-    """What a terminal of so many characters would show, as a text file."""
+    """Write what a terminal of `width` characters would show."""
     text = Console(width=width, file=io.StringIO(), record=True)
     text.print(tables)
     with atomic_write(path) as tmp_path:
@@ -86,7 +86,7 @@ def write_tables(tables: RenderableType, width: int, path: Path) -> None:
 
 
 def empty_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches.
+    """Return a figure of this size, inches.
 
     Raises:
         ImportError: where matplotlib is not installed; the message says how to get it.
@@ -101,7 +101,7 @@ def empty_figure(width: float, height: float) -> Figure:
 
 
 def plot_report(report: Mapping[str, Any], path: Path) -> None:
-    """A picture: accuracy by threshold of each model, and how the videos spread.
+    """Plot the accuracy of each model by threshold, and how the videos spread.
 
     Raises:
         ImportError: as of `empty_figure`.

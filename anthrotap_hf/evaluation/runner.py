@@ -1,4 +1,4 @@
-"""The run over a benchmark: every tracker on every video, at the benchmark's 256x256; what is done is kept."""
+"""Evaluation on a benchmark: every tracker on every video, at the benchmark's 256x256; results are kept and reused."""
 
 from __future__ import annotations
 
@@ -8,63 +8,101 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import Pipeline
 
 from anthrotap_hf.evaluation import metrics
 from anthrotap_hf.evaluation.metrics import (
-    hidden_labels_found,
-    hidden_recall,
+    count_occluded,
     mean_metrics,
+    occlusion_recall,
     sample_queries,
     scored_labels,
     tapvid_metrics,
 )
-from anthrotap_hf.readers import benchmarks as readers
-from anthrotap_hf.readers.benchmarks import BenchmarkError, EvaluationVideo
+from anthrotap_hf.readers import READERS, open_reader
+from anthrotap_hf.readers.base import DatasetError, Reader
+from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.errors import AnthroTapError
 
-RESOLUTION = (256, 256)  # height and width that TAP-Vid is scored at
+# Height and width that TAP-Vid is scored at.
+RESOLUTION = (256, 256)
+TAPVID_BENCHMARKS = ("tapvid-davis", "tapvid-rgb-stacking", "tapvid-kinetics", "robotap")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """How the videos of a kind of benchmark are read, and counted where that is cheap (None: it is not)."""
+    """Videos with ground truth, and how trackers are asked.
 
-    read: Callable[[Path, tuple[int, int]], Iterator[EvaluationVideo]]
-    count: Callable[[Path], int | None]
+    Attributes:
+        name: one of `TAPVID_BENCHMARKS`, or a layout of `READERS`.
+        data: where its files are.
+        mode: "first" or "strided", where the queries are.
+        videos: the videos with their ground truth.
+    """
 
-
-_TAPVID = Benchmark(readers.read_tapvid, readers.count_tapvid)
-BENCHMARKS = {
-    "tapvid-davis": _TAPVID,
-    "tapvid-rgb-stacking": _TAPVID,
-    "tapvid-kinetics": _TAPVID,
-    "robotap": _TAPVID,
-    "shards": Benchmark(readers.read_shards, readers.count_shards),
-    "points": Benchmark(readers.read_points, lambda path: len(readers.point_files(path))),
-}
+    name: str
+    data: Path
+    mode: str
+    videos: Reader
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """Raises ValueError, which lists them, if there is none of this name."""
-    if name not in BENCHMARKS:
-        raise ValueError(f"no benchmark {name!r}: choose from {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
+def open_benchmark(name: str, data: Path, mode: str = "first") -> Benchmark:
+    """Open a benchmark.
+
+    Raises:
+        AnthroTapError: if there is no such benchmark, or its data cannot be used.
+        ValueError: for an unknown mode.
+    """
+    metrics.check_mode(mode)
+    return Benchmark(name, data, mode, open_reader(layout_of(name), data))
+
+
+def layout_of(benchmark: str) -> str:
+    """Return the layout of a benchmark's files; raise AnthroTapError, which lists them, for an unknown one."""
+    layout = "tapvid" if benchmark in TAPVID_BENCHMARKS else benchmark
+    if layout not in READERS:
+        raise AnthroTapError(
+            f"no benchmark {benchmark!r}", hint=f"choose from {', '.join([*TAPVID_BENCHMARKS, *READERS])}"
+        )
+    return layout
+
+
+def resize_clip(clip: TrackedClip, height: int, width: int) -> TrackedClip:
+    """Return a clip with all its frames decoded and brought to a size, and its tracks in float64.
+
+    Frames are resized one by one as TAP-Vid does it: by Pillow's Lanczos filter, which takes all pixels into account.
+
+    Raises:
+        BadClipError, VideoError: if the frames cannot be decoded.
+    """
+    frames = np.empty((clip.tracks.num_frames, height, width, 3), np.uint8)
+    count = 0
+    for frame in clip.iter_frames(range(len(frames))):
+        if frame.shape[:2] != (height, width):
+            frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+        frames[count] = frame
+        count += 1
+    if count != len(frames):
+        raise DatasetError(f"the video has {count} frames, its tracks {len(frames)}", path=clip.clip_id)
+    exact = replace(clip.tracks, xy=clip.tracks.xy.astype(np.float64))
+    return replace(clip, video=frames, tracks=exact.resized(height, width))
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A tracker that is judged.
+    """A tracker to evaluate.
 
     Attributes:
-        label: what it is called in tables.
+        label: its name in tables.
         tracker: the pipeline, or what is called and answers as it does.
         key: its kind and a hash of its weights, its configuration and its code.
     """
@@ -75,36 +113,31 @@ class EvaluatedModel:
 
     @classmethod
     def of(cls, label: str, tracker: Pipeline) -> EvaluatedModel:
-        return cls(label, tracker, f"{tracker.model.config.model_type}-{fingerprint(tracker)}")
+        return cls(label, tracker, f"{tracker.model.config.model_type}-{_tracker_key(tracker)}")
 
 
-def fingerprint(tracker: Pipeline) -> str:
-    """A hash of all that results follow from, besides the video: weights, configuration, and the code of model,
-    pipeline and metrics."""
+def _tracker_key(tracker: Pipeline) -> str:
+    """Hash all that results follow from, besides the video: weights, configuration, and the code that is run."""
     digest = hashlib.sha256()
     config = tracker.model.config.to_dict()
-    for name in ("_name_or_path", "transformers_version"):  # say nothing of what it computes
+    # These say nothing of what it computes.
+    for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(tracker.model.state_dict().items()):
         content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode() + content.tobytes())
-    for code in (
-        type(tracker.model),
-        type(tracker),
-        type(tracker.image_processor),
-        metrics,
-        sys.modules[__name__],
-    ):
+    classes = (type(tracker.model), type(tracker), type(tracker.image_processor))
+    for code in (*classes, metrics, sys.modules[__name__]):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     return digest.hexdigest()[:12]
 
 
-class KeptResults:
-    """Figures by video in a JSON file that is written whole after each; those of other frames or labels don't count.
+class ResultCache:
+    """Results by video, in a JSON file that is replaced as a whole after each.
 
     Raises:
-        BenchmarkError: if the file is damaged.
+        DatasetError: if the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,136 +147,130 @@ class KeptResults:
             try:
                 self._videos = json.loads(path.read_text())["videos"]
             except (ValueError, KeyError, TypeError) as error:
-                raise BenchmarkError(f"{path}: damaged ({error}); delete it, and it is made again") from error
+                raise DatasetError(
+                    f"damaged ({error})", path=path, hint="delete it, and it is made again"
+                ) from error
 
     def find(self, name: str, digest: str) -> dict[str, Any] | None:
+        """Return the results of a video, unless they are of other frames or labels."""
         known = self._videos.get(name)
         return known if known is not None and known["digest"] == digest else None
 
-    def keep(self, name: str, figures: dict[str, Any]) -> None:
-        self._videos[name] = figures
+    def keep(self, name: str, results: dict[str, Any]) -> None:
+        self._videos[name] = results
         with atomic_write(self.path) as tmp_path:
             tmp_path.write_text(json.dumps({"videos": self._videos}, indent=1))
 
 
 def evaluate(
-    entrants: Sequence[EvaluatedModel],
-    benchmark: str,
-    data: Path,
-    mode: str,
+    models: Sequence[EvaluatedModel],
+    benchmark: Benchmark,
     folder: Path,
     limit: int | None = None,
     on_step: Callable[[str, str | None], object] = lambda video, label: None,
 ) -> dict[str, Any]:
-    """Judges trackers on a benchmark.
+    """Evaluate trackers on a benchmark.
 
     Args:
-        entrants: the trackers, which all see each video before the next is read.
-        benchmark: a name of `BENCHMARKS`.
-        data: where its files are.
-        mode: "first" or "strided".
-        folder: keeps the figures of each video in `videos/`: what is there is not done again.
-        limit: only so many videos, the first.
-        on_step: is told a video and the tracker that begins with it, and (video, None) when all are done with it.
+        models: the trackers; all of them see each video before the next is read.
+        benchmark: as `open_benchmark` gives it.
+        folder: keeps the results of each video in `videos/`; what is there is not computed again.
+        limit: largest number of videos.
+        on_step: called with a video and the model that starts on it, and with (video, None) after the last model.
 
     Returns:
         A dict that JSON can hold: `benchmark`, `data`, `mode`, `resolution`, `videos` (how many are in the means),
-        `left_out` (reasons by video) and `models`: for each its `model` (label), `key`, `mean` of the metrics,
-        `hidden_recall` (of all hidden labels, how many were called so; None where none is) and `videos`: by name the
-        metrics, `hidden` labels and `hidden_found`, `queries`, `frames`, `seconds` of tracking.
+        `skipped` (reasons by video) and `models`: for each its `model` (label), `key`, `mean` of the metrics,
+        `occlusion_recall` (of all occluded labels, the fraction predicted so; None where there are none) and `videos`:
+        by name the metrics, `occluded` labels and `occluded_found`, `queries`, `frames`, `seconds` of tracking.
 
     Raises:
-        BenchmarkError: for data that can't be used, or in which nothing can be scored.
-        ValueError: for an unknown benchmark or mode, or two trackers of one label.
+        DatasetError, VideoError: if a video cannot be used, or nothing can be scored in any.
+        ValueError: if two models have one label.
     """
-    metrics.check_mode(mode)
-    labels = [entrant.label for entrant in entrants]
+    labels = [model.label for model in models]
     if len(set(labels)) < len(labels):
         raise ValueError(f"a model is named twice: {', '.join(labels)}")
-    kept = [KeptResults(folder / "videos" / f"{benchmark}-{mode}-{each.key}.json") for each in entrants]
-    found: list[dict[str, dict[str, Any]]] = [{} for _ in entrants]
-    left_out: dict[str, str] = {}
-    for video in itertools.islice(find_benchmark(benchmark).read(data, RESOLUTION), limit):
-        queries, index = sample_queries(video.tracks, video.visible, mode)
-        scored = scored_labels(queries, len(video.frames), mode, video.valid[index])
-        if not (scored & video.visible[index]).any():
-            left_out[video.name] = "no point is seen in a frame that is scored"
+    mode = benchmark.mode
+    caches = [ResultCache(folder / "videos" / f"{benchmark.name}-{mode}-{each.key}.json") for each in models]
+    results: list[dict[str, dict[str, Any]]] = [{} for _ in models]
+    skipped: dict[str, str] = {}
+    for video in itertools.islice(benchmark.videos, limit):
+        name = video.clip_id
+        video = resize_clip(video, *RESOLUTION)
+        tracks = video.tracks
+        queries, index = sample_queries(tracks.xy, tracks.visible, mode)
+        scored = scored_labels(queries, tracks.num_frames, mode, tracks.valid[index])
+        if not (scored & tracks.visible[index]).any():
+            skipped[name] = "no point is visible in a frame that is scored"
         else:
             digest = _digest(video)
-            for entrant, results, figures in zip(entrants, kept, found, strict=True):
-                on_step(video.name, entrant.label)
-                known = results.find(video.name, digest)
+            for model, cache, of_model in zip(models, caches, results, strict=True):
+                on_step(name, model.label)
+                known = cache.find(name, digest)
                 if known is None:
-                    known = {**_judge(entrant.tracker, video, queries, index, mode), "digest": digest}
-                    results.keep(video.name, known)
-                figures[video.name] = known
-        on_step(video.name, None)
-    if not found[0]:
+                    known = {**_evaluate_video(model.tracker, video, queries, index, mode), "digest": digest}
+                    cache.keep(name, known)
+                of_model[name] = known
+        on_step(name, None)
+    if not results[0]:
         reason = (
-            "in none of its videos is a point seen in a frame that is scored"
-            if left_out
-            else "it has no video"
+            "no point is visible in a frame that is scored, in any video" if skipped else "it has no video"
         )
-        raise BenchmarkError(f"{data}: {reason}; there is nothing to judge by")
+        raise DatasetError(reason, path=benchmark.data)
     return {
-        "benchmark": benchmark,
-        "data": str(data),
+        "benchmark": benchmark.name,
+        "data": str(benchmark.data),
         "mode": mode,
         "resolution": list(RESOLUTION),
-        "videos": len(found[0]),
-        "left_out": left_out,
+        "videos": len(results[0]),
+        "skipped": skipped,
         "models": [
             {
-                "model": entrant.label,
-                "key": entrant.key,
-                "mean": mean_metrics([*figures.values()]),
-                "hidden_recall": hidden_recall([*figures.values()]),
-                "videos": figures,
+                "model": model.label,
+                "key": model.key,
+                "mean": mean_metrics([*of_model.values()]),
+                "occlusion_recall": occlusion_recall([*of_model.values()]),
+                "videos": of_model,
             }
-            for entrant, figures in zip(entrants, found, strict=True)
+            for model, of_model in zip(models, results, strict=True)
         ],
     }
 
 
-def _judge(
+def _evaluate_video(
     tracker: Callable[..., dict[str, np.ndarray]],
-    video: EvaluationVideo,
+    video: TrackedClip,
     queries: np.ndarray,
     index: np.ndarray,
     mode: str,
 ) -> dict[str, Any]:
-    """The metrics of one tracker on one video. Queries a hair out of frame, as annotators leave, are moved to its
-    border for the tracker; their number is told."""
-    height, width = video.frames.shape[1:3]
-    asked = np.clip(queries, 0, [np.inf, width, height])
+    """Measure one tracker on one video: `queries` [M, 3] (t, x, y) of the tracks `index` [M].
+
+    Annotators leave queries a hair out of frame. Those are moved to its border for the tracker, and counted.
+    """
+    truth = video.tracks.select(index)
+    asked = np.clip(queries, 0, [np.inf, truth.width, truth.height])
     start = time.perf_counter()
-    answer = tracker(video.frames, points=asked, resolution=RESOLUTION, progress=False)
+    found = tracker(video.frames, points=asked, resolution=RESOLUTION, progress=False)
     seconds = time.perf_counter() - start
-    figures = tapvid_metrics(
-        queries,
-        video.tracks[index],
-        video.visible[index],
-        answer["tracks"],
-        answer["visible"],
-        mode,
-        video.valid[index],
+    scores = tapvid_metrics(
+        queries, truth.xy, truth.visible, found["tracks"], found["visible"], mode, truth.valid
     )
-    hidden, found = hidden_labels_found(
-        queries, video.visible[index], answer["visible"], mode, video.valid[index]
-    )
+    occluded, recalled = count_occluded(queries, truth.visible, found["visible"], mode, truth.valid)
     return {
-        **figures,
-        "hidden": hidden,
-        "hidden_found": found,
+        **scores,
+        "occluded": occluded,
+        "occluded_found": recalled,
         "queries": len(queries),
         "queries_moved_into_frame": int((asked != queries).any(axis=1).sum()),
-        "frames": len(video.frames),
+        "frames": truth.num_frames,
         "seconds": round(seconds, 3),
     }
 
 
-def _digest(video: EvaluationVideo) -> str:
+def _digest(video: TrackedClip) -> str:
     digest = hashlib.sha256()
-    for array in (video.frames, video.tracks, video.visible, video.valid):
+    for array in (video.frames, video.tracks.xy, video.tracks.visible, video.tracks.valid):
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_hf.export.frames import frames_of
-from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.export.base import Format, exported_frames
+from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.video import VideoSource
 from anthrotap_hf.visualization.overlay import track_colors
 
-SEEN, HIDDEN, END = 0, 1, 2
+VISIBLE, OCCLUDED, END = 0, 1, 2
 
 SCRIPT = '''"""Point tracks for Blender's movie clip editor, written by `anthrotap export --format blender`.
 
@@ -26,8 +25,8 @@ import bpy
 
 VIDEO = {video!r}
 SIZE = ({width}, {height})
-SEEN, HIDDEN, END = range(3)
-# Name, color, and markers: frame (the clip's first is 1), x and y as shares of the clip with y up, state.
+VISIBLE, OCCLUDED, END = range(3)
+# Name, color, and markers: frame (the clip's first is 1), x and y as fractions of the clip with y up, state.
 TRACKS = [
 {tracks}
 ]
@@ -52,7 +51,7 @@ def add_tracks(clip):
         track.color = color
         for frame, x, y, state in markers:
             marker = track.markers.insert_frame(frame, co=(x, y))
-            marker.mute = state != SEEN
+            marker.mute = state != VISIBLE
             marker.is_keyed = state == END
 
 
@@ -60,36 +59,38 @@ add_tracks(open_clip())
 '''
 
 
-def clip_beside(path: Path) -> Path:
-    """Where the video of a script goes, if it is no file yet."""
+def video_beside(path: Path) -> Path:
+    """Return where the video of a script goes if it is not a file yet."""
     return path.with_name(f"{path.stem}.clip.mp4")
 
 
-def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
-    """A Python script with the tracks in it.
+def write_blender(clip: TrackedClip, path: Path) -> None:
+    """Write a Python script with the tracks in it.
 
-    - A marker's place is x / W, 1 - y / H: Blender's are shares of the frame with the origin in its lower left corner,
-      the first pixel's center half a pixel in (blenkernel/intern/tracking_util.cc takes 0.5 off when it hands pixels to
-      libmv, whose first center is (0, 0)). Frame t is the clip's frame t + 1.
-    - Seen: a marker, not keyed, as tracking leaves it. Hidden: a disabled (muted) marker at its place, which solvers
-      and stabilisation pass over. Unknown: no marker; since Blender holds a marker until the next one, the first frame
-      of such a stretch has a disabled marker where the track was last, which is keyed: so the three are kept apart.
-      Tracks without a label are left out.
+    - A marker's position is x / W, 1 - y / H: Blender's are fractions of the frame with the origin in its lower left
+      corner, the first pixel's center half a pixel in (blenkernel/intern/tracking_util.cc takes 0.5 off when it hands
+      pixels to libmv, whose first center is (0, 0)). Frame t is the clip's frame t + 1.
+    - Visible: a marker, not keyed, as tracking leaves it. Occluded: a disabled (muted) marker, which solvers and
+      stabilization ignore. Invalid: no marker; since Blender holds a marker until the next one, the first of several
+      invalid frames has a disabled marker at the last position, which is keyed: so the three are kept apart. Tracks
+      without a valid label are not written.
     - The script names the video's file and opens it where no clip is open; of bytes, a file NAME.clip.mp4 is
-      written beside it. `fps` goes nowhere: Blender asks the video.
+      written beside it. The frame rate is not written: Blender asks the video.
 
     Raises:
-        VideoError: as `frames_of`.
+        VideoError: as `exported_frames`.
     """
+    tracks, video = clip.tracks, clip.video
     file: str | None = None
     if video is not None:
-        for _ in frames_of(video, tracks):  # read to the end: is it the video of these tracks?
+        # Read to the end to check that it is the video of these tracks.
+        for _ in exported_frames(clip):
             pass
         if isinstance(video, bytes):
-            file = str(clip_beside(path).absolute())
+            file = str(video_beside(path).absolute())
             with atomic_write(file) as tmp_path:
                 tmp_path.write_bytes(video)
-        else:
+        elif isinstance(video, str | Path):
             file = os.path.abspath(video)
     colors = np.round(track_colors(tracks) / 255, 3)
     lines = [
@@ -103,16 +104,25 @@ def write_blender(tracks: Tracks, fps: float, path: Path, video: VideoSource | N
 
 
 def _markers(tracks: Tracks) -> list[list[list[float]]]:
-    """Of each track, [frame, x, y, state]."""
-    places = tracks.xy / np.array([tracks.width, tracks.height], np.float32) * [1, -1] + [0, 1]
+    """Return [frame, x, y, state] of each marker of each track."""
+    positions = tracks.xy / np.array([tracks.width, tracks.height], np.float32) * [1, -1] + [0, 1]
     found = []
     for n in range(len(tracks)):
         markers: list[list[float]] = []
         for t in range(tracks.num_frames):
             if tracks.valid[n, t]:
-                x, y = places[n, t].round(7).tolist()
-                markers.append([t + 1, x, y, SEEN if tracks.visible[n, t] else HIDDEN])
+                x, y = positions[n, t].round(7).tolist()
+                markers.append([t + 1, x, y, VISIBLE if tracks.visible[n, t] else OCCLUDED])
             elif t and tracks.valid[n, t - 1]:
                 markers.append([t + 1, *markers[-1][1:3], END])
         found.append(markers)
     return found
+
+
+FORMAT = Format(
+    write_blender,
+    ".py",
+    "blender --python FILE, or Run Script in its text editor",
+    video="is opened with the tracks",
+    sidecar=video_beside,
+)

@@ -8,28 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_hf.export.frames import frames_of
-from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.export.base import Format, exported_frames, frame_rate
+from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.errors import missing_extra
-from anthrotap_hf.video import VideoSource
 from anthrotap_hf.visualization.overlay import dot_radius, track_colors
 
-QUALITY = 85  # of the frames' JPEG
+# Of the frames' JPEG.
+QUALITY = 85
 
 
-def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | None = None) -> None:
-    """A recording with the timelines `frame` (from 0) and `time` (seconds).
+def write_rerun(clip: TrackedClip, path: Path) -> None:
+    """Write a recording with the timelines `frame` (from 0) and `time` (seconds).
 
     - `video`: the frames, as JPEG, if there is a video.
-    - `video/seen` and `video/hidden`: points of seen and of hidden labels, each with its track's color, hidden ones
-      smaller and half transparent; components `track` and `person` tell which. Unknown labels have no point.
+    - `video/visible` and `video/occluded`: points of visible and of occluded labels, each with its track's color,
+      occluded ones smaller and half transparent; components `track` and `person` tell which. Invalid labels have none.
 
-    Rerun's 2D space of a picture has its origin in the top left corner of the first pixel, whose center is (0.5, 0.5):
+    Rerun's 2D space of an image has its origin in the top left corner of the first pixel, whose center is (0.5, 0.5):
     as here, so nothing is converted (rerun.io, "Pinhole" and "Image": pixel coordinates, origin top left).
 
     Raises:
-        VideoError: as `frames_of`.
+        VideoError: as `exported_frames`.
         ImportError: without rerun-sdk.
     """
     try:
@@ -37,10 +37,11 @@ def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | Non
     except ImportError as error:
         raise missing_extra(error, "rerun") from error
 
+    tracks, fps = clip.tracks, frame_rate(clip)
     colors, radius = track_colors(tracks), dot_radius(tracks)
     frames: Iterable[np.ndarray | None] = repeat(None, tracks.num_frames)
-    if video is not None:
-        frames = frames_of(video, tracks)
+    if clip.video is not None:
+        frames = exported_frames(clip)
     with atomic_write(path) as tmp_path:
         recording = rr.RecordingStream("anthrotap", make_default=False, make_thread_default=False)
         recording.save(tmp_path)
@@ -50,8 +51,8 @@ def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | Non
             if frame is not None:
                 recording.log("video", rr.Image(frame).compress(jpeg_quality=QUALITY))
             for name, labels, opacity, size in (
-                ("seen", tracks.visible[:, t], 255, radius),
-                ("hidden", tracks.occluded[:, t], 128, 0.6 * radius),
+                ("visible", tracks.visible[:, t], 255, radius),
+                ("occluded", tracks.occluded[:, t], 128, 0.6 * radius),
             ):
                 own = np.flatnonzero(labels)
                 rgba = np.column_stack([colors[own], np.full(len(own), opacity, np.uint8)])
@@ -62,3 +63,6 @@ def write_rerun(tracks: Tracks, fps: float, path: Path, video: VideoSource | Non
                 )
         recording.flush()
         recording.disconnect()
+
+
+FORMAT = Format(write_rerun, ".rrd", "rerun FILE", video="goes in, as frames")

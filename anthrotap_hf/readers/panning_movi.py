@@ -1,12 +1,11 @@
 """Panning MOVi-E, the paper's synthetic half: rendered scenes out of TFRecords, and point tracks made from them.
 
-Kubric publishes what its renderer knows of each scene, not tracks: per pixel depth, object and place on the object; per
-frame camera and objects' boxes. A track is a pixel's surface point, carried along with its object and projected.
+Kubric publishes what its renderer knows of each scene, not tracks: per pixel depth, object and coordinates on the
+object; per frame camera and objects' boxes. A track is a pixel's surface point, carried by its object and projected.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anthrotap_hf.readers.tfrecord import Feature, read_example, record_places
-from anthrotap_hf.training.samples import BadSampleError, LabeledClip
-from anthrotap_hf.video import VideoError
+from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks
+from anthrotap_hf.readers.tfrecord import Feature, find_records, read_example
+from anthrotap_hf.tracks import TrackedClip
 
-TIME_STRIDE, PIXEL_STRIDE = 4, 2  # of the grid that points are drawn from; it begins at a random pixel
-MOST_OF_AN_OBJECT = 0.1  # share of an object's grid points that are drawn
-DEPTH_TOLERANCE = 0.99  # a point is hidden by what is nearer than this share of its own distance
-ROUGH_NORMAL = 0.05  # difference between neighbors from which a normal is the texture's, not the mesh's
+# Strides of the grid that points are drawn from, which begins at a random pixel.
+TIME_STRIDE, PIXEL_STRIDE = 4, 2
+# The largest fraction of an object's grid points that is drawn.
+MAX_OBJECT_FRACTION = 0.1
+# A point is occluded by what is nearer than this fraction of its own distance.
+DEPTH_TOLERANCE = 0.99
+# The difference between neighboring normals from which on they are the texture's, not the mesh's.
+ROUGH_NORMAL = 0.05
 UINT16 = 65535
 
 _ARRAYS: dict[str, tuple[int | str, ...]] = {  # shapes, with N objects and T frames
@@ -37,40 +40,38 @@ _ARRAYS: dict[str, tuple[int | str, ...]] = {  # shapes, with N objects and T fr
 _IMAGES = {"video": 3, "segmentations": 1, "depth": 1, "normal": 3, "object_coordinates": 3}  # channels
 
 
-class PanningMoviClips:
+class PanningMoviClips(Reader):
     """Panning MOVi-E (Hub dataset hamacojr/LocoTrack-panning-MOVi-E), laid out by TensorFlow Datasets; also MOVi-E.
 
     A folder holds `NAME-SPLIT.tfrecord-00000-of-01024` and so on; a record is a scene of 24 frames. Names, encodings
-    and units of features are those of challenges/movi/panning_movi_e.py of google-research/kubric, pictures PNGs.
+    and units of features are those of challenges/movi/panning_movi_e.py of google-research/kubric, images are PNGs.
 
     Tracks follow from them as in challenges/point_tracking/dataset.py there, done anew. Points are drawn from a grid,
     about as many of each object, the rarest first. Those of objects are carried by their boxes, those of the
-    background (object 0) stand still. A point is hidden where what is rendered at its place is nearer by a hundredth,
-    where none of the four pixels around shows its object, or where its surface faces away. Two things differ: tracks
-    are drawn over the whole frame (from a grid four times as fine, and four times as many), and queries among all
-    places where they are seen, when a sample is cut. A clip has the same tracks whenever it is read. Points behind the
-    camera are unknown, all other labels valid.
+    background (object 0) stand still. A point is occluded where what is rendered at its position is nearer by a
+    hundredth, where none of the four pixels around shows its object, or where its surface faces away. Two things
+    differ: tracks are drawn over the whole frame (from a grid four times as fine, and four times as many), and queries
+    among all their visible labels, when a sample is cut. A clip has the same tracks whenever it is read. Points behind
+    the camera are invalid, all other labels valid.
 
-    Samples as in the paper: `SampleSettings(num_frames=24, dilation=1, min_visible=1, affine=None, flip=0, crop=(0.55, 1),
-    color=Color())`.
+    Samples as in the paper: `SampleSettings(num_frames=24, dilation=1, min_visible=1, affine=None, flip=0,
+    crop=(0.55, 1), color=Color())`.
 
     Args:
-        folder: searched with all below it.
+        folder: searched with all folders below it.
+        name: what messages call the dataset.
         split: "train" or "validation".
-        num_tracks: of a clip, at most.
+        num_tracks: largest number of tracks of a clip.
 
     Raises:
-        FileNotFoundError: if there is no file of this split.
-        ValueError: if one is no TFRecord, or is not whole.
+        DatasetError: if there is no file of this split, or one is no TFRecord, or not whole.
     """
-
-    human = False
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
-        *,
+        folder: FilePath,
         name: str = "panning movi-e",
+        *,
         split: str = "train",
         num_tracks: int = 1024,
     ) -> None:
@@ -80,40 +81,42 @@ class PanningMoviClips:
         self.num_tracks = num_tracks
         self.files = sorted(Path(folder).rglob(f"*-{split}.tfrecord*"))
         if not self.files:
-            raise FileNotFoundError(f"{folder}: no file NAME-{split}.tfrecord-... in or below this folder")
-        places = []
+            raise DatasetError(f"no file NAME-{split}.tfrecord-... in or below this folder", path=folder)
+        records = []
         for number, path in enumerate(self.files):
             try:
-                places += [(number, *place) for place in record_places(path)]
+                records += [(number, *record) for record in find_records(path)]
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-        self._places = np.array(places, np.int64).reshape(-1, 3)  # file, first byte, length
+                raise DatasetError(error, path=path) from error
+        # File number, first byte and length of each clip.
+        self._records = np.array(records, np.int64).reshape(-1, 3)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._records)
 
-    def __getitem__(self, index: int) -> LabeledClip:
+    def __getitem__(self, index: int) -> TrackedClip:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: clip {index} of {len(self)}")
-        number, start, length = (int(value) for value in self._places[index])
+        number, start, length = (int(value) for value in self._records[index])
         name = f"{self.files[number]}, byte {start}"
         try:
             found = read_example(self.files[number], (start, length), {*_ARRAYS, *_IMAGES})
             scene = _Scene.read(found)
-            tracks, visible, valid = _tracks(scene, self.num_tracks, np.random.default_rng([2, index]))
+            xy, visible, valid = _tracks(scene, self.num_tracks, np.random.default_rng([2, index]))
         except ValueError as error:
-            raise BadSampleError(f"{name}: {error}") from error
+            raise BadClipError(error, path=name) from error
         _, height, width = scene.depth.shape
-        pictures = found["video"]
+        images = found["video"]
 
-        def frames(indices: Sequence[int]) -> Iterator[np.ndarray]:
-            for t in indices:
+        def load(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+            for t in numbers:
                 try:
-                    yield _image(pictures[t], "video", (height, width))
+                    yield _image(images[t], "video", (height, width))
                 except ValueError as error:
-                    raise VideoError(f"{name}: {error}") from error
+                    raise BadClipError(error, path=name) from error
 
-        return LabeledClip(name, tracks, visible, valid, height, width, frames)
+        tracks = make_tracks(name, xy, visible, valid, height=height, width=width)
+        return TrackedClip(tracks, load, clip_id=name)
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,11 @@ class _Camera:
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points [N, T, 3] to raster pixels [N, T, 2], NaN behind the camera, and distances [N, T]."""
-        seen = np.einsum("tji,ntj->nti", self.rotation, points - self.position)
-        depth = -seen[..., 2:]
+        in_camera = np.einsum("tji,ntj->nti", self.rotation, points - self.position)
+        depth = -in_camera[..., 2:]
         with np.errstate(divide="ignore", invalid="ignore"):
-            xy = self.focal * seen[..., :2] / depth * (1, -1) + (self.width / 2, self.height / 2)
-        return np.where(depth > 0, xy, np.nan), np.linalg.norm(seen, axis=-1)
+            xy = self.focal * in_camera[..., :2] / depth * (1, -1) + (self.width / 2, self.height / 2)
+        return np.where(depth > 0, xy, np.nan), np.linalg.norm(in_camera, axis=-1)
 
     def unproject(self, time: np.ndarray, xy: np.ndarray, distance: np.ndarray) -> np.ndarray:
         """Raster pixels [N, 2] of frames `time` [N] at distances [N] from the camera: world points [N, 3]."""
@@ -151,20 +154,20 @@ class _Scene:
 
     Attributes:
         camera: of each frame.
-        boxes: [N, T, 4, 3], from a place in an object's box (-0.5 to 0.5, then 1) to the world.
-        turns: [N, T, 3, 3], rotation of each object.
+        boxes: [N, T, 4, 3], from coordinates in an object's box (-0.5 to 0.5, then 1) to the world.
+        rotations: [N, T, 3, 3], of each object.
         segments: [T, H, W] uint8, 0 for the background, else one more than an object's number.
         depth: [T, H, W] float32, distance from the camera.
-        normals, places: T encoded pictures, decoded where points are drawn.
+        normals, coordinates: T encoded images, decoded where points are drawn.
     """
 
     camera: _Camera
     boxes: np.ndarray
-    turns: np.ndarray
+    rotations: np.ndarray
     segments: np.ndarray
     depth: np.ndarray
     normals: Feature
-    places: Feature
+    coordinates: Feature
 
     @classmethod
     def read(cls, found: dict[str, Feature]) -> _Scene:
@@ -174,16 +177,16 @@ class _Scene:
         T = len(found["video"])
         for name in _IMAGES:
             if not isinstance(found[name], list) or len(found[name]) != T or not T:
-                raise ValueError(f"{name} are not {T} pictures")
+                raise ValueError(f"{name} are not {T} images")
         arrays = {name: _array(found[name], name, T) for name in _ARRAYS}
         segments = np.stack([_image(data, "segmentations") for data in found["segmentations"]])
         depth = np.stack([_image(data, "depth", segments.shape[1:]) for data in found["depth"]])
         nearest, farthest = arrays["metadata/depth_range"]
         _, height, width = depth.shape
-        boxes, turns = arrays["instances/bboxes_3d"], arrays["instances/quaternions"]
-        if len(boxes) != len(turns) or segments.max() > len(boxes):
+        boxes, quaternions = arrays["instances/bboxes_3d"], arrays["instances/quaternions"]
+        if len(boxes) != len(quaternions) or segments.max() > len(boxes):
             raise ValueError(
-                f"boxes of {len(boxes)} objects, rotations of {len(turns)}, pixels of {segments.max()}"
+                f"boxes of {len(boxes)} objects, rotations of {len(quaternions)}, pixels of {segments.max()}"
             )
         return cls(
             camera=_Camera(
@@ -194,11 +197,11 @@ class _Scene:
                 width=width,
             ),
             boxes=_boxes_to_world(boxes),
-            turns=_rotations(turns),
+            rotations=_rotations(quaternions),
             segments=segments,
             depth=(nearest + depth * ((farthest - nearest) / UINT16)).astype(np.float32),
             normals=found["normal"],
-            places=found["object_coordinates"],
+            coordinates=found["object_coordinates"],
         )
 
 
@@ -210,35 +213,33 @@ def _tracks(
     owner = scene.segments[time, y, x].astype(int)
     T, H, W = scene.segments.shape
 
-    places, normals = np.empty((len(time), 3)), np.empty((len(time), 3))
+    coordinates, normals = np.empty((len(time), 3)), np.empty((len(time), 3))
     smooth = np.zeros(len(time), bool)
     for t in np.unique(time):
-        here = time == t
-        picture = _image(scene.places[t], "object_coordinates", (H, W))
-        places[here] = picture[y[here], x[here]] / UINT16 - 0.5
-        picture = np.pad(
-            _image(scene.normals[t], "normal", (H, W)) / UINT16 * 2 - 1, [(1, 1), (1, 1), (0, 0)]
-        )
-        normals[here] = picture[y[here] + 1, x[here] + 1]
-        corners = [picture[y[here] + dy, x[here] + dx] for dy in (0, 2) for dx in (0, 2)]
-        rough = [np.linalg.norm(corner - normals[here], axis=1) > ROUGH_NORMAL for corner in corners]
-        smooth[here] = np.sum(rough, 0) <= 2
+        drawn = time == t
+        image = _image(scene.coordinates[t], "object_coordinates", (H, W))
+        coordinates[drawn] = image[y[drawn], x[drawn]] / UINT16 - 0.5
+        image = np.pad(_image(scene.normals[t], "normal", (H, W)) / UINT16 * 2 - 1, [(1, 1), (1, 1), (0, 0)])
+        normals[drawn] = image[y[drawn] + 1, x[drawn] + 1]
+        corners = [image[y[drawn] + dy, x[drawn] + dx] for dy in (0, 2) for dx in (0, 2)]
+        rough = [np.linalg.norm(corner - normals[drawn], axis=1) > ROUGH_NORMAL for corner in corners]
+        smooth[drawn] = np.sum(rough, 0) <= 2
 
     points = np.empty((len(time), T, 3))
     still = owner == 0
     centers = np.stack([x, y], 1) + 0.5
     points[still] = scene.camera.unproject(time, centers, scene.depth[time, y, x])[still, None]
     moving = owner[~still] - 1
-    homogeneous = np.concatenate([places[~still], np.ones((len(moving), 1))], 1)
+    homogeneous = np.concatenate([coordinates[~still], np.ones((len(moving), 1))], 1)
     points[~still] = np.einsum("ni,ntij->ntj", homogeneous, scene.boxes[moving])
 
     xy, distance = scene.camera.project(points)
     valid = np.isfinite(xy).all(-1)
     with np.errstate(invalid="ignore"):
         visible = valid & ((xy >= 0) & (xy < (W, H))).all(-1)
-    visible &= _rendered(scene, np.where(visible[..., None], xy, 0), distance, owner)
-    turned = _faces_away(scene, points[~still], normals[~still], time[~still], moving)
-    visible[~still] &= ~(turned & smooth[~still, None])
+    visible &= _is_rendered(scene, np.where(visible[..., None], xy, 0), distance, owner)
+    away = _faces_away(scene, points[~still], normals[~still], time[~still], moving)
+    visible[~still] &= ~(away & smooth[~still, None])
     return xy.astype(np.float32), visible, valid
 
 
@@ -250,20 +251,20 @@ def _draw_pixels(
     first = [int(rng.integers(min(step, size))) for step, size in zip(strides, segments.shape, strict=True)]
     grid = segments[tuple(slice(at, None, step) for at, step in zip(first, strides, strict=True))]
     counts = np.bincount(grid.ravel())
-    left, present = num_tracks, np.flatnonzero(counts)
+    remaining, present = num_tracks, np.flatnonzero(counts)
     chosen = []
     for done, owner in enumerate(present[np.argsort(counts[present], kind="stable")]):
-        most = max(1, round(MOST_OF_AN_OBJECT * counts[owner]))
-        number = min(round(left / (len(present) - done)), most)
+        largest = max(1, round(MAX_OBJECT_FRACTION * counts[owner]))
+        number = min(round(remaining / (len(present) - done)), largest)
         chosen.append(rng.choice(np.flatnonzero(grid == owner), number, replace=False))
-        left -= number
+        remaining -= number
     on_grid = np.unravel_index(np.concatenate(chosen), grid.shape)
-    time, y, x = (at + step * place for at, step, place in zip(first, strides, on_grid, strict=True))
+    time, y, x = (at + step * index for at, step, index in zip(first, strides, on_grid, strict=True))
     return time, y, x
 
 
-def _rendered(scene: _Scene, xy: np.ndarray, distance: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """[N, T]: whether the picture shows these points [N, T, 2], by depth and object of the four pixels around."""
+def _is_rendered(scene: _Scene, xy: np.ndarray, distance: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """[N, T]: whether the image shows these points [N, T, 2], by depth and object of the four pixels around."""
     T, H, W = scene.segments.shape
     corner = np.floor(xy - 0.5).astype(int)
     depth = np.zeros(distance.shape, np.float32)
@@ -282,10 +283,10 @@ def _faces_away(
 
     `points` [N, T, 3] of objects `number` [N], `normals` [N, 3] in the world at frames `time` [N].
     """
-    turns = scene.turns[number]
+    rotations = scene.rotations[number]
     rows = np.arange(len(number))
-    normals = np.einsum("nji,nj->ni", turns[rows, time], normals)
-    normals = np.einsum("ntij,nj->nti", turns, normals)
+    normals = np.einsum("nji,nj->ni", rotations[rows, time], normals)
+    normals = np.einsum("ntij,nj->nti", rotations, normals)
     away = np.einsum("nti,nti->nt", normals, points - scene.camera.position) > 0
     return away & ~away[rows, time][:, None]
 
@@ -330,7 +331,7 @@ def _image(data: Any, name: str, size: tuple[int, ...] | None = None) -> np.ndar
     dtype = np.uint8 if name in ("video", "segmentations") else np.uint16
     channels = 1 if image is None or image.ndim == 2 else image.shape[2]
     if image is None or image.dtype != dtype or channels != _IMAGES[name]:
-        raise ValueError(f"a picture of {name} is damaged, or of another kind")
+        raise ValueError(f"an image of {name} is damaged, or of another kind")
     if size is not None and image.shape[:2] != size:
-        raise ValueError(f"a picture of {name} is {list(image.shape[:2])}, not {list(size)}")
+        raise ValueError(f"an image of {name} is {list(image.shape[:2])}, not {list(size)}")
     return image if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

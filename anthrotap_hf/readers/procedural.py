@@ -1,23 +1,28 @@
-"""A source of synthetic clips that needs no download: textured shapes that move, bend and hide one another.
+"""Synthetic clips that need no download: textured shapes that move, bend and occlude one another.
 
 Each clip is a stack of flat layers. A layer has a texture with an outline (alpha), and a map from the texture to the
 frame that changes over time: two sine shears, which bend it and can be undone exactly, then an affine map. So a point
-of a texture has an exact place in each frame, and is seen where it lies in the frame and no layer above covers it.
+of a texture has an exact position in each frame, and is visible where it lies in the frame and no layer above covers
+it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
 
-from anthrotap_hf.training.samples import LabeledClip
+from anthrotap_hf.readers.base import DatasetError, FilePath, Reader
+from anthrotap_hf.tracks import TrackedClip, Tracks
 
-OPAQUE = 128  # alpha from which a layer hides what is behind it
-SHUTTER = 0.5  # share of the time between frames that light comes in, where there is motion blur
-SUB_FRAMES = 3  # that are averaged then; the middle one is at the labels' time
+# The alpha from which on a layer occludes what is behind it.
+OPAQUE = 128
+# With motion blur: the fraction of the time between frames in which light comes in, and the number of sub-frames that
+# are averaged, of which the middle one is at the time of the labels.
+SHUTTER, SUB_FRAMES = 0.5, 3
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,9 @@ class ProceduralSettings:
 
     Attributes:
         num_frames, height, width: of a clip.
-        num_tracks: points followed; `on_shapes` of them (a share) on moving shapes, the others on the background.
-        shapes: fewest and most shapes.
+        num_tracks: points that are followed.
+        on_shapes: fraction of the points on moving shapes; the others are on the background.
+        shapes: smallest and largest number of shapes.
         blur: probability of motion blur.
         noise: standard deviation of the strongest sensor noise, gray levels.
 
@@ -48,16 +54,21 @@ class ProceduralSettings:
         if min(self.num_frames, self.num_tracks, self.shapes[0]) < 1 or min(self.height, self.width) < 16:
             raise ValueError("a clip needs a frame, a track, a shape, and 16 x 16 pixels")
         if self.shapes[0] > self.shapes[1]:
-            raise ValueError(f"shapes must be the fewest and the most, got {self.shapes}")
+            raise ValueError(f"shapes must be the smallest and the largest number, got {self.shapes}")
         if not (0 <= self.on_shapes <= 1 and 0 <= self.blur <= 1 and self.noise >= 0):
-            raise ValueError("on_shapes and blur are shares in [0, 1], noise is not negative")
+            raise ValueError("on_shapes and blur are in [0, 1], noise is not negative")
 
 
-class ProceduralClips:
-    """Map-style source: clip `i` follows from `seed` and `i` alone. See `anthrotap_hf.readers.training_sources.ClipSource`."""
+class ProceduralClips(Reader):
+    """Clips that are drawn as they are needed: clip `i` follows from the settings, `seed` and `i` alone.
+
+    Args:
+        settings: what the clips look like; the defaults if None.
+        seed: another seed gives other clips.
+        length: number of clips. `ProceduralClips.open` takes it in place of a path.
+    """
 
     name = "procedural"
-    human = False
 
     def __init__(
         self, settings: ProceduralSettings | None = None, *, seed: int = 0, length: int = 1_000_000
@@ -68,25 +79,24 @@ class ProceduralClips:
         self.seed = seed
         self.length = length
 
+    @classmethod
+    def open(cls, data: FilePath, labels_only: bool = False) -> Self:
+        if not (str(data).isdecimal() and int(str(data))):
+            raise DatasetError("for procedural clips, say how many instead of where they are", path=data)
+        return cls(length=int(str(data)))
+
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> LabeledClip:
-        """Clip `index`. Frames are drawn when they are asked for. Raises IndexError past the end."""
+    def __getitem__(self, index: int) -> TrackedClip:
         if not 0 <= index < self.length:
             raise IndexError(f"clip {index} of {self.length}")
         settings = self.settings
         scene = _Scene(settings, np.random.default_rng([self.seed, index]))
-        tracks, visible = scene.tracks()
-        return LabeledClip(
-            name=f"procedural {self.seed}/{index}",
-            tracks=tracks,
-            visible=visible,
-            valid=np.ones_like(visible),
-            height=settings.height,
-            width=settings.width,
-            frames=scene.frames,
-        )
+        xy, visible = scene.tracks()
+        valid = np.ones_like(visible)
+        tracks = Tracks.from_labels(xy, visible, valid, height=settings.height, width=settings.width)
+        return TrackedClip(tracks, scene.frames, clip_id=f"procedural {self.seed}/{index}")
 
 
 class _Layer:
@@ -94,11 +104,13 @@ class _Layer:
 
     def __init__(self, texture: np.ndarray, matrices: np.ndarray, bend: np.ndarray) -> None:
         self.texture = texture
-        self.matrices = matrices  # [K, 3, 3]
+        # [K, 3, 3]
+        self.matrices = matrices
         self.inverses = np.linalg.inv(matrices)
-        self.bend = bend  # [K, 2, 3]: amplitude, frequency, phase of the shear along x, then along y
+        # [K, 2, 3]: amplitude, frequency and phase of the shear along x, then along y
+        self.bend = bend
         self.stiff = not bend[..., 0].any()
-        # the same with times last, for images
+        # The same with times last, for images.
         self._inverse_terms = np.ascontiguousarray(self.inverses.transpose(1, 2, 0), np.float32)
         self._bend_terms = np.ascontiguousarray(bend.transpose(1, 2, 0), np.float32)
 
@@ -122,7 +134,7 @@ class _Layer:
         u -= bend_x[0] * np.sin(bend_x[1] * v + bend_x[2])
         return u, v
 
-    def look(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def sample(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """RGBA at texture points [A, B]: [A, B, 4] uint8; clear outside."""
         return cv2.remap(
             self.texture,
@@ -136,8 +148,8 @@ class _Layer:
         """Over the canvas [H, W, 3] uint8, at one time."""
         height, width = canvas.shape[:2]
         side = self.texture.shape[0]
-        reach = np.abs(self.bend[time, :, 0]).max()
-        low, high = -reach, side + reach
+        margin = np.abs(self.bend[time, :, 0]).max()
+        low, high = -margin, side + margin
         corners = np.array([[low, low, 1], [low, high, 1], [high, low, 1], [high, high, 1]])
         corners = corners @ self.matrices[time, :2].T
         left, top = np.maximum(np.floor(corners.min(0)), 0).astype(int)
@@ -146,7 +158,7 @@ class _Layer:
             return
         x = np.arange(left, right, dtype=np.float32) + 0.5
         y = (np.arange(top, bottom, dtype=np.float32) + 0.5)[:, None]
-        found = self.look(*self.from_frame(x, y, time))
+        found = self.sample(*self.from_frame(x, y, time))
         under = canvas[top:bottom, left:right]
         alpha = found[..., 3] * np.float32(1 / 255)
         under[:] = cv2.blendLinear(np.ascontiguousarray(found[..., :3]), under, alpha, 1 - alpha)
@@ -184,7 +196,8 @@ class _Scene:
         """Frames [H, W, 3] uint8."""
         H, W = self.settings.height, self.settings.width
         for index in indices:
-            total = np.full((H, W, 3), 0.5, np.float32)  # so that cutting off rounds
+            # Half a gray level, so that the conversion to integers rounds.
+            total = np.full((H, W, 3), 0.5, np.float32)
             for time in range(index * self.sub_frames, (index + 1) * self.sub_frames):
                 matrix = self.camera[time]
                 shift = matrix[:2, 2] + matrix[:2, :2] @ np.array([0.5, 0.5]) - 0.5
@@ -207,25 +220,25 @@ class _Scene:
         """[N, T, 2] float32 and visible [N, T]."""
         settings = self.settings
         on_shapes = round(settings.on_shapes * settings.num_tracks)
-        shares = np.bincount(self.rng.integers(0, len(self.layers), on_shapes), minlength=len(self.layers))
+        counts = np.bincount(self.rng.integers(0, len(self.layers), on_shapes), minlength=len(self.layers))
         still = np.zeros((len(self.camera), 2, 3))
         ground = _Layer(self.background, self.camera, still)
-        # background points are drawn where the frame is at some time
+        # Background points are drawn where the frame is at some time.
         number = settings.num_tracks - on_shapes
         x, y = self.rng.uniform(0, 1, (2, number)) * [[settings.width], [settings.height]]
         when = self.rng.integers(0, len(self.camera), number)
         inverse = ground.inverses[when]
         points = np.einsum("nij,nj->ni", inverse[:, :2, :2], np.stack([x, y], 1)) + inverse[:, :2, 2]
         on_texture = ((points >= 0) & (points < self.background.shape[0])).all(1)
-        places = [self._follow(ground, points[on_texture], self.layers)]
-        for depth, (layer, share) in enumerate(zip(self.layers, shares, strict=True)):
+        parts = [self._follow(ground, points[on_texture], self.layers)]
+        for depth, (layer, count) in enumerate(zip(self.layers, counts, strict=True)):
             rows, columns = np.nonzero(layer.texture[..., 3] == 255)
             if not len(rows):
                 continue
-            chosen = self.rng.integers(0, len(rows), share)
-            points = np.stack([columns[chosen], rows[chosen]], 1) + self.rng.uniform(0, 1, (share, 2))
-            places.append(self._follow(layer, points, self.layers[depth + 1 :]))
-        xy, visible = (np.concatenate(parts) for parts in zip(*places, strict=True))
+            chosen = self.rng.integers(0, len(rows), count)
+            points = np.stack([columns[chosen], rows[chosen]], 1) + self.rng.uniform(0, 1, (count, 2))
+            parts.append(self._follow(layer, points, self.layers[depth + 1 :]))
+        xy, visible = (np.concatenate(each) for each in zip(*parts, strict=True))
         return xy, visible
 
     def _follow(
@@ -236,7 +249,7 @@ class _Scene:
         visible = (x >= 0) & (x < self.settings.width) & (y >= 0) & (y < self.settings.height)
         if len(points):
             for other in above:
-                visible &= other.look(*other.from_frame(x, y, self.label_times))[..., 3] < OPAQUE
+                visible &= other.sample(*other.from_frame(x, y, self.label_times))[..., 3] < OPAQUE
         return xy, visible
 
 
@@ -258,13 +271,15 @@ def _motion(
 ) -> np.ndarray:
     """[K, 3, 3]: a square texture's pixels to the frame's; its center stays within about `pace` pixels of a drift."""
     span = times - times.mean()
-    share = pace / side
+    relative = pace / side
     drift = rng.normal(0, pace / 20, 2)
     x = middle[0] + drift[0] * span + _wobble(rng, times, pace)
     y = middle[1] + drift[1] * span + _wobble(rng, times, pace)
-    angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.1 * share) * span + _wobble(rng, times, 1.5 * share)
-    factors = scale * np.exp(np.stack([_wobble(rng, times, 0.6 * share) for _ in range(2)]))
-    factors *= np.exp(_wobble(rng, times, share) + rng.normal(0, 0.1 * share) * span / 10)
+    angle = (
+        rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.1 * relative) * span + _wobble(rng, times, 1.5 * relative)
+    )
+    factors = scale * np.exp(np.stack([_wobble(rng, times, 0.6 * relative) for _ in range(2)]))
+    factors *= np.exp(_wobble(rng, times, relative) + rng.normal(0, 0.1 * relative) * span / 10)
     factors = np.clip(factors, 0.3, 3.0)
     cosine, sine = np.cos(angle), np.sin(angle)
     matrices = np.zeros((len(times), 3, 3))

@@ -24,7 +24,7 @@ class SmoothAffine:
         rotation: degrees, either way.
         scale: smallest and largest factor, for each axis by itself.
         shear: degrees, either way.
-        shift: share of the frame's width or height, either way.
+        shift: fraction of the frame's width or height, either way.
         keyframe_every: frames.
 
     Raises:
@@ -46,12 +46,12 @@ class SmoothAffine:
             raise ValueError(f"keyframe_every must be at least 1, got {self.keyframe_every}")
 
     def draw(self, rng: np.random.Generator, num_frames: int, height: int, width: int) -> np.ndarray:
-        """[T, 3, 3] float64: shift · (about the center: scale · shear · rotation)."""
+        """Draw [T, 3, 3] float64: shift · (about the center: scale · shear · rotation)."""
         keyframes = max(2, num_frames // self.keyframe_every)
-        places = np.linspace(0, num_frames - 1, keyframes)
+        keyframe_times = np.linspace(0, num_frames - 1, keyframes)
 
         def smooth(low: float, high: float) -> np.ndarray:
-            return np.interp(np.arange(num_frames), places, rng.uniform(low, high, keyframes))
+            return np.interp(np.arange(num_frames), keyframe_times, rng.uniform(low, high, keyframes))
 
         angle = np.deg2rad(smooth(-self.rotation, self.rotation))
         scale_x, scale_y = smooth(*self.scale), smooth(*self.scale)
@@ -76,13 +76,13 @@ class Color:
     """A change of colors that is the same in all frames.
 
     The defaults are those of TAPIR's and LocoTrack's synthetic half (data/kubric_data.py of cvlab-kaist/AnthroTAP),
-    brightness as a share of the full range.
+    brightness as a fraction of the full range.
 
     Attributes:
         probability: of changing brightness, contrast, saturation and hue.
         brightness: added, either way.
         contrast, saturation: factors from 1 - value to 1 + value.
-        hue: share of the color circle, either way (a rotation about the gray axis).
+        hue: fraction of the color circle, either way (a rotation about the gray axis).
         drop: probability of gray.
 
     Raises:
@@ -102,9 +102,10 @@ class Color:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     def apply(self, rng: np.random.Generator, video: np.ndarray) -> np.ndarray:
-        """The video [T, H, W, 3] uint8 RGB in other colors, [T, H, W, 3] uint8. Contrast is about the mean color."""
+        """Return the video [T, H, W, 3] uint8 RGB in other colors. Contrast is about the mean color."""
         matrix, offset = np.eye(3), np.zeros(3)
-        gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])  # luma, ITU-R BT.601
+        # Luma by ITU-R BT.601.
+        gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
         if rng.random() < self.probability:
             saturation = rng.uniform(1 - self.saturation, 1 + self.saturation)
             matrix = saturation * np.eye(3) + (1 - saturation) * gray
@@ -121,7 +122,7 @@ class Color:
 
 
 def _turn_hue(turns: float) -> np.ndarray:
-    """Rotation about the gray axis by `turns` of a full circle, [3, 3] (Rodrigues' formula)."""
+    """Return the rotation about the gray axis by `turns` of a full circle, [3, 3] (Rodrigues' formula)."""
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.cross(np.eye(3), -axis)
     angle = 2 * np.pi * turns
@@ -129,19 +130,19 @@ def _turn_hue(turns: float) -> np.ndarray:
 
 
 def flip_matrix(width: float) -> np.ndarray:
-    """[3, 3]: left and right change places, x to width - x."""
+    """Return [3, 3] that mirrors left and right: x to width - x."""
     return np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]])
 
 
 def crop_matrix(box: tuple[float, float, float, float], height: int, width: int) -> np.ndarray:
-    """[3, 3]: the box (left, top, right, bottom), raster pixels, to a frame of height x width."""
+    """Return [3, 3] that takes the box (left, top, right, bottom), raster pixels, to a frame of height x width."""
     left, top, right, bottom = box
     scale_x, scale_y = width / (right - left), height / (bottom - top)
     return np.array([[scale_x, 0, -scale_x * left], [0, scale_y, -scale_y * top], [0, 0, 1]])
 
 
 def move_points(matrices: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Points [N, T, 2] of each frame moved by its matrix [T, 3, 3], as [N, T, 2] float32."""
+    """Return points [N, T, 2], each moved by the matrix [T, 3, 3] of its frame, as [N, T, 2] float32."""
     moved = np.einsum("tij,ntj->nti", matrices[:, :2, :2], xy) + matrices[:, :2, 2]
     return moved.astype(np.float32)
 

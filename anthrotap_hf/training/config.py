@@ -1,9 +1,10 @@
-"""Recipes of training: everything that decides what a run learns, in one documented place."""
+"""Recipes of training: everything that decides what a run learns, in one documented file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -11,30 +12,22 @@ from pydantic import Field, model_validator
 
 from anthrotap_hf.data.loading import NAME
 from anthrotap_hf.data.shard_reader import ShardReader
-from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
-from anthrotap_hf.readers.training_sources import (
-    SHORT_SIDE,
-    ClipSource,
-    ClipStream,
-    DriveTrackClips,
-    KubricClips,
-    LetsDanceClips,
-    PointOdysseyClips,
-    ShardClips,
-    StreamedShards,
-)
+from anthrotap_hf.readers import READERS
+from anthrotap_hf.readers.base import SHORT_SIDE, DatasetError
+from anthrotap_hf.readers.procedural import ProceduralSettings
 from anthrotap_hf.training.samples import SampleSettings
+from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.hub_errors import describe_load_error
 from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
 from anthrotap_hf.utils.settings import Settings, read_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from anthrotap_hf.readers.base import Reader
 
 RECIPES = Path(__file__).parent / "recipes"
 
-# Settings of transformers.TrainingArguments that a recipe decides elsewhere, or that would change nothing here.
-DECIDED = {
+# Settings of transformers.TrainingArguments that a recipe sets elsewhere, or that would change nothing.
+SET_ELSEWHERE = {
     "output_dir": "--out",
     "max_steps": "steps",
     "num_train_epochs": "steps",
@@ -47,20 +40,17 @@ DECIDED = {
     "eval_steps": "evaluation.every",
     "save_strategy": "training.save_steps",
     "save_only_model": "training.save_steps",
-    "remove_unused_columns": "nothing: batches have no columns to leave out",
+    "remove_unused_columns": "nothing: batches have no columns to drop",
     "dataloader_drop_last": "nothing: batches are whole",
-    "ignore_data_skip": "nothing: a run goes on where it was",
+    "ignore_data_skip": "nothing: a run resumes where it was",
     "label_smoothing_factor": "loss",
     "train_sampling_strategy": "the sources' weights",
     "load_best_model_at_end": "nothing: the last weights are the model",
     "hub_token": "`hf auth login`: recipes are passed on, secrets are not",
-    "resume_from_checkpoint": "--out: a run goes on from its last checkpoint",
+    "resume_from_checkpoint": "--out: a run resumes from its last checkpoint",
 }
-SCHEDULED = ("warmup_steps", "lr_scheduler_kwargs", "lr_scheduler_type")  # which OneCycle takes no notice of
-
-
-def _path(place: str) -> str:
-    return os.path.expanduser(place)
+# Those that OneCycle ignores.
+SCHEDULED = ("warmup_steps", "lr_scheduler_kwargs", "lr_scheduler_type")
 
 
 class ModelSettings(Settings):
@@ -76,10 +66,31 @@ class ModelSettings(Settings):
 
 
 class _Source(Settings):
-    weight: float = Field(1.0, gt=0, description="how many steps are its own, beside other sources' weights")
+    """A dataset in the mixture; `kind` is its layout in `anthrotap_hf.readers.READERS`."""
+
+    kind: str
+    weight: float = Field(
+        1.0, gt=0, description="how many steps are its own, relative to other sources' weights"
+    )
     sample: SampleSettings = Field(
         default_factory=SampleSettings, description="how samples are cut from its clips"
     )
+
+    def open(self) -> Reader:
+        """Open the dataset.
+
+        Raises:
+            DatasetError: if it is not there, or not of this layout.
+        """
+        return READERS.load(self.kind)(**self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """What the reader's class is called with: by default the settings of this source alone."""
+        options = self.model_dump(exclude={"kind", "weight", "sample"})
+        return {
+            name: os.path.expanduser(value) if isinstance(value, str) else value
+            for name, value in options.items()
+        }
 
 
 class ProceduralSource(_Source):
@@ -87,11 +98,11 @@ class ProceduralSource(_Source):
 
     kind: Literal["procedural"]
     seed: int = Field(0, ge=0, description="other seeds, other clips")
-    clips: int = Field(1_000_000, ge=1, description="how many there are")
-    look: ProceduralSettings = Field(default_factory=ProceduralSettings, description="size, shapes, blur")
+    length: int = Field(1_000_000, ge=1, description="number of clips")
+    settings: ProceduralSettings = Field(ProceduralSettings(), description="size, shapes, blur")
 
-    def open(self) -> ClipSource:
-        return ProceduralClips(self.look, seed=self.seed, length=self.clips)
+    def _options(self) -> dict[str, Any]:
+        return {"settings": self.settings, "seed": self.seed, "length": self.length}
 
 
 class ShardSource(_Source):
@@ -104,33 +115,33 @@ class ShardSource(_Source):
     window: int = Field(32, ge=1, description="streaming: rows that a sample is drawn from")
     short_side: int | None = Field(SHORT_SIDE, ge=16, description="of decoded frames, at most, pixels")
 
-    def open(self) -> ClipSource | ClipStream:
+    def _options(self) -> dict[str, Any]:
+        window = self.window if self.streaming else None
+        return {"rows": self._rows(), "name": self.data, "short_side": self.short_side, "window": window}
+
+    def _rows(self) -> Any:
         import datasets
 
-        path, revision = split_revision(_path(self.data))
+        path, revision = split_revision(os.path.expanduser(self.data))
+        hint = "`anthrotap label --out` writes one"
         if not (path == NAME or "://" in path or may_be_loaded(path)):
-            raise ValueError(
-                f"{self.data}: no such folder, and no Hub id, which is user/name; `anthrotap label --out` writes one"
-            )
+            raise DatasetError("no such folder, and no Hub id, which is user/name", path=self.data, hint=hint)
         try:
             if self.streaming:
-                streamed = ShardReader.from_dataset(_path(self.data), self.split, buffer_size=self.window)
-                return StreamedShards(
-                    streamed, name=self.data, window=self.window, short_side=self.short_side
+                return ShardReader.from_dataset(
+                    os.path.expanduser(self.data), self.split, buffer_size=self.window
                 )
-            rows = datasets.load_dataset(path, split=self.split, revision=revision)
+            return datasets.load_dataset(path, split=self.split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            if words := describe_load_error(error, self.data):
-                raise ValueError(words) from error
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{self.data}: no dataset can be read there ({reason}); `anthrotap label --out` writes one"
+            if message := describe_load_error(error, self.data):
+                raise DatasetError(message) from error
+            raise DatasetError(
+                f"no dataset can be read there ({one_line(error)})", path=self.data, hint=hint
             ) from error
-        return ShardClips(rows, name=self.data, short_side=self.short_side)
 
     def distinct(self, columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The values that its rows have in some columns, once each."""
-        reader = ShardReader.from_dataset(_path(self.data), self.split)
+        """Return the values that its rows have in some columns, once each."""
+        reader = ShardReader.from_dataset(os.path.expanduser(self.data), self.split)
         return list(dict.fromkeys(reader.columns(columns)))
 
 
@@ -141,55 +152,45 @@ class LetsDanceSource(_Source):
     labels: str = Field(description="folder of .npy files (Hub dataset hamacojr/AnthroTAP-LetsDance)")
     videos: str = Field(description="folder that holds lets_dance/mp4_10fps")
     cache: str | None = Field(None, description="folder for copies that are quick to read; None: none")
-
-    def open(self) -> ClipSource:
-        return LetsDanceClips(
-            _path(self.labels), _path(self.videos), cache=None if self.cache is None else _path(self.cache)
-        )
+    short_side: int | None = Field(SHORT_SIDE, ge=16, description="of decoded frames, at most, pixels")
 
 
-class KubricSource(_Source):
+class _FolderSource(_Source):
+    data: str
+
+    def _options(self) -> dict[str, Any]:
+        options = super()._options()
+        return {"folder": options.pop("data"), **options}
+
+
+class KubricSource(_FolderSource):
     """Kubric MOVi-E/F, a folder a clip."""
 
     kind: Literal["kubric"]
     data: str = Field(description="folder of clips laid out as NAME/NAME.npy and NAME/frames")
 
-    def open(self) -> ClipSource:
-        return KubricClips(_path(self.data))
 
-
-class PanningMoviSource(_Source):
+class PanningMoviSource(_FolderSource):
     """Panning MOVi-E, the paper's synthetic half."""
 
     kind: Literal["panning-movi-e"]
     data: str = Field(description="folder with its .tfrecord files (Hub: hamacojr/LocoTrack-panning-MOVi-E)")
     split: Literal["train", "validation"] = "train"
 
-    def open(self) -> ClipSource:
-        from anthrotap_hf.readers.panning_movi import PanningMoviClips
 
-        return PanningMoviClips(_path(self.data), split=self.split)
-
-
-class DriveTrackSource(_Source):
+class DriveTrackSource(_FolderSource):
     """DriveTrack, an .npz a vehicle."""
 
     kind: Literal["drivetrack"]
     data: str = Field(description="folder of .npz files, with their videos")
     short_side: int | None = Field(SHORT_SIDE, ge=16, description="of frames, at most, pixels")
 
-    def open(self) -> ClipSource:
-        return DriveTrackClips(_path(self.data), short_side=self.short_side)
 
-
-class PointOdysseySource(_Source):
+class PointOdysseySource(_FolderSource):
     """PointOdyssey, a folder a clip."""
 
     kind: Literal["point-odyssey"]
     data: str = Field(description="folder of clips, such as its train/")
-
-    def open(self) -> ClipSource:
-        return PointOdysseyClips(_path(self.data))
 
 
 Source = Annotated[
@@ -207,10 +208,10 @@ Source = Annotated[
 class LossSettings(Settings):
     """See `anthrotap_hf.training.losses`."""
 
-    slips: bool = Field(True, description="as the authors released it; false: as they meant it")
+    as_released: bool = Field(True, description="as the authors released it; false: as they meant it")
     visibility_on_humans: bool = Field(
         False,
-        description="learn visibility from labels on people too: needs labels that tell hidden from unknown",
+        description="learn visibility from labels on people too: needs labels that tell occluded from invalid",
     )
 
 
@@ -218,24 +219,24 @@ class OneCycle(Settings):
     """Torch's OneCycleLR: up to `training.learning_rate`, and down by a cosine. The defaults are as released."""
 
     pct_start: float = Field(
-        0.003, gt=0, lt=1, description="share of the steps that go up; two steps do in any case"
+        0.003, gt=0, lt=1, description="fraction of the steps that go up; two steps do in any case"
     )
     div_factor: float = Field(25.0, gt=0, description="the first rate is the highest divided by it")
     final_div_factor: float = Field(1e4, gt=0, description="the last rate is the first divided by it")
     cycle_momentum: bool = Field(True, description="beta 1 goes from 0.95 to 0.85 and back (torch's default)")
 
-    def share_up(self, steps: int) -> float:
-        """`pct_start`, or what makes two of the steps go up: torch divides by zero at one."""
+    def fraction_up(self, steps: int) -> float:
+        """Return `pct_start`, or what makes two of the steps go up: torch divides by zero at one."""
         return max(self.pct_start, min(2 / steps, 0.9))
 
 
 class EvaluationSettings(Settings):
-    """What is judged during training, as `anthrotap evaluate` does."""
+    """Evaluation during training, as `anthrotap evaluate` does it."""
 
     benchmark: str = Field(description="a name that `anthrotap evaluate` knows")
     data: str = Field(description="its file or folder")
     mode: Literal["first", "strided"] = "first"
-    limit: int | None = Field(None, ge=1, description="only so many videos, the first")
+    limit: int | None = Field(None, ge=1, description="largest number of videos")
     every: int = Field(1000, ge=1, description="steps")
 
 
@@ -254,7 +255,7 @@ class TrainingRecipe(Settings):
     batch_size: int = Field(1, ge=1, description="clips a step and process")
     steps: int = Field(ge=1, description="of the optimizer, in all")
     seed: int = Field(0, ge=0, description="of weights, clips and samples")
-    max_bad_share: float = Field(0.5, ge=0, le=1, description="more bad clips than this stop the run")
+    max_bad_fraction: float = Field(0.5, ge=0, le=1, description="more bad clips than this stop the run")
     loss: LossSettings = LossSettings()
     schedule: OneCycle | None = Field(
         OneCycle(), description="None: the one that training.lr_scheduler_type names"
@@ -269,23 +270,21 @@ class TrainingRecipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _left_out(cls, values: Any) -> Any:
-        """A recipe that extends another one leaves a source out by `null`."""
+    def _drop_sources(cls, values: Any) -> Any:
+        """Drop the sources that a recipe, which extends another one, sets to `null`."""
         if isinstance(values, dict) and isinstance(values.get("sources"), dict):
             sources = {name: source for name, source in values["sources"].items() if source is not None}
             values = {**values, "sources": sources}
         return values
 
     @model_validator(mode="after")
-    def _training_is_known(self) -> Self:
-        from dataclasses import fields
-
+    def _check_training(self) -> Self:
         from transformers import TrainingArguments
 
         known = {field.name for field in fields(TrainingArguments)}
         for name in self.training:
-            if name in DECIDED:
-                raise ValueError(f"training.{name} is decided by {DECIDED[name]}")
+            if name in SET_ELSEWHERE:
+                raise ValueError(f"training.{name} is set by {SET_ELSEWHERE[name]}")
             if name not in known:
                 raise ValueError(f"training.{name} is no setting of transformers.TrainingArguments")
         if self.schedule is not None:
@@ -298,7 +297,7 @@ class TrainingRecipe(Settings):
 
 
 def training_recipe(recipe: str | Path, changes: Mapping[str, Any] | None = None) -> TrainingRecipe:
-    """A recipe by name (`RECIPES`) or file, with some settings changed.
+    """Read a recipe by name (`RECIPES`) or file, with some settings changed.
 
     Raises:
         ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.

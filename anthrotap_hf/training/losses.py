@@ -2,18 +2,18 @@
 
 All functions take a batch as `samples.collate` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
 [B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster pixels of the
-video. A label is seen (valid, visible), hidden (valid, not visible) or unknown (not valid): positions are learnt where
-it is seen, visibility where it is valid; nothing is learnt from unknown labels, and their positions may be NaN.
+video. A label is visible, occluded (valid, not visible) or invalid: positions are learned where it is visible,
+visibility where it is valid; nothing is learned from invalid labels, and their positions may be NaN.
 
 *Human* batches carry labels on people. The paper learns positions alone from them, because the released labels do not
-tell hidden from unknown; ours do, and `visibility_on_humans` learns from it.
+tell occluded from invalid; ours do, and `visibility_on_humans` learns from it.
 
-Two slips of the released code (cvlab-kaist/AnthroTAP, model_utils.py and experiment.py) can be had and left out:
+Two errors of the released code (cvlab-kaist/AnthroTAP, model_utils.py and experiment.py) can be kept or corrected:
 
 - LocoTrack: the training step asks for a dead-zone loss of human positions, but `tapir_loss` swallows the keyword and
-  Huber is used. `slips=True` does that, `slips=False` uses the dead zone.
+  Huber is used. `as_released=True` does that, `as_released=False` uses the dead zone.
 - TAPNext: the coordinate cross-entropy is averaged over all labels before the mask is applied, which then has no
-  effect. `slips=True` does that (over all valid labels), `slips=False` averages over the masked ones.
+  effect. `as_released=True` does that (over all valid labels), `as_released=False` averages over the masked ones.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ if TYPE_CHECKING:
     from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackOutput
     from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextOutput
 
-LOSS_SIZE = 256  # both losses measure in pixels of a frame scaled to 256 x 256
-TINY = 1e-12  # under square roots, as released: keeps the gradient at zero distance finite
+# Both losses measure in pixels of a frame scaled to 256x256.
+LOSS_SIZE = 256
+# Under square roots, as released: it keeps the gradient at zero distance finite.
+TINY = 1e-12
 
 
 def huber(distance: Tensor, delta: float) -> Tensor:
-    """Huber's loss of distances >= 0: d^2 / 2 below `delta`, delta (d - delta / 2) above. Any shape, pixels."""
+    """Return Huber's loss of distances >= 0: d^2 / 2 below `delta`, delta (d - delta / 2) above. Any shape, pixels."""
     return torch.where(distance < delta, 0.5 * distance.square(), delta * (distance - 0.5 * delta))
 
 
 def dead_zone(distance: Tensor, epsilon: float = 4.0, sharpness: float = 10.0) -> Tensor:
-    """(softplus(k (d - epsilon)) / k)^2: nothing below about `epsilon` pixels, a parabola above. Any shape, pixels.
+    """Return (softplus(k (d - epsilon)) / k)^2: nothing below about `epsilon` pixels, a parabola above. Any shape, pixels.
 
     `smooth_deadzone_l2_loss` of the released model_utils.py; k is `sharpness`.
     """
@@ -51,36 +53,36 @@ def locotrack_loss(
     batch: Mapping[str, Any],
     *,
     human: bool,
-    slips: bool,
+    as_released: bool,
     visibility_on_humans: bool = False,
 ) -> dict[str, Tensor]:
-    """LocoTrack's loss: of the final guess and of each unrefined one, the sum of
+    """Return LocoTrack's loss: of the final estimate and of each unrefined one, the sum of
 
-        position     0.05 mean(seen h(d)), d = |track - label|, h = Huber (delta 4 px), or `dead_zone` on humans
-        visibility   sum(valid BCE(occlusion logit, hidden)) / sum(valid)
-        uncertainty  mean(seen BCE(uncertainty logit, d > 6 px))
+        position     0.05 mean(visible h(d)), d = |track - label|, h = Huber (delta 4 px), or `dead_zone` on humans
+        visibility   sum(valid BCE(occlusion logit, occluded)) / sum(valid)
+        uncertainty  mean(visible BCE(uncertainty logit, d > 6 px))
 
-    in pixels at 256x256; means run over all labels, seen or not, as released (`tapir_loss`, after TAPIR,
-    arXiv 2306.08637, equation 1). Without unknown labels, visibility is a mean over all labels too, as released.
+    in pixels at 256x256; means run over all labels, visible or not, as released (`tapir_loss`, after TAPIR,
+    arXiv 2306.08637, equation 1). Without invalid labels, visibility is a mean over all labels too, as released.
     On humans only the position counts, unless `visibility_on_humans`.
 
     Args:
-        output: what the model returned, with its unrefined guesses.
+        output: what the model returned, with its unrefined estimates.
         batch: see the module.
         human: whether the batch's labels are on people.
-        slips: as released (Huber on humans too), or as meant (`dead_zone` on humans).
+        as_released: as released (Huber on humans too), or as meant (`dead_zone` on humans).
         visibility_on_humans: learn visibility and uncertainty from human labels too.
 
     Returns:
-        Scalars: "loss", and its parts "position", "visibility", "uncertainty" (summed over the guesses; the last two
-        are 0 where they are not learnt).
+        Scalars: "loss", and its parts "position", "visibility", "uncertainty" (summed over the estimates; the last
+        two are 0 where they are not learned).
 
     Raises:
         ValueError: if the output has no occlusion and uncertainty logits, or shapes disagree.
     """
     if output.tracks is None or output.occlusion_logits is None or output.uncertainty_logits is None:
         raise ValueError("LocoTrack's loss needs tracks, occlusion_logits and uncertainty_logits")
-    guesses = list(
+    estimates = list(
         zip(
             (output.tracks, *(output.unrefined_tracks or ())),
             (output.occlusion_logits, *(output.unrefined_occlusion_logits or ())),
@@ -88,22 +90,22 @@ def locotrack_loss(
             strict=True,
         )
     )
-    valid, seen, scale = _labels(output.tracks, batch, LOSS_SIZE)
-    hidden = (valid & ~seen).float()
+    valid, visible, scale = _labels(output.tracks, batch, LOSS_SIZE)
+    occluded = (valid & ~visible).float()
     learn_visibility = not human or visibility_on_humans
     zero = output.tracks.new_zeros((), dtype=torch.float32)
     position, visibility, uncertainty = zero, zero, zero
-    for tracks, occlusion_logits, uncertainty_logits in guesses:
-        squared = _squared_error(tracks.float() * scale, batch["tracks"].float() * scale, seen)
+    for tracks, occlusion_logits, uncertainty_logits in estimates:
+        squared = _squared_error(tracks.float() * scale, batch["tracks"].float() * scale, visible)
         distance = (squared + TINY).sqrt()
-        penalty = dead_zone(distance) if human and not slips else huber(distance, 4.0)
-        position = position + 0.05 * (penalty * seen).mean()
+        penalty = dead_zone(distance) if human and not as_released else huber(distance, 4.0)
+        position = position + 0.05 * (penalty * visible).mean()
         if learn_visibility:
-            bce = F.binary_cross_entropy_with_logits(occlusion_logits.float(), hidden, reduction="none")
+            bce = F.binary_cross_entropy_with_logits(occlusion_logits.float(), occluded, reduction="none")
             visibility = visibility + (bce * valid).sum() / valid.sum().clamp_min(1)
             off = (squared.detach() > 6.0**2).float()
             bce = F.binary_cross_entropy_with_logits(uncertainty_logits.float(), off, reduction="none")
-            uncertainty = uncertainty + (bce * seen).mean()
+            uncertainty = uncertainty + (bce * visible).mean()
     loss = position + visibility + uncertainty
     return {"loss": loss, "position": position, "visibility": visibility, "uncertainty": uncertainty}
 
@@ -113,16 +115,16 @@ def tapnext_loss(
     batch: Mapping[str, Any],
     *,
     human: bool,
-    slips: bool,
+    as_released: bool,
     visibility_on_humans: bool = False,
 ) -> dict[str, Tensor]:
-    """TAPNext's loss: the sum of
+    """Return TAPNext's loss: the sum of
 
         position     0.1 sum(m h(|track - label|)) / sum(m), h = Huber (delta 1 px)
         coordinate   sum(m (CE(x logits, x bin) + CE(y logits, y bin))) / sum(m); not on humans
         visibility   sum(a valid BCE(visible logit, visible)) / sum(a valid); on humans if `visibility_on_humans`
 
-    with a: frames from the query's on, and m: labels seen in them. Pixels and bins are those of a 256x256 frame (the
+    with a: frames from the query's on, and m: visible labels in them. Pixels and bins are those of a 256x256 frame (the
     number of bins if it is another); labels are clipped to [0, 255], and the bin is round(label - 0.5)
     (`tapnext_loss_and_grad`, `huber_coordinate_loss`, `coordinate_softmax` of the released code, after
     google-deepmind/tapnet; TAPNext is arXiv 2504.05579). Means over no label at all are 0; the released code gives NaN.
@@ -131,11 +133,11 @@ def tapnext_loss(
         output: what the model returned; unless `human`, with `output_coordinate_logits=True`.
         batch: see the module.
         human: whether the batch's labels are on people.
-        slips: as released (cross-entropy is averaged over all valid labels, m ignored), or as meant.
+        as_released: as released (cross-entropy is averaged over all valid labels, m ignored), or as meant.
         visibility_on_humans: learn visibility from human labels too.
 
     Returns:
-        Scalars: "loss", and its parts "position", "coordinate", "visibility" (0 where they are not learnt).
+        Scalars: "loss", and its parts "position", "coordinate", "visibility" (0 where they are not learned).
 
     Raises:
         ValueError: if logits are missing, or shapes disagree.
@@ -145,35 +147,35 @@ def tapnext_loss(
     if not human and output.coordinate_logits is None:
         raise ValueError("TAPNext's loss needs coordinate_logits: call it with output_coordinate_logits=True")
     bins = LOSS_SIZE if output.coordinate_logits is None else output.coordinate_logits.shape[-1]
-    valid, seen, scale = _labels(output.tracks, batch, bins)
-    time = torch.arange(seen.shape[-1], device=seen.device)
-    ahead = time >= batch["query_points"][..., :1]
-    learnt = seen & ahead
+    valid, visible, scale = _labels(output.tracks, batch, bins)
+    time = torch.arange(visible.shape[-1], device=visible.device)
+    after_query = time >= batch["query_points"][..., :1]
+    learned = visible & after_query
     zero = output.tracks.new_zeros((), dtype=torch.float32)
 
     labels = batch["tracks"].float() * scale
-    squared = _squared_error(output.tracks.float() * scale, labels.clamp(0, bins - 1), learnt)
-    position = 0.1 * _masked_mean(huber((squared + TINY).sqrt(), 1.0), learnt)
+    squared = _squared_error(output.tracks.float() * scale, labels.clamp(0, bins - 1), learned)
+    position = 0.1 * _masked_mean(huber((squared + TINY).sqrt(), 1.0), learned)
     coordinate, visibility = zero, zero
     if not human and output.coordinate_logits is not None:
-        counted = valid if slips else learnt
-        places = torch.where(counted[..., None], labels, 0.5)
-        places = (places - 0.5).clamp(0, bins - 1).round().long()  # [B, N, T, 2]
+        counted = valid if as_released else learned
+        bin_index = torch.where(counted[..., None], labels, 0.5)
+        bin_index = (bin_index - 0.5).clamp(0, bins - 1).round().long()  # [B, N, T, 2]
         entropy = F.cross_entropy(
-            output.coordinate_logits.float().flatten(0, -2), places.flatten(), reduction="none"
+            output.coordinate_logits.float().flatten(0, -2), bin_index.flatten(), reduction="none"
         )
-        coordinate = _masked_mean(entropy.view(places.shape).sum(-1), counted)
+        coordinate = _masked_mean(entropy.view(bin_index.shape).sum(-1), counted)
     if not human or visibility_on_humans:
         bce = F.binary_cross_entropy_with_logits(
-            output.visible_logits.float(), seen.float(), reduction="none"
+            output.visible_logits.float(), visible.float(), reduction="none"
         )
-        visibility = _masked_mean(bce, valid & ahead)
+        visibility = _masked_mean(bce, valid & after_query)
     loss = position + coordinate + visibility
     return {"loss": loss, "position": position, "coordinate": coordinate, "visibility": visibility}
 
 
 def _labels(tracks: Tensor, batch: Mapping[str, Any], side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """valid and seen [B, N, T] bool, and the factors (x, y) that scale the video's pixels to a side x side frame."""
+    """Return valid and visible [B, N, T] bool, and the factors (x, y) that scale the video's pixels to a side x side frame."""
     for name, shape in (("tracks", tracks.shape), ("visible", tracks.shape[:3]), ("valid", tracks.shape[:3])):
         if batch[name].shape != shape:
             raise ValueError(f"the model's tracks want {name} {list(shape)}, got {list(batch[name].shape)}")

@@ -1,13 +1,14 @@
-"""Samples: what a training step sees, cut from a labeled clip; and batches of them."""
+"""Samples: what a training step sees, cut from a clip; and batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from anthrotap_hf.readers.base import BadClipError
 from anthrotap_hf.training.augmentation import (
     Color,
     Range,
@@ -17,56 +18,21 @@ from anthrotap_hf.training.augmentation import (
     move_points,
     warp_frame,
 )
-from anthrotap_hf.video import VideoError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DRAWS = 4  # of window and motion, until enough of the clip's tracks are in sight
+    from anthrotap_hf.tracks import TrackedClip
 
-
-class BadSampleError(ValueError):
-    """A clip that no sample can be made of. The message is one line: which clip, and why."""
-
-
-@dataclass(frozen=True)
-class LabeledClip:
-    """A clip of a source, before anything of it is decoded.
-
-    Attributes:
-        name: says which clip it is.
-        tracks: [N, T, 2] float, xy in raster pixels of a frame of height x width; may be NaN where not valid.
-        visible: [N, T] bool, whether the point is seen; means nothing where not valid.
-        valid: [N, T] bool, whether the label may be trusted.
-        height, width: of the frames that tracks refer to.
-        frames: decodes the frames of the given numbers (rising), one at a time, each [H, W, 3] uint8 RGB; of any size:
-            tracks are scaled to it.
-    """
-
-    name: str
-    tracks: np.ndarray
-    visible: np.ndarray
-    valid: np.ndarray
-    height: int
-    width: int
-    frames: Callable[[Sequence[int]], Iterator[np.ndarray]]
-
-    def __post_init__(self) -> None:
-        shape = self.visible.shape
-        if len(shape) != 2 or self.tracks.shape != (*shape, 2) or self.valid.shape != shape:
-            raise BadSampleError(
-                f"{self.name}: tracks, visible and valid must be [N, T, 2], [N, T] and [N, T], "
-                f"got {list(self.tracks.shape)}, {list(shape)} and {list(self.valid.shape)}"
-            )
-        if self.height <= 0 or self.width <= 0:
-            raise BadSampleError(f"{self.name}: a frame of {self.width} x {self.height} pixels")
+# Windows and motions that are drawn until enough of the clip's tracks are visible.
+MAX_DRAWS = 4
 
 
 class Sample(TypedDict):
     """What `make_sample` gives. Points are raster pixels of the sample's own frame.
 
     `video` [T, H, W, 3] uint8 RGB; `query_points` [N, 3] float32 (t, x, y); `tracks` [N, T, 2] float32 xy, zeros where
-    it is not valid; `visible` and `valid` [N, T] bool; `name` of the clip.
+    invalid; `visible` and `valid` [N, T] bool; `name` of the clip.
     """
 
     video: np.ndarray
@@ -83,13 +49,13 @@ class SampleSettings:
 
     Attributes:
         num_frames: frames of a sample.
-        dilation: every how manyth frame of the clip is taken.
-        num_queries: query points, drawn among all seen labels (with replacement where there are fewer).
+        dilation: a sample takes every `dilation`-th frame of the clip.
+        num_queries: query points, drawn among all visible labels (with replacement where there are fewer).
         height, width: of the sample's frames, pixels.
-        min_visible: frames in which a track must be seen, in the clip's window and again after augmentation.
-        affine: smooth motion added, or None.
+        min_visible: frames in which a track must be visible, in the clip's window and again after augmentation.
+        affine: smooth motion to add, or None.
         flip: probability of changing left and right.
-        crop: None, or the smallest and largest side of a crop, as a share of the frame's (each axis by itself).
+        crop: None, or the smallest and largest side of a crop, as a fraction of the frame's (each axis by itself).
         color: change of colors, or None.
 
     Raises:
@@ -116,84 +82,101 @@ class SampleSettings:
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip is a probability, got {self.flip}")
         if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise ValueError(f"crop must be two rising shares of the frame in (0, 1], got {self.crop}")
+            raise ValueError(f"crop must be two rising fractions of the frame in (0, 1], got {self.crop}")
 
     @property
-    def reach(self) -> int:
+    def span(self) -> int:
         """Frames of a clip that a sample spans."""
         return (self.num_frames - 1) * self.dilation + 1
 
 
-def make_sample(clip: LabeledClip, settings: SampleSettings, rng: np.random.Generator) -> Sample:
-    """A sample of a clip: window, motion and queries are chosen first, then only the frames needed are decoded.
+def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Generator) -> Sample:
+    """Cut a sample: window, motion and queries are drawn first, then only the frames needed are decoded.
 
-    A label that leaves the frame by augmentation, or lay outside the clip's own, and whose place is trusted, becomes
-    hidden (valid, not visible): of it is known that it is not in sight.
+    A valid label that leaves the frame by augmentation, or lay outside the clip's own, becomes occluded (valid, not
+    visible): it is known not to be in view.
+
+    Args:
+        clip: its frames may be of another size than its tracks refer to.
+        settings: how to cut it.
+        rng: of everything that is drawn.
 
     Raises:
-        BadSampleError: if the clip is too short, has NaN among its trusted labels, or nothing to be seen.
-        VideoError: if its frames can't be decoded.
+        BadClipError: if the clip is too short, or nothing is visible in it.
+        VideoError: if its frames cannot be decoded.
     """
-    total = clip.visible.shape[1]
-    if total < settings.reach:
-        raise BadSampleError(
-            f"{clip.name}: {total} frames; {settings.num_frames} with dilation {settings.dilation} "
-            f"need {settings.reach}"
+    labels = clip.tracks
+    if labels.num_frames < settings.span:
+        raise BadClipError(
+            f"{labels.num_frames} frames; {settings.num_frames} with dilation {settings.dilation} "
+            f"need {settings.span}",
+            path=clip.clip_id,
         )
-    for _ in range(DRAWS):
-        start = int(rng.integers(total - settings.reach + 1))
-        chosen = slice(start, start + settings.reach, settings.dilation)
-        valid = clip.valid[:, chosen]
-        kept = np.flatnonzero((valid & clip.visible[:, chosen]).sum(1) >= settings.min_visible)
-        valid, tracks = valid[kept], clip.tracks[kept, chosen]
-        tracks = np.where(valid[..., None], tracks, 0)
-        if not np.isfinite(tracks).all():
-            raise BadSampleError(f"{clip.name}: NaN among labels that are said to be valid")
-        inside = _inside(tracks, clip.height, clip.width)
-        matrices = _draw_matrices(settings, rng, clip.height, clip.width)
-        tracks = move_points(matrices, tracks)
-        inside &= _inside(tracks, settings.height, settings.width)
-        visible = clip.visible[kept, chosen] & inside
-        seen = valid & visible
-        seen &= seen.sum(1, keepdims=True) >= settings.min_visible
-        places = np.flatnonzero(seen)
-        if len(places):
+    for _ in range(MAX_DRAWS):
+        start = int(rng.integers(labels.num_frames - settings.span + 1))
+        window = slice(start, start + settings.span, settings.dilation)
+        kept = np.flatnonzero(labels.visible[:, window].sum(1) >= settings.min_visible)
+        xy, visible = labels.xy[kept, window], labels.visible[kept, window]
+        # Nothing is painted outside of the clip's own frame: a point there is not visible wherever it moves to.
+        visible = visible & _is_inside(xy, labels.height, labels.width)
+        matrices = _draw_matrices(settings, rng, labels.height, labels.width)
+        xy = move_points(matrices, xy)
+        visible &= _is_inside(xy, settings.height, settings.width)
+        enough = visible.sum(1, keepdims=True) >= settings.min_visible
+        candidates = np.flatnonzero(visible & enough)
+        if len(candidates):
             break
     else:
-        raise BadSampleError(
-            f"{clip.name}: no track is seen in {settings.min_visible} frames, in {DRAWS} draws of a window"
+        raise BadClipError(
+            f"no track is visible in {settings.min_visible} frames, in {MAX_DRAWS} draws of a window",
+            path=clip.clip_id,
         )
-    asked = rng.choice(places, settings.num_queries, replace=len(places) < settings.num_queries)
-    track, time = np.divmod(asked, settings.num_frames)
-    query_points = np.concatenate([time[:, None], tracks[track, time]], 1).astype(np.float32)
-
-    video = np.empty((settings.num_frames, settings.height, settings.width, 3), np.uint8)
-    count = 0
-    for image in clip.frames(range(start, start + settings.reach, settings.dilation)):
-        to_clip = np.diag([clip.width / image.shape[1], clip.height / image.shape[0], 1])
-        warp_frame(image, matrices[count] @ to_clip, video[count])
-        count += 1
-    if count != settings.num_frames:
-        raise BadSampleError(f"{clip.name}: {count} frames came out of its video, not {settings.num_frames}")
-    if settings.color is not None:
-        video = settings.color.apply(rng, video)
-    tracks, valid = tracks[track], valid[track]  # one query, one track: some may be there twice
+    replace = len(candidates) < settings.num_queries
+    track, time = np.divmod(
+        rng.choice(candidates, settings.num_queries, replace=replace), settings.num_frames
+    )
+    query_points = np.concatenate([time[:, None], xy[track, time]], 1).astype(np.float32)
+    valid = labels.valid[kept, window][track]
     return Sample(
-        video=video,
+        video=_warp_frames(
+            clip, settings, range(start, start + settings.span, settings.dilation), matrices, rng
+        ),
         query_points=query_points,
-        tracks=np.where(valid[..., None], tracks, np.float32(0)),
+        tracks=np.where(valid[..., None], xy[track], np.float32(0)),
         visible=visible[track],
         valid=valid,
-        name=clip.name,
+        name=clip.clip_id,
     )
 
 
-def _inside(xy: np.ndarray, height: int, width: int) -> np.ndarray:
+def _warp_frames(
+    clip: TrackedClip,
+    settings: SampleSettings,
+    numbers: range,
+    matrices: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Decode the frames with these numbers and move each by its matrix: [T, H, W, 3] uint8 RGB."""
+    video = np.empty((settings.num_frames, settings.height, settings.width, 3), np.uint8)
+    count = 0
+    for image in clip.iter_frames(numbers):
+        # From the decoded frame's pixels to those that the tracks refer to, then to the sample's.
+        scale = np.diag([clip.tracks.width / image.shape[1], clip.tracks.height / image.shape[0], 1])
+        warp_frame(image, matrices[count] @ scale, video[count])
+        count += 1
+    if count != settings.num_frames:
+        raise BadClipError(
+            f"{count} frames came out of its video, not {settings.num_frames}", path=clip.clip_id
+        )
+    return video if settings.color is None else settings.color.apply(rng, video)
+
+
+def _is_inside(xy: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.all((xy >= 0) & (xy < (width, height)), axis=-1)
 
 
 def _draw_matrices(settings: SampleSettings, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """[T, 3, 3] from the clip's raster pixels to the sample's: motion, then flip, then crop and resize."""
+    """Draw [T, 3, 3] from the clip's raster pixels to the sample's: motion, then flip, then crop and resize."""
     matrices = np.broadcast_to(np.eye(3), (settings.num_frames, 3, 3))
     if settings.affine is not None:
         matrices = settings.affine.draw(rng, settings.num_frames, height, width)
@@ -207,11 +190,8 @@ def _draw_matrices(settings: SampleSettings, rng: np.random.Generator, height: i
     return crop_matrix(box, settings.height, settings.width) @ matrices
 
 
-BAD = (BadSampleError, VideoError, OSError)  # what may be wrong with one clip; anything else is our fault
-
-
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """A batch, as the models and the losses take it.
+    """Stack samples as the models and the losses take them.
 
     Returns:
         `pixel_values_videos` [B, T, 3, H, W] uint8 (the models scale it), `query_points` [B, N, 3] float32 (t, x, y),
@@ -219,15 +199,12 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     """
     import torch
 
-    def stacked(key: str) -> Tensor:
-        return torch.from_numpy(np.stack([_field(sample, key) for sample in samples]))
+    def stack(key: str) -> Tensor:
+        rows: Sequence[Mapping[str, Any]] = samples
+        return torch.from_numpy(np.stack([row[key] for row in rows]))
 
     return {
-        "pixel_values_videos": stacked("video").permute(0, 1, 4, 2, 3).contiguous(),
-        **{key: stacked(key) for key in ("query_points", "tracks", "visible", "valid")},
+        "pixel_values_videos": stack("video").permute(0, 1, 4, 2, 3).contiguous(),
+        **{key: stack(key) for key in ("query_points", "tracks", "visible", "valid")},
         "names": [sample["name"] for sample in samples],
     }
-
-
-def _field(sample: Mapping[str, Any], key: str) -> np.ndarray:
-    return sample[key]

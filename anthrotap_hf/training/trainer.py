@@ -1,10 +1,9 @@
-"""Training of a tracker by transformers' Trainer: one process or many, stopped and gone on with at any step."""
+"""Training of a tracker by transformers' Trainer: with one process or many, resumed at any step."""
 
 from __future__ import annotations
 
 import json
 import logging
-import pickle
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +20,13 @@ from anthrotap_hf.evaluation.report import MAIN
 from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, Component, components_of_rows
 from anthrotap_hf.hub.provenance import Provenance, public_name
 from anthrotap_hf.pipelines import find_tracker
-from anthrotap_hf.readers.training_sources import ClipSource
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
-from anthrotap_hf.training.mixture import MixedSource, MixtureDataset
+from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.hub_errors import describe_hub_error
+from anthrotap_hf.utils.safe_pickle import DAMAGE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +37,10 @@ logger = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
 MODEL_FOLDER = "model"
-STATE_FILE = "trainer_state.json"  # what the Trainer writes last into a checkpoint
-# Of `training`: what may change when a run goes on, because it changes nothing that is learned.
-FREE = {
+# What the Trainer writes last into a checkpoint.
+STATE_FILE = "trainer_state.json"
+# Settings of `training` that may change when a run resumes, because they change nothing that is learned.
+MAY_CHANGE = {
     "dataloader_num_workers",
     "dataloader_persistent_workers",
     "dataloader_pin_memory",
@@ -59,19 +60,19 @@ FREE = {
 }
 
 
-class TrainingError(RuntimeError):
-    """A run that can't go on. The message is one line."""
+class TrainingError(AnthroTapError):
+    """A run cannot go on."""
 
 
 def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] = print) -> Path:
-    """Train a model as a recipe says; a folder that holds checkpoints of the same recipe is gone on with.
+    """Train a model by a recipe, or resume from the last checkpoint of the same recipe in the folder.
 
-    Under `torchrun` (or `accelerate launch`) each process calls this, and takes its own share of the steps' batches.
+    Under `torchrun` (or `accelerate launch`) each process calls this, and takes its own part of the steps' batches.
 
     Args:
         recipe: what to learn.
         out: for `recipe.json`, `checkpoint-*`, and at the end `model/`, which `pipeline("point-tracking")` reads.
-        on_start: is told in a sentence what is about to run.
+        on_start: called with lines that describe the run before it starts.
 
     Returns:
         The model's folder.
@@ -79,27 +80,27 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     Raises:
         TrainingError: if the loss is not finite any more, or the folder holds another recipe's run.
         TooManyBadSamplesError: if the data are mostly bad.
-        ValueError: if a source, the start's weights or a setting can't be used.
-        OSError: if a source is not there.
+        DatasetError: if a source cannot be read.
+        ValueError: if the initial weights or a setting cannot be used.
     """
     arguments = _arguments(recipe, out)
     if recipe.evaluation is not None:
         check_evaluation(recipe.evaluation)
-    mixed = [
-        MixedSource(source.open(), source.weight, source.sample, name)
+    components = [
+        MixtureComponent(source.open(), source.weight, source.sample, name)
         for name, source in recipe.sources.items()
     ]
     num_batches = recipe.steps * arguments.gradient_accumulation_steps * arguments.world_size
-    mixer = MixtureDataset(
-        mixed,
+    mixture = MixtureDataset(
+        components,
         batch_size=recipe.batch_size,
         num_steps=num_batches,
         seed=recipe.seed,
-        max_bad_share=recipe.max_bad_share,
+        max_bad_fraction=recipe.max_bad_fraction,
     )
     set_seed(recipe.seed)
     model = build_model(recipe.model)
-    trainer = TrackerTrainer(recipe, model, arguments, mixer)
+    trainer = TrackerTrainer(recipe, model, arguments, mixture)
     with arguments.main_process_first(local=False, desc="the folder of the run"):
         checkpoint = find_checkpoint(out, recipe, arguments.world_size, write=trainer.is_world_process_zero())
     if trainer.is_world_process_zero():
@@ -111,12 +112,13 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
         on_start(
             f"{recipe.name}: {model.num_parameters():,} parameters, {recipe.steps:,} steps of "
             f"{arguments.world_size * arguments.gradient_accumulation_steps} x {recipe.batch_size} clips on "
-            f"{arguments.device}, {where if checkpoint is None else f'going on from {checkpoint}'}"
+            f"{arguments.device}, {where if checkpoint is None else f'resuming from {checkpoint}'}"
         )
-        for source in mixed:
-            clips = source.source
-            size = f"{len(clips):,} clips" if isinstance(clips, ClipSource) else "a stream"
-            on_start(f"  {source.name}: {size}, weight {source.weight:g}")
+        for component in components:
+            order = "" if component.reader.window is None else ", read in order"
+            on_start(
+                f"  {component.name}: {len(component.reader):,} clips{order}, weight {component.weight:g}"
+            )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     folder = out / MODEL_FOLDER
     if trainer.is_world_process_zero():
@@ -152,10 +154,10 @@ def _last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]
 
 
 def build_model(settings: ModelSettings) -> PreTrainedModel:
-    """The network, from its start or from nothing (drawn by torch's generator).
+    """Load the network from its start, or draw its weights by torch's generator.
 
     Raises:
-        ValueError: if the start can't be loaded, is another kind of tracker or lacks weights, or a setting is none of
+        ValueError: if the start cannot be loaded, is another kind of tracker or lacks weights, or a setting is none of
             its own.
     """
     from safetensors import SafetensorError
@@ -182,7 +184,7 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
             )
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = (
-            describe_hub_error(error, settings.start) or f"{settings.start}: {' '.join(str(error).split())}"
+            describe_hub_error(error, settings.start) or f"{settings.start}: {one_line(error, limit=400)}"
         )
         raise ValueError(f"model.start: {reason}") from error
     return model
@@ -199,22 +201,22 @@ def _checked_config(settings: ModelSettings) -> dict[str, Any]:
 
 
 def check_evaluation(settings: EvaluationSettings) -> None:
-    """Raises ValueError, in one line, for what the first evaluation would fail at."""
-    from anthrotap_hf.evaluation.runner import find_benchmark
+    """Raise ValueError for what the first evaluation would fail at."""
+    from anthrotap_hf.evaluation.runner import layout_of
 
-    find_benchmark(settings.benchmark)
+    layout_of(settings.benchmark)
     if not Path(settings.data).expanduser().exists():
         raise ValueError(f"evaluation.data: {settings.data} is not there")
 
 
 def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bool) -> Path | None:
-    """The last whole checkpoint of this recipe in a folder; None where no run began yet. Damaged ones are passed over.
+    """Return the last whole checkpoint of this recipe in a folder, or None. Damaged ones are skipped.
 
     Args:
         out: the folder.
         recipe: what the run is to learn.
-        processes: that train together: they share out the clips, so another number would see others.
-        write: whether to note recipe and processes in a folder that has no note of them.
+        processes: number of processes that train together: another number would see other clips.
+        write: whether to write recipe and processes into a folder that has no note of them.
 
     Raises:
         TrainingError: if the folder's run is another recipe's, with the settings that differ, or had other processes.
@@ -226,15 +228,18 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
             before, number = TrainingRecipe.model_validate(kept["recipe"]), int(kept["processes"])
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(
-                f"{note}: damaged ({' '.join(str(error).split())}); choose another --out"
+                f"damaged ({one_line(error)})", path=note, hint="choose another folder"
             ) from error
-        if differing := _differences(_what_counts(before), _what_counts(recipe)):
+        if differing := _differences(_what_is_learned(before), _what_is_learned(recipe)):
             raise TrainingError(
-                f"{out} holds a run of another recipe (it differs in {', '.join(differing)}); choose another --out"
+                f"holds a run of another recipe (it differs in {', '.join(differing)})",
+                path=out,
+                hint="choose another folder",
             )
         if number != processes:
             raise TrainingError(
-                f"{out} holds a run of {number} processes, this one has {processes}: it would see other clips"
+                f"holds a run of {number} processes, this one has {processes}: it would see other clips",
+                path=out,
             )
     elif write:
         with atomic_write(note) as tmp_path:
@@ -249,44 +254,44 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
         damage = _damage(path, step)
         if damage is None:
             return path
-        logger.warning("%s is passed over: %s", path, damage)
+        logger.warning("%s is skipped: %s", path, damage)
     return None
 
 
 def _damage(checkpoint: Path, step: int) -> str | None:
-    """What keeps a run from going on from a checkpoint."""
+    """Return what keeps a run from resuming from a checkpoint, or None."""
     from safetensors import SafetensorError, safe_open
 
     try:
         state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
         if state["global_step"] != step:
             return f"{STATE_FILE} is that of step {state['global_step']}"
+        # Opening it compares the header with the file's length.
         with safe_open(checkpoint / "model.safetensors", "pt"):
-            pass  # its header fits its length
+            pass
         for name in ("optimizer.pt", "scheduler.pt"):
             torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
-        return " ".join(str(error).split())
-    except (SafetensorError, pickle.UnpicklingError) as error:
-        return " ".join(str(error).split())
+    except (*DAMAGE, OSError, SafetensorError) as error:
+        return one_line(error)
     return None
 
 
-def _what_counts(recipe: TrainingRecipe) -> dict[str, Any]:
+def _what_is_learned(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Return the settings that a run may not change when it resumes."""
     values = recipe.model_dump(mode="json", exclude={"name", "about"})
-    values["training"] = {name: value for name, value in values["training"].items() if name not in FREE}
+    values["training"] = {name: value for name, value in values["training"].items() if name not in MAY_CHANGE}
     return values
 
 
-def _differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Names of the settings in which two recipes differ."""
+def _differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Return the names of the settings in which two recipes differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [
             found
-            for name in sorted(one.keys() | other.keys())
-            for found in _differences(one.get(name), other.get(name), f"{place}.{name}".strip("."))
+            for key in sorted(one.keys() | other.keys())
+            for found in _differences(one.get(key), other.get(key), f"{name}.{key}".strip("."))
         ]
-    return [] if one == other else [place]
+    return [] if one == other else [name]
 
 
 def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
@@ -306,14 +311,15 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
             output_dir=str(out),
             max_steps=recipe.steps,
             seed=recipe.seed,
-            per_device_train_batch_size=1,  # an item of the mixer is a batch
+            # An item of the mixture is a batch.
+            per_device_train_batch_size=1,
             remove_unused_columns=False,
             eval_strategy="no" if evaluation is None else "steps",
             eval_steps=None if evaluation is None else evaluation.every,
             save_strategy="steps",
         )
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
-        raise ValueError(f"training: {' '.join(str(error).split())}") from error
+        raise ValueError(f"training: {one_line(error)}") from error
 
 
 class TrackerTrainer(Trainer):
@@ -327,12 +333,12 @@ class TrackerTrainer(Trainer):
         recipe: TrainingRecipe,
         model: PreTrainedModel,
         arguments: TrainingArguments,
-        mixer: MixtureDataset,
+        mixture: MixtureDataset,
     ) -> None:
         super().__init__(
             model=model,
             args=arguments,
-            train_dataset=mixer,
+            train_dataset=mixture,
             data_collator=_only,
             eval_dataset=None if recipe.evaluation is None else [],
         )
@@ -347,7 +353,8 @@ class TrackerTrainer(Trainer):
         self._skipped = 0
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)  # the mixer has its own order
+        # The mixture has its own order.
+        return SequentialSampler(self.train_dataset)
 
     def compute_loss(
         self,
@@ -375,7 +382,7 @@ class TrackerTrainer(Trainer):
         return (parts["loss"], output) if return_outputs else parts["loss"]
 
     def get_decay_parameter_names(self, model: PreTrainedModel) -> list[str]:
-        """As released: weights decay, biases do not."""
+        """Return the names of weights, without biases: as released, only these decay."""
         return [name for name, _ in model.named_parameters() if "bias" not in name]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -386,7 +393,7 @@ class TrackerTrainer(Trainer):
             self.optimizer if optimizer is None else optimizer,
             max_lr=self.args.learning_rate,
             total_steps=num_training_steps,
-            **schedule.model_dump() | {"pct_start": schedule.share_up(num_training_steps)},
+            **schedule.model_dump() | {"pct_start": schedule.fraction_up(num_training_steps)},
         )
         self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -400,7 +407,7 @@ class TrackerTrainer(Trainer):
         super().log(logs, start_time)
 
     def save_tracker(self, folder: Path) -> None:
-        """The model as a folder that `pipeline("point-tracking")` reads."""
+        """Write the model as a folder that `pipeline("point-tracking")` reads."""
         self._tracker().save_pretrained(folder)
 
     def _tracker(self) -> PointTrackingPipeline:
@@ -418,10 +425,10 @@ class TrackerTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process."""
+        """Return the means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process."""
         from accelerate.utils import broadcast_object_list
 
-        from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate
+        from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate, open_benchmark
 
         setting = self.recipe.evaluation
         if setting is None:
@@ -430,13 +437,12 @@ class TrackerTrainer(Trainer):
         if self.is_world_process_zero():
             model = self.accelerator.unwrap_model(self.model)
             training = model.training
-            tracker = self._tracker()  # which puts it into evaluation mode
+            # This puts the model into evaluation mode.
+            tracker = self._tracker()
             with tempfile.TemporaryDirectory() as folder:
                 report = evaluate(
                     [EvaluatedModel(self.recipe.name, tracker, "now")],
-                    setting.benchmark,
-                    Path(setting.data).expanduser(),
-                    setting.mode,
+                    open_benchmark(setting.benchmark, Path(setting.data).expanduser(), setting.mode),
                     Path(folder),
                     setting.limit,
                 )
@@ -450,6 +456,6 @@ class TrackerTrainer(Trainer):
 
 
 def _only(items: list[Any]) -> Any:
-    """An item of the mixer is a batch already."""
+    """Return the only item: an item of the mixture is a batch already."""
     (batch,) = items
     return batch

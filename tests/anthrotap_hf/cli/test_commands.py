@@ -247,7 +247,7 @@ SMALL_RUN = [
         "training.dataloader_num_workers=0",
         "evaluation=null",
         "sources.shapes.sample={num_frames: 4, dilation: 1, num_queries: 4, height: 64, width: 64, min_visible: 1}",
-        "sources.shapes.look={num_frames: 4, height: 64, width: 64, num_tracks: 32}",
+        "sources.shapes.settings={num_frames: 4, height: 64, width: 64, num_tracks: 32}",
     )
     for word in ("--set", setting)
 ]

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
-from anthrotap_hf.evaluation.metrics import METRICS, hidden_labels_found
-from anthrotap_hf.evaluation.runner import EvaluatedModel
+from anthrotap_hf.evaluation.metrics import METRICS, count_occluded
+from anthrotap_hf.evaluation.runner import EvaluatedModel, resize_clip
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
-from anthrotap_hf.readers.benchmarks import read_tapvid
+from anthrotap_hf.readers.tapvid import read_tapvid
 from helpers.benchmark_files import some_videos, write_tapvid
 
 
@@ -95,17 +95,18 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
     assert model["model"] == "locotrack-tiny"
     tracker = pipeline("point-tracking")
     means = []
-    for video in read_tapvid(data, (256, 256)):
-        queries, index = sample_queries(video.tracks, video.visible, mode)
+    for video in read_tapvid(data):
+        video = resize_clip(video, 256, 256)
+        queries, index = sample_queries(video.tracks.xy, video.tracks.visible, mode)
         found = tracker(video.frames, points=queries, resolution=(256, 256))
-        truth = video.tracks[index], video.visible[index]
+        truth = video.tracks.xy[index], video.tracks.visible[index]
         expected = tapvid_metrics(queries, *truth, found["tracks"], found["visible"], mode)
-        kept = model["videos"][video.name]
+        kept = model["videos"][video.clip_id]
         assert {name: kept[name] for name in METRICS} == pytest.approx(expected)
         assert (kept["queries"], kept["frames"]) == (len(queries), len(video.frames))
         assert kept["queries_moved_into_frame"] == 0
-        counts = hidden_labels_found(queries, truth[1], found["visible"], mode)
-        assert (kept["hidden"], kept["hidden_found"]) == counts
+        counts = count_occluded(queries, truth[1], found["visible"], mode)
+        assert (kept["occluded"], kept["occluded_found"]) == counts
         means.append(expected)
     for name in METRICS:
         assert model["mean"][name] == pytest.approx(np.mean([each[name] for each in means]))
@@ -237,7 +238,7 @@ def test_shards_and_points(fake_labels, make_video, tmp_path):
     assert list(figures(*words)["models"][0]["videos"]) == ["source"]
 
 
-def test_videos_in_which_nothing_is_scored_are_left_out_and_named(moving_pattern, tmp_path):
+def test_videos_in_which_nothing_is_scored_are_skipped_and_named(moving_pattern, tmp_path):
     videos = some_videos(moving_pattern, 3)
     videos["video1"]["occluded"][:] = True
     videos["video2"]["occluded"][:] = True
@@ -246,13 +247,13 @@ def test_videos_in_which_nothing_is_scored_are_left_out_and_named(moving_pattern
     data = write_tapvid(tmp_path / "data", "davis", videos)
     report = figures(*words, "--data", data)
     assert list(report["models"][0]["videos"]) == ["video0"]
-    assert set(report["left_out"]) == {"video1", "video2"}
-    assert "left out: video1: no point is seen" in evaluate(*words, "--data", data).stdout
+    assert set(report["skipped"]) == {"video1", "video2"}
+    assert "skipped: video1: no point is visible" in evaluate(*words, "--data", data).stdout
     del videos["video0"]
     data = write_tapvid(tmp_path / "none", "davis", videos)
     result = evaluate(*words, "--data", data)
     assert result.exit_code == 2
-    assert "in none of its videos is a point seen" in result.stderr
+    assert "no point is visible in a frame that is scored, in any video" in result.stderr
 
 
 def test_queries_a_hair_out_of_frame_are_moved_and_counted(moving_pattern, tmp_path):
@@ -280,12 +281,12 @@ def test_what_is_wrong_is_said_in_one_line(davis, tmp_path, monkeypatch):
     (tmp_path / f"damaged/videos/tapvid-davis-first-{key}.json").write_text("{")
     out = ("--out", tmp_path / "out")
     for words, says in [
-        (("--benchmark", "davis", "--data", davis, *out), "no benchmark 'davis': choose from tapvid-davis, "),
+        (("--benchmark", "davis", "--data", davis, *out), "no benchmark 'davis'; choose from tapvid-davis, "),
         (("--benchmark", "tapvid-davis", "--data", evil, *out), "evil.pkl: it asks for builtins.eval"),
         (("--benchmark", "tapvid-davis", "--data", cut, *out), "cut.pkl: it is no pickle, or a damaged one"),
         (("--benchmark", "tapvid-davis", "--data", empty, *out), "empty.pkl: it holds no video"),
         (("--benchmark", "tapvid-davis", "--data", tmp_path / "none", *out), "none: no such file or folder"),
-        (("--benchmark", "shards", "--data", tmp_path, *out), "no .parquet in this folder"),
+        (("--benchmark", "shards", "--data", tmp_path, *out), "no shard (.parquet) in this folder"),
         (("--benchmark", "points", "--data", tmp_path / "data", *out), "no .csv or .json"),
         (
             ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "a file/x"),

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.evaluation import track_statistics as statistics
-from anthrotap_hf.evaluation.dataset_statistics import DISTRIBUTIONS, KINDS
+from anthrotap_hf.evaluation.dataset_statistics import DISTRIBUTIONS
+from anthrotap_hf.readers import open_reader
 from helpers.benchmark_files import some_videos, write_tapvid
 
 
@@ -92,18 +93,20 @@ def labels(tmp_path):
 def test_the_figures_of_shards(labels, tmp_path):
     out = tmp_path / "new/out"
     (found,) = figures(labels, "--out", out)
-    assert (found["name"], found["kind"], found["clips"], found["left_out"]) == ("labels", "shards", 3, {})
+    assert (found["name"], found["kind"], found["clips"], found["skipped"]) == ("labels", "shards", 3, {})
     assert (found["tracks"], found["frames"], found["labels"]) == (15, 28, 140)
-    assert found["hidden"] == pytest.approx(12 / 140)
-    assert found["unknown"] == pytest.approx(3 / 140)
-    assert found["seen"] == pytest.approx(125 / 140)
-    assert found["tracks_seen_again"] == pytest.approx(6 / 15)
+    assert found["occluded"] == pytest.approx(12 / 140)
+    assert found["invalid"] == pytest.approx(3 / 140)
+    assert found["visible"] == pytest.approx(125 / 140)
+    assert found["reappearing_tracks"] == pytest.approx(6 / 15)
     spread = found["distributions"]
     assert set(spread) == set(DISTRIBUTIONS)
     assert spread["people"]["mean"] == 2
     assert spread["fps"]["quantiles"]["0.5"] == 20
-    assert spread["frames_valid"]["quantiles"]["0.9"] == 10
-    assert spread["hidden_spells"]["quantiles"] == dict.fromkeys(spread["hidden_spells"]["quantiles"], 4)
+    assert spread["valid_frames"]["quantiles"]["0.9"] == 10
+    assert spread["occluded_run_lengths"]["quantiles"] == dict.fromkeys(
+        spread["occluded_run_lengths"]["quantiles"], 4
+    )
     assert spread["confidence"]["mean"] == pytest.approx(0.8)
     assert spread["confidence"]["count"] == 125
 
@@ -128,16 +131,16 @@ def test_the_figures_of_shards(labels, tmp_path):
 
 def test_videos_of_shards_are_not_read(labels, tmp_path, monkeypatch):
     asked = []
-    original = pq.ParquetFile.iter_batches
+    original = pq.ParquetFile.read_row_group
 
-    def iter_batches(self, **options):
-        asked.append(options)
-        return original(self, **options)
+    def read_row_group(self, number, columns, **options):
+        asked.append(columns)
+        return original(self, number, columns=columns, **options)
 
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
     figures(labels, "--out", tmp_path / "out")
-    assert [options["batch_size"] for options in asked] == [1, 1]
-    assert all("video" not in options["columns"] and "tracks" in options["columns"] for options in asked)
+    assert len(asked) == 2
+    assert all("video" not in columns and "tracks" in columns for columns in asked)
 
 
 def test_rows_do_not_pile_up_in_memory(tmp_path):
@@ -150,8 +153,8 @@ def test_rows_do_not_pile_up_in_memory(tmp_path):
         for _ in range(50):
             writer.write_table(table)
     before, held = pa.total_allocated_bytes(), []
-    for reading in KINDS["shards"].read(tmp_path / "many.parquet"):
-        assert reading().xy.shape == (2000, 10, 2)
+    for clip in open_reader("shards", tmp_path / "many.parquet", labels_only=True):
+        assert clip.tracks.xy.shape == (2000, 10, 2)
         held.append(pa.total_allocated_bytes() - before)
     assert len(held) == 50
     assert max(held) < 4_000_000  # labels of 50 rows are 13 MB
@@ -162,7 +165,14 @@ def test_what_is_said(labels, tmp_path):
     assert result.exit_code == 0, result.output
     assert "3/3" in result.stderr
     assert "clips/s" in result.stderr
-    for word in ("labels", "procedural", "complexity, rad/frame²", "diversity", "speed, px/frame", "hidden"):
+    for word in (
+        "labels",
+        "procedural",
+        "complexity, rad/frame²",
+        "diversity",
+        "speed, px/frame",
+        "occluded",
+    ):
         assert word in result.stdout
     assert result.stdout.splitlines()[-3:] == [
         str(tmp_path / f"out/stats{suffix}") for suffix in (".json", ".txt", ".png")
@@ -207,7 +217,7 @@ def test_labels_of_others(tmp_path, moving_pattern):
         "video_path": "/x/lets_dance/mp4_10fps/a.mp4",  # not here, and not needed
     }
     np.save(tmp_path / "dance/a.npy", released, allow_pickle=True)
-    kinds = {"kubric": "kubric", "odyssey": "pointodyssey", "dance": "letsdance", "drive": "drivetrack"}
+    kinds = {"kubric": "kubric", "odyssey": "point-odyssey", "dance": "letsdance", "drive": "drivetrack"}
     words = [word for kind in kinds.values() for word in ("--kind", kind)]
     kubric, odyssey, dance, drive = figures(
         *(tmp_path / folder for folder in kinds), *words, "--out", tmp_path / "out"
@@ -216,10 +226,14 @@ def test_labels_of_others(tmp_path, moving_pattern):
         for other in (odyssey, dance, drive):
             assert other["distributions"][name] == kubric["distributions"][name]
     assert (
-        kubric["hidden"] == odyssey["hidden"] == dance["unknown"] == drive["unknown"] == pytest.approx(3 / 50)
+        kubric["occluded"]
+        == odyssey["occluded"]
+        == dance["invalid"]
+        == drive["invalid"]
+        == pytest.approx(3 / 50)
     )
     assert dance["distributions"]["complexity_at_10"] == dance["distributions"]["complexity"]
-    assert [each["tells_hidden"] for each in (kubric, odyssey, dance, drive)] == [True, True, False, False]
+    assert [each["knows_occlusion"] for each in (kubric, odyssey, dance, drive)] == [True, True, False, False]
 
 
 def test_benchmarks(tmp_path, moving_pattern):
@@ -230,7 +244,7 @@ def test_benchmarks(tmp_path, moving_pattern):
     assert found["distributions"]["complexity"]["mean"] == pytest.approx(0, abs=1e-2)
 
 
-def test_bad_rows_are_left_out_and_counted(tmp_path):
+def test_bad_rows_are_skipped_and_counted(tmp_path):
     nan = np.full((5, 12, 2), np.nan, np.float32)
     rows = [
         some_row(0),
@@ -245,9 +259,9 @@ def test_bad_rows_are_left_out_and_counted(tmp_path):
     (found,) = figures(data, "--out", tmp_path / "out")
     assert found["clips"] == 2
     assert found["frames"] == 20
-    reasons = {reason.partition(" (")[0]: each for reason, each in found["left_out"].items()}
-    assert reasons["a seen label has no finite place"] == {"clips": 2, "first": "clip-1"}
-    assert sum(each["clips"] for each in found["left_out"].values()) == 5
+    reason = "a damaged row (a valid label has a position that is not finite)"
+    assert found["skipped"][reason] == {"clips": 2, "first": "clip-1"}
+    assert sum(each["clips"] for each in found["skipped"].values()) == 5
     shown = stats(data, "--out", tmp_path / "out").stdout
     assert "bad.parquet: 2 left out: a seen label has no finite place (first: clip-1)" in shown
 
@@ -267,7 +281,7 @@ def test_clips_without_tracks(tmp_path):
     )
     path = tmp_path / "a.parquet"
     (found,) = figures(write_shard(path, [none]), "--out", tmp_path / "out")
-    assert (found["clips"], found["tracks"], found["seen"]) == (1, 0, None)
+    assert (found["clips"], found["tracks"], found["visible"]) == (1, 0, None)
     assert found["distributions"]["complexity"]["mean"] is None
     assert stats(path, "--out", tmp_path / "out").exit_code == 0
     (found,) = figures(write_shard(path, [some_row(0), none]), "--out", tmp_path / "out")
@@ -287,20 +301,20 @@ def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
     out = ("--out", tmp_path / "out")
     for words, says in [
         ((tmp_path / "missing", *out), "missing: no such file or folder"),
-        ((tmp_path / "empty", *out), "empty: no .parquet in this folder"),
-        ((tmp_path / "text.parquet", *out), "text.parquet: no Parquet file, or a damaged one"),
-        ((cut, *out), "cut.parquet: no Parquet file, or a damaged one"),
-        ((tmp_path / "other.parquet", *out), "other.parquet: no shard of ours: no column tracks"),
-        ((tmp_path / "no rows.parquet", *out), "no rows.parquet: no clip that can be used; it has none"),
-        ((labels, "--kind", "dance", *out), "no kind 'dance' of dataset: choose from shards, letsdance,"),
+        ((tmp_path / "empty", *out), "empty: no shard (.parquet) in this folder"),
+        ((tmp_path / "text.parquet", *out), "text.parquet: Parquet magic bytes not found"),
+        ((cut, *out), "cut.parquet: Parquet magic bytes not found"),
+        ((tmp_path / "other.parquet", *out), "other.parquet: not a shard of this project (no column tracks)"),
+        ((tmp_path / "no rows.parquet", *out), "no rows.parquet: no rows in it"),
+        ((labels, "--kind", "dance", *out), "unknown layout 'dance'; known: shards, letsdance,"),
         ((labels, labels, *out), "a dataset is named twice"),
         ((labels, 5, 6, "--kind", "shards", "--kind", "procedural", *out), "2 for 3 datasets"),
         ((labels, "--kind", "procedural", *out), "labels: for procedural clips, say how many"),
         ((0, "--kind", "procedural", *out), "0: for procedural clips, say how many"),
         ((tmp_path / "empty", "--kind", "letsdance", *out), "no .npy file in or below"),
         ((tmp_path / "empty", "--kind", "kubric", *out), "no clip laid out as NAME/NAME.npy"),
-        ((tmp_path / "empty", "--kind", "pointodyssey", *out), "no clip laid out as NAME/anno.npz"),
-        ((tmp_path / "empty", "--kind", "movi", *out), "no file NAME-train.tfrecord"),
+        ((tmp_path / "empty", "--kind", "point-odyssey", *out), "no clip laid out as NAME/anno.npz"),
+        ((tmp_path / "empty", "--kind", "panning-movi-e", *out), "no file NAME-train.tfrecord"),
         ((tmp_path / "empty", "--kind", "drivetrack", *out), "no .npz file in or below"),
         ((tmp_path / "text.parquet", "--kind", "tapvid", *out), "it is no pickle, or a damaged one"),
         ((tmp_path / "empty", "--kind", "points", *out), "no .csv or .json"),

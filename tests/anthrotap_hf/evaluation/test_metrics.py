@@ -10,9 +10,9 @@ from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
 from anthrotap_hf.evaluation.metrics import (
     METRICS,
     THRESHOLDS,
-    hidden_labels_found,
-    hidden_recall,
+    count_occluded,
     mean_metrics,
+    occlusion_recall,
 )
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference"
@@ -152,13 +152,15 @@ def test_hidden_labels_are_counted_where_they_are_scored():
     queries = np.array([[0, 1, 1], [2, 1, 1]], float)
     seen = np.array([[1, 0, 0, 1, 0], [0, 0, 1, 0, 1]], bool)
     called = np.array([[1, 0, 1, 0, 0], [0, 0, 1, 1, 1]], bool)
-    assert hidden_labels_found(queries, seen, called, "first") == (4, 2)
-    assert hidden_labels_found(queries, seen, called, "strided") == (6, 4)
+    assert count_occluded(queries, seen, called, "first") == (4, 2)
+    assert count_occluded(queries, seen, called, "strided") == (6, 4)
     valid = np.ones((2, 5), bool)
     valid[0, 1] = False
-    assert hidden_labels_found(queries, seen, called, "first", valid) == (3, 1)
-    assert hidden_recall([{"hidden": 3, "hidden_found": 1}, {"hidden": 1, "hidden_found": 1}]) == 0.5
-    assert hidden_recall([{"hidden": 0, "hidden_found": 0}]) is None
+    assert count_occluded(queries, seen, called, "first", valid) == (3, 1)
+    assert (
+        occlusion_recall([{"occluded": 3, "occluded_found": 1}, {"occluded": 1, "occluded_found": 1}]) == 0.5
+    )
+    assert occlusion_recall([{"occluded": 0, "occluded_found": 0}]) is None
 
 
 def test_what_does_not_fit_is_refused():
@@ -170,7 +172,7 @@ def test_what_does_not_fit_is_refused():
         ((queries[:, :2], tracks, seen, tracks, seen, "first"), "must be \\[N, 3\\]"),
         ((queries + 0.5, tracks, seen, tracks, seen, "first"), "whole frames from 0 to 3"),
         ((queries + 4, tracks, seen, tracks, seen, "first"), "whole frames from 0 to 3"),
-        ((queries, tracks * np.nan, seen, tracks, seen, "first"), "no finite place"),
+        ((queries, tracks * np.nan, seen, tracks, seen, "first"), "no finite position"),
         ((queries, tracks, seen, tracks, seen, "last"), "choose first or strided"),
         ((queries, tracks, seen, tracks, seen, "first", seen[:1]), "gt_valid must be"),
     ]:

@@ -14,7 +14,7 @@ from anthrotap_hf.evaluation.track_statistics import (
     at_resolution,
     displacements,
     extents,
-    returns,
+    num_reappearances,
     run_lengths,
     speeds,
     trajectory_complexity,
@@ -168,11 +168,11 @@ def test_diversity_without_pairs():
 
 
 @given(arrays(bool, st.tuples(st.integers(0, 4), st.integers(0, 12))))
-def test_spells_and_returns(flags):
+def test_run_lengths_and_reappearances(flags):
     expected = [len(run) for row in flags for run in "".join("x" if f else " " for f in row).split()]
     assert run_lengths(flags).tolist() == expected
     runs = ["".join("x" if flag else " " for flag in row).split() for row in flags]
-    assert returns(flags).tolist() == [max(len(row) - 1, 0) for row in runs]
+    assert num_reappearances(flags).tolist() == [max(len(row) - 1, 0) for row in runs]
 
 
 def test_motion():

@@ -12,31 +12,29 @@ import torch
 from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
-from anthrotap_hf.export import FORMATS, export_tracks
-from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.export import FORMATS, export_clip
+from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.video import VideoError
 
 T, H, W = 6, 48, 64
-MOST_IMAGES = 2147483647
+MAX_IMAGES = 2147483647
 
 
 @pytest.fixture
 def tracks() -> Tracks:
-    """Three tracks: seen throughout; hidden from frame 2 to 3; unknown in the first two frames."""
+    """Three tracks: visible throughout; occluded in frames 2 and 3; invalid in the first two frames."""
     rng = np.random.default_rng(0)
     xy = rng.uniform(1, 40, (3, T, 2)).astype(np.float32)
     visible, valid = np.ones((3, T), bool), np.ones((3, T), bool)
     visible[1, 2:4] = False
     valid[2, :2] = False
     xy[2, :2] = np.nan
-    return Tracks(
-        xy, visible, valid, H, W, person=np.array([0, 0, 1], np.int32), vertex=np.zeros(3, np.int32)
-    )
+    return Tracks.from_labels(xy, visible, valid, height=H, width=W, person=np.array([0, 0, 1], np.int32))
 
 
 def test_tapvid_holds_shares_of_the_frame_and_no_pickle(tracks, tmp_path, make_video):
     video = make_video("a.mp4", shots=[T], size=(H, W))
-    export_tracks(tracks, tmp_path / "a.npz", "tapvid", fps=24, video=video)
+    export_clip(TrackedClip(tracks, video, 24), tmp_path / "a.npz", "tapvid")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
         assert found["video"].shape == (T, H, W, 3)
         known = tracks.valid
@@ -46,7 +44,7 @@ def test_tapvid_holds_shares_of_the_frame_and_no_pickle(tracks, tmp_path, make_v
 
 
 def test_cotracker_holds_tensors_time_first_with_centers_at_whole_numbers(tracks, tmp_path):
-    export_tracks(tracks, tmp_path / "a.pt", "cotracker", fps=24)
+    export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.pt", "cotracker")
     found = torch.load(tmp_path / "a.pt", weights_only=True)
     assert found["pred_tracks"].shape == (1, T, 3, 2)
     places = found["pred_tracks"][0].numpy().swapaxes(0, 1) + 0.5
@@ -55,9 +53,9 @@ def test_cotracker_holds_tensors_time_first_with_centers_at_whole_numbers(tracks
     assert (tracks.valid == found["valid"][0].numpy().T).all()
 
 
-def test_colmap_s_keypoints_and_matches_are_those_of_the_seen_labels(tracks, tmp_path, make_video):
+def test_colmap_s_keypoints_and_matches_are_those_of_the_visible_labels(tracks, tmp_path, make_video):
     video = make_video("a.mp4", shots=[T], size=(H, W))
-    export_tracks(tracks, tmp_path / "colmap", "colmap", fps=24, video=video)
+    export_clip(TrackedClip(tracks, video, 24), tmp_path / "colmap", "colmap")
     assert len([*(tmp_path / "colmap/images").iterdir()]) == T
     with closing(sqlite3.connect(tmp_path / "colmap/database.db")) as database:
         keypoints = {
@@ -65,7 +63,7 @@ def test_colmap_s_keypoints_and_matches_are_those_of_the_seen_labels(tracks, tmp
             for image, rows, columns, data in database.execute("SELECT * FROM keypoints")
         }
         matches = [
-            (*divmod(pair, MOST_IMAGES), np.frombuffer(data, "<u4").reshape(rows, 2))
+            (*divmod(pair, MAX_IMAGES), np.frombuffer(data, "<u4").reshape(rows, 2))
             for pair, rows, _, data in database.execute("SELECT * FROM matches")
         ]
         assert database.execute("SELECT count(*) FROM images").fetchone() == (T,)
@@ -82,8 +80,8 @@ def test_colmap_s_keypoints_and_matches_are_those_of_the_seen_labels(tracks, tmp
     assert {(0, t, t + 1) for t in range(T - 1)} <= matched
 
 
-def test_after_effects_keyframes_are_pixels_of_the_seen_and_hidden(tracks, tmp_path):
-    export_tracks(tracks, tmp_path / "a.txt", "after-effects", fps=24)
+def test_after_effects_keyframes_are_pixels_of_the_visible_and_occluded(tracks, tmp_path):
+    export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.txt", "after-effects")
     text = (tmp_path / "a.txt").read_text()
     assert text.startswith("Adobe After Effects 8.0 Keyframe Data")
     assert text.rstrip().endswith("End of Keyframe Data")
@@ -91,7 +89,7 @@ def test_after_effects_keyframes_are_pixels_of_the_seen_and_hidden(tracks, tmp_p
 
 
 def test_blender_s_script_is_python_and_holds_every_track(tracks, tmp_path):
-    export_tracks(tracks, tmp_path / "a.py", "blender", fps=24)
+    export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.py", "blender")
     text = (tmp_path / "a.py").read_text()
     compile(text, "a.py", "exec")
     assert "import bpy" in text
@@ -99,20 +97,20 @@ def test_blender_s_script_is_python_and_holds_every_track(tracks, tmp_path):
 
 def test_rerun_writes_a_recording(tracks, tmp_path):
     pytest.importorskip("rerun", reason="needs anthrotap[rerun]")
-    export_tracks(tracks, tmp_path / "a.rrd", "rerun", fps=24)
+    export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.rrd", "rerun")
     assert (tmp_path / "a.rrd").read_bytes()[:4] in (b"RRF2", b"RRIO")
 
 
 def test_bad_input_in_one_line(tracks, tmp_path, make_video):
-    with pytest.raises(ValueError, match="no format 'maya': choose from tapvid"):
-        export_tracks(tracks, tmp_path / "a.x", "maya", fps=24)
+    with pytest.raises(ValueError, match="unknown format 'maya'; known: tapvid"):
+        export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.x", "maya")
     with pytest.raises(ValueError, match=r"a file of format tapvid ends in \.npz"):
-        export_tracks(tracks, tmp_path / "a.x", "tapvid", fps=24)
+        export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.x", "tapvid")
     with pytest.raises(ValueError, match="fps must be a positive number"):
-        export_tracks(tracks, tmp_path / "a.npz", "tapvid", fps=float("nan"))
+        export_clip(TrackedClip(tracks, fps=float("nan")), tmp_path / "a.npz", "tapvid")
     short = make_video("short.mp4", shots=[3], size=(H, W))
     with pytest.raises(VideoError):
-        export_tracks(tracks, tmp_path / "a.npz", "tapvid", fps=24, video=short)
+        export_clip(TrackedClip(tracks, short, 24), tmp_path / "a.npz", "tapvid")
     assert not (tmp_path / "a.npz").exists()
 
 
@@ -122,7 +120,7 @@ def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
         pytest.importorskip("rerun", reason="needs anthrotap[rerun]")
     source = tmp_path / "dance.tracks.npz"
     np.savez(source, tracks=tracks.xy, visible=tracks.visible, size=[H, W], fps=np.float32(24))
-    out = tmp_path / f"dance{FORMATS[format].suffix or '-colmap'}"
+    out = tmp_path / f"dance{FORMATS.load(format).suffix or '-colmap'}"
     words = ["export", str(source), "--format", format, "--out", str(out), "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
@@ -135,13 +133,12 @@ def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
 
 def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_path, make_video, monkeypatch):
     from anthrotap_hf.cli import export as export_command
-    from anthrotap_hf.export.sources import Clip
 
     video = make_video("dance.mp4", shots=[T], size=(H, W)).read_bytes()
     (tmp_path / "dance.mp4").write_bytes(b"mine")
     (tmp_path / "dance.clip.mp4").write_bytes(b"mine too")
-    clip = Clip("dance", tracks, 24.0, video)
-    monkeypatch.setattr(export_command, "_clips", lambda *_: (1, iter([clip])))
+    clip = TrackedClip(tracks, video, 24.0, "dance")
+    monkeypatch.setattr(export_command, "_open", lambda *_: ([clip], [0]))
     words = ["export", "labels", "--clip", "x", "--format", "blender", "--out", str(tmp_path / "dance.py")]
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2

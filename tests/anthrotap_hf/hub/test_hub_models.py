@@ -30,7 +30,7 @@ sources:
   shapes:
     kind: procedural
     sample: {num_frames: 4, dilation: 1, num_queries: 4, height: 32, width: 32, min_visible: 1}
-    look: {num_frames: 4, height: 48, width: 48, num_tracks: 32}
+    settings: {num_frames: 4, height: 48, width: 48, num_tracks: 32}
 batch_size: 1
 steps: 2
 training: {learning_rate: 1.0e-4, dataloader_num_workers: 0, save_steps: 2}

@@ -9,10 +9,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from anthrotap_hf.readers.base import BAD_CLIP, BadClipError, DatasetError
 from anthrotap_hf.readers.panning_movi import PanningMoviClips, _draw_pixels
-from anthrotap_hf.readers.tfrecord import crc32c, read_example, record_places
-from anthrotap_hf.readers.training_sources import ClipSource
-from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, make_sample
+from anthrotap_hf.readers.tfrecord import find_records, read_example
+from anthrotap_hf.training.samples import SampleSettings, make_sample
 from helpers import movi_files
 
 FILE = "panning_movi_e/256x256/1.0.0/panning_movi_e-train.tfrecord-00000-of-00001"
@@ -37,13 +37,13 @@ def folder(tmp_path_factory, features):
 
 def test_tracks_are_those_of_the_scene(folder, scene):
     source = PanningMoviClips(folder)
-    assert isinstance(source, ClipSource)
     assert len(source) == 2
     clip = source[0]
-    assert (clip.height, clip.width, clip.visible.shape[1]) == (64, 64, 8)
-    assert clip.valid.all()
+    tracks = clip.tracks
+    assert (tracks.height, tracks.width, tracks.num_frames) == (64, 64, 8)
+    assert tracks.valid.all()
     owners, agree = [], []
-    for track, visible in zip(clip.tracks, clip.visible, strict=True):
+    for track, visible in zip(clip.tracks.xy, clip.tracks.visible, strict=True):
         # what is seen at the track's place, in one of the frames where it is said to be seen, is what is followed
         truths = []
         for t in np.flatnonzero(visible):
@@ -58,17 +58,17 @@ def test_tracks_are_those_of_the_scene(folder, scene):
     assert len(owners) > 80
     assert min(boxes) >= 3
     assert np.mean(agree) > 0.97
-    hidden = np.array([not seen.all() for seen in clip.visible])
+    hidden = np.array([not seen.all() for seen in tracks.visible])
     assert 0.1 < hidden.mean() < 0.9
 
 
 def test_frames_are_those_of_the_file(folder, features):
     clip = PanningMoviClips(folder)[1]
-    one, other = clip.frames([0, 5])
+    one, other = clip.iter_frames([0, 5])
     assert one.shape == other.shape == (64, 64, 3)
     # the color of a seen point is its place, and so stays
-    frames = np.stack([*clip.frames(range(8))]).astype(int)
-    for track, visible in zip(clip.tracks, clip.visible, strict=True):
+    frames = np.stack([*clip.iter_frames(range(8))]).astype(int)
+    for track, visible in zip(clip.tracks.xy, clip.tracks.visible, strict=True):
         inside = visible & ((track > 1) & (track < 63)).all(1)
         x, y = track[inside].astype(int).T
         colors = frames[np.flatnonzero(inside), y, x]
@@ -78,8 +78,8 @@ def test_frames_are_those_of_the_file(folder, features):
 def test_the_same_clip_each_time(folder):
     source = PanningMoviClips(folder, num_tracks=50)
     again = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own object, as a worker gets it
-    np.testing.assert_array_equal(source[1].tracks, again[1].tracks)
-    assert not np.array_equal(source[0].tracks, source[1].tracks)
+    np.testing.assert_array_equal(source[1].tracks.xy, again[1].tracks.xy)
+    assert not np.array_equal(source[0].tracks.xy, source[1].tracks.xy)
     assert len(source[0].tracks) <= 50
     with pytest.raises(IndexError):
         source[2]
@@ -106,33 +106,33 @@ def test_a_sample(folder):
     assert 0.3 < sample["visible"].mean() < 1
 
 
-def test_points_behind_the_camera_are_unknown(tmp_path, features, scene):
+def test_points_behind_the_camera_are_invalid(tmp_path, features, scene):
     positions = scene.camera_positions.copy()
     positions[-1, 1] = 30
     movi_files.write_movi(tmp_path / FILE, features | {"camera/positions": positions})
     clip = PanningMoviClips(tmp_path)[0]
-    known = clip.valid[:, -1]
+    known = clip.tracks.valid[:, -1]
     assert 0.3 < known.mean() < 0.7  # what was drawn from the wall in that frame itself, behind the others
-    assert not clip.visible[:, -1][~known].any()
-    assert np.isnan(clip.tracks[:, -1][~known]).all()
-    assert np.isfinite(clip.tracks[clip.valid]).all()
+    assert not clip.tracks.visible[:, -1][~known].any()
+    # They hold the nearest valid position.
+    np.testing.assert_array_equal(clip.tracks.xy[:, -1][~known], clip.tracks.xy[:, -2][~known])
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"depth": None}, "has no depth: is it MOVi-E"),
-        ({"depth": [b"nonsense"] * 8}, "a picture of depth is damaged"),
-        ({"depth": [b""] * 8}, "a picture of depth is damaged"),
-        ({"segmentations": [b"x"]}, "segmentations are not 8 pictures"),
-        ({"depth": np.zeros(3)}, "depth are not 8 pictures"),
-        ({"video": []}, "are not 0 pictures"),
+        ({"depth": [b"nonsense"] * 8}, "an image of depth is damaged"),
+        ({"depth": [b""] * 8}, "an image of depth is damaged"),
+        ({"segmentations": [b"x"]}, "segmentations are not 8 images"),
+        ({"depth": np.zeros(3)}, "depth are not 8 images"),
+        ({"video": []}, "are not 0 images"),
         ({"camera/positions": np.zeros(3)}, "camera/positions are 3 numbers, not T x 3"),
         ({"camera/positions": np.full((8, 3), np.nan)}, "camera/positions are not finite"),
         ({"camera/positions": [b"a"]}, "camera/positions are not finite"),
         ({"camera/quaternions": np.zeros((8, 4))}, "no rotation"),
         ({"instances/bboxes_3d": np.zeros((1, 8, 8, 3))}, "boxes of 1 objects"),
-        ({"video": "depth"}, "a picture of video is damaged, or of another kind"),
+        ({"video": "depth"}, "an image of video is damaged, or of another kind"),
     ],
 )
 def test_records_that_are_wrong(tmp_path, features, change, reason):
@@ -143,17 +143,17 @@ def test_records_that_are_wrong(tmp_path, features, change, reason):
     movi_files.write_movi(tmp_path / FILE, changed)
     source = PanningMoviClips(tmp_path)
     settings = SampleSettings(8, 1, 4, 16, 16, min_visible=1, affine=None)
-    with pytest.raises(BAD, match=reason) as error:
+    with pytest.raises(BAD_CLIP, match=reason) as error:
         make_sample(source[0], settings, np.random.default_rng(0))
     assert "\n" not in str(error.value)
     assert FILE in str(error.value)
 
 
 def test_folders_and_files_that_are_wrong(tmp_path, features):
-    with pytest.raises(FileNotFoundError, match="train"):
+    with pytest.raises(DatasetError, match="train"):
         PanningMoviClips(tmp_path)
     path = movi_files.write_movi(tmp_path / FILE, features)
-    with pytest.raises(FileNotFoundError, match="validation"):
+    with pytest.raises(DatasetError, match="validation"):
         PanningMoviClips(tmp_path, split="validation")
     whole = path.read_bytes()
     for content, reason in (
@@ -164,32 +164,17 @@ def test_folders_and_files_that_are_wrong(tmp_path, features):
         (struct.pack("<Q", 1 << 60) + whole[8:], "damaged at record 0"),
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=reason) as error:
+        with pytest.raises(DatasetError, match=reason) as error:
             PanningMoviClips(tmp_path)
         assert str(error.value).startswith(str(path))
     path.write_bytes(whole)
     source = PanningMoviClips(tmp_path)
     path.write_bytes(whole[:5000] + b"?" + whole[5001:])
-    with pytest.raises(BadSampleError, match="does not match its checksum"):
+    with pytest.raises(BadClipError, match="does not match its checksum"):
         source[0]
 
 
 # TFRecord
-
-
-@pytest.mark.parametrize(
-    ("data", "checksum"),  # RFC 3720, B.4; and the usual check
-    [(bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)]
-    + [(b"123456789", 0xE3069283), (b"", 0)],
-)
-def test_checksums(data, checksum):
-    assert crc32c(data) == checksum == movi_files.crc32c(data)
-
-
-def test_checksums_of_any_length():
-    data = np.random.default_rng(0).bytes(20_000)
-    for length in (1, 2, 3, 4, 5, 63, 64, 65, 127, 128, 1000, 4096, 4097, 20_000):
-        assert crc32c(memoryview(data)[:length]) == movi_files.crc32c(data[:length])
 
 
 def test_features_of_each_kind(tmp_path):
@@ -200,7 +185,7 @@ def test_features_of_each_kind(tmp_path):
     data = movi_files.example(content) + movi_files.field(1, movi_files.field(1, entry))
     path = tmp_path / "a.tfrecord"
     path.write_bytes(movi_files.record(b"") + movi_files.record(data))
-    empty, place = record_places(path)
+    empty, place = find_records(path)
     assert read_example(path, empty, {"a"}) == {}
     found = read_example(path, place, {"a", "b", "c", "d", "e", "f", "missing"})
     assert [bytes(each) for each in found["a"]] == content["a"]
@@ -222,4 +207,4 @@ def test_damaged_messages_are_value_errors(tmp_path):
             broken[place] = rng.integers(256)
         path.write_bytes(movi_files.record(bytes(broken)))
         with suppress(ValueError):
-            read_example(path, record_places(path)[0], {"a", "b", "c"})
+            read_example(path, find_records(path)[0], {"a", "b", "c"})

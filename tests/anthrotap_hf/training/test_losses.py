@@ -68,9 +68,9 @@ def test_elementwise_losses_as_released(case: dict[str, torch.Tensor]) -> None:
 @needs_reference
 def test_locotrack_as_released(case: dict[str, torch.Tensor]) -> None:
     output, batch = locotrack_output(case), batch_of(case)
-    synthetic = locotrack_loss(output, batch, human=False, slips=True)
+    synthetic = locotrack_loss(output, batch, human=False, as_released=True)
     assert float(synthetic["loss"]) == pytest.approx(float(case["loss_locotrack_synthetic"]), rel=1e-5)
-    human = locotrack_loss(output, batch, human=True, slips=True)
+    human = locotrack_loss(output, batch, human=True, as_released=True)
     assert float(human["loss"]) == pytest.approx(float(case["loss_locotrack_human_as_released"]), rel=1e-5)
     assert float(human["loss"]) == float(human["position"])
 
@@ -83,18 +83,18 @@ def test_locotrack_as_meant_uses_the_dead_zone_on_humans_only(case: dict[str, to
         occlusion_logits=output.occlusion_logits,
         uncertainty_logits=output.uncertainty_logits,
     )
-    meant = locotrack_loss(final, batch, human=True, slips=False)
+    meant = locotrack_loss(final, batch, human=True, as_released=False)
     expected = 0.05 * float(case["loss_deadzone_elementwise_mean"])
     assert float(meant["loss"]) == pytest.approx(expected, rel=1e-5)
-    released = locotrack_loss(output, batch, human=False, slips=True)
-    assert locotrack_loss(output, batch, human=False, slips=False) == released
+    released = locotrack_loss(output, batch, human=False, as_released=True)
+    assert locotrack_loss(output, batch, human=False, as_released=False) == released
 
 
 @needs_reference
 def test_tapnext_as_released(case: dict[str, torch.Tensor]) -> None:
     output, batch = tapnext_output(case), batch_of(case)
     for human, name in ((False, "synthetic"), (True, "human_as_released")):
-        loss = tapnext_loss(output, batch, human=human, slips=True)
+        loss = tapnext_loss(output, batch, human=human, as_released=True)
         found = {
             "loss": loss["loss"],
             "huber_loss": 10 * loss["position"],
@@ -109,12 +109,14 @@ def test_tapnext_as_released(case: dict[str, torch.Tensor]) -> None:
 @needs_reference
 def test_tapnext_as_meant_ignores_masked_labels(case: dict[str, torch.Tensor]) -> None:
     output, batch = tapnext_output(case), batch_of(case)
-    loss = tapnext_loss(output, batch, human=False, slips=False)
+    loss = tapnext_loss(output, batch, human=False, as_released=False)
     unlearnt = ~batch["visible"] | (torch.arange(9) < batch["query_points"][..., :1])
     moved = dict(batch, tracks=torch.where(unlearnt[..., None], batch["tracks"] + 50, batch["tracks"]))
-    assert tapnext_loss(output, moved, human=False, slips=False)["coordinate"] == loss["coordinate"]
-    as_released = tapnext_loss(output, batch, human=False, slips=True)
-    assert tapnext_loss(output, moved, human=False, slips=True)["coordinate"] != as_released["coordinate"]
+    assert tapnext_loss(output, moved, human=False, as_released=False)["coordinate"] == loss["coordinate"]
+    as_released = tapnext_loss(output, batch, human=False, as_released=True)
+    assert (
+        tapnext_loss(output, moved, human=False, as_released=True)["coordinate"] != as_released["coordinate"]
+    )
 
 
 def made_up(seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -138,8 +140,8 @@ def made_up(seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Ten
 
 @pytest.mark.parametrize("model", ["locotrack", "tapnext"])
 @pytest.mark.parametrize("human", [False, True])
-@pytest.mark.parametrize("slips", [False, True])
-def test_nothing_is_learnt_from_unknown_labels(model: str, human: bool, slips: bool) -> None:
+@pytest.mark.parametrize("as_released", [False, True])
+def test_nothing_is_learnt_from_unknown_labels(model: str, human: bool, as_released: bool) -> None:
     batch, predicted = made_up()
     batch["tracks"][~batch["valid"]] = torch.nan
     if model == "locotrack":
@@ -148,14 +150,14 @@ def test_nothing_is_learnt_from_unknown_labels(model: str, human: bool, slips: b
             occlusion_logits=predicted["logits"],
             uncertainty_logits=predicted["more_logits"],
         )
-        loss = locotrack_loss(output, batch, human=human, slips=slips, visibility_on_humans=True)
+        loss = locotrack_loss(output, batch, human=human, as_released=as_released, visibility_on_humans=True)
     else:
         output = TAPNextOutput(
             tracks=predicted["tracks"],
             visible_logits=predicted["logits"],
             coordinate_logits=predicted["coordinates"],
         )
-        loss = tapnext_loss(output, batch, human=human, slips=slips, visibility_on_humans=True)
+        loss = tapnext_loss(output, batch, human=human, as_released=as_released, visibility_on_humans=True)
     loss["loss"].backward()
     seen = batch["valid"] & batch["visible"]
     logits, tracks = predicted["logits"].grad, predicted["tracks"].grad
@@ -171,7 +173,7 @@ def test_nothing_is_learnt_from_unknown_labels(model: str, human: bool, slips: b
 def test_hidden_labels_push_visibility_down_and_seen_ones_up() -> None:
     batch, predicted = made_up()
     output = TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"])
-    tapnext_loss(output, batch, human=True, slips=False, visibility_on_humans=True)["loss"].backward()
+    tapnext_loss(output, batch, human=True, as_released=False, visibility_on_humans=True)["loss"].backward()
     slope = predicted["logits"].grad
     assert slope is not None
     assert (slope[batch["valid"] & batch["visible"]] < 0).all()
@@ -181,7 +183,7 @@ def test_hidden_labels_push_visibility_down_and_seen_ones_up() -> None:
 def test_humans_teach_no_visibility_unless_asked() -> None:
     batch, predicted = made_up()
     output = TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"])
-    assert tapnext_loss(output, batch, human=True, slips=True)["visibility"].item() == 0
+    assert tapnext_loss(output, batch, human=True, as_released=True)["visibility"].item() == 0
 
 
 def test_pixels_are_those_of_a_256_frame() -> None:
@@ -195,8 +197,8 @@ def test_pixels_are_those_of_a_256_frame() -> None:
     large = TAPNextOutput(
         tracks=predicted["tracks"] * torch.tensor([2.0, 4.0]), visible_logits=predicted["logits"]
     )
-    one = tapnext_loss(small, batch, human=True, slips=True)["loss"]
-    other = tapnext_loss(large, twice, human=True, slips=True)["loss"]
+    one = tapnext_loss(small, batch, human=True, as_released=True)["loss"]
+    other = tapnext_loss(large, twice, human=True, as_released=True)["loss"]
     torch.testing.assert_close(one, other)
 
 
@@ -208,7 +210,7 @@ def test_no_label_at_all_is_no_loss() -> None:
         visible_logits=predicted["logits"],
         coordinate_logits=predicted["coordinates"],
     )
-    assert tapnext_loss(output, batch, human=False, slips=False)["loss"].item() == 0
+    assert tapnext_loss(output, batch, human=False, as_released=False)["loss"].item() == 0
 
 
 def test_errors_say_what_is_missing() -> None:
@@ -218,15 +220,15 @@ def test_errors_say_what_is_missing() -> None:
             TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"]),
             batch,
             human=False,
-            slips=True,
+            as_released=True,
         )
     with pytest.raises(ValueError, match="occlusion_logits"):
-        locotrack_loss(LocoTrackOutput(tracks=predicted["tracks"]), batch, human=False, slips=True)
+        locotrack_loss(LocoTrackOutput(tracks=predicted["tracks"]), batch, human=False, as_released=True)
     batch["visible"] = batch["visible"][:, :2]
     with pytest.raises(ValueError, match="want visible"):
         tapnext_loss(
             TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"]),
             batch,
             human=True,
-            slips=True,
+            as_released=True,
         )

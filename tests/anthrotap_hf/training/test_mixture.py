@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from anthrotap_hf.readers.base import BadClipError, Reader
 from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
-from anthrotap_hf.readers.training_sources import ClipSource
-from anthrotap_hf.training.mixture import MixedSource, MixtureDataset, TooManyBadSamplesError
-from anthrotap_hf.training.samples import BadSampleError, LabeledClip, SampleSettings, make_sample
+from anthrotap_hf.tracks import TrackedClip, Tracks
+from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset, TooManyBadSamplesError
+from anthrotap_hf.training.samples import SampleSettings, make_sample
 
 TINY = SampleSettings(num_frames=4, dilation=1, num_queries=4, height=16, width=16, affine=None)
 
 
-class Numbered:
+class Numbered(Reader):
     """Clips whose gray level is their number; those in `bad` can't be read."""
 
     def __init__(self, length: int, name: str = "numbered", human: bool = True, bad: tuple[int, ...] = ()):
@@ -28,14 +29,12 @@ class Numbered:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> LabeledClip:
+    def __getitem__(self, index: int) -> TrackedClip:
         if index in self.bad:
-            raise BadSampleError(f"clip {index} is broken\nin two lines")
+            raise BadClipError(f"clip {index} is broken\nin two lines")
         labels = np.ones((6, 4), bool)
-        image = np.full((16, 16, 3), index, np.uint8)
-        return LabeledClip(
-            str(index), np.full((6, 4, 2), 8.0), labels, labels, 16, 16, lambda i: (image for _ in i)
-        )
+        tracks = Tracks.from_labels(np.full((6, 4, 2), 8.0), labels, labels, height=16, width=16)
+        return TrackedClip(tracks, np.full((4, 16, 16, 3), index, np.uint8), clip_id=str(index))
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -46,11 +45,11 @@ def equal(one: dict, other: dict) -> bool:
 
 
 def mixer(**changes) -> MixtureDataset:
-    sources = [
-        MixedSource(Numbered(7, "people"), 1, TINY),
-        MixedSource(ProceduralClips(ProceduralSettings(num_frames=4, height=16, width=16)), 1, TINY),
+    components = [
+        MixtureComponent(Numbered(7, "people"), 1, TINY),
+        MixtureComponent(ProceduralClips(ProceduralSettings(num_frames=4, height=16, width=16)), 1, TINY),
     ]
-    return MixtureDataset(**{"sources": sources, "batch_size": 2, "num_steps": 30, "seed": 3} | changes)
+    return MixtureDataset(**{"components": components, "batch_size": 2, "num_steps": 30, "seed": 3} | changes)
 
 
 def test_batches_follow_from_seed_and_step():
@@ -87,9 +86,9 @@ def test_workers_begin_while_opencv_s_threads_sleep(rest):
 
 def test_weights_and_batches_of_one_source():
     mixed = mixer(
-        sources=[
-            MixedSource(Numbered(5, "people"), 3, TINY),
-            MixedSource(Numbered(5, "synthetic", human=False), 1, TINY),
+        components=[
+            MixtureComponent(Numbered(5, "people"), 3, TINY),
+            MixtureComponent(Numbered(5, "synthetic", human=False), 1, TINY),
         ],
         num_steps=400,
     )
@@ -103,25 +102,24 @@ def test_weights_and_batches_of_one_source():
     assert len({tuple(epoch) for epoch in epochs}) > 20
 
 
-def test_a_stream_is_read_forwards():
-    assert not isinstance(ForwardOnly(), ClipSource)
-    mixed = mixer(sources=[MixedSource(ForwardOnly(), 1, TINY)], num_steps=20)
+def test_a_reader_with_a_window_is_read_in_order():
+    mixed = mixer(components=[MixtureComponent(ForwardOnly(), 1, TINY)], num_steps=20)
     numbers = [int(name) for batch in mixed.batches() for name in batch["names"]]
     assert all(0 <= number - ticket < 3 for ticket, number in enumerate(numbers))
-    assert equal(mixed[15], mixer(sources=[MixedSource(ForwardOnly(), 1, TINY)], num_steps=20)[15])
+    assert equal(mixed[15], mixer(components=[MixtureComponent(ForwardOnly(), 1, TINY)], num_steps=20)[15])
 
 
-class ForwardOnly:
-    """A ClipStream, which has no length."""
+class ForwardOnly(Numbered):
+    """Clips that are cheap to read in order, with three of them at hand."""
 
-    name, human, window = "stream", True, 3
+    window = 3
 
-    def __getitem__(self, index: int) -> LabeledClip:
-        return Numbered(10**6)[index % 200]
+    def __init__(self) -> None:
+        super().__init__(200, "stream")
 
 
 def test_bad_clips_are_told_counted_and_replaced(caplog):
-    mixed = mixer(sources=[MixedSource(Numbered(10, bad=(2, 5)), 1, TINY)], num_steps=50)
+    mixed = mixer(components=[MixtureComponent(Numbered(10, bad=(2, 5)), 1, TINY)], num_steps=50)
     with caplog.at_level(logging.WARNING):
         batches = [*mixed.batches()]
     assert not {"2", "5"} & {name for batch in batches for name in batch["names"]}
@@ -136,13 +134,13 @@ def test_bad_clips_are_told_counted_and_replaced(caplog):
 def test_only_bad_clips_are_an_error():
     everything = tuple(range(10))
     with pytest.raises(TooManyBadSamplesError, match="the last: numbered"):
-        mixer(sources=[MixedSource(Numbered(10, bad=everything), 1, TINY)])[0]
+        mixer(components=[MixtureComponent(Numbered(10, bad=everything), 1, TINY)])[0]
     with pytest.raises(TooManyBadSamplesError, match="no good clip among 20"):
-        mixer(sources=[MixedSource(Numbered(10, bad=everything), 1, TINY)], max_bad_share=1)[0]
+        mixer(components=[MixtureComponent(Numbered(10, bad=everything), 1, TINY)], max_bad_fraction=1)[0]
 
 
 def test_too_many_bad_clips_are_an_error():
-    mixed = mixer(sources=[MixedSource(Numbered(10, bad=(0, 1, 2)), 1, TINY)], max_bad_share=0.1)
+    mixed = mixer(components=[MixtureComponent(Numbered(10, bad=(0, 1, 2)), 1, TINY)], max_bad_fraction=0.1)
     with pytest.raises(TooManyBadSamplesError, match="more than 10%"):
         [*mixed.batches()]
 
@@ -153,18 +151,18 @@ def test_our_own_faults_are_not_swallowed():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        mixer(sources=[MixedSource(Faulty(3), 1, TINY)])[0]
+        mixer(components=[MixtureComponent(Faulty(3), 1, TINY)])[0]
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"sources": []}, "needs a source"),
-        ({"sources": [MixedSource(Numbered(3), 0)]}, "weights"),
-        ({"sources": [MixedSource(Numbered(3), float("inf"))]}, "weights"),
-        ({"sources": [MixedSource(Numbered(0))]}, "no clips"),
+        ({"components": []}, "needs a component"),
+        ({"components": [MixtureComponent(Numbered(3), 0)]}, "weights"),
+        ({"components": [MixtureComponent(Numbered(3), float("inf"))]}, "weights"),
+        ({"components": [MixtureComponent(Numbered(0))]}, "no clips"),
         ({"batch_size": 0}, "batch_size"),
-        ({"max_bad_share": 2}, "share"),
+        ({"max_bad_fraction": 2}, "fraction"),
     ],
 )
 def test_mixtures_that_cannot_be(changes, reason):
@@ -179,11 +177,13 @@ PLAIN = ProceduralSettings(noise=0, blur=0)
 
 def test_procedural_clips_follow_from_seed_and_index():
     one, other = ProceduralClips(seed=5)[7], ProceduralClips(seed=5)[7]
-    assert np.array_equal(one.tracks, other.tracks)
-    assert all(np.array_equal(a, b) for a, b in zip(one.frames([3, 9]), other.frames([3, 9]), strict=True))
-    assert np.array_equal(next(one.frames([9])), [*other.frames([3, 9])][1])
-    assert not np.array_equal(one.tracks, ProceduralClips(seed=6)[7].tracks)
-    assert not np.array_equal(one.tracks, ProceduralClips(seed=5)[8].tracks)
+    assert np.array_equal(one.tracks.xy, other.tracks.xy)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(one.iter_frames([3, 9]), other.iter_frames([3, 9]), strict=True)
+    )
+    assert np.array_equal(next(one.iter_frames([9])), [*other.iter_frames([3, 9])][1])
+    assert not np.array_equal(one.tracks.xy, ProceduralClips(seed=6)[7].tracks.xy)
+    assert not np.array_equal(one.tracks.xy, ProceduralClips(seed=5)[8].tracks.xy)
     with pytest.raises(IndexError):
         ProceduralClips(length=5)[5]
 
@@ -193,10 +193,12 @@ def test_procedural_colors_stay_at_visible_points():
     kept, lost = [], []
     for index in range(6):
         clip = ProceduralClips(PLAIN, seed=1)[index]
-        scene_light = clip.frames.__self__.light  # type: ignore[attr-defined]
-        frames = np.stack([*clip.frames(range(24))]).astype(np.float32) / scene_light[:, None, None, None]
-        inside = ((clip.tracks > 1) & (clip.tracks < 127)).all((1, 2))
-        for track, visible in zip(clip.tracks[inside], clip.visible[inside], strict=True):
+        scene_light = clip.video.__self__.light  # type: ignore[attr-defined]
+        frames = (
+            np.stack([*clip.iter_frames(range(24))]).astype(np.float32) / scene_light[:, None, None, None]
+        )
+        inside = ((clip.tracks.xy > 1) & (clip.tracks.xy < 127)).all((1, 2))
+        for track, visible in zip(clip.tracks.xy[inside], clip.tracks.visible[inside], strict=True):
             x, y = (track - 0.5).astype(np.float32).T
             color = np.stack(
                 [
@@ -217,13 +219,15 @@ def test_procedural_colors_stay_at_visible_points():
 
 def test_procedural_clips_move_and_hide():
     clips = [ProceduralClips(seed=2)[index] for index in range(20)]
-    steps = np.concatenate([np.linalg.norm(np.diff(clip.tracks, axis=1), axis=-1).ravel() for clip in clips])
+    steps = np.concatenate(
+        [np.linalg.norm(np.diff(clip.tracks.xy, axis=1), axis=-1).ravel() for clip in clips]
+    )
     assert 0.5 < np.median(steps) < 10
-    seen = np.concatenate([clip.visible for clip in clips])
+    seen = np.concatenate([clip.tracks.visible for clip in clips])
     assert 0.5 < seen.mean() < 0.95
     back = (~seen[:, :-1] & seen[:, 1:]).any(1)
     assert back.mean() > 0.05  # some come back from behind
-    assert all(clip.valid.all() for clip in clips)
+    assert all(clip.tracks.valid.all() for clip in clips)
     sample = make_sample(clips[0], SampleSettings(24, 1, 64, 128, 128, affine=None), np.random.default_rng(0))
     assert sample["video"].shape == (24, 128, 128, 3)
 

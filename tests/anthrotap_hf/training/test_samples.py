@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anthrotap_hf.readers.base import BadClipError, make_tracks
+from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.training.augmentation import (
     Color,
     SmoothAffine,
@@ -16,7 +18,7 @@ from anthrotap_hf.training.augmentation import (
     move_points,
     warp_frame,
 )
-from anthrotap_hf.training.samples import BadSampleError, LabeledClip, SampleSettings, collate, make_sample
+from anthrotap_hf.training.samples import SampleSettings, collate, make_sample
 
 SIZE = (90, 160)
 
@@ -32,7 +34,7 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
 
 def painted_clip(
     num_frames: int = 20, num_tracks: int = 40, size=SIZE, seed: int = 0, **changes
-) -> LabeledClip:
+) -> TrackedClip:
     """A still picture whose colors tell the place; tracks drift over it, so colors tell where each one is."""
     height, width = size
     rng = np.random.default_rng(seed)
@@ -40,16 +42,16 @@ def painted_clip(
     drift = rng.uniform(-0.5, 0.5, (num_tracks, 1, 2)) * np.arange(num_frames)[:, None]
     image = smooth_picture(height, width)
     labels = np.ones((num_tracks, num_frames), bool)
-    given_ = {
-        "name": "painted",
-        "tracks": (start + drift).astype(np.float32),
+    made = {
+        "xy": (start + drift).astype(np.float32),
         "visible": labels,
         "valid": labels.copy(),
         "height": height,
         "width": width,
         "frames": lambda indices: (image for _ in indices),
     } | changes
-    return LabeledClip(**given_)
+    frames = made.pop("frames")
+    return TrackedClip(make_tracks("painted", **made), frames, clip_id="painted")
 
 
 SMALL = SampleSettings(num_frames=8, dilation=2, num_queries=32, height=64, width=96)
@@ -71,7 +73,7 @@ def test_colors_follow_their_tracks(seed):
         column, row = int(x), int(y)  # the pixel whose square holds the point
         red, green, _ = sample["video"][t, row, column].astype(float) / 255
         place = np.array([red * 160, green * 90])
-        distance = np.linalg.norm(clip.tracks[:, :, :] - place, axis=-1).min()
+        distance = np.linalg.norm(clip.tracks.xy - place, axis=-1).min()
         assert distance < 3.5  # half a sample pixel is up to 2 source pixels, and a gray level 0.6
 
 
@@ -152,11 +154,11 @@ def test_the_same_draw_is_the_same_sample():
 
 def test_the_three_kinds_of_labels_are_kept_apart():
     clip = painted_clip()
-    visible, valid, tracks = clip.visible.copy(), clip.valid.copy(), clip.tracks.copy()
-    visible[:, ::4] = False  # hidden
-    valid[:, 2::4] = False  # unknown
-    tracks[:, 2::4] = np.nan
-    clip = painted_clip(visible=visible, valid=valid, tracks=tracks)
+    visible, valid, xy = clip.tracks.visible.copy(), clip.tracks.valid.copy(), clip.tracks.xy.copy()
+    visible[:, ::4] = False
+    valid[:, 2::4] = False
+    xy[:, 2::4] = np.nan
+    clip = painted_clip(visible=visible, valid=valid, xy=xy)
     plain = SampleSettings(
         num_frames=20, dilation=1, num_queries=32, height=45, width=80, affine=None, flip=0
     )
@@ -169,12 +171,10 @@ def test_the_three_kinds_of_labels_are_kept_apart():
     )  # scaled by pure scaling
 
 
-def test_a_label_that_leaves_the_frame_is_hidden():
+def test_a_label_that_leaves_the_frame_is_occluded():
     still = painted_clip()
     drift = 4 * np.arange(20)[:, None]
-    clip = painted_clip(
-        tracks=still.tracks[:, :1] + np.where(np.arange(40) % 2, 1, -1)[:, None, None] * drift
-    )
+    clip = painted_clip(xy=still.tracks.xy[:, :1] + np.where(np.arange(40) % 2, 1, -1)[:, None, None] * drift)
     chosen = SampleSettings(**{**vars(SMALL), "affine": None, "crop": (0.5, 0.5)})
     sample = make_sample(clip, chosen, np.random.default_rng(0))
     x, y = np.moveaxis(sample["tracks"], -1, 0)
@@ -187,16 +187,16 @@ def test_a_label_that_leaves_the_frame_is_hidden():
 
 def test_what_lies_outside_the_clip_is_not_brought_into_sight():
     """Around the clip's frame a shrunk sample shows its edge drawn out, not what is there."""
-    tracks = painted_clip().tracks.copy()
-    tracks[:8] = (-10, 45)
+    xy = painted_clip().tracks.xy.copy()
+    xy[:8] = (-10, 45)
     half = SmoothAffine(rotation=0, scale=(0.5, 0.5), shear=0, shift=0)
     chosen = SampleSettings(
         **{**vars(SMALL), "affine": half, "flip": 0, "num_queries": 500, "min_visible": 1}
     )
-    sample = make_sample(painted_clip(tracks=tracks), chosen, np.random.default_rng(0))
+    sample = make_sample(painted_clip(xy=xy), chosen, np.random.default_rng(0))
     assert sample["visible"].all()  # no query asks for them
-    tracks[:8, :10] = (80, 45)
-    sample = make_sample(painted_clip(tracks=tracks), chosen, np.random.default_rng(0))
+    xy[:8, :10] = (80, 45)
+    sample = make_sample(painted_clip(xy=xy), chosen, np.random.default_rng(0))
     outside = sample["tracks"][..., 0] < 96 / 4
     assert outside.any()
     np.testing.assert_array_equal(sample["visible"], ~outside)
@@ -204,14 +204,14 @@ def test_what_lies_outside_the_clip_is_not_brought_into_sight():
 
 
 @pytest.mark.parametrize("nonsense", [np.nan, np.inf, -np.inf, 1e38])
-def test_unknown_places_are_zeros(nonsense):
+def test_invalid_positions_are_zeros(nonsense):
     """Zero times infinity is no zero: a masked loss would still be NaN."""
     clip = painted_clip()
-    valid, tracks = clip.valid.copy(), clip.tracks.copy()
+    valid, xy = clip.tracks.valid.copy(), clip.tracks.xy.copy()
     valid[::2, ::3] = False
-    tracks[::2, ::3] = nonsense
+    xy[::2, ::3] = nonsense
     with np.errstate(all="raise"):
-        sample = make_sample(painted_clip(valid=valid, tracks=tracks), SMALL, np.random.default_rng(0))
+        sample = make_sample(painted_clip(valid=valid, xy=xy), SMALL, np.random.default_rng(0))
     assert not sample["valid"].all()
     assert (sample["tracks"][~sample["valid"]] == 0).all()
     assert (sample["tracks"][sample["valid"]] != 0).all()
@@ -257,15 +257,15 @@ def test_frames_of_another_size_are_scaled_to_the_labels():
     ("changes", "reason"),
     [
         ({"num_frames": 9}, "9 frames; 8 with dilation 2 need 15"),
-        ({"visible": np.zeros((40, 20), bool)}, "no track is seen in 4 frames"),
-        ({"tracks": np.full((40, 20, 2), np.nan)}, "NaN among labels"),
-        ({"visible": np.ones((40, 19), bool)}, "must be"),
+        ({"visible": np.zeros((40, 20), bool)}, "no track is visible in 4 frames"),
+        ({"xy": np.full((40, 20, 2), np.nan)}, "a position that is not finite"),
+        ({"visible": np.ones((40, 19), bool)}, "Tracks need"),
         ({"frames": lambda indices: iter([smooth_picture(*SIZE)])}, "1 frames came out"),
-        ({"height": 0}, "0 pixels"),
+        ({"height": 0}, "160x0 pixels"),
     ],
 )
 def test_what_is_wrong_with_a_clip_is_said_in_one_line(changes, reason):
-    with pytest.raises(BadSampleError, match=reason) as error:
+    with pytest.raises(BadClipError, match=reason) as error:
         make_sample(painted_clip(**changes), SMALL, np.random.default_rng(0))
     assert "\n" not in str(error.value)
 

@@ -51,7 +51,7 @@ TINY = {
     "sources": {
         "shapes": {
             "kind": "procedural",
-            "look": {"num_frames": 4, "height": 40, "width": 40, "num_tracks": 32},
+            "settings": {"num_frames": 4, "height": 40, "width": 40, "num_tracks": 32},
             "sample": {
                 "num_frames": 4,
                 "dilation": 1,
@@ -282,7 +282,7 @@ def test_every_recipe_is_valid():
         (["no-such-recipe"], "no recipe 'no-such-recipe'"),
         (["tiny-procedural", "--set", "step=3"], "step: Extra inputs"),
         (["tiny-procedural", "--set", "steps"], "NAME=VALUE"),
-        (["tiny-procedural", "--set", "training.max_steps=3"], "training.max_steps is decided by steps"),
+        (["tiny-procedural", "--set", "training.max_steps=3"], "training.max_steps is set by steps"),
         (["tiny-procedural", "--set", "training.lr=3"], "training.lr is no setting"),
         (
             ["tiny-procedural", "--set", "training.warmup_steps=3"],

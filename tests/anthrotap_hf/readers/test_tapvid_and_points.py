@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from anthrotap_hf.evaluation import read_points, read_shards, read_tapvid
-from anthrotap_hf.readers.benchmarks import BenchmarkError, count_shards, count_tapvid
+from anthrotap_hf.evaluation import read_tapvid
+from anthrotap_hf.evaluation.runner import resize_clip
+from anthrotap_hf.readers.base import DatasetError
+from anthrotap_hf.readers.points import PointClips
+from anthrotap_hf.readers.shards import ShardClips
+from anthrotap_hf.readers.tapvid import TapVidClips
+from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.video import decode_video, write_video
 from helpers.benchmark_files import jpegs, some_videos, tapvid_video, write_tapvid
 
@@ -27,7 +32,7 @@ def test_every_published_layout(layout, protocol, moving_pattern, tmp_path):
         "rgb-stacking": [f"tapvid_rgb_stacking-000{n}" for n in range(3)],
         "kinetics": ["0000_of_0010-0000", "0001_of_0010-0000", "0001_of_0010-0001"],
     }
-    assert [video.name for video in found] == names.get(layout, list(videos))
+    assert [video.clip_id for video in found] == names.get(layout, list(videos))
     for video, given_video in zip(found, videos.values(), strict=True):
         frames = given_video["video"]
         if layout == "kinetics":
@@ -35,11 +40,10 @@ def test_every_published_layout(layout, protocol, moving_pattern, tmp_path):
         else:
             np.testing.assert_array_equal(video.frames, frames)
         size = [frames.shape[2], frames.shape[1]]
-        np.testing.assert_allclose(video.tracks, given_video["points"].astype(float) * size)
-        np.testing.assert_array_equal(video.visible, ~given_video["occluded"])
-        assert video.valid.all()
-    count = count_tapvid(tmp_path if layout in ("kinetics", "robotap") else next(tmp_path.iterdir()))
-    assert count == (None if layout in ("kinetics", "robotap") else 3)
+        np.testing.assert_allclose(video.tracks.xy, given_video["points"].astype(float) * size)
+        np.testing.assert_array_equal(video.tracks.visible, ~given_video["occluded"])
+        assert video.tracks.valid.all()
+    assert len(TapVidClips(tmp_path)) == 3
 
 
 def test_encoded_frames_in_a_list_too(moving_pattern, tmp_path):
@@ -55,12 +59,13 @@ def test_frames_are_resized_as_the_benchmark_does_and_points_scaled(moving_patte
     """TAP-Vid resizes by mediapy, which asks Pillow for Lanczos."""
     videos = some_videos(moving_pattern)
     path = write_tapvid(tmp_path, "davis", videos)
-    for video in read_tapvid(path, (256, 256)):
-        given_video = videos[video.name]
+    for video in read_tapvid(path):
+        given_video = videos[video.clip_id]
+        video = resize_clip(video, 256, 256)
         for ours, frame in zip(video.frames, given_video["video"], strict=True):
             expected = Image.fromarray(frame).resize((256, 256), Image.Resampling.LANCZOS)
             np.testing.assert_array_equal(ours, np.asarray(expected))
-        np.testing.assert_allclose(video.tracks, given_video["points"] * 256.0, rtol=1e-6)
+        np.testing.assert_allclose(video.tracks.xy, given_video["points"] * 256.0, rtol=1e-6)
 
 
 def test_a_big_pickle_is_not_held_in_memory(tmp_path):
@@ -70,7 +75,7 @@ def test_a_big_pickle_is_not_held_in_memory(tmp_path):
         path = tmp_path / f"{protocol}.pkl"
         path.write_bytes(pickle.dumps(videos, protocol))
         tracemalloc.start()
-        count = sum(1 for _ in read_tapvid(path, (64, 64)))
+        count = sum(len(resize_clip(video, 64, 64).frames) == 20 for video in read_tapvid(path))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert count == 20
@@ -96,7 +101,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(moving_pattern, tmp_path
         path = tmp_path / "evil.pkl"
         path.write_bytes(pickle.dumps(content, protocol))
         with pytest.raises(
-            BenchmarkError, match=r"evil.pkl: it asks for .*system.*fetch the file again"
+            DatasetError, match=r"evil.pkl: it asks for .*system.*fetch the file again"
         ) as caught:
             list(read_tapvid(path))
         assert "\n" not in str(caught.value)
@@ -118,7 +123,7 @@ def test_what_is_no_tapvid_pickle_is_said_in_one_line(moving_pattern, tmp_path):
         (pickle.dumps([{"video": video["video"]}]), "video x-0000: it has no points and no occluded"),
         (pickle.dumps({"a": {**video, "occluded": video["occluded"][:, :2]}}), "points must be"),
         (pickle.dumps({"a": {**video, "points": video["points"][..., 0]}}), "points must be"),
-        (pickle.dumps({"a": {**video, "points": np.float32(hole + video["points"])}}), "no finite place"),
+        (pickle.dumps({"a": {**video, "points": np.float32(hole + video["points"])}}), "no finite position"),
         (pickle.dumps({"a": {**video, "video": video["video"] / 255}}), "uint8"),
         (pickle.dumps({"a": {**video, "video": video["video"][0]}}), "must be"),
         (pickle.dumps({"a": {**video, "video": video["video"][:0]}}), "video has no frame"),
@@ -127,18 +132,18 @@ def test_what_is_no_tapvid_pickle_is_said_in_one_line(moving_pattern, tmp_path):
     ]:
         path = tmp_path / "x.pkl"
         path.write_bytes(content)
-        with pytest.raises(BenchmarkError) as caught:
-            list(read_tapvid(path))
+        with pytest.raises(DatasetError) as caught:
+            [video.frames for video in read_tapvid(path)]
         assert says in str(caught.value)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     (tmp_path / "empty").mkdir()
     for path, says in [(tmp_path / "none", "no such file or folder"), (tmp_path / "empty", "no .pkl in")]:
-        with pytest.raises(BenchmarkError, match=says):
+        with pytest.raises(DatasetError, match=says):
             list(read_tapvid(path))
     for name in ("x.pkl", "y.pkl"):
         (tmp_path / name).write_bytes(whole)
-    with pytest.raises(BenchmarkError, match=r"y.pkl: a second video called a"):
+    with pytest.raises(DatasetError, match=r"y.pkl: a second video called a"):
         list(read_tapvid(tmp_path))
 
 
@@ -153,8 +158,9 @@ def test_a_damaged_pickle_is_a_benchmark_error_and_nothing_else(data, tmp_path_f
     path = tmp_path_factory.getbasetemp() / "damaged.pkl"
     path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
     try:
-        list(read_tapvid(path, (16, 16)))
-    except BenchmarkError as error:
+        for video in read_tapvid(path):
+            resize_clip(video, 16, 16)
+    except DatasetError as error:
         assert "\n" not in str(error)  # noqa: PT017
 
 
@@ -171,46 +177,48 @@ def shards(tmp_path, fake_labels, make_video):
         for clip in label_video(make_video("source.mp4", shots=[20, 30]), LabelingConfig()):
             valid = clip.tracks.valid.copy()
             valid[0, 3:5] = False
-            writer.write(replace(clip, tracks=replace(clip.tracks, valid=valid)))
+            writer.write(
+                replace(clip, tracks=replace(clip.tracks, visible=clip.tracks.visible & valid, valid=valid))
+            )
             writer._flush()
     return tmp_path / "shards"
 
 
 def test_our_shards(shards):
-    assert count_shards(shards) == 2
+    assert len(ShardClips.open(shards)) == 2
     for resolution in (None, (32, 32)):
-        videos = list(read_shards(shards, resolution))
+        videos = list(ShardClips.open(shards))
         assert [len(video.frames) for video in videos] == [20, 30]
         for video in videos:
             height, width = resolution or (64, 96)
+            video = resize_clip(video, height, width)
             assert video.frames.shape[1:] == (height, width, 3)
             scale = [width / 96, height / 64]
             np.testing.assert_allclose(
-                video.tracks[:, 0], [np.multiply([1.5, 2.5], scale), np.multiply([9, 8], scale)]
+                video.tracks.xy[:, 0], [np.multiply([1.5, 2.5], scale), np.multiply([9, 8], scale)]
             )
-            assert (~video.valid).sum() == 2
-            np.testing.assert_array_equal(video.visible, video.valid)
+            assert video.tracks.invalid.sum() == 2
+            np.testing.assert_array_equal(video.tracks.visible, video.tracks.valid)
 
 
 def test_what_is_no_shard_is_said_in_one_line(shards, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pytest.raises(BenchmarkError, match="no such file or folder"):
-        list(read_shards(tmp_path / "none"))
+    with pytest.raises(AnthroTapError, match="no such file or folder"):
+        ShardClips.open(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BenchmarkError, match=r"no \.parquet in this folder"):
-        list(read_shards(tmp_path / "empty"))
+    with pytest.raises(AnthroTapError, match=r"no shard \(\.parquet\) in this folder"):
+        ShardClips.open(tmp_path / "empty")
 
     broken = tmp_path / "train-0.parquet"
     broken.write_bytes(b"PAR1 not really")
-    for read in (lambda path: list(read_shards(path)), count_shards):
-        with pytest.raises(BenchmarkError, match=r"train-0\.parquet: no .*build it again") as caught:
-            read(broken)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(AnthroTapError, match=r"train-0\.parquet: Parquet magic") as caught:
+        ShardClips.open(broken)
+    assert "\n" not in str(caught.value)
     pq.write_table(pa.table({"a": [1]}), broken)
-    with pytest.raises(BenchmarkError, match=r"train-0\.parquet: no shard of ours"):
-        list(read_shards(broken))
+    with pytest.raises(AnthroTapError, match=r"train-0\.parquet: .*no column"):
+        ShardClips.open(broken)
 
 
 # Points
@@ -232,14 +240,15 @@ def test_points_of_a_csv_and_of_json(make_video, tmp_path):
     ]:
         file = tmp_path / name
         file.write_text(content)
-        (found,) = read_points(file, (128, 96))
-        assert found.name == "walk"
+        (found,) = PointClips(file)
+        assert found.clip_id == "walk"
+        found = resize_clip(found, 128, 96)
         assert found.frames.shape == (3, 128, 96, 3)
-        np.testing.assert_allclose(found.tracks[0, 0], [10.5, 40])
-        np.testing.assert_allclose(found.tracks[1, 1], [90, 121])
-        assert found.visible.tolist() == [[True, False, False], [False, True, False]]
-        assert found.valid[0].tolist() == [True, False, "note" not in content]
-        (same,) = read_points(tmp_path)
+        np.testing.assert_allclose(found.tracks.xy[0, 0], [10.5, 40])
+        np.testing.assert_allclose(found.tracks.xy[1, 1], [90, 121])
+        assert found.tracks.visible.tolist() == [[True, False, False], [False, True, False]]
+        assert found.tracks.valid[0].tolist() == [True, False, "note" not in content]
+        (same,) = PointClips(tmp_path)
         np.testing.assert_array_equal(same.frames, decode_video(video))
         file.unlink()
 
@@ -250,14 +259,14 @@ def test_points_on_a_folder_of_images(moving_pattern, tmp_path):
     for t, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / f"dog/{t:05d}.png")
     (tmp_path / "dog.csv").write_text(ROWS)
-    (found,) = read_points(tmp_path)
+    (found,) = PointClips(tmp_path)
     np.testing.assert_array_equal(found.frames, frames)
     Image.fromarray(frames[0, :32]).save(tmp_path / "dog/00003.png")
-    with pytest.raises(BenchmarkError, match="differ in size"):
-        list(read_points(tmp_path))
+    with pytest.raises(DatasetError, match="differ in size"):
+        list(PointClips(tmp_path))
     (tmp_path / "dog/00003.png").write_bytes(b"nothing")
-    with pytest.raises(BenchmarkError, match=r"00003\.png: can't be decoded"):
-        list(read_points(tmp_path))
+    with pytest.raises(DatasetError, match=r"00003\.png: can't be decoded"):
+        list(PointClips(tmp_path))
 
 
 def test_what_is_wrong_with_points_is_said_in_one_line(make_video, tmp_path):
@@ -279,8 +288,8 @@ def test_what_is_wrong_with_points_is_said_in_one_line(make_video, tmp_path):
         (head.encode() + b"\xff\xfe", "not a text file"),
     ]:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        with pytest.raises(BenchmarkError) as caught:
-            list(read_points(file))
+        with pytest.raises(DatasetError) as caught:
+            list(PointClips(file))
         assert says in str(caught.value), content
         assert str(file) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -294,22 +303,22 @@ def test_what_is_wrong_with_points_is_said_in_one_line(make_video, tmp_path):
         ('[["a", 0, 1, 1, null]]', "visible must be 1 or 0"),
     ]:
         (tmp_path / "walk.json").write_text(content)
-        with pytest.raises(BenchmarkError, match=r"walk\.json: ") as caught:
-            list(read_points(tmp_path))
+        with pytest.raises(DatasetError, match=r"walk\.json: ") as caught:
+            list(PointClips(tmp_path))
         assert says in str(caught.value)
     file.write_text(ROWS)
-    with pytest.raises(BenchmarkError, match=r"walk\.json: walk\.csv has points of the same video"):
-        list(read_points(tmp_path))
+    with pytest.raises(DatasetError, match=r"walk\.json: walk\.csv has points of the same video"):
+        list(PointClips(tmp_path))
     (tmp_path / "walk.json").unlink()
     (tmp_path / "walk.mp4").rename(tmp_path / "run.mp4")
     with pytest.raises(
-        BenchmarkError, match=r"one video beside it, walk\.mp4 or a folder walk of images; got none"
+        DatasetError, match=r"one video beside it, walk\.mp4 or a folder walk of images; got none"
     ):
-        list(read_points(tmp_path))
+        list(PointClips(tmp_path))
     for path, says in [(tmp_path / "none", "no such file"), (tmp_path / "d", "no .csv or .json")]:
         (tmp_path / "d").mkdir(exist_ok=True)
-        with pytest.raises(BenchmarkError, match=says):
-            list(read_points(path))
+        with pytest.raises(DatasetError, match=says):
+            list(PointClips(path))
 
 
 def test_a_second_video_of_a_name(tmp_path, moving_pattern):
@@ -317,5 +326,5 @@ def test_a_second_video_of_a_name(tmp_path, moving_pattern):
         write_video(tmp_path / "x.mp4", moving_pattern(3, 64, 96), 10)
         (tmp_path / "x.mp4").rename(tmp_path / name)
     (tmp_path / "walk.csv").write_text(ROWS)
-    with pytest.raises(BenchmarkError, match=r"got walk\.mkv, walk\.mp4"):
-        list(read_points(tmp_path))
+    with pytest.raises(DatasetError, match=r"got walk\.mkv, walk\.mp4"):
+        list(PointClips(tmp_path))

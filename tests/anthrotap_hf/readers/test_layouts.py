@@ -1,4 +1,4 @@
-"""Sources: each layout becomes the same kind of clip; what is wrong with a file is said in one line."""
+"""Readers: each layout becomes the same kind of clip; what is wrong with a file is said in one line."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 
 from anthrotap_hf.data.shard_reader import ShardReader
-from anthrotap_hf.readers.training_sources import (
-    ClipSource,
-    ClipStream,
-    DriveTrackClips,
-    KubricClips,
-    LetsDanceClips,
-    PointOdysseyClips,
-    ShardClips,
-    StreamedShards,
-    clip_of_row,
-)
-from anthrotap_hf.training.samples import BAD, BadSampleError, SampleSettings, collate, make_sample
+from anthrotap_hf.readers.base import BAD_CLIP, BadClipError, DatasetError
+from anthrotap_hf.readers.drivetrack import DriveTrackClips
+from anthrotap_hf.readers.kubric import KubricClips
+from anthrotap_hf.readers.lets_dance import LetsDanceClips
+from anthrotap_hf.readers.point_odyssey import PointOdysseyClips
+from anthrotap_hf.readers.shards import ShardClips, clip_of_row
+from anthrotap_hf.training.samples import SampleSettings, collate, make_sample
 from anthrotap_hf.video import VideoError, write_video
 from helpers.shard_rows import some_row, some_rows
 
@@ -63,15 +58,15 @@ def dance(tmp_path, moving_pattern):
 @pytest.mark.parametrize("root", ["videos", "videos/lets_dance", "videos/lets_dance/mp4_10fps"])
 def test_released_labels(dance, moving_pattern, root):
     source = LetsDanceClips(dance / "labels", dance / root)
-    assert isinstance(source, ClipSource)
     assert len(source) == 1
     clip = source[0]
-    assert (clip.height, clip.width) == (64, 96)
-    np.testing.assert_array_equal(clip.tracks, some_tracks())
-    np.testing.assert_array_equal(clip.valid, clip.visible)
-    assert not clip.valid[:, 3].any()  # hidden and unknown are not told apart
-    assert clip.valid[:, 4].all()
-    frames = list(clip.frames([1, 6]))
+    assert (clip.tracks.height, clip.tracks.width) == (64, 96)
+    np.testing.assert_array_equal(clip.tracks.xy, some_tracks())
+    np.testing.assert_array_equal(clip.tracks.valid, clip.tracks.visible)
+    # Occluded and invalid labels are not told apart.
+    assert not clip.tracks.valid[:, 3].any()
+    assert clip.tracks.valid[:, 4].all()
+    frames = list(clip.iter_frames([1, 6]))
     assert len(frames) == 2
     assert np.abs(frames[1].astype(int) - moving_pattern(10, 64, 96)[6]).mean() < 4
     sample = make_sample(clip, SampleSettings(**{**vars(SMALL), "dilation": 1}), np.random.default_rng(0))
@@ -80,22 +75,22 @@ def test_released_labels(dance, moving_pattern, root):
 
 def test_released_labels_without_videos(dance):
     clip, whole = (LetsDanceClips(dance / "labels", videos)[0] for videos in (None, dance / "videos"))
-    np.testing.assert_array_equal(clip.tracks, whole.tracks)
-    with pytest.raises(BadSampleError, match="no folder of videos"):
-        next(clip.frames([0]))
+    np.testing.assert_array_equal(clip.tracks.xy, whole.tracks.xy)
+    with pytest.raises(BadClipError, match="no folder of videos"):
+        next(clip.iter_frames([0]))
 
 
 def test_quick_copies_are_the_same_frames(dance):
     plain = LetsDanceClips(dance / "labels", dance / "videos", short_side=48)
     cached = LetsDanceClips(dance / "labels", dance / "videos", short_side=48, cache=dance / "cache")
     for _ in range(2):
-        wanted, found = (np.stack([*source[0].frames([1, 2, 9])]) for source in (plain, cached))
+        wanted, found = (np.stack([*source[0].iter_frames([1, 2, 9])]) for source in (plain, cached))
         assert wanted.shape == found.shape == (3, 48, 72, 3)
         assert np.abs(wanted.astype(int) - found).mean() < 2
     assert [path.suffix for path in (dance / "cache").iterdir()] == [".mp4"]
     (dance / "videos/lets_dance/mp4_10fps/ballet/a.mp4").write_bytes(b"nonsense")
     with pytest.raises(VideoError):
-        next(cached[0].frames([0]))
+        next(cached[0].iter_frames([0]))
     assert len([*(dance / "cache").iterdir()]) == 1
 
 
@@ -110,12 +105,12 @@ def test_quick_copies_are_the_same_frames(dance):
         ({"tracks": np.zeros((10, 5))}, r"points are float64 \[10, 5\]"),
         ({"occlusion": np.zeros(10, bool)}, "not a table"),
         ({"occlusion": np.array([{}])}, "flags of visibility are"),
-        ({"occlusion": np.zeros((9, 5), bool)}, "must be"),
+        ({"occlusion": np.zeros((9, 5), bool)}, "Tracks need"),
     ],
 )
 def test_released_labels_that_are_wrong(dance, changes, reason):
     np.save(dance / "labels/a.npy", dance_labels(**changes), allow_pickle=True)
-    with pytest.raises(BadSampleError, match=reason) as error:
+    with pytest.raises(BadClipError, match=reason) as error:
         LetsDanceClips(dance / "labels", dance / "videos")[0]
     assert "\n" not in str(error.value)
 
@@ -127,7 +122,7 @@ def test_folders_that_are_not_there(tmp_path):
         lambda: KubricClips(tmp_path),
         lambda: PointOdysseyClips(tmp_path),
     ):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(DatasetError):
             make()
 
 
@@ -135,7 +130,7 @@ def test_folders_that_are_not_there(tmp_path):
 def test_released_labels_that_are_truncated(dance, keep):
     path = dance / "labels/a.npy"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BadSampleError, match=r"a\.npy: it .*; fetch it again") as error:
+    with pytest.raises(BadClipError, match=r"a\.npy: it .*; fetch it again") as error:
         LetsDanceClips(dance / "labels", dance / "videos")[0]
     assert "\n" not in str(error.value)
 
@@ -156,15 +151,15 @@ def test_kubric(tmp_path, moving_pattern):
     source = KubricClips(tmp_path)
     clip = source[0]
     assert not source.human
-    assert clip.valid.all()
-    np.testing.assert_array_equal(clip.visible, ~occluded)
-    np.testing.assert_array_equal(next(clip.frames([3])), frames[3])
+    assert clip.tracks.valid.all()
+    np.testing.assert_array_equal(clip.tracks.visible, ~occluded)
+    np.testing.assert_array_equal(next(clip.iter_frames([3])), frames[3])
     make_sample(clip, SMALL, np.random.default_rng(0))
     os.remove(tmp_path / "0001/frames/004.png")
-    with pytest.raises(BadSampleError, match="9 pictures, but labels of 10"):
+    with pytest.raises(BadClipError, match="9 images, but labels of 10"):
         source[0]
     (tmp_path / "0001/frames/004.jpg").write_bytes(b"")
-    with pytest.raises(BadSampleError, match="of two kinds"):
+    with pytest.raises(BadClipError, match="of two kinds"):
         source[0]
 
 
@@ -173,7 +168,7 @@ def test_pictures_are_in_the_order_of_their_numbers(tmp_path, moving_pattern):
     write_pictures(tmp_path / "0001/frames", frames, "{}.png")
     labels = {"coords": some_tracks(12), "visibility": np.zeros((5, 12), bool)}
     np.save(tmp_path / "0001/0001.npy", labels, allow_pickle=True)
-    for found, wanted in zip(KubricClips(tmp_path)[0].frames(range(12)), frames, strict=True):
+    for found, wanted in zip(KubricClips(tmp_path)[0].iter_frames(range(12)), frames, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -186,11 +181,11 @@ def test_point_odyssey(tmp_path, moving_pattern):
     valids[5, 1] = False
     np.savez(tmp_path / "scene/anno.npz", trajs_2d=tracks, visibs=flags, valids=valids)
     clip = PointOdysseyClips(tmp_path)[0]
-    assert clip.tracks.shape == (5, 10, 2)
-    assert (~clip.valid).sum() == 2
+    assert clip.tracks.xy.shape == (5, 10, 2)
+    assert clip.tracks.invalid.sum() == 2
     make_sample(clip, SMALL, np.random.default_rng(0))
     (tmp_path / "scene/anno.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(BadSampleError, match="not a readable"):
+    with pytest.raises(BadClipError, match=r"no \.npz of plain arrays"):
         PointOdysseyClips(tmp_path)[0]
 
 
@@ -213,7 +208,7 @@ def test_any_damage_of_an_npz_is_a_bad_sample(tmp_path, moving_pattern, layout, 
         for place in rng.choice(places, 3):
             broken[place] = rng.integers(256)
         path.write_bytes(broken)
-        with suppress(*BAD):
+        with suppress(*BAD_CLIP):
             make_sample(source_of(tmp_path)[0], SMALL, rng)
 
 
@@ -236,14 +231,13 @@ def drive_file(path, moving_pattern, save=np.savez, **changes):
 def test_drivetrack(tmp_path, moving_pattern):
     drive_file(tmp_path / "training/waymo_a_1_b.npz", moving_pattern)
     source = DriveTrackClips(tmp_path)
-    assert isinstance(source, ClipSource)
     assert len(source) == 1
     clip = source[0]
-    assert (clip.height, clip.width, clip.visible.shape) == (64, 96, (5, 10))
-    assert [*zip(*np.nonzero(~clip.valid), strict=True)] == [(0, 2), (1, 3), (2, 4)]
-    np.testing.assert_array_equal(clip.visible, clip.valid)
-    np.testing.assert_array_equal(next(clip.frames([7])), moving_pattern(10, 64, 96)[7])
-    (half,) = DriveTrackClips(tmp_path, short_side=32)[0].frames([7])
+    assert (clip.tracks.height, clip.tracks.width, clip.tracks.visible.shape) == (64, 96, (5, 10))
+    assert [*zip(*np.nonzero(clip.tracks.invalid), strict=True)] == [(0, 2), (1, 3), (2, 4)]
+    np.testing.assert_array_equal(clip.tracks.visible, clip.tracks.valid)
+    np.testing.assert_array_equal(next(clip.iter_frames([7])), moving_pattern(10, 64, 96)[7])
+    (half,) = DriveTrackClips(tmp_path, short_side=32)[0].iter_frames([7])
     assert half.shape == (32, 48, 3)
     assert len(DriveTrackClips(tmp_path, num_tracks=2)[0].tracks) == 2
     make_sample(clip, SMALL, np.random.default_rng(0))
@@ -255,30 +249,30 @@ def test_drivetrack(tmp_path, moving_pattern):
         ({"video": np.zeros((10, 64, 96))}, r"video is float64 \[10, 64, 96\]"),
         ({"video": np.zeros((9, 64, 96, 3), np.uint8)}, "9 frames, but tracks"),
         ({"tracks": np.array([{}])}, "no array of numbers"),
-        ({"visibles": np.ones((4, 10), bool)}, "must be"),
+        ({"visibles": np.ones((4, 10), bool)}, "Tracks need"),
         ({"visibles": np.ones((5, 10, 1), bool)}, "not a table"),
         ({"save": np.savez_compressed}, "compressed: write it anew"),
     ],
 )
 def test_drivetrack_that_is_wrong(tmp_path, moving_pattern, changes, reason):
     drive_file(tmp_path / "a.npz", moving_pattern, **changes)
-    with pytest.raises(BadSampleError, match=reason) as error:
+    with pytest.raises(BadClipError, match=reason) as error:
         DriveTrackClips(tmp_path)[0]
     assert "\n" not in str(error.value)
 
 
 def test_drivetrack_that_is_damaged(tmp_path, moving_pattern):
-    with pytest.raises(FileNotFoundError, match="npz"):
+    with pytest.raises(DatasetError, match="npz"):
         DriveTrackClips(tmp_path)
     drive_file(tmp_path / "a.npz", moving_pattern)
     whole = (tmp_path / "a.npz").read_bytes()
     start = whole.index(b"NUMPY")
     for content in (whole[:-500], b"nonsense", b"", whole[: start + 5] + b"?" + whole[start + 6 :]):
         (tmp_path / "a.npz").write_bytes(content)
-        with pytest.raises(BadSampleError, match="not a readable"):
+        with pytest.raises(BadClipError, match="not a readable"):
             DriveTrackClips(tmp_path)[0]
     np.savez(tmp_path / "a.npz", tracks=np.zeros(3))
-    with pytest.raises(BadSampleError, match="no video, visibles"):
+    with pytest.raises(BadClipError, match="no video, visibles"):
         DriveTrackClips(tmp_path)[0]
 
 
@@ -299,73 +293,42 @@ def shards(rows, tmp_path_factory):
 
 def test_our_shards(rows):
     source = ShardClips(rows)
-    assert isinstance(source, ClipSource)
     assert len(source) == 6
     clip = source[2]
-    assert clip.name == "clip-2"
-    assert clip.visible.shape == (5, 10)
-    assert (clip.valid & ~clip.visible).sum() == 6  # hidden, and said so
-    assert np.abs(next(clip.frames([7])).astype(int) - 40).max() < 5
+    assert clip.clip_id == "clip-2"
+    assert clip.tracks.visible.shape == (5, 10)
+    assert clip.tracks.occluded.sum() == 6
+    assert np.abs(next(clip.iter_frames([7])).astype(int) - 40).max() < 5
     sample = make_sample(clip, SMALL, np.random.default_rng(0))
     assert collate([sample])["pixel_values_videos"].shape == (1, 4, 3, 32, 48)
 
 
-def test_streamed_shards_are_the_same_clips(rows):
-    stream = StreamedShards(rows.to_iterable_dataset(), window=3)
-    assert isinstance(stream, ClipStream)
-    assert not isinstance(stream, ClipSource)
-    assert [stream[i].name for i in range(8)] == [f"clip-{i % 6}" for i in range(8)]
-    assert stream[5].name == "clip-5"  # in the window
-    assert stream[1].name == "clip-1"  # from the start again
-    assert stream[14].name == "clip-2"  # ahead
-    again = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own object, as a worker gets it
-    assert again[14].name == "clip-2"
-
-
 def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):
     opened, read = ShardReader.from_dataset(str(shards), "train", buffer_size=2), []
-    monkeypatch.setattr(
-        ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a)
-    )
-    stream = StreamedShards(opened, window=2)
-    expected = StreamedShards(rows.to_iterable_dataset(), window=2)
-    for index in (4, 5, 3, 6, 7, 8):
+    monkeypatch.setattr(ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a))
+    stream, expected = ShardClips(opened, window=2), ShardClips(rows)
+    for index in (4, 5, 3, 0, 1, 2):
         clip, other = stream[index], expected[index]
-        assert clip.name == other.name
-        np.testing.assert_array_equal(clip.tracks, other.tracks)
-        np.testing.assert_array_equal(next(clip.frames([2])), next(other.frames([2])))
-    assert read == [2, 3, 0, 1]  # each group once, nothing before the first row that was asked for
-    again = pickle.loads(pickle.dumps(stream))  # noqa: S301 - our own object, as a worker gets it
-    assert again[14].name == "clip-2"
+        assert clip.clip_id == other.clip_id
+        np.testing.assert_array_equal(clip.tracks.xy, other.tracks.xy)
+        np.testing.assert_array_equal(next(clip.iter_frames([2])), next(other.iter_frames([2])))
+    # Each row group once, and nothing before the first row that was asked for.
+    assert read == [2, 3, 0, 1]
+    # Our own object, as a worker gets it.
+    again = pickle.loads(pickle.dumps(stream))  # noqa: S301
+    assert again[2].clip_id == "clip-2"
 
 
 def test_a_damaged_shard_costs_its_rows(shards, tmp_path):
     path = tmp_path / "train-00000-of-00001.parquet"
     data = bytearray((shards / "train-00000-of-00002.parquet").read_bytes())
-    data[4:64] = bytes([255]) * 60  # in the first row group
+    # In the first row group.
+    data[4:64] = bytes([255]) * 60
     path.write_bytes(data)
-    stream = StreamedShards(ShardReader([str(path)]))
-    with pytest.raises(BadSampleError, match=r"train-00000-of-00001.parquet, row 1: "):
-        stream[1]
-    assert stream[2].name == "clip-2"
-
-
-def test_a_stream_goes_on_after_an_error(rows):
-    """A reader that has raised is at its end: another one has to begin."""
-    broken = [True]
-
-    def once(row):
-        if broken[0] and row["clip_id"] == "clip-2":
-            broken[0] = False
-            raise RuntimeError("the connection")
-        return row
-
-    stream = StreamedShards(rows.to_iterable_dataset(), window=3)
-    stream._dataset = stream._dataset.map(once)
-    assert stream[1].name == "clip-1"
-    with pytest.raises(RuntimeError, match="connection"):
-        stream[2]
-    assert [stream[i].name for i in range(2, 5)] == ["clip-2", "clip-3", "clip-4"]
+    clips = ShardClips.open(path)
+    with pytest.raises(BadClipError, match=r"train-00000-of-00001.parquet, row 1: "):
+        clips[1]
+    assert clips[2].clip_id == "clip-2"
 
 
 def test_shards_end_to_end(tmp_path, fake_labels, make_video):
@@ -392,13 +355,13 @@ def test_shards_end_to_end(tmp_path, fake_labels, make_video):
         ({"tracks": np.zeros((4, 12, 2))}, "damaged row"),
         ({"video": {"bytes": None, "path": None}}, "no video"),
         ({"num_frames": None}, "damaged row"),
-        ({"person": np.zeros(0)}, "no track is seen"),
+        ({"person": np.zeros(0)}, "no track is visible"),
         ({"video": {"bytes": b"nonsense", "path": None}}, "not a video"),
-        ({"tracks": np.full((5, 12, 2), np.nan)}, "NaN among labels"),
+        ({"tracks": np.full((5, 12, 2), np.nan)}, "a position that is not finite"),
     ],
 )
 def test_rows_that_are_wrong(changes, reason):
-    with pytest.raises(BAD, match=reason) as error:
+    with pytest.raises(BAD_CLIP, match=reason) as error:
         make_sample(clip_of_row(some_row(1, **changes)), SMALL, np.random.default_rng(0))
     assert "\n" not in str(error.value)
 
