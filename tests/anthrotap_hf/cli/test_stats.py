@@ -164,7 +164,7 @@ def test_what_is_said(labels, tmp_path):
     result = stats(labels, 3, "--kind", "shards", "--kind", "procedural", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "3/3" in result.stderr
-    assert "clips/s" in result.stderr
+    assert "/s" in result.stderr
     for word in (
         "labels",
         "procedural",
@@ -302,8 +302,8 @@ def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
     for words, says in [
         ((tmp_path / "missing", *out), "missing: no such file or folder"),
         ((tmp_path / "empty", *out), "empty: no shard (.parquet) in this folder"),
-        ((tmp_path / "text.parquet", *out), "text.parquet: Parquet magic bytes not found"),
-        ((cut, *out), "cut.parquet: Parquet magic bytes not found"),
+        ((tmp_path / "text.parquet", *out), "text.parquet: not a readable Parquet file"),
+        ((cut, *out), "cut.parquet: not a readable Parquet file"),
         ((tmp_path / "other.parquet", *out), "other.parquet: not a shard of this project (no column tracks)"),
         ((tmp_path / "no rows.parquet", *out), "no rows.parquet: no rows in it"),
         ((labels, "--kind", "dance", *out), "unknown layout 'dance'; known: shards, letsdance,"),

@@ -142,7 +142,7 @@ def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_p
     words = ["export", "labels", "--clip", "x", "--format", "blender", "--out", str(tmp_path / "dance.py")]
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2
-    assert "dance.clip.mp4: is there already" in refused.stderr
+    assert "dance.clip.mp4: exists already" in refused.stderr
     (tmp_path / "dance.clip.mp4").unlink()
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.stderr
@@ -156,4 +156,4 @@ def test_a_video_that_a_format_has_no_use_for_is_refused(tmp_path):
     words = ["export", "a.npz", "--format", "cotracker", "--out", str(tmp_path / "a.pt"), "--video", "no.mp4"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
-    assert "cotracker has no use for it" in result.stderr
+    assert "cotracker does not use a video" in result.stderr

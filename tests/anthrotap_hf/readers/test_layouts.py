@@ -305,7 +305,9 @@ def test_our_shards(rows):
 
 def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):
     opened, read = ShardReader.from_dataset(str(shards), "train", buffer_size=2), []
-    monkeypatch.setattr(ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a))
+    monkeypatch.setattr(
+        ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a)
+    )
     stream, expected = ShardClips(opened, window=2), ShardClips(rows)
     for index in (4, 5, 3, 0, 1, 2):
         clip, other = stream[index], expected[index]
