@@ -36,7 +36,6 @@ from benchmarks.synthetic.baselines import baselines
 from benchmarks.synthetic.tracking_set import (
     FILES,
     TrackingClip,
-    kept_videos,
     tracking_set,
     write_tracking_set,
 )

@@ -292,7 +292,10 @@ def test_what_is_wrong_is_said_in_one_line(davis, tmp_path, monkeypatch):
             ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "a file/x"),
             "is a file, not a",
         ),
-        (("--benchmark", "tapvid-davis", "--data", davis, *out, "--device", "x"), "--device x: can't be used"),
+        (
+            ("--benchmark", "tapvid-davis", "--data", davis, *out, "--device", "x"),
+            "--device x: can't be used",
+        ),
         (("--benchmark", "tapvid-davis", "--data", davis, *out, "--model", tmp_path / "no"), "--model"),
         (
             ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "damaged"),
