@@ -36,6 +36,7 @@ from benchmarks.synthetic.baselines import baselines
 from benchmarks.synthetic.tracking_set import (
     FILES,
     TrackingClip,
+    load_clips,
     tracking_set,
     write_tracking_set,
 )
