@@ -1,4 +1,4 @@
-"""What tracking a video leaves: an overlay to look at, and the tracks as .npz and .json; by command line and page."""
+"""The results of tracking a video: an overlay, and the tracks as .npz and .json; for the command line and the page."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from anthrotap_hf.visualization.overlay import DEFAULT_FPS, write_overlay
 
 
 def track_files(folder: Path, stem: str) -> list[Path]:
-    """The three files of a video: .mp4, .npz, .json."""
+    """Return the paths of the three files of a video: .mp4, .npz, .json."""
     return [folder / f"{stem}.tracks{suffix}" for suffix in (".mp4", ".npz", ".json")]
 
 
 def found_tracks(found: Mapping[str, np.ndarray], info: VideoInfo) -> Tracks:
-    """What the pipeline gives for a video, as Tracks: of no person, all to be trusted."""
+    """Return what the pipeline found in a video as `Tracks`, all labels valid."""
     visible = found["visible"]
-    nobody = np.zeros(len(visible), np.int32)
-    return Tracks(
-        found["tracks"], visible, np.ones_like(visible), info.height, info.width, person=nobody, vertex=nobody
-    )
+    valid = np.ones_like(visible)
+    return Tracks.from_labels(found["tracks"], visible, valid, height=info.height, width=info.width)
 
 
 def write_tracks(
@@ -38,16 +36,16 @@ def write_tracks(
     model: str,
     on_frame: Callable[[int], object],
 ) -> None:
-    """Writes the overlay and the tracks of a video, each whole or not at all.
+    """Write the overlay and the tracks of a video, each file atomically.
 
     Args:
-        files: their three paths, as `track_files` names them.
+        files: the three paths, as `track_files` names them.
         video: the file.
-        info: what it says of itself.
+        info: its size and rate.
         found: "tracks" [N, T, 2] float32 in the video's pixels, "visible" [N, T] bool, "scores" [N, T] float32.
         queries: [N, 3] (t, x, y).
-        model: what tracked.
-        on_frame: is told how many frames of the overlay are drawn.
+        model: the tracker's name.
+        on_frame: called with the number of frames of the overlay that are drawn.
     """
     fps = info.fps or DEFAULT_FPS
     arrays: dict[str, Any] = {
