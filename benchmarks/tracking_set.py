@@ -48,23 +48,23 @@ ON_SHEET = 8  # frames
 
 def render(folder: Path, files: list[str], threads: int, console: Console) -> None:
     """Render the pickles, with a progress bar, and print how fast frames were rendered."""
-    start, drawn = time.perf_counter(), 0
+    start, rendered = time.perf_counter(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"))
     rate = TextColumn("{task.fields[rate]}")
     with Progress(*columns, rate, TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("rendering", total=len(tracking_set(files)), rate="")
 
         def on_step(clip: TrackingClip, frames: int) -> None:
-            nonlocal drawn
-            drawn += frames
-            speed = drawn / (time.perf_counter() - start)
+            nonlocal rendered
+            rendered += frames
+            speed = rendered / (time.perf_counter() - start)
             progress.update(bar, advance=1, description=clip.name, rate=f"{speed:.1f} frames/s")
 
         paths = write_tracking_set(folder, files, threads, on_step)
     seconds = time.perf_counter() - start
     rate_text = (
-        f"{drawn} frames in {seconds:.0f} s, {drawn / seconds:.1f} a second"
-        if drawn
+        f"{rendered} frames in {seconds:.0f} s, {rendered / seconds:.1f} a second"
+        if rendered
         else "all rendered before"
     )
     console.print(f"{rate_text}: {', '.join(map(str, paths))}")

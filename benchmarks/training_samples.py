@@ -202,9 +202,7 @@ def against_released(folder: Path, checkout: Path, rounds: int) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--folder", type=Path, help="where files are made and kept; left out: a temporary one"
-    )
+    parser.add_argument("--folder", type=Path, help="folder that keeps the files; default: a temporary one")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--released", type=Path, help="your checkout of cvlab-kaist/AnthroTAP, to measure its loader too"

@@ -118,22 +118,22 @@ def measure(body: Body, people: int, what: str, points: SurfacePoints, runs: int
             return open3d_visible(vertices, faces, rays)
 
         if run % 2:
-            their_seconds, theirs_seen = cpu_seconds(theirs)
-            our_seconds, seen = cpu_seconds(ours)
+            their_seconds, theirs_visible = cpu_seconds(theirs)
+            our_seconds, visible = cpu_seconds(ours)
         else:
-            our_seconds, seen = cpu_seconds(ours)
-            their_seconds, theirs_seen = cpu_seconds(theirs)
+            our_seconds, visible = cpu_seconds(ours)
+            their_seconds, theirs_visible = cpu_seconds(theirs)
         chosen = rng.choice(len(targets), min(checked, len(targets)), replace=False)
         joined = np.concatenate(vertices).astype(np.float64)
         all_faces = np.concatenate([body.faces + person * len(body.template) for person in range(people)])
         sample = joined, all_faces, targets[chosen], own_vertex[chosen], own_face[chosen]
-        sample_seconds, brute_seen = cpu_seconds(partial(brute_force, *sample))
+        sample_seconds, brute_visible = cpu_seconds(partial(brute_force, *sample))
         brute_seconds = sample_seconds * len(targets) / len(chosen)
         if run >= 0:
             for name, value in (("open3d", their_seconds), ("ours", our_seconds), ("brute", brute_seconds)):
                 seconds[name].append(value)
-            same_as_open3d.append((seen == theirs_seen).mean())
-            same_as_brute.append((seen[chosen] == brute_seen).sum())
+            same_as_open3d.append((visible == theirs_visible).mean())
+            same_as_brute.append((visible[chosen] == brute_visible).sum())
     ratios = np.array(seconds["ours"]) / np.array(seconds["open3d"])
     ratio, bar = float(np.median(ratios)), BARS[what]
     return [

@@ -39,13 +39,13 @@ def evaluate_real_footage(
     threads: int = 2,
     on_step: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Labels the real clips and holds the labels against what is known of them.
+    """Label the real clips, and compare the labels with the three references.
 
     Args:
         folder: where the clips and the calibration lie (`VIEWS`, `MASK_VIDEOS`, `CALIBRATION`).
-        config: of the labeling; the open default when left out.
-        threads: how many frames are worked on at once.
-        on_step: is told what is being done.
+        config: of the labeling; the open default if None.
+        threads: frames processed at once.
+        on_step: called with what is being done.
 
     Returns:
         A dict that JSON can hold: `label_version`, `two_views` (see `judge_two_views`), `markers` by video (see
@@ -71,7 +71,7 @@ def evaluate_real_footage(
         view = label_view(folder / name, config, threads)
         if not np.isfinite(view.xy).any():
             raise ValueError(
-                f"{view.path}: nobody was found, so there is nothing to compare between the views"
+                f"{view.path}: no person was found, so there is nothing to compare between the views"
             )
         views.append(view)
         cameras.append(calibration[camera].fitted_into(view.width, view.height))

@@ -1,12 +1,12 @@
-"""Markers on the skin, followed by template matching: a reference for labels nearby that knows nothing of bodies.
+"""Markers on the skin, tracked by template matching: a reference for labels nearby that uses no body model.
 
 A marker is a small bright ball glued to the skin. It is found as a round blob and followed by normalized
-cross-correlation with the patch around it where it was found. Where it no longer looks like that, a patch is cut
-anew, centerd on the blob: so errors do not add up, and a track that holds is as right on its last frame as on its
+cross-correlation with the patch around it where it was found. Where its appearance has changed, a new patch is
+cut, centered on the blob: so errors do not add up, and a track that holds is as right on its last frame as on its
 first. One that does not hold is cut off by rule: at a low correlation, where the way back from the next frame ends
 elsewhere, and where the template does not sit on a blob any more.
 
-What is looked at is the darkest of the three colors: skin has little blue, gray and white balls have as much of
+The image is the darkest of the three colors: skin has little blue, gray and white balls have as much of
 it as of red.
 """
 
@@ -51,12 +51,12 @@ class MarkerSettings:
         search: a marker may differ from its steady motion by so much in a frame.
         min_score: normalized cross-correlation with the first patch, at least.
         round_trip: going to the next frame and coming back may err by so much.
-        min_kept: share of the first blob response that must be left.
+        min_kept: fraction of the first blob response that must remain.
         max_off_blob: farthest that the template may sit from its blob.
         find_every: frames between two searches for new markers.
         min_frames: shorter tracks are dropped.
-        min_motion: tracks that are so near to their median place for three quarters of the time are dropped: things in
-            the background, which an occluder's edge may drag along a little.
+        min_motion: tracks that are so near to their median position for three quarters of the time are dropped: they are
+            in the background, which an occluder's edge may drag along a little.
     """
 
     sigma: float = 3.0
@@ -176,13 +176,13 @@ def _follow(
     track[start] = xy
     for step in (1, -1):
         template = _patch(pictures[start], xy, settings.patch)
-        place, motion, blob = xy, np.zeros(2), first
+        position, motion, blob = xy, np.zeros(2), first
         for t in range(start + step, len(pictures) if step > 0 else -1, step):
-            match = _match(pictures[t], template, place + motion, settings.search)
+            match = _match(pictures[t], template, position + motion, settings.search)
             if match is None or match[1] < settings.min_score:
-                # It has turned, or what is behind it has changed: look again with how it last looked.
+                # It has turned, or the background has changed: search again with its last appearance.
                 template = _patch(pictures[t - step], blob[0], settings.patch)
-                match = _match(pictures[t], template, place + motion, settings.search)
+                match = _match(pictures[t], template, position + motion, settings.search)
                 if match is None or match[1] < settings.min_score:
                     break
             there = match[0]
@@ -191,9 +191,9 @@ def _follow(
                 break
             patch = _patch(pictures[t], there, settings.patch)
             back = _match(pictures[t - step], patch, there - motion, settings.search)
-            if back is None or np.linalg.norm(back[0] - place) > settings.round_trip:
+            if back is None or np.linalg.norm(back[0] - position) > settings.round_trip:
                 break
-            place, motion, blob = there, there - place, below
+            position, motion, blob = there, there - position, below
             track[t] = there
     return track
 
@@ -212,7 +212,7 @@ def _is_useful(track: np.ndarray, settings: MarkerSettings) -> bool:
 
 
 def _looks_like_marker(frame: np.ndarray, xy: np.ndarray, settings: MarkerSettings) -> bool:
-    """Whether a place of an RGB frame is gray, and brighter than the circle around it on every side."""
+    """Return whether a position of an RGB frame is gray, and brighter than the circle around it on every side."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     circle = xy + settings.rim * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     columns, rows = np.floor(circle).astype(int).T
@@ -233,7 +233,7 @@ def _blob_response(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _blob_near(response: np.ndarray, xy: np.ndarray, reach: float) -> tuple[np.ndarray, float] | None:
-    """The top of the blob within `reach` of a place, raster xy, and its response; None where it lies farther off."""
+    """Find the top of the blob within `reach` of a position, raster xy, and its response; None if it is farther."""
     column, row = np.floor(xy).astype(int)
     radius = int(np.ceil(reach))
     top, left = row - radius - 1, column - radius - 1
@@ -248,7 +248,7 @@ def _blob_near(response: np.ndarray, xy: np.ndarray, reach: float) -> tuple[np.n
 
 
 def _patch(picture: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray | None:
-    """[2 half + 1, 2 half + 1] float32 around a place, between pixels too; None at the frame's rim."""
+    """[2 half + 1, 2 half + 1] float32 around a position, between pixels too; None at the border."""
     height, width = picture.shape
     if not (half < xy[0] - 0.5 < width - 1 - half and half < xy[1] - 0.5 < height - 1 - half):
         return None
@@ -260,7 +260,7 @@ def _patch(picture: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray | None:
 def _match(
     picture: np.ndarray, template: np.ndarray | None, near: np.ndarray, search: int
 ) -> tuple[np.ndarray, float] | None:
-    """Where `template` fits best within `search` pixels of a place, and its correlation there; None at the rim."""
+    """Find where `template` fits best within `search` pixels of a position, and its correlation; None at the border."""
     if template is None:
         return None
     half = template.shape[0] // 2
@@ -310,10 +310,10 @@ def markers_of(view: View, person: int) -> MarkerTracks:
 def compare_with_markers(
     view: View, person: int, markers: MarkerTracks, lags: Sequence[int] = LAGS
 ) -> dict[str, Any]:
-    """Whether labels of a person go where the markers next to them go.
+    """Compare the motion of labels of a person with that of the markers next to them.
 
-    Every `QUERY_EVERY` frames each label seen near a marker, on the same part of the body (a hand may pass before a
-    thigh), is a query. At the lag, where the label is still seen and the marker still followed, the error is how much
+    Every `QUERY_EVERY` frames each label visible near a marker, on the same part of the body (a hand may pass before a
+    thigh), is a query. At the lag, where the label is still visible and the marker still tracked, the error is how much
     the offset from marker to label has changed, in pixels of a 256x256 frame. As the skin turns and comes nearer, so
     does an offset: `turned` takes that off, by the similarity that takes the `NEIGHBORS` mesh points of that part
     around the query to where the mesh has them at the lag. (It is the mesh's own word; but it multiplies offsets of
@@ -321,12 +321,12 @@ def compare_with_markers(
 
     Returns:
         num_markers: tracks; `at_once`: median number in a frame; `frames`: marker positions in all.
-        labels, mesh: of seen labels, and of whatever the mesh leaves visible, before any check of the labels;
+        labels, mesh: of visible labels, and of what the mesh leaves visible, before filtering;
             by radius of `NEAR`, by lag:
             as_is, turned: `within` by threshold, average_delta, median_error;
-            count: how many are judged, by how many `markers`;
-            survival: share of queries still given at the lag, where the marker is still followed;
-            still_average_delta: what labels that never move would get.
+            count: how many are compared, with how many `markers`;
+            survival: percentage of queries whose label is visible at the lag, where the marker is still tracked;
+            still_average_delta: that of labels that never move.
     """
     followed = np.isfinite(markers.xy[..., 0])
     same_part = [view.part == _part_under(view, person, track) for track in markers.xy]
@@ -414,7 +414,7 @@ def _similarity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _error_figures(error: np.ndarray) -> dict[str, Any]:
     error = error[np.isfinite(error)]
     within = {str(limit): percentage(error < limit) for limit in THRESHOLDS}
-    known = [share for share in within.values() if share is not None]
+    known = [fraction for fraction in within.values() if fraction is not None]
     return {
         "within": within,
         "average_delta": float(np.mean(known)) if known else None,

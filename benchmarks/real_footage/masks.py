@@ -1,9 +1,9 @@
-"""Where people are, by a network that the labels have never met: MediaPipe's selfie segmentation.
+"""Where people are, by a network that labeling does not use: MediaPipe's selfie segmentation.
 
 It is another network than the one whose mask the fit uses (BlazePose's), trained on other pictures, and comes in
-the same Apache-2.0 wheel. It was made for one near person, upright; so it looks at a square around the person,
-and at several of them, since it is unsure at the far ends of the body and wrong about the background in
-different places each time.
+the same Apache-2.0 wheel. It was made for one near person, upright; so it gets a square around the person,
+and several of them, since it is uncertain at the far ends of the body, and its errors in the background
+differ each time.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MOVED = 8.0
 
 
 def person_probability(frames: np.ndarray, boxes: np.ndarray, threads: int = 2) -> np.ndarray:
-    """[T, H, W] float32: how probably each pixel near a box is a person's; the mean of several looks, 0 far from it.
+    """Return [T, H, W] float32, the probability of each pixel near a box to be a person's; 0 far from the box.
 
     Args:
         frames: [T, H, W, 3] uint8 RGB.
-        boxes: [T, 4] float, left, top, right, bottom of the person, raster pixels; NaN where nobody is.
-        threads: how many frames are looked at at once; the result does not depend on it.
+        boxes: [T, 4] float, left, top, right, bottom of the person, raster pixels; NaN where there is none.
+        threads: frames processed at once; the result does not depend on it.
 
     Raises:
         AssetError: if the network file is not to be had.
@@ -53,20 +53,22 @@ def person_probability(frames: np.ndarray, boxes: np.ndarray, threads: int = 2) 
         network.allocate_tensors()
         networks.put(network)
 
-    def look(t: int) -> np.ndarray:
+    def segment(t: int) -> np.ndarray:
         if not np.isfinite(boxes[t]).all():
             return np.zeros(frames.shape[1:3], np.float32)
         network = networks.get()
         try:
-            return np.mean([_look(network, frames[t], boxes[t], margin) for margin in MARGINS], axis=0)
+            return np.mean(
+                [_segment_square(network, frames[t], boxes[t], margin) for margin in MARGINS], axis=0
+            )
         finally:
             networks.put(network)
 
     with ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(look, range(len(frames)))))
+        return np.stack(list(pool.map(segment, range(len(frames)))))
 
 
-def _look(network, frame: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
+def _segment_square(network, frame: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
     """[H, W] float32, what the network says of one square around a box, laid back into the frame."""
     center = (box[:2] + box[2:]) / 2
     scale = INPUT_SIZE / max(margin * float((box[2:] - box[:2]).max()), 1.0)
@@ -84,15 +86,15 @@ def _look(network, frame: np.ndarray, box: np.ndarray, margin: float) -> np.ndar
 
 
 def compare_with_mask(view: View, threads: int = 2, markers: MarkerTracks | None = None) -> dict[str, Any]:
-    """Share of seen labels that lie on somebody, as `masks.person_probability` sees it, in percent.
+    """Compare labels with the mask of `person_probability`; all figures are percentages.
 
     Returns:
-        inside: of seen labels, those on a pixel more probably a person's than not; `almost`: or so near to one
+        inside: of visible labels, those on a pixel that is more probably a person's than not; `almost`: or near to one
             (`ALMOST_INSIDE`); `count` of labels.
         mesh: the same as `inside` for whatever the mesh leaves visible in the frame, before any check of the labels.
         moved: the control: `inside` for the labels moved by `MOVED` in eight directions.
         parts: `inside` by body part; where the mask misses a part of the body, this shows it.
-        markers: share of marker positions inside the mask: what the mask misses of what is surely on the body,
+        markers: marker positions inside the mask; the rest shows what the mask misses of the body,
             much of it near contours; None without markers.
     """
     height, width = view.frames.shape[1:3]

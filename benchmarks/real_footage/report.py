@@ -26,7 +26,7 @@ def report_tables(result: Mapping[str, Any]) -> list[Table]:
 
 def _scene_table(figures: Mapping[str, Any]) -> Table:
     scene = figures["scene"]
-    table = Table(title="Calibration: gaps between rays at things that stand still, mm", title_justify="left")
+    table = Table(title="Calibration: gaps between rays at static points, mm", title_justify="left")
     for name in ("", "as shipped", "aimed", "held out"):
         table.add_column(name, justify="right" if name else "left")
     for name in scene["as_shipped"]:
@@ -35,7 +35,7 @@ def _scene_table(figures: Mapping[str, Any]) -> Table:
     table.add_row("root mean square", *(f"{value:.1f}" for value in rms))
     x, y = scene["shift"]
     table.caption = (
-        f"aimed: the first camera's principal point is moved by ({x:.1f}, {y:.1f}) pixels; labels have no say"
+        f"aimed: the first camera's principal point is moved by ({x:.1f}, {y:.1f}) pixels, without labels"
     )
     return table
 
@@ -46,7 +46,7 @@ def _two_views_table(figures: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right" if name else "left")
     for name in ("px\nmedian", "\np90", "px at 256\nmedian", "\np90"):
         table.add_column(name, justify="right")
-    for key, name in (("seen", "seen in both"), ("all", "whole mesh")):
+    for key, name in (("visible", "visible in both"), ("all", "whole mesh")):
         own = figures[key]
         row = [f"gap, {name}", "", str(own["count"]), str(own["points"])]
         for quantity in ("gap_mm", "px", "px_256"):
@@ -67,7 +67,7 @@ def _two_views_table(figures: Mapping[str, Any]) -> Table:
 
 
 def _markers_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table(title="Skin markers: do labels next to one go where it goes?", title_justify="left")
+    table = Table(title="Skin markers: do labels next to one move as it moves?", title_justify="left")
     for name in ("", "markers\n(at once)", "within\npx at 256", "lag", "labels", "of\nmarkers", "kept"):
         table.add_column(name, justify="right" if name else "left")
     for kind in ("as is", "turned"):
@@ -75,7 +75,7 @@ def _markers_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         for limit in THRESHOLDS:
             table.add_column(f"\n<{limit}", justify="right")
         table.add_column("\nmedian px", justify="right")
-    table.add_column("standing\nstill", justify="right")
+    table.add_column("static", justify="right")
     for name, result in results.items():
         for compared, radius in (("labels", NEAR[0]), ("labels", NEAR[1]), ("mesh", NEAR[1])):
             for lag, figures in result[compared][f"{radius:g}"].items():
@@ -92,8 +92,8 @@ def _markers_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
                 table.add_row(*row, plain(figures["still_average_delta"]))
             table.add_section()
     table.caption = (
-        "shares in percent; turned: offsets turned with the mesh; standing still: what unmoved labels get; "
-        "mesh: whatever it leaves visible, unchecked"
+        "percentages; turned: offsets turned with the mesh; static: labels that do not move; "
+        "mesh: what it leaves visible, before filtering"
     )
     return table
 
@@ -105,17 +105,17 @@ def _masks_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         "labels",
         "inside",
         f"or within\n{ALMOST_INSIDE:g} px",
-        "mesh\nunchecked",
+        "mesh\nunfiltered",
         "moved\n8 px",
         "markers",
     )
     for name in headings:
         table.add_column(name, justify="right" if name else "left")
     for name, figures in results.items():
-        shares = (figures[key] for key in ("inside", "almost", "mesh", "moved", "markers"))
-        table.add_row(name, str(figures["count"]), *(plain(share) for share in shares))
+        fractions = (figures[key] for key in ("inside", "almost", "mesh", "moved", "markers"))
+        table.add_row(name, str(figures["count"]), *(plain(fraction) for fraction in fractions))
     table.caption = (
-        "percent of seen labels; markers are on the body for sure, so they show what the mask misses"
+        "percent of visible labels; markers are certainly on the body, so they show what the mask misses"
     )
     return table
 

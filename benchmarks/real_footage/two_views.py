@@ -70,7 +70,7 @@ class CalibratedCamera:
         principal: [2] float64, principal point, raster pixels.
         distortion: [5] float64, OpenCV's k1, k2, p1, p2, k3.
         rotation: [3, 3] float64, from world to camera directions (x right, y down, z forward).
-        center: [3] float64, the camera's place in the world, millimeters.
+        center: [3] float64, the camera's position in the world, millimeters.
     """
 
     name: str
@@ -158,8 +158,8 @@ def aim(
 ) -> CalibratedCamera:
     """`first` with the principal point at which its rays best meet those of `second`.
 
-    A camera that was touched after its calibration looks elsewhere, which to first order is a shift of the picture.
-    Points of the scene that stand still and are seen in both views tell by how much.
+    A camera that was moved after its calibration points elsewhere, which to first order is a shift of the image.
+    Static points of the scene that are visible in both views show by how much.
 
     Args:
         first, second: the cameras.
@@ -290,8 +290,8 @@ def compare_views(
     Args:
         first, second: what is labeled, in step.
         first_camera, second_camera: their cameras, for frames of full size.
-        lags: frames over which the gap's change is judged.
-        scene_points: places in both views of things that stand still, to aim the first camera by.
+        lags: frames over which the gap's change is measured.
+        scene_points: positions in both views of static points, to aim the first camera by.
 
     Returns:
         scene: gaps, millimeters, at the `scene_points`: `as_shipped`; `aimed`, after `aim`; `held_out`,
@@ -299,7 +299,7 @@ def compare_views(
         pairs: median gap over all surface points for each pair of people "first, second", millimeters.
         people: the pair that agrees, which all else is about.
         offsets: median gap with the second view so many frames later; least at 0 if the views are in step.
-        seen, all: for points seen in both views, and for all of the mesh: `count` of labels, of how many surface
+        visible, all: for points visible in both views, and for all of the mesh: `count` of labels, of how many surface
             `points`, and, as `median` and `p90`,
             gap_mm: between the two rays;
             px: distance of the triangulated point from the label, mean of the views, full-size pixels;
@@ -350,7 +350,7 @@ def compare_views(
         "pairs": {f"{i}, {j}": gap for (i, j), gap in gaps.items()},
         "people": [one, other],
         "offsets": offsets,
-        "seen": _gap_figures(meeting, both, cameras, sizes, lags),
+        "visible": _gap_figures(meeting, both, cameras, sizes, lags),
         "all": _gap_figures(meeting, anywhere, cameras, sizes, lags),
     }
 

@@ -47,7 +47,7 @@ class View:
 
 
 def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int | None = None) -> View:
-    """Labels the first `num_frames` frames of a video (all when left out) as one clip.
+    """Label the first `num_frames` frames of a video (all if None) as one clip.
 
     Raises VideoError, a ValueError, if the video cannot be read.
     """

@@ -165,13 +165,13 @@ def clothe(body: Body, shape: np.ndarray, clothing: Clothing, seed: int) -> Clot
             mode *= (free * clothing.slip)[:, None]
 
     order = np.argsort(-body.weights, axis=1)[:, :4]
-    share = np.take_along_axis(body.weights, order, 1).astype(np.float64)
+    fraction = np.take_along_axis(body.weights, order, 1).astype(np.float64)
     face_material, face_border, materials, paints = _materials(body, regions, borders, clothing, rng)
     return ClothedBody(
         rest=rest,
         pattern=pattern.astype(np.float32),
         joint_index=order.astype(np.int32),
-        joint_weight=share / share.sum(1, keepdims=True),
+        joint_weight=fraction / fraction.sum(1, keepdims=True),
         slide=slide,
         face_material=face_material,
         face_border=face_border,
@@ -223,7 +223,7 @@ def _regions(body: Body, clothing: Clothing) -> tuple[np.ndarray, dict[str, np.n
 
 
 def _border_of(pair: set[int], middle: np.ndarray) -> tuple[str, int]:
-    """Which border runs between two regions at a place, and the region on its positive side."""
+    """Return the border between two regions at a position, and the region on its positive side."""
     if HAIR in pair:
         return "hairline", HAIR
     if SHOES in pair:
@@ -372,7 +372,7 @@ def _paints(clothing: Clothing) -> np.ndarray:
 
 
 def _eye_vertices(body: Body) -> np.ndarray:
-    """[V] bool: the two eyeballs, which are pieces of their own around the eyes' places."""
+    """[V] bool: the two eyeballs, which are separate pieces around the positions of the eyes."""
     centers = [np.array([sign * 0.0305, -0.1255, 0.7885]) for sign in (1, -1)]
     return np.any([np.linalg.norm(body.template - center, axis=1) < 0.0185 for center in centers], axis=0)
 
@@ -389,18 +389,18 @@ def _decal(text: str) -> np.ndarray:
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 3)
         scale = min(340 / width, 200 / height)
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 18)
-        place = ((size - width) // 2, (size + height) // 2)
-        cv2.putText(ink, text, place, cv2.FONT_HERSHEY_DUPLEX, scale, 255, 18, cv2.LINE_AA)
-    share = ink[..., None] / 255.0
-    color = linear((0.95, 0.93, 0.86)) * (1 - share) + linear((0.1, 0.12, 0.2)) * share
+        position = ((size - width) // 2, (size + height) // 2)
+        cv2.putText(ink, text, position, cv2.FONT_HERSHEY_DUPLEX, scale, 255, 18, cv2.LINE_AA)
+    fraction = ink[..., None] / 255.0
+    color = linear((0.95, 0.93, 0.86)) * (1 - fraction) + linear((0.1, 0.12, 0.2)) * fraction
     picture = np.concatenate([color, disc[..., None] / 255.0 * 0.96], axis=2)
     return cv2.resize(picture, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _smooth_noise(places: np.ndarray, wavelength: float, rng: np.random.Generator) -> np.ndarray:
+def _smooth_noise(positions: np.ndarray, wavelength: float, rng: np.random.Generator) -> np.ndarray:
     """[V] noise in about [-1, 1] that varies over `wavelength` meters."""
     shift = rng.uniform(0, 31, 3)
-    return map_coordinates(noise_cube(), (places / wavelength + shift).T, order=1, mode="grid-wrap")
+    return map_coordinates(noise_cube(), (positions / wavelength + shift).T, order=1, mode="grid-wrap")
 
 
 def _blurred(body: Body, values: np.ndarray) -> np.ndarray:

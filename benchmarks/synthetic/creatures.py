@@ -73,8 +73,8 @@ def creature(rng: np.random.Generator, kind: str, size: float, pace: float = 1.5
     distance = np.stack([_outside(rest, bone) for bone in bones], axis=1)
     closest = np.argsort(distance, axis=1)[:, :3]
     near = np.take_along_axis(distance, closest, 1)
-    share = np.exp(-(near - near[:, :1]) / (0.03 * size))
-    at = _skinned(rest, bones, closest.astype(np.int32), share / share.sum(1, keepdims=True))
+    fraction = np.exp(-(near - near[:, :1]) / (0.03 * size))
+    at = _skinned(rest, bones, closest.astype(np.int32), fraction / fraction.sum(1, keepdims=True))
     part = (closest[faces, 0].max(1) > 1).astype(int)  # trunk, limbs
     return Shape(rest, faces, part, at)
 
@@ -156,12 +156,12 @@ def _star(rng: np.random.Generator, pace: float) -> list[Bone]:
     return bones
 
 
-def _outside(places: np.ndarray, bone: Bone) -> np.ndarray:
+def _outside(positions: np.ndarray, bone: Bone) -> np.ndarray:
     """[V] distance from a bone's capsule, negative inside."""
     head, along = np.array(bone.head), np.subtract(bone.tail, bone.head)
-    share = np.clip((places - head) @ along / (along @ along), 0, 1)
-    thick = bone.radii[0] * (1 - share) + bone.radii[1] * share
-    return np.linalg.norm(places - head - share[..., None] * along, axis=-1) - thick
+    fraction = np.clip((positions - head) @ along / (along @ along), 0, 1)
+    thick = bone.radii[0] * (1 - fraction) + bone.radii[1] * fraction
+    return np.linalg.norm(positions - head - fraction[..., None] * along, axis=-1) - thick
 
 
 def _flesh(bones: list[Bone], blend: float) -> tuple[np.ndarray, np.ndarray]:
@@ -171,15 +171,15 @@ def _flesh(bones: list[Bone], blend: float) -> tuple[np.ndarray, np.ndarray]:
     low, high = ends.min(0) - margin, ends.max(0) + margin
     step = float((high - low).max() / 84)
     axes = [np.arange(a, b + step, step) for a, b in zip(low, high, strict=True)]
-    places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    field = sum(np.exp(-np.clip(_outside(places, bone) / blend, -50, 50)) for bone in bones)
+    positions = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    field = sum(np.exp(-np.clip(_outside(positions, bone) / blend, -50, 50)) for bone in bones)
     vertices, faces, *_ = skimage.measure.marching_cubes(-np.log(field), 0.0, spacing=(step,) * 3)
     vertices = vertices.astype(np.float64) + low
     return vertices, outward(vertices, faces)
 
 
-def _skinned(rest: np.ndarray, bones: list[Bone], index: np.ndarray, share: np.ndarray) -> Deformation:
-    """Linear blend skinning of `rest` by bones `index` [V, K] with weights `share` [V, K]."""
+def _skinned(rest: np.ndarray, bones: list[Bone], index: np.ndarray, fraction: np.ndarray) -> Deformation:
+    """Linear blend skinning of `rest` by bones `index` [V, K] with weights `fraction` [V, K]."""
 
     def at(seconds: float) -> np.ndarray:
         transforms = np.empty((len(bones), 3, 4))
@@ -189,7 +189,7 @@ def _skinned(rest: np.ndarray, bones: list[Bone], index: np.ndarray, share: np.n
             head = before[:, :3] @ bone.head + before[:, 3]
             transforms[n, :, :3], transforms[n, :, 3] = turn, head - turn @ bone.head
         out = np.empty_like(rest)
-        raster.skin(rest, index, share, transforms, out)
+        raster.skin(rest, index, fraction, transforms, out)
         return out
 
     return at

@@ -1,4 +1,4 @@
-"""The demo's clip: two people dancing in a room, rendered here so that it is anyone's to use."""
+"""The clip of the README: two people dance in a room. It is our own rendering, so that it is free to use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RATE = 192.0
 
 
 def demo_scene(num_frames: int = DEMO_FRAMES, seed: int = 6) -> Scene:
-    """Two dancers in a studio, seen by a slowly moving camera."""
+    """Make a scene of two dancers in a studio, with a slowly moving camera."""
     rng = np.random.default_rng(seed)
     seconds = num_frames / 24
     left = Clothing(

@@ -20,7 +20,7 @@ class GroundTruth:
     """Where everything of a clip is, in camera coordinates (x right, y down, z forward), meters.
 
     Attributes:
-        people: one entry a person, [T, V, 3] float32, exactly the vertices that were drawn.
+        people: one entry a person, [T, V, 3] float32, exactly the vertices that were rendered.
         faces: one entry a person, [F, 3] int32.
         occluders: [T, U, 3] float32, furniture: it has no tracks of its own, but it occludes.
         occluder_faces: [G, 3] int32.

@@ -80,7 +80,7 @@ class Motion:
         """The motion as pose parameters of `body` in the world, at this motion's rate, feet on the ground.
 
         The lowest point of the soles touches z = 0 (plus `jump`), and the hips move so that the sole that
-        stands keeps its place: steps carry the body, and standing feet do not slide.
+        stands keeps its position: steps carry the body, and standing feet do not slide.
         """
         values = np.zeros((len(self.controls), 3 + 3 * body.num_joints))
         values[:, 3:] = joint_rotations(body, self.controls).reshape(len(self.controls), -1)
@@ -91,11 +91,11 @@ class Motion:
         weight /= weight.sum(1, keepdims=True)
         step = np.diff(soles[..., :2], axis=0)
         moved = -(0.5 * (weight[1:] + weight[:-1])[..., None] * step).sum(1)
-        place = np.concatenate([np.zeros((1, 2)), np.cumsum(moved, axis=0)])
-        place = gaussian_filter1d(place, 0.02 * self.rate, axis=0)
+        position = np.concatenate([np.zeros((1, 2)), np.cumsum(moved, axis=0)])
+        position = gaussian_filter1d(position, 0.02 * self.rate, axis=0)
         if self.stay is not None:
-            place = place - gaussian_filter1d(place, self.stay * self.rate, axis=0, mode="nearest")
-        values[:, :2] = place - place[len(place) // 2] + self.start
+            position = position - gaussian_filter1d(position, self.stay * self.rate, axis=0, mode="nearest")
+        values[:, :2] = position - position[len(position) // 2] + self.start
         values[:, 2] = gaussian_filter1d(-height.min(1), 0.015 * self.rate) + self.controls[:, INDEX["jump"]]
         return parameters
 
@@ -116,13 +116,20 @@ def joint_rotations(body: Body, controls: np.ndarray) -> np.ndarray:
         return Rotation.from_euler("xyz", np.stack([x, y, z], axis=1))
 
     put("root", about(value["pitch"], value["roll"], value["heading"]))
-    for joint, share in (("spine05", 0.35), ("spine03", 0.35), ("spine01", 0.3)):
+    for joint, fraction in (("spine05", 0.35), ("spine03", 0.35), ("spine01", 0.3)):
         put(
             joint,
-            about(share * value["torso_pitch"], share * value["torso_roll"], share * value["torso_yaw"]),
+            about(
+                fraction * value["torso_pitch"], fraction * value["torso_roll"], fraction * value["torso_yaw"]
+            ),
         )
-    for joint, share in (("neck01", 0.4), ("head", 0.6)):
-        put(joint, about(share * value["head_pitch"], share * value["head_roll"], share * value["head_yaw"]))
+    for joint, fraction in (("neck01", 0.4), ("head", 0.6)):
+        put(
+            joint,
+            about(
+                fraction * value["head_pitch"], fraction * value["head_roll"], fraction * value["head_yaw"]
+            ),
+        )
     for side, sign in (("L", 1.0), ("R", -1.0)):
 
         def of(name: str, side: str = side) -> np.ndarray:
@@ -171,7 +178,7 @@ def sample_times(seconds: float, rate: float, lead: float = 1.0) -> np.ndarray:
 
 
 def sway(out: np.ndarray, rate: float, rng: np.random.Generator, amount: float = 0.03) -> np.ndarray:
-    """Controls [N, C] with slow, small, random movement added: nobody stands like a statue."""
+    """Add slow, small, random movement to controls [N, C], as of people who stand."""
     noise = gaussian_filter1d(rng.normal(size=(len(out), out.shape[1])), 0.22 * rate, axis=0, mode="reflect")
     noise *= amount / (noise.std() + 1e-9)
     noise[:, [INDEX["jump"], INDEX["heading"]]] = 0
@@ -402,18 +409,18 @@ def _sole_places(body: Body, parameters: PoseParameters) -> np.ndarray:
     rest = body.template + np.tensordot(parameters.shape, body.shape_directions, 1)
     joints = body.joints + np.tensordot(parameters.shape, body.joint_directions, 1)
     pose = parameters.posed(body)
-    places = []
+    positions = []
     for side in "LR":
         joint = JOINTS.index(f"foot.{side}")
         foot = np.nonzero(body.weights[:, joint] > 0.95)[0]
         floor = foot[rest[foot, 2] < rest[foot, 2].min() + 0.012]
         order = floor[np.argsort(rest[floor, 1])]
         for vertex in (order[0], order[len(order) // 3], order[-1]):
-            places.append(
+            positions.append(
                 pose.positions[:, joint]
                 + np.einsum("tab,b->ta", pose.rotations[:, joint], rest[vertex] - joints[joint])
             )
-    return np.stack(places, axis=1)
+    return np.stack(positions, axis=1)
 
 
 def _turn_to(start: np.ndarray, aim: np.ndarray) -> Rotation:

@@ -26,21 +26,21 @@ def wobble(
     sizes = np.atleast_1d(np.asarray(size, float))
     rates = 2 * np.pi / np.exp(rng.uniform(np.log(fast), np.log(slow), (3, len(sizes))))
     phases = rng.uniform(0, 2 * np.pi, rates.shape)
-    shares = rng.uniform(0.2, 1, rates.shape)
-    shares *= sizes / shares.sum(0)
-    return lambda seconds: (shares * np.sin(rates * seconds + phases)).sum(0)
+    fractions = rng.uniform(0.2, 1, rates.shape)
+    fractions *= sizes / fractions.sum(0)
+    return lambda seconds: (fractions * np.sin(rates * seconds + phases)).sum(0)
 
 
 def floating(rng: np.random.Generator, center: Numbers, reach: Numbers, spin: float,
              drift: Numbers = (0, 0, 0)) -> Path:  # fmt: skip
     """Wanders within `reach` of a center that drifts (meters a second, there at 1 s), and turns, `spin` radians a
     second."""
-    place, turn = wobble(rng, reach, 3.0, 1.0), wobble(rng, [0.5, 0.5, 0.5], 3.0, 1.0)
+    position, turn = wobble(rng, reach, 3.0, 1.0), wobble(rng, [0.5, 0.5, 0.5], 3.0, 1.0)
     axis, start = _direction(rng), Rotation.random(random_state=rng)
 
     def at(seconds: float) -> tuple[np.ndarray, np.ndarray]:
         rotation = Rotation.from_rotvec(turn(seconds)) * Rotation.from_rotvec(spin * seconds * axis) * start
-        return rotation.as_matrix(), center + place(seconds) + np.multiply(drift, seconds - 1)
+        return rotation.as_matrix(), center + position(seconds) + np.multiply(drift, seconds - 1)
 
     return at
 
@@ -87,8 +87,8 @@ def orbiting(rng: np.random.Generator, center: Numbers, radius: float, turns: fl
 
     def at(seconds: float) -> tuple[np.ndarray, np.ndarray]:
         angle = turns * seconds + phase
-        place = plane.apply([radius * np.cos(angle), radius * np.sin(angle), 0.0])
-        return (Rotation.from_rotvec(spin * seconds * axis) * first).as_matrix(), center + place
+        position = plane.apply([radius * np.cos(angle), radius * np.sin(angle), 0.0])
+        return (Rotation.from_rotvec(spin * seconds * axis) * first).as_matrix(), center + position
 
     return at
 
@@ -113,8 +113,8 @@ def walking(rng: np.random.Generator, start: Numbers, heading: float, speed: flo
             way = speed / turn * np.array(
                 [np.sin(angle) - np.sin(heading), np.cos(heading) - np.cos(angle)]
             )  # fmt: skip
-        place = np.asarray(start, float) + [*way, float(rise(seconds)[0])]
-        return Rotation.from_rotvec([0, 0, angle]).as_matrix(), place
+        position = np.asarray(start, float) + [*way, float(rise(seconds)[0])]
+        return Rotation.from_rotvec([0, 0, angle]).as_matrix(), position
 
     return at
 

@@ -1,6 +1,6 @@
 """The pixel loops of the renderer: z-buffer, procedural cloth and skin, a textured room, shadows.
 
-Everything here is plain arrays, so that it runs outside the interpreter lock. Colors are linear light.
+Everything is plain arrays, so that it runs outside the interpreter lock. Colors are linear light.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from numba import njit
 
 _jit = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
-NEAR = 0.15  # meters; nearer triangles are left out
-NOISE_SIDE = 32  # of the periodic noise cube
+# Meters; nearer triangles are skipped.
+NEAR = 0.15
+# Side of the periodic noise cube.
+NOISE_SIDE = 32
 
 # What a row of the materials table holds (see `clothing`).
 KIND, COLOR_A, COLOR_B, COLOR_C = 0, 1, 4, 7
@@ -26,10 +28,10 @@ PLAIN, PLAID, STRIPES, PRINT, DOTS, DENIM, HAIR, WOOD, SKIN, SOLE = range(10)
 
 
 @_jit
-def project(points, rotation, place, focal, center_x, center_y, out):
-    """World points [V, 3] into `out` [V, 3]: pixel x, pixel y and 1/depth; 1/depth is 0 where too near."""
+def project(points, rotation, position, focal, center_x, center_y, out):
+    """Project world points [V, 3] into `out` [V, 3]: pixel x, pixel y and 1/depth; 1/depth is 0 where too near."""
     for i in range(len(points)):
-        x, y, z = points[i, 0] - place[0], points[i, 1] - place[1], points[i, 2] - place[2]
+        x, y, z = points[i, 0] - position[0], points[i, 1] - position[1], points[i, 2] - position[2]
         depth = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z
         if depth < NEAR:
             out[i, 2] = 0.0
@@ -82,7 +84,7 @@ def rasterize(corners, faces, inverse_depth, index):
 
 @_jit
 def vertex_normals(vertices, faces, normals):
-    """Area-weighted unit normals [V, 3] of a mesh."""
+    """Compute area-weighted unit normals [V, 3] of a mesh."""
     normals[:] = 0.0
     for k in range(len(faces)):
         a, b, c = faces[k, 0], faces[k, 1], faces[k, 2]
@@ -110,7 +112,7 @@ def vertex_normals(vertices, faces, normals):
 
 @_jit
 def skin(rest, joint_index, joint_weight, transforms, out):
-    """Linear blend skinning: `rest` [V, 3] by a few joints a vertex, `transforms` [J, 3, 4]."""
+    """Skin `rest` [V, 3] linearly by a few joints a vertex, `transforms` [J, 3, 4]."""
     for i in range(len(rest)):
         x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]
         for a in range(3):
@@ -123,7 +125,7 @@ def skin(rest, joint_index, joint_weight, transforms, out):
 
 @_jit
 def noise_at(cube, x, y, z):
-    """Trilinear value of the periodic noise `cube` [32, 32, 32], in [-1, 1]; one unit is one grid step."""
+    """Interpolate the periodic noise `cube` [32, 32, 32], in [-1, 1], trilinearly; one unit is one grid step."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
     dx, dy, dz = x - fx, y - fy, z - fz
     dx, dy, dz = dx * dx * (3 - 2 * dx), dy * dy * (3 - 2 * dy), dz * dz * (3 - 2 * dz)
@@ -140,14 +142,14 @@ def noise_at(cube, x, y, z):
 
 @_jit
 def _band(x, width):
-    """1 within `width` of a whole number, 0 far from it, with soft edges."""
+    """Return 1 within `width` of a whole number, 0 far from it, with soft edges."""
     distance = abs(x - np.rint(x))
     return min(max((width - distance) / 0.06 + 0.5, 0.0), 1.0)
 
 
 @_jit
 def _albedo(material, x, y, z, cube, decals, paints, color):
-    """Color of a rest-space place on a material, into `color` [3]."""
+    """Compute the color of a rest-space position on a material, into `color` [3]."""
     kind = int(material[KIND])
     ox, oy, oz = x - material[ORIGIN], y - material[ORIGIN + 1], z - material[ORIGIN + 2]
     along = ox * material[AXIS] + oy * material[AXIS + 1] + oz * material[AXIS + 2]
@@ -158,7 +160,8 @@ def _albedo(material, x, y, z, cube, decals, paints, color):
         + oz * (material[AXIS] * material[SIDE + 1] - material[AXIS + 1] * material[SIDE])
     )
     scale = material[SCALE]
-    b, c = 0.0, 0.0  # shares of the second and third color
+    # Weights of the second and third color.
+    b, c = 0.0, 0.0
     if kind in (PLAID, DOTS):
         around = np.arctan2(third, side) * (0.5 / np.pi) * material[CYCLES]
         v = along * scale
@@ -217,21 +220,21 @@ def _albedo(material, x, y, z, cube, decals, paints, color):
         if abs(u) < 1 and abs(v) < 1:
             size = decals.shape[1]
             i, j = int((v + 1) * 0.5 * size), int((u + 1) * 0.5 * size)
-            share = decals[decal, i, j, 3]
+            fraction = decals[decal, i, j, 3]
             for k in range(3):
-                color[k] = color[k] * (1 - share) + decals[decal, i, j, k] * share
+                color[k] = color[k] * (1 - fraction) + decals[decal, i, j, k] * fraction
     for p in range(int(material[PAINT_FIRST]), int(material[PAINT_LAST])):
         dx = (x - paints[p, 0]) / paints[p, 3]
         dy = (y - paints[p, 1]) / paints[p, 4]
         dz = (z - paints[p, 2]) / paints[p, 5]
-        share = min(max((1.0 - (dx * dx + dy * dy + dz * dz)) * 2.5, 0.0), 1.0) * paints[p, 9]
+        fraction = min(max((1.0 - (dx * dx + dy * dy + dz * dz)) * 2.5, 0.0), 1.0) * paints[p, 9]
         for k in range(3):
-            color[k] = color[k] * (1 - share) + paints[p, 6 + k] * share
+            color[k] = color[k] * (1 - fraction) + paints[p, 6 + k] * fraction
 
 
 @_jit
 def _lit(shadow_map, light_axes, shadow_low, shadow_scale, x, y, z, bias):
-    """Share of the key light that reaches a world place: the mean of nine taps of the shadow map."""
+    """Return the fraction of the key light that reaches a world position: the mean of nine taps of the shadow map."""
     size = shadow_map.shape[0]
     u = (light_axes[0, 0] * x + light_axes[0, 1] * y + light_axes[0, 2] * z - shadow_low[0]) * shadow_scale
     v = (light_axes[1, 0] * x + light_axes[1, 1] * y + light_axes[1, 2] * z - shadow_low[1]) * shadow_scale
@@ -252,7 +255,7 @@ def _lit(shadow_map, light_axes, shadow_low, shadow_scale, x, y, z, bias):
 
 @_jit
 def light_depths(vertices, faces, light_axes, shadow_low, shadow_scale, shadow_map):
-    """Orthographic depth of the nearest surface seen from the key light, into `shadow_map` [S, S]."""
+    """Compute the orthographic depth of the nearest surface from the key light, into `shadow_map` [S, S]."""
     size = shadow_map.shape[0]
     shadow_map[:] = 1e9
     flat = np.empty((len(vertices), 3), np.float32)
@@ -290,7 +293,7 @@ def light_depths(vertices, faces, light_axes, shadow_low, shadow_scale, shadow_m
 
 @_jit
 def _texel(texels, offset, rows, columns, u, v, color):
-    """Bilinear, repeating lookup in one mip level stored at `offset` of the flat `texels` [N, 3]."""
+    """Look up one mip level, stored at `offset` of the flat `texels` [N, 3], bilinearly and repeating."""
     u, v = u * columns - 0.5, v * rows - 0.5
     fu, fv = np.floor(u), np.floor(v)
     du, dv = u - fu, v - fv
@@ -305,13 +308,17 @@ def _texel(texels, offset, rows, columns, u, v, color):
 
 
 @_jit
-def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, light, blobs, shadow):
-    """Draw the inside of the box room `low` to `high` (world, meters) into `image` [H, W, 3].
+def draw_room(image, view, room, light, spots, shadow):
+    """Draw the inside of a box room into `image` [H, W, 3].
 
-    Surface s = 2 axis + (1 if the high side); its texture covers `sizes[s]` meters; `levels[s]` lists its mip
-    levels as (offset, rows, columns), finest first. `blobs` [B, 4] darken the floor: x, y, radius, strength.
+    `view` is the camera's (rotation, position, focal). `room` is (low, high, texels, levels, sizes): the box from `low`
+    to `high` (world, meters). Surface s = 2 axis + (1 if the high side); its texture covers `sizes[s]` meters;
+    `levels[s]` lists its mip levels as (offset, rows, columns), finest first. `spots` [B, 4] darken the floor: x, y,
+    radius, strength.
     """
     height, width = image.shape[:2]
+    rotation, position, focal = view
+    low, high, texels, levels, sizes = room
     direction, ambient, key = light
     shadow_map, light_axes, shadow_low, shadow_scale = shadow
     color = np.empty(3)
@@ -324,11 +331,11 @@ def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, l
             for a in range(3):
                 ray[a] = rotation[0, a] * u + rotation[1, a] * v + rotation[2, a]
                 if abs(ray[a]) > 1e-9:
-                    t = ((high[a] if ray[a] > 0 else low[a]) - place[a]) / ray[a]
+                    t = ((high[a] if ray[a] > 0 else low[a]) - position[a]) / ray[a]
                     if t < reach:
                         reach, axis = t, a
             for a in range(3):
-                hit[a] = place[a] + reach * ray[a]
+                hit[a] = position[a] + reach * ray[a]
             surface = 2 * axis + (1 if ray[axis] > 0 else 0)
             if axis == 2:
                 p, q = hit[0] - low[0], hit[1] - low[1]
@@ -358,23 +365,25 @@ def draw_room(image, rotation, place, focal, low, high, texels, levels, sizes, l
                     * _lit(shadow_map, light_axes, shadow_low, shadow_scale, hit[0], hit[1], hit[2], 0.02)
                 )
             if surface == 4:
-                for b in range(len(blobs)):
-                    dx, dy = hit[0] - blobs[b, 0], hit[1] - blobs[b, 1]
-                    near = (dx * dx + dy * dy) / (blobs[b, 2] * blobs[b, 2])
+                for b in range(len(spots)):
+                    dx, dy = hit[0] - spots[b, 0], hit[1] - spots[b, 1]
+                    near = (dx * dx + dy * dy) / (spots[b, 2] * spots[b, 2])
                     if near < 9:
-                        bright *= 1 - blobs[b, 3] * np.exp(-near)
+                        bright *= 1 - spots[b, 3] * np.exp(-near)
             for k in range(3):
                 image[y, x, k] = color[k] * bright
 
 
 @_jit
-def shade(
-    image, backdrop, index, corners, faces, face_material, face_border, materials, rest, normals,
-    vertices, place, light,
-    cube, decals, paints, shadow,
-):  # fmt: skip
-    """Add the color of the mesh under every pixel, or else of the `backdrop`, to `image` [H, W, 3]."""
+def shade(image, backdrop, index, mesh, surface, position, light, shadow):
+    """Add the color of the mesh under every pixel, or else of the `backdrop`, to `image` [H, W, 3].
+
+    `mesh` is (corners, faces, vertices, normals, rest), as projected, in the world, and at rest. `surface` is
+    (materials, face_material, face_border, noise cube, decals, paints). `position` is the camera's.
+    """
     height, width = index.shape
+    corners, faces, vertices, normals, rest = mesh
+    materials, face_material, face_border, cube, decals, paints = surface
     direction, ambient, key = light
     shadow_map, light_axes, shadow_low, shadow_scale = shadow
     color = np.empty(3)
@@ -385,6 +394,7 @@ def shade(
                 for i in range(3):
                     image[y, x, i] += backdrop[y, x, i]
                 continue
+            # Perspective-correct weights of the corners.
             a, b, c = faces[k, 0], faces[k, 1], faces[k, 2]
             ax, ay = corners[a, 0], corners[a, 1]
             px, py = x + 0.5 - ax, y + 0.5 - ay
@@ -405,7 +415,7 @@ def shade(
             wy = u * vertices[a, 1] + v * vertices[b, 1] + w * vertices[c, 1]
             wz = u * vertices[a, 2] + v * vertices[b, 2] + w * vertices[c, 2]
             length = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
-            ex, ey, ez = place[0] - wx, place[1] - wy, place[2] - wz
+            ex, ey, ez = position[0] - wx, position[1] - wy, position[2] - wz
             toward = 1.0 / np.sqrt(ex * ex + ey * ey + ez * ez)
             ex, ey, ez = ex * toward, ey * toward, ez * toward
             nx, ny, nz = nx * length, ny * length, nz * length
@@ -423,7 +433,7 @@ def shade(
                     wx + 0.015 * nx, wy + 0.015 * ny, wz + 0.015 * nz, 0.012,
                 )  # fmt: skip
             bright = ambient * (0.72 + 0.28 * nz) + key * diffuse
-            # darker where the surface turns away from the eye, as fabric and rounded limbs are
+            # Fabric and rounded limbs are darker where they turn away from the camera.
             bright *= 0.8 + 0.2 * min(abs(nx * ex + ny * ey + nz * ez) * 1.5, 1.0)
             wrinkle = material[WRINKLE]
             if wrinkle > 0:

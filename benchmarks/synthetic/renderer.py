@@ -1,6 +1,6 @@
 """Render moving meshes in a room into frames, with the exact position of every surface point.
 
-`render_scene` renders clothed people; `objects.render_objects` renders other things by the same context.
+`render_scene` renders clothed people; `objects.render_objects` renders objects by the same context.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHADOW_SIDE = 1024
 # Offsets of a frame's samples in a pixel: a rotated grid.
 JITTER = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])
 
-# Pixels of camera blur below which the room is drawn once a frame.
+# Pixels of camera blur below which the room is rendered once a frame.
 MAX_SHARP_BLUR = 0.7
 # Meters from the camera to the back wall, about.
 ROOM_DEPTH = 5.0
@@ -239,6 +239,10 @@ class RenderContext(ABC):
         shadow = self._shadow(self.vertices(middle))
         shadows = self.contact_shadows(middle)
         light = (room.light, room.ambient, room.key)
+        surface = (
+            *(self.materials, self.face_material, self.face_border),
+            *(noise_cube(), self.decals, self.paints),
+        )
         image = np.zeros((height, width, 3), np.float32)
         backdrop = np.empty_like(image)
         inverse_depth = np.empty((height, width), np.float32)
@@ -256,20 +260,15 @@ class RenderContext(ABC):
             vertices = self.vertices(middle + open_for / scene.fps)
             jitter = JITTER[sample % 4]
             if blurred or sample == 0:
-                raster.draw_room(
-                    backdrop, *(view if blurred else self._view(t)), room.low, room.high, room.texels,
-                    room.levels, room.sizes, light, shadows, shadow,
-                )  # fmt: skip
+                box = (room.low, room.high, room.texels, room.levels, room.sizes)
+                raster.draw_room(backdrop, view if blurred else self._view(t), box, light, shadows, shadow)
             raster.project(
                 vertices, rotation, position, focal, width / 2 - jitter[0], height / 2 - jitter[1], corners
             )
             raster.rasterize(corners, self.faces, inverse_depth, index)
             raster.vertex_normals(vertices, self.faces, normals)
-            raster.shade(
-                image, backdrop, index, corners, self.faces, self.face_material, self.face_border,
-                self.materials, self.patterns, normals, vertices, position, light, noise_cube(), self.decals,
-                self.paints, shadow,
-            )  # fmt: skip
+            mesh = (corners, self.faces, vertices, normals, self.patterns)
+            raster.shade(image, backdrop, index, mesh, surface, position, light, shadow)
         display = DISPLAY[(image * (len(DISPLAY) - 1) / count).clip(0, len(DISPLAY) - 1).astype(np.int32)]
         y, x = np.random.default_rng([scene.seed, t]).integers(0, GRAIN_MARGIN, 2)
         display += scene.noise * self.grain[y : y + height, x : x + width]
@@ -307,10 +306,12 @@ class RenderContext(ABC):
         """Return where all vertices are in each frame, in camera coordinates."""
         scene = self.scene
         ends = np.cumsum(self.mover_sizes, dtype=int)
-        seen = np.empty((scene.num_frames, len(self.patterns), 3), np.float32)
+        camera_vertices = np.empty((scene.num_frames, len(self.patterns), 3), np.float32)
         for t in range(scene.num_frames):
-            seen[t] = (self.vertices(t / scene.fps) - scene.camera.position[t]) @ self.rotations[t].T
-        *movers, occluders = np.split(seen, ends, axis=1)
+            camera_vertices[t] = (self.vertices(t / scene.fps) - scene.camera.position[t]) @ self.rotations[
+                t
+            ].T
+        *movers, occluders = np.split(camera_vertices, ends, axis=1)
         first_vertex = ends[-1] if len(ends) else 0
         first_face = sum(len(faces) for faces in self.mover_faces)
         return GroundTruth(

@@ -158,7 +158,7 @@ def _boxes(boxes: list, rows: list[np.ndarray]) -> Furniture:
         corners = (
             np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(size) / 2
         )
-        # bevelled look: each side has corners of its own, so that normals do not blend around the edge
+        # Flat sides: each side has corners of its own, so that normals do not blend around the edge
         for side in sides:
             first = len(vertices)
             vertices.extend(corners[list(side)] + center)
@@ -288,7 +288,7 @@ def _hang(
     first: float = 0.2,
     last: float = 0.8,
 ) -> None:
-    """Hangs framed pictures on a wall, at eye height, evenly from `first` to `last` (shares of its width)."""
+    """Hang framed pictures on a wall, at eye height, evenly from `first` to `last` (fractions of its width)."""
     rows, columns = wall.shape[:2]
     centers = np.linspace(first, last, len(pictures)) + rng.uniform(-0.03, 0.03, len(pictures))
     for picture, center in zip(pictures, centers, strict=True):

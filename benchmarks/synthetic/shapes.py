@@ -38,7 +38,7 @@ class Shape:
 
 def blob(rng: np.random.Generator, radius: float, rough: float = 0.25, degree: int = 5,
          jelly: float = 0.0) -> Shape:  # fmt: skip
-    """A ball bent by spherical harmonics up to a degree; with `jelly`, they come and go by that share."""
+    """A ball bent by spherical harmonics up to a degree; with `jelly`, they oscillate by that fraction."""
     directions, faces = sphere(5 if degree > 6 else 4)
     count = 14
     # Zonal harmonics about random axes span them all (addition theorem).

@@ -140,7 +140,7 @@ def test_two_true_views_meet_and_find_the_person_they_share(cameras):
     assert result["scene"]["shift"] == pytest.approx([9, 4], abs=0.1)
     assert max(map(abs, result["scene"]["held_out"].values())) < 0.1
     assert min(result["offsets"], key=result["offsets"].get) == "0"
-    for kind in ("seen", "all"):
+    for kind in ("visible", "all"):
         assert result[kind]["count"] == K * T
         assert result[kind]["gap_mm"]["p90"] < 0.1
         assert result[kind]["lags"]["8"]["slide_mm"]["p90"] < 0.1
@@ -163,14 +163,14 @@ def test_a_constant_offset_is_a_gap_and_no_slide_and_a_slide_is_both(cameras):
     assert sliding["lags"]["8"]["slide_px_256"]["median"] == pytest.approx(0.5, rel=0.2)
 
 
-def test_points_seen_in_one_view_only_do_not_count_as_seen(cameras):
+def test_points_visible_in_one_view_only_do_not_count(cameras):
     first, second, body, places = cameras
     half = np.ones((1, K, T), bool)
     half[:, ::2] = False
     a, b = _view(first.project(body)[None], half), _view(second.project(body)[None], ~half)
     result = compare_views(a, b, first, second, scene_points=places)
-    assert result["seen"]["count"] == 0
-    assert result["seen"]["gap_mm"]["median"] is None
+    assert result["visible"]["count"] == 0
+    assert result["visible"]["gap_mm"]["median"] is None
     assert result["all"]["count"] == K * T
 
 
@@ -213,12 +213,12 @@ def test_the_masks_squares_are_laid_back_where_they_were_cut():
     frame = np.zeros((300, 400, 3), np.uint8)
     cv2.rectangle(frame, (120, 80), (199, 219), (255, 255, 255), -1)
     for margin in masks.MARGINS:
-        there = masks._look(Bright(), frame, np.array([100.0, 60, 220, 240]), margin) > 0.5
+        there = masks._segment_square(Bright(), frame, np.array([100.0, 60, 220, 240]), margin) > 0.5
         assert np.flatnonzero(there.any(0))[[0, -1]] == pytest.approx([120, 199], abs=1)
         assert np.flatnonzero(there.any(1))[[0, -1]] == pytest.approx([80, 219], abs=1)
 
 
-def test_nobody_has_no_mask(monkeypatch):
+def test_a_frame_without_a_person_has_no_mask(monkeypatch):
     class Network:
         def __init__(self, **_): ...
 
@@ -264,6 +264,6 @@ def test_tables_show_every_figure(cameras, limb, monkeypatch):
     for table in report_tables(result):
         console.print(table)
     text = console.export_text()
-    assert "seen in both" in text
+    assert "visible in both" in text
     assert "clip, mesh" in text
     assert "thighs" in text

@@ -36,24 +36,36 @@ class CameraSettings:
         return self.num_frames / self.fps
 
 
-def camera_path(
-    rng: np.random.Generator,
-    settings: CameraSettings,
-    position: tuple[float, float, float] = (0.0, -4.8, 1.15),
-    tilt: float = -0.05,
-    focal: float = 520.0,
-    pan: float = 0.0,
-    move: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    zoom: float = 1.0,
-    shake: float = 0.0,
-) -> CameraPath:
-    """A camera that pans by `pan` radians around +y, travels by `move`, zooms by a factor and shakes (pixels)."""
-    t = np.linspace(0, 1, settings.num_frames)
-    eased = t * t * (3 - 2 * t)
-    positions = np.array(position) + (eased[:, None] - 0.5) * np.array(move)
-    noise = gaussian_filter1d(rng.normal(size=(settings.num_frames, 3)), 2.5, axis=0, mode="wrap")
-    noise *= shake / focal / noise.std()
-    angles = np.stack(
-        [(eased - 0.5) * pan + noise[:, 0], tilt + 0.7 * noise[:, 1], 0.6 * noise[:, 2]], axis=1
-    )
-    return CameraPath(positions, angles, focal * zoom ** (eased - 0.5))
+@dataclass(frozen=True)
+class CameraMotion:
+    """How the camera of a clip moves.
+
+    Attributes:
+        position: in the world in the middle of the clip, meters.
+        tilt: radians upwards.
+        focal: in the middle of the clip, pixels.
+        pan: radians around the direction +y, over the clip.
+        move: meters over the clip.
+        zoom: factor over the clip.
+        shake: standard deviation, pixels.
+    """
+
+    position: tuple[float, float, float] = (0.0, -4.8, 1.15)
+    tilt: float = -0.05
+    focal: float = 520.0
+    pan: float = 0.0
+    move: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    zoom: float = 1.0
+    shake: float = 0.0
+
+    def path(self, rng: np.random.Generator, settings: CameraSettings) -> CameraPath:
+        """Make the camera of each frame; `rng` decides the shake."""
+        t = np.linspace(0, 1, settings.num_frames)
+        eased = t * t * (3 - 2 * t)
+        positions = np.array(self.position) + (eased[:, None] - 0.5) * np.array(self.move)
+        noise = gaussian_filter1d(rng.normal(size=(settings.num_frames, 3)), 2.5, axis=0, mode="wrap")
+        noise *= self.shake / self.focal / noise.std()
+        angles = np.stack(
+            [(eased - 0.5) * self.pan + noise[:, 0], self.tilt + 0.7 * noise[:, 1], 0.6 * noise[:, 2]], axis=1
+        )
+        return CameraPath(positions, angles, self.focal * self.zoom ** (eased - 0.5))

@@ -69,13 +69,13 @@ def write_tracking_set(
     for file in files:
         videos = {}
         for clip in tracking_set([file]):
-            video, drawn = _load_or_render(clip, folder, threads)
+            video, rendered = _load_or_render(clip, folder, threads)
             videos[clip.name] = {
                 "video": video.frames,
                 "points": (video.xy / [video.frames.shape[2], video.frames.shape[1]]).astype(np.float32),
                 "occluded": ~video.visible,
             }
-            on_step(clip, drawn)
+            on_step(clip, rendered)
         paths.append(folder / f"{file}.pkl")
         with atomic_write(paths[-1]) as tmp_path, open(tmp_path, "wb") as stream:
             pickle.dump(videos, stream, protocol=4)

@@ -8,7 +8,7 @@ from benchmarks.synthetic import creatures, paths, shapes
 from benchmarks.synthetic.objects import ObjectScene, SceneObject, photo_room, random_material
 from benchmarks.synthetic.renderer import CameraPath, Scene
 from benchmarks.synthetic.room import STYLES, Furniture, build_room, crates, pillar
-from benchmarks.synthetic.tracking_set.camera import SIDE, CameraSettings, camera_path
+from benchmarks.synthetic.tracking_set.camera import SIDE, CameraMotion, CameraSettings
 
 
 def _scene(rng: np.random.Generator, settings: CameraSettings, objects: list[SceneObject], camera: CameraPath,
@@ -44,7 +44,8 @@ def _solid(rng: np.random.Generator, size: float) -> shapes.Shape:
     return shapes.knot(0.33 * size, 0.1 * size, *((2, 3), (3, 2), (2, 5))[rng.integers(3)])
 
 
-NEAR_PLACE = (0.0, -3.4, 1.1)  # of the camera, for things smaller than people
+# Position of the camera for objects smaller than people.
+NEAR_POSITION = (0.0, -3.4, 1.1)
 
 
 def tumbling(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -53,7 +54,7 @@ def tumbling(rng: np.random.Generator, settings: CameraSettings) -> Scene:
                paths.floating(rng, (x, y, z), (0.35, 0.3, 0.25), rng.uniform(1, 2.5) * rng.choice([-1, 1])))
         for x, y, z in ((-0.4, 0.3, 1.25), (0.4, 0.0, 1.0), (0.0, -0.5, 0.75))
     ]  # fmt: skip
-    return _scene(rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, shake=0.5))
+    return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.5).path(rng, settings))
 
 
 def rolling(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -65,7 +66,7 @@ def rolling(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(rng, rings[0], paths.rolling(rng, (0.1, 0.3), (-speed, -0.25), 0.4)),
         _object(rng, rings[1], paths.rolling(rng, (-0.2, -0.9), (-0.7 * speed, 0.2), 0.26)),
     ]
-    camera = camera_path(rng, settings, (0.0, -3.8, 1.3), -0.24, 480.0, move=(0.4, 0.2, 0))
+    camera = CameraMotion((0.0, -3.8, 1.3), -0.24, 480.0, move=(0.4, 0.2, 0)).path(rng, settings)
     return _scene(rng, settings, objects, camera, [crates((0.75, 0.9), 0.5, 2, int(rng.integers(1000)))])
 
 
@@ -75,7 +76,7 @@ def bouncing(rng: np.random.Generator, settings: CameraSettings) -> Scene:
                paths.bouncing(rng, (x, y), (v / settings.seconds, 0.1), rng.uniform(0.5, 1.0), 0.3, rng.uniform(2, 5)))
         for n, (x, y, v) in enumerate(((-0.3, 0.2, 1.1), (0.3, -0.4, -1.0), (0.0, 0.8, 1.4)))
     ]  # fmt: skip
-    return _scene(rng, settings, objects, camera_path(rng, settings, (0, -3.8, 1.2), -0.13, 480.0))
+    return _scene(rng, settings, objects, CameraMotion((0, -3.8, 1.2), -0.13, 480.0).path(rng, settings))
 
 
 def orbit(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -87,7 +88,10 @@ def orbit(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         )
         objects.append(_object(rng, _solid(rng, rng.uniform(0.4, 0.55)), path))
     return _scene(
-        rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, focal=470.0, move=(0.5, 0, 0.2))
+        rng,
+        settings,
+        objects,
+        CameraMotion(NEAR_POSITION, focal=470.0, move=(0.5, 0, 0.2)).path(rng, settings),
     )
 
 
@@ -100,7 +104,7 @@ def flag(rng: np.random.Generator, settings: CameraSettings) -> Scene:
             rng, _solid(rng, 0.4), paths.floating(rng, (0, -0.75, 1.05), (0.2, 0.1, 0.3), 2.0, (way, 0, 0))
         ),
     ]
-    return _scene(rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, shake=0.6))
+    return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.6).path(rng, settings))
 
 
 def curtains(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -114,7 +118,7 @@ def curtains(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(rng, behind, paths.floating(rng, (0, 0.5, 1.1), (0.2, 0.1, 0.15), 1.4, (way, 0, 0)))
     )
     return _scene(
-        rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, move=(0.6, 0, 0)), photo=True
+        rng, settings, objects, CameraMotion(NEAR_POSITION, move=(0.6, 0, 0)).path(rng, settings), photo=True
     )
 
 
@@ -127,7 +131,7 @@ def snakes(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         crates((-0.5, -0.95), 0.3, 1, int(rng.integers(1000))),
         pillar((0.4, 0.0), 0.14, 1.6, int(rng.integers(99))),
     ]
-    camera = camera_path(rng, settings, (0.0, -3.2, 1.35), -0.3, 520.0, move=(0.4, 0, 0.1))
+    camera = CameraMotion((0.0, -3.2, 1.35), -0.3, 520.0, move=(0.4, 0, 0.1)).path(rng, settings)
     return _scene(rng, settings, objects, camera, front)
 
 
@@ -142,7 +146,7 @@ def beast(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     ]
     front = [pillar((-0.35 * side, -0.9), 0.16, 2.2, int(rng.integers(1000))),
              crates((0.6 * side, -0.75), 0.4, 1, int(rng.integers(1000)))]  # fmt: skip
-    camera = camera_path(rng, settings, (0, -3.6, 0.9), -0.1, 520.0, pan=0.12 * side, shake=0.8)
+    camera = CameraMotion((0, -3.6, 0.9), -0.1, 520.0, pan=0.12 * side, shake=0.8).path(rng, settings)
     return _scene(rng, settings, objects, camera, front)
 
 
@@ -156,7 +160,7 @@ def crawlers(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(rng, bodies[1], paths.walking(rng, (0.4, -0.6, 0.18), 2.5, 0.5, -0.4), 0.0),
         _object(rng, bodies[2], paths.floating(rng, (0.1, -0.2, 1.0), (0.3, 0.2, 0.1), 1.5), 0.0),
     ]
-    camera = camera_path(rng, settings, (0.0, -3.2, 1.5), -0.32, 500.0, zoom=1.15)
+    camera = CameraMotion((0.0, -3.2, 1.5), -0.32, 500.0, zoom=1.15).path(rng, settings)
     return _scene(rng, settings, objects, camera)
 
 
@@ -165,17 +169,19 @@ def chains(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(rng, creatures.chain(rng, links, 0.26, 0.085), paths.hanging(rng, (x, y, 1.9), 0.4, 1.0), 0.0)
         for links, x, y in ((6, -0.35, 0.2), (5, 0.1, -0.3), (6, 0.45, 0.1))
     ]
-    return _scene(rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, shake=0.5), photo=True)
+    return _scene(
+        rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.5).path(rng, settings), photo=True
+    )
 
 
 def jelly(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     objects = [
         _object(rng, shapes.blob(rng, radius, 0.22, 4, jelly),
-               paths.floating(rng, place, (0.25, 0.2, 0.2), rng.uniform(0.3, 1.2)))
-        for radius, jelly, place in ((0.42, 0.8, (-0.3, 0.2, 1.2)), (0.34, 1.0, (0.4, -0.3, 0.85)))
+               paths.floating(rng, position, (0.25, 0.2, 0.2), rng.uniform(0.3, 1.2)))
+        for radius, jelly, position in ((0.42, 0.8, (-0.3, 0.2, 1.2)), (0.34, 1.0, (0.4, -0.3, 0.85)))
     ]  # fmt: skip
     return _scene(
-        rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, move=(0.3, 0.3, 0), shake=0.7)
+        rng, settings, objects, CameraMotion(NEAR_POSITION, move=(0.3, 0.3, 0), shake=0.7).path(rng, settings)
     )
 
 
@@ -184,12 +190,14 @@ def twisting(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(
             rng,
             shapes.box(rng, size, 1.1),
-            paths.floating(rng, place, (0.2, 0.2, 0.15), rng.uniform(0.6, 1.6)),
+            paths.floating(rng, position, (0.2, 0.2, 0.15), rng.uniform(0.6, 1.6)),
             0.5,
         )
-        for size, place in (((0.4, 0.35, 1.1), (-0.3, 0.2, 1.1)), ((0.5, 0.12, 0.9), (0.4, -0.4, 1.0)))
+        for size, position in (((0.4, 0.35, 1.1), (-0.3, 0.2, 1.1)), ((0.5, 0.12, 0.9), (0.4, -0.4, 1.0)))
     ]
-    return _scene(rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, pan=0.15), photo=True)
+    return _scene(
+        rng, settings, objects, CameraMotion(NEAR_POSITION, pan=0.15).path(rng, settings), photo=True
+    )
 
 
 def swarm(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -200,16 +208,23 @@ def swarm(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         path = paths.floating(rng, center, (0.2, 0.2, 0.2), rng.normal(0, 2), drift)
         objects.append(_object(rng, _solid(rng, rng.uniform(0.28, 0.5)), path))
     return _scene(
-        rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, focal=440.0, move=(0.8, 0.2, 0.3))
+        rng,
+        settings,
+        objects,
+        CameraMotion(NEAR_POSITION, focal=440.0, move=(0.8, 0.2, 0.3)).path(rng, settings),
     )
 
 
 def knots(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     objects = [
-        _object(rng, shapes.knot(size, 0.3 * size, *kind), paths.floating(rng, place, (0.2, 0.2, 0.15), spin))
-        for size, kind, place, spin in (
+        _object(
+            rng, shapes.knot(size, 0.3 * size, *kind), paths.floating(rng, position, (0.2, 0.2, 0.15), spin)
+        )
+        for size, kind, position, spin in (
             (0.33, (2, 3), (-0.35, 0.1, 1.15), 2.0),
             (0.28, (3, 2), (0.4, -0.3, 0.9), -2.6),
         )
     ]
-    return _scene(rng, settings, objects, camera_path(rng, settings, NEAR_PLACE, shake=0.4), photo=True)
+    return _scene(
+        rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.4).path(rng, settings), photo=True
+    )
