@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -35,8 +35,6 @@ LABEL_CODE_VERSION = 4
 
 BY_CONTENT = "by content"
 """As `context` of a dump: write sources as the hash of their content."""
-
-S = TypeVar("S", bound=Settings)
 
 
 def _identity(source: str, info: SerializationInfo) -> str:
@@ -81,17 +79,23 @@ Source = Annotated[str, AfterValidator(os.path.expanduser), PlainSerializer(_ide
 content in its stead, so that labels depend on what the files hold and not on where they lie."""
 
 
-def _without_others(settings: S, choice: str, own: Set[str]) -> S:
-    """Return the settings. Raise ValueError if one that `choice` does not use differs from its default."""
-    # A dump sets all fields, and must read back: so `model_fields_set` cannot decide.
-    unused = [
-        name
-        for name, field in type(settings).model_fields.items()
-        if name not in own and getattr(settings, name) != field.default
-    ]
-    if unused:
-        raise ValueError(f"{choice} does not use {', '.join(unused)}")
-    return settings
+class _ChoiceSettings(Settings):
+    """Settings of a part that is chosen by name: one that belongs to another choice must have its default."""
+
+    CHOICE: ClassVar[str]
+    """The setting that chooses."""
+    OWN: ClassVar[Mapping[str, Set[str]]]
+    """For each choice the settings that no other one uses."""
+
+    @model_validator(mode="after")
+    def _check_unused(self) -> Self:
+        choice, fields = getattr(self, self.CHOICE), type(self).model_fields
+        others = set[str]().union(*self.OWN.values()) - self.OWN.get(choice, set())
+        # A dump sets all fields, and must read back: so `model_fields_set` cannot decide.
+        unused = [name for name in fields if name in others and getattr(self, name) != fields[name].default]
+        if unused:
+            raise ValueError(f"{choice} does not use {', '.join(unused)}")
+        return self
 
 
 class ClipSettings(Settings):
@@ -108,8 +112,11 @@ class ClipSettings(Settings):
     clip_frames: int = Field(48, ge=2, description="longest clip, frames")
 
 
-class DetectionSettings(Settings):
+class DetectionSettings(_ChoiceSettings):
     """How people are detected and tracked. A setting that the detector does not use is an error."""
+
+    CHOICE = "detector"
+    OWN = {"blazepose": {"num_passes", "detect_every"}, "boxes": {"detector_model"}}  # noqa: RUF012
 
     detector: Annotated[str, _name_in(DETECTORS)] = Field(
         "blazepose",
@@ -132,17 +139,12 @@ class DetectionSettings(Settings):
         0.75, ge=0, le=1, description="a track needs one detection of at least this probability"
     )
 
-    @model_validator(mode="after")
-    def _check_unused(self) -> Self:
-        fields, boxes_only = type(self).model_fields.keys(), {"detector_model"}
-        blazepose_only = {"num_passes", "detect_every"}
-        return _without_others(
-            self, self.detector, fields - (blazepose_only if self.detector == "boxes" else boxes_only)
-        )
 
-
-class FlowSettings(Settings):
+class FlowSettings(_ChoiceSettings):
     """Which optical flow is used. A setting that the flow does not use is an error."""
+
+    CHOICE = "model"
+    OWN = {"dis": {"preset"}, "raft": {"raft_size", "weights"}}  # noqa: RUF012
 
     model: Annotated[str, _name_in(FLOWS)] = Field(
         "dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT"
@@ -153,11 +155,6 @@ class FlowSettings(Settings):
         None,
         description="raft: file with weights (a state_dict of torchvision's model); null: the released ones",
     )
-
-    @model_validator(mode="after")
-    def _check_unused(self) -> Self:
-        own = {"dis": {"preset"}, "raft": {"raft_size", "weights"}}.get(self.model, set())
-        return _without_others(self, self.model, {"model", *own})
 
 
 class FilterSettings(Settings):

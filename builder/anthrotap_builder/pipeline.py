@@ -18,12 +18,12 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.filtering import filter_labels
-from anthrotap_builder.flow import load_flow
 from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery import MeshTrack, recover_meshes
 from anthrotap_builder.mesh_recovery.masks import match_masks
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFile
+from anthrotap_builder.registries import FLOWS
 from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.utils.malloc import limit_malloc_arenas
 from anthrotap_builder.utils.prefetch import prefetch
@@ -112,7 +112,7 @@ def load_parts(config: LabelingConfig, device: str = "cpu") -> None:
         from anthrotap_builder.mesh_recovery.tokenhmr import load_tokenhmr
 
         load_tokenhmr(config.tokenhmr, device)
-    load_flow(config.flow, device)
+    FLOWS.load(config.flow.model)(config.flow, device)
 
 
 def label_video(

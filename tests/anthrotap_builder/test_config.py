@@ -119,7 +119,7 @@ def test_a_body_counts_by_its_file_wherever_that_is_found(tmp_path, monkeypatch)
     [
         ("open-unfiltered", "projection of the mesh"),
         ("open-ray-casting", "+ ray casting"),
-        ("open-flow-filtering", "+ flow check of steps (the paper's rule)"),
+        ("open-flow-filtering", "+ forward-backward check of steps (the paper's rule)"),
         ("open", "default"),
     ],
 )

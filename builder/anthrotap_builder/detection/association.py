@@ -1,13 +1,11 @@
-"""Association of detections to tracks of people, by motion, pose and appearance.
-
-Knows nothing of networks: a detection is anything that has landmarks, a size, an appearance and two scores.
-"""
+"""Association of detections to tracks of people, by motion, pose and appearance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -47,33 +45,27 @@ MIN_TRACK_CONFIDENCE = 0.6
 _NO_LINK = 1e3
 
 
-class Detection(Protocol):
+@dataclass(frozen=True)
+class Detection:
     """One person in one frame.
 
     Attributes:
-        landmarks: [33, 3], x and y in pixels, confidence.
+        landmarks: [33, 3] float32, x and y in raster pixels, confidence.
         size: about the diameter of a circle around the whole person, pixels.
         angle: of the direction from hips to head, radians from up, clockwise in the picture.
-        appearance: [K], square roots of a histogram of the person's colors.
+        appearance: [K] float32, square roots of a histogram of the person's colors.
         cells: [h, w] bool, the person's mask on a coarse grid over the frame.
-        pose_score: probability that there is a person, by the landmark network.
+        pose_score: probability of a person, by the landmark network.
         detector_score: probability by the detector; 0 if the person was only propagated from another frame.
     """
 
-    @property
-    def landmarks(self) -> np.ndarray: ...
-    @property
-    def size(self) -> float: ...
-    @property
-    def angle(self) -> float: ...
-    @property
-    def appearance(self) -> np.ndarray: ...
-    @property
-    def cells(self) -> np.ndarray: ...
-    @property
-    def pose_score(self) -> float: ...
-    @property
-    def detector_score(self) -> float: ...
+    landmarks: np.ndarray
+    size: float
+    angle: float
+    appearance: np.ndarray
+    cells: np.ndarray
+    pose_score: float
+    detector_score: float
 
 
 D = TypeVar("D", bound=Detection)
@@ -241,13 +233,9 @@ def merge_duplicates(tracks: list[Track[D]], fixed: list[Track[D]]) -> list[Trac
             if len(track.keys() & other.keys()) - len(shared) <= MAX_SEPARATE_FRAMES:
                 # One person: the longer track keeps the better detection of each frame.
                 if not any(_is_turned(track[t], other[t]) for t in shared):
-                    other.update(
-                        {
-                            t: d
-                            for t, d in track.items()
-                            if t not in other or d.detector_score > other[t].detector_score
-                        }
-                    )
+                    for t, d in track.items():
+                        if t not in other or d.detector_score > other[t].detector_score:
+                            other[t] = d
                 track.clear()
                 break
             # Two people: one of them strayed onto the other.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 
@@ -75,10 +75,11 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
     return _person_tracks(people, context.frames)
 
 
+@dataclass(frozen=True)
 class _Pass:
-    """One detection pass: new people, in frames in which the known ones are masked out.
+    """One detection pass: finds new people in frames in which the known ones are masked out.
 
-    Args:
+    Attributes:
         frames: [T, H, W, 3] uint8 RGB.
         layer: the number of the pass.
         known: the people of the passes before.
@@ -86,16 +87,11 @@ class _Pass:
         pool: that the work is done in.
     """
 
-    def __init__(
-        self,
-        frames: np.ndarray,
-        layer: int,
-        known: list[Track[Pose]],
-        settings: DetectionSettings,
-        pool: ThreadPoolExecutor,
-    ) -> None:
-        self.frames, self.layer, self.known = frames, layer, known
-        self.settings, self.pool = settings, pool
+    frames: np.ndarray
+    layer: int
+    known: list[Track[Pose]]
+    settings: DetectionSettings
+    pool: ThreadPoolExecutor
 
     def run(self) -> list[Track[Pose]]:
         threshold = self.settings.high_score_threshold

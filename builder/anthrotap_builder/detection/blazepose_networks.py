@@ -20,6 +20,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
+from anthrotap_builder.detection.association import Detection
 from anthrotap_builder.utils.assets import blazepose_paths
 
 # Side of the detector's input, pixels, and the strides of its layers; each cell and layer has two anchors.
@@ -77,10 +78,6 @@ class Region:
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         """Frame coordinates of points [..., 2] given in the unit square of the crop."""
         return (xy - 0.5) @ (self.size * self.rotation.T) + (self.x, self.y)
-
-    def to_crop(self, xy: np.ndarray) -> np.ndarray:
-        """Unit-square coordinates of points [..., 2] given in the frame: the inverse of `to_frame`."""
-        return (xy - (self.x, self.y)) @ (self.rotation / self.size) + 0.5
 
     def is_near(self, other: Region) -> bool:
         """Whether two regions are so alike that the landmark network would find the same person in both."""
@@ -141,41 +138,23 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[np.n
 
 
 @dataclass(frozen=True)
-class Pose:
-    """A person in one frame, by the landmark network; a `Detection`.
+class Pose(Detection):
+    """A person in one frame, by the landmark network.
 
     Attributes:
         region: of the frame, that the network was given.
-        pose_score: the network's probability of a person in it.
-        landmarks: [33, 3] float32, x and y in raster pixels of the frame, confidence.
-        world_landmarks: [33, 3] float32, meters from the middle of the hips, along the frame's axes.
         next_region: of the neighboring frames, where the network would find the person next.
+        world_landmarks: [33, 3] float32, meters from the middle of the hips, along the frame's axes.
         mask: [256, 256] float32, over `region`: confidence in the person's pixels, from -1 to 1; 0 is probability one
             half.
-        appearance: [64] float32, square roots of the histogram of the person's colors.
-        cells: [H / 8, W / 8] bool, `mask` on a coarse grid over the frame.
-        detector_score: the detector's probability, 0 where it did not run or found nothing.
         layer: number of the detection pass: people of later passes stand behind those of earlier ones.
     """
 
     region: Region
-    pose_score: float
-    landmarks: np.ndarray
-    world_landmarks: np.ndarray
     next_region: Region
+    world_landmarks: np.ndarray
     mask: np.ndarray
-    appearance: np.ndarray
-    cells: np.ndarray
-    detector_score: float
     layer: int
-
-    @property
-    def size(self) -> float:
-        return self.next_region.size / REGION_MARGIN
-
-    @property
-    def angle(self) -> float:
-        return self.next_region.angle
 
     def frame_mask(self, height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
         """Warp `mask` into a frame: the rows and columns that the region touches, and the values there."""
@@ -277,16 +256,19 @@ class BlazePose:
             (-(-width // CELL), -(-height // CELL)),
             borderValue=-1,
         )
+        next_region = Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1])
         return Pose(
-            region=region,
-            pose_score=float(score[0]),
             landmarks=np.column_stack([xy[:NUM_LANDMARKS], confidence]).astype(np.float32),
-            world_landmarks=world,
-            next_region=Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1]),
-            mask=mask,
+            size=next_region.size / REGION_MARGIN,
+            angle=next_region.angle,
             appearance=_color_histogram(crop, mask),
             cells=cells > 0,
+            pose_score=float(score[0]),
             detector_score=detector_score,
+            region=region,
+            next_region=next_region,
+            world_landmarks=world,
+            mask=mask,
             layer=layer,
         )
 

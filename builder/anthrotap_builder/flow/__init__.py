@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
-
-from anthrotap_builder.registries import FLOWS
-
-if TYPE_CHECKING:
-    from anthrotap_builder.config import FlowSettings
 
 
 class Flow(Protocol):
@@ -24,12 +19,3 @@ class Flow(Protocol):
             first, second: [H, W, 3] uint8 RGB.
         """
         ...
-
-
-def load_flow(settings: FlowSettings, device: str) -> Flow:
-    """Load the flow of the settings; a network runs on `device`, as torch names it.
-
-    Raises:
-        ImportError, AssetError: it needs a package or weights that are missing.
-    """
-    return FLOWS.load(settings.model)(settings, device)

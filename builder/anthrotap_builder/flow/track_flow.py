@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 from anthrotap_builder.context import ClipContext
-from anthrotap_builder.flow import Flow, load_flow
+from anthrotap_builder.flow import Flow
+from anthrotap_builder.registries import FLOWS
 from anthrotap_builder.utils.torch_threads import one_torch_thread
 
 # Pixels around a body that guided flow may use.
@@ -52,11 +53,10 @@ def for_each_pair(
     Raises:
         ImportError, AssetError: the flow needs a package or weights that are missing.
     """
-    flow = load_flow(context.config.flow, context.device)
-    with (
-        one_torch_thread() if context.config.flow.model == "raft" else nullcontext(),
-        ThreadPoolExecutor(context.threads) as pool,
-    ):
+    settings = context.config.flow
+    flow = FLOWS.load(settings.model)(settings, context.device)
+    torch_threads = one_torch_thread() if settings.model == "raft" else nullcontext()
+    with torch_threads, ThreadPoolExecutor(context.threads) as pool:
         return list(pool.map(partial(work, flow), pairs))
 
 

@@ -1,4 +1,4 @@
-"""The camera that every mesh and label of a clip shares, and projection into raster pixels."""
+"""The camera of a clip, and projection into raster pixels."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Camera:
 
     @classmethod
     def guess(cls, width: int, height: int, focal_ratio: float) -> Camera:
-        """A camera for footage of unknown origin: focal length as a multiple of the longer side.
+        """Guess the camera of footage of unknown origin: focal length as a multiple of the longer side.
 
-        A wrong focal length is taken up by depth: it moves labels by a point of average delta at most (FACTS).
+        Depth compensates a wrong focal length: labels change by a point of average delta at most.
         """
         return cls(focal_ratio * max(width, height), width, height)
 
@@ -34,10 +34,10 @@ class Camera:
         return np.array([self.width / 2, self.height / 2])
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """[..., 2] raster xy of points [..., 3] in camera coordinates, meters; NaN at or behind the camera plane."""
+        """Project points [..., 3] in camera coordinates, meters, to raster xy [..., 2]; NaN behind the camera plane."""
         depth = np.where(points[..., 2:] > 0, points[..., 2:], np.nan)
         return points[..., :2] / depth * self.focal + self.center.astype(points.dtype)
 
     def contains(self, xy: np.ndarray) -> np.ndarray:
-        """[...] bool: which raster places [..., 2] lie in the frame; NaN does not."""
+        """Return which raster positions [..., 2] lie in the frame, [...] bool; NaN does not."""
         return np.all((xy >= 0) & (xy < [self.width, self.height]), axis=-1)

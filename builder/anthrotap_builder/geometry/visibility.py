@@ -1,9 +1,9 @@
-"""Which body points the camera sees: exact ray casting from the camera center, between mesh recovery and the labels.
+"""Visibility of body points, by exact ray casting from the camera center to each of them (the *targets*).
 
-All rays share one origin, so no ray tree is needed. The points asked about (*targets*) are projected and sorted
-into a grid over the image; then each triangle looks, once, at the targets in the grid cells that it covers.
-Its bounding box in the image, its depth and the target's owner discard nearly all of them in float32, 16 at a
-time; the float64 ray test settles the rest, and a target once hidden is not tested again.
+All rays share one origin, so no ray tree is needed. The targets are projected and sorted into a grid over the image;
+then each triangle tests, once, the targets in the grid cells that it covers. Its bounding box in the image, its depth
+and the target's owner discard nearly all of them in float32, 16 at a time; the float64 ray test decides the rest, and a
+target that is occluded once is not tested again.
 """
 
 from __future__ import annotations
@@ -17,35 +17,38 @@ import numpy as np
 
 from anthrotap_builder.geometry.surface import SurfacePoints
 
-# A triangle hides a target only if it is nearer by more than this share of the target's distance: surfaces that
-# touch (seams with doubled vertices, a point on the edge of a neighboring triangle) do not hide each other.
+# A triangle occludes a target only if it is nearer by more than this fraction of the target's distance: surfaces that
+# touch (seams with doubled vertices, a point on the edge of a neighboring triangle) do not occlude each other.
 DEPTH_MARGIN = 1e-9
 
-_BLOCK = 16  # targets tested at a time: what the compiler turns into one or two vector registers
-_FARTHEST = 1e30  # |x/z| and |y/z| are cut off here, so that float32 arithmetic on them stays finite
-_HIDDEN = np.float32(-1)  # takes the place of a target's depth, which is >= 0, once something hides it
+# Targets tested at a time: the compiler makes one or two vector registers of them.
+_BLOCK = 16
+# |x/z| and |y/z| are clipped to this, so that float32 arithmetic on them stays finite.
+_FARTHEST = 1e30
+# Replaces a target's depth, which is >= 0, once something occludes it.
+_OCCLUDED = np.float32(-1)
 
-# Boxes around triangles are widened by this share of their largest coordinate. Rounding to float32 keeps order, so
-# a target inside a triangle is inside its box even without; the four float32 steps make room for targets that only
-# the rounding of the float64 ray test (some 1e-15) puts inside, for a ray along an edge must not slip through.
+# Boxes around triangles are widened by this fraction of their largest coordinate. Rounding to float32 keeps order, so a
+# target inside a triangle is inside its box without that; the four float32 steps include targets that are inside only
+# by the rounding of the float64 ray test (about 1e-15), so that no ray along an edge slips through.
 _WIDENING = np.float32(2.0**-22)
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 def visible_vertices(vertices: Sequence[np.ndarray], faces: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Find the mesh vertices that a camera at the origin sees.
+    """Find the mesh vertices that are visible from a camera at the origin.
 
-    A vertex is visible if it lies in front of the camera (z > 0) and no triangle of anyone's mesh cuts the open
+    A vertex is visible if it lies in front of the camera (z > 0) and no triangle of any mesh cuts the open
     segment from the camera center to it. Triangles that have the vertex as a corner do not count. A triangle
     includes its boundary, so no ray slips through between neighbors; but one that has no area, or is seen exactly
-    edge-on, hides nothing, and neither does one that only touches the vertex (`DEPTH_MARGIN`).
+    edge-on, occludes nothing, and neither does one that only touches the vertex (`DEPTH_MARGIN`).
 
     Runs on the calling thread, without the GIL for all but a few percent of the time.
 
     Args:
         vertices: one entry a person, float [V, 3], meters, in camera coordinates (x right, y down, z forward).
-            A vertex that is not finite is not visible, and its triangles hide nothing.
+            A vertex that is not finite is not visible, and its triangles occlude nothing.
         faces: one entry a person, int [F, 3], indices into that person's vertices. People may differ in V and F.
 
     Returns:
@@ -66,7 +69,7 @@ def visible_points(
     points: Sequence[SurfacePoints],
     offsets: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
-    """Find the points on body surfaces that a camera at the origin sees.
+    """Find the points on body surfaces that are visible from a camera at the origin.
 
     As `visible_vertices`, except that the triangle that does not count is the one on which the point lies.
 
@@ -74,7 +77,7 @@ def visible_points(
         vertices: one entry a person, float [V, 3], meters, in camera coordinates.
         faces: one entry a person, int [F, 3].
         points: one entry a person, K points on that person's mesh. People may differ in K.
-        offsets: one entry a person, float [K, 3], meters: looks at the points moved by so much instead.
+        offsets: one entry a person, float [K, 3], meters: tests the points moved by so much instead.
 
     Returns:
         One entry a person, bool [K].
@@ -92,8 +95,8 @@ def visible_points(
     for person, of_person in enumerate(points):
         _check_points(of_person, len(scene.faces[person]), person)
         first, last = scene.vertex_ranges[person]
-        places = of_person.positions(scene.vertices[first:last], scene.faces[person])
-        positions.append(places if offsets is None else places + offsets[person])
+        own = of_person.positions(scene.vertices[first:last], scene.faces[person])
+        positions.append(own if offsets is None else own + offsets[person])
         owners.append(np.asarray(of_person.face, np.int32) + np.int32(scene.face_owners[person]))
     targets = np.concatenate(positions)
     visible = _cast(scene, targets, _project(targets), np.concatenate(owners))
@@ -102,13 +105,13 @@ def visible_points(
 
 
 class _Scene(NamedTuple):
-    """Everyone's mesh.
+    """The meshes of all people.
 
-    A target's *owner* is what must not hide it: number v < V is vertex v, so all triangles with that corner;
+    A target's *owner* is what cannot occlude it: number v < V is vertex v, so all triangles with that corner;
     number V + f is triangle f alone, counted over all people.
 
     vertices: float64 [V, 3], of all people.
-    image: float32 [V, 3], `_project` of them.
+    image: float32 [V, 3], their projections by `_project`.
     vertex_ranges: where each person's vertices begin and end.
     faces: one entry a person, int32 [F, 3], indices into that person's vertices.
     face_owners: the owner number of each person's first triangle.
@@ -122,7 +125,7 @@ class _Scene(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """Cells over the image plane z = 1, in rows; what lies outside belongs to the cells at the border."""
+    """Cells over the image plane z = 1, in rows; positions outside belong to the cells at the border."""
 
     left: np.float32
     top: np.float32
@@ -136,8 +139,8 @@ class _Bins(NamedTuple):
     """Targets sorted by grid cell, row by row, so that neighboring cells in a row are one run of targets.
 
     start: int32 [cells + 1], where the run of each cell begins.
-    x, y, depth: float32, the targets' projections; owner: int32, their owners; target: int32, their places in the
-    caller's order. `_BLOCK` hidden ones follow, so that a block may be read from any start.
+    x, y, depth: float32, the targets' projections; owner: int32, their owners; target: int32, their indices in the
+    caller's order. `_BLOCK` occluded ones follow, so that a block may be read from any start.
     """
 
     start: np.ndarray
@@ -198,14 +201,21 @@ def _check_points(points: SurfacePoints, face_count: int, person: int) -> None:
 
 
 def _cast(scene: _Scene, targets: np.ndarray, image: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Cast a ray to each target (float64 [K, 3]; projections `image`, see `_Scene` for `owners`): visible, bool [K]."""
+    """Cast a ray to each target: visible, bool [K].
+
+    Args:
+        scene: what may occlude them.
+        targets: float64 [K, 3].
+        image: float32 [K, 3], their projections by `_project`.
+        owners: int32 [K], see `_Scene`.
+    """
     grid = _lay_grid(image)
     bins = _bin_targets(grid, image, owners)
     for (first, last), faces, face_owner in zip(
         scene.vertex_ranges, scene.faces, scene.face_owners, strict=True
     ):
         mesh = (scene.vertices[first:last], scene.image[first:last], faces)
-        _hide_targets(grid, bins, targets, *mesh, first, face_owner)
+        _occlude_targets(grid, bins, targets, *mesh, first, face_owner)
     visible = np.zeros(len(targets), bool)
     visible[bins.target[bins.depth >= 0]] = True
     return visible
@@ -217,6 +227,7 @@ def _lay_grid(image: np.ndarray) -> _Grid:
     Four cells a target, 16 times as many in a row as in a column (measured: flat optimum), since a triangle reads
     the cells that it covers in one row as a single run.
     """
+    # The box of a sample of the targets, without its outermost 64th on each side.
     sample = image[:: max(1, len(image) // 256)]
     sample = np.sort(sample[sample[:, 2] >= 0, :2].astype(np.float64), axis=0)
     if not len(sample):
@@ -263,16 +274,16 @@ def _project(points):
 
 @_jit
 def _cell(position, first, cells_per_unit, count):
-    """The row or column that a position falls in. Never decreases with it, rounding included: all rests on that."""
+    """Return the row or column of a position. It never decreases with it, rounding included: the method relies on that."""
     cell = (position - first) * cells_per_unit
     return np.int32(min(max(cell, np.float32(0)), np.float32(count - 1)))
 
 
 @_jit
 def _bin_targets(grid, image, owners):
-    """Sort the targets in front of the camera into the grid's cells (a stable counting sort)."""
+    """Sort the targets in front of the camera into the grid's cells, by a stable counting sort."""
     # Three steps on one array: start[c + 2] counts cell c; summed up, start[c + 1] is where c begins; and as it
-    # advances with each target put there, it ends up where c + 1 begins.
+    # advances with each target put into c, it ends up where c + 1 begins.
     start = np.zeros(grid.rows * grid.columns + 2, np.int32)
     cells = np.empty(len(image), np.int32)
     for i in range(len(image)):
@@ -285,10 +296,10 @@ def _bin_targets(grid, image, owners):
     for cell in range(2, len(start)):
         start[cell] += start[cell - 1]
 
-    room = start[-1] + _BLOCK
-    x, y = np.zeros(room, np.float32), np.zeros(room, np.float32)
-    depth = np.full(room, _HIDDEN, np.float32)
-    owner, target = np.full(room, -1, np.int32), np.full(room, -1, np.int32)
+    size = start[-1] + _BLOCK
+    x, y = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    depth = np.full(size, _OCCLUDED, np.float32)
+    owner, target = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
     for i in range(len(image)):
         if cells[i] >= 0:
             slot = start[cells[i] + 1]
@@ -299,22 +310,25 @@ def _bin_targets(grid, image, owners):
 
 
 @_jit
-def _hide_targets(grid, bins, targets, vertices, image, faces, vertex_owner, face_owner):
-    """Mark in `bins.depth` all targets that one mesh hides; its owner numbers begin at the last two."""
+def _occlude_targets(grid, bins, targets, vertices, image, faces, vertex_owner, face_owner):
+    """Mark in `bins.depth` all targets that one mesh occludes; its owner numbers begin at the last two."""
     for face in range(len(faces)):
         # Unsigned indices spare numba the check for negative ones.
         a, b, c = np.uint32(faces[face, 0]), np.uint32(faces[face, 1]), np.uint32(faces[face, 2])
+        # The triangle's box in the image, also where the triangle is partly behind the camera.
         box = _box(_row(image, a), _row(image, b), _row(image, c))
         if box[4] < 0:
             box = _box_of_front_part(_row(vertices, a), _row(vertices, b), _row(vertices, c))
         box = _widen(box)
         left, right, top, bottom, _ = box
+        # Targets that belong to its corners or to itself do not count.
         owners = (
             np.int32(vertex_owner + a),
             np.int32(vertex_owner + b),
             np.int32(vertex_owner + c),
             np.int32(face_owner + face),
         )
+        # In each row of the grid, the cells that it covers are one run of targets.
         first_column = _cell(left, grid.left, grid.columns_per_unit, grid.columns)
         last_column = _cell(right, grid.left, grid.columns_per_unit, grid.columns)
         first_row = _cell(top, grid.top, grid.rows_per_unit, grid.rows)
@@ -331,18 +345,18 @@ def _hide_targets(grid, bins, targets, vertices, image, faces, vertex_owner, fac
                         if (candidates >> i) & 1 and _cuts(
                             corners, _row(targets, np.uint32(bins.target[slot]))
                         ):
-                            bins.depth[slot] = _HIDDEN
+                            bins.depth[slot] = _OCCLUDED
 
 
 @_jit
 def _row(array, i):
-    """array[i] as three numbers; for a view, numba would count references."""
+    """Return array[i] as three numbers; for a view, numba would count references."""
     return array[i, 0], array[i, 1], array[i, 2]
 
 
 @_jit
 def _box(a, b, c):
-    """Box of a projected triangle: left, right, top, bottom, nearest depth (-1 if not wholly in front)."""
+    """Return the box of a projected triangle: left, right, top, bottom, nearest depth (-1 if not wholly in front)."""
     return (
         min(a[0], min(b[0], c[0])),
         max(a[0], max(b[0], c[0])),
@@ -354,13 +368,14 @@ def _box(a, b, c):
 
 @_jit
 def _box_of_front_part(a, b, c):
-    """Box of the part of a triangle (corners in space) that is in front of the camera; empty if nothing is.
+    """Return the box of the part of a triangle (corners in space) in front of the camera; empty if there is none.
 
     The image of that part is the hull of the images of the corners in front and, for each side that crosses the
     camera plane, of the point at infinity in the direction of the crossing.
     """
     left, right, top, bottom = _FARTHEST, -_FARTHEST, _FARTHEST, -_FARTHEST
-    if np.isfinite(a[0] + a[1] + a[2] + b[0] + b[1] + b[2] + c[0] + c[1] + c[2]):  # NaN is in no cell
+    # NaN is in no cell.
+    if np.isfinite(a[0] + a[1] + a[2] + b[0] + b[1] + b[2] + c[0] + c[1] + c[2]):
         for p, q in ((a, b), (b, c), (c, a)):
             if p[2] > 0:
                 x, y = (
@@ -378,7 +393,8 @@ def _box_of_front_part(a, b, c):
 @_jit
 def _stretch_to_infinity(low, high, p, p_depth, q, q_depth):
     """Stretch an interval to where the side from p (in front) to q (not) goes as it nears the camera plane."""
-    direction = q * p_depth - p * q_depth  # of the crossing, scaled by p_depth - q_depth > 0
+    # The direction of the crossing, scaled by p_depth - q_depth > 0.
+    direction = q * p_depth - p * q_depth
     rounding = 1e-15 * (abs(q * p_depth) + abs(p * q_depth))
     if direction > -rounding:
         high = _FARTHEST
@@ -396,7 +412,7 @@ def _widen(box):
 
 @_jit
 def _candidates(bins, block, box, owners):
-    """Which of a block's targets a triangle may hide: bit i for target i. Has no branch, so that it is vectorised."""
+    """Return the targets of a block that a triangle may occlude: bit i for target i. Without a branch, to be vectorized."""
     left, right, top, bottom, nearest = box
     a, b, c, face = owners
     found = np.int32(0)
@@ -411,7 +427,7 @@ def _candidates(bins, block, box, owners):
 
 @_jit
 def _cuts(corners, target):
-    """Whether a triangle cuts the open segment from the origin to a target, up to `DEPTH_MARGIN`.
+    """Return whether a triangle cuts the open segment from the origin to a target, up to `DEPTH_MARGIN`.
 
     The line passes through the triangle if its volumes with the three sides have one sign or vanish. Neighbors
     compute the volume of a shared side from the same products, exactly negated, so no line passes between them
@@ -420,11 +436,13 @@ def _cuts(corners, target):
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = corners
     x, y, z = target
+    # Signed volumes of the tetrahedra that the ray spans with each side.
     side_bc = x * (by * cz - bz * cy) + y * (bz * cx - bx * cz) + z * (bx * cy - by * cx)
     side_ca = x * (cy * az - cz * ay) + y * (cz * ax - cx * az) + z * (cx * ay - cy * ax)
     side_ab = x * (ay * bz - az * by) + y * (az * bx - ax * bz) + z * (ax * by - ay * bx)
     if min(side_bc, min(side_ca, side_ab)) < 0 and max(side_bc, max(side_ca, side_ab)) > 0:
         return False
+    # The triangle's normal n; the target and the plane along it, seen from the origin and from a corner.
     ux, uy, uz = bx - ax, by - ay, bz - az
     vx, vy, vz = cx - ax, cy - ay, cz - az
     nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
