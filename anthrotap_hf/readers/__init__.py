@@ -46,4 +46,5 @@ def open_reader(layout: str, data: str | os.PathLike[str], labels_only: bool = F
     Raises:
         AnthroTapError: if there is no such layout, or no dataset of it at the path.
     """
-    return READERS.load(layout).open(data, labels_only)
+    reader: Reader = READERS.load(layout).open(data, labels_only)
+    return reader

@@ -111,10 +111,10 @@ def load_labels(path: Path, keys: Sequence[str]) -> Mapping[str, Any]:
 
 def require_keys(path: Path, labels: Any, keys: Sequence[str]) -> Mapping[str, Any]:
     """Return `labels`; raise BadClipError if it is no dict with these keys."""
-    missing = [key for key in keys if not isinstance(labels, Mapping) or key not in labels]
-    if missing:
+    found: Mapping[str, Any] = labels if isinstance(labels, Mapping) else {}
+    if missing := [key for key in keys if key not in found]:
         raise BadClipError(f"its labels have no {', '.join(missing)}", path=path)
-    return labels
+    return found
 
 
 def read_points(path: FilePath, value: Any) -> np.ndarray:
@@ -174,4 +174,5 @@ def _read_image(path: Path) -> np.ndarray:
         image = None
     if image is None:
         raise BadClipError("not a readable image", path=path)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgb: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb

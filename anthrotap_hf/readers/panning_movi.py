@@ -145,7 +145,8 @@ class _Camera:
         ray = np.ones((len(xy), 3)) * (1, 1, -self.focal)
         ray[:, :2] = (xy - (self.width / 2, self.height / 2)) * (1, -1)
         ray *= (distance / np.linalg.norm(ray, axis=1))[:, None]
-        return np.einsum("nij,nj->ni", self.rotation[time], ray) + self.position[time]
+        points: np.ndarray = np.einsum("nij,nj->ni", self.rotation[time], ray) + self.position[time]
+        return points
 
 
 @dataclass(frozen=True)
@@ -287,14 +288,16 @@ def _faces_away(
     rows = np.arange(len(number))
     normals = np.einsum("nji,nj->ni", rotations[rows, time], normals)
     normals = np.einsum("ntij,nj->nti", rotations, normals)
-    away = np.einsum("nti,nti->nt", normals, points - scene.camera.position) > 0
-    return away & ~away[rows, time][:, None]
+    away: np.ndarray = np.einsum("nti,nti->nt", normals, points - scene.camera.position) > 0
+    turned: np.ndarray = away & ~away[rows, time][:, None]
+    return turned
 
 
 def _boxes_to_world(corners: np.ndarray) -> np.ndarray:
     """World corners [N, T, 8, 3], z changing fastest, to the affine maps [N, T, 4, 3] that fit them best."""
     unit = np.array([(x, y, z, 1) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    return np.linalg.pinv(unit) @ corners
+    maps: np.ndarray = np.linalg.pinv(unit) @ corners
+    return maps
 
 
 def _rotations(quaternions: np.ndarray) -> np.ndarray:
@@ -334,4 +337,5 @@ def _image(data: Any, name: str, size: tuple[int, ...] | None = None) -> np.ndar
         raise ValueError(f"an image of {name} is damaged, or of another kind")
     if size is not None and image.shape[:2] != size:
         raise ValueError(f"an image of {name} is {list(image.shape[:2])}, not {list(size)}")
-    return image if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgb: np.ndarray = image if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb

@@ -121,7 +121,10 @@ class _Layer:
         u = u + a * np.sin(f * v + p)
         v = v + b * np.sin(g * u + q)
         bent = np.stack([u, v], -1)
-        return np.einsum("kij,nkj->nki", self.matrices[:, :2, :2], bent) + self.matrices[:, :2, 2]
+        moved: np.ndarray = (
+            np.einsum("kij,nkj->nki", self.matrices[:, :2, :2], bent) + self.matrices[:, :2, 2]
+        )
+        return moved
 
     def from_frame(self, x: np.ndarray, y: np.ndarray, time: int | slice) -> tuple[np.ndarray, np.ndarray]:
         """Frame points (of one time, or [N, K] of all) on the texture: exactly undoes `to_frame`."""
@@ -136,13 +139,9 @@ class _Layer:
 
     def sample(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """RGBA at texture points [A, B]: [A, B, 4] uint8; clear outside."""
-        return cv2.remap(
-            self.texture,
-            (u - 0.5).astype(np.float32),
-            (v - 0.5).astype(np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-        )
+        x, y = (u - 0.5).astype(np.float32), (v - 0.5).astype(np.float32)
+        colors: np.ndarray = cv2.remap(self.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return colors
 
     def paint(self, canvas: np.ndarray, time: int) -> None:
         """Over the canvas [H, W, 3] uint8, at one time."""
@@ -258,7 +257,8 @@ def _wobble(rng: np.random.Generator, times: np.ndarray, size: float) -> np.ndar
     periods = np.exp(rng.uniform(np.log(12), np.log(60), (2, 1)))
     phases = rng.uniform(0, 2 * np.pi, (2, 1))
     amplitudes = size * rng.uniform(0, 0.7, (2, 1))
-    return (amplitudes * np.sin(2 * np.pi * times / periods + phases)).sum(0)
+    waves: np.ndarray = (amplitudes * np.sin(2 * np.pi * times / periods + phases)).sum(0)
+    return waves
 
 
 def _motion(
@@ -317,8 +317,8 @@ def _texture(rng: np.random.Generator, side: int) -> np.ndarray:
         steps = np.arange(side, dtype=np.float32) * (2 * np.pi / rng.uniform(6, 30))
         pattern = np.sin(steps) * (np.sin(steps)[:, None] if rng.random() < 0.5 else 1)
         weights[..., 0] = 0.4 * weights[..., 0] + 0.6 * (pattern > 0)
-    texture = colors[0] + weights @ (colors[1:] - colors[0])
-    return np.clip(texture, 0, 255).astype(np.uint8)
+    texture: np.ndarray = np.clip(colors[0] + weights @ (colors[1:] - colors[0]), 0, 255)
+    return texture.astype(np.uint8)
 
 
 def _outline(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -338,4 +338,5 @@ def _outline(rng: np.random.Generator, side: int) -> np.ndarray:
     if rng.random() < 0.2:
         center = tuple(int(c) for c in side / 2 + rng.uniform(-0.1, 0.1, 2) * side)
         cv2.circle(mask, center, max(2, int(rng.uniform(0.08, 0.2) * side)), 0, -1)
-    return cv2.GaussianBlur(mask, (3, 3), 0)
+    smooth: np.ndarray = cv2.GaussianBlur(mask, (3, 3), 0)
+    return smooth

@@ -7,11 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
-import numpy as np
-
-from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader
+from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader, check_columns
 from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader
-from anthrotap_hf.schema import LABEL_COLUMNS, decode_clip
+from anthrotap_hf.schema import decode_clip
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.video import select_frames
@@ -28,7 +26,8 @@ class ShardClips(Reader):
         window: see `Reader`: of remote or large shards, only row groups near the one that was read last are cheap.
 
     Raises:
-        DatasetError: if there are no rows, or they lack our columns.
+        DatasetError: if there are no rows.
+        ShardError: if they lack our columns.
     """
 
     human = True
@@ -59,7 +58,7 @@ class ShardClips(Reader):
         try:
             row = self._rows[index]
         except DamagedShardError as error:
-            raise BadClipError(error.reason, path=f"{error.path}, row {error.row}") from error
+            raise BadClipError(error.reason, path=error.path) from error
         return clip_of_row(row, self.short_side)
 
     def find(self, clip_id: str) -> int:
@@ -84,7 +83,7 @@ def clip_of_row(row: Mapping[str, Any], short_side: int | None = None) -> Tracke
             raise ValueError(f"its frames are {clip.tracks.width}x{clip.tracks.height} pixels")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BadClipError(f"a damaged row ({one_line(error)})", path=name) from error
-    video: Any = clip.video.item() if isinstance(clip.video, np.ndarray) else clip.video
+    video: Any = clip.video
     if video is not None and short_side is not None:
         video = partial(select_frames, video, short_side=short_side)
     return replace(clip, video=video)
@@ -94,7 +93,5 @@ def _undecoded(dataset: Any, name: str) -> Any:
     """Return a `datasets.Dataset` whose rows are numpy arrays with undecoded videos."""
     from datasets import Video
 
-    missing = {"video", *LABEL_COLUMNS} - set(dataset.column_names or [])
-    if missing:
-        raise DatasetError(f"these are not our rows: no column {', '.join(sorted(missing))}", path=name)
+    check_columns(dataset.column_names or [], name)
     return dataset.cast_column("video", Video(decode=False)).with_format("numpy")

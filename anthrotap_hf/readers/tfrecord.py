@@ -146,5 +146,5 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 def _masked_crc(data: bytes | memoryview) -> int:
     """Return the CRC-32C of some bytes as TFRecords store it: turned by 15 bits, with a number added."""
-    checksum = google_crc32c.value(bytes(data))
+    checksum: int = google_crc32c.value(bytes(data))
     return (((checksum >> 15) | (checksum << 17)) + 0xA282EAD8) & 0xFFFFFFFF
