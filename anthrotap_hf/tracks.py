@@ -87,7 +87,7 @@ class Tracks:
         """
         valid = np.isfinite(xy).all(-1) if valid is None else valid
         _check_shapes(xy, visible, valid)
-        if not np.isfinite(xy[valid]).all():
+        if not np.isfinite(xy).all() and not np.isfinite(xy[valid]).all():
             raise ValueError("a valid label has a position that is not finite")
         zeros = np.zeros(len(xy), np.int32)
         return cls(
@@ -253,12 +253,15 @@ def fill_invalid(xy: np.ndarray, valid: np.ndarray) -> np.ndarray:
     if valid.all():
         return xy
     num_frames = valid.shape[1]
-    time = np.arange(num_frames)
+    time = np.arange(num_frames, dtype=np.int32)
     # The last valid frame up to each frame, and the first valid one from it on; far outside where there is none.
-    before = np.maximum.accumulate(np.where(valid, time, -2 * num_frames), axis=1)
-    after = np.minimum.accumulate(np.where(valid, time, 3 * num_frames)[:, ::-1], axis=1)[:, ::-1]
-    nearest = np.where(time - before <= after - time, before, after)
-    filled = np.take_along_axis(xy, np.clip(nearest, 0, num_frames - 1)[..., None], axis=1)
+    before = np.maximum.accumulate(np.where(valid, time, np.int32(-2 * num_frames)), axis=1)
+    after = np.minimum.accumulate(np.where(valid, time, np.int32(3 * num_frames))[:, ::-1], axis=1)[:, ::-1]
+    track, frame = np.nonzero(~valid)
+    before, after = before[track, frame], after[track, frame]
+    nearest = np.clip(np.where(frame - before <= after - frame, before, after), 0, num_frames - 1)
+    filled = xy.copy()
+    filled[track, frame] = xy[track, nearest]
     filled[~valid.any(1)] = 0
     return filled
 

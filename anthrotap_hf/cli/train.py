@@ -54,19 +54,17 @@ def train(
     try:
         from safetensors import SafetensorError
 
-        from anthrotap_hf.training.mixture import TooManyBadSamplesError
-        from anthrotap_hf.training.trainer import TrainingError
         from anthrotap_hf.training.trainer import train as run
     except ImportError as error:
         common.fail(str(missing_extra(error, "training")))
     interrupted = f"the same command resumes from the last checkpoint in {out}, if there is one"
-    with common.cli_errors(out, interrupted, also=(TrainingError, TooManyBadSamplesError)):
+    with common.cli_errors(out, interrupted):
         common.check_writable(out)
         asked = _read_recipe(recipe, settings or [], data, steps, device)
         try:
             # transformers' Trainer prints its figures.
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
-                folder = run(asked, out)
+                folder = run(asked, out, print)
         except SafetensorError as error:
             raise AnthroTapError(f"weights can't be written: {error}", path=out) from error
     if as_json:

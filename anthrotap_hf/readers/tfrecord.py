@@ -17,7 +17,7 @@ import numpy as np
 HEADER, FOOTER = 12, 4  # bytes around the data of a record
 
 Feature = list[memoryview] | np.ndarray
-"""Byte strings, or numbers: float32 [K] or int64 [K]."""
+"""Byte strings, or float32 [K]."""
 
 
 def find_records(path: Path) -> list[tuple[int, int]]:
@@ -52,7 +52,7 @@ def read_example(path: Path, record: tuple[int, int], names: Collection[str]) ->
     Args:
         path: the file.
         record: first byte and length, as `find_records` gives them.
-        names: the features to read; those that the Example lacks are not in the result.
+        names: the features to read, of bytes or floats; those that the Example lacks are not in the result.
 
     Raises:
         ValueError: if the data do not match their checksum, or are no Example.
@@ -77,28 +77,12 @@ def read_example(path: Path, record: tuple[int, int], names: Collection[str]) ->
 
 
 def _read_feature(message: memoryview) -> Feature:
-    """Feature { oneof { BytesList = 1, FloatList = 2, Int64List = 3 } }, each { repeated value = 1 }."""
-    for number, value in _fields(message):
-        if isinstance(value, int):
-            break
-        if number == 1:
-            return list(_messages(value, 1))
-        if number == 2:
-            return np.frombuffer(b"".join(_messages(value, 1)), "<f4")
-        integers = [each for _, packed in _fields(value) for each in _varints(packed)]
-        return np.array(integers, np.uint64).view(np.int64)
-    raise ValueError("a feature that is no list of bytes, floats or integers")
-
-
-def _varints(packed: memoryview | int) -> Iterator[int]:
-    """Yield the integers of a packed list, or the single one."""
-    if isinstance(packed, int):
-        yield packed
-        return
-    position = 0
-    while position < len(packed):
-        value, position = _varint(packed, position)
-        yield value
+    """Feature { oneof { BytesList = 1, FloatList = 2, Int64List = 3 } }, the first two { repeated value = 1 }."""
+    for strings in _messages(message, 1):
+        return list(_messages(strings, 1))
+    for floats in _messages(message, 2):
+        return np.frombuffer(b"".join(_messages(floats, 1)), "<f4")
+    raise ValueError("a feature that is no list of bytes or floats")
 
 
 def _messages(message: memoryview, wanted: int) -> Iterator[memoryview]:

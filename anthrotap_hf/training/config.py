@@ -85,10 +85,12 @@ class _Source(Settings):
         return READERS.load(self.kind)(**self._options())
 
     def _options(self) -> dict[str, Any]:
-        """What the reader's class is called with: by default the settings of this source alone."""
+        """Return what the reader's class is called with: by default the settings of this source alone."""
         options = self.model_dump(exclude={"kind", "weight", "sample"})
         return {
-            name: os.path.expanduser(value) if isinstance(value, str) else value
+            "folder" if name == "data" else name: os.path.expanduser(value)
+            if isinstance(value, str)
+            else value
             for name, value in options.items()
         }
 
@@ -155,22 +157,14 @@ class LetsDanceSource(_Source):
     short_side: int | None = Field(SHORT_SIDE, ge=16, description="of decoded frames, at most, pixels")
 
 
-class _FolderSource(_Source):
-    data: str
-
-    def _options(self) -> dict[str, Any]:
-        options = super()._options()
-        return {"folder": options.pop("data"), **options}
-
-
-class KubricSource(_FolderSource):
+class KubricSource(_Source):
     """Kubric MOVi-E/F, a folder a clip."""
 
     kind: Literal["kubric"]
     data: str = Field(description="folder of clips laid out as NAME/NAME.npy and NAME/frames")
 
 
-class PanningMoviSource(_FolderSource):
+class PanningMoviSource(_Source):
     """Panning MOVi-E, the paper's synthetic half."""
 
     kind: Literal["panning-movi-e"]
@@ -178,7 +172,7 @@ class PanningMoviSource(_FolderSource):
     split: Literal["train", "validation"] = "train"
 
 
-class DriveTrackSource(_FolderSource):
+class DriveTrackSource(_Source):
     """DriveTrack, an .npz a vehicle."""
 
     kind: Literal["drivetrack"]
@@ -186,7 +180,7 @@ class DriveTrackSource(_FolderSource):
     short_side: int | None = Field(SHORT_SIDE, ge=16, description="of frames, at most, pixels")
 
 
-class PointOdysseySource(_FolderSource):
+class PointOdysseySource(_Source):
     """PointOdyssey, a folder a clip."""
 
     kind: Literal["point-odyssey"]

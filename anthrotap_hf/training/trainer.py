@@ -64,7 +64,7 @@ class TrainingError(AnthroTapError):
     """A run cannot go on."""
 
 
-def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] = print) -> Path:
+def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] = lambda line: None) -> Path:
     """Train a model by a recipe, or resume from the last checkpoint of the same recipe in the folder.
 
     Under `torchrun` (or `accelerate launch`) each process calls this, and takes its own part of the steps' batches.
