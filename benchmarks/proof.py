@@ -60,7 +60,7 @@ def label(video: Path, out: Path, frames: int, threads: int, console: Console) -
     with ExitStack() as stack:
         writers = {
             way: stack.enter_context(
-                ShardWriter(out / way, config.clips.clip_frames, f"train-{video.stem}", replace=True)
+                ShardWriter(out / way, config.clips.clip_frames, f"train-{video.stem}", overwrite=True)
             )
             for way in WAYS
         }
@@ -72,7 +72,7 @@ def label(video: Path, out: Path, frames: int, threads: int, console: Console) -
             bench = Workbench(clip, threads)
             for way, row in WAYS.items():
                 labeled = bench.label(config, ABLATION[row])
-                if labeled.left_out is None:
+                if labeled.skipped is None:
                     named = replace(
                         labeled,
                         clip_id=clip.clip_id,

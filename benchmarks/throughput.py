@@ -92,7 +92,7 @@ def label(video: Path, threads: int, clips: int) -> dict:
             for clip in islice(label_video(video, config, threads, on_stage=watch), clips):
                 watch("writing")
                 frames += len(clip.frames)
-                if not clip.left_out:
+                if not clip.skipped:
                     shards.write(clip)
                     rows += 1
         watch("end")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import zipfile
 from contextlib import chdir
@@ -173,26 +172,25 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
     """
     try:
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.label_videos import label_videos
+        from anthrotap_builder.label_videos import LabelOptions, label_videos
         from anthrotap_builder.utils.assets import AssetError
         from anthrotap_builder.utils.video_paths import OVERLAY
     except ImportError as error:
         raise JobError(missing_extra(error)) from error
-    from rich.console import Console
+
+    def on_progress(_: Path, stage: str, done: int, total: int | None) -> None:
+        report_progress(STAGES.get(stage, stage), done, total)
 
     folder, video, out = video.parent, Path(video.name), Path("labels")
     report_progress("getting ready", 0, None)
     config = labeling_config("open", {})
-    with chdir(folder), open(os.devnull, "w") as nowhere:
+    options = LabelOptions(threads=threads, device=device, overwrite=True)
+    with chdir(folder):
         try:
-            (report,) = label_videos(
-                *([video], out, config, threads, True, Console(file=nowhere)),
-                device=device,
-                on_progress=lambda stage, *counts: report_progress(STAGES.get(stage, stage), *counts),
-            )
+            (report,) = label_videos([video], out, config, options, on_progress)
         except (AssetError, ImportError) as error:
             raise JobError(error) from error
-        if not report.clips:
+        if not report.rows:
             raise JobError(
                 f"Nothing was labeled: {report.failure}. It takes people who are large enough and mostly in view; "
                 "fast motion, blur and dark clothes make it hard."
@@ -212,7 +210,7 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
         visible=totals["visible"],
         occluded=totals["occluded"],
         invalid=totals["invalid"],
-        skipped=len(report.left_out),
+        skipped=len(report.skipped),
         failure=report.failure,
         overlay=overlay,
         picture=picture,

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from anthrotap_hf.cli.common import (
+    Json,
     LabelRecipe,
+    OnProgress,
+    Set,
     check_writable,
     cli_errors,
     fail,
     print_error,
     print_json,
+    progress_bars,
 )
+from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, ShortSide, Threads, labeling_changes
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
 
 if TYPE_CHECKING:
     from anthrotap_builder.distributed.build import BuildReport
-    from anthrotap_builder.distributed.state import Plan
 
-FAILURES_SHOWN = 20
+MAX_FAILURES = 20
+# The option that raises each limit.
+LIMIT_OPTIONS = {"seconds": "--time-limit", "memory": "--memory-limit"}
 
 
 def build(
@@ -49,11 +48,11 @@ def build(
     out: Annotated[
         Path, typer.Option(help="Folder of the dataset; what is done so far is kept in its .build.")
     ],
+    fps: Fps = None,
+    short_side: ShortSide = None,
+    points: Points = None,
     recipe: LabelRecipe = "open",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting of the recipe: clips.fps=10. May be repeated."),
-    ] = None,
+    settings: Set = None,
     column: Annotated[str, typer.Option(help="Column of the videos in Parquet files.")] = "video",
     split: Annotated[str | None, typer.Option(help="Only this split of the datasets given.")] = None,
     executor: Annotated[
@@ -62,15 +61,8 @@ def build(
             help="Where it runs: local, slurm or ray.", autocompletion=lambda: ["local", "slurm", "ray"]
         ),
     ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Videos labeled at once, each by its own process. Default: as many as cores."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of each worker. Default: 1; cpus_per_task on clusters.")
-    ] = None,
+    workers: LabelWorkers = None,
+    threads: Threads = None,
     device: Annotated[
         str, typer.Option(help="Where networks run: cpu, cuda; cuda:0,cuda:1 gives workers one in turn.")
     ] = "cpu",
@@ -79,9 +71,9 @@ def build(
         typer.Option(help="YAML file with what Slurm or Ray are asked for: partition, gpus_per_task ..."),
     ] = None,
     validation: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of videos in split validation.")
+        float, typer.Option(min=0, max=1, help="Fraction of the videos in split validation.")
     ] = 0.0,
-    test: Annotated[float, typer.Option(min=0, max=1, help="Share of videos in split test.")] = 0.0,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Fraction of the videos in split test.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the shuffle and the splits.")] = 0,
     shard_size: Annotated[int, typer.Option(min=1, help="Largest shard, MB.")] = 256,
     label_only: Annotated[
@@ -93,33 +85,32 @@ def build(
     retries: Annotated[int, typer.Option(min=0, help="More attempts at a video that failed.")] = 1,
     retry_failed: Annotated[bool, typer.Option(help="Try videos again that an earlier run gave up.")] = False,
     videos_per_rank: Annotated[
-        int | None, typer.Option(min=1, help="How the work is cut. Default: by workers, 64 at most.")
+        int | None,
+        typer.Option(min=1, help="Videos in a unit of work. Default: by workers, 64 at most."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Label many videos into one dataset, on this machine, Slurm or Ray.
 
     A video is labeled once for each recipe: the same command goes on where it stopped, labels only new videos when
     some were added, and lists those that failed. Each video has a time and a memory limit, and costs only itself.
+    By default there are as many workers as cores, with one thread each; on clusters with cpus_per_task threads.
 
     Example: anthrotap build videos/ --out dataset --validation 0.05
     """
     try:
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.distributed.build import EXECUTORS, build_dataset, cores
-        from anthrotap_builder.distributed.config import Build, Finish, Limits
+        from anthrotap_builder.distributed.build import EXECUTORS, RunOptions, build_dataset, count_cores
+        from anthrotap_builder.distributed.config import BuildConfig, OutputConfig, ResourceLimits
         from anthrotap_builder.distributed.executors import ClusterSettings
-        from anthrotap_builder.distributed.state import BuildError
         from anthrotap_builder.distributed.video_sources import find_sources
-        from anthrotap_hf.utils.settings import parse_settings, read_recipe, recipe_named
+        from anthrotap_hf.utils.settings import read_recipe, recipe_named
     except ImportError as error:
         fail(str(missing_extra(error)))
 
-    errors = Console(stderr=True)
     with cli_errors(
         out,
         interrupted="what is labeled is kept, and the same command goes on",
-        also=(BuildError,),
         hint="afterwards the same command goes on",
     ):
         if executor not in EXECUTORS:
@@ -130,54 +121,56 @@ def build(
             raise ValueError("--cluster goes with --executor slurm or ray")
         if cluster is not None and not cluster.is_file():
             raise ValueError(f"--cluster {cluster}: no such file")
-        asked = (
+        cluster_settings = (
             ClusterSettings() if cluster is None else read_recipe(ClusterSettings, cluster.parent, cluster)
         )
         devices = tuple(device.split(","))
         if executor == "local":
             for name in devices:
                 check_device(name)
-        config = labeling_config(recipe_named(recipe), parse_settings(settings or [], "clips.fps=10"))
+        changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points)
+        config = labeling_config(recipe_named(recipe), changes)
         if config.mesh_source == "file":
             raise ValueError("meshes from files go with `anthrotap label --meshes`, video by video")
         check_writable(out)
-        with errors.status("looking for videos"):
+        with Console(stderr=True).status("looking for videos"):
             sources = find_sources(inputs, column, split)
-        own = threads or (1 if executor == "local" else asked.cpus_per_task)
-        workers = workers or max(1, min(cores() // own, len(sources)))
-        job = Build(
+        threads = threads or (1 if executor == "local" else cluster_settings.cpus_per_task)
+        build_config = BuildConfig(
             out=str(out.absolute()),
-            config=config,
+            labeling=config,
             version=config.version(),
-            finish=Finish(validation, test, seed, shard_size << 20, label_only),
-            limits=Limits(60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries),
-            threads=own,
+            output=OutputConfig(validation, test, seed, shard_size << 20, label_only),
+            limits=ResourceLimits(
+                60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries
+            ),
+            threads=threads,
             devices=devices,
         )
-        with _stopped_by_signals(), _shown(errors) as watch:
-            report = build_dataset(
-                job,
-                sources,
-                executor,
-                workers,
-                asked,
-                videos_per_rank,
-                retry_failed,
-                watch,
-            )
-    _tell(report, out, as_json)
+        options = RunOptions(
+            executor=executor,
+            workers=workers or max(1, min(count_cores() // threads, len(sources))),
+            cluster=cluster_settings,
+            videos_per_rank=videos_per_rank,
+            retry_failed=retry_failed,
+        )
+        with _stopped_by_signals(), progress_bars() as on_progress:
+            report = build_dataset(build_config, sources, options, _report_to(on_progress))
+    _print_report(report, out, as_json)
     if report.rows is not None and not any(report.rows.values()):
         raise typer.Exit(1)
 
 
-def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
+def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), **asdict(report)})
         return
-    for line in report.failed[:FAILURES_SHOWN]:
+    for line in report.failed[:MAX_FAILURES]:
         print_error(line)
-    if len(report.failed) > FAILURES_SHOWN:
-        print_error(f"and {len(report.failed) - FAILURES_SHOWN} more: {out / 'videos.jsonl'}")
+    if len(report.failed) > MAX_FAILURES:
+        print_error(f"and {len(report.failed) - MAX_FAILURES} more: {out / 'videos.jsonl'}")
+    if report.exceeded:
+        print_error(f"{' and '.join(LIMIT_OPTIONS[limit] for limit in report.exceeded)} may allow more")
     if report.rows is None:
         print(
             f"submitted: Slurm jobs {', '.join(report.jobs)}; the same command, later, says how far they are"
@@ -190,44 +183,26 @@ def _tell(report: BuildReport, out: Path, as_json: bool) -> None:
     print(f"dataset: {out} (card README.md, manifest.json, videos.jsonl){again}")
 
 
-@contextmanager
-def _shown(console: Console) -> Iterator[Callable[[Plan | None, str], None]]:
-    """Progress: videos of the plan at work, failures, and an end in sight."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bars: dict[str, Any] = {}
-        seen: dict[Path, tuple[int, int, int]] = {}
+def _report_to(on_progress: OnProgress) -> Callable[[str, int | None, int, int], None]:
+    """Show a bar for each stage; for labeling the videos that are done, the rate and the failures."""
+    begin = time.monotonic()
+    before: int | None = None
+    shown: dict[str, int | None] = {}
 
-        def finish() -> None:
-            for bar in bars.values():
-                total = progress.tasks[bar].total or 1
-                progress.update(bar, total=total, completed=total)
+    def report(stage: str, total: int | None, done: int, failed: int) -> None:
+        nonlocal before
+        if stage not in shown:
+            for other, count in shown.items():
+                on_progress(other, count or 1, count or 1)
+            shown[stage] = total
+        if total is None:
+            on_progress(stage, 0, None, "")
+            return
+        before = done if before is None else before
+        rate = f"{3600 * (done - before) / (time.monotonic() - begin):.0f} videos/h"
+        on_progress(stage, done, total, f"{rate} · {failed} failed" if failed else rate)
 
-        def watch(plan: Plan | None, stage: str) -> None:
-            if stage not in bars:
-                finish()
-                total = None if plan is None else len(plan.sources())
-                bars[stage] = progress.add_task(stage, total=total, note="")
-            if plan is None:
-                return
-            done, failed = plan.progress(seen)
-            task = progress.tasks[bars[stage]]
-            if "first" not in task.fields:
-                task.fields["first"] = done
-            hours = (task.elapsed or 0) / 3600
-            rate = f"{(done - task.fields['first']) / hours:.0f} videos/h" if hours else ""
-            note = f"{rate} · {failed} failed" if failed else rate
-            progress.update(bars[stage], completed=done, note=note)
-
-        yield watch
-        finish()
+    return report
 
 
 @contextmanager

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from anthrotap_hf.cli.common import (
+    Device,
+    Json,
     LabelRecipe,
+    OnProgress,
+    Overwrite,
+    Set,
     check_writable,
     cli_errors,
     fail,
     print_error,
     print_json,
+    progress_bars,
 )
+from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, ShortSide, Threads, labeling_changes
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
+
+if TYPE_CHECKING:
+    from anthrotap_builder.mesh_recovery.mesh_file import MeshFile
+    from anthrotap_builder.video_result import VideoResult
+
+LEGEND = (
+    "visible, occluded, invalid: fractions of all labels; rejected: by flow, of what the mesh sees;\n"
+    "fit: median distance of mesh from landmarks; fps: frames labeled a second"
+)
 
 
 def label(
     inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", metavar="VIDEO...")],
     out: Annotated[Path, typer.Option(help="Folder for shards, manifest, overlay videos and pictures.")],
-    fps: Annotated[
-        float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")
-    ] = None,
-    short_side: Annotated[int | None, typer.Option(help="Labeling size, pixels. Default: 480.")] = None,
-    points: Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")] = None,
+    fps: Fps = None,
+    short_side: ShortSide = None,
+    points: Points = None,
     recipe: LabelRecipe = "open",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting of the recipe: filter.rule=none. May be repeated."),
-    ] = None,
+    settings: Set = None,
     meshes: Annotated[
         Path | None,
         typer.Option(
@@ -45,12 +59,11 @@ def label(
     write_meshes: Annotated[
         bool, typer.Option(help="Also write each video's meshes, as --meshes reads them.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Frames worked on at once.")] = 2,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option(help="Replace shards of an earlier run in the folder.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")
-    ] = False,
+    workers: LabelWorkers = 1,
+    threads: Threads = 2,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Label videos: people, meshes, visibility, flow check; write dataset shards and an overlay to look at.
 
@@ -58,61 +71,91 @@ def label(
     """
     try:
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.label_videos import find_meshes, label_videos, summary_table
-        from anthrotap_builder.utils.assets import AssetError
+        from anthrotap_builder.label_videos import LabelOptions, find_meshes, label_videos
         from anthrotap_builder.utils.video_paths import find_videos
-        from anthrotap_hf.utils.settings import parse_settings, recipe_named
+        from anthrotap_hf.utils.settings import recipe_named
     except ImportError as error:
         fail(str(missing_extra(error)))
 
-    errors = Console(stderr=True)
-    with cli_errors(out, also=(AssetError,)):
-        clips = {
-            name: value for name, value in (("fps", fps), ("short_side", short_side)) if value is not None
-        }
-        words = [f"clips.{name}={value}" for name, value in clips.items()]
-        words += [] if points is None else [f"points={points}"]
-        words += ["refine=true"] if refine else []
-        words = [*words, *(settings or [])] if refine else [*(settings or []), *words]
-        changes = parse_settings(words, "filter.rule=none")
+    with cli_errors(out):
+        changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points)
         check_device(device)
         check_writable(out)
         videos = find_videos(inputs)
-        given = None if meshes is None else find_meshes(meshes, videos)
-        if given:
-            own = {"mesh_source": "file", "body": next(iter(given.values())).body}
-            for name, value in own.items():
-                if changes.get(name, value) != value:
-                    raise ValueError(
-                        f"--set {name}={changes[name]} does not go with --meshes, which means {value}"
-                    )
-            changes |= own
+        given = {} if meshes is None else find_meshes(meshes, videos)
+        changes |= _mesh_settings(changes, given)
+        if refine:
+            changes.setdefault("refine", True)
         config = labeling_config(recipe_named(recipe), changes)
-        for file in given.values() if given and config.refine else ():
+        for file in given.values() if config.refine else ():
             file.require_parameters()
-        reports = label_videos(videos, out, config, threads, overwrite, errors, given, write_meshes, device)
-    for report in reports:
-        if report.failure:
-            print_error(report.failure)
+        options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes)
+        with progress_bars() as on_progress:
+            results = label_videos(videos, out, config, options, _report_to(on_progress))
+    for result in results:
+        if result.message:
+            print_error(result.message)
     if as_json:
-        found = [
-            {
-                "video": str(r.video),
-                "failure": r.failure,
-                "left_out": r.left_out,
-                **r.totals(),
-                "per_clip": r.clips,  # with each person's fit
-            }
-            for r in reports
-        ]
-        print_json(found)
+        print_json([_as_json(result) for result in results])
     else:
-        Console().print(summary_table(reports))
-        print(
-            "visible, occluded, invalid: fractions of all labels; rejected: by flow, of what the mesh sees;\n"
-            "fit: median distance of mesh from landmarks; fps: frames labeled a second"
-        )
-    if not any(report.clips for report in reports):
+        Console().print(summary_table(results))
+        print(LEGEND)
+    if not any(result.rows for result in results):
         raise typer.Exit(1)
     if not as_json:
         print(f"dataset, overlay videos (*.tracks.mp4) and pictures (*.tracks.jpg): {out}")
+
+
+def _mesh_settings(changes: Mapping[str, Any], meshes: Mapping[Path, MeshFile]) -> dict[str, Any]:
+    """The settings that files of meshes imply. Raises ValueError if --set asks for others."""
+    if not meshes:
+        return {}
+    implied = {"mesh_source": "file", "body": next(iter(meshes.values())).body}
+    for name, value in implied.items():
+        if changes.get(name, value) != value:
+            raise ValueError(f"--set {name}={changes[name]} does not go with --meshes, which means {value}")
+    return implied
+
+
+def _report_to(on_progress: OnProgress) -> Callable[[Path, str, int, int | None], None]:
+    """Show a bar for each video: frames labeled, the stage, and the rate."""
+    begins: dict[Path, float] = {}
+
+    def report(video: Path, stage: str, done: int, expected: int | None) -> None:
+        seconds = time.monotonic() - begins.setdefault(video, time.monotonic())
+        rate = f"{done / seconds:.1f} frames/s" if done and seconds else ""
+        on_progress(video.name, done, expected, f"{stage:<13} {rate}")
+
+    return report
+
+
+def _as_json(result: VideoResult) -> dict[str, Any]:
+    return {
+        "video": result.video,
+        "failure": result.message,
+        "skipped": [f"{result.video}: {frames}" for frames in result.skipped],
+        **result.totals(),
+        "per_clip": result.clips,
+    }
+
+
+def summary_table(results: list[VideoResult]) -> Table:
+    """One line a video: people, tracks, fractions of the labels, fit error, rate."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("video", overflow="fold")
+    for name in ("frames", "people", "tracks", "visible", "occluded", "invalid", "rejected", "fit", "fps"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        total = result.totals()
+        if not result.rows:
+            table.add_row(result.name, *["-"] * 9)
+            continue
+        fit_error = total["fit_error"]
+        table.add_row(
+            result.name,
+            *(f"{total[key]}" for key in ("frames", "people", "tracks")),
+            *(f"{100 * total[key]:.0f} %" for key in ("visible", "occluded", "invalid", "rejected")),
+            f"{fit_error:.1f} px" if fit_error == fit_error else "-",
+            f"{total['frames'] / result.seconds:.1f}",
+        )
+    return table

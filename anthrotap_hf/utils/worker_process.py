@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import IO, Any, cast
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -31,10 +32,29 @@ _answers: IO[bytes] | None = None
 _answers_lock = threading.Lock()
 
 
+in_process: ContextVar[Callable[..., object] | None] = ContextVar("in_process", default=None)
+"""The `on_progress` of a pool without processes, while it calls a function."""
+
+
 def report_progress(*values: Any) -> None:
-    """Tell the parent how far a call is: its `on_progress` is called with these values. Does nothing elsewhere."""
+    """Tell who waits for this call how far it is: their `on_progress` is called with these values.
+
+    Does nothing elsewhere, as in threads that the function starts: they take a `progress_reporter` with them.
+    """
+    progress_reporter()(*values)
+
+
+def progress_reporter() -> Callable[..., object]:
+    """`report_progress` for any thread."""
+    if reporter := in_process.get():
+        return reporter
     if _answers is not None:
-        _answer("progress", values)
+        return lambda *values: _answer("progress", values)
+    return ignore_progress
+
+
+def ignore_progress(*_: Any) -> None:
+    """The reporter where nobody waits for progress."""
 
 
 def _answer(kind: str, content: Any) -> None:

@@ -41,7 +41,16 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Generic, Self, TypeVar, cast
 
-from anthrotap_hf.utils.worker_process import RemoteError, WorkerError, receive, report_progress, send
+from anthrotap_hf.utils.worker_process import (
+    RemoteError,
+    WorkerError,
+    ignore_progress,
+    in_process,
+    progress_reporter,
+    receive,
+    report_progress,
+    send,
+)
 
 __all__ = [
     "LimitExceededError",
@@ -52,6 +61,7 @@ __all__ = [
     "WorkerDiedError",
     "WorkerError",
     "WorkerPool",
+    "progress_reporter",
     "report_progress",
 ]
 
@@ -126,12 +136,13 @@ class Worker:
         # Guards the process, not a call: `cancel` must come through while a call runs.
         self._lock = threading.Lock()
         self._process: _Process | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close() if kind is None else self.cancel()
+        self.close(kill=kind is not None)
 
     @property
     def pid(self) -> int | None:
@@ -144,9 +155,12 @@ class Worker:
 
         Raises:
             WorkerDiedError: if the process ends instead.
+            WorkerCancelledError: if this worker is closed.
             Exception: whatever `setup` raises; the process is gone then.
         """
         with self._lock:
+            if self._closed:
+                raise WorkerCancelledError("closed")
             if self._process is not None and self._process.popen.poll() is None:
                 return
             process = self._process = _Process(self.name, self.env, self.log)
@@ -193,16 +207,18 @@ class Worker:
             raise
 
     def cancel(self) -> None:
-        """Kill the process, whatever it does; nothing of it goes on when this returns."""
+        """Kill the process, whatever it does; nothing of it goes on when this returns. The next call starts another."""
         process = self._process
         if process is not None:
             process.cancelled = True
             self._end(process)
 
-    def close(self) -> None:
-        """End the process: by itself if it is idle, else as `cancel`."""
-        process = self._process
-        if process is not None and process.idle:
+    def close(self, kill: bool = False) -> None:
+        """End the process for good: by itself if it is idle and `kill` is false, else as `cancel`."""
+        with self._lock:
+            self._closed = True
+            process = self._process
+        if process is not None and process.idle and not kill:
             process.close()
         self.cancel()
 
@@ -293,7 +309,7 @@ class WorkerPool:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for worker in self.workers:
-            worker.close() if kind is None else worker.cancel()
+            worker.close(kill=kind is not None)
 
     def run(
         self,
@@ -313,7 +329,12 @@ class WorkerPool:
         """
         if not self.size:
             for task in tasks:
-                yield _outcome(task, lambda task=task: function(task))  # type: ignore[misc]
+                token = in_process.set(partial(on_progress, task) if on_progress else ignore_progress)
+                try:
+                    outcome = _outcome(task, partial(function, task))
+                finally:
+                    in_process.reset(token)
+                yield outcome
             return
 
         def work(worker: Worker, task: T) -> None:
@@ -336,9 +357,9 @@ class WorkerPool:
                     running -= 1
                     yield outcome
             except BaseException:
-                # The threads end when their calls do.
+                # The threads end when their calls do. Leaving early closes the pool.
                 for worker in self.workers:
-                    worker.cancel()
+                    worker.close(kill=True)
                 raise
 
 

@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-from anthrotap_builder.clips import Clip
+from anthrotap_builder.clips import VideoClip
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks
@@ -89,7 +89,7 @@ class Workbench:
         threads: frames processed at once.
     """
 
-    def __init__(self, clip: RenderedClip | Clip, threads: int = 2) -> None:
+    def __init__(self, clip: RenderedClip | VideoClip, threads: int = 2) -> None:
         self.clip = clip
         self.threads = threads
         self._done: dict[Hashable, Any] = {}

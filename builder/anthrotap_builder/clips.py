@@ -1,10 +1,10 @@
-"""First stage: a video is cut at its shot changes into clips, the unit that everything after works on."""
+"""The first stage: a video is cut at its shot changes into clips, the unit that all other stages work on."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -18,23 +18,49 @@ from anthrotap_hf.video import Frame, VideoError, iter_frames, probe
 
 logger = logging.getLogger(__name__)
 
-DETECTION_WIDTH = 160  # shots are told apart on frames this wide, in pixels
-LONGEST_STEP = 1.0  # seconds between two frames that still count as one shot
-SHOT_THRESHOLD = 27.0  # of scenedetect's ContentDetector
-MIN_CLIP_FRAMES = 8  # shorter pieces between two shot changes are skipped
+# Shot changes are detected in frames of this width, pixels.
+DETECTION_WIDTH = 160
+# Two frames further apart in time than this, in seconds, belong to two shots.
+LONGEST_STEP = 1.0
+# The threshold of scenedetect's ContentDetector.
+SHOT_THRESHOLD = 27.0
+# Shorter pieces between two shot changes are skipped.
+MIN_CLIP_FRAMES = 8
 
 
 @dataclass(frozen=True)
-class Clip:
-    """Consecutive frames of one shot.
+class SkippedFrames:
+    """Frames of a video that make no row of a dataset. As text: "5 frames from frame 0 on: reason".
+
+    Attributes:
+        start_frame: the number of the first one among the decoded frames of the video.
+        num_frames: how many.
+        reason: why, in a few words.
+    """
+
+    start_frame: int
+    num_frames: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.num_frames} frames from frame {self.start_frame} on: {self.reason}"
+
+
+OnSkipped = Callable[[SkippedFrames], object]
+"""Is called with frames that are skipped, from any thread."""
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """Consecutive frames of one shot of a video, not labeled yet.
 
     Attributes:
         frames: [T, H, W, 3] uint8 RGB, H and W even.
         fps: frames a second of `frames`.
-        start_frame: the first one's place among the decoded frames of the source video.
-        source_frames: [T] int64, each one's.
+        start_frame: the number of the first frame among the decoded frames of the source video.
+        source_frames: [T] int64, the number of each frame.
         source_video: the video's path, as given.
-        source_sha256: of the video file's bytes, 64 hexadecimal digits.
+        source_sha256: the SHA-256 of the video file's bytes, 64 hexadecimal digits.
     """
 
     frames: np.ndarray
@@ -46,14 +72,14 @@ class Clip:
 
     @property
     def clip_id(self) -> str:
-        """Sixteen digits of the file's SHA-256 and the start frame: nothing of its name, place, or of other videos."""
+        """Sixteen digits of the file's SHA-256, and the start frame; it does not depend on the path or other videos."""
         return f"{self.source_sha256[:16]}-{self.start_frame:06d}"
 
 
 def read_clips(
-    path: str | os.PathLike[str], settings: ClipSettings, skipped: list[str] | None = None
-) -> Iterator[Clip]:
-    """Clips of a video, in order; at most three clips' frames are in memory, two between clips, however long it is.
+    path: str | os.PathLike[str], settings: ClipSettings, on_skipped: OnSkipped | None = None
+) -> Generator[VideoClip, None, None]:
+    """Yield the clips of a video in order. At most three clips' frames are in memory, two between clips.
 
     Shots longer than `settings.clip_frames` are cut in pieces of that length; the last two share their frames
     where the last would be shorter. A damaged part or a step of more than a second also ends a clip. Where
@@ -62,7 +88,7 @@ def read_clips(
     Args:
         path: the video file.
         settings: size, rate and lengths.
-        skipped: gets a line for each piece shorter than `MIN_CLIP_FRAMES`, which is left out.
+        on_skipped: is called with each piece shorter than `MIN_CLIP_FRAMES`.
 
     Raises:
         VideoError: if the video can't be read; after the clips before it, if a part is damaged.
@@ -79,15 +105,12 @@ def read_clips(
     for piece in _cut(shots if fps is None else _resample(shots, fps), settings):
         start = piece[0].index
         if len(piece) < MIN_CLIP_FRAMES:
-            line = (
-                f"{name}: {len(piece)} frames from frame {start} on are left out; "
-                f"a clip needs {MIN_CLIP_FRAMES}"
-            )
-            logger.info(line)
-            if skipped is not None:
-                skipped.append(line)
+            reason = f"{len(piece)} frames are fewer than the {MIN_CLIP_FRAMES} that a clip needs"
+            logger.info("%s: skipped from frame %d on: %s", name, start, reason)
+            if on_skipped:
+                on_skipped(SkippedFrames(start, len(piece), reason))
             continue
-        clip = Clip(
+        clip = VideoClip(
             frames=np.stack([frame.image for frame in piece]),
             fps=fps or _own_rate(piece, rate),
             start_frame=start,
@@ -101,7 +124,7 @@ def read_clips(
 
 def _number_shots(frames: Iterator[Frame], threshold: float) -> Iterator[tuple[int, Frame]]:
     """Each frame with the number of its shot."""
-    # Every jump ends a shot: also a flash, across which no point can be followed by its looks.
+    # Every jump ends a shot: also a flash, across which no point can be followed by its appearance.
     detector = ContentDetector(threshold=threshold, min_scene_len=0)
     shot = 0
     time: float | None = None
@@ -127,7 +150,8 @@ def _resample(shots: Iterator[tuple[int, Frame]], fps: float) -> Iterator[tuple[
                 ticks += 1
                 due = start + ticks / fps
         else:
-            if held is not None and due <= held[1].time + 0.1 / fps:  # timestamps may be rounded
+            # Timestamps may be rounded.
+            if held is not None and due <= held[1].time + 0.1 / fps:
                 yield held
             start = due = frame.time
             ticks = 0
@@ -137,27 +161,28 @@ def _resample(shots: Iterator[tuple[int, Frame]], fps: float) -> Iterator[tuple[
 
 
 def _cut(shots: Iterator[tuple[int, Frame]], settings: ClipSettings) -> Iterator[list[Frame]]:
-    """Pieces of one shot each, of at most `clip_frames` frames; whoever takes one may empty it."""
+    """Pieces of one shot each, of at most `clip_frames` frames; the caller may empty them."""
     length = settings.clip_frames
     held: list[Frame] = []
     current = 0
     try:
         for shot, frame in shots:
             if shot != current:
-                yield from _share(held, settings)
+                yield from _split_end(held, settings)
                 held, current = [], shot
             held.append(frame)
             if len(held) == 2 * length:
                 piece, held = held[:length], held[length:]
                 yield piece
     except VideoError:
-        yield from _share(held, settings)  # what came before the damage is good
+        # What came before the damage is good.
+        yield from _split_end(held, settings)
         raise
-    yield from _share(held, settings)
+    yield from _split_end(held, settings)
 
 
-def _share(frames: list[Frame], settings: ClipSettings) -> Iterator[list[Frame]]:
-    """The end of a shot, fewer than two full pieces: as one or two pieces, of which `frames` becomes the first."""
+def _split_end(frames: list[Frame], settings: ClipSettings) -> Iterator[list[Frame]]:
+    """The end of a shot, fewer than two full pieces, as one or two pieces. `frames` becomes the first one."""
     if len(frames) <= settings.clip_frames:
         middle = len(frames)
     elif len(frames) // 2 >= MIN_CLIP_FRAMES:
@@ -172,7 +197,7 @@ def _share(frames: list[Frame], settings: ClipSettings) -> Iterator[list[Frame]]
 
 
 def _own_rate(piece: list[Frame], rate: float | None) -> float:
-    """Frames a second: the file's word where the timestamps bear it out, else as measured by them."""
+    """Frames a second: as the file says if its timestamps agree, else as measured by them."""
     seconds = piece[-1].time - piece[0].time
     if seconds <= 0:
         return rate or 25.0

@@ -7,14 +7,15 @@ import logging
 import os
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
 from datasets.builder import Key
 
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
-from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf.schema import encode_row, features
 from anthrotap_hf.utils.errors import missing_extra
 from anthrotap_hf.video import VideoError
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class AnthroTapConfig(datasets.BuilderConfig):
-    """`name` is the recipe; `settings` are changes to it, nested as LabelingConfig is."""
+    """The configuration of the builder: `name` is the recipe, `settings` are changes to it, nested as LabelingConfig."""
 
     settings: dict[str, Any] | None = None
     labeling: LabelingConfig = field(init=False)
@@ -36,16 +37,16 @@ class AnthroTapConfig(datasets.BuilderConfig):
     def create_config_id(
         self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
     ) -> str:
-        """Part of the cache's key; with the label version in it, an old cache never gives other labels."""
-        versioned = {**config_kwargs, "label_version": self.labeling.version}
+        """The part of the cache's key for the settings; it has the label version, so an old cache is never used."""
+        versioned = {**config_kwargs, "label_version": self.labeling.version()}
         return super().create_config_id(versioned, custom_features)
 
 
 class AnthroTap(datasets.GeneratorBasedBuilder):
-    """One example a clip, columns as in `anthrotap_builder.shards.features`; each video is a shard of work.
+    """Labels videos: one example a clip, with the columns of `schema.features`; each video is a shard of work.
 
-    A video that can't be read (to its end) is skipped (from there on), with a warning and a line in
-    `failed-<split>.jsonl` beside the cached data; if none of a split's gives a clip, that is an error.
+    A video that can't be labeled is skipped, one that can't be labeled to its end is cut short, both with a warning
+    and a line in `failed-<split>.jsonl` beside the cached data. If no video of a split gives a clip, it is an error.
     """
 
     BUILDER_CONFIG_CLASS = AnthroTapConfig
@@ -54,7 +55,7 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
-            description="Point tracks on people: seen, hidden and unknown",
+            description="Point tracks on people: visible, occluded and invalid",
             features=features(self.config.labeling.clips.clip_frames),
         )
 
@@ -63,11 +64,13 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
             raise ValueError(
                 "nothing to label: name videos with data_files=[...] or a folder with data_dir=..."
             )
-        self._without_clips: dict[str, set[str]] = {}  # by split
+        # By split.
+        self._without_clips: dict[str, set[str]] = {}
         return [
             datasets.SplitGenerator(
                 name=split,
-                gen_kwargs={  # `datasets` shares out lists between processes
+                # `datasets` divides lists among processes.
+                gen_kwargs={
                     "files": dl_manager.download(list(names)),
                     "names": [str(name) for name in names],
                     "split": str(split),
@@ -81,41 +84,40 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
     def _generate_examples(
         self, files: list[str], names: list[str], split: str, num_files: int, log: str | None
     ) -> Iterator[tuple[Key, dict[str, Any]]]:
-        for number, (file, name) in enumerate(zip(files, names, strict=True)):
-            clips, left_out, failure = 0, list[str](), None
-            try:
-                for row in self._rows(file, name, left_out):
-                    yield Key(number, clips), row
-                    clips += 1
-            except VideoError as error:
-                failure = str(error)
-                logger.warning("%s%s", failure, "" if clips else "; skipped")
-            if log:
-                if failure or left_out:
-                    _append(log, {"file": name, "reason": failure, "left_out": left_out})
-            elif not clips:  # streaming: nobody comes after us to look at the whole
-                failed = self._without_clips.setdefault(split, set())
-                failed.add(name)
-                if len(failed) == num_files:
-                    raise _no_clips(num_files, failure or next(iter(left_out), None))
-
-    def _rows(self, file: str, name: str, left_out: list[str]) -> Iterator[dict[str, Any]]:
-        """The rows of one video. Streaming hands over addresses: a video is fetched when its turn comes."""
         try:
-            from anthrotap_builder.pipeline import label_video
+            from anthrotap_builder.label_videos import VideoJob, VideoLabeling
         except ImportError as error:
             raise missing_extra(error) from error
         config = self.config.labeling
+        # Streaming hands over addresses: a video is fetched when its turn comes.
         fetch = datasets.DownloadConfig(token=self.token, storage_options=self.storage_options)
-        path = datasets.DownloadManager(download_config=fetch).download(file)
-        clips = prefetch(lambda lines: label_video(path, config, skipped=lines), left_out, threads=2)
-        for clip in clips:
-            if clip.left_out:
-                left_out.append(clip.left_out)
-                continue
-            if path != name:  # a downloaded file may be called by a hash
-                clip = replace(clip, source_video=urllib.parse.urlsplit(name).path)
-            yield encode_row(clip, config.clips.clip_frames)
+        for number, (file, name) in enumerate(zip(files, names, strict=True)):
+            path = Path(datasets.DownloadManager(download_config=fetch).download(file))
+            # A downloaded file may be called by a hash.
+            own_name = PurePosixPath(urllib.parse.urlsplit(name).path).name if str(path) != name else ""
+            labeling = VideoLabeling(VideoJob(path, config, video=name, name=own_name))
+            for clip in labeling:
+                if not clip.skipped:
+                    yield (
+                        Key(number, (labeling.result.rows or 1) - 1),
+                        encode_row(clip, config.clips.clip_frames),
+                    )
+            self._report(labeling.result, name, split, num_files, log)
+
+    def _report(self, result: VideoResult, name: str, split: str, num_files: int, log: str | None) -> None:
+        """Warn of a failure, and keep it for the end of the split."""
+        if result.failure:
+            logger.warning("%s%s", result.message, "" if result.rows else "; skipped")
+        if log:
+            if result.failure or result.skipped:
+                skipped = [str(frames) for frames in result.skipped]
+                _append(log, {"file": name, "reason": result.message, "skipped": skipped})
+        elif not result.rows:
+            # Streaming: there is no end of a split to report at.
+            failed = self._without_clips.setdefault(split, set())
+            failed.add(name)
+            if len(failed) == num_files:
+                raise _no_clips(num_files, result.message)
 
     def _log(self, split: Any) -> str:
         return os.path.join(self._output_dir, f"failed-{split}.jsonl")
@@ -125,8 +127,7 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
         problems = _read(split_generator.gen_kwargs["log"])
         num_files = split_generator.gen_kwargs["num_files"]
         if not split_generator.split_info.num_examples:
-            first = next((item["reason"] or item["left_out"][0] for item in problems), None)
-            raise _no_clips(num_files, first)
+            raise _no_clips(num_files, next((item["reason"] for item in problems if item["reason"]), None))
         failed = [item["file"] for item in problems if item["reason"]]
         if failed:
             logger.warning(
@@ -144,7 +145,7 @@ def _no_clips(num_files: int, first: str | None) -> VideoError:
 
 def _append(path: str, item: dict[str, Any]) -> None:
     line = (json.dumps(item) + "\n").encode()
-    # one write of one line: processes share the file
+    # Processes share the file: each line is one write.
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, line)

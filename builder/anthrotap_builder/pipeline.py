@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.clips import read_clips
+from anthrotap_builder.clips import OnSkipped, SkippedFrames, read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
@@ -32,7 +31,7 @@ from anthrotap_hf.utils import opencv_threads
 
 logger = logging.getLogger(__name__)
 
-StageReport = Callable[[str], None]
+StageReport = Callable[[str], object]
 """Is called with the name of each stage as it begins."""
 
 
@@ -61,15 +60,15 @@ class LabeledClip(TrackedClip):
         return float(self.info["rejected_fraction"])
 
     @property
-    def left_out(self) -> str | None:
-        """Why the clip makes no row of a dataset, in one line; None if it has tracks."""
+    def skipped(self) -> SkippedFrames | None:
+        """Why the clip makes no row of a dataset; None if it has tracks."""
         if len(self.tracks):
             return None
         of_file = self.info["mesh_source"] == "file"
         reason = "the file has no mesh in these frames" if of_file else "no person was found"
         if self.people:
             reason = "no label of the people found is valid"
-        return f"{self.source_video}: {len(self.frames)} frames from frame {self.start_frame} on: {reason}"
+        return SkippedFrames(self.start_frame, len(self.frames), reason)
 
 
 @dataclass(frozen=True)
@@ -121,9 +120,9 @@ def label_video(
     threads: int = 2,
     device: str = "cpu",
     on_stage: StageReport | None = None,
-    skipped: list[str] | None = None,
+    on_skipped: OnSkipped | None = None,
     meshes: MeshFile | None = None,
-) -> Iterator[LabeledClip]:
+) -> Generator[LabeledClip, None, None]:
     """Label a video clip by clip; nothing needs the whole video in memory.
 
     Unless `threads` is 1, the next clip is read while one is labeled: then frames of up to four clips are in memory,
@@ -135,7 +134,7 @@ def label_video(
         threads: how many frames are worked on at once; labels do not depend on it.
         device: where networks run, as torch names it ("cuda"); the open default has none that would gain by it.
         on_stage: is called with the name of each stage as it begins.
-        skipped: gets a line for each piece of the video that is skipped, with the reason.
+        on_skipped: is called with each piece of the video that is too short for a clip.
         meshes: of the video, where `config.mesh_source` is "file".
 
     Raises:
@@ -144,7 +143,7 @@ def label_video(
     config = config or LabelingConfig()
     limit_malloc_arenas()
     begin = time.perf_counter()
-    for clip in prefetch(partial(read_clips, path, config.clips), skipped, threads):
+    for clip in prefetch(read_clips(path, config.clips, on_skipped), threads):
         reading = time.perf_counter() - begin
         labeled = label_clip(
             clip.frames,

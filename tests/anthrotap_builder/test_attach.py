@@ -83,12 +83,10 @@ def full(fake_labels, videos, tmp_path) -> Path:
     """The dataset with videos: of a and b in the split "train", in shards of two rows; of c in "test"."""
     folder = tmp_path / "full"
     for stem, some in (("train", videos[:2]), ("test", videos[2:])):
-        with ShardWriter(folder / "data", 48, stem=stem, max_shard_bytes=1) as writer:
+        with ShardWriter(folder / "data", 48, stem=stem, max_shard_bytes=1, group_rows=2) as writer:
             for video in some:
                 for clip in pipeline.label_video(video, CONFIG):
                     writer.write(clip)
-                    if len(writer._rows) == 2:
-                        writer._flush()
     write_manifest(folder, CONFIG, Tally())
     assert len(list(folder.rglob("*.parquet"))) == 3
     return folder
@@ -119,12 +117,12 @@ def test_the_result_is_the_dataset_that_was_made_with_videos(labels, full, video
     assert sorted(path.name for path in out.iterdir()) == ["data", "manifest.json"]
     assert [path.name for path in out.parent.iterdir()] == ["attached"]
     summary = json.loads(result.stdout)
-    assert {name: summary[name] for name in ("rows", "written", "videos", "found", "left_out")} == {
+    assert {name: summary[name] for name in ("rows", "written", "videos", "found", "skipped")} == {
         "rows": 5,
         "written": 5,
         "videos": 3,
         "found": 3,
-        "left_out": [],
+        "skipped": [],
     }
     manifest = manifest_of(out)
     assert manifest["label_only"] is False
@@ -171,7 +169,7 @@ def test_missing_videos(labels, full, videos, out):
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
-def test_the_rest_is_left_out_if_that_is_wanted(labels, full, videos, out):
+def test_the_rest_is_skipped_if_that_is_wanted(labels, full, videos, out):
     edit_manifest(labels, splits={"train": {"rows": 4}, "test": {"rows": 1}}, counts={"clips": 5})
     result = run(labels, videos[1], "--partial", "--out", out)
     assert result.exit_code == 0, result.output
@@ -179,11 +177,11 @@ def test_the_rest_is_left_out_if_that_is_wanted(labels, full, videos, out):
     assert_same(rows_of(out), {"train-00000-of-00001.parquet": wanted["train-00001-of-00002.parquet"]})
     assert f"{out}: 2 of 5 rows, of 1 of 3 videos" in result.stdout
     missing = wanted["train-00000-of-00002.parquet"][0]["clip_id"]
-    assert f"left out: {missing}: a.mp4 is missing" in result.stderr
+    assert f"skipped: {missing}: a.mp4 is missing" in result.stderr
     manifest = manifest_of(out)
     assert manifest["splits"] == {"train": {"rows": 2}}
     assert "counts" not in manifest
-    assert len(manifest["left_out"]) == 3
+    assert len(manifest["skipped"]) == 3
     assert not verify(out, processes=0).problems
 
 
@@ -199,13 +197,13 @@ def test_another_file_of_the_same_name_is_refused(labels, videos, out):
     after = file_sha256(videos[0])
     result = run(labels, *videos, "--out", out)
     assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
+    (line,) = result.stderr.strip().splitlines()
     assert f"{videos[0]} is not the a.mp4 that was labeled" in line
     assert before in line
     assert after in line
     partly = attach_videos(labels, videos, out, partial=True)
-    assert (partly.written, len(partly.left_out)) == (3, 2)
-    assert after in partly.left_out[0]
+    assert (partly.written, len(partly.skipped)) == (3, 2)
+    assert after in partly.skipped[0]
 
 
 @pytest.fixture

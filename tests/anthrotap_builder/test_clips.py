@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from anthrotap_builder.clips import read_clips
+from anthrotap_builder.clips import SkippedFrames, read_clips
 from anthrotap_builder.config import ClipSettings
 from anthrotap_hf.video import VideoError, iter_frames
 
@@ -54,17 +54,19 @@ def test_long_shots_are_cut_evenly(make_video, num_frames, expected):
 
 
 def test_sharing_does_not_lose_a_full_piece(make_video):
-    assert lengths(make_video(shots=[13]), clip_frames=10, min_frames=8) == [(0, 10)]
+    assert lengths(make_video(shots=[13]), clip_frames=10) == [(0, 10)]
 
 
 def test_short_pieces_are_reported(make_video, caplog):
     path = make_video(shots=[20, 5, 20])
-    skipped: list[str] = []
+    skipped: list[SkippedFrames] = []
     with caplog.at_level("INFO"):
-        clips = list(read_clips(path, ClipSettings(), skipped))
+        clips = list(read_clips(path, ClipSettings(), skipped.append))
     assert [clip.start_frame for clip in clips] == [0, 25]
-    assert skipped == [f"{path}: 5 frames from frame 20 on are left out; a clip needs 8"]
-    assert skipped[0] in caplog.messages
+    reason = "5 frames are fewer than the 8 that a clip needs"
+    assert skipped == [SkippedFrames(20, 5, reason)]
+    assert f"{path}: skipped from frame 20 on: {reason}" in caplog.messages
+    assert str(skipped[0]) == f"5 frames from frame 20 on: {reason}"
 
 
 def test_a_flash_ends_a_clip(make_video, moving_pattern):

@@ -38,7 +38,7 @@ def test_rows(make_video, load):
     assert dataset["num_frames"][:] == [20, 30]
     assert dataset["start_frame"][:] == [0, 20]
     assert dataset["source_video"][:] == ["a.mp4"] * 2
-    assert dataset["label_version"][:] == [LabelingConfig().version] * 2
+    assert dataset["label_version"][:] == [LabelingConfig().version()] * 2
 
 
 def test_splits_and_slices(make_video, load):
@@ -129,7 +129,7 @@ def test_only_bad_files(load, tmp_path, options):
 
 
 def test_a_video_too_short_for_a_clip(make_video, load):
-    with pytest.raises(VideoError, match=r"the video gives no clip.*3 frames from frame 0"):
+    with pytest.raises(VideoError, match=r"the video gives no clip.*3 frames are fewer than the 8"):
         load(data_files=str(make_video(shots=[3])), split="train")
 
 

@@ -169,7 +169,7 @@ def test_reasons_reach_the_terminal_past_the_networks_greeting(make_video, tmp_p
         [sys.executable, "-m", "anthrotap_hf.cli.main", *words], capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert "nobody was found" in result.stderr
+    assert "no person was found" in result.stderr
     assert "XNNPACK" not in result.stderr
 
 
@@ -194,7 +194,7 @@ def test_a_real_clip_end_to_end(clips_dir, tmp_path):
 def test_hands_alone_are_nobody(clips_dir, tmp_path):
     result = CliRunner().invoke(app, ["label", str(clips_dir / "hands_only.mp4"), "--out", str(tmp_path)])
     assert result.exit_code == 1
-    assert "nobody was found" in result.stderr
+    assert "no person was found" in result.stderr
 
 
 def cube_file(path, body=None):

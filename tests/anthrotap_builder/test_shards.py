@@ -183,7 +183,7 @@ def test_earlier_shards_are_safe(make_clip, tmp_path):
         pass
     with ShardWriter(tmp_path, CLIP_FRAMES, stem="train-00001") as other:
         other.write(make_clip(50))
-    with ShardWriter(tmp_path, CLIP_FRAMES, replace=True) as writer:
+    with ShardWriter(tmp_path, CLIP_FRAMES, overwrite=True) as writer:
         writer.write(make_clip(60))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "train-00000-of-00001.parquet",
@@ -216,10 +216,12 @@ def test_manifest(make_clip, tmp_path):
     parts = [Tally(), Tally()]
     for number, clip in enumerate(clips):
         parts[number % 2].add(clip.tracks, clip.rejected_fraction)
-    parts[0].inputs.append({"file": "a.mp4", "sha256": "0" * 64})
-    parts[1].failed.append({"file": "b.mp4", "reason": "b.mp4: the file is empty"})
-    parts[1].left_out.append("a.mp4: 3 frames from frame 90 on are left out")
-    path = write_manifest(tmp_path, LabelingConfig(), Tally.merge(parts))
+    videos = {
+        "inputs": [{"file": "a.mp4", "sha256": "0" * 64}],
+        "failed": [{"file": "b.mp4", "reason": "b.mp4: the file is empty"}],
+        "skipped": ["a.mp4: 3 frames from frame 90 on: too few"],
+    }
+    path = write_manifest(tmp_path, LabelingConfig(), Tally.merge(parts), videos)
     manifest = json.loads(path.read_text())
     counts = manifest["counts"]
     assert counts["clips"] == 3
@@ -230,8 +232,8 @@ def test_manifest(make_clip, tmp_path):
     assert counts["mean_rejected_fraction"] == 0.25  # of the clips with people
     assert manifest["inputs"][0]["file"] == "a.mp4"
     assert manifest["failed"][0]["file"] == "b.mp4"
-    assert manifest["left_out"]
-    assert manifest["label_version"] == LabelingConfig().version
+    assert manifest["skipped"]
+    assert manifest["label_version"] == LabelingConfig().version()
     assert manifest["config"]["clips"]["clip_frames"] == 48
     assert manifest["packages"]["datasets"] == datasets.__version__
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

@@ -25,14 +25,12 @@ RUN = [path for path in DOCUMENTS if not is_told_only(path.read_text("utf-8"))]
 def dancers(tmp_path_factory) -> Path:
     """A folder with `examples/dance.mp4` and, in `labels`, its labels, which the README's first block makes."""
     pytest.importorskip("anny", reason="needs anthrotap[builder]")
-    from rich.console import Console
-
     from anthrotap_builder.config import labeling_config
     from anthrotap_builder.label_videos import label_videos
 
     folder = tmp_path_factory.mktemp("dancers")
     shutil.copy(ROOT / "examples/dance.mp4", folder)
-    label_videos([folder / "dance.mp4"], folder / "labels", labeling_config(), 2, False, Console(quiet=True))
+    label_videos([folder / "dance.mp4"], folder / "labels", labeling_config())
     return folder
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.clips import read_clips
+from anthrotap_builder.clips import OnSkipped, read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.pipeline import LabeledClip
 from anthrotap_hf.tracks import Tracks
 
 
 def fake_label_video(
-    path: str | Path, config: LabelingConfig, *_: Any, skipped: list[str] | None = None, **__: Any
-) -> Iterator[LabeledClip]:
+    path: str | Path, config: LabelingConfig, *_: Any, on_skipped: OnSkipped | None = None, **__: Any
+) -> Generator[LabeledClip, None, None]:
     """The clips of a video, each with two tracks that stand still."""
-    for clip in read_clips(path, config.clips, skipped):
+    for clip in read_clips(path, config.clips, on_skipped):
         num_frames, height, width = clip.frames.shape[:3]
         tracks = Tracks(
             xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, num_frames, 1)),

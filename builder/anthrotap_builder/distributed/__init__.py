@@ -1,6 +1,6 @@
-"""`anthrotap build`: many videos become one dataset, on one machine or a cluster, whatever breaks on the way.
+"""`anthrotap build`: many videos become one dataset, on this machine or a cluster, whatever breaks on the way.
 
-`build.py` is the whole story; `sources.py` finds videos, `folder.py` keeps what is done, `labeler.py` labels one
-video in a process of its own, `steps.py` is what each rank does, `arrangement.py` orders the rows, `executors.py`
-runs the steps on this machine, Slurm or Ray.
+`build.py` is the whole process; `video_sources.py` finds videos, `state.py` keeps what is done, `worker.py` labels one
+video in a child process, `steps.py` is what each rank does, `assemble.py` orders the rows and writes the dataset,
+`executors.py` runs the steps on this machine, Slurm or Ray.
 """

@@ -1,4 +1,4 @@
-"""A build from its inputs to a dataset: find videos, plan, label, arrange, write, conclude."""
+"""A build from its inputs to a dataset: find videos, plan, label, assign rows to shards, write, finalize."""
 
 from __future__ import annotations
 
@@ -6,23 +6,58 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anthrotap_builder.distributed import executors
-from anthrotap_builder.distributed.config import Build, Limits
+from anthrotap_builder.distributed.assemble import VIDEOS
+from anthrotap_builder.distributed.config import BuildConfig, ResourceLimits
 from anthrotap_builder.distributed.executors import ClusterSettings, Stage
-from anthrotap_builder.distributed.state import BuildError, BuildFolder, IncompleteError, Plan, VideoResult
-from anthrotap_builder.distributed.steps import ArrangeRows, Conclude, LabelVideos, WriteShards, new_labeler
+from anthrotap_builder.distributed.state import BuildError, BuildFolder, IncompleteError, Plan
+from anthrotap_builder.distributed.steps import (
+    AssignShards,
+    FinalizeDataset,
+    LabelVideos,
+    WriteShards,
+    new_worker,
+)
 from anthrotap_builder.distributed.video_sources import Source
+from anthrotap_builder.video_result import VideoResult
+from anthrotap_hf.schema import MANIFEST
 
 EXECUTORS = ("local", "slurm", "ray")
-REPLACED = ("data", "manifest.json", "videos.jsonl", "README.md")
-FINISHING = ("arrange", "write", "conclude", "finish")  # folders of .build, with marks of what is completed
-ROUNDS = 20  # of labeling again what turned out lost or damaged: each finds one file, or a few
-VIDEOS_A_RANK = 64
-RANKS_A_WORKER = 4
+# What a build puts beside its `.build`, and may replace.
+DATASET_FILES = ("data", MANIFEST, VIDEOS, "README.md")
+# Folders of `.build`, with datatrove's marks of what is done.
+FINISHING = (AssignShards.name, WriteShards.name, FinalizeDataset.name, "finish")
+# Attempts to label again what turned out lost or damaged: each finds one file, or a few.
+MAX_ROUNDS = 20
+MAX_VIDEOS_PER_RANK = 64
+RANKS_PER_WORKER = 4
+
+OnProgress = Callable[[str, int | None, int, int], object]
+"""Is called again and again with the name of the stage, the number of videos (None for a stage that is not told by
+videos), of those that are labeled, and of those that failed."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a build runs; nothing of the result depends on it.
+
+    Attributes:
+        executor: of EXECUTORS. "slurm" submits jobs and returns; all others wait.
+        workers: processes at once, each of which labels one video at a time.
+        cluster: for Slurm and Ray.
+        videos_per_rank: how many videos are one unit of work; None chooses.
+        retry_failed: whether videos that an earlier run gave up are tried again.
+    """
+
+    executor: str = "local"
+    workers: int = 1
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    videos_per_rank: int | None = None
+    retry_failed: bool = False
 
 
 @dataclass
@@ -30,11 +65,12 @@ class BuildReport:
     """What a build did.
 
     Attributes:
-        videos: that it was given.
-        labeled: of them in this run.
-        failed: why videos gave nothing, or not all of it, a line each.
+        videos: how many it was given.
+        labeled: how many of them in this run.
+        failed: a line for each video that gave no labels, or not all of them.
         rows: by split; None while Slurm is at work.
         jobs: numbers of Slurm jobs.
+        exceeded: the limits that videos exceeded, of those of `ResourceLimits`.
         seconds: wall time.
     """
 
@@ -43,95 +79,84 @@ class BuildReport:
     failed: list[str] = field(default_factory=list)
     rows: dict[str, int] | None = None
     jobs: list[str] = field(default_factory=list)
+    exceeded: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
-Watch = Callable[[Plan | None, str], None]
-"""Is called again and again with the plan at work and the name of the stage."""
-
-
 def build_dataset(
-    build: Build,
-    sources: list[Source],
-    executor: str = "local",
-    workers: int = 1,
-    cluster: ClusterSettings | None = None,
-    videos_a_rank: int | None = None,
-    retry_failed: bool = False,
-    watch: Watch | None = None,
+    build: BuildConfig,
+    sources: Sequence[Source],
+    options: RunOptions | None = None,
+    on_progress: OnProgress | None = None,
 ) -> BuildReport:
-    """Labels what has no labels yet of this recipe, and makes a dataset of all.
+    """Label the videos that have no labels of this recipe yet, and make a dataset of all.
 
     Args:
         build: what to make, and where.
         sources: the videos.
-        executor: where it runs, of EXECUTORS. "slurm" submits jobs and returns; all others wait.
-        workers: processes at once, each of which labels one video at a time.
-        cluster: for Slurm and Ray.
-        videos_a_rank: how the work is cut; only speed depends on it.
-        retry_failed: whether videos that an earlier run gave up are tried again.
-        watch: see `Watch`.
+        options: where and how it runs.
+        on_progress: see `OnProgress`.
 
     Raises:
         BuildError: if it can't go on; what was labeled stays, and the same call goes on.
     """
     begin = time.perf_counter()
+    options = options or RunOptions()
     folder = build.folder
-    cluster = cluster or ClusterSettings()
     report = BuildReport(len(sources))
     note = folder.state / "slurm.json"
     _check_out(folder, sources)
     with folder.locked():
         if jobs := executors.slurm_jobs_at_work(note):
-            done = len({source.key for source in sources} & folder.outcomes().keys())
+            done = len({source.key for source in sources} & folder.results().keys())
             raise BuildError(
-                f"{folder.out}: Slurm jobs {', '.join(jobs)} are at work here, {done} of {len(sources)} videos are "
-                "done; wait for them, or scancel them"
+                f"Slurm jobs {', '.join(jobs)} are at work here, {done} of {len(sources)} videos are done",
+                path=folder.out,
+                hint="wait for them, or scancel them",
             )
-        _clear(folder)
-        folder.save_inputs(sources)
-        for attempt in range(ROUNDS):
+        _clean(folder)
+        folder.save_inputs(list(sources))
+        for attempt in range(MAX_ROUNDS):
             for name in FINISHING:
                 shutil.rmtree(folder.state / name, ignore_errors=True)
-            plan = _plan(build, sources, workers, videos_a_rank, retry_failed and not attempt)
-            if plan and plan.path.name == "plan-000" and executor != "slurm" and not attempt:
+            plan = _plan(build, sources, options, options.retry_failed and not attempt)
+            if plan and plan.path.name == "plan-000" and options.executor != "slurm" and not attempt:
                 _check_parts(build)
-            report.labeled += len(plan.sources()) - len(list(plan.outcomes())) if plan else 0
-            stages = _stages(build, plan, workers)
-            if executor == "slurm":
-                report.jobs = executors.submit_to_slurm(stages, workers, cluster, note)
+            report.labeled += len(plan.sources()) - len(list(plan.results())) if plan else 0
+            stages = _stages(build, plan, options.workers)
+            if options.executor == "slurm":
+                report.jobs = executors.submit_to_slurm(stages, options.workers, options.cluster, note)
                 return report
             try:
-                _run(stages, plan, executor, workers, cluster, watch)
+                _run(stages, plan, options, on_progress)
                 break
             except IncompleteError as error:
-                if attempt == ROUNDS - 1:
+                if attempt == MAX_ROUNDS - 1:
                     raise BuildError(f"{error}, again and again: is the disk sound?") from error
-        shutil.rmtree(folder.finish, ignore_errors=True)
-        _clear(folder)
-        outcomes = folder.outcomes()
-    found = [outcomes[source.key] for source in sources]
-    report.failed = [outcome.failure for outcome in found if outcome.failure]
+        _clean(folder)
+        results = folder.results()
+    found = [results[source.key] for source in sources]
+    report.failed = [result.message for result in found if result.message]
+    report.exceeded = sorted({limit for result in found for limit in result.exceeded})
     report.rows = _rows_by_split(folder.out)
     report.seconds = time.perf_counter() - begin
     return report
 
 
-def _check_out(folder: BuildFolder, sources: list[Source]) -> None:
-    """Nothing that is not a build's is replaced, and nothing of a build is labeled."""
+def _check_out(folder: BuildFolder, sources: Sequence[Source]) -> None:
+    """Refuse to replace what no build has made, and to label what a build has made."""
     if not sources:
         raise BuildError("no video to label")
     if not folder.state.exists():
-        foreign = [name for name in REPLACED if (folder.out / name).exists()]
-        if foreign and not _is_build(folder.out / "manifest.json"):
+        foreign = [name for name in DATASET_FILES if (folder.out / name).exists()]
+        if foreign and not _is_build(folder.out / MANIFEST):
             raise BuildError(
-                f"{folder.out}: holds {foreign[0]}, which no build has made; take another folder"
+                f"holds {foreign[0]}, which no build has made", path=folder.out, hint="take another folder"
             )
-    inside = [source for source in sources if Path(source.address).is_relative_to(folder.out)]
-    if inside:
-        raise BuildError(
-            f"{inside[0].shown}: lies in the folder of the dataset, {folder.out}; take another for --out"
-        )
+    for source in sources:
+        if Path(source.address).is_relative_to(folder.out):
+            reason = f"lies in the folder of the dataset, {folder.out}"
+            raise BuildError(reason, path=source.display_name, hint="take another for --out")
 
 
 def _is_build(manifest: Path) -> bool:
@@ -142,82 +167,68 @@ def _is_build(manifest: Path) -> bool:
 
 
 def _plan(
-    build: Build,
-    sources: list[Source],
-    workers: int,
-    videos_a_rank: int | None,
-    retry_failed: bool,
+    build: BuildConfig, sources: Sequence[Source], options: RunOptions, retry_failed: bool
 ) -> Plan | None:
     """What is still to do: the last plan, if it is just that; None for nothing."""
     folder = build.folder
-    outcomes = folder.outcomes()
-    to_do = [source for source in sources if _is_open(outcomes.get(source.key), build.limits, retry_failed)]
+    results = folder.results()
+    to_do = [source for source in sources if _is_open(results.get(source.key), build.limits, retry_failed)]
     if not to_do:
         return None
     plans = folder.plans()
-    left = [source for source in plans[-1].sources() if source.key not in outcomes] if plans else []
+    left = [source for source in plans[-1].sources() if source.key not in results] if plans else []
     if to_do == left:
         return plans[-1]
-    ranks = -(-len(to_do) // (videos_a_rank or _share(len(to_do), workers)))
-    return folder.new_plan(to_do, ranks, _known(outcomes))
+    # Few enough videos in each rank that all workers end at about the same time.
+    even = max(1, min(MAX_VIDEOS_PER_RANK, len(to_do) // (RANKS_PER_WORKER * options.workers)))
+    known = {result.sha256 for result in results.values() if result.sha256 and not result.failure}
+    return folder.new_plan(to_do, -(-len(to_do) // (options.videos_per_rank or even)), known)
 
 
-def _is_open(outcome: VideoResult | None, limits: Limits, retry_failed: bool) -> bool:
+def _is_open(result: VideoResult | None, limits: ResourceLimits, retry_failed: bool) -> bool:
     """Whether a video is to be labeled, for the first time or again."""
-    if outcome is None or outcome.gone:
+    if result is None or (result.failure and result.failure_kind == "unavailable"):
         return True
-    raised = any(getattr(limits, name) > allowed for name, allowed in outcome.exceeded.items())
-    return raised or (retry_failed and outcome.failure is not None)
+    raised = any(getattr(limits, name) > allowed for name, allowed in result.exceeded.items())
+    return raised or (retry_failed and result.failure is not None)
 
 
-def _share(videos: int, workers: int) -> int:
-    """Videos of a rank: few enough that all workers end at about the same time."""
-    return max(1, min(VIDEOS_A_RANK, videos // (RANKS_A_WORKER * workers)))
-
-
-def _known(outcomes: dict[str, VideoResult]) -> set[str]:
-    return {outcome.sha256 for outcome in outcomes.values() if outcome.sha256 and not outcome.failure}
-
-
-def _stages(build: Build, plan: Plan | None, workers: int) -> list[Stage]:
+def _stages(build: BuildConfig, plan: Plan | None, workers: int) -> list[Stage]:
     """The whole build, top to bottom."""
-    folder = build.folder
-    label = [] if plan is None else [Stage(LabelVideos(build, plan.path), plan.ranks, plan.logs, True)]
+    state = build.folder.state
+    label = [] if plan is None else [Stage(LabelVideos(build, plan), plan.ranks, plan.logs)]
     return [
         *label,
-        Stage(ArrangeRows(build), 1, folder.state / "arrange"),
-        Stage(WriteShards(build), workers, folder.state / "write"),
-        Stage(Conclude(build), 1, folder.state / "conclude"),
+        Stage(AssignShards(build), 1, state / AssignShards.name),
+        Stage(WriteShards(build), workers, state / WriteShards.name),
+        Stage(FinalizeDataset(build), 1, state / FinalizeDataset.name),
     ]
 
 
-def _run(
-    stages: list[Stage],
-    plan: Plan | None,
-    executor: str,
-    workers: int,
-    cluster: ClusterSettings,
-    watch: Watch | None,
-) -> None:
+def _run(stages: list[Stage], plan: Plan | None, options: RunOptions, on_progress: OnProgress | None) -> None:
+    total = len(plan.sources()) if plan else 0
+    seen: dict[Path, tuple[int, int, int]] = {}
     for stage in stages:
-        label = isinstance(stage.step, LabelVideos)
 
-        def look(name: str = stage.name, plan: Plan | None = plan if label else None) -> None:
-            if watch:
-                watch(plan, name)
+        def report(stage: Stage = stage) -> None:
+            if on_progress and plan and isinstance(stage.step, LabelVideos):
+                on_progress(stage.name, total, *plan.progress(seen))
+            elif on_progress:
+                on_progress(stage.name, None, 0, 0)
 
-        look()
-        if executor == "ray" and label:
-            executors.run_on_ray([stage], workers, cluster)
+        report()
+        if options.executor == "ray" and isinstance(stage.step, LabelVideos):
+            executors.run_on_ray(stage, options.workers, options.cluster)
         else:
-            executors.run_locally([stage], workers, look)
-        look()
+            executors.run_locally([stage], options.workers, report)
+        report()
 
 
-def _clear(folder: BuildFolder) -> None:
-    """What processes that were killed left half-written."""
+def _clean(folder: BuildFolder) -> None:
+    """Delete what processes that were killed left half-written."""
     shutil.rmtree(folder.scratch, ignore_errors=True)
-    for before in folder.out.glob(".*-before-data"):  # killed between two renames
+    for before in folder.out.glob(".*-before-data"):
+        # Killed between two renames.
         if not (folder.out / "data").exists():
             before.rename(folder.out / "data")
     halves = [*folder.out.glob(".*-incomplete-*"), *folder.out.glob(".*-before-data")]
@@ -225,20 +236,20 @@ def _clear(folder: BuildFolder) -> None:
         shutil.rmtree(half) if half.is_dir() else half.unlink()
 
 
-def _check_parts(build: Build) -> None:
-    """Says what is missing before any worker starts; makes caches once, not in all workers at a time."""
-    labeler = new_labeler(build)
+def _check_parts(build: BuildConfig) -> None:
+    """Find out what is missing before any worker starts, and make caches once, not in all workers at a time."""
+    worker = new_worker(build)
     try:
-        labeler.start()
+        worker.start()
     finally:
-        labeler.close()
+        worker.close()
 
 
 def _rows_by_split(out: Path) -> dict[str, int]:
-    splits = json.loads((out / "manifest.json").read_text())["splits"]
+    splits = json.loads((out / MANIFEST).read_text())["splits"]
     return {name: split["rows"] for name, split in splits.items()}
 
 
-def cores() -> int:
-    """Of this machine, for this process."""
+def count_cores() -> int:
+    """The number of cores of this machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

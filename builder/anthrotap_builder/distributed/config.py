@@ -10,14 +10,14 @@ from anthrotap_builder.distributed.state import BuildFolder
 
 
 @dataclass(frozen=True)
-class Finish:
+class OutputConfig:
     """How the rows are arranged; none of it changes a label.
 
     Attributes:
-        validation, test: shares of the videos in these splits; the rest is "train".
+        validation, test: fractions of the videos in these splits; the rest is "train".
         seed: of the shuffle and the splits. A video stays in its split when others are added.
         shard_bytes: a shard is about this large at most.
-        label_only: leave the videos out of the rows, as for videos that may not be passed on.
+        label_only: leave the videos out of the rows, for videos that may not be passed on.
     """
 
     validation: float = 0.0
@@ -26,16 +26,16 @@ class Finish:
     shard_bytes: int = 256 << 20
     label_only: bool = False
 
-    def split(self, source_sha256: str) -> str:
-        """The split of a video."""
-        place = int.from_bytes(digest(f"{self.seed}:{source_sha256}")[:8]) / 2**64
-        if place < self.test:
+    def split_of(self, source_sha256: str) -> str:
+        """The split of a video: its hash as a number in [0, 1) is held against the fractions."""
+        position = int.from_bytes(sort_key(f"{self.seed}:{source_sha256}")[:8]) / 2**64
+        if position < self.test:
             return "test"
-        return "validation" if place < self.test + self.validation else "train"
+        return "validation" if position < self.test + self.validation else "train"
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """What one video may cost.
 
     Attributes:
@@ -52,32 +52,33 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Build:
+class BuildConfig:
     """Everything that the steps of one build know.
 
     Attributes:
         out: the dataset's folder.
-        config: everything that changes a label.
-        version: its label version.
-        finish: how the rows are arranged.
+        labeling: everything that changes a label.
+        version: its label version on the machine that began the build; all others must come to the same.
+        output: how the rows are arranged.
         limits: what one video may cost.
         threads: frames that one worker works on at once.
         devices: where networks run, one for each worker in turn.
     """
 
     out: str
-    config: LabelingConfig
+    labeling: LabelingConfig
     version: str
-    finish: Finish = field(default_factory=Finish)
-    limits: Limits = field(default_factory=Limits)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
     threads: int = 1
     devices: tuple[str, ...] = ("cpu",)
 
     @property
     def folder(self) -> BuildFolder:
+        """The state of the build."""
         return BuildFolder(self.out, self.version)
 
 
-def digest(text: str) -> bytes:
-    """What rows are ordered and split by: for each text another number, always the same."""
+def sort_key(text: str) -> bytes:
+    """A hash to order rows and to split videos by: pseudo-random, but the same in every run."""
     return hashlib.sha256(text.encode()).digest()

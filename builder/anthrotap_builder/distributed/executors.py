@@ -1,33 +1,25 @@
-"""Where the steps of a build run: on this machine, on Slurm, on Ray. The steps are the same."""
+"""Where the steps of a build run: on this machine, or by datatrove's executors on Slurm or Ray."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import queue
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import loguru
-from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
-from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.stats import PipelineStats
 from pydantic import Field
 
-from anthrotap_builder.distributed.processes import end_with_parent
 from anthrotap_builder.distributed.state import BuildError
-from anthrotap_builder.distributed.steps import WORKER
+from anthrotap_builder.distributed.steps import BuildStep, LabelVideos, label_rank, new_worker
+from anthrotap_builder.distributed.worker import LabelWorker
 from anthrotap_hf.utils.settings import Settings
-
-RESTARTS = 10  # of workers that die without having finished a rank in between
 
 
 class ClusterSettings(Settings):
@@ -48,136 +40,106 @@ class ClusterSettings(Settings):
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that so many ranks do; all of them before the next stage begins."""
+    """A step that so many ranks do; all of them before the next stage begins.
 
-    step: PipelineStep
+    Attributes:
+        step: what to do.
+        ranks: how many.
+        logs: the folder where datatrove keeps logs, and marks of ranks that are done.
+    """
+
+    step: BuildStep
     ranks: int
     logs: Path
-    apart: bool = False  # in processes of its own, even if there is one rank
 
     @property
     def name(self) -> str:
         return str(self.step.name)
 
 
-class LocalExecutor(LocalPipelineExecutor):
-    """datatrove's executor of this machine, but one whose workers may be killed: others take their place.
+def run_locally(stages: list[Stage], workers: int, on_wait: Callable[[], object] | None = None) -> None:
+    """Run stages one after the other on this machine.
 
-    A worker is a process of its own, and ends with this one.
+    Ranks run in threads; labeling happens in a child process of each. Nothing of it goes on when this returns.
 
     Args:
-        stage: what to run.
+        stages: what to run.
         workers: how many ranks at once.
-        watch: is called twice a second, while ranks run.
+        on_wait: is called twice a second while ranks run.
+
+    Raises:
+        BuildError: if a rank fails; what others have done stays.
     """
-
-    def __init__(self, stage: Stage, workers: int, watch: Callable[[], None] | None = None) -> None:
-        loguru.logger.disable("datatrove")  # in this process: errors are raised, and told by whoever called
-        super().__init__([stage.step], tasks=stage.ranks, workers=workers, logging_dir=os.fspath(stage.logs))
-        self.logs = stage.logs
-        self._apart = stage.apart
-        self._watch = watch
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_watch": None}
-
-    def run(self) -> PipelineStats:
-        """All ranks that are not completed.
-
-        Raises:
-            BuildError: if a rank can't be completed; what the others completed stays.
-        """
-        if self.tasks == 1 and not self._apart:
-            return self._run_for_rank(0, 1)
-        deaths = 0
-        stats = PipelineStats()
-        while ranks := self.get_incomplete_ranks():
-            before = len(ranks)
-            try:
-                stats += self._run(ranks)
-            except BrokenProcessPool as error:
-                deaths = 0 if len(self.get_incomplete_ranks()) < before else deaths + 1
-                if deaths > RESTARTS:
-                    raise BuildError(
-                        f"workers died {deaths} times in a row (of memory?); see {self.logs.parent}; "
-                        "fewer --workers may help, and the same command goes on"
-                    ) from error
-        return stats
-
-    def _run(self, ranks: list[int]) -> PipelineStats:
-        # Locks of workers that were killed are cleaned up, and nobody need hear of it.
-        heard = os.environ.get("PYTHONWARNINGS")
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [heard, "ignore:resource_tracker:UserWarning"]))
-        # Not forked: threads of this process may hold locks. Numbers are handed out by a queue of their own kind.
-        context = multiprocessing.get_context("spawn")
-        numbers = context.SimpleQueue()
-        workers = min(self.workers, len(ranks))
-        for number in range(workers):
-            numbers.put(number)
-        log = self.logs.parent / "workers.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        pool = ProcessPoolExecutor(workers, context, _begin_worker, (os.getpid(), numbers, os.fspath(log)))
-        stats = PipelineStats()
+    for stage in stages:
+        step = stage.step
+        threads = min(workers, stage.ranks)
+        if isinstance(step, LabelVideos):
+            label_workers = [new_worker(step.build, step.plan.known, number) for number in range(threads)]
+        else:
+            label_workers = []
         try:
-            waiting = {pool.submit(self._run_for_rank, rank, 1) for rank in ranks}
+            _run_ranks(stage, threads, label_workers, on_wait or (lambda: None))
+        finally:
+            for worker in label_workers:
+                worker.close()
+
+
+def _run_ranks(
+    stage: Stage, threads: int, label_workers: list[LabelWorker], on_wait: Callable[[], object]
+) -> None:
+    free: queue.SimpleQueue[LabelWorker] = queue.SimpleQueue()
+    for worker in label_workers:
+        free.put(worker)
+
+    def run(rank: int) -> None:
+        if not isinstance(stage.step, LabelVideos):
+            stage.step.run_rank(rank, stage.ranks)
+            return
+        worker = free.get()
+        try:
+            label_rank(stage.step.build, stage.step.plan, rank, worker)
+        finally:
+            free.put(worker)
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = {pool.submit(run, rank) for rank in range(stage.ranks)}
+        try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
-                    stats += future.result()
-                if self._watch:
-                    self._watch()
+                    future.result()
+                on_wait()
         except BaseException:
-            processes = list((pool._processes or {}).values())
+            # Threads end as soon as their processes do.
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.kill()
-            for process in processes:
-                process.join()
+            for worker in label_workers:
+                worker.close(kill=True)
             raise
-        pool.shutdown()
-        return stats
 
 
-def _begin_worker(parent: int, numbers: Any, log: str) -> None:
-    loguru.logger.enable("datatrove")
-    end_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
-    os.environ[WORKER] = str(numbers.get())
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-
-
-def run_locally(stages: list[Stage], workers: int, watch: Callable[[], None] | None = None) -> None:
-    """One stage after the other, on this machine. Raises BuildError as `LocalExecutor.run` does."""
-    for stage in stages:
-        LocalExecutor(stage, workers, watch).run()
-
-
-def run_on_ray(stages: list[Stage], workers: int, cluster: ClusterSettings) -> None:
-    """The first stage on a Ray cluster, the others here; the dataset's folder must be the same on all nodes.
+def run_on_ray(stage: Stage, workers: int, cluster: ClusterSettings) -> None:
+    """Run a stage on a Ray cluster. The dataset's folder must be the same on all nodes.
 
     Raises:
-        BuildError: if not all ranks could be completed.
+        BuildError: if a rank fails.
         ImportError: without Ray.
     """
     import ray
     from datatrove.executor.ray import RayPipelineExecutor
 
-    first, *others = stages
     if not ray.is_initialized():
         try:
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise BuildError(
-                f"no Ray cluster at {cluster.address}: start one (`ray start --head`), or --cluster names a YAML file "
-                "with its `address`"
+                f"no Ray cluster at {cluster.address}",
+                hint="start one (`ray start --head`), or --cluster names a YAML file with its `address`",
             ) from error
     executor = RayPipelineExecutor(
-        [first.step],
-        tasks=first.ranks,
+        [stage.step],
+        tasks=stage.ranks,
         workers=workers,
-        logging_dir=os.fspath(first.logs),
+        logging_dir=os.fspath(stage.logs),
         cpus_per_task=cluster.cpus_per_task,
         mem_per_cpu_gb=cluster.mem_per_cpu_gb,
         gpus_per_task=cluster.gpus_per_task,
@@ -185,21 +147,28 @@ def run_on_ray(stages: list[Stage], workers: int, cluster: ClusterSettings) -> N
     executor.run()
     if left := executor.get_incomplete_ranks():
         raise BuildError(
-            f"{len(left)} of {first.ranks} ranks did not end well; see {first.logs}/logs; the same command goes on"
+            f"{len(left)} of {stage.ranks} ranks failed",
+            hint=f"see {stage.logs}/logs; the same command goes on",
         )
-    run_locally(others, workers)
 
 
 def submit_to_slurm(stages: list[Stage], workers: int, cluster: ClusterSettings, note: Path) -> list[str]:
-    """All stages as Slurm jobs that wait for each other; their numbers, which `note` keeps.
+    """Submit all stages as Slurm jobs that wait for each other.
+
+    Returns:
+        The numbers of the jobs, which `note` keeps.
 
     Raises:
         BuildError: if they can't be submitted.
     """
     if not cluster.partition:
-        raise BuildError("Slurm needs a partition: --cluster names a YAML file with `partition: NAME`")
+        raise BuildError("Slurm needs a partition", hint="--cluster names a YAML file with `partition: NAME`")
     if shutil.which("sbatch") is None:
-        raise BuildError("sbatch is not here; submit from a machine of the Slurm cluster")
+        raise BuildError("sbatch is not here", hint="submit from a machine of the Slurm cluster")
+    from datatrove.executor import SlurmPipelineExecutor
+
+    # Of this process; errors are raised.
+    loguru.logger.disable("datatrove")
     jobs: list[str] = []
     before: SlurmPipelineExecutor | None = None
     for stage in stages:
@@ -221,7 +190,8 @@ def submit_to_slurm(stages: list[Stage], workers: int, cluster: ClusterSettings,
             job_name=f"anthrotap-{stage.name}",
             logging_dir=os.fspath(stage.logs),
             depends=before,
-            run_on_dependency_fail=True,  # the next stage says what is missing, instead of waiting for ever
+            # The next stage reports what is missing, instead of waiting for ever.
+            run_on_dependency_fail=True,
             mail_type="NONE",
         )
         try:
@@ -236,7 +206,7 @@ def submit_to_slurm(stages: list[Stage], workers: int, cluster: ClusterSettings,
 
 
 def slurm_jobs_at_work(note: Path) -> list[str]:
-    """Those of the jobs in `note` that still wait or run."""
+    """The jobs of `note` that still wait or run. Raises BuildError if squeue does not answer."""
     if not note.exists():
         return []
     jobs = json.loads(note.read_text())
@@ -250,7 +220,7 @@ def slurm_jobs_at_work(note: Path) -> list[str]:
         answer, reason = None, str(error)
     if reason or answer is None:
         raise BuildError(
-            f"whether jobs {', '.join(jobs)} are still at work, squeue can't say ({' '.join(reason.split())}); "
-            f"if they are not, delete {note}"
+            f"whether jobs {', '.join(jobs)} are still at work, squeue can't say ({' '.join(reason.split())})",
+            hint=f"if they are not, delete {note}",
         )
     return sorted(set(answer.stdout.split()) & set(jobs))

@@ -1,14 +1,14 @@
-"""What a build has done so far, in the folder `.build` beside the data: whatever stops, the next run goes on from here.
+"""What a build has done so far, in the folder `.build` beside the data: the next run goes on from it.
 
-    .build/lock                                   held by the run at work
-    .build/inputs.jsonl                           the videos of the last run, as they were found
-    .build/<label version>/videos/ab/<sha256>.rows       rows of one video, until its rank is done
-    .build/<label version>/plan-000/sources.jsonl        the videos that were not yet labeled when it was made
-    .build/<label version>/plan-000/rank-0000007.jsonl   what came of the videos of a rank, a line each: the journal
-    .build/<label version>/plan-000/rank-0000007-000.rows    the rows of the rank
-    .build/finish/                                the finished shards, before they are moved to `data`
+    .build/lock                                        held by the run at work
+    .build/inputs.jsonl                                the videos of the last run, as they were found
+    .build/<label version>/videos/ab/<sha256>.rows     rows of one video, until its rank is done
+    .build/<label version>/plan-000/sources.jsonl      the videos that were not yet labeled when the plan was made
+    .build/<label version>/plan-000/rank-0000007.jsonl     what came of the videos of a rank, a line each: its journal
+    .build/<label version>/plan-000/rank-0000007-000.rows  the rows of the rank
+    .build/finish/                                     the finished shards, before they are moved to `data`
 
-A video is told by the SHA-256 of its bytes. How the files of rows look: `rowfile.py`.
+A video is known by the SHA-256 of its bytes. `anthrotap_builder.row_file` describes the files of rows.
 """
 
 from __future__ import annotations
@@ -20,55 +20,24 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from anthrotap_builder.distributed.video_sources import Source
+from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.errors import AnthroTapError
 
 
-class BuildError(Exception):
-    """The build can't go on; the message is one line with the way out."""
+class BuildError(AnthroTapError):
+    """The build can't go on."""
 
 
 class IncompleteError(BuildError):
     """Some videos have no labels yet, or lost them."""
-
-
-@dataclass
-class VideoResult:
-    """What came of one video.
-
-    Attributes:
-        source: its `Source.key`.
-        shown: how messages name it.
-        name: the file's name, without its folder.
-        sha256: of its bytes; None if it could not be fetched.
-        rows: clips that were labeled; None where a video of the same bytes was, by an earlier plan.
-        frames: of these clips.
-        left_out: a line for each piece that became no clip.
-        failure: why it gave nothing, or not all of it.
-        gone: whether it could not be fetched or read at all: a later run tries again by itself.
-        exceeded: which of `Limits` it was ended by, and how much that allowed: more of it, and a later run tries again.
-        attempts: how often it was tried.
-        seconds: wall time of the last attempt.
-    """
-
-    source: str
-    shown: str
-    name: str
-    sha256: str | None = None
-    rows: int | None = 0
-    frames: int = 0
-    left_out: list[str] = field(default_factory=list)
-    failure: str | None = None
-    gone: bool = False
-    exceeded: dict[str, float] = field(default_factory=dict)
-    attempts: int = 1
-    seconds: float = 0.0
 
 
 class BuildFolder:
@@ -99,9 +68,9 @@ class BuildFolder:
         plan.write(sources, ranks, known)
         return plan
 
-    def outcomes(self) -> dict[str, VideoResult]:
-        """What came of each video, by `Source.key`; later plans count more."""
-        return {outcome.source: outcome for plan in self.plans() for outcome in plan.outcomes()}
+    def results(self) -> dict[str, VideoResult]:
+        """What came of each video, by `Source.key`; the last plan that has it counts."""
+        return {result.source: result for plan in self.plans() for result in plan.results()}
 
     def row_files(self) -> list[Path]:
         """All files with rows: of ranks, and of videos whose rank is not done."""
@@ -119,7 +88,7 @@ class BuildFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """No other run works here meanwhile, on this machine or, where the file system has locks, another.
+        """Keep other runs out of the folder, of this machine and, if the file system has locks, of others.
 
         Raises:
             BuildError: if one does.
@@ -131,8 +100,9 @@ class BuildFolder:
             except BlockingIOError as error:
                 lock.seek(0)
                 raise BuildError(
-                    f"{self.out}: another build is at work here ({lock.read().strip() or 'it just began'}); "
-                    "wait for it, or stop it"
+                    f"another build is at work here ({lock.read().strip() or 'it just began'})",
+                    path=self.out,
+                    hint="wait for it, or stop it",
                 ) from error
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -140,8 +110,8 @@ class BuildFolder:
             yield
 
 
-def part_file(videos: Path, sha256: str) -> Path:
-    """Where the rows of one video are put, until its rank is done."""
+def rows_path(videos: Path, sha256: str) -> Path:
+    """The file of the rows of one video, until its rank is done."""
     return videos / sha256[:2] / f"{sha256}.rows"
 
 
@@ -157,16 +127,17 @@ class Plan:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known = path / "known.npy"
-        self.logs = path / "logs"  # datatrove's, with its marks of completed ranks
+        # On clusters datatrove keeps its logs there, and marks of ranks that are done.
+        self.logs = path / "logs"
 
     def write(self, sources: list[Source], ranks: int, known: Iterable[str]) -> None:
-        """Share out `sources` among ranks, neighbors together."""
+        """Divide `sources` among ranks, neighbors together."""
         self.path.mkdir(parents=True)
         np.save(self.known, np.sort(np.array(list(known), "S64")))
         offsets = [0]
         with open(self.path / self.SOURCES, "wb") as file:
-            for share in np.array_split(np.arange(len(sources)), ranks):
-                for index in share:
+            for of_rank in np.array_split(np.arange(len(sources)), ranks):
+                for index in of_rank:
                     file.write(_line(asdict(sources[index])))
                 offsets.append(file.tell())
         with atomic_write(self.path / self.SIZES) as tmp_path:
@@ -193,12 +164,12 @@ class Plan:
         return sorted(self.path.glob(f"rank-{which}-*.rows"))
 
     def new_row_file(self, rank: int) -> Path:
-        """Another one, that is not there yet."""
+        """A path for another one."""
         numbers = [int(file.stem.rpartition("-")[2]) for file in self.row_files(rank)]
         return self.path / f"rank-{rank:07d}-{max(numbers, default=-1) + 1:03d}.rows"
 
     def forget(self, contents: set[str]) -> None:
-        """Videos of these SHA-256 count as not labeled: their lines leave the journals, their ranks are open again."""
+        """Count videos of these SHA-256 as not labeled: their lines leave the journals, their ranks are open again."""
         known = np.load(self.known)
         still = known[~np.isin(known, np.array(list(contents), "S64"))]
         if len(still) < len(known):
@@ -214,34 +185,35 @@ class Plan:
                     write_lines(tmp_path, kept)
 
     def progress(self, seen: dict[Path, tuple[int, int, int]]) -> tuple[int, int]:
-        """How many videos have an outcome, and how many of them a failure.
+        """How many videos have a result, and how many of them a failure.
 
         Args:
-            seen: size, videos and failures of journals as last looked at; only what has grown is read.
+            seen: the size, videos and failures of each journal when it was last read; only those that grew are read.
         """
         for journal in self.path.glob("rank-*.jsonl"):
             size = journal.stat().st_size
             if journal not in seen or seen[journal][0] != size:
-                outcomes = journal_lines(journal)
-                failures = sum(outcome["failure"] is not None for outcome in outcomes)
-                seen[journal] = (size, len(outcomes), failures)
+                lines = journal_lines(journal)
+                failures = sum(line["failure"] is not None for line in lines)
+                seen[journal] = (size, len(lines), failures)
         return sum(done for _, done, _ in seen.values()), sum(failed for _, _, failed in seen.values())
 
-    def outcomes(self) -> Iterator[VideoResult]:
+    def results(self) -> Iterator[VideoResult]:
+        """What came of its videos so far."""
         for journal in sorted(self.path.glob("rank-*.jsonl")):
-            yield from map(_outcome, journal_lines(journal))
+            yield from map(VideoResult.from_json, journal_lines(journal))
 
 
 class Journal:
-    """What came of the videos of one rank: a line each, on disk before the next video is begun.
+    """What came of the videos of one rank: a line each, on disk before the next video begins.
 
     Args:
-        path: the file; lines of an earlier run are kept, but for one that was not written to its end.
+        path: the file; lines of an earlier run are kept, except one that was not written to its end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.outcomes: dict[str, VideoResult] = {}
+        self.results: dict[str, VideoResult] = {}
 
     def __enter__(self) -> Self:
         if self.path.exists():
@@ -249,31 +221,30 @@ class Journal:
             kept = whole[: whole.rfind(b"\n") + 1]
             if kept != whole:
                 os.truncate(self.path, len(kept))
-        self.outcomes = {outcome.source: outcome for outcome in map(_outcome, journal_lines(self.path))}
+        found = map(VideoResult.from_json, journal_lines(self.path))
+        self.results = {result.source: result for result in found}
         self._file = open(self.path, "ab", buffering=0)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def add(self, outcome: VideoResult) -> None:
-        line = _line(asdict(outcome))
+    def add(self, result: VideoResult) -> None:
+        """Write the result of a video, durably."""
+        line = _line(result.as_json())
         if self._file.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.path))
         os.fsync(self._file.fileno())
-        self.outcomes[outcome.source] = outcome
-
-
-def _outcome(values: dict[str, Any]) -> VideoResult:
-    return VideoResult(**values)
+        self.results[result.source] = result
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values) + "\n").encode()  # ASCII: names of files may be no Unicode
+    # ASCII: names of files may be no Unicode.
+    return (json.dumps(values) + "\n").encode()
 
 
 def journal_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, but for those that a power cut has damaged: their videos count as not labeled."""
+    """The lines of a journal, except those that a power cut has damaged: their videos count as not labeled."""
     lines = []
     for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
         with suppress(ValueError):

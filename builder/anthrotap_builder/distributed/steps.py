@@ -1,9 +1,8 @@
-"""What the ranks of a build do, as steps of datatrove: label, arrange, write, conclude. Each can be begun again."""
+"""What the ranks of a build do: label, assign rows to shards, write them, finalize. Each step can be begun again."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,174 +10,172 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from anthrotap_builder.distributed.config import Build
-from anthrotap_builder.distributed.row_file import (
-    DamagedError,
-    RowReader,
-    RowWriter,
-    atomic_rows,
-    quarantine,
-)
-from anthrotap_builder.distributed.state import IncompleteError, Journal, Plan, VideoResult, part_file
-from anthrotap_builder.distributed.worker import LabelerJob, LabelWorker
+from anthrotap_builder.distributed.assemble import assign_shards, finalize_dataset, write_shards
+from anthrotap_builder.distributed.config import BuildConfig
+from anthrotap_builder.distributed.state import IncompleteError, Journal, Plan, rows_path
+from anthrotap_builder.distributed.worker import LabelJob, LabelWorker
+from anthrotap_builder.row_file import DamagedRowsError, RowReader, RowWriter, atomic_rows, quarantine
+from anthrotap_builder.video_result import VideoResult
 
-ROWS_A_FILE = 4096
-WORKER = "ANTHROTAP_BUILD_WORKER"
-"""Environment variable: the number of the local worker, which picks its device."""
+ROWS_PER_FILE = 4096
+
+
+def label_rank(build: BuildConfig, plan: Plan, rank: int, worker: LabelWorker) -> None:
+    """Label the videos of a rank of a plan, one after the other, and gather their rows in few files.
+
+    Raises:
+        BuildError: if the build can't go on.
+    """
+    _RankLabeling(build, plan, rank).run(worker)
+
+
+class _RankLabeling:
+    def __init__(self, build: BuildConfig, plan: Plan, rank: int) -> None:
+        self.videos = build.folder.videos
+        self.plan = plan
+        self.rank = rank
+        # The SHA-256 of videos whose rows are gathered already.
+        self.gathered: set[str] = set()
+
+    def run(self, worker: LabelWorker) -> None:
+        sources = self.plan.sources(self.rank)
+        for file in self.plan.row_files(self.rank):
+            try:
+                self.gathered |= {row.source_sha256 for row in RowReader(file).index()}
+            except DamagedRowsError:
+                quarantine(file)
+        with Journal(self.plan.journal(self.rank)) as journal:
+            for source in sources:
+                done = journal.results.get(source.key)
+                if done is None or self._is_lost(done):
+                    journal.add(worker.label(source))
+        self._gather([journal.results[source.key] for source in sources])
+
+    def _is_lost(self, result: VideoResult) -> bool:
+        """Whether rows that were labeled are neither gathered nor in a file of their own."""
+        if not result.sha256 or not result.rows or result.sha256 in self.gathered:
+            return False
+        return not rows_path(self.videos, result.sha256).exists()
+
+    def _gather(self, results: list[VideoResult]) -> None:
+        """Copy the rows of these videos into few files, unless another rank has, and delete their own files."""
+        contents = dict.fromkeys(result.sha256 for result in results if result.sha256 and result.rows)
+        files = {sha: rows_path(self.videos, sha) for sha in contents if sha}
+        waiting = [file for sha, file in files.items() if sha not in self.gathered and file.exists()]
+        while waiting:
+            copied = []
+            with atomic_rows(self.plan.new_row_file(self.rank)) as rows:
+                while waiting and len(rows) < ROWS_PER_FILE:
+                    _copy(waiting[0], rows)
+                    copied.append(waiting.pop(0))
+            for file in copied:
+                file.unlink(missing_ok=True)
+        for sha in self.gathered & files.keys():
+            files[sha].unlink(missing_ok=True)
+
+
+def _copy(file: Path, rows: RowWriter) -> None:
+    try:
+        reader = RowReader(file)
+        for number in range(len(reader)):
+            rows.write(reader.row(number))
+    except FileNotFoundError:
+        return
+    except DamagedRowsError as error:
+        quarantine(file)
+        raise IncompleteError(error.reason, path=error.path, hint="its video is labeled again") from error
 
 
 class BuildStep(PipelineStep):
-    """A step that knows its build."""
+    """A step of a build for datatrove's executors, which run it in many ranks and remember those that are done."""
 
     type = "AnthroTAP"
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: BuildConfig) -> None:
         super().__init__()
         self.build = build
 
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        """Do one rank."""
+        self.run_rank(rank, world_size)
+        yield from ()
+
+    def run_rank(self, rank: int, num_ranks: int) -> None:
+        """Do one rank, in this process."""
+        raise NotImplementedError
+
 
 class LabelVideos(BuildStep):
-    """Labels the videos of a rank of a plan, one after the other, and gathers their rows in one file.
-
-    Args:
-        build: the build.
-        plan: the plan's folder.
-    """
+    """Labels the videos of a rank of a plan."""
 
     name = "label"
 
-    def __init__(self, build: Build, plan: Path) -> None:
+    def __init__(self, build: BuildConfig, plan: Plan) -> None:
         super().__init__(build)
-        self.plan = Plan(plan)
+        self.plan = plan
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        """One rank.
-
-        Raises:
-            BuildError: if the build can't go on.
-        """
-        sources = self.plan.sources(rank)
-        held = self._held(rank)
-        labeler = _labeler(self.build, self.plan)
-        with Journal(self.plan.journal(rank)) as journal:
-            for source in sources:
-                done = journal.outcomes.get(source.key)
-                if done is None or self._is_lost(done, held):
-                    journal.add(labeler.label(source))
-        self._gather([journal.outcomes[source.key] for source in sources], held, rank)
-        yield from ()
-
-    def _held(self, rank: int) -> set[str]:
-        """The SHA-256 of videos whose rows this rank has gathered."""
-        held = set()
-        for file in self.plan.row_files(rank):
-            try:
-                held |= {row.source_sha256 for row in RowReader(file).index()}
-            except DamagedError:
-                quarantine(file)
-        return held
-
-    def _is_lost(self, outcome: VideoResult, held: set[str]) -> bool:
-        """Whether rows that were labeled are neither gathered here nor a part."""
-        if not outcome.sha256 or not outcome.rows or outcome.sha256 in held:
-            return False
-        return not part_file(self.build.folder.videos, outcome.sha256).exists()
-
-    def _gather(self, outcomes: list[VideoResult], held: set[str], rank: int) -> None:
-        """The parts of these videos become few files, unless another rank has gathered them, and go."""
-        contents = dict.fromkeys(outcome.sha256 for outcome in outcomes if outcome.sha256 and outcome.rows)
-        parts = {sha: part_file(self.build.folder.videos, sha) for sha in contents if sha}
-        waiting = [part for sha, part in parts.items() if sha not in held and part.exists()]
-        while waiting:
-            gathered = []
-            with atomic_rows(self.plan.new_row_file(rank)) as rows:
-                while waiting and len(rows.index) < ROWS_A_FILE:
-                    self._copy(waiting[0], rows)
-                    gathered.append(waiting.pop(0))
-            for part in gathered:
-                part.unlink(missing_ok=True)
-        for sha in held & parts.keys():
-            parts[sha].unlink(missing_ok=True)
-
-    def _copy(self, part: Path, rows: RowWriter) -> None:
-        try:
-            reader = RowReader(part)
-            for number in range(len(reader)):
-                rows.write(reader.row(number))
-        except FileNotFoundError:
-            return
-        except DamagedError as error:
-            quarantine(part)
-            raise IncompleteError(f"{error}; its video is labeled again") from error
+    def run_rank(self, rank: int, num_ranks: int) -> None:
+        label_rank(self.build, self.plan, rank, _process_worker(self.build, self.plan))
 
 
-class ArrangeRows(BuildStep):
-    """Decides which row goes where in the finished dataset. Fails if a video has no outcome, or lost its rows."""
+class AssignShards(BuildStep):
+    """Decides which row goes where in the finished dataset. Fails if a video has no result, or lost its rows."""
 
-    name = "arrange"
+    name = "assign"
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        from anthrotap_builder.distributed.assemble import arrange
-
-        arrange(self.build.folder, self.build.finish)
-        yield from ()
+    def run_rank(self, rank: int, num_ranks: int) -> None:
+        assign_shards(self.build.folder, self.build.output)
 
 
 class WriteShards(BuildStep):
-    """Writes the finished shards, each rank its share of them."""
+    """Writes the finished shards; each rank writes some of them."""
 
     name = "write"
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        from anthrotap_builder.distributed.assemble import write_shards
-
-        write_shards(self.build.folder, self.build.config, self.build.finish, rank, world_size)
-        yield from ()
+    def run_rank(self, rank: int, num_ranks: int) -> None:
+        write_shards(self.build, rank, num_ranks)
 
 
-class Conclude(BuildStep):
-    """Puts the finished shards in their place, with manifest and card."""
+class FinalizeDataset(BuildStep):
+    """Moves the finished shards to the dataset, with manifest and card."""
 
-    name = "conclude"
+    name = "finalize"
 
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        from anthrotap_builder.distributed.assemble import conclude
-
-        conclude(self.build.folder, self.build.config, self.build.finish)
-        shutil.rmtree(self.build.folder.finish, ignore_errors=True)
-        yield from ()
+    def run_rank(self, rank: int, num_ranks: int) -> None:
+        finalize_dataset(self.build)
 
 
-_kept: list[LabelWorker] = []
+_process_workers: list[LabelWorker] = []
 
 
-def _labeler(build: Build, plan: Plan) -> LabelWorker:
+def _process_worker(build: BuildConfig, plan: Plan) -> LabelWorker:
     """One for all ranks of this process: it takes seconds to start."""
-    fresh = new_labeler(build, plan.known)
-    if not _kept or _kept[0].job != fresh.job:
-        for old in _kept:
+    fresh = new_worker(build, plan.known)
+    if not _process_workers or _process_workers[0].job != fresh.job:
+        for old in _process_workers:
             old.close()
-        _kept[:] = [fresh]
-    return _kept[0]
+        _process_workers[:] = [fresh]
+    return _process_workers[0]
 
 
-def new_labeler(build: Build, known: Path | None = None) -> LabelWorker:
-    """One for this process.
+def new_worker(build: BuildConfig, known: Path | None = None, number: int = 0) -> LabelWorker:
+    """A labeling process, which is not started yet.
 
     Args:
         build: the build.
-        known: an .npy file of SHA-256 of videos that have their labels.
+        known: an .npy file of sorted SHA-256 of videos that are labeled already.
+        number: of the worker on this machine; it picks the device.
     """
     folder = build.folder
-    worker = f"{socket.gethostname()}-{os.getpid()}"
-    job = LabelerJob(
-        config=build.config.model_dump(mode="json"),
+    name = f"{socket.gethostname()}-{os.getpid()}-{number}"
+    job = LabelJob(
+        labeling=build.labeling,
         version=build.version,
-        videos=os.fspath(folder.videos),
-        known=None if known is None else os.fspath(known),
-        scratch=os.fspath(folder.scratch / worker),
+        videos=folder.videos,
+        known=known,
+        scratch=folder.scratch / name,
         download=build.limits.download,
         threads=build.threads,
-        device=build.devices[int(os.environ.get(WORKER, "0")) % len(build.devices)],
+        device=build.devices[number % len(build.devices)],
     )
-    return LabelWorker(job, build.limits, folder.state / "logs" / f"{worker}.log")
+    return LabelWorker(job, build.limits, folder.state / "logs" / f"{name}.log")

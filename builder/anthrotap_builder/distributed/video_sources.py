@@ -18,23 +18,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anthrotap_builder.utils.video_paths import find_videos
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.video import VIDEO_SUFFIXES
 
 LIST = ".txt"
 TABLE = ".parquet"
 
 
-class SourceError(OSError):
-    """A video cannot be fetched; the message is one line that names it."""
+class SourceError(AnthroTapError):
+    """A video cannot be fetched."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One video, wherever it lies.
+    """One video, wherever it is.
 
     Attributes:
         address: a path, absolute, or an address that fsspec opens.
-        row, column: its place, where the address is a Parquet file.
+        row, column: the cell, if the address is a Parquet file.
         size, changed: bytes, and the time of the last change or another mark of it; None where unknown.
     """
 
@@ -51,7 +52,7 @@ class Source:
         return "|".join("" if part is None else str(part) for part in parts)
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """How messages name it."""
         address = _readable(self.address)
         return address if self.row is None else f"{address} (row {self.row})"
@@ -105,7 +106,8 @@ def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, st
         if _readable(source.address) == source.address:
             yield path, source.name
             return
-        link = folder / f"video{path.suffix}"  # libraries open no names that are no Unicode
+        # Libraries open no names that are no Unicode.
+        link = folder / f"video{path.suffix}"
         link.symlink_to(path)
         try:
             yield link, source.name
@@ -121,7 +123,7 @@ def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, st
             else:
                 name = _fetch_cell(source, copy, limit) or name
         except Exception as error:  # each file system raises its own
-            raise SourceError(f"{source.shown}: can't be fetched ({_reason(error)})") from error
+            raise SourceError(f"can't be fetched ({_reason(error)})", path=source.display_name) from error
         yield copy, name
     finally:
         copy.unlink(missing_ok=True)
@@ -142,8 +144,8 @@ def _sources(text: str, column: str, split: str | None, listed: bool = False) ->
             raise FileNotFoundError(f"{text}: no video in this folder, and no Parquet file with some")
     elif suffix == LIST and path.is_file():
         for line in _read_list(path):
-            place = line if "://" in line else os.path.join(path.parent, line)
-            yield from _sources(place, column, split, listed=True)
+            address = line if "://" in line else os.path.join(path.parent, line)
+            yield from _sources(address, column, split, listed=True)
     elif suffix == TABLE and path.is_file():
         yield from _rows_of(os.path.abspath(path), column)
     elif path.is_file():
@@ -152,7 +154,8 @@ def _sources(text: str, column: str, split: str | None, listed: bool = False) ->
         for match in matches:
             yield from _sources(match, column, split)
     elif listed and suffix in VIDEO_SUFFIXES and "*" not in text:
-        yield Source(os.path.abspath(path))  # gone since the list was made: said with the videos that fail
+        # Gone since the list was made: reported with the videos that fail.
+        yield Source(os.path.abspath(path))
     elif text.count("/") == 1 and not suffix and not path.is_absolute() and not path.parent.exists():
         yield from _of_dataset(text, column, split)
     else:
@@ -184,7 +187,8 @@ def _at_address(text: str, column: str, split: str | None) -> Iterator[Source]:
     if protocol == "hf" and rest.startswith("datasets/") and rest.strip("/").count("/") == 2:
         yield from _of_dataset(rest.removeprefix("datasets/").strip("/"), column, split)
         return
-    if not text.endswith("/") and "*" not in rest:  # a "?" begins a query
+    # A "?" begins a query.
+    if not text.endswith("/") and "*" not in rest:
         yield from _rows_of(text, column) if text.endswith(TABLE) else [Source(text)]
         return
     pattern = f"{text}**" if text.endswith("/") else text
@@ -248,7 +252,7 @@ def _download(address: str, copy: Path, limit: int) -> None:
     with fsspec.open(address, "rb") as remote, copy.open("wb") as local:
         while data := remote.read(1 << 20):
             if local.tell() + len(data) > limit:
-                raise SourceError(f"more than {limit / 2**30:g} GB; --download-limit allows more")
+                raise SourceError(f"more than the download limit of {limit / 2**30:g} GB")
             local.write(data)
 
 
@@ -311,4 +315,4 @@ def _mark(info: dict[str, Any]) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error, 1000) or type(error).__name__

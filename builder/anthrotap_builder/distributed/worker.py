@@ -1,400 +1,239 @@
-"""Labels one video after the other in a process of its own: what a bad video breaks is this process, and nothing else.
-
-Run as `python -m anthrotap_builder.distributed.worker` it answers lines of JSON on its standard input; `LabelWorker` starts
-it, watches its time and memory, and starts another one when it is gone.
-"""
+"""Labels one video after the other in a child process: what a bad video breaks is this process, and nothing else."""
 
 from __future__ import annotations
 
-import errno
+import functools
+import importlib
 import json
 import logging
 import os
-import queue
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
-import pyarrow as pa
 
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.distributed.config import Limits
-from anthrotap_builder.distributed.processes import end_with_parent
-from anthrotap_builder.distributed.row_file import DamagedError, RowReader, atomic_rows, quarantine
-from anthrotap_builder.distributed.state import BuildError, VideoResult, part_file
+from anthrotap_builder.distributed.config import ResourceLimits
+from anthrotap_builder.distributed.state import BuildError, rows_path
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched
+from anthrotap_builder.row_file import DamagedRowsError, RowReader, quarantine
 from anthrotap_builder.utils.assets import AssetError
-from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_builder.video_result import SYSTEM_ERRORS, VideoResult, describe_error
 from anthrotap_hf.utils.atomic_files import file_sha256
-
-if TYPE_CHECKING:
-    from anthrotap_builder.pipeline import LabeledClip
+from anthrotap_hf.utils.errors import one_line
+from anthrotap_hf.utils.workers import LimitExceededError, Worker, WorkerDiedError
 
 logger = logging.getLogger(__name__)
 
-OUTCOME = "anthrotap.outcome"
-STARTS = 5  # in vain, before the build gives up
-LOOK_EVERY = 0.1  # seconds between two looks at the memory
-NOT_THE_VIDEOS_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE}
+PROCESS_NAME = "anthrotap labeling"
+# Starts in a row that fail, before the build gives up.
+MAX_STARTS = 5
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+GOES_ON = "once that is repaired, the same command goes on"
 
 
 @dataclass(frozen=True)
-class LabelerJob:
-    """What the process is told as it begins.
+class LabelJob:
+    """What a labeling process does with each video.
 
     Attributes:
-        config: everything that changes a label, as `LabelingConfig` reads it.
+        labeling: everything that changes a label.
         version: the label version that must come out.
-        videos: the folder of finished videos' rows.
-        known: an .npy file of sorted SHA-256 of videos that need no labels again.
+        videos: the folder for the rows of each video.
+        known: an .npy file of sorted SHA-256 of videos that are labeled already, or None.
         scratch: a folder for copies and temporary files.
         download: bytes of a video that is fetched, at most.
         threads: frames worked on at once.
         device: where networks run.
     """
 
-    config: dict[str, Any]
+    labeling: LabelingConfig
     version: str
-    videos: str
-    known: str | None
-    scratch: str
+    videos: Path
+    known: Path | None
+    scratch: Path
     download: int
     threads: int = 1
     device: str = "cpu"
 
 
 class LabelWorker:
-    """Has videos labeled, in a process that is started when it is first needed.
+    """Labels videos in a process that is started when it is first needed, and again when it is gone.
 
     Args:
-        job: what it is told.
+        job: what the process does.
         limits: for each video.
-        log: a file for what the process and its libraries say.
+        log: a file for what the process and its libraries print.
     """
 
-    def __init__(self, job: LabelerJob, limits: Limits, log: Path) -> None:
+    def __init__(self, job: LabelJob, limits: ResourceLimits, log: Path) -> None:
         self.job = job
         self.limits = limits
         self.log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self._answers: queue.Queue[bytes] = queue.Queue()
-        self._reason: str | None = None  # why it is to be ended
-        self._exceeded: dict[str, float] = {}
+        environment = {**dict.fromkeys(THREAD_VARIABLES, str(job.threads)), "TMPDIR": os.fspath(job.scratch)}
+        self._worker = Worker(PROCESS_NAME, prepare, (job,), environment, log)
 
-    def close(self) -> None:
-        """Ends the process."""
-        self._end()
+    def close(self, kill: bool = False) -> None:
+        """End the process for good; with `kill`, in the middle of a video."""
+        self._worker.close(kill)
         shutil.rmtree(self.job.scratch, ignore_errors=True)
 
     def start(self) -> None:
-        """Starts the process, if none runs, and waits until it has loaded what it needs.
+        """Start the process, if none runs, and wait until it has loaded what it needs.
 
         Raises:
             BuildError: if something that every video needs is missing.
         """
-        reasons: list[str] = []
-        while self._process is None:
-            if self._begin() is None:
-                reasons.append(self._end())
-            if len(reasons) == STARTS:
-                raise BuildError(f"the labeling process does not start ({reasons[-1]}); see {self.log}")
-
-    def _begin(self) -> dict[str, Any] | None:
-        """Starts the process; what it answers, None if it ended instead."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.job.scratch, ignore_errors=True)
-        Path(self.job.scratch).mkdir(parents=True)
-        threads = str(self.job.threads)
-        variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-        environment = {**os.environ, **dict.fromkeys(variables, threads), "TMPDIR": self.job.scratch}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-            )
-        self._answers = queue.Queue()
-        assert self._process.stdout is not None
-        threading.Thread(
-            target=_read_answers, args=(self._process.stdout, self._answers), daemon=True
-        ).start()
-        self._send(asdict(self.job))
-        return self._wait(None)
+        for attempt in range(1, MAX_STARTS + 1):
+            try:
+                self._worker.start()
+                return
+            except WorkerDiedError as error:
+                if attempt == MAX_STARTS:
+                    raise BuildError(
+                        f"the labeling process does not start ({error})", hint=f"see {self.log}"
+                    ) from error
 
     def label(self, source: Source) -> VideoResult:
-        """Labels one video, into `job.videos`.
+        """Label one video, into `job.videos`.
 
         Raises:
             BuildError: if no other video would fare better.
+            WorkerCancelledError: if this is closed meanwhile.
         """
         attempts = 0
         while True:
             attempts += 1
-            outcome, final = self._attempt(source)
-            outcome.attempts = attempts
-            if outcome.failure is None or final or attempts > self.limits.retries:
-                return outcome
-            time.sleep(min(attempts, 5))  # a network or a disk may come back
+            result = self._attempt(source)
+            result.attempts = attempts
+            if result.is_final or attempts > self.limits.retries:
+                return result
+            # A network or a disk may come back.
+            time.sleep(min(attempts, 5))
 
-    def _attempt(self, source: Source) -> tuple[VideoResult, bool]:
-        """What came of it, and whether another attempt would be in vain."""
+    def _attempt(self, source: Source) -> VideoResult:
         self.start()
         begin = time.monotonic()
-        self._send(asdict(source))
-        answer = self._wait(self.limits.seconds)
-        if answer is not None:
-            return VideoResult(**answer["outcome"]), answer["final"]
-        reason = self._end()
-        failure = f"{source.shown}: {reason}"
-        seconds = time.monotonic() - begin
-        outcome = VideoResult(source.key, source.shown, source.name, failure=failure, seconds=seconds)
-        outcome.exceeded = self._exceeded
-        return outcome, bool(outcome.exceeded)
-
-    def _send(self, words: dict[str, Any]) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # its end is found by whoever waits for the answer
-            self._process.stdin.write(json.dumps(words).encode() + b"\n")
-            self._process.stdin.flush()
-
-    def _wait(self, seconds: float | None) -> dict[str, Any] | None:
-        """The answer; None if the process ended, or was ended, without one: `_end` says why."""
-        assert self._process is not None
-        begin = time.monotonic()
-        self._exceeded = {}
-        watched = psutil.Process(self._process.pid)
-        while True:
-            try:
-                line = self._answers.get(timeout=LOOK_EVERY)
-            except queue.Empty:
-                if seconds is not None and time.monotonic() - begin > seconds:
-                    self._reason = f"took longer than {seconds / 60:.3g} minutes; --time-limit allows more"
-                    self._exceeded = {"seconds": seconds}
-                    return None
-                if _memory(watched) > self.limits.memory:
-                    needed = f"needed more than {self.limits.memory / 2**30:g} GB of memory"
-                    self._reason = f"{needed}; --memory-limit allows more"
-                    self._exceeded = {"memory": self.limits.memory}
-                    return None
-                continue
-            if not line:
-                return None
-            answer = json.loads(line)
-            if "fatal" in answer:
-                self._end()
-                raise BuildError(answer["fatal"])
-            return answer
-
-    def _end(self) -> str:
-        """Ends the process; why it has ended, in a few words."""
-        process, self._process = self._process, None
-        reason, self._reason = self._reason, None
-        if process is None:
-            return "ended"
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+        limits = self.limits
         try:
-            code = process.wait(0 if reason else 10)  # one that closed its pipes is about to end by itself
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        if reason is not None:
-            return reason
-        if code < 0:
-            name = signal.Signals(-code).name
-            hint = ": out of memory?" if name == "SIGKILL" else ""
-            return f"crashed the process that labeled it ({name}{hint})"
-        return f"ended the process that labeled it (code {code})"
+            return self._worker.run(
+                label_source, self.job, source, timeout=limits.seconds, memory_limit=limits.memory
+            )
+        except (LimitExceededError, WorkerDiedError) as error:
+            result = _new_result(source)
+            result.fail_with_worker(error)
+            result.seconds = time.monotonic() - begin
+            return result
 
 
-def _read_answers(pipe: IO[bytes], answers: queue.Queue[bytes]) -> None:
-    with pipe:
-        for line in pipe:
-            answers.put(line)
-    answers.put(b"")
+def _new_result(source: Source) -> VideoResult:
+    return VideoResult(source.display_name, source.name, source=source.key)
 
 
-def _memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0  # it has just ended
+# In the labeling process
 
 
-def main() -> None:
-    """The process: a job, then one source a line; an answer a line."""
-    end_with_parent(int(sys.argv[1]))
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever libraries print is no answer
-    lines = iter(sys.stdin.buffer.readline, b"")
-    job = LabelerJob(**json.loads(next(lines)))
+def prepare(job: LabelJob) -> None:
+    """Load what labeling needs.
 
-    def answer(**words: Any) -> None:
-        answers.write(json.dumps(words).encode() + b"\n")
-
-    try:
-        with _blamed():
-            label = _VideoLabeler(job)
-        answer(ready=True)
-        for line in lines:
-            source = Source(**json.loads(line))
-            with _blamed():
-                outcome, final = label(source)
-            answer(outcome=asdict(outcome), final=final)
-    except BuildError as error:
-        answer(fatal=str(error))
-
-
-class UnforeseenError(Exception):
-    """Labeling failed in a way that says nothing of the video: it may go well the next time."""
-
-
-class _VideoLabeler:
-    """Labels videos, in this process."""
-
-    def __init__(self, job: LabelerJob) -> None:
-        from anthrotap_builder.pipeline import load_parts
-        from anthrotap_hf.schema import features
-
-        self.job = job
-        self.config = LabelingConfig.model_validate(job.config)
-        if self.config.version() != job.version:
+    Raises:
+        BuildError: if something is missing, or the labels would be of another version.
+    """
+    # Errors in labeling go to the log with their tracebacks.
+    logging.basicConfig()
+    logging.getLogger("anthrotap_builder.label_videos").setLevel(logging.DEBUG)
+    shutil.rmtree(job.scratch, ignore_errors=True)
+    with _build_errors():
+        job.scratch.mkdir(parents=True)
+        if (version := job.labeling.version()) != job.version:
             raise BuildError(
-                f"the labels here would be of version {self.config.version()}, the build's are of {job.version}: "
+                f"the labels would be of version {version} here, the build's are of {job.version}: "
                 "another release of anthrotap, or other files of bodies or networks"
             )
-        self.features = features(self.config.clips.clip_frames)
-        self.known = np.empty(0, "S64") if job.known is None else np.load(job.known, mmap_mode="r")
-        load_parts(self.config, job.device)
+        # Imports that otherwise would count against the time limit of the first video.
+        importlib.import_module("anthrotap_builder.label_videos")
+        importlib.import_module("anthrotap_builder.pipeline").load_parts(job.labeling, job.device)
 
-    def __call__(self, source: Source) -> tuple[VideoResult, bool]:
-        """What came of a video, and whether another attempt would be in vain."""
-        begin = time.perf_counter()
-        outcome = VideoResult(source.key, source.shown, source.name)
-        final = False
+
+def label_source(job: LabelJob, source: Source) -> VideoResult:
+    """Label a video, if that was not done. Errors of the build are raised, those of the video are in the result."""
+    begin = time.perf_counter()
+    result = _new_result(source)
+    with _build_errors():
         try:
-            with fetched(source, Path(self.job.scratch), self.job.download) as (path, outcome.name):
-                if not path.exists():
-                    raise SourceError(f"{source.shown}: no such file")
-                outcome.sha256 = _sha256(path, source)
-                self._label(path, outcome)
-                if not path.exists():
-                    raise SourceError(f"{source.shown}: vanished while it was labeled")
-            final = True
-        except UnforeseenError as error:
-            logger.exception(source.shown)
-            outcome.failure = str(error)
-        except (SourceError, MemoryError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in NOT_THE_VIDEOS_FAULT:
+            with fetched(source, job.scratch, job.download) as (path, name):
+                result = _label_file(job, source, path, replace(result, name=name))
+        except SourceError as error:
+            result.fail(error.reason, "unavailable")
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
                 raise
-            told = isinstance(error, SourceError)
-            outcome.failure = (
-                str(error) if told else f"{source.shown}: {type(error).__name__}: {_line(error)}"
-            )
-            outcome.gone = True
-        if not final:
-            outcome.rows = outcome.frames = 0
-        outcome.seconds = time.perf_counter() - begin
-        return outcome, final
-
-    def _label(self, path: Path, outcome: VideoResult) -> None:
-        """Labels the file, if that was not done."""
-        assert outcome.sha256 is not None
-        place = np.searchsorted(self.known, outcome.sha256.encode())
-        if place < len(self.known) and self.known[place] == outcome.sha256.encode():
-            outcome.rows = None
-            return
-        part = part_file(Path(self.job.videos), outcome.sha256)
-        if part.exists():
-            try:
-                done = json.loads(RowReader(part).notes[OUTCOME])
-            except FileNotFoundError:
-                logger.info("%s: gathered by another rank just now", part)
-            except DamagedError:
-                quarantine(part)
-            else:
-                for name in ("rows", "frames", "left_out", "failure"):
-                    setattr(outcome, name, done[name])
-                return
-        with atomic_rows(part) as rows:
-            for table, frames in self._rows(path, outcome):
-                rows.write(table)
-                outcome.rows = len(rows.index)
-                outcome.frames += frames
-            if not path.exists():
-                rows.index.clear()  # who knows whether it was read to its end
-            rows.notes[OUTCOME] = json.dumps(asdict(outcome))
-        if not outcome.rows and not outcome.failure:
-            reasons = dict.fromkeys(line.rpartition(": ")[2] for line in outcome.left_out)
-            outcome.failure = f"{outcome.shown}: no label ({'; '.join(reasons) or 'no clip'})"
-
-    def _rows(self, path: Path, outcome: VideoResult) -> Iterator[tuple[pa.Table, int]]:
-        """The rows of the video, and the frames of each; `outcome` hears of what is left out, and of an early end."""
-        from anthrotap_builder.pipeline import label_video
-        from anthrotap_hf.schema import encode_row, encode_table
-        from anthrotap_hf.video import VideoError
-
-        def label(skipped: list[str]) -> Iterator[LabeledClip]:
-            return label_video(path, self.config, self.job.threads, self.job.device, skipped=skipped)
-
-        try:
-            for clip in prefetch(label, outcome.left_out, self.job.threads):
-                if clip.left_out:
-                    outcome.left_out.append(clip.left_out)
-                    continue
-                row = encode_row(replace(clip, source_video=outcome.name), self.config.clips.clip_frames)
-                yield encode_table([row], self.features), len(clip.frames)
-        except VideoError as error:
-            outcome.failure = str(error)
-        except (AssetError, ImportError, OSError, MemoryError):
-            raise
-        except Exception as error:  # native libraries raise what they like
-            raise UnforeseenError(
-                f"{outcome.shown}: stopped by an error in labeling ({type(error).__name__}: {_line(error)})"
-            ) from error
-        if os.fspath(path) != outcome.shown:  # a copy's name says nothing to anyone
-            name = os.fspath(path)
-            outcome.failure = outcome.failure and outcome.failure.replace(name, outcome.shown)
-            outcome.left_out = [line.replace(name, outcome.shown) for line in outcome.left_out]
+            logger.exception(source.display_name)
+            result.fail(describe_error(error), "unavailable")
+    result.clips = []
+    result.seconds = time.perf_counter() - begin
+    return result
 
 
-def _sha256(path: Path, source: Source) -> str:
+def _label_file(job: LabelJob, source: Source, path: Path, result: VideoResult) -> VideoResult:
+    from anthrotap_builder.label_videos import RESULT, VideoJob, label_into_rows
+
+    if not path.exists():
+        raise SourceError("no such file", path=source.display_name)
     try:
-        return file_sha256(path)
+        result.sha256 = file_sha256(path)
     except OSError as error:
-        raise SourceError(f"{source.shown}: can't be read ({error.strerror})") from error
+        raise SourceError(f"can't be read ({error.strerror})", path=source.display_name) from error
+    if job.known and _is_known(job.known, result.sha256):
+        return replace(result, rows=None)
+    rows = rows_path(job.videos, result.sha256)
+    if rows.exists():
+        try:
+            done = VideoResult.from_json(json.loads(RowReader(rows).notes[RESULT]))
+        except FileNotFoundError:
+            logger.info("%s: another rank has just gathered it", rows)
+            return result
+        except DamagedRowsError:
+            quarantine(rows)
+        else:
+            return replace(done, video=result.video, name=result.name, source=result.source)
+    labeled = label_into_rows(
+        VideoJob(
+            path=path,
+            config=job.labeling,
+            video=result.video,
+            name=result.name,
+            threads=job.threads,
+            device=job.device,
+            rows=rows,
+        )
+    )
+    return replace(labeled, sha256=result.sha256, source=result.source)
+
+
+@functools.lru_cache(1)
+def _known(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def _is_known(path: Path, sha256: str) -> bool:
+    known, wanted = _known(path), sha256.encode()
+    position = np.searchsorted(known, wanted)
+    return bool(position < len(known) and known[position] == wanted)
 
 
 @contextmanager
-def _blamed() -> Iterator[None]:
-    """What is not a video's fault ends the build: BuildError, in one line."""
+def _build_errors() -> Iterator[None]:
+    """Turn what is no video's fault into a BuildError."""
     try:
         yield
     except (AssetError, ImportError) as error:
-        raise BuildError(_line(error)) from error
+        raise BuildError(one_line(error, 1000)) from error
     except OSError as error:
         raise BuildError(
-            f"{error.filename or 'writing'}: {error.strerror or error}; when that is mended, the same command goes on"
+            error.strerror or str(error), path=error.filename or "writing", hint=GOES_ON
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-if __name__ == "__main__":
-    main()

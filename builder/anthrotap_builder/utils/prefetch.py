@@ -1,44 +1,34 @@
-"""The next item of a video is made while this one is used: reading beside labeling, labeling beside encoding."""
+"""The next item of an iterator is made while this one is used: reading beside labeling, labeling beside encoding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
+_END = object()
 
-def prefetch(
-    make: Callable[[list[str]], Iterator[Item]], notes: list[str] | None, threads: int
-) -> Generator[Item, None, None]:
-    """The items of an iterator, in order; a thread makes the next one while this one is used, and no more than that.
 
-    An error of the iterator is raised after the items before it. Who closes this generator, or lets go of it, waits
-    until the item in the making is done.
+def prefetch(items: Generator[Item, None, None], threads: int) -> Iterator[Item]:
+    """Yield the items of a generator in order; a thread makes the next one while this one is used, and no more.
+
+    An error of the generator is raised after the items before it. Closing this generator waits for the item in the
+    making, then closes `items`.
 
     Args:
-        make: starts the iterator; is given a list that it may append lines to, about what it leaves out.
-        notes: gets those lines, each before the item that it was written before, as if nothing were made ahead.
-        threads: with one, nothing is.
+        items: the generator.
+        threads: how many threads may work; with one, nothing is made in advance.
     """
     if threads == 1:
-        yield from make([] if notes is None else notes)
+        yield from items
         return
-    lines: list[str] = []
-    items = ((item, len(lines)) for item in make(lines))
-    told = 0
     try:
         with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(next, items, None)
-            while made := coming.result():
-                item, count = made
-                coming = thread.submit(next, items, None)
-                if notes is not None:
-                    notes += lines[told:count]
-                told = count
-                yield item
+            coming = thread.submit(next, items, _END)
+            while (item := coming.result()) is not _END:
+                coming = thread.submit(next, items, _END)
+                yield item  # type: ignore[misc]
     finally:
         items.close()
-        if notes is not None:
-            notes += lines[told:]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from anthrotap_builder.config import labeling_config
-from anthrotap_builder.distributed.build import BuildReport, build_dataset
-from anthrotap_builder.distributed.config import Build, Finish, Limits
+from anthrotap_builder.distributed.build import BuildReport, RunOptions, build_dataset
+from anthrotap_builder.distributed.config import BuildConfig, OutputConfig, ResourceLimits
 from anthrotap_builder.distributed.video_sources import find_sources
 
 # Python runs it as any process begins that has its folder on its path. What a video does stands in its name.
@@ -28,15 +28,16 @@ def once(name):
     except FileExistsError:
         return False
 
-def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=None, meshes=None):
+def label_video(path, config, threads=1, device="cpu", on_stage=None, on_skipped=None, meshes=None):
     import numpy as np
     from anthrotap_builder.clips import read_clips
     from anthrotap_hf.tracks import TrackedClip, Tracks
 
     class LabeledClip(TrackedClip):
-        left_out = None
+        skipped = None
         rejected_fraction = 0.25
         people = ()
+        seconds = {}
 
     name = Path(path).stem
     with open(Path(os.environ["ANTHROTAP_TEST_MARKS"]) / "labeled", "a") as file:
@@ -54,7 +55,7 @@ def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=No
         os.unlink(path)
     if "slow" in name:
         time.sleep(0.4)
-    for clip in read_clips(path, config.clips, skipped):
+    for clip in read_clips(path, config.clips, on_skipped):
         frames, height, width = clip.frames.shape[:3]
         tracks = Tracks(
             xy=np.tile(np.array([[[1.5, 2.5]], [[9, 8]]], np.float32), (1, frames, 1)) + clip.start_frame % 7,
@@ -80,7 +81,7 @@ def label_video(path, config, threads=1, device="cpu", on_stage=None, skipped=No
 labeling = ModuleType("anthrotap_builder.pipeline")
 labeling.label_video = label_video
 labeling.load_parts = lambda config, device="cpu": None
-if any("distributed.worker" in word for word in sys.orig_argv):
+if "anthrotap labeling" in sys.orig_argv:
     sys.modules["anthrotap_builder.pipeline"] = labeling
 '''
 
@@ -128,15 +129,15 @@ def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
         **options: object,
     ) -> BuildReport:
         config = labeling_config("open", settings)
-        job = Build(
+        job = BuildConfig(
             out=str(tmp_path / out),
-            config=config,
+            labeling=config,
             version=config.version(),
-            finish=Finish(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
-            limits=Limits(seconds, memory, retries=retries),
+            output=OutputConfig(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
+            limits=ResourceLimits(seconds, memory, retries=retries),
         )
         words = inputs if isinstance(inputs, list) else [str(inputs)]
-        return build_dataset(job, find_sources(words), **options)  # type: ignore[arg-type]
+        return build_dataset(job, find_sources(words), RunOptions(**options))  # type: ignore[arg-type]
 
     return build
 

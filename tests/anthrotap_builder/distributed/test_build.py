@@ -16,7 +16,8 @@ import datasets
 import psutil
 import pytest
 
-from anthrotap_builder.distributed.state import BuildError, Journal, VideoResult
+from anthrotap_builder.distributed.state import BuildError, Journal
+from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf import decode_row
 from helpers.dataset_content import content
 
@@ -41,7 +42,7 @@ def built(once, videos, run, labeled, tmp_path) -> Path:
     """Such videos, not to be changed, of which a build in ranks of two lies in "out"."""
     if not (once / "out").exists():
         videos.rename(once / "videos")
-        run(once / "videos", videos_a_rank=2)
+        run(once / "videos", videos_per_rank=2)
         shutil.copytree(tmp_path / "out", once / "out")
         labeled()
     else:
@@ -66,9 +67,9 @@ def test_videos_become_a_dataset(videos, run, tmp_path, described):
 def test_the_result_depends_on_videos_and_recipe_alone(videos, run, tmp_path):
     run(videos, "one", validation=0.4, shard_bytes=20_000)
     (tmp_path / "list.txt").write_text("\n".join(f"videos/{name}.mp4" for name in "dbca"))
-    run(tmp_path / "list.txt", "two", validation=0.4, shard_bytes=20_000, workers=3, videos_a_rank=1)
+    run(tmp_path / "list.txt", "two", validation=0.4, shard_bytes=20_000, workers=3, videos_per_rank=1)
     moved = shutil.copytree(videos, tmp_path / "elsewhere")
-    run(moved, "three", validation=0.4, shard_bytes=20_000, videos_a_rank=3)
+    run(moved, "three", validation=0.4, shard_bytes=20_000, videos_per_rank=3)
     one, two, three = (content(tmp_path / name) for name in ("one", "two", "three"))
     assert len(one) >= 5
     assert one == two == three
@@ -112,11 +113,13 @@ def test_another_recipe_labels_anew_and_the_first_is_kept(built, run, labeled, t
 
 def test_each_content_is_labeled_once(videos, run, labeled, described, tmp_path):
     shutil.copy(videos / "b.mp4", videos / "z.mp4")
-    report = run(videos, videos_a_rank=9)
+    report = run(videos, videos_per_rank=9)
     assert labeled() == ["a", "b", "c", "d"]
     assert report.rows == {"train": 6}
     assert described()["z.mp4"]["copy_of"] == "b.mp4"
-    run(videos, "by_ranks", videos_a_rank=1)  # another rank may not know yet; then it is left out in the end
+    run(
+        videos, "by_ranks", videos_per_rank=1
+    )  # another rank may not know yet; then it is left out in the end
     assert content(tmp_path / "out") == content(tmp_path / "by_ranks")
     row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert "z.mp4" not in row["source_video"]
@@ -270,14 +273,14 @@ def test_missing_parts_are_said_before_any_video(videos, run, labeled, marks, tm
 def test_a_torn_line_of_the_journal_is_forgotten(tmp_path):
     path = tmp_path / "rank.jsonl"
     with Journal(path) as journal:
-        journal.add(VideoResult("a", "a", "a"))
+        journal.add(VideoResult("a", source="a"))
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:20])
     with Journal(path) as journal:
-        assert list(journal.outcomes) == ["a"]
-        journal.add(VideoResult("b", "b", "b"))
+        assert list(journal.results) == ["a"]
+        journal.add(VideoResult("b", source="b"))
     with Journal(path) as journal:
-        assert list(journal.outcomes) == ["a", "b"]
+        assert list(journal.results) == ["a", "b"]
 
 
 def start(videos: Path, out: Path, *options: str) -> subprocess.Popen:
@@ -310,15 +313,13 @@ def slow_videos(make_video, tmp_path) -> Path:
     return tmp_path / "videos"
 
 
-@pytest.mark.parametrize(
-    "victim", ["driver", *(pytest.param(name, marks=pytest.mark.slow) for name in ("worker", "labeler"))]
-)
+@pytest.mark.parametrize("victim", ["driver", pytest.param("labeler", marks=pytest.mark.slow)])
 def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim):
     build = start(slow_videos, tmp_path / "out", "--workers", "2", "--threads", "1", "--videos-per-rank", "2")
     until(lambda: (marks / "labeled").exists() and len((marks / "labeled").read_text().split()) > 2)
     family = psutil.Process(build.pid).children(recursive=True)
-    labelers = [p for p in family if "anthrotap_builder.distributed.worker" in p.cmdline()]
-    victims = {"driver": build.pid, "worker": labelers[0].ppid(), "labeler": labelers[0].pid}
+    labelers = [p for p in family if "anthrotap labeling" in p.cmdline()]
+    victims = {"driver": build.pid, "labeler": labelers[0].pid}
     os.kill(victims[victim], signal.SIGKILL)
     build.wait(60)
     if victim == "driver":
@@ -397,7 +398,7 @@ def test_odd_names(make_video, run, described, tmp_path):
 def test_rows_lost_in_two_ranks_come_back(videos, run, tmp_path):
     """A copy in another rank, whose rows the damaged file of the first held."""
     shutil.copy(videos / "a.mp4", videos / "z.mp4")
-    run(videos, videos_a_rank=2)
+    run(videos, videos_per_rank=2)
     before = content(tmp_path / "out")
     file = next((tmp_path / "out/.build").rglob("rank-0000000-000.rows"))
     file.write_bytes(file.read_bytes()[:-50])
@@ -414,7 +415,7 @@ def test_lost_rows_of_a_copy_come_back(videos, run, labeled, tmp_path):
     (videos / "a.mp4").unlink()
     labeled()
     next((tmp_path / "out/.build").rglob("plan-000/rank-0000000-000.rows")).unlink()
-    run(videos, videos_a_rank=9)
+    run(videos, videos_per_rank=9)
     assert "z" in labeled()
     run(videos, "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
@@ -422,7 +423,7 @@ def test_lost_rows_of_a_copy_come_back(videos, run, labeled, tmp_path):
 
 @pytest.mark.slow
 def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
-    run(videos, videos_a_rank=1)
+    run(videos, videos_per_rank=1)
     before = content(tmp_path / "out")
     for file in (tmp_path / "out/.build").rglob("rank-*.rows"):
         data = bytearray(file.read_bytes())
@@ -435,7 +436,7 @@ def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
 def test_a_labeling_process_that_is_killed_as_it_starts(videos, run, marks, tmp_path):
     site = tmp_path / "site/sitecustomize.py"
     site.write_text(
-        f"{site.read_text()}if 'distributed.worker' in str(sys.orig_argv) and once('start'): os.kill(os.getpid(), 9)\n"
+        f"{site.read_text()}if 'anthrotap labeling' in sys.orig_argv and once('start'): os.kill(os.getpid(), 9)\n"
     )
     assert run(videos).rows == {"train": 6}
     assert (marks / "start").exists()

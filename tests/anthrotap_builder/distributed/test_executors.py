@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from anthrotap_builder.config import labeling_config
-from anthrotap_builder.distributed.config import Build
+from anthrotap_builder.distributed.config import BuildConfig
 from anthrotap_builder.distributed.executors import ClusterSettings
 from anthrotap_builder.distributed.state import BuildError
-from anthrotap_builder.distributed.steps import WORKER, new_labeler
+from anthrotap_builder.distributed.steps import new_worker
 from helpers import slurm_stand_in
 from helpers.dataset_content import content
 
@@ -46,7 +46,7 @@ def wait_for(jobs: list[str], state: Path) -> None:
 @pytest.mark.slow
 def test_slurm_builds_the_same(videos, run, slurm_state, tmp_path):
     cluster = ClusterSettings(partition="cpu", ranks_per_job=2, sbatch_args={"account": "me"})
-    report = run(videos, executor="slurm", workers=2, cluster=cluster, videos_a_rank=1)
+    report = run(videos, executor="slurm", workers=2, cluster=cluster, videos_per_rank=1)
     assert len(report.jobs) == 4
     assert report.rows is None
     with pytest.raises(BuildError, match=r"Slurm jobs .*are at work here, \d of 3 videos are done"):
@@ -106,7 +106,7 @@ def test_ray_builds_the_same(videos, run, tmp_path):
     try:
         cluster.add_node(num_cpus=1)
         asked = ClusterSettings(address=cluster.address, cpus_per_task=1, mem_per_cpu_gb=1)
-        run(videos, executor="ray", workers=2, cluster=asked, videos_a_rank=1)
+        run(videos, executor="ray", workers=2, cluster=asked, videos_per_rank=1)
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -114,11 +114,8 @@ def test_ray_builds_the_same(videos, run, tmp_path):
     assert content(tmp_path / "out") == content(tmp_path / "local")
 
 
-def test_workers_get_devices_in_turn(tmp_path, monkeypatch):
+def test_workers_get_devices_in_turn(tmp_path):
     config = labeling_config()
-    build = Build(str(tmp_path), config, config.version(), devices=("cuda:0", "cuda:1"))
-    devices = []
-    for number in range(3):
-        monkeypatch.setenv(WORKER, str(number))
-        devices.append(new_labeler(build).job.device)
+    build = BuildConfig(str(tmp_path), config, config.version(), devices=("cuda:0", "cuda:1"))
+    devices = [new_worker(build, number=number).job.device for number in range(3)]
     assert devices == ["cuda:0", "cuda:1", "cuda:0"]

@@ -140,7 +140,7 @@ def test_tables_of_strangers_read_no_other_files(path, tmp_path):
 
 def test_a_download_has_a_limit(server, videos, tmp_path):
     (source,) = find_sources([f"{server}/a.mp4"])
-    with pytest.raises(SourceError, match="--download-limit allows more"), fetched(source, tmp_path, 100):
+    with pytest.raises(SourceError, match="more than the download limit of"), fetched(source, tmp_path, 100):
         pass
     assert not (tmp_path / "video.mp4").exists()
 

@@ -1,9 +1,9 @@
-"""One item ahead: the same items, lines and errors in the same places, and no more than that in memory."""
+"""Items made in advance: the order and the errors are as if nothing were, and nothing is left behind."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -11,34 +11,29 @@ from anthrotap_builder.utils.prefetch import prefetch
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_order_lines_and_errors_are_as_if_nothing_were_made_ahead(threads: int):
-    def make(lines: list[str]) -> Iterator[int]:
-        for number in range(4):
-            lines.append(f"before {number}")
-            yield number
-        lines.append("at the end")
+def test_order_and_errors_are_as_if_nothing_were_made_in_advance(threads: int):
+    def make() -> Generator[int, None, None]:
+        yield from range(4)
         raise ValueError("damaged")
 
-    notes: list[str] = ["first"]
-    seen = []
+    items = prefetch(make(), threads)
+    assert [next(items) for _ in range(4)] == list(range(4))
     with pytest.raises(ValueError, match="damaged"):
-        seen.extend((number, notes[-1]) for number in prefetch(make, notes, threads))
-    assert seen == [(number, f"before {number}") for number in range(4)]
-    assert notes == ["first", *[f"before {number}" for number in range(4)], "at the end"]
+        next(items)
 
 
 @pytest.mark.parametrize(("threads", "most"), [(1, 0), (2, 1)])
-def test_no_more_than_one_item_is_made_ahead(threads: int, most: int):
+def test_no_more_than_one_item_is_made_in_advance(threads: int, most: int):
     made, made_next = [0], threading.Event()
 
-    def make(_: list[str]) -> Iterator[int]:
+    def make() -> Generator[int, None, None]:
         for number in range(5):
             made[0] += 1
             if number == most:
                 made_next.set()
             yield number
 
-    items = prefetch(make, None, threads)
+    items = prefetch(make(), threads)
     assert next(items) == 0
     assert made_next.wait(5)
     assert made[0] == 1 + most
@@ -46,16 +41,16 @@ def test_no_more_than_one_item_is_made_ahead(threads: int, most: int):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_closing_early_ends_the_iterator_and_the_thread(threads: int):
+def test_closing_early_ends_the_generator_and_the_thread(threads: int):
     before, closed = threading.active_count(), []
 
-    def make(_: list[str]) -> Iterator[int]:
+    def make() -> Generator[int, None, None]:
         try:
             yield from range(5)
         finally:
             closed.append(True)
 
-    items = prefetch(make, None, threads)
+    items = prefetch(make(), threads)
     next(items)
     items.close()
     assert closed == [True]
@@ -63,4 +58,7 @@ def test_closing_early_ends_the_iterator_and_the_thread(threads: int):
 
 
 def test_an_item_that_counts_as_false_is_an_item():
-    assert list(prefetch(lambda _: iter([0, None, ""]), None, 2)) == [0, None, ""]
+    def make() -> Generator[object, None, None]:
+        yield from (0, None, "")
+
+    assert list(prefetch(make(), 2)) == [0, None, ""]

@@ -18,7 +18,7 @@ from anthrotap_hf.cli.main import app
         (["--set", "mesh_source=file"], "anthrotap label --meshes"),
         (["--set", "color=blue"], "color"),
         (["--recipe", "nothing"], "no recipe 'nothing'"),
-        (["--device", "abacus"], "--device abacus can't be used here"),
+        (["--device", "abacus"], "--device abacus: can't be used on this machine"),
         (["--column", "film", "rows.parquet"], "no column 'film'"),
         (["nowhere"], "nowhere: no such file, folder or dataset"),
     ],

@@ -40,10 +40,9 @@ def shards(tmp_path, fake_labels, make_video) -> Path:
     from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 
     path = make_video("source.mp4", shots=[20, 30, 12])
-    with ShardWriter(tmp_path / "shards", 48, max_shard_bytes=1) as writer:
+    with ShardWriter(tmp_path / "shards", 48, max_shard_bytes=1, group_rows=1) as writer:
         for clip in label_video(path, LabelingConfig()):
             writer.write(clip)
-            writer._flush()
     write_manifest(tmp_path / "shards", LabelingConfig(), Tally())
     assert len(writer.paths) == 3
     return tmp_path / "shards"

@@ -28,7 +28,7 @@ pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
-from anthrotap_hf.schema import encode_row, features
+from anthrotap_hf.schema import encode_row, encode_table, features
 from anthrotap_hf.tracks import TrackedClip, Tracks
 
 CONFIG = LabelingConfig()
@@ -66,7 +66,7 @@ def make_clip(number: int) -> TrackedClip:
             "body_model": "anny",
             "mesh_source": "fit",
             "flow": "dis",
-            "label_version": CONFIG.version,
+            "label_version": CONFIG.version(),
             "rejected_fraction": 0.1,
         },
     )
@@ -75,7 +75,8 @@ def make_clip(number: int) -> TrackedClip:
 def write_dataset(folder: Path, rows: list[dict], stem: str = "train") -> Path:
     """Rows as given, whatever is wrong with them, and the manifest that `anthrotap label` would write."""
     with ShardWriter(folder / "data", 48, stem=stem) as writer:
-        writer._rows += rows
+        for row in rows:
+            writer.write_row(encode_table([row], writer.features))
     write_manifest(folder, CONFIG, Tally())
     return folder
 
@@ -168,7 +169,7 @@ ROW_DAMAGE = {
     "source hash": (say(source_sha256="XYZ"), "source_sha256 is 'XYZ', not 64 hexadecimal digits"),
     "frames hash": (say(frames_sha256="0" * 63), "not 64 hexadecimal digits"),
     "version": (say(label_version="1-abc"), "label_version is '1-abc', manifest.json says"),
-    "version of a mesh file": (say(label_version=f"{CONFIG.version}-abc"), "label_version is"),
+    "version of a mesh file": (say(label_version=f"{CONFIG.version()}-abc"), "label_version is"),
     "fps": (say(fps=0.0), "fps is 0"),
     "fps not finite": (say(fps=np.nan), "fps is nan"),
     "rejected": (say(rejected_fraction=1.5), "rejected_fraction is 1.5"),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from helpers.hub_server import WRITER, Hub, running_hub
 
@@ -88,8 +87,8 @@ def _packages_but_ours(tmp_path: Path) -> Path:
 def dataset(tmp_path, make_video, fake_labels) -> Path:
     """What `anthrotap label` wrote of two videos, with made-up labels; 3 rows in one shard."""
     from anthrotap_builder.config import labeling_config
-    from anthrotap_builder.label_videos import label_videos
+    from anthrotap_builder.label_videos import LabelOptions, label_videos
 
     videos = [make_video("one.mp4", shots=[60]), make_video("two.mp4", shots=[12])]
-    label_videos(videos, tmp_path / "dataset", labeling_config(), 1, False, Console(quiet=True))
+    label_videos(videos, tmp_path / "dataset", labeling_config(), LabelOptions(threads=1))
     return tmp_path / "dataset"

@@ -173,14 +173,13 @@ def shards(tmp_path, fake_labels, make_video):
     from anthrotap_builder.pipeline import label_video
     from anthrotap_builder.shards import ShardWriter
 
-    with ShardWriter(tmp_path / "shards/data", 48, max_shard_bytes=1) as writer:
+    with ShardWriter(tmp_path / "shards/data", 48, max_shard_bytes=1, group_rows=1) as writer:
         for clip in label_video(make_video("source.mp4", shots=[20, 30]), LabelingConfig()):
             valid = clip.tracks.valid.copy()
             valid[0, 3:5] = False
             writer.write(
                 replace(clip, tracks=replace(clip.tracks, visible=clip.tracks.visible & valid, valid=valid))
             )
-            writer._flush()
     return tmp_path / "shards"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from anthrotap_builder.distributed.row_file import DamagedError, RowReader, atomic_rows
+from anthrotap_builder.row_file import DamagedRowsError, RowReader, atomic_rows
 
 
 def table(number: int) -> pa.Table:
@@ -42,14 +42,14 @@ def test_no_damage_passes_for_data(file):
     whole = file.read_bytes()
     index = RowReader(file).index()
     caught = 0
-    for place in range(0, len(whole), 3):
+    for position in range(0, len(whole), 3):
         damaged = bytearray(whole)
-        damaged[place] ^= 255
+        damaged[position] ^= 255
         file.write_bytes(damaged)
         try:
             reader = RowReader(file)
             found = [reader.row(number) for number in range(len(reader))]
-        except DamagedError:
+        except DamagedRowsError:
             caught += 1
         else:
             assert reader.index() == index
@@ -59,7 +59,7 @@ def test_no_damage_passes_for_data(file):
 
 def test_a_file_cut_short_is_damaged(file):
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(DamagedError, match="damaged"):
+    with pytest.raises(DamagedRowsError, match="damaged"):
         RowReader(file)
 
 

@@ -1,6 +1,7 @@
-"""Files of rows that a build keeps: each row an Arrow stream, then an index with their hashes, then the index's hash.
+"""Files of labeled rows that wait for their shard: an Arrow stream each, an index with their hashes, the index's hash.
 
-Not Parquet: its footers grow by kilobytes a row, and its checksums leave out page headers and footers.
+Any damage is found when a row is read. Parquet would not do: its footers grow by kilobytes a row, and its checksums
+leave out page headers and footers.
 """
 
 from __future__ import annotations
@@ -17,31 +18,26 @@ from typing import IO, Any
 import pyarrow as pa
 
 from anthrotap_hf.utils.atomic_files import beside
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 
-LENGTH = 16  # digits of the index's length, at the end of the file
-TAIL = 64 + LENGTH
+# Digits of the index's length, at the end of the file, after the index and the digits of its hash.
+LENGTH_DIGITS = 16
+TAIL = 64 + LENGTH_DIGITS
+KEY_COLUMNS = ("clip_id", "source_sha256", "frames_sha256")
 
 
-class DamagedError(Exception):
-    """A file of rows can't be read; the message names it.
-
-    Attributes:
-        file: which.
-    """
-
-    def __init__(self, file: Path, error: Exception) -> None:
-        super().__init__(f"{file}: damaged ({' '.join(str(error).split())})")
-        self.file = file
+class DamagedRowsError(AnthroTapError):
+    """A file of rows that can't be read; its path is in `path`."""
 
 
 @dataclass(frozen=True)
-class RowPlace:
-    """A row of the index: where it lies, and what it is.
+class RowLocation:
+    """A row, and where it lies.
 
     Attributes:
         clip_id, source_sha256, frames_sha256: as in the row.
-        size: bytes, about.
-        file, number: the file, and which of its rows.
+        size: of the row, bytes, about.
+        file, number: the file, and the row's number in it.
     """
 
     clip_id: str
@@ -53,34 +49,46 @@ class RowPlace:
 
 
 class RowWriter:
-    """Writes one file of rows; made by `atomic_rows`."""
+    """Writes one file of rows; `atomic_rows` makes it.
+
+    Attributes:
+        notes: further text for the index, by name.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.index: list[list[Any]] = []
-        self.notes: dict[str, str] = {}  # more for the index
+        self.notes: dict[str, str] = {}
+        self._index: list[list[Any]] = []
         self._file = file
 
+    def __len__(self) -> int:
+        return len(self._index)
+
     def write(self, row: pa.Table) -> None:
-        """Add a table of one row, with the columns of `anthrotap_builder.shards.features`."""
+        """Add a table of one row, with the columns of `schema.features`."""
         sink = pa.BufferOutputStream()
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with pa.ipc.new_stream(sink, row.schema, options=options) as stream:
             stream.write_table(row)
         data = sink.getvalue()
-        told = (row.column(name)[0].as_py() for name in ("clip_id", "source_sha256", "frames_sha256"))
+        keys = (row.column(name)[0].as_py() for name in KEY_COLUMNS)
         begin = self._file.tell()
-        self.index.append([*told, row.nbytes, begin, begin + data.size, hashlib.sha256(data).hexdigest()])
+        self._index.append([*keys, row.nbytes, begin, begin + data.size, hashlib.sha256(data).hexdigest()])
         self._file.write(data)
 
+    def discard(self) -> None:
+        """Forget the rows written so far: if none follows, there will be no file."""
+        self._index.clear()
+
     def finish(self) -> None:
-        """The index; nothing can be added after it."""
-        text = json.dumps({"rows": self.index, "notes": self.notes}).encode()
-        self._file.write(text + hashlib.sha256(text).hexdigest().encode() + b"%0*d" % (LENGTH, len(text)))
+        """Write the index; nothing can be added after it."""
+        text = json.dumps({"rows": self._index, "notes": self.notes}).encode()
+        length = b"%0*d" % (LENGTH_DIGITS, len(text))
+        self._file.write(text + hashlib.sha256(text).hexdigest().encode() + length)
 
 
 @contextmanager
 def atomic_rows(path: Path) -> Iterator[RowWriter]:
-    """A writer of a file that gets its name when the block ends well, and only if it has a row."""
+    """Write a file that gets its name, durably, when the block ends without an error, and only if it has a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp_path = beside(path, "incomplete")
     try:
@@ -90,30 +98,30 @@ def atomic_rows(path: Path) -> Iterator[RowWriter]:
             writer.finish()
             file.flush()
             os.fsync(file.fileno())
-        if writer.index:
+        if len(writer):
             tmp_path.replace(path)
     finally:
         tmp_path.unlink(missing_ok=True)
 
 
 class RowReader:
-    """Reads rows of one file.
+    """Reads the rows of one file.
 
     Raises:
-        DamagedError: here and from `row`.
+        DamagedRowsError: here and from `row`.
         FileNotFoundError: if there is no such file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._told(), path.open("rb") as file:
+        with self._damage(), path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             tail = file.read()
-            length = int(tail[-LENGTH:])
+            length = int(tail[-LENGTH_DIGITS:])
             file.seek(size - TAIL - length)
             text = file.read(length)
-            if hashlib.sha256(text).hexdigest().encode() != tail[:-LENGTH]:
+            if hashlib.sha256(text).hexdigest().encode() != tail[:-LENGTH_DIGITS]:
                 raise ValueError("its index is not what was written")
         found = json.loads(text)
         self.notes: dict[str, str] = found["notes"]
@@ -125,31 +133,32 @@ class RowReader:
     def row(self, number: int) -> pa.Table:
         """A table of one row."""
         *_, begin, end, digest = self._rows[number]
-        with self._told(), self.path.open("rb") as file:
+        with self._damage(), self.path.open("rb") as file:
             file.seek(begin)
             data = file.read(end - begin)
             if hashlib.sha256(data).hexdigest() != digest:
                 raise ValueError(f"row {number} is not what was written")
         return pa.ipc.open_stream(data).read_all()
 
-    def index(self) -> list[RowPlace]:
-        """What the rows are."""
+    def index(self) -> list[RowLocation]:
+        """Where each row lies."""
         return [
-            RowPlace(clip_id, source, frames, size, self.path, number)
+            RowLocation(clip_id, source, frames, size, self.path, number)
             for number, (clip_id, source, frames, size, *_) in enumerate(self._rows)
         ]
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _damage(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
-            raise  # merged into its rank's file meanwhile
+            # Another process has merged it into the file of its rank.
+            raise
         except (OSError, ValueError) as error:
-            raise DamagedError(self.path, error) from error
+            raise DamagedRowsError(f"damaged ({one_line(error)})", path=self.path) from error
 
 
 def quarantine(file: Path) -> None:
-    """A damaged file of rows is kept under another name: its videos are labeled again."""
+    """Give a damaged file of rows another name, so that its videos are labeled again."""
     if file.exists():
         file.replace(file.with_suffix(".damaged"))

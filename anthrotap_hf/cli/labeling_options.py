@@ -1,0 +1,34 @@
+"""Options that `anthrotap label` and `anthrotap build` share: each is declared once, with the setting that it sets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+Fps = Annotated[float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")]
+ShortSide = Annotated[int | None, typer.Option(help="Labeling size, pixels. Default: 480.")]
+Points = Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")]
+LabelWorkers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Videos labeled at once, each by its own process.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Frames of a video worked on at once.")]
+
+SETTINGS = {"fps": "clips.fps", "short_side": "clips.short_side", "points": "points"}
+"""The setting that each option of these changes; ranges are those of the setting."""
+
+
+def labeling_changes(settings: list[str] | None, **options: float | None) -> dict[str, Any]:
+    """The changes to a recipe that a command line asks for: an option counts more than a setting.
+
+    Args:
+        settings: the words of --set.
+        options: the values of the options of `SETTINGS`, None where not given.
+
+    Raises:
+        ValueError: if a word is not NAME=VALUE.
+    """
+    from anthrotap_hf.utils.settings import parse_settings
+
+    words = [f"{SETTINGS[name]}={value}" for name, value in options.items() if value is not None]
+    return parse_settings([*(settings or []), *words], "clips.clip_frames=24")

@@ -1,0 +1,156 @@
+"""What came of labeling one video: `VideoResult`, and the sentences about what went wrong."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from anthrotap_builder.clips import SkippedFrames
+from anthrotap_builder.shards import Tally
+from anthrotap_hf.utils.errors import one_line
+from anthrotap_hf.utils.workers import LimitExceededError, WorkerDiedError, WorkerError
+
+if TYPE_CHECKING:
+    from anthrotap_builder.pipeline import LabeledClip
+
+# Errors of the system that are no video's fault: all other videos would meet them too.
+SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE}
+FailureKind = Literal["content", "error", "limit", "unavailable"]
+
+
+@dataclass
+class VideoResult:
+    """What came of one video.
+
+    Attributes:
+        video: how messages name it.
+        name: the file's name, without its folder.
+        sha256: of its bytes; None if it could not be read.
+        source: the `Source.key` of a build's video.
+        rows: clips with labels; None in a build where an earlier plan has labeled a video of the same bytes.
+        frames: of these clips.
+        tally: counts over all clips, also those without labels.
+        skipped: frames that make no row.
+        failure: why it gave no labels, or not all of them, without its name; None if all went well.
+        failure_kind: "content" for what is in the file (also if there is nothing to label), "error" for an error in
+            labeling or of its process, "limit" for one that takes too much, "unavailable" for a file that can't be
+            fetched or read now.
+        exceeded: which of the limits of a build it exceeded, and how much that limit allowed.
+        attempts: how often it was tried.
+        seconds: wall time of the last attempt.
+        clips: the numbers of each clip with labels, by `summarize_clip`.
+    """
+
+    video: str
+    name: str = ""
+    sha256: str | None = None
+    source: str = ""
+    rows: int | None = 0
+    frames: int = 0
+    tally: Tally = field(default_factory=Tally)
+    skipped: list[SkippedFrames] = field(default_factory=list)
+    failure: str | None = None
+    failure_kind: FailureKind = "content"
+    exceeded: dict[str, float] = field(default_factory=dict)
+    attempts: int = 1
+    seconds: float = 0.0
+    clips: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def message(self) -> str | None:
+        """The failure in one line with the video's name."""
+        return self.failure and f"{self.video}: {self.failure}"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt at the same file under the same limits would give the same."""
+        return self.failure is None or self.failure_kind in ("content", "limit")
+
+    def fail(self, reason: str, kind: FailureKind) -> None:
+        """Set the failure."""
+        self.failure, self.failure_kind = reason, kind
+
+    def fail_with_worker(self, error: WorkerError) -> None:
+        """Set the failure for a process that gave no result."""
+        if isinstance(error, LimitExceededError):
+            self.exceeded = {error.limit: error.allowed}
+            if error.limit == "seconds":
+                reason = f"took longer than {error.allowed / 60:.3g} minutes"
+            else:
+                reason = f"needed more than {error.allowed / 2**30:g} GB of memory"
+            self.fail(reason, "limit")
+        elif isinstance(error, WorkerDiedError) and error.signal_name:
+            hint = ": out of memory?" if error.signal_name == "SIGKILL" else ""
+            self.fail(f"crashed the process that labeled it ({error.signal_name}{hint})", "error")
+        elif isinstance(error, WorkerDiedError):
+            self.fail(f"ended the process that labeled it (code {error.exit_code})", "error")
+        else:
+            self.fail(describe_error(error), "error")
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> VideoResult:
+        """The result that `as_json` gave."""
+        skipped = [SkippedFrames(**frames) for frames in values["skipped"]]
+        return cls(**{**values, "skipped": skipped, "tally": Tally(**values["tally"])})
+
+    def totals(self) -> dict[str, Any]:
+        """Numbers of the whole video: counts are sums, `people` is the most in one clip, the rest are means."""
+        labels = max(sum(clip["labels"] for clip in self.clips), 1)
+
+        def mean(key: str) -> float:
+            return float(np.mean([clip[key] for clip in self.clips])) if self.clips else float("nan")
+
+        stages = dict.fromkeys(stage for clip in self.clips for stage in clip["stages"])
+        return {
+            "frames": self.frames,
+            "clips": len(self.clips),
+            "people": max((clip["people"] for clip in self.clips), default=0),
+            "tracks": sum(clip["tracks"] for clip in self.clips),
+            **{
+                key: sum(clip[key] for clip in self.clips) / labels
+                for key in ("visible", "occluded", "invalid")
+            },
+            **{key: mean(key) for key in ("rejected", "fit_error", "mask_overlap")},
+            "seconds": self.seconds,
+            **{
+                f"{stage}_seconds": sum(clip["stages"].get(stage, 0.0) for clip in self.clips)
+                for stage in stages
+            },
+        }
+
+
+def summarize_clip(clip: LabeledClip) -> dict[str, Any]:
+    """The numbers of one labeled clip: its people, tracks and labels, the quality of its meshes, seconds by stage."""
+    tracks = clip.tracks
+    people = [person for person in clip.people if person["tracks"]]
+
+    def mean(key: str) -> float:
+        return float(np.mean([person[key] for person in people])) if people else float("nan")
+
+    return {
+        "clip_id": clip.clip_id,
+        "frames": tracks.num_frames,
+        "people": len(people),
+        "tracks": len(tracks),
+        "labels": tracks.valid.size,
+        **{key: int(getattr(tracks, key).sum()) for key in ("visible", "occluded", "invalid")},
+        "rejected": clip.rejected_fraction,
+        "fit_error": mean("reprojection_error"),
+        "mask_overlap": mean("mask_overlap"),
+        "stages": clip.seconds,
+        "fits": clip.people,
+    }
+
+
+def describe_error(error: BaseException) -> str:
+    """An error of someone else's code in one line: its type and text, without the path of a file."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{type(error).__name__}: {one_line(text, 1000)}"
