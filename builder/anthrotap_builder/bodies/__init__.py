@@ -9,12 +9,12 @@ from anthrotap_builder.registries import BODIES
 
 
 def load_body(name: str, gender: str = "neutral", file: Path | None = None) -> Body:
-    """The body model called `name`; the same object again for the same file.
+    """Load the body model called `name`; the same object again for the same file.
 
     Args:
         name: a name in `registries.BODIES`.
         gender: neutral, male or female; only smpl, smplh and smplx have other than neutral.
-        file: the model file, or a folder to look for it in, for all but anny; see `smpl.find_model_file`.
+        file: the model file, or a folder to search, for all but anny; see `smpl_files`.
 
     Raises:
         AnthroTapError: if there is none of that name.

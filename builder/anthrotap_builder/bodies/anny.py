@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import warnings
@@ -10,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior, outer_faces
 from anthrotap_builder.utils.assets import cache_dir
+
+logger = logging.getLogger(__name__)
 
 COMPACT_VERSION = 1
 NUM_SHAPES = 10
@@ -23,6 +25,7 @@ PHENOTYPE_SAMPLES = 4000
 PHENOTYPES = {"age": (0.62, 0.17, 0.3, 0.95), "gender": (0.5, 0.3, 0.0, 1.0)}
 OTHER_PHENOTYPE = (0.5, 0.18, 0.05, 0.95)
 
+# The bones of Anny that the fit moves; all others follow their nearest ancestor among these.
 JOINTS = (
     *("root", "spine05", "spine03", "spine01", "neck01", "head"),
     *("clavicle.L", "upperarm01.L", "lowerarm01.L", "wrist.L"),
@@ -66,16 +69,13 @@ def _load_anny() -> Body:
         reason = "first use"
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         reason = f"the copy was damaged: {error}"
-    console = Console(stderr=True)
-    with console.status(f"Making the compact copy of the Anny body ({reason}; about 2 minutes, once)"):
-        body = _build()
-        body.save(path)
-    console.print(f"Anny body kept in {path} ({path.stat().st_size / 1e6:.0f} MB)")
+    logger.warning("making the compact copy of the Anny body in %s (%s): about 2 minutes, once", path, reason)
+    _build().save(path)
     return Body.load(path)
 
 
 def compact_path() -> Path:
-    """Where the compact copy is, or will be after the first use."""
+    """Return where the compact copy is, or will be after the first use."""
     return cache_dir() / f"anny-{_anny_version()}-v{COMPACT_VERSION}.npz"
 
 
@@ -89,25 +89,26 @@ def _anny_version() -> str:
 
 
 def _build() -> Body:
-    """Collapses Anny to the joints that the fit moves and to a linear shape space."""
+    """Reduce Anny to the joints that the fit moves and to a linear shape space."""
     model, keypoints = _load_full_model()
     names = list(model.bone_labels)
     bones = [names.index(joint) for joint in JOINTS]
     parents = list(model.bone_parents)
 
     def carrier(bone: int) -> int:
-        """The fit's joint that carries a bone: itself or the nearest ancestor among JOINTS."""
+        """Return the joint that carries a bone: itself or the nearest ancestor among JOINTS."""
         while bone not in bones:
             bone = parents[bone]
         return bones.index(bone)
 
     carriers = np.array([carrier(bone) for bone in range(len(names))])
     heads = model.template_bone_heads.numpy()
+    # The skinning weight of a joint is the sum over the bones that it carries.
     weights = np.zeros((len(model.template_vertices), len(JOINTS)))
-    for bone, share in zip(
+    for bone, weight in zip(
         model.vertex_bone_indices.numpy().T, model.vertex_bone_weights.numpy().T, strict=True
     ):
-        np.add.at(weights, (np.arange(len(weights)), carriers[bone]), share)
+        np.add.at(weights, (np.arange(len(weights)), carriers[bone]), weight)
     weights /= weights.sum(1, keepdims=True)
 
     mean, directions = _linear_shapes(model)
@@ -120,20 +121,21 @@ def _build() -> Body:
     regressor = np.stack([keypoints[name] for name in REGRESSED])
     regressor /= regressor.sum(1, keepdims=True)
     used = np.nonzero(regressor.any(0))[0]
-    share = regressor[:, used, None] * weights[None, used]
+    # A keypoint is a weighted mean of skinned vertices, or the head of a bone, which its joint carries.
+    mass = regressor[:, used, None] * weights[None, used]
     fixed = [names.index(bone) for bone in AT_BONE]
     attached = np.eye(len(JOINTS))[carriers[fixed]]
     points = BodyPoints(
-        mass=np.concatenate([share.sum(1), attached]),
+        mass=np.concatenate([mass.sum(1), attached]),
         moment=np.concatenate(
             [
-                np.einsum("kvj,vx->kjx", share, template[used]),
+                np.einsum("kvj,vx->kjx", mass, template[used]),
                 attached[..., None] * mean_heads[fixed][:, None],
             ]
         ),
         moment_directions=np.concatenate(
             [
-                np.einsum("kvj,svx->skjx", share, shape_directions[:, used]),
+                np.einsum("kvj,svx->skjx", mass, shape_directions[:, used]),
                 attached[None, ..., None] * head_directions[:, fixed][:, :, None],
             ],
             axis=1,
@@ -158,7 +160,7 @@ def _build() -> Body:
 
 
 def _load_full_model():
-    """Anny itself and its keypoint regressors, without leaving its 788 MB cache behind where there was none."""
+    """Load Anny and its keypoint regressors; its 788 MB cache is removed afterwards if there was none before."""
     os.environ.setdefault("WARP_LOG_LEVEL", "ERROR")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="anthrotap-anny-") as tmp_path:
         warnings.simplefilter("ignore")
@@ -183,7 +185,7 @@ def _load_full_model():
 
 
 def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [C] and NUM_SHAPES principal directions [S, C] of Anny's blendshape coefficients over plausible people.
+    """Return mean [C] and NUM_SHAPES principal directions [S, C] of Anny's blendshape coefficients over plausible people.
 
     Anny's shape is piecewise multilinear in its phenotypes. Principal components of the bodies it makes turn it into
     what SMPL has, linear directions of unit variance, and lose under a millimeter.
@@ -209,15 +211,15 @@ def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
     # vertices' inner products.
     values, vectors = np.linalg.eigh(basis @ basis.T)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    centerd = coefficients - mean
-    _, _, components = np.linalg.svd(centerd @ root, full_matrices=False)
-    scores = centerd @ root @ components[:NUM_SHAPES].T
+    centered = coefficients - mean
+    _, _, components = np.linalg.svd(centered @ root, full_matrices=False)
+    scores = centered @ root @ components[:NUM_SHAPES].T
     # A direction is the regression of the coefficients on a score of unit variance.
-    return mean, (scores / scores.std(0)).T @ centerd / PHENOTYPE_SAMPLES
+    return mean, (scores / scores.std(0)).T @ centered / PHENOTYPE_SAMPLES
 
 
 def _pose_prior(heads: dict[str, np.ndarray]) -> PosePrior:
-    """Spreads and limits, chosen by hand: knees and elbows are hinges, the spine bends little, arms move freely.
+    """Return spreads and limits, chosen by hand: knees and elbows are hinges, the spine bends little, arms move freely.
 
     Anny rests upright in an A-pose, x to its left, y backwards, z up, meters.
     """
@@ -233,25 +235,29 @@ def _pose_prior(heads: dict[str, np.ndarray]) -> PosePrior:
         part, _, side = name.partition(".")
         if part in spreads:
             sigma[joint] = spreads[part]
-        if part == "upperarm01":  # hanging or lifted forward rather than back
+        if part == "upperarm01":
+            # Arms hang or are lifted forward rather than back.
             mean[joint, 1] = 0.3 if side == "L" else -0.3
-        elif part == "upperleg01":  # lifted forward far, backwards little
+        elif part == "upperleg01":
+            # Legs are lifted forward far, backwards little.
             sigma[joint] = 0.9, 0.45, 0.5
             lower[joint, 0], upper[joint, 0] = -2.2, 0.8
-        elif part == "lowerleg01":  # a hinge that bends backwards
+        elif part == "lowerleg01":
+            # A hinge that bends backwards.
             sigma[joint] = 1.0, 0.12, 0.12
             mean[joint, 0] = 0.2
             lower[joint, 0], upper[joint, 0] = -0.1, 2.5
-        elif (
-            part == "lowerarm01"
-        ):  # a hinge across upper and lower arm, bent a little at rest; second axis: twist
-            above = heads[name] - heads[f"upperarm01.{side}"]
-            below = heads[f"wrist.{side}"] - heads[name]
-            above, below = above / np.linalg.norm(above), below / np.linalg.norm(below)
-            hinge = np.cross(above, below)
-            hinge /= np.linalg.norm(hinge)
+        elif part == "lowerarm01":
+            # A hinge across upper and lower arm, which are bent a little at rest; the second axis is the twist.
+            above = _unit(heads[name] - heads[f"upperarm01.{side}"])
+            below = _unit(heads[f"wrist.{side}"] - heads[name])
+            hinge = _unit(np.cross(above, below))
             axes[joint] = np.stack([hinge, below, np.cross(hinge, below)], axis=1)
             at_rest = np.arccos(above @ below)
             sigma[joint] = 0.9, 0.5, 0.12
             lower[joint, 0], upper[joint, 0] = -at_rest - 0.05, 2.5 - at_rest
     return PosePrior(axes, mean, sigma, lower, upper)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

@@ -7,7 +7,7 @@ from anthrotap_builder.geometry.surface import sample_surface
 
 
 def test_an_unknown_body_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"no body model 'smurf': choose from .*anny"):
+    with pytest.raises(ValueError, match=r"unknown body model 'smurf'; known: anny, smpl"):
         load_body("smurf")
 
 
@@ -38,15 +38,16 @@ def test_a_saved_body_loads_as_it_was(anny: Body, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["body.npz"]
 
 
-def test_a_damaged_compact_copy_is_made_anew(anny: Body, tmp_path, monkeypatch, capsys):
+def test_a_damaged_compact_copy_is_made_anew(anny: Body, tmp_path, monkeypatch, caplog):
     import anthrotap_builder.bodies.anny as module
 
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))
     path = tmp_path / f"anny-{module._anny_version()}-v{module.COMPACT_VERSION}.npz"
     path.write_bytes(b"PK\x03\x04 not really")
     monkeypatch.setattr(module, "_build", lambda: anny)
-    assert module.load_anny().template.shape == anny.template.shape
-    assert "damaged" in capsys.readouterr().err or path.stat().st_size > 1e6
+    assert module._load_anny.__wrapped__().template.shape == anny.template.shape
+    assert "damaged" in caplog.text
+    assert path.stat().st_size > 1e6
 
 
 def test_surface_points_are_seeded_even_and_outside(anny: Body):
@@ -57,15 +58,15 @@ def test_surface_points_are_seeded_even_and_outside(anny: Body):
     assert anny.outer[points.face].all()
     np.testing.assert_allclose(points.barycentric.sum(1), 1)
     assert (points.barycentric >= 0).all()
-    places = points.positions(anny.template, anny.faces)
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.eye(256)
+    positions = points.positions(anny.template, anny.faces)
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + np.eye(256)
     random = anny.template[np.random.default_rng(0).choice(13718, 256)]
     random_apart = np.linalg.norm(random[:, None] - random[None], axis=-1) + np.eye(256)
     assert apart.min() > 5 * random_apart.min()
     corners = anny.faces[points.face]
-    nearest = np.linalg.norm(anny.template[corners] - places[:, None], axis=-1).min(1)
+    nearest = np.linalg.norm(anny.template[corners] - positions[:, None], axis=-1).min(1)
     np.testing.assert_allclose(
-        np.linalg.norm(anny.template[points.vertex] - places, axis=-1), nearest, atol=0.02
+        np.linalg.norm(anny.template[points.vertex] - positions, axis=-1), nearest, atol=0.02
     )
 
 
