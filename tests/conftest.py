@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: real clips where they lie, and small synthetic videos."""
+"""Fixtures that several test files share: folders beside the repository, and small synthetic videos."""
 
 from __future__ import annotations
 
@@ -12,15 +12,26 @@ import pytest
 
 from anthrotap_hf.video import REPEATABLE
 
-CLIPS = Path(__file__).parents[1] / "../shared/clips"
+# Files that are not in the repository lie beside it.
+SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
 def clips_dir() -> Path:
     """The folder of real clips; skips where it is absent."""
-    if not CLIPS.is_dir():
-        pytest.skip(f"no real clips in {CLIPS.resolve()}")
-    return CLIPS.resolve()
+    return _shared_folder("clips")
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """The folder of parity cases, outputs of the released code; skips where it is absent."""
+    return _shared_folder("reference")
+
+
+def _shared_folder(name: str) -> Path:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no folder {SHARED / name}")
+    return SHARED / name
 
 
 def _moving_pattern(num_frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:

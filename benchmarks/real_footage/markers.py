@@ -55,8 +55,8 @@ class MarkerSettings:
         max_off_blob: farthest that the template may sit from its blob.
         find_every: frames between two searches for new markers.
         min_frames: shorter tracks are dropped.
-        min_motion: tracks that are so near to their median position for three quarters of the time are dropped: they are
-            in the background, which an occluder's edge may drag along a little.
+        min_motion: tracks that are so near to their median position for three quarters of the time are dropped: they
+            are in the background, which an occluder's edge may drag along a little.
     """
 
     sigma: float = 3.0

@@ -15,11 +15,10 @@ from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
 from anthrotap_hf.evaluation.metrics import METRICS, count_occluded
 from anthrotap_hf.evaluation.runner import EvaluatedModel, resize_clip
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
-from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 from anthrotap_hf.readers.tapvid import read_tapvid
 from helpers.benchmark_files import some_videos, write_tapvid
+from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 
 def evaluate(*words: object):
@@ -49,30 +48,6 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(PointTrackingPipeline, "__call__", call)
     return tracked
-
-
-def tiny_locotrack(seed: int) -> LocoTrackForPointTracking:
-    torch.manual_seed(seed)
-    config = LocoTrackConfig(
-        stage_channels=[8, 12, 16, 16],
-        stage_blocks=[1, 1, 1, 1],
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        correlation_channels=[16, 32],
-        correlation_kernels=[5, 2],
-        correlation_strides=[4, 2],
-        num_iterations=1,
-        initial_resolution=[32, 32],
-    )
-    return LocoTrackForPointTracking(config)
-
-
-def tiny_tapnext() -> TAPNextForPointTracking:
-    config = TAPNextConfig(
-        hidden_size=32, recurrent_size=48, num_hidden_layers=1, num_attention_heads=2, head_hidden_size=16
-    )
-    return TAPNextForPointTracking(config)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +160,7 @@ def test_models_side_by_side(davis, tmp_path, calls):
     for seed, path in enumerate(models[:2]):
         tiny_locotrack(seed).save_pretrained(path)
     FlowChainForPointTracking(FlowChainConfig(preset="fast")).save_pretrained(models[2])
-    tiny_tapnext().save_pretrained(models[3])
+    tiny_tapnext(image_size=256, recurrent_size=48, head_hidden_size=16).save_pretrained(models[3])
     words = ["--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out", "--limit", 1]
     first = figures(*words, "--model", models[0])
     assert len(calls) == 1

@@ -1,4 +1,5 @@
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,20 @@ from anthrotap_hf.evaluation.metrics import (
     occlusion_recall,
 )
 
-REFERENCE = Path(__file__).parents[3] / "../shared/reference"
 
+@pytest.fixture
+def reference(reference_dir: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """`reference(name)` loads a parity case."""
 
-def reference(name: str) -> dict[str, np.ndarray]:
-    path = REFERENCE / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"no reference case {path}")
-    with np.load(path) as arrays:
-        return dict(arrays)
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(reference_dir / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
-def test_metrics_are_the_released_ones(mode):
+def test_metrics_are_the_released_ones(mode, reference):
     case = reference(f"tapvid_metrics_{mode}")
     found = tapvid_metrics(
         case["query_points_tyx"][0][:, [0, 2, 1]],
@@ -44,7 +46,7 @@ def test_metrics_are_the_released_ones(mode):
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
-def test_queries_are_the_released_ones(mode):
+def test_queries_are_the_released_ones(mode, reference):
     case = reference("tapvid_queries")
     queries, index = sample_queries(case["target_points_xy"], ~case["occluded"], mode)
     np.testing.assert_array_equal(queries[:, [0, 2, 1]], case[f"{mode}_query_points"][0])

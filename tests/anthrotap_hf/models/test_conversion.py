@@ -14,17 +14,15 @@ from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from benchmarks.parity import LAYOUTS, LOCOTRACK, tapnext_answers, tapnext_file
-from helpers.parity_cases import REFERENCE, assert_near, needs_reference
+from helpers.parity_cases import assert_near
 
 
-@needs_reference
 @pytest.mark.parametrize("case", LOCOTRACK, ids=lambda case: case.name)
 @pytest.mark.filterwarnings("error:sizes of the checkpoint")
 def test_locotrack_answers_as_released(case, reference, tmp_path):
     assert_near(case.answers(reference, tmp_path))
 
 
-@needs_reference
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.filterwarnings("ignore:query_pos_embed", "ignore:sizes of the checkpoint")  # noise, and small
 def test_tapnext_answers_as_released_in_every_layout(layout, reference, tmp_path):
@@ -33,7 +31,6 @@ def test_tapnext_answers_as_released_in_every_layout(layout, reference, tmp_path
         assert_near(pairs)
 
 
-@needs_reference
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:query_pos_embed", "error:sizes of the checkpoint")
 def test_tapnext_of_the_released_size_answers_as_released(reference, tmp_path):
@@ -221,9 +218,8 @@ def test_the_command_writes_a_folder_that_from_pretrained_reads(locotrack, locot
     assert torch.equal(loaded.backbone.stem.weight, locotrack.backbone.stem.weight)
 
 
-@needs_reference
-def test_the_command_converts_tapnext(tmp_path):
-    file = str(REFERENCE / "tapnext_w96d3_jax.npz")
+def test_the_command_converts_tapnext(reference, tmp_path):
+    file = str(reference.folder / "tapnext_w96d3_jax.npz")
     result = CliRunner().invoke(app, ["convert", "tapnext", file, str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     config = TAPNextForPointTracking.from_pretrained(tmp_path / "out").config

@@ -12,7 +12,7 @@ from anthrotap_hf.models.tokenhmr.convert_tokenhmr import config_of, convert_tok
 from anthrotap_hf.models.tokenhmr.modeling_tokenhmr import rotations_of
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from benchmarks.parity import tokenhmr_answers, tokenhmr_crops, tokenhmr_files
-from helpers.parity_cases import assert_near, needs_reference
+from helpers.parity_cases import assert_near
 
 # The case's sizes are small, and its weights stand-ins, those of its means too.
 pytestmark = [
@@ -27,12 +27,10 @@ def released(reference, tmp_path):
     return tokenhmr_files(reference, tmp_path)
 
 
-@needs_reference
 def test_it_answers_as_released(reference, tmp_path):
     assert_near(tokenhmr_answers(reference, tmp_path))
 
 
-@needs_reference
 def test_the_command_converts_and_says_whose_weights_they_are(reference, released, tmp_path):
     checkpoint, tokenizer, means, config = map(str, released)
     folder = tmp_path / "out"
@@ -50,7 +48,6 @@ def test_the_command_converts_and_says_whose_weights_they_are(reference, release
     assert torch.equal(ours.body_pose, theirs.body_pose)
 
 
-@needs_reference
 def test_what_does_not_fit_is_listed(released, tmp_path):
     checkpoint, tokenizer, means, config = released
 
@@ -103,7 +100,6 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         convert_tokenhmr(checkpoint, tokenizer, tmp_path / "other.npz", config)
 
 
-@needs_reference
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -130,7 +126,6 @@ def test_settings_that_make_no_sense_are_refused_in_a_line(released, settings, s
     assert "\n" not in str(caught.value)
 
 
-@needs_reference
 def test_means_that_are_not_the_checkpoint_s_are_warned_of(released, recwarn, tmp_path):
     with pytest.warns(UserWarning, match="pose, shape, cam in .* differ from the checkpoint's own"):
         convert_tokenhmr(*released)
@@ -143,7 +138,6 @@ def test_means_that_are_not_the_checkpoint_s_are_warned_of(released, recwarn, tm
     assert not [warning for warning in recwarn if "differ from" in str(warning.message)]
 
 
-@needs_reference
 def test_the_defaults_are_the_released_sizes(reference):
     tiny = reference.shapes("tokenhmr_tiny")
     released = {

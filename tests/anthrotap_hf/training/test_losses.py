@@ -12,13 +12,10 @@ from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackOutput
 from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextOutput
 from anthrotap_hf.training.losses import dead_zone, huber, locotrack_loss, tapnext_loss
 
-REFERENCE = Path(__file__).parents[3] / "../shared/reference/losses.npz"
-needs_reference = pytest.mark.skipif(not REFERENCE.is_file(), reason=f"{REFERENCE} is not there")
-
 
 @pytest.fixture(scope="module")
-def case() -> dict[str, torch.Tensor]:
-    with np.load(REFERENCE) as file:
+def case(reference_dir: Path) -> dict[str, torch.Tensor]:
+    with np.load(reference_dir / "losses.npz") as file:
         return {name: torch.from_numpy(np.asarray(file[name])) for name in file}
 
 
@@ -53,7 +50,6 @@ def tapnext_output(case: dict[str, torch.Tensor]) -> TAPNextOutput:
     )
 
 
-@needs_reference
 def test_elementwise_losses_as_released(case: dict[str, torch.Tensor]) -> None:
     distance = (case["tracks_xy"] - case["target_tracks_xy"]).norm(dim=-1)
     seen = ~case["occluded"]
@@ -65,7 +61,6 @@ def test_elementwise_losses_as_released(case: dict[str, torch.Tensor]) -> None:
     )
 
 
-@needs_reference
 def test_locotrack_as_released(case: dict[str, torch.Tensor]) -> None:
     output, batch = locotrack_output(case), batch_of(case)
     synthetic = locotrack_loss(output, batch, human=False, as_released=True)
@@ -75,7 +70,6 @@ def test_locotrack_as_released(case: dict[str, torch.Tensor]) -> None:
     assert float(human["loss"]) == float(human["position"])
 
 
-@needs_reference
 def test_locotrack_as_meant_uses_the_dead_zone_on_humans_only(case: dict[str, torch.Tensor]) -> None:
     output, batch = locotrack_output(case), batch_of(case)
     final = LocoTrackOutput(
@@ -90,7 +84,6 @@ def test_locotrack_as_meant_uses_the_dead_zone_on_humans_only(case: dict[str, to
     assert locotrack_loss(output, batch, human=False, as_released=False) == released
 
 
-@needs_reference
 def test_tapnext_as_released(case: dict[str, torch.Tensor]) -> None:
     output, batch = tapnext_output(case), batch_of(case)
     for human, name in ((False, "synthetic"), (True, "human_as_released")):
@@ -106,7 +99,6 @@ def test_tapnext_as_released(case: dict[str, torch.Tensor]) -> None:
             assert float(value) == pytest.approx(float(case[f"loss_tapnext_{name}_{part}"]), rel=1e-5), part
 
 
-@needs_reference
 def test_tapnext_as_meant_ignores_masked_labels(case: dict[str, torch.Tensor]) -> None:
     output, batch = tapnext_output(case), batch_of(case)
     loss = tapnext_loss(output, batch, human=False, as_released=False)
