@@ -25,8 +25,8 @@ def stats(
         typer.Option(
             help="One for all datasets, or one for each in their order. shards (the default): a folder of `anthrotap "
             "label`; letsdance: the released labels, a folder of .npy; kubric (as CoTracker lays it out), "
-            "point-odyssey, panning-movi-e (TFRecords), drivetrack: a folder of clips; procedural: DATA is a number of clips; "
-            "tapvid: a pickle, or a folder of them; points: a .csv or .json beside its video, or a folder of such."
+            "point-odyssey, panning-movi-e (TFRecords), drivetrack: a folder of clips; procedural: DATA is a number of "
+            "clips; tapvid: a pickle, or a folder of them; points: a .csv or .json beside its video, or a folder of such."
         ),
     ] = None,
     limit: common.Limit = None,
@@ -34,7 +34,7 @@ def stats(
 ) -> None:
     """Measure datasets of point tracks: number, length, visibility, speed, complexity and diversity of tracks.
 
-    Writes figures, tables and a plot. Only labels are read, except of tapvid and points.
+    Writes figures, tables and a plot. Only labels are read, except of points.
     `python -m pydoc anthrotap_hf.evaluation.track_statistics` defines each figure.
 
     Example: anthrotap stats labels 200 --kind shards --kind procedural --out stats

@@ -9,9 +9,10 @@ from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, Tracks
-from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError, array_of, safe_load_npy, safe_load_npz
 from anthrotap_hf.video import VideoError
 
@@ -37,7 +38,8 @@ BAD_CLIP = (BadClipError, VideoError, OSError)
 class Reader(Protocol):
     """Clips with point tracks in one layout of files. Readers subclass this and inherit the defaults.
 
-    Frames are decoded when they are asked for; reading labels alone decodes no video.
+    Frames are decoded when they are asked for; a layout that does not store sizes or numbers of frames decodes earlier
+    what it needs to know them.
 
     Attributes:
         name: what messages and batches call the dataset.
@@ -176,3 +178,18 @@ def _read_image(path: Path) -> np.ndarray:
         raise BadClipError("not a readable image", path=path)
     rgb: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return rgb
+
+
+def decode_image(source: Any) -> np.ndarray:
+    """Return an encoded image (a file, its path or its bytes in `io.BytesIO`) as [H, W, 3] uint8 RGB.
+
+    Raises:
+        ValueError: if it cannot be decoded.
+    """
+    try:
+        with Image.open(source) as image:
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError("can't be decoded (it is no image)") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"can't be decoded ({one_line(error)})") from error

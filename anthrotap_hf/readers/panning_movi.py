@@ -133,7 +133,7 @@ class _Camera:
     width: int
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points [N, T, 3] to raster pixels [N, T, 2], NaN behind the camera, and distances [N, T]."""
+        """Project world points [N, T, 3] to raster pixels [N, T, 2], NaN behind the camera, and distances [N, T]."""
         in_camera = np.einsum("tji,ntj->nti", self.rotation, points - self.position)
         depth = -in_camera[..., 2:]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -141,7 +141,7 @@ class _Camera:
         return np.where(depth > 0, xy, np.nan), np.linalg.norm(in_camera, axis=-1)
 
     def unproject(self, time: np.ndarray, xy: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """Raster pixels [N, 2] of frames `time` [N] at distances [N] from the camera: world points [N, 3]."""
+        """Return the world points [N, 3] at raster pixels [N, 2] of frames `time` [N] and distances [N] from the camera."""
         ray = np.ones((len(xy), 3)) * (1, 1, -self.focal)
         ray[:, :2] = (xy - (self.width / 2, self.height / 2)) * (1, -1)
         ray *= (distance / np.linalg.norm(ray, axis=1))[:, None]
@@ -151,7 +151,7 @@ class _Camera:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is known of a scene.
+    """One rendered scene.
 
     Attributes:
         camera: of each frame.
@@ -209,11 +209,12 @@ class _Scene:
 def _tracks(
     scene: _Scene, num_tracks: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[N, T, 2] float32 xy, visible and valid [N, T]."""
+    """Return xy [N, T, 2] float32, visible and valid [N, T] of points that are drawn by `rng`."""
     time, y, x = _draw_pixels(scene.segments, num_tracks, rng)
     owner = scene.segments[time, y, x].astype(int)
     T, H, W = scene.segments.shape
 
+    # Coordinates on the object and surface normals at the drawn pixels, and whether the normals around are alike.
     coordinates, normals = np.empty((len(time), 3)), np.empty((len(time), 3))
     smooth = np.zeros(len(time), bool)
     for t in np.unique(time):
@@ -226,6 +227,7 @@ def _tracks(
         rough = [np.linalg.norm(corner - normals[drawn], axis=1) > ROUGH_NORMAL for corner in corners]
         smooth[drawn] = np.sum(rough, 0) <= 2
 
+    # World positions over time: the background stands still, objects carry their points by their boxes.
     points = np.empty((len(time), T, 3))
     still = owner == 0
     centers = np.stack([x, y], 1) + 0.5
@@ -234,6 +236,7 @@ def _tracks(
     homogeneous = np.concatenate([coordinates[~still], np.ones((len(moving), 1))], 1)
     points[~still] = np.einsum("ni,ntij->ntj", homogeneous, scene.boxes[moving])
 
+    # A label is visible in the frame, if its object is rendered there and its surface faces the camera.
     xy, distance = scene.camera.project(points)
     valid = np.isfinite(xy).all(-1)
     with np.errstate(invalid="ignore"):
@@ -247,7 +250,7 @@ def _tracks(
 def _draw_pixels(
     segments: np.ndarray, num_tracks: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frame, row and column [N] of the pixels whose surface points are followed."""
+    """Draw frame, row and column [N] of the pixels whose surface points are followed."""
     strides = (TIME_STRIDE, PIXEL_STRIDE, PIXEL_STRIDE)
     first = [int(rng.integers(min(step, size))) for step, size in zip(strides, segments.shape, strict=True)]
     grid = segments[tuple(slice(at, None, step) for at, step in zip(first, strides, strict=True))]
@@ -265,7 +268,7 @@ def _draw_pixels(
 
 
 def _is_rendered(scene: _Scene, xy: np.ndarray, distance: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """[N, T]: whether the image shows these points [N, T, 2], by depth and object of the four pixels around."""
+    """Return [N, T], whether the image shows these points [N, T, 2], by depth and object of the four pixels around."""
     T, H, W = scene.segments.shape
     corner = np.floor(xy - 0.5).astype(int)
     depth = np.zeros(distance.shape, np.float32)
@@ -280,7 +283,7 @@ def _is_rendered(scene: _Scene, xy: np.ndarray, distance: np.ndarray, owner: np.
 def _faces_away(
     scene: _Scene, points: np.ndarray, normals: np.ndarray, time: np.ndarray, number: np.ndarray
 ) -> np.ndarray:
-    """[N, T]: whether the surface at points of objects faces away; never, if it does where the point was drawn.
+    """Return [N, T], whether the surface at points of objects faces away; never, if it does where the point was drawn.
 
     `points` [N, T, 3] of objects `number` [N], `normals` [N, 3] in the world at frames `time` [N].
     """
@@ -294,14 +297,14 @@ def _faces_away(
 
 
 def _boxes_to_world(corners: np.ndarray) -> np.ndarray:
-    """World corners [N, T, 8, 3], z changing fastest, to the affine maps [N, T, 4, 3] that fit them best."""
+    """Return the affine maps [N, T, 4, 3] that fit world corners [N, T, 8, 3], z changing fastest, best."""
     unit = np.array([(x, y, z, 1) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
     maps: np.ndarray = np.linalg.pinv(unit) @ corners
     return maps
 
 
 def _rotations(quaternions: np.ndarray) -> np.ndarray:
-    """Quaternions [..., 4], w first, to matrices [..., 3, 3]. Raises ValueError if one is no rotation."""
+    """Return the matrices [..., 3, 3] of quaternions [..., 4], w first; raise ValueError if one is no rotation."""
     length = np.linalg.norm(quaternions, axis=-1, keepdims=True)
     if not (np.abs(length - 1) < 0.01).all():
         raise ValueError("a quaternion that is no rotation")
@@ -326,7 +329,7 @@ def _array(value: Feature, name: str, num_frames: int) -> np.ndarray:
 
 
 def _image(data: Any, name: str, size: tuple[int, ...] | None = None) -> np.ndarray:
-    """[H, W] or [H, W, 3] RGB; uint16, but for colors and segments. Raises ValueError if it is none of that size."""
+    """Decode [H, W] or [H, W, 3] RGB, uint16, but for colors and segments; raise ValueError for another kind or size."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -11,8 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks
-from anthrotap_hf.readers.tapvid import decode_image
+from anthrotap_hf.readers.base import (
+    BadClipError,
+    DatasetError,
+    FilePath,
+    Reader,
+    decode_image,
+    make_tracks,
+)
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.video import VIDEO_SUFFIXES, iter_frames

@@ -115,7 +115,7 @@ class _Layer:
         self._bend_terms = np.ascontiguousarray(bend.transpose(1, 2, 0), np.float32)
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
-        """[N, 2] texture points at each time: [N, K, 2] in the frame."""
+        """Return the positions [N, K, 2] in the frame, at each time, of texture points [N, 2]."""
         (a, f, p), (b, g, q) = self.bend.transpose(1, 2, 0)
         u, v = points[:, 0, None], points[:, 1, None]
         u = u + a * np.sin(f * v + p)
@@ -127,7 +127,7 @@ class _Layer:
         return moved
 
     def from_frame(self, x: np.ndarray, y: np.ndarray, time: int | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Frame points (of one time, or [N, K] of all) on the texture: exactly undoes `to_frame`."""
+        """Return texture positions of frame points (of one time, or [N, K] of all): the exact inverse of `to_frame`."""
         m, (bend_x, bend_y) = self._inverse_terms[..., time], self._bend_terms[..., time]
         u = m[0, 0] * x + m[0, 1] * y + m[0, 2]
         v = m[1, 0] * x + m[1, 1] * y + m[1, 2]
@@ -138,13 +138,13 @@ class _Layer:
         return u, v
 
     def sample(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """RGBA at texture points [A, B]: [A, B, 4] uint8; clear outside."""
+        """Return [A, B, 4] uint8, RGBA at texture points [A, B]; transparent outside."""
         x, y = (u - 0.5).astype(np.float32), (v - 0.5).astype(np.float32)
         colors: np.ndarray = cv2.remap(self.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return colors
 
     def paint(self, canvas: np.ndarray, time: int) -> None:
-        """Over the canvas [H, W, 3] uint8, at one time."""
+        """Blend the layer over the canvas [H, W, 3] uint8, at one time."""
         height, width = canvas.shape[:2]
         side = self.texture.shape[0]
         margin = np.abs(self.bend[time, :, 0]).max()
@@ -164,7 +164,7 @@ class _Layer:
 
 
 class _Scene:
-    """Layers over a background, drawn once from `rng`."""
+    """Layers over a background, all drawn by `rng` at the start."""
 
     def __init__(self, settings: ProceduralSettings, rng: np.random.Generator) -> None:
         self.settings = settings
@@ -192,7 +192,7 @@ class _Scene:
         self.rng = rng
 
     def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames [H, W, 3] uint8."""
+        """Yield the frames with these numbers, [H, W, 3] uint8."""
         H, W = self.settings.height, self.settings.width
         for index in indices:
             # Half a gray level, so that the conversion to integers rounds.
@@ -216,7 +216,7 @@ class _Scene:
             yield np.clip(total, 0, 255, out=total).astype(np.uint8)
 
     def tracks(self) -> tuple[np.ndarray, np.ndarray]:
-        """[N, T, 2] float32 and visible [N, T]."""
+        """Draw points, and return their xy [N, T, 2] float32 and visible [N, T]."""
         settings = self.settings
         on_shapes = round(settings.on_shapes * settings.num_tracks)
         counts = np.bincount(self.rng.integers(0, len(self.layers), on_shapes), minlength=len(self.layers))
@@ -253,7 +253,7 @@ class _Scene:
 
 
 def _wobble(rng: np.random.Generator, times: np.ndarray, size: float) -> np.ndarray:
-    """A smooth curve [K] around 0: two sines of periods of 12 to 60 frames, of total amplitude about `size`."""
+    """Return a smooth curve [K] around 0: two sines of periods of 12 to 60 frames, of total amplitude about `size`."""
     periods = np.exp(rng.uniform(np.log(12), np.log(60), (2, 1)))
     phases = rng.uniform(0, 2 * np.pi, (2, 1))
     amplitudes = size * rng.uniform(0, 0.7, (2, 1))
@@ -269,7 +269,7 @@ def _motion(
     scale: float,
     pace: float,
 ) -> np.ndarray:
-    """[K, 3, 3]: a square texture's pixels to the frame's; its center stays within about `pace` pixels of a drift."""
+    """Return [K, 3, 3] from a square texture's pixels to the frame's; its center stays within about `pace` pixels of a drift."""
     span = times - times.mean()
     relative = pace / side
     drift = rng.normal(0, pace / 20, 2)
@@ -291,7 +291,7 @@ def _motion(
 
 
 def _bend(rng: np.random.Generator, times: np.ndarray, side: int) -> np.ndarray:
-    """[K, 2, 3]: amplitude (pixels), frequency (a pixel) and phase of the two shears; four shapes in ten are stiff."""
+    """Return [K, 2, 3], amplitude (pixels), frequency (a pixel) and phase of the two shears; four shapes in ten are stiff."""
     amplitude = 0.0 if rng.random() < 0.4 else rng.uniform(0.02, 0.1) * side
     bend = np.empty((len(times), 2, 3))
     for axis in range(2):
@@ -302,7 +302,7 @@ def _bend(rng: np.random.Generator, times: np.ndarray, side: int) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """[S, S, 3] uint8: three colors mixed by noise of several grain sizes, or by stripes or checks."""
+    """Return [S, S, 3] uint8: three colors mixed by noise of several grain sizes, or by stripes or checks."""
     colors = rng.uniform(0, 255, (3, 3)).astype(np.float32)
     weights = np.zeros((side, side, 2), np.float32)
     strength = 1.0
@@ -322,7 +322,7 @@ def _texture(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _outline(rng: np.random.Generator, side: int) -> np.ndarray:
-    """[S, S] uint8 alpha: a rounded, starry or angular patch, at times with a hole; its border is a pixel soft."""
+    """Return [S, S] uint8 alpha: a rounded, starry or angular patch, at times with a hole; its border is a pixel soft."""
     fine = 4  # fractional bits of cv2.fillPoly
     corners = int(rng.choice([3, 4, 5, 7, 40]))
     angle = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) / corners

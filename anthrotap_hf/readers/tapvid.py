@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks
+from anthrotap_hf.readers.base import (
+    BadClipError,
+    DatasetError,
+    FilePath,
+    Reader,
+    decode_image,
+    make_tracks,
+)
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
-from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, safe_load
 
 _PARTS = ("video", "points", "occluded")
@@ -168,18 +173,3 @@ def _load_images(
         except ValueError as error:
             raise BadClipError(f"video {name}: frame {number}: {error}", path=file) from error
         yield frame
-
-
-def decode_image(source: Any) -> np.ndarray:
-    """Return an encoded image (a file, its path or its bytes in `io.BytesIO`) as [H, W, 3] uint8 RGB.
-
-    Raises:
-        ValueError: if it cannot be decoded.
-    """
-    try:
-        with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError("can't be decoded (it is no image)") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"can't be decoded ({one_line(error)})") from error
