@@ -73,7 +73,7 @@ def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
     settings = settings or AppSettings()
     return {
         "theme": theme(),
-        "css": CSS,
+        "css_paths": CSS,
         "max_file_size": settings.limits.megabytes * 10**6,
         "footer_links": [],
         "ssr_mode": False,

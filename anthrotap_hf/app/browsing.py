@@ -34,6 +34,7 @@ PICTURE_SIDE = 480
 MAX_DATASETS = 4
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 SCROLL_TO_CLIP = "() => document.querySelector('#browse-about').scrollIntoView({behavior: 'smooth'})"
+KINDS = ("visible", "occluded", "invalid")
 NO_FILTER: tuple[Any, ...] = ("", "all", "any", 0, 0)
 
 
@@ -41,39 +42,21 @@ class DatasetError(AnthroTapError):
     """A dataset cannot be shown; the reason is a sentence for the visitor."""
 
 
-@dataclass(frozen=True)
-class ClipSummary:
-    """What the labels of a row tell without its video; visible, occluded and invalid are fractions of its labels."""
-
-    split: str
-    row: int
-    clip_id: str
-    source: str
-    frames: int
-    fps: float
-    people: int
-    tracks: int
-    visible: float
-    occluded: float
-    invalid: float
-
-    @classmethod
-    def of(cls, split: str, row: int, clip: TrackedClip) -> ClipSummary:
-        tracks = clip.tracks
-        labels = max(tracks.valid.size, 1)
-        return cls(
-            split=split,
-            row=row,
-            clip_id=clip.clip_id or str(row),
-            source=clip.source_video,
-            frames=tracks.num_frames,
-            fps=clip.fps or DEFAULT_FPS,
-            people=len(np.unique(tracks.person)),
-            tracks=len(tracks),
-            visible=float(tracks.visible.sum()) / labels,
-            occluded=float(tracks.occluded.sum()) / labels,
-            invalid=float(tracks.invalid.sum()) / labels,
-        )
+def summarize_clip(split: str, row: int, clip: TrackedClip) -> dict[str, Any]:
+    """Return what the labels of a row tell without its video; visible, occluded and invalid are fractions of labels."""
+    tracks = clip.tracks
+    labels = max(tracks.valid.size, 1)
+    return {
+        "split": split,
+        "row": row,
+        "clip_id": clip.clip_id or str(row),
+        "source": clip.source_video,
+        "frames": tracks.num_frames,
+        "fps": clip.fps or DEFAULT_FPS,
+        "people": len(np.unique(tracks.person)),
+        "tracks": len(tracks),
+        **{kind: float(getattr(tracks, kind).sum()) / labels for kind in KINDS},
+    }
 
 
 class OpenDataset:
@@ -84,7 +67,7 @@ class OpenDataset:
         on_clip: is called with the number of clips read, and how many there are.
 
     Attributes:
-        clips: the clips that can be browsed.
+        clips: a table of the clips that can be browsed, with the columns of `summarize_clip`.
         splits: the names of the splits.
         total: the number of all clips.
 
@@ -95,7 +78,7 @@ class OpenDataset:
     def __init__(self, name: str, on_clip: Callable[[int, int], object]) -> None:
         if not is_hub_id(name) and not Path(name).exists():
             raise _unreadable(name, "there is no such folder on this server.")
-        self.clips: list[ClipSummary] = []
+        clips: list[dict[str, Any]] = []
         # Visitors share the readers.
         self._lock = threading.Lock()
         try:
@@ -104,17 +87,18 @@ class OpenDataset:
             self._readers = {split: ShardReader.from_dataset(name, split) for split in self.splits}
             self.total = sum(map(len, labels.values()))
             for split, reader in labels.items():
-                for row in range(min(len(reader), MAX_CLIPS - len(self.clips))):
-                    self.clips.append(ClipSummary.of(split, row, reader.clip(row)))
-                    on_clip(len(self.clips), min(self.total, MAX_CLIPS))
+                for row in range(min(len(reader), MAX_CLIPS - len(clips))):
+                    clips.append(summarize_clip(split, row, reader.clip(row)))
+                    on_clip(len(clips), min(self.total, MAX_CLIPS))
         except AnthroTapError as error:
             raise _unreadable(name, format_error(error.reason, hint=error.hint)) from error
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error
-        if not self.clips:
+        self.clips = pd.DataFrame(clips)
+        if not clips:
             raise DatasetError(f"The dataset {display_name(name)} has no clips.")
 
-    def read(self, clip: ClipSummary) -> TrackedClip:
+    def read(self, clip: Any) -> TrackedClip:
         """Return all of a clip. Raises DamagedShardError if it cannot be read."""
         with self._lock:
             return self._readers[clip.split].clip(clip.row)
@@ -155,8 +139,8 @@ def check_name(name: str, offered: tuple[str, ...]) -> str:
 
 
 def filter_clips(
-    clips: list[ClipSummary], text: str, split: str, people: str, visible: float, occluded: float
-) -> list[ClipSummary]:
+    clips: pd.DataFrame, text: str, split: str, people: str, visible: float, occluded: float
+) -> pd.DataFrame:
     """Return the clips that pass all filters.
 
     Args:
@@ -166,55 +150,45 @@ def filter_clips(
         people: "any", "1", "2", or "3+".
         visible, occluded: the least percentage of such labels.
     """
-    wanted = text.lower().split()
-
-    def passes(clip: ClipSummary) -> bool:
-        names = f"{clip.source} {clip.clip_id}".lower()
-        enough = people == "any" or (clip.people >= 3 if people == "3+" else clip.people == int(people))
-        return (
-            all(word in names for word in wanted)
-            and split in ("all", clip.split)
-            and enough
-            and 100 * clip.visible >= visible
-            and 100 * clip.occluded >= occluded
-        )
-
-    return [clip for clip in clips if passes(clip)]
+    passes = (100 * clips.visible >= visible) & (100 * clips.occluded >= occluded)
+    names = (clips.source + " " + clips.clip_id).str.lower()
+    for word in text.lower().split():
+        passes &= names.str.contains(word, regex=False)
+    if split != "all":
+        passes &= clips.split == split
+    if people != "any":
+        passes &= clips.people.clip(upper=3) == int(people[0])
+    return clips[passes]
 
 
-def summarize(clips: list[ClipSummary]) -> tuple[str, pd.DataFrame]:
+def summarize(clips: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """Return numbers of some clips as HTML, and how many clips have which percentage of visible labels, by tens."""
-    if not clips:
-        empty = pd.DataFrame(columns=["visible", "clips"])
-        return note("No clip passes these filters: loosen one of them."), empty
-    weights = np.array([clip.tracks * clip.frames for clip in clips], float)
-    weights /= max(weights.sum(), 1)
-    means = [
-        float(weights @ [getattr(clip, kind) for clip in clips])
-        for kind in ("visible", "occluded", "invalid")
-    ]
+    if clips.empty:
+        return note("No clip passes these filters: loosen one of them."), clips[["visible"]].assign(clips=0)
+    weights = clips.tracks * clips.frames
+    means = (clips[list(KINDS)].mul(weights, axis=0).sum() / max(weights.sum(), 1)).to_dict()
     values = {
         "clip" if len(clips) == 1 else "clips": f"{len(clips):,}",
-        "seconds": f"{sum(clip.frames / clip.fps for clip in clips):,.0f}",
-        "points": f"{sum(clip.tracks for clip in clips):,}",
-        "people in a clip": f"{np.mean([clip.people for clip in clips]):.1f}",
+        "seconds": f"{(clips.frames / clips.fps).sum():,.0f}",
+        "points": f"{clips.tracks.sum():,}",
+        "people in a clip": f"{clips.people.mean():.1f}",
     }
-    tenths = np.minimum((10 * np.array([clip.visible for clip in clips])).astype(int), 9)
-    names = [f"{10 * n}" for n in range(10)]
-    table = pd.DataFrame({"visible": names, "clips": np.bincount(tenths, minlength=10)})
-    return numbers(values) + label_fractions(*means), table
+    counts = np.histogram(clips.visible, np.linspace(0, 1, 11))[0]
+    table = pd.DataFrame({"visible": [f"{10 * n}" for n in range(10)], "clips": counts})
+    return numbers(values) + label_fractions(**means), table
 
 
-def write_clip(clip: TrackedClip, summary: ClipSummary, folder: Path) -> list[Path]:
+def write_clip(clip: TrackedClip, name: str, folder: Path) -> list[Path]:
     """Write a clip's overlay, its video as it is, and its tracks (.npz), and return the files in this order.
 
     Raises:
         VideoError: the video cannot be decoded.
     """
-    stem = plain_name(f"{Path(summary.source).stem}-{summary.clip_id[-12:]}")
-    overlay, plain, arrays = (folder / f"{stem}{suffix}" for suffix in (".tracks.mp4", ".mp4", ".npz"))
-    tracks = clip.tracks
-    write_overlay(overlay, decode_frames(clip), summary.fps, tracks)
+    overlay, plain, arrays = (
+        folder / f"{plain_name(name)}{suffix}" for suffix in (".tracks.mp4", ".mp4", ".npz")
+    )
+    tracks, fps = clip.tracks, clip.fps or DEFAULT_FPS
+    write_overlay(overlay, decode_frames(clip), fps, tracks)
     plain.write_bytes(clip.video if isinstance(clip.video, bytes) else Path(str(clip.video)).read_bytes())
     with atomic_write(arrays) as tmp_path:
         np.savez_compressed(
@@ -224,7 +198,7 @@ def write_clip(clip: TrackedClip, summary: ClipSummary, folder: Path) -> list[Pa
             valid=tracks.valid,
             person=tracks.person,
             vertex=tracks.vertex,
-            fps=np.float32(summary.fps),
+            fps=np.float32(fps),
             size=np.array([tracks.height, tracks.width], np.int32),
         )
     return [overlay, plain, arrays]
@@ -232,10 +206,10 @@ def write_clip(clip: TrackedClip, summary: ClipSummary, folder: Path) -> list[Pa
 
 @dataclass(frozen=True)
 class GalleryPage:
-    """The clips of a dataset that a visitor sees, and the values of page and filters that gave them."""
+    """The clips (rows of a table) that a visitor sees, and the values of page and filters that gave them."""
 
     dataset: OpenDataset
-    clips: list[ClipSummary]
+    clips: list[Any]
     values: tuple[Any, ...]
 
 
@@ -374,7 +348,7 @@ class BrowsingTab:
         clips = filter_clips(dataset.clips, *values)
         num_pages = max(1, -(-len(clips) // PAGE_SIZE))
         number = min(int(number), num_pages)
-        wanted = clips[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+        wanted = list(clips[(number - 1) * PAGE_SIZE : number * PAGE_SIZE].itertuples())
         folder = visitor.empty_folder("gallery")
         shown, pictures = [], []
         for clip in wanted:
@@ -393,7 +367,7 @@ class BrowsingTab:
         damaged = len(wanted) - len(shown)
         return {
             self.figures: figures,
-            self.plot: gr.BarPlot(table, visible=bool(clips)),
+            self.plot: gr.BarPlot(table, visible=not clips.empty),
             self.gallery: gr.Gallery(pictures),
             self.number: gr.Slider(1, max(2, num_pages), number, visible=num_pages > 1),
             self.about: note(f"{count(damaged, 'clip')} on this page can't be read.", "bad")
@@ -410,7 +384,8 @@ class BrowsingTab:
             return {self.about: note("Open the dataset again.", "bad"), **cleared}
         clip = shown.clips[event.index]
         try:
-            files = write_clip(shown.dataset.read(clip), clip, visitor.empty_folder("clip"))
+            name = f"{Path(clip.source).stem}-{clip.clip_id[-12:]}"
+            files = write_clip(shown.dataset.read(clip), name, visitor.empty_folder("clip"))
         except (VideoError, DamagedShardError) as error:
             return {self.about: note(f"This clip can't be read: {error.reason}", "bad"), **cleared}
         values = {
