@@ -14,7 +14,7 @@ from anthrotap_hf.app.jobs import JobError, TrackingResult, track
 from anthrotap_hf.app.page import JobButtons, Page, Updates, VideoBox, downloads, looped_video
 from anthrotap_hf.app.uploads import Video, Visitor
 from anthrotap_hf.pipelines import BUNDLED
-from anthrotap_hf.pipelines.point_tracking import query_points
+from anthrotap_hf.pipelines.queries import query_points
 from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors

@@ -62,7 +62,7 @@ def track(
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
     from anthrotap_hf.export.track_files import track_files, write_tracks
-    from anthrotap_hf.pipelines.point_tracking import query_points
+    from anthrotap_hf.pipelines.queries import query_points
     from anthrotap_hf.video import probe
 
     with common.cli_errors(video):

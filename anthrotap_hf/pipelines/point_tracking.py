@@ -1,13 +1,12 @@
 """`pipeline("point-tracking")`: a video and query points in, tracks in the video's own pixels out.
 
-The file stands alone beside the two that it imports: saved pipelines carry all three along, and run without this
+The file stands alone beside those that it imports: saved pipelines carry all of them along, and run without this
 package by `trust_remote_code=True`.
 """
 
 from __future__ import annotations
 
 import inspect
-import operator
 import os
 import shutil
 import urllib.error
@@ -24,6 +23,7 @@ from transformers.utils import logging
 from transformers.utils.logging import tqdm
 
 from .image_processing_point_tracking import PointTrackingImageProcessor
+from .queries import query_points
 from .video import VideoError, VideoSource, iter_frames
 
 logger = logging.get_logger(__name__)
@@ -35,6 +35,9 @@ FRAMES_AT_ONCE = 16
 QUIET_SECONDS = 2
 # Seconds without an answer.
 URL_TIMEOUT = 60
+
+# Ways to say which points are tracked.
+QUERY_OPTIONS = {"points", "grid_size", "query_frame", "points_per_frame"}
 
 Progress = bool | Callable[[str, int, int | None], object] | None
 
@@ -159,56 +162,48 @@ class PointTrackingPipeline(Pipeline):
 
     def _sanitize_parameters(
         self,
-        points: Any = None,
-        grid_size: int | None = None,
-        query_frame: int | None = None,
-        points_per_frame: int | None = None,
         resolution: tuple[int, int] | None = None,
         query_chunk_size: int | None = None,
         frame_chunk_size: int | None = None,
         window_size: int | None = None,
         progress: Progress = None,
+        **queries: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        def given(**options: Any) -> dict[str, Any]:
-            return {name: value for name, value in options.items() if value is not None}
-
-        before = given(
-            points=points,
-            grid_size=grid_size,
-            query_frame=query_frame,
-            points_per_frame=points_per_frame,
-            resolution=resolution,
-            progress=progress,
-        )
-        chunks = given(
-            query_chunk_size=query_chunk_size, frame_chunk_size=frame_chunk_size, window_size=window_size
-        )
+        queries = {name: value for name, value in queries.items() if value is not None}
+        if unknown := set(queries) - QUERY_OPTIONS:
+            raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+        sizes = {
+            "query_chunk_size": query_chunk_size,
+            "frame_chunk_size": frame_chunk_size,
+            "window_size": window_size,
+        }
+        chunks = {name: size for name, size in sizes.items() if size is not None}
         for name, size in chunks.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
             if name not in self._arguments:
                 raise ValueError(f"{type(self.model).__name__} has no {name}: leave it out")
-        return before, chunks | given(progress=progress), {}
+        shown = {} if progress is None else {"progress": progress}
+        before = {**queries, **shown} | ({} if resolution is None else {"resolution": resolution})
+        return before, {**chunks, **shown}, {}
 
     def preprocess(
         self,
         inputs: Any,
-        points: Any = None,
-        grid_size: int | None = None,
-        query_frame: int | None = None,
-        points_per_frame: int | None = None,
         resolution: tuple[int, int] | None = None,
         progress: Progress = None,
+        **queries: Any,
     ) -> dict[str, TrackerInput]:
         if isinstance(inputs, Mapping) and "video" in inputs:
-            own = inputs.get("points")
-            inputs, points = inputs["video"], points if own is None else own
+            if inputs.get("points") is not None:
+                queries["points"] = inputs["points"]
+            inputs = inputs["video"]
         pixels, (height, width) = self._read(inputs, resolution, progress)
-        queries = query_points(len(pixels), height, width, points, grid_size, query_frame, points_per_frame)
+        points = query_points(len(pixels), height, width, **queries)
         scale = np.array([pixels.shape[3] / width, pixels.shape[2] / height])
         # A border of the frame stays one in float32.
         limit = np.array([np.inf, pixels.shape[3], pixels.shape[2]])
-        scaled = np.minimum(queries * [1, *scale], limit)
+        scaled = np.minimum(points * [1, *scale], limit)
         return {"video": TrackerInput(pixels, torch.from_numpy(scaled.astype(np.float32)), scale)}
 
     def _read(
@@ -350,89 +345,6 @@ class PointTrackingPipeline(Pipeline):
                     setattr(config, name, value)
         # Code is copied along relative imports; the reader lies elsewhere while it is part of a package.
         shutil.copyfile(inspect.getfile(iter_frames), Path(save_directory) / "video.py")
-
-
-def query_points(
-    num_frames: int,
-    height: int,
-    width: int,
-    points: Any = None,
-    grid_size: int | None = None,
-    query_frame: int | None = None,
-    points_per_frame: int | None = None,
-) -> np.ndarray:
-    """Return queries [N, 3] float64 (t, x, y) in a video's pixels; see `PointTrackingPipeline.__call__`.
-
-    Raises:
-        ValueError: not exactly one of `points`, `grid_size`, `points_per_frame` is given, or points lie outside the
-            video.
-    """
-    ways = {"points": points, "grid_size": grid_size, "points_per_frame": points_per_frame}
-    named = [name for name, value in ways.items() if value is not None]
-    if len(named) != 1:
-        got = f"got {' and '.join(named)}" if named else "got none"
-        raise ValueError(
-            f"say what to track by one of points=[[t, x, y], ...], grid_size= or points_per_frame=; {got}"
-        )
-    if query_frame is not None and grid_size is None:
-        raise ValueError("query_frame belongs to grid_size; points have their own t")
-    if points is not None:
-        return _check_points(points, num_frames, height, width)
-    count = _whole(grid_size if points_per_frame is None else points_per_frame)
-    if count is None or count < 1:
-        raise ValueError(f"{named[0]} must be a whole number from 1 up, got {ways[named[0]]!r}")
-    if grid_size is not None:
-        t = _whole(query_frame or 0)
-        if t is None or not 0 <= t < num_frames:
-            raise ValueError(
-                f"query_frame must be a whole number from 0 to {num_frames - 1}, got {query_frame!r}"
-            )
-        if count > min(height, width):
-            raise ValueError(f"a grid of {count} x {count} is finer than the video, {width} x {height}")
-        centers = (np.arange(count) + 0.5) / count
-        y, x = (axis.ravel() for axis in np.meshgrid(centers * height, centers * width, indexing="ij"))
-        return np.stack([np.full(count**2, t), x, y], axis=1)
-    if count > height * width:
-        raise ValueError(f"points_per_frame {count} is more than the video has pixels, {height * width}")
-    # A low-discrepancy sequence (the plastic number's; Roberts 2018) fills the frame evenly, however many.
-    plastic = 1.324717957244746
-    number = np.arange(num_frames * count)
-    xy = (0.5 + number[:, None] / [plastic, plastic**2]) % 1 * [width, height]
-    return np.concatenate([number[:, None] // count, xy], axis=1)
-
-
-def _whole(value: Any) -> int | None:
-    """Return a whole number, numpy's too; None for anything else."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
-
-
-def _check_points(points: Any, num_frames: int, height: int, width: int) -> np.ndarray:
-    try:
-        queries = np.asarray(points, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"points must be numbers [[t, x, y], ...]: {error}") from error
-    if queries.size == 0:
-        raise ValueError("no query point: give at least one [t, x, y]")
-    if queries.ndim != 2 or queries.shape[1] != 3:
-        raise ValueError(f"points must be [[t, x, y], ...], got an array of shape {list(queries.shape)}")
-    t = queries[:, 0]
-    with np.errstate(invalid="ignore"):
-        # NaN fails both comparisons.
-        inside = np.all((queries >= 0) & (queries <= [num_frames - 1, width, height]), axis=1)
-    fine = inside & (t == np.round(t))
-    if not fine.all():
-        n = int(np.argmin(fine))
-        reason = "not in a whole frame" if inside[n] else "outside the video"
-        raise ValueError(
-            f"point {n} is (t, x, y) = ({', '.join(f'{value:g}' for value in queries[n])}), {reason}: t is a whole "
-            f"number from 0 to {num_frames - 1}, x from 0 to {width}, y from 0 to {height}"
-        )
-    return queries
 
 
 def video_source(video: Any) -> np.ndarray | VideoSource:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from anthrotap_hf.utils.safe_pickle import DAMAGE, SafeUnpickler, Stub, UnsafeFi
 
 # Where training scripts put the weights, if not at the top.
 HOLDERS = ("state_dict", "model_state_dict", "model")
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class CheckpointError(AnthroTapError):
@@ -212,6 +215,17 @@ def rename_tensors(
     if problems:
         raise CheckpointError("the checkpoint does not fit the model; " + "; ".join(problems))
     return result
+
+
+def build_model(
+    kind: Callable[[Any], M], config: Any, tensors: Mapping[str, Tensor], table: Sequence[Rename]
+) -> M:
+    """Return a model of a configuration with released tensors, renamed by a table as `rename_tensors` does."""
+    # Its own weights are never made.
+    with torch.device("meta"):
+        model = kind(config)
+    model.load_state_dict(rename_tensors(tensors, model, table), assign=True)
+    return model.eval()
 
 
 def size_of(tensors: Mapping[str, Tensor], what: str, *axes: tuple[str, int]) -> int:

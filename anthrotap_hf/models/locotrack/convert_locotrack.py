@@ -15,8 +15,8 @@ from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackForPointTr
 from anthrotap_hf.utils.checkpoints import (
     CheckpointError,
     Rename,
+    build_model,
     load_tensors,
-    rename_tensors,
     size_of,
     warn_unless_released,
 )
@@ -156,8 +156,6 @@ def convert_locotrack(
     """
     tensors = load_tensors(checkpoint, ANCHORS)
     config = config_of(tensors, num_attention_heads, correlation_strides, num_iterations)
-    with torch.device("meta"):
-        model = LocoTrackForPointTracking(config)
-    model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
+    model = build_model(LocoTrackForPointTracking, config, tensors, TABLE)
     warn_unless_released(config, RELEASED, SIZES)
-    return model.eval()
+    return model

@@ -20,8 +20,8 @@ from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextForPointTracking
 from anthrotap_hf.utils.checkpoints import (
     CheckpointError,
     Rename,
+    build_model,
     load_tensors,
-    rename_tensors,
     size_of,
     warn_unless_released,
 )
@@ -43,21 +43,17 @@ def _same(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    return tensor.flatten()
+def _flat(*tensors: Tensor) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def _transposed(kernel: Tensor) -> Tensor:
-    """JAX's [in, out]."""
-    return kernel.mT
+def _transposed(*kernels: Tensor) -> Tensor:
+    """Stack JAX's [in, out], transposed."""
+    return torch.cat([kernel.mT for kernel in kernels])
 
 
 def _stack(*tensors: Tensor) -> Tensor:
     return torch.cat(tensors)
-
-
-def _stack_transposed(*kernels: Tensor) -> Tensor:
-    return torch.cat([kernel.mT for kernel in kernels])
 
 
 def _stack_last(*tensors: Tensor) -> Tensor:
@@ -65,26 +61,22 @@ def _stack_last(*tensors: Tensor) -> Tensor:
 
 
 def _gated_weight(weight: Tensor) -> Tensor:
-    """[2, in, out] -> [2 out, in]."""
+    """Map [2, in, out] to [2 out, in]."""
     return weight.transpose(1, 2).flatten(0, 1)
 
 
 def _stack_heads(*kernels: Tensor) -> Tensor:
-    """JAX's [in, heads, head size] of query, key and value."""
+    """Stack JAX's [in, heads, head size] of query, key and value."""
     return torch.cat([kernel.flatten(1).mT for kernel in kernels])
 
 
 def _join_heads(kernel: Tensor) -> Tensor:
-    """JAX's [heads, head size, out]."""
+    """Map JAX's [heads, head size, out] to [out, in]."""
     return kernel.flatten(0, 1).mT
 
 
-def _flat_stack(*biases: Tensor) -> Tensor:
-    return torch.cat([bias.flatten() for bias in biases])
-
-
 def _patch_kernel(kernel: Tensor) -> Tensor:
-    """JAX's [1, height, width, in, out]."""
+    """Map JAX's [1, height, width, in, out] to [out, in, height, width]."""
     return kernel[0].permute(3, 2, 0, 1)
 
 
@@ -156,7 +148,7 @@ TABLE = [
         (f"{_T_REC}linear_y.weight", f"{_T_REC}linear_x.weight"),
         (f"{_J_REC}linear_y/kernel", f"{_J_REC}linear_x/kernel"),
         _stack,
-        _stack_transposed,
+        _transposed,
     ),
     Row(
         f"{_OURS}recurrence.project_in.bias",
@@ -206,7 +198,7 @@ TABLE = [
         (f"{_T_VIT}self_attention.in_proj_bias",),
         tuple(f"{_J_ATT}{kind}/bias" for kind in ("query", "key", "value")),
         _same,
-        _flat_stack,
+        _flat,
     ),
     Row(
         f"{_OURS}attention.out.weight",
@@ -284,11 +276,9 @@ def convert_tapnext(checkpoint: Path) -> TAPNextForPointTracking:
     config = config_of(tensors, jax)
     if not jax:
         _check_positions(tensors.pop(POSITION_TABLE, None), config)
-    with torch.device("meta"):
-        model = TAPNextForPointTracking(config)
-    model.load_state_dict(rename_tensors(tensors, model, _table(jax)), assign=True)
+    model = build_model(TAPNextForPointTracking, config, tensors, _table(jax))
     warn_unless_released(config, (TAPNextConfig(),), SIZES)
-    return model.eval()
+    return model
 
 
 def _check_positions(table: Tensor | None, config: TAPNextConfig) -> None:

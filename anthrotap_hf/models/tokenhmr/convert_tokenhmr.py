@@ -21,8 +21,8 @@ from anthrotap_hf.utils.checkpoints import (
     HOLDERS,
     CheckpointError,
     Rename,
+    build_model,
     load_tensors,
-    rename_tensors,
     size_of,
     warn_unless_released,
 )
@@ -246,13 +246,13 @@ def convert_tokenhmr(
         )
     settings = config_of(tensors, _settings(config))
     try:
-        with torch.device("meta"):
-            model = TokenHMRForHumanMeshRecovery(settings)
+        model = build_model(TokenHMRForHumanMeshRecovery, settings, tensors, TABLE)
+    except CheckpointError:
+        raise
     except _BAD_SETTING as error:
         raise CheckpointError(f"the sizes make no TokenHMR: {one_line(error)}") from error
-    model.load_state_dict(rename_tensors(tensors, model, TABLE), assign=True)
     warn_unless_released(settings, (TokenHMRConfig(),), SIZES)
-    return model.eval()
+    return model
 
 
 def _settings(path: Path | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import anthrotap_hf
 from anthrotap_hf import PointTrackingImageProcessor, PointTrackingPipeline
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
-from anthrotap_hf.pipelines.point_tracking import query_points
+from anthrotap_hf.pipelines.queries import query_points
 from anthrotap_hf.video import decode_video
 from helpers.trackers import tiny_locotrack, tiny_tapnext
 
