@@ -168,12 +168,12 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
         device: where networks run.
 
     Raises:
-        JobError: something that labeling needs is missing, or the video gave no label.
+        JobError: a package that labeling needs is missing, or the video gave no label.
+        AssetError: a file that labeling needs is missing.
     """
     try:
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, label_videos
-        from anthrotap_builder.utils.assets import AssetError
         from anthrotap_builder.utils.video_paths import OVERLAY
     except ImportError as error:
         raise JobError(missing_extra(error)) from error
@@ -188,7 +188,7 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
     with chdir(folder):
         try:
             (report,) = label_videos([video], out, config, options, on_progress)
-        except (AssetError, ImportError) as error:
+        except ImportError as error:
             raise JobError(error) from error
         if not report.rows:
             raise JobError(
