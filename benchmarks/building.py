@@ -76,7 +76,7 @@ def _memory(driver: int) -> dict[str, float]:
         root = psutil.Process(driver)
         for process in [root, *root.children(recursive=True)]:
             kind = "driver" if process.pid == driver else "workers"
-            if "anthrotap_builder.distributed.worker" in process.cmdline():
+            if "anthrotap labeling" in process.cmdline():
                 kind = "labeling"
             sums[kind] = max(sums[kind], process.memory_info().rss / 1e6)
     except psutil.Error:

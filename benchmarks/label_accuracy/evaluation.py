@@ -7,8 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from rich.table import Table
 
 from anthrotap_builder.config import LabelingConfig, labeling_config
 from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.workers import WorkerDiedError, WorkerPool
 from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, UNCHECKED, Variant, Workbench
 from benchmarks.label_accuracy.measure import (
     evaluate_labels,
@@ -141,26 +141,17 @@ def evaluate_set(
     kept = folder / f"figures-{config.version()}-{code_version()}"
     kept.mkdir(parents=True, exist_ok=True)
     by_clip: dict[str, dict[str, Any]] = {}
-    pool, waiting = ProcessPoolExecutor(processes), list(specs)
-    running: dict[Future[dict[str, Any]], ClipSpec] = {}
-    try:
-        while waiting or running:
-            # No more are submitted, so that Ctrl-C leaves none to be started.
-            while waiting and len(running) < processes:
-                spec = waiting.pop(0)
-                path = kept / f"{spec.name}.json"
-                running[pool.submit(_figures, spec, config, folder, path, variants)] = spec
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                name = running.pop(done).name
-                by_clip[name] = done.result()
-                if on_done:
-                    on_done(name)
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "a process died, perhaps for lack of memory: run again with fewer --processes (finished clips are kept)"
-        ) from error
-    finally:
-        pool.shutdown(wait=False)
+    work = partial(_figures, config=config, folder=folder, kept=kept, variants=variants)
+    with WorkerPool(processes, "anthrotap label accuracy") as pool:
+        for outcome in pool.run(work, specs):
+            try:
+                by_clip[outcome.task.name] = outcome.result()
+            except WorkerDiedError as error:
+                raise ValueError(
+                    "a process died, perhaps for lack of memory: run again with fewer --processes (finished clips are kept)"
+                ) from error
+            if on_done:
+                on_done(outcome.task.name)
     return {
         "label_version": config.version(),
         "variants": {
@@ -175,9 +166,10 @@ def evaluate_set(
 
 
 def _figures(
-    spec: ClipSpec, config: LabelingConfig, folder: Path, path: Path, variants: Mapping[str, Variant]
+    spec: ClipSpec, config: LabelingConfig, folder: Path, kept: Path, variants: Mapping[str, Variant]
 ) -> dict[str, Any]:
-    """Return a clip's figures by variant; the file at `path` has those of earlier runs, and gets new ones."""
+    """Return a clip's figures by variant; those in its file in `kept` are reused, new ones are added to it."""
+    path = kept / f"{spec.name}.json"
     try:
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:

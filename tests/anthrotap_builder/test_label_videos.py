@@ -1,12 +1,14 @@
 """`anthrotap label` as a user types it; the labels themselves are faked where only the command is at stake."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +19,21 @@ from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.video import decode_video
 from helpers.fake_labels import fake_label_video
+
+# Python runs it as a worker process begins.
+FAKE_IN_WORKERS = """
+import os, signal, sys
+if "anthrotap labeling" in sys.orig_argv:
+    from anthrotap_builder import pipeline
+    from helpers.fake_labels import fake_label_video
+
+    def label_video(path, *args, **options):
+        if "crash" in str(path):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield from fake_label_video(path, *args, **options)
+
+    pipeline.label_video = label_video
+"""
 
 
 @pytest.fixture
@@ -135,6 +152,42 @@ def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, mon
     assert list((tmp_path / "out").rglob("*.parquet"))
     (failed,) = json.loads((tmp_path / "out/manifest.json").read_text())["failed"]
     assert "LinAlgError" in failed["reason"]
+
+
+def test_several_workers_leave_the_same(run, make_video, tmp_path, monkeypatch):
+    """One of them dies: that costs only its video."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(FAKE_IN_WORKERS)
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    videos = [make_video(f"{name}.mp4", shots=[20, 9], fps=20) for name in ("a", "crash", "c")]
+    one = run(*videos[::2], "--out", tmp_path / "one", "--json")
+    two = run(*videos, "--out", tmp_path / "two", "--workers", "2", "--json")
+    assert two.exit_code == 0, two.output
+    first, crashed, last = json.loads(two.stdout)
+    assert "crash.mp4: crashed the process that labeled it (SIGSEGV)" in crashed["failure"]
+    for expected, found in zip(json.loads(one.stdout), (first, last), strict=True):
+        assert found["per_clip"] == expected["per_clip"]
+    rows = [pq.read_table(tmp_path / name / "data/train-00000-of-00001.parquet") for name in ("one", "two")]
+    assert rows[0] == rows[1]
+    assert not leftovers(tmp_path / "two")
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
+        *("a.tracks.jpg", "a.tracks.mp4", "c.tracks.jpg", "c.tracks.mp4", "data", "manifest.json")
+    ]
+
+
+def test_label_and_build_have_the_same_options():
+    """Those that say how to label, with the same words."""
+    from typer.main import get_command
+
+    commands = get_command(app).commands
+    options = [
+        {option.name: (option.opts, option.help) for option in commands[name].params}
+        for name in ("label", "build")
+    ]
+    shared = ("fps", "short_side", "points", "recipe", "settings", "workers", "threads")
+    assert [options[0][name] for name in shared] == [options[1][name] for name in shared]
 
 
 def test_a_run_that_makes_nothing_replaces_nothing(run, make_video, tmp_path):

@@ -67,7 +67,7 @@ def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
     info = labeled.info
     assert (info["body_model"], info["mesh_source"], info["flow"]) == ("anny", "fit", "dis")
     assert info["label_version"] == CONFIG.version()
-    assert labeled.left_out is None
+    assert labeled.skipped is None
 
 
 def test_labels_do_not_depend_on_threads(someone: Stages, labeled: LabeledClip, frames: np.ndarray):
@@ -96,7 +96,7 @@ def test_nobody_gives_no_track_and_says_so():
     labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)
     assert len(labeled.tracks) == 0
     assert labeled.tracks.xy.shape == (0, 5, 2)
-    assert "no person was found" in labeled.left_out
+    assert "no person was found" in str(labeled.skipped)
 
 
 def test_one_frame_gives_no_trusted_label(
@@ -106,7 +106,7 @@ def test_one_frame_gives_no_trusted_label(
     still = Stages(detection=lambda *_: [as_person(anny, pose, camera)])
     labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
     assert len(labeled.tracks) == 0
-    assert "no label of the people found is valid" in labeled.left_out
+    assert "no label of the people found is valid" in str(labeled.skipped)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_meshes_that_were_written_give_the_same_labels(
 
     elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=ClipMeshes(file, times - 100))
     assert len(elsewhere.tracks) == 0
-    assert "the file has no mesh in these frames" in elsewhere.left_out
+    assert "the file has no mesh in these frames" in str(elsewhere.skipped)
     assert elsewhere.info["label_version"].startswith(config.version())
 
 
@@ -198,7 +198,7 @@ def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_us
     nobody = Stages(detection=lambda *_: [])
     rejected = label_clip(frames, 24.0, config, stages=nobody, meshes=meshes)
     assert len(rejected.tracks) == 0
-    assert "no label of the people found is valid" in rejected.left_out
+    assert "no label of the people found is valid" in str(rejected.skipped)
 
     def never(*_: object) -> list:
         raise AssertionError("no person is to be detected")
@@ -222,8 +222,10 @@ def test_a_damaged_video_gives_its_clips_before_the_error(make_video, threads: i
     path.write_bytes(data)
     expected, pieces, got, lines = [], [], [], []
     with pytest.raises(VideoError, match="damaged"):
-        expected.extend(clip.start_frame for clip in read_clips(path, CONFIG_OF_SHORT_CLIPS.clips, pieces))
-    clips = label_video(path, CONFIG_OF_SHORT_CLIPS, threads, skipped=lines)
+        expected.extend(
+            clip.start_frame for clip in read_clips(path, CONFIG_OF_SHORT_CLIPS.clips, pieces.append)
+        )
+    clips = label_video(path, CONFIG_OF_SHORT_CLIPS, threads, on_skipped=lines.append)
     with pytest.raises(VideoError, match="damaged"):
         got.extend(clip.start_frame for clip in clips)
     assert got == expected
