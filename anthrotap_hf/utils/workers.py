@@ -1,6 +1,6 @@
 """Run work in a child process that may crash, hang or eat memory, and go on without it.
 
-`Worker` is one child process that does one call after the other. `WorkerPool` shares tasks out among several. Both
+`Worker` is one child process that does one call after the other. `WorkerPool` divides tasks among several. Both
 start a process when it is first needed, and a new one when it is gone; the processes end with the one that started
 them, also where that is killed.
 

@@ -180,7 +180,7 @@ def label_into_rows(job: VideoJob) -> VideoResult:
                 rows.write(encode_table([encode_row(clip, job.config.clips.clip_frames)], columns))
             done += clip.tracks.num_frames
         if not job.path.exists():
-            # Nobody knows whether it was read to its end.
+            # It may not have been read to its end.
             result.fail("vanished while it was labeled", "unavailable")
         if not result.is_final and not job.keep_partial:
             rows.discard()
@@ -261,7 +261,6 @@ def label_videos(
         file.surface(config.body, config.gender, config.body_file)
     names = _unique_names(videos)
     out.mkdir(parents=True, exist_ok=True)
-    results: dict[Path, VideoResult] = {}
     with ExitStack() as stack:
         clip_frames = config.clips.clip_frames
         shards = stack.enter_context(ShardWriter(out / "data", clip_frames, overwrite=options.overwrite))
@@ -280,30 +279,37 @@ def label_videos(
             )
             for number, video in enumerate(videos)
         ]
-        size = min(options.workers, len(jobs))
-        pool = stack.enter_context(WorkerPool(size if size > 1 else 0, "anthrotap labeling"))
-        progress = on_progress and partial(_forward, on_progress)
-        for outcome in pool.run(label_into_rows, jobs, on_progress=progress):
-            if isinstance(outcome.error, WorkerError):
-                result = outcome.task.new_result()
-                result.fail_with_worker(outcome.error)
-            else:
-                result = outcome.result()
-            results[outcome.task.path] = result
-            if on_progress:
-                on_progress(outcome.task.path, "done", result.tally.frames, result.tally.frames)
+        found = _label_jobs(jobs, options.workers, on_progress)
         for job in jobs:
             if job.rows.exists():
                 reader = RowReader(job.rows)
                 for number in range(len(reader)):
                     shards.write_row(reader.row(number))
-    found = [results[video] for video in videos]
     if shards.paths or not (out / "manifest.json").exists():
         tally = Tally.merge(result.tally for result in found)
         write_manifest(out, config, tally, _describe_videos(found, [given.get(video) for video in videos]))
     else:
         logger.warning("%s: nothing was labeled, so what an earlier run left in it stays", out)
     return found
+
+
+def _label_jobs(jobs: Sequence[VideoJob], workers: int, on_progress: OnProgress | None) -> list[VideoResult]:
+    """Label videos in worker processes, or one after the other in this process; results in their order."""
+    results: dict[Path, VideoResult] = {}
+    size = min(workers, len(jobs))
+    report = on_progress and partial(_forward, on_progress)
+    with WorkerPool(size if size > 1 else 0, "anthrotap labeling") as pool:
+        for outcome in pool.run(label_into_rows, jobs, on_progress=report):
+            job = outcome.task
+            if isinstance(outcome.error, WorkerError):
+                result = job.new_result()
+                result.fail_with_worker(outcome.error)
+            else:
+                result = outcome.result()
+            results[job.path] = result
+            if on_progress:
+                on_progress(job.path, "done", result.tally.frames, result.tally.frames)
+    return [results[job.path] for job in jobs]
 
 
 def _forward(on_progress: OnProgress, job: VideoJob, stage: str, done: int, expected: int | None) -> None:
@@ -353,7 +359,7 @@ def find_meshes(path: Path, videos: Sequence[Path]) -> dict[Path, MeshFile]:
 
 
 def _unique_names(videos: Sequence[Path]) -> dict[Path, str]:
-    """A name for each video's overlay: its stem, numbered where two videos share it."""
+    """A name for each video's overlay: its stem, with a number if two videos have the same."""
     names: dict[Path, str] = {}
     for video in videos:
         name, number = video.stem, 2

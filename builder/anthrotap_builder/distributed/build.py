@@ -37,8 +37,8 @@ MAX_VIDEOS_PER_RANK = 64
 RANKS_PER_WORKER = 4
 
 OnProgress = Callable[[str, int | None, int, int], object]
-"""Is called again and again with the name of the stage, the number of videos (None for a stage that is not told by
-videos), of those that are labeled, and of those that failed."""
+"""Is called again and again with the name of the stage, the number of videos (None for a stage without such a
+number), of those that are labeled, and of those that failed."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def build_dataset(
             for name in FINISHING:
                 shutil.rmtree(folder.state / name, ignore_errors=True)
             plan = _plan(build, sources, options, options.retry_failed and not attempt)
-            if plan and plan.path.name == "plan-000" and options.executor != "slurm" and not attempt:
+            if plan and plan.path.name == "plan-000" and not attempt and _starts_several(options):
                 _check_parts(build)
             report.labeled += len(plan.sources()) - len(list(plan.results())) if plan else 0
             stages = _stages(build, plan, options.workers)
@@ -234,6 +234,11 @@ def _clean(folder: BuildFolder) -> None:
     halves = [*folder.out.glob(".*-incomplete-*"), *folder.out.glob(".*-before-data")]
     for half in [*halves, *folder.state.rglob(".*-incomplete-*")]:
         shutil.rmtree(half) if half.is_dir() else half.unlink()
+
+
+def _starts_several(options: RunOptions) -> bool:
+    """Whether several workers would meet the same missing part, or make the same cache, at a time."""
+    return options.executor == "ray" or (options.executor == "local" and options.workers > 1)
 
 
 def _check_parts(build: BuildConfig) -> None:

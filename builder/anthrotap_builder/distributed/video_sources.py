@@ -47,7 +47,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """The same as long as the video is, as far as can be told without reading it."""
+        """Text that changes when the video does, as far as its size and time of change show."""
         parts = (self.address, self.row, self.column, self.size, self.changed)
         return "|".join("" if part is None else str(part) for part in parts)
 

@@ -1,4 +1,4 @@
-"""Keeps a long run's memory flat."""
+"""Settings of the C library's allocator that keep the memory of a long run flat."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ M_ARENA_MAX = -8  # of glibc's malloc.h
 
 @functools.cache
 def limit_malloc_arenas() -> bool:
-    """Has all threads allocate from one heap, where the C library is glibc.
+    """Let all threads allocate from one heap, if the C library is glibc.
 
     By default each thread gets a heap of its own; arrays of a clip, made by one thread and freed after another's,
     fragment them all, and memory creeps up with the length of the video (measured: by half in a minute of video).
-    Labeling allocates few and large arrays, so that nobody waits for the one heap.
+    Labeling allocates few and large arrays, so that threads hardly wait for each other.
 
     Returns:
-        Whether the C library is one that can be told.
+        Whether the C library took the setting.
     """
     if not sys.platform.startswith("linux"):
         return False

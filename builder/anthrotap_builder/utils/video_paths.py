@@ -1,4 +1,4 @@
-"""Which videos a command was given."""
+"""Finds the videos that a command was given."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from pathlib import Path
 
 from anthrotap_hf.video import VIDEO_SUFFIXES
 
-OVERLAY = ".tracks.mp4"  # how `anthrotap label` calls its pictures of a video
+OVERLAY = ".tracks.mp4"
+"""The ending of the overlay videos of `anthrotap label`, which are not labeled themselves."""
 
 
 def find_videos(inputs: list[Path]) -> list[Path]:
-    """Files as given, each once; folders give the videos below them, by suffix, in order, but no overlay of ours.
+    """Find videos: files as given, each once, and those below folders, by suffix, in order, except overlays.
 
     Raises:
-        FileNotFoundError: for an input that is not there, or a folder without a video.
+        FileNotFoundError: for an input that does not exist, or a folder without a video.
     """
     videos: list[Path] = []
     for path in inputs:
