@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
+from anthrotap_hf.hub.cards import write_dataset_card
 from anthrotap_hf.hub.dataset import prepare_dataset
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.licenses import VideoLicense, VideoLicenses
@@ -205,3 +206,11 @@ def test_rows_tell_what_made_them_whatever_the_manifest_says(dataset):
     with pytest.raises(ValueError, match="SMPL body model"):
         prepare_dataset(dataset, video_licenses=FREE, license="mit")
     assert "SMPL body model" in prepare_dataset(dataset, video_licenses=FREE).card
+
+
+def test_a_card_is_written_before_publishing_too(dataset):
+    write_dataset_card(dataset)
+    card = (dataset / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["configs"][0]["data_files"][0]["split"] == "train"
+    assert "None is stated before the dataset is published" in card
+    assert "| Anny body model | apache-2.0 |" in card

@@ -1,0 +1,56 @@
+"""Components and licenses: what is known of parts, and what may be published under which license."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from anthrotap_hf.hub.errors import PublishError
+from anthrotap_hf.hub.licenses import (
+    COMPONENTS,
+    MAY_BE_REDISTRIBUTED,
+    OTHER_LICENSES,
+    RESEARCH_ONLY,
+    UNKNOWN,
+    choose_license,
+    components_of_rows,
+)
+
+EVERY_COMPONENT = [component for table in COMPONENTS.values() for component in table.values()]
+
+
+@pytest.mark.parametrize("component", EVERY_COMPONENT, ids=lambda each: each.name)
+def test_each_known_component_states_a_license_and_its_terms(component):
+    assert component.license in {*MAY_BE_REDISTRIBUTED, *OTHER_LICENSES, RESEARCH_ONLY, UNKNOWN}
+    assert component.terms
+
+
+def test_every_source_of_training_has_a_component():
+    config = pytest.importorskip("anthrotap_hf.training.config", reason="needs anthrotap[training]")
+    classes = get_args(get_args(config.Source)[0])
+    kinds = {get_args(each.model_fields["kind"].annotation)[0] for each in classes}
+    assert kinds - {"shards"} == set(COMPONENTS["training_sources"])
+
+
+def test_rows_name_their_components_once_and_unknown_parts_as_such():
+    rows = [("anny", "fit", "dis"), ("anny", "fit", "dis"), ("mesh", "file", None), ("robot", "fit", "dis")]
+    found = components_of_rows(rows, "me/labels")
+    assert [(each.name, each.license) for each in found] == [
+        ("Anny body model", "apache-2.0"),
+        ("AnthroTAP's fit", "apache-2.0"),
+        ("DIS optical flow", "apache-2.0"),
+        ("meshes from a file", "unknown"),
+        ("flow of `me/labels` `None`", "unknown"),
+        ("body model of `me/labels` `robot`", "unknown"),
+    ]
+
+
+def test_a_license_may_not_grant_more_than_a_component_does():
+    free, smpl = COMPONENTS["body_models"]["anny"], COMPONENTS["body_models"]["smpl"]
+    assert choose_license(None, [free], "cc-by-4.0", "labels") == "cc-by-4.0"
+    assert choose_license(None, [free, smpl], "cc-by-4.0", "labels") == "cc-by-nc-4.0"
+    assert choose_license("all-rights-reserved", [smpl], "cc-by-4.0", "labels") == "all-rights-reserved"
+    with pytest.raises(PublishError, match="mit allows commercial use of the labels, but SMPL") as error:
+        choose_license("mit", [free, smpl], "cc-by-4.0", "labels")
+    assert error.value.argument == "license"
