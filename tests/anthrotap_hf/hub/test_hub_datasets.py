@@ -131,8 +131,8 @@ def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
     ours = repository.files()
     words = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
     for theirs, says in (
-        ({"README.md": ours["README.md"] + b"Mine."}, "was changed there by hand"),
-        ({"data/mine.parquet": b"mine"}, "holds data/mine.parquet, which AnthroTAP did not publish"),
+        ({"README.md": ours["README.md"] + b"Mine."}, "the card of me/dances was edited there"),
+        ({"data/mine.parquet": b"mine"}, "has data/mine.parquet, which AnthroTAP did not publish"),
     ):
         repository.commit(ours | theirs)
         refused = anthrotap(*words)
@@ -194,7 +194,7 @@ def test_the_hub_s_refusals_in_one_line(hub, client, anthrotap, dataset):
     assert "HF_TOKEN" in refusal(anthrotap(*words, token=None))
     assert "may not write there" in refusal(anthrotap(*words, token=READER))
     assert "may not write there" in refusal(anthrotap(*words[:3], "other/dances", *words[4:]))
-    assert "no name of a repository" in refusal(anthrotap(*words[:3], "me/a b", *words[4:]))
+    assert "not the name of a repository" in refusal(anthrotap(*words[:3], "me/a b", *words[4:]))
     hub.repositories["dataset", "me/dances"] = Repository(private=True)
     hub.repositories["dataset", "me/dances"].commit({"README.md": b"# Other", "data.csv": b"1"})
     assert "which AnthroTAP did not publish" in refusal(anthrotap(*words))
@@ -224,8 +224,8 @@ def test_what_a_reader_is_told(hub, client, anthrotap, dataset):
     assert "me/dances@v9: no such revision" in told("me/dances@v9")
     assert "does not accept the token" in told("me/dances", token="hf_nonsense")
     repository.gated = True
-    assert "me/dances is gated: ask for access" in told("me/dances", token=READER)
-    assert "me/dances is gated: ask for access" in told("me/dances", token=None)
+    assert "me/dances: the repository is gated; ask for access" in told("me/dances", token=READER)
+    assert "me/dances: the repository is gated; ask for access" in told("me/dances", token=None)
     repository.gated, repository.private = False, True
-    assert "or a private one that the token in use may not see" in told("me/dances", token=READER)
+    assert "or a private one that the token in use may not read" in told("me/dances", token=READER)
     assert "not in the cache" in told("me/other", HF_HUB_OFFLINE="1")
