@@ -14,6 +14,7 @@ from transformers import pipeline
 from anthrotap_hf.hub import model as publishing_model
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.model import CARDS, prepare_model
+from anthrotap_hf.hub.provenance import Provenance
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.utils.errors import AnthroTapError
 from helpers.trackers import tiny_locotrack, tiny_tapnext
@@ -133,3 +134,9 @@ def test_a_damaged_provenance_is_refused(tmp_path):
             AnthroTapError, match=r"provenance\.json: not the provenance of a training .* train again"
         ):
             prepare_model(folder, tmp_path / "a")
+
+
+def test_the_recipe_in_the_bundled_provenance_is_one_that_trains():
+    config = pytest.importorskip("anthrotap_hf.training.config", reason="needs anthrotap[training]")
+    provenance = Provenance.read(str(BUNDLED["locotrack-tiny"]))
+    config.TrainingRecipe.model_validate(provenance.recipe)
