@@ -104,6 +104,7 @@ def build(
         from anthrotap_builder.distributed.config import BuildConfig, OutputConfig, ResourceLimits
         from anthrotap_builder.distributed.executors import ClusterSettings
         from anthrotap_builder.distributed.video_sources import find_sources
+        from anthrotap_hf.hub.cards import write_dataset_card
         from anthrotap_hf.utils.settings import read_recipe, recipe_named
     except ImportError as error:
         fail(str(missing_extra(error)))
@@ -146,6 +147,7 @@ def build(
             ),
             threads=threads,
             devices=devices,
+            write_card=write_dataset_card,
         )
         options = RunOptions(
             executor=executor,

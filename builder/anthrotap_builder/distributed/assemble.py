@@ -34,7 +34,6 @@ from anthrotap_builder.shards import (
 )
 from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf.data.shard_reader import split_of
-from anthrotap_hf.hub.cards import dataset_card
 from anthrotap_hf.schema import features
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 
@@ -127,7 +126,7 @@ def write_shards(build: BuildConfig, rank: int = 0, num_ranks: int = 1) -> None:
 
 
 def finalize_dataset(build: BuildConfig) -> None:
-    """Move the shards to `data`, and write `manifest.json`, `videos.jsonl` and the card.
+    """Move the shards to `data`, and write `manifest.json`, `videos.jsonl` and, if `build.write_card` is given, the card.
 
     Raises:
         IncompleteError: if a shard is missing.
@@ -170,12 +169,10 @@ def finalize_dataset(build: BuildConfig) -> None:
         for path in described:
             path.with_suffix(".parquet").rename(tmp_path / path.with_suffix(".parquet").name)
     save_manifest(folder.out, manifest)
-    for name, text in (
-        (VIDEOS, (folder.finish / VIDEOS).read_text(encoding="utf-8")),
-        ("README.md", dataset_card(manifest)),
-    ):
-        with atomic_write(folder.out / name) as tmp_path:
-            tmp_path.write_text(text, encoding="utf-8")
+    with atomic_write(folder.out / VIDEOS) as tmp_path:
+        shutil.copyfile(folder.finish / VIDEOS, tmp_path)
+    if build.write_card is not None:
+        build.write_card(folder.out)
     shutil.rmtree(folder.finish, ignore_errors=True)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.distributed.state import BuildFolder
@@ -63,6 +65,8 @@ class BuildConfig:
         limits: what one video may cost.
         threads: frames that one worker works on at once.
         devices: where networks run, one for each worker in turn.
+        write_card: called with the dataset's folder when it is complete, to write its card. A function of a module,
+            because other machines load it by its name.
     """
 
     out: str
@@ -72,6 +76,7 @@ class BuildConfig:
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     threads: int = 1
     devices: tuple[str, ...] = ("cpu",)
+    write_card: Callable[[Path], object] | None = None
 
     @property
     def folder(self) -> BuildFolder:

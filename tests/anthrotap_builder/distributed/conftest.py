@@ -13,6 +13,7 @@ from anthrotap_builder.config import labeling_config
 from anthrotap_builder.distributed.build import BuildReport, RunOptions, build_dataset
 from anthrotap_builder.distributed.config import BuildConfig, OutputConfig, ResourceLimits
 from anthrotap_builder.distributed.video_sources import find_sources
+from anthrotap_hf.hub.cards import write_dataset_card
 
 # Python runs it as any process begins that has its folder on its path. What a video does stands in its name.
 SITECUSTOMIZE = '''
@@ -135,6 +136,7 @@ def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
             version=config.version(),
             output=OutputConfig(validation=validation, label_only=label_only, shard_bytes=shard_bytes),
             limits=ResourceLimits(seconds, memory, retries=retries),
+            write_card=write_dataset_card,
         )
         words = inputs if isinstance(inputs, list) else [str(inputs)]
         return build_dataset(job, find_sources(words), RunOptions(**options))  # type: ignore[arg-type]
