@@ -64,11 +64,10 @@ class ClipContext:
         height, width = frames.shape[1:3]
         of_body = config.body, config.gender, config.body_file
         if meshes is None:
-            camera = Camera.guess(width, height, config.focal_ratio)
-            return cls(frames, fps, camera, load_body(*of_body), config, threads, device)
-        return cls(
-            frames, fps, meshes.camera(width, height), meshes.surface(*of_body), config, threads, device
-        )
+            camera, body = Camera.guess(width, height, config.focal_ratio), load_body(*of_body)
+        else:
+            camera, body = meshes.camera(width, height), meshes.surface(*of_body)
+        return cls(frames, fps, camera, body, config, threads, device)
 
     @property
     def body_model(self) -> Body:

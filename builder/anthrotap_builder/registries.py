@@ -15,19 +15,9 @@ DETECTORS = Registry(
         "boxes": "anthrotap_builder.detection.boxes:detect_people",
     },
 )
-
 # (name: str, gender: str, file: Path | None) -> Body
-BODIES = Registry(
-    "body model",
-    {
-        "anny": "anthrotap_builder.bodies.anny:load_anny",
-        "smpl": "anthrotap_builder.bodies.smpl:load_smpl",
-        "smplh": "anthrotap_builder.bodies.smpl:load_smpl",
-        "smplx": "anthrotap_builder.bodies.smpl:load_smpl",
-        "smal": "anthrotap_builder.bodies.smpl:load_smpl",
-    },
-)
-
+_SMPL_FAMILY = dict.fromkeys(("smpl", "smplh", "smplx", "smal"), "anthrotap_builder.bodies.smpl:load_smpl")
+BODIES = Registry("body model", {"anny": "anthrotap_builder.bodies.anny:load_anny", **_SMPL_FAMILY})
 # (context: ClipContext, people: list[PersonTrack]) -> list[MeshTrack]
 MESH_SOURCES = Registry(
     "mesh source",
@@ -36,12 +26,7 @@ MESH_SOURCES = Registry(
         "tokenhmr": "anthrotap_builder.mesh_recovery.tokenhmr:recover_meshes",
     },
 )
-
 # (settings: FlowSettings, device: str) -> Flow
 FLOWS = Registry(
-    "flow",
-    {
-        "dis": "anthrotap_builder.flow.dis:load_dis",
-        "raft": "anthrotap_builder.flow.raft:load_raft",
-    },
+    "flow", {"dis": "anthrotap_builder.flow.dis:load_dis", "raft": "anthrotap_builder.flow.raft:load_raft"}
 )

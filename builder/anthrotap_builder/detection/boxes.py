@@ -33,6 +33,8 @@ DUPLICATE_IOU = 0.8
 # Longest gap of a track, frames, in which its boxes are interpolated.
 MAX_INTERPOLATED = 5
 
+_DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError)
+
 Boxes = tuple[np.ndarray, np.ndarray]
 """The persons of one frame: boxes [n, 4] float32, x0, y0, x1, y1 in raster pixels, and probabilities [n] float32."""
 
@@ -185,10 +187,7 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
             model, report = AutoModelForObjectDetection.from_pretrained(name, output_loading_info=True)
         # By PIL also where torchvision is installed: boxes must not depend on that.
         processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-    except (
-        *(OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError),
-        *(SafetensorError, StrictDataclassError),
-    ) as error:
+    except (*_DAMAGE, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AssetError(f"detection.detector_model: cannot load {name} ({reason}); {hint}") from error
     if missing := sorted(report["missing_keys"]):

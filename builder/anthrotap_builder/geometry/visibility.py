@@ -175,29 +175,30 @@ def _join_meshes(vertices: Sequence[np.ndarray], faces: Sequence[np.ndarray]) ->
 
 def _check_mesh(vertices: np.ndarray, faces: np.ndarray, person: int) -> None:
     if vertices.ndim != 2 or vertices.shape[1] != 3 or vertices.dtype.kind != "f":
-        raise ValueError(
-            f"vertices[{person}] must be float [V, 3], not {vertices.dtype} {list(vertices.shape)}"
-        )
+        raise ValueError(f"vertices[{person}] must be float [V, 3], not {_type_of(vertices)}")
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
-        raise ValueError(f"faces[{person}] must be int [F, 3], not {faces.dtype} {list(faces.shape)}")
-    if faces.size and not (faces.min() >= 0 and faces.max() < len(vertices)):
-        raise ValueError(
-            f"faces[{person}] has indices from {faces.min()} to {faces.max()}, "
-            f"but vertices[{person}] has {len(vertices)} vertices"
-        )
+        raise ValueError(f"faces[{person}] must be int [F, 3], not {_type_of(faces)}")
+    _check_indices(
+        faces, len(vertices), f"faces[{person}]", f"vertices[{person}] has {len(vertices)} vertices"
+    )
 
 
-def _check_points(points: SurfacePoints, face_count: int, person: int) -> None:
+def _check_points(points: SurfacePoints, count: int, person: int) -> None:
     face, weights = np.asarray(points.face), np.asarray(points.barycentric)
     if face.ndim != 1 or face.dtype.kind not in "iu":
-        raise ValueError(f"points[{person}].face must be int [K], not {face.dtype} {list(face.shape)}")
+        raise ValueError(f"points[{person}].face must be int [K], not {_type_of(face)}")
     if weights.shape != (len(face), 3):
         raise ValueError(f"points[{person}].barycentric must be [{len(face)}, 3], not {list(weights.shape)}")
-    if face.size and not (face.min() >= 0 and face.max() < face_count):
-        raise ValueError(
-            f"points[{person}].face has indices from {face.min()} to {face.max()}, "
-            f"but faces[{person}] has {face_count} triangles"
-        )
+    _check_indices(face, count, f"points[{person}].face", f"faces[{person}] has {count} triangles")
+
+
+def _check_indices(indices: np.ndarray, count: int, name: str, limit: str) -> None:
+    if indices.size and not (indices.min() >= 0 and indices.max() < count):
+        raise ValueError(f"{name} has indices from {indices.min()} to {indices.max()}, but {limit}")
+
+
+def _type_of(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
 
 
 def _cast(scene: _Scene, targets: np.ndarray, image: np.ndarray, owners: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from anthrotap_builder.flow.dis import DISFlow
+from anthrotap_builder.config import FlowSettings
+from anthrotap_builder.flow.dis import load_dis
 from anthrotap_builder.flow.track_flow import sample_flow, track_flow
 from helpers.clip_contexts import clip_context
 
@@ -29,7 +30,7 @@ def moving_points(frames: int, shift: tuple[float, float], error: float = 0.0) -
 @pytest.mark.parametrize("shift", [(3, 0), (0, -2), (-4, 5)])
 def test_flow_has_the_sign_scale_and_axes_of_the_motion(shift: tuple[int, int]):
     first, second = shifted_noise(2, shift)
-    flow = DISFlow("fast")(first, second)
+    flow = load_dis(FlowSettings(), "cpu")(first, second)
     assert flow.shape == (96, 128, 2)
     np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), shift, atol=0.2)
 
@@ -48,7 +49,7 @@ def test_a_good_prediction_carries_flow_over_motion_that_it_could_not_find_alone
     motion = (40, 10)
     frames = shifted_noise(2, motion)
     xy = moving_points(2, motion)[:30]
-    alone = sample_flow(DISFlow("fast")(*frames), xy[:, 0])
+    alone = sample_flow(load_dis(FlowSettings(), "cpu")(*frames), xy[:, 0])
     found = track_flow(clip_context(frames), xy, np.ones(xy.shape[:2], bool))
     assert np.median(np.linalg.norm(alone - motion, axis=1)) > 5
     assert np.median(np.linalg.norm(found.displacement[:, 0] - motion, axis=1)) < 0.5
