@@ -63,6 +63,7 @@ class ClipContext:
             raise ValueError(f"threads must be at least 1, got {threads}")
         height, width = frames.shape[1:3]
         of_body = config.body, config.gender, config.body_file
+        body: Body | MeshSurface
         if meshes is None:
             camera, body = Camera.guess(width, height, config.focal_ratio), load_body(*of_body)
         else:

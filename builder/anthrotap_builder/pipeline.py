@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -28,8 +27,6 @@ from anthrotap_builder.utils.malloc import limit_malloc_arenas
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
-
-logger = logging.getLogger(__name__)
 
 StageReport = Callable[[str], object]
 """Is called with the name of each stage as it begins."""
@@ -204,65 +201,53 @@ def label_clip(
         raise ValueError('meshes belong to mesh_source "file", and only there')
     context = ClipContext.of(frames, fps, config, threads, device, meshes.file if meshes else None)
     given = meshes.file.tracks(meshes.frames, context.body, context.camera) if meshes else None
-    version = config.version() + (f"-{meshes.file.digest}" if meshes else "")
-
     people: list[PersonTrack] = []
     if config.needs_detection and given != []:
         with clock.stage("detection"):
             people = stages.detection(context)
             if given:
                 people = match_masks(given, people, context.camera)
-    if not (people if given is None else given):
-        empty = Tracks.empty(len(frames), *frames.shape[1:3])
-        return _labeled(context, version, clock, empty, 0.0, [])
-    with clock.stage("mesh_recovery"):
-        recovered = stages.mesh_recovery(context, people, given)
-    with clock.stage("visibility"):
-        points = stages.visibility(context, recovered)
-    with clock.stage("flow"):
-        flow = stages.flow(context, points.xy, points.visible)
-    with clock.stage("filtering"):
-        tracks, rejected_fraction = stages.filtering(context, points, people, flow)
-        tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
-    return _labeled(context, version, clock, tracks, rejected_fraction, recovered)
-
-
-def _labeled(
-    context: ClipContext,
-    version: str,
-    clock: _Clock,
-    tracks: Tracks,
-    rejected_fraction: float,
-    meshes: list[MeshTrack],
-) -> LabeledClip:
-    people = [
-        {
-            "person": mesh.person,
-            "frames": int(mesh.present.sum()),
-            "rejected_frames": int(mesh.rejected.sum()),
-            "reprojection_error": _median(mesh.reprojection_error),
-            "mask_overlap": _median(mesh.mask_overlap),
-            "tracks": int((tracks.person == mesh.person).sum()),
-        }
-        for mesh in meshes
-    ]
-    config = context.config
+    tracks, rejected_fraction = Tracks.empty(len(frames), *frames.shape[1:3]), 0.0
+    recovered: list[MeshTrack] = []
+    if people if given is None else given:
+        with clock.stage("mesh_recovery"):
+            recovered = stages.mesh_recovery(context, people, given)
+        with clock.stage("visibility"):
+            points = stages.visibility(context, recovered)
+        with clock.stage("flow"):
+            flow = stages.flow(context, points.xy, points.visible)
+        with clock.stage("filtering"):
+            tracks, rejected_fraction = stages.filtering(context, points, people, flow)
+            tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
+    info = {
+        "body_model": config.body,
+        "mesh_source": config.mesh_source,
+        "flow": config.flow.model,
+        "label_version": config.version() + (f"-{meshes.file.digest}" if meshes else ""),
+        "rejected_fraction": rejected_fraction,
+    }
     return LabeledClip(
         tracks=tracks,
-        video=context.frames,
-        fps=context.fps,
-        info={
-            "body_model": config.body,
-            "mesh_source": config.mesh_source,
-            "flow": config.flow.model,
-            "label_version": version,
-            "rejected_fraction": rejected_fraction,
-        },
-        people=people,
-        meshes=meshes,
+        video=frames,
+        fps=fps,
+        info=info,
+        people=[_quality(mesh, tracks) for mesh in recovered],
+        meshes=recovered,
         camera=context.camera,
         seconds=clock.seconds,
     )
+
+
+def _quality(mesh: MeshTrack, tracks: Tracks) -> dict[str, float]:
+    """Return the quality of one person's meshes, and how many tracks they gave."""
+    return {
+        "person": mesh.person,
+        "frames": int(mesh.present.sum()),
+        "rejected_frames": int(mesh.rejected.sum()),
+        "reprojection_error": _median(mesh.reprojection_error),
+        "mask_overlap": _median(mesh.mask_overlap),
+        "tracks": int((tracks.person == mesh.person).sum()),
+    }
 
 
 def _median(values: np.ndarray) -> float:
