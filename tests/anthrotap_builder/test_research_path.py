@@ -91,10 +91,7 @@ def test_the_recipe_s_version_does_not_depend_on_where_files_lie(files, settings
 def test_bodies_stand_in_their_boxes(files):
     body = load_body("smpl", "neutral", files)
     config = LabelingConfig(
-        body="smpl",
-        body_file=files,
-        mesh_source="tokenhmr",
-        tokenhmr=str(files / "tokenhmr"),
+        body="smpl", body_file=files, mesh_source="tokenhmr", tokenhmr=str(files / "tokenhmr")
     )
     frames = np.random.default_rng(0).integers(0, 255, (3, 240, 320, 3)).astype(np.uint8)
     boxes = np.array([[100, 20, 180, 220], [np.nan] * 4, [110, 20, 190, 220]], np.float32)

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 import zipfile
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ AT_BONE = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1)
 def load_anny(name: str = "anny", gender: str = "neutral", file: Path | None = None) -> Body:
     """Return Anny's body, read from the compact copy in the cache, which the first use makes (about two minutes).
 
@@ -57,11 +59,6 @@ def load_anny(name: str = "anny", gender: str = "neutral", file: Path | None = N
     """
     if gender != "neutral" or file is not None:
         raise ValueError("the anny body has no gender and no file to choose: its shape covers both")
-    return _load_anny()
-
-
-@lru_cache(maxsize=1)
-def _load_anny() -> Body:
     path = compact_path()
     try:
         return Body.load(path)
@@ -76,14 +73,8 @@ def _load_anny() -> Body:
 
 def compact_path() -> Path:
     """Return where the compact copy is, or will be after the first use."""
-    return cache_dir() / f"anny-{_anny_version()}-v{COMPACT_VERSION}.npz"
-
-
-def _anny_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return version("anny")
+        return cache_dir() / f"anny-{version('anny')}-v{COMPACT_VERSION}.npz"
     except PackageNotFoundError as error:
         raise ModuleNotFoundError("the Anny body needs: pip install 'anthrotap[builder]'") from error
 
@@ -128,10 +119,7 @@ def _build() -> Body:
     points = BodyPoints(
         mass=np.concatenate([mass.sum(1), attached]),
         moment=np.concatenate(
-            [
-                np.einsum("kvj,vx->kjx", mass, template[used]),
-                attached[..., None] * mean_heads[fixed][:, None],
-            ]
+            [np.einsum("kvj,vx->kjx", mass, template[used]), attached[..., None] * mean_heads[fixed][:, None]]
         ),
         moment_directions=np.concatenate(
             [

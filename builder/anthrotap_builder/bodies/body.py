@@ -5,9 +5,10 @@ Any body of this kind (Anny, SMPL, SMPL-X) is the same few arrays, so mesh recov
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,8 @@ class PosePrior:
     upper: np.ndarray
 
 
-@dataclass(frozen=True)
+# Bodies are compared and cached by identity: their arrays are megabytes.
+@dataclass(frozen=True, eq=False)
 class Body:
     """A parametric body's arrays, in meters and the model's own axes; the root's rotation turns these to the camera's.
 
@@ -158,16 +160,11 @@ class Body:
 
     def save(self, path: Path) -> None:
         """Write the arrays to an uncompressed `.npz`, under the names of the attributes ("prior.mean")."""
-        arrays: dict[str, np.ndarray] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, BodyPoints | PosePrior):
-                for part in fields(value):
-                    arrays[f"{each.name}.{part.name}"] = getattr(value, part.name)
-            elif value is not None:
-                arrays[each.name] = np.asarray(value)
+        arrays = dict(vars(self))
+        for group in ("keypoints", "prior"):
+            arrays |= {f"{group}.{name}": array for name, array in vars(arrays.pop(group)).items()}
         with atomic_write(path) as tmp_path:
-            np.savez(tmp_path, allow_pickle=False, **arrays)
+            np.savez(tmp_path, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})
 
     @classmethod
     def load(cls, path: Path) -> Body:
@@ -175,23 +172,13 @@ class Body:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
 
-        def group(name: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(name + "."): v for k, v in arrays.items() if k.startswith(name + ".")}
-
-        plain = {k: v for k, v in arrays.items() if "." not in k}
-        return cls(
-            name=str(plain.pop("name")),
-            source=str(plain.pop("source", "")),
-            **plain,
-            keypoints=BodyPoints(**group("keypoints")),
-            prior=PosePrior(**group("prior")),
-        )
-
-    # Bodies are compared and cached by identity: their arrays are megabytes.
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+        groups: dict[str, dict[str, Any]] = {"": {}, "keypoints": {}, "prior": {}}
+        for key, array in arrays.items():
+            group, _, name = key.rpartition(".")
+            groups[group][name] = array
+        texts = {name: str(arrays.get(name, "")) for name in ("name", "source")}
+        keypoints, prior = BodyPoints(**groups["keypoints"]), PosePrior(**groups["prior"])
+        return cls(**groups[""] | texts, keypoints=keypoints, prior=prior)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -124,33 +123,22 @@ def read_model_file(path: Path, model: Model) -> dict[str, np.ndarray]:
     """
     try:
         arrays = _read_arrays(path)
-        _check_joints(arrays["kintree_table"], model, len(arrays["v_template"]))
-        _check_sizes(arrays)
-        arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_SHAPES]
-        arrays |= {key: arrays[key].astype(np.float64) for key in KEYS[:5]}
-        _check_values(arrays)
+        _check_joints(arrays, model)
+        _check_arrays(arrays)
     except ValueError as error:
-        raise AssetError(
-            f"no {model.title} body model: {error}",
-            path=path,
-            hint=f"those of {model.title} are at {model.page}",
-        ) from error
+        hint = f"those of {model.title} are at {model.page}"
+        raise AssetError(f"no {model.title} body model: {error}", path=path, hint=hint) from error
     except OSError as error:
         raise AssetError(f"it cannot be read: {error.strerror or error}", path=path) from error
-    return arrays | {
-        "f": arrays["f"].astype(np.int32),
-        "kintree_table": arrays["kintree_table"].astype(np.int64),
-    }
+    types = {"f": np.int32, "kintree_table": np.int64}
+    return {key: arrays[key].astype(types.get(key, np.float64)) for key in KEYS}
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    content: Any
-    if path.suffix.lower() == ".npz":
-        content = safe_load_npz(path, KEYS)
-    elif path.suffix.lower() == ".pkl":
-        content = safe_load(path, body_model=True)
-    else:
+    if path.suffix.lower() not in (".npz", ".pkl"):
         raise ValueError("its name ends neither in .npz nor in .pkl")
+    is_pickle = path.suffix.lower() == ".pkl"
+    content = safe_load(path, body_model=True) if is_pickle else safe_load_npz(path, KEYS)
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a dictionary of arrays")
     if missing := [key for key in KEYS if key not in content]:
@@ -163,47 +151,42 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{key}: {error}") from error
         if not arrays[key].ndim:
             raise ValueError(f"{key} is a single number")
+    arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_SHAPES]
     return arrays
 
 
-def _check_joints(table: np.ndarray, model: Model, vertices: int) -> None:
-    """Check a kintree_table [2, J] (parents, own numbers; the root's parent is anything) and the number of joints."""
+def _check_joints(arrays: dict[str, np.ndarray], model: Model) -> None:
+    """Check the kintree_table [2, J] (parents, own numbers; the root's parent is anything), and that J is the model's."""
+    table, vertices = arrays["kintree_table"], len(arrays["v_template"])
     if table.ndim != 2 or len(table) != 2 or table.dtype.kind not in "iu" or not table.shape[1]:
         raise ValueError(
             f"kintree_table is {_size(table.shape)} {table.dtype}, not two rows of joint numbers"
         )
-    numbers, parents = np.arange(table.shape[1]), table[0, 1:].astype(np.int64)
-    if (table[1] != numbers).any() or (parents < 0).any() or (parents >= numbers[1:]).any():
+    joints, parents = np.arange(table.shape[1]), table[0, 1:].astype(np.int64)
+    if (table[1] != joints).any() or (parents < 0).any() or (parents >= joints[1:]).any():
         raise ValueError("kintree_table is no tree in which parents come before their children")
-    joints = len(numbers)
+    count = f"it has {len(joints)} joints"
     for name, other in MODELS.items():
-        same = joints == other.num_joints and (model.num_joints or vertices == other.num_vertices)
+        same = len(joints) == other.num_joints and (model.num_joints or vertices == other.num_vertices)
         if same and other is not model:
-            raise ValueError(f"it has {joints} joints, as {other.title} has, which is the body {name}")
-    if model.num_joints and joints != model.num_joints:
-        raise ValueError(f"it has {joints} joints, and {model.title} has {model.num_joints}")
+            raise ValueError(f"{count}, as {other.title} has, which is the body {name}")
+    if model.num_joints and len(joints) != model.num_joints:
+        raise ValueError(f"{count}, and {model.title} has {model.num_joints}")
 
 
-def _check_sizes(arrays: dict[str, np.ndarray]) -> None:
-    vertices, joints = len(arrays["v_template"]), arrays["kintree_table"].shape[1]
-    for key, wanted in (
-        ("v_template", (vertices, 3)),
-        ("shapedirs", (vertices, 3, "any")),
-        ("posedirs", (vertices, 3, 9 * (joints - 1))),
-        ("J_regressor", (joints, vertices)),
-        ("weights", (vertices, joints)),
-        ("f", ("any", 3)),
-    ):
+def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
+    vertices, joints, faces = len(arrays["v_template"]), arrays["kintree_table"].shape[1], arrays["f"]
+    sizes: dict[str, tuple[object, ...]] = {
+        "v_template": (vertices, 3), "shapedirs": (vertices, 3, "any"), "posedirs": (vertices, 3, 9 * (joints - 1)),
+        "J_regressor": (joints, vertices), "weights": (vertices, joints), "f": ("any", 3),
+    }  # fmt: skip
+    for key, wanted in sizes.items():
         shape = arrays[key].shape
         if len(shape) != len(wanted) or any(w not in (s, "any") for s, w in zip(shape, wanted, strict=True)):
             raise ValueError(
                 f"{key} is {_size(shape)}, not {_size(wanted)}, which {vertices} vertices (of v_template) and "
                 f"{joints} joints (of kintree_table) need"
             )
-
-
-def _check_values(arrays: dict[str, np.ndarray]) -> None:
-    vertices, faces = len(arrays["v_template"]), arrays["f"]
     if faces.dtype.kind not in "iu" or not len(faces):
         raise ValueError("f holds no triangles of vertex numbers")
     if faces.min() < 0 or faces.max() + 1 != vertices:
@@ -213,7 +196,7 @@ def _check_values(arrays: dict[str, np.ndarray]) -> None:
     for key in KEYS[:5]:
         if not np.isfinite(arrays[key]).all():
             raise ValueError(f"{key} holds NaN or infinity")
-    if np.abs(arrays["weights"].sum(1) - 1).max() > 1e-3:
+    if np.abs(arrays["weights"].sum(1, dtype=np.float64) - 1).max() > 1e-3:
         raise ValueError("the skinning weights of a vertex do not sum to one")
 
 

@@ -42,10 +42,11 @@ def test_a_damaged_compact_copy_is_made_anew(anny: Body, tmp_path, monkeypatch, 
     import anthrotap_builder.bodies.anny as module
 
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))
-    path = tmp_path / f"anny-{module._anny_version()}-v{module.COMPACT_VERSION}.npz"
+    path = module.compact_path()
+    assert path.parent == tmp_path
     path.write_bytes(b"PK\x03\x04 not really")
     monkeypatch.setattr(module, "_build", lambda: anny)
-    assert module._load_anny.__wrapped__().template.shape == anny.template.shape
+    assert module.load_anny.__wrapped__().template.shape == anny.template.shape
     assert "damaged" in caplog.text
     assert path.stat().st_size > 1e6
 
