@@ -42,7 +42,8 @@ class NormalEquations:
         self.shape_gradient = np.zeros(shapes)
 
     def add(self, rows: np.ndarray, residuals: np.ndarray) -> None:
-        """Add residuals [T, R] of single frames, with rows [T, R, P + S]."""
+        """Add residuals [T, ...] of single frames, with rows [T, ..., P + S]."""
+        rows, residuals = rows.reshape(len(rows), -1, rows.shape[-1]), residuals.reshape(len(rows), -1)
         transposed = rows.transpose(0, 2, 1)
         square = transposed @ rows
         slope = (transposed @ residuals[..., None])[..., 0]
@@ -59,10 +60,11 @@ class NormalEquations:
         Args:
             lag: frames between the two.
             start: [n] int, the frames t, each once.
-            rows: [2, n, R, P + S], derivatives of the contributions of frame t and of frame t + lag, both positive.
-            residuals: [n, R].
+            rows: [2, n, ..., P + S], derivatives of the contributions of frame t and of frame t + lag, both positive.
+            residuals: [n, ...].
         """
         size = self.pose_size
+        rows, residuals = rows.reshape(2, len(start), -1, rows.shape[-1]), residuals.reshape(len(start), -1)
         early, late = rows[0, ..., :size], rows[1, ..., :size]
         shape = rows[1, ..., size:] - rows[0, ..., size:]
         for own, at, sign in ((early, start, -1), (late, start + lag, 1)):

@@ -67,10 +67,19 @@ def _project_rows(jacobian, plane, scale):
     return rows
 
 
-def geman_mcclure(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the robust cost rho and the factor s of the rows, of squared residuals (see the module)."""
-    factor = ROBUST_SCALE**2 / (squared + ROBUST_SCALE**2)
-    return squared * factor, factor
+def robust_cost(residuals: np.ndarray, weights: np.ndarray) -> float:
+    """Return the cost of residuals [..., D] with weights [...]; rho is of the squared norm over D (see the module)."""
+    squared = (residuals**2).sum(-1)
+    return 0.5 * float((squared * _robust_factor(squared) * weights).sum())
+
+
+def robust_scale(residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return what residuals [..., D] with weights [...] and their rows are multiplied by, sqrt(w) s, [...]."""
+    return np.sqrt(weights) * _robust_factor((residuals**2).sum(-1))
+
+
+def _robust_factor(squared: np.ndarray) -> np.ndarray:
+    return ROBUST_SCALE**2 / (squared + ROBUST_SCALE**2)
 
 
 @dataclass(frozen=True)
@@ -89,23 +98,17 @@ class Landmarks2D:
     sigma: np.ndarray
     camera: Camera
 
-    def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        residuals = (xy - self.targets) / self.sigma[..., None]
-        return residuals, *geman_mcclure((residuals**2).sum(-1))
+    def _residuals(self, xy: np.ndarray) -> np.ndarray:
+        return (xy - self.targets) / self.sigma[..., None]
 
     def cost(self, points: np.ndarray) -> float:
-        _, robust, _ = self._residuals(project(self.camera, points))
-        return 0.5 * float((robust * self.weights).sum())
+        return robust_cost(self._residuals(project(self.camera, points)), self.weights)
 
     def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
         xy, rows = project(self.camera, points, jacobian)
-        residuals, _, factor = self._residuals(xy)
-        scale = (np.sqrt(self.weights) * factor)[..., None]
-        frames = len(points)
-        system.add(
-            (rows * (scale / self.sigma[..., None])[..., None]).reshape(frames, -1, rows.shape[-1]),
-            (residuals * scale).reshape(frames, -1),
-        )
+        residuals = self._residuals(xy)
+        scale = robust_scale(residuals, self.weights)[..., None]
+        system.add(rows * (scale / self.sigma[..., None])[..., None], residuals * scale)
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,7 @@ class Landmarks3D:
 
     def add_to(self, system: NormalEquations, points: np.ndarray, jacobian: np.ndarray) -> None:
         relative = jacobian - jacobian[:, HIPS].mean(1, keepdims=True)
-        rows = relative * (np.sqrt(self.weights) / SIGMA_3D)[..., None, None]
-        frames = len(points)
-        system.add(rows.reshape(frames, -1, rows.shape[-1]), self._residuals(points).reshape(frames, -1))
+        system.add(relative * (np.sqrt(self.weights) / SIGMA_3D)[..., None, None], self._residuals(points))
 
 
 @dataclass(frozen=True)
@@ -170,20 +171,20 @@ class Silhouette:
         return cls(distance, weights, np.maximum(SIGMA_SILHOUETTE * size, 1.0))
 
     def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the residuals [T, K] and their derivatives [T, K, 2] by xy."""
+        """Return the residuals [T, K, 1] and their derivatives [T, K, 2] by xy."""
         distance, slope = _sample_with_slope(self.distance, (xy - 0.5) / DISTANCE_STEP)
         # Distances are between centers of cells; the mask's edge is half a cell, which is one pixel, nearer.
-        residuals = np.maximum(distance - 1, 0) / self.sigma
-        return residuals, slope * (residuals > 0)[..., None] / (DISTANCE_STEP * self.sigma[..., None])
+        sigma = self.sigma[..., None]
+        residuals = np.maximum(distance[..., None] - 1, 0) / sigma
+        return residuals, slope * (residuals > 0) / (DISTANCE_STEP * sigma)
 
     def cost(self, xy: np.ndarray) -> float:
-        residuals, _ = self._residuals(xy)
-        return 0.5 * float((geman_mcclure(residuals**2)[0] * self.weights).sum())
+        return robust_cost(self._residuals(xy)[0], self.weights)
 
     def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
         residuals, slope = self._residuals(xy)
-        scale = np.sqrt(self.weights) * geman_mcclure(residuals**2)[1]
-        system.add(np.einsum("tkaq,tka->tkq", rows, slope) * scale[..., None], residuals * scale)
+        scale = robust_scale(residuals, self.weights)[..., None]
+        system.add(np.einsum("tkaq,tka->tkq", rows, slope) * scale, residuals * scale)
 
 
 @njit(cache=True, nogil=True)
@@ -229,26 +230,17 @@ class FlowMotion:
     weights: np.ndarray
     sigma: float
 
-    def _residuals(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        moved = xy[self.start + self.lag] - xy[self.start]
-        residuals = (moved - self.flow) / self.sigma
-        return residuals, *geman_mcclure((residuals**2).sum(-1))
+    def _residuals(self, xy: np.ndarray) -> np.ndarray:
+        return (xy[self.start + self.lag] - xy[self.start] - self.flow) / self.sigma
 
     def cost(self, xy: np.ndarray) -> float:
-        _, robust, _ = self._residuals(xy)
-        return 0.5 * float((robust * self.weights).sum())
+        return robust_cost(self._residuals(xy), self.weights)
 
     def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
-        residuals, _, factor = self._residuals(xy)
-        scale = np.sqrt(self.weights) * factor
+        residuals = self._residuals(xy)
+        scale = robust_scale(residuals, self.weights)
         ends = _rows_of_ends(rows, self.start, self.lag, scale / self.sigma)
-        pairs = len(self.start)
-        system.add_pairs(
-            self.lag,
-            self.start,
-            ends.reshape(2, pairs, -1, rows.shape[-1]),
-            (residuals * scale[..., None]).reshape(pairs, -1),
-        )
+        system.add_pairs(self.lag, self.start, ends, residuals * scale[..., None])
 
 
 @njit(cache=True, nogil=True)
