@@ -13,10 +13,11 @@ from pathlib import Path
 from anthrotap_builder.distributed import executors
 from anthrotap_builder.distributed.assemble import VIDEOS
 from anthrotap_builder.distributed.config import BuildConfig, ResourceLimits
-from anthrotap_builder.distributed.executors import ClusterSettings, Stage
+from anthrotap_builder.distributed.executors import ClusterSettings
 from anthrotap_builder.distributed.state import BuildError, BuildFolder, IncompleteError, Plan
 from anthrotap_builder.distributed.steps import (
     AssignShards,
+    BuildStep,
     FinalizeDataset,
     LabelVideos,
     WriteShards,
@@ -37,7 +38,7 @@ MAX_VIDEOS_PER_RANK = 64
 RANKS_PER_WORKER = 4
 
 OnProgress = Callable[[str, int | None, int, int], object]
-"""Is called again and again with the name of the stage, the number of videos (None for a stage without such a
+"""Is called again and again with the name of the step, the number of videos (None for a step without such a
 number), of those that are labeled, and of those that failed."""
 
 
@@ -123,12 +124,12 @@ def build_dataset(
             if plan and plan.path.name == "plan-000" and not attempt and _starts_several(options):
                 _check_parts(build)
             report.labeled += len(plan.sources()) - len(list(plan.results())) if plan else 0
-            stages = _stages(build, plan, options.workers)
+            steps = _steps(build, plan, options.workers)
             if options.executor == "slurm":
-                report.jobs = executors.submit_to_slurm(stages, options.workers, options.cluster, note)
+                report.jobs = executors.submit_to_slurm(steps, options.workers, options.cluster, note)
                 return report
             try:
-                _run(stages, plan, options, on_progress)
+                _run(steps, options, on_progress)
                 break
             except IncompleteError as error:
                 if attempt == MAX_ROUNDS - 1:
@@ -193,34 +194,27 @@ def _is_open(result: VideoResult | None, limits: ResourceLimits, retry_failed: b
     return raised or (retry_failed and result.failure is not None)
 
 
-def _stages(build: BuildConfig, plan: Plan | None, workers: int) -> list[Stage]:
+def _steps(build: BuildConfig, plan: Plan | None, workers: int) -> list[BuildStep]:
     """The whole build, top to bottom."""
-    state = build.folder.state
-    label = [] if plan is None else [Stage(LabelVideos(build, plan), plan.ranks, plan.logs)]
-    return [
-        *label,
-        Stage(AssignShards(build), 1, state / AssignShards.name),
-        Stage(WriteShards(build), workers, state / WriteShards.name),
-        Stage(FinalizeDataset(build), 1, state / FinalizeDataset.name),
-    ]
+    label = [] if plan is None else [LabelVideos(build, plan)]
+    return [*label, AssignShards(build), WriteShards(build, workers), FinalizeDataset(build)]
 
 
-def _run(stages: list[Stage], plan: Plan | None, options: RunOptions, on_progress: OnProgress | None) -> None:
-    total = len(plan.sources()) if plan else 0
+def _run(steps: list[BuildStep], options: RunOptions, on_progress: OnProgress | None) -> None:
     seen: dict[Path, tuple[int, int, int]] = {}
-    for stage in stages:
+    for step in steps:
+        total = len(step.plan.sources()) if isinstance(step, LabelVideos) else None
 
-        def report(stage: Stage = stage) -> None:
-            if on_progress and plan and isinstance(stage.step, LabelVideos):
-                on_progress(stage.name, total, *plan.progress(seen))
-            elif on_progress:
-                on_progress(stage.name, None, 0, 0)
+        def report(step: BuildStep = step, total: int | None = total) -> None:
+            if on_progress:
+                counts = step.plan.progress(seen) if isinstance(step, LabelVideos) else (0, 0)
+                on_progress(step.name, total, *counts)
 
         report()
-        if options.executor == "ray" and isinstance(stage.step, LabelVideos):
-            executors.run_on_ray(stage, options.workers, options.cluster)
+        if options.executor == "ray" and isinstance(step, LabelVideos):
+            executors.run_on_ray(step, options.workers, options.cluster)
         else:
-            executors.run_locally([stage], options.workers, report)
+            executors.run_locally(step, options.workers, report)
         report()
 
 

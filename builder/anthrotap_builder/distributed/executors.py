@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 import loguru
@@ -38,71 +37,37 @@ class ClusterSettings(Settings):
     address: str = Field("auto", description="Ray: address of the cluster")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A step that so many ranks do; all of them before the next stage begins.
-
-    Attributes:
-        step: what to do.
-        ranks: how many.
-        logs: the folder where datatrove keeps logs, and marks of ranks that are done.
-    """
-
-    step: BuildStep
-    ranks: int
-    logs: Path
-
-    @property
-    def name(self) -> str:
-        return str(self.step.name)
-
-
-def run_locally(stages: list[Stage], workers: int, on_wait: Callable[[], object] | None = None) -> None:
-    """Run stages one after the other on this machine.
-
-    Ranks run in threads; labeling happens in a child process of each. Nothing of it goes on when this returns.
+def run_locally(step: BuildStep, workers: int, on_wait: Callable[[], object]) -> None:
+    """Run a step on this machine: ranks in threads, labeling in a child process of each.
 
     Args:
-        stages: what to run.
+        step: what to run.
         workers: how many ranks at once.
         on_wait: is called twice a second while ranks run.
 
     Raises:
-        BuildError: if a rank fails; what others have done stays.
+        BuildError: if a rank fails; what others have done stays. Nothing goes on when this returns.
     """
-    for stage in stages:
-        step = stage.step
-        threads = min(workers, stage.ranks)
-        if isinstance(step, LabelVideos):
-            label_workers = [new_worker(step.build, step.plan.known, number) for number in range(threads)]
-        else:
-            label_workers = []
-        try:
-            _run_ranks(stage, threads, label_workers, on_wait or (lambda: None))
-        finally:
-            for worker in label_workers:
-                worker.close()
-
-
-def _run_ranks(
-    stage: Stage, threads: int, label_workers: list[LabelWorker], on_wait: Callable[[], object]
-) -> None:
+    size = min(workers, step.ranks)
+    label_workers: list[LabelWorker] = []
+    if isinstance(step, LabelVideos):
+        label_workers = [new_worker(step.build, step.plan.known, number) for number in range(size)]
     free: queue.SimpleQueue[LabelWorker] = queue.SimpleQueue()
     for worker in label_workers:
         free.put(worker)
 
     def run(rank: int) -> None:
-        if not isinstance(stage.step, LabelVideos):
-            stage.step.run_rank(rank, stage.ranks)
+        if not isinstance(step, LabelVideos):
+            step.run_rank(rank)
             return
         worker = free.get()
         try:
-            label_rank(stage.step.build, stage.step.plan, rank, worker)
+            label_rank(step.build, step.plan, rank, worker)
         finally:
             free.put(worker)
 
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = {pool.submit(run, rank) for rank in range(stage.ranks)}
+    with ThreadPoolExecutor(size) as pool:
+        waiting = {pool.submit(run, rank) for rank in range(step.ranks)}
         try:
             while waiting:
                 done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -115,10 +80,12 @@ def _run_ranks(
             for worker in label_workers:
                 worker.close(kill=True)
             raise
+    for worker in label_workers:
+        worker.close()
 
 
-def run_on_ray(stage: Stage, workers: int, cluster: ClusterSettings) -> None:
-    """Run a stage on a Ray cluster. The dataset's folder must be the same on all nodes.
+def run_on_ray(step: BuildStep, workers: int, cluster: ClusterSettings) -> None:
+    """Run a step on a Ray cluster. The dataset's folder must be the same on all nodes.
 
     Raises:
         BuildError: if a rank fails.
@@ -136,10 +103,10 @@ def run_on_ray(stage: Stage, workers: int, cluster: ClusterSettings) -> None:
                 hint="start one (`ray start --head`), or --cluster names a YAML file with its `address`",
             ) from error
     executor = RayPipelineExecutor(
-        [stage.step],
-        tasks=stage.ranks,
+        [step],
+        tasks=step.ranks,
         workers=workers,
-        logging_dir=os.fspath(stage.logs),
+        logging_dir=os.fspath(step.logs),
         cpus_per_task=cluster.cpus_per_task,
         mem_per_cpu_gb=cluster.mem_per_cpu_gb,
         gpus_per_task=cluster.gpus_per_task,
@@ -147,13 +114,13 @@ def run_on_ray(stage: Stage, workers: int, cluster: ClusterSettings) -> None:
     executor.run()
     if left := executor.get_incomplete_ranks():
         raise BuildError(
-            f"{len(left)} of {stage.ranks} ranks failed",
-            hint=f"see {stage.logs}/logs; the same command goes on",
+            f"{len(left)} of {step.ranks} ranks failed",
+            hint=f"see {step.logs}/logs; the same command goes on",
         )
 
 
-def submit_to_slurm(stages: list[Stage], workers: int, cluster: ClusterSettings, note: Path) -> list[str]:
-    """Submit all stages as Slurm jobs that wait for each other.
+def submit_to_slurm(steps: list[BuildStep], workers: int, cluster: ClusterSettings, note: Path) -> list[str]:
+    """Submit all steps as Slurm jobs that wait for each other.
 
     Returns:
         The numbers of the jobs, which `note` keeps.
@@ -171,26 +138,26 @@ def submit_to_slurm(stages: list[Stage], workers: int, cluster: ClusterSettings,
     loguru.logger.disable("datatrove")
     jobs: list[str] = []
     before: SlurmPipelineExecutor | None = None
-    for stage in stages:
+    for step in steps:
         executor = SlurmPipelineExecutor(
-            [stage.step],
-            tasks=stage.ranks,
+            [step],
+            tasks=step.ranks,
             workers=workers,
             time=cluster.time,
             partition=cluster.partition,
             qos=cluster.qos,
             cpus_per_task=cluster.cpus_per_task,
             mem_per_cpu_gb=cluster.mem_per_cpu_gb,
-            gpus_per_task=cluster.gpus_per_task if stage is stages[0] else 0,
+            gpus_per_task=cluster.gpus_per_task if step is steps[0] else 0,
             env_command=cluster.env_command or None,
             venv_path=None if cluster.env_command else f"{sys.prefix}/bin/activate",
             sbatch_args=dict(cluster.sbatch_args),
             max_array_size=cluster.max_array_size,
-            tasks_per_job=cluster.ranks_per_job if stage is stages[0] else 1,
-            job_name=f"anthrotap-{stage.name}",
-            logging_dir=os.fspath(stage.logs),
+            tasks_per_job=cluster.ranks_per_job if step is steps[0] else 1,
+            job_name=f"anthrotap-{step.name}",
+            logging_dir=os.fspath(step.logs),
             depends=before,
-            # The next stage reports what is missing, instead of waiting for ever.
+            # The next step reports what is missing, instead of waiting for ever.
             run_on_dependency_fail=True,
             mail_type="NONE",
         )

@@ -87,43 +87,58 @@ def _copy(file: Path, rows: RowWriter) -> None:
 
 
 class BuildStep(PipelineStep):
-    """A step of a build for datatrove's executors, which run it in many ranks and remember those that are done."""
+    """A step of a build, which datatrove's executors can run: all of its ranks before the next step begins.
+
+    Args:
+        build: the build.
+        ranks: how many ranks do it.
+    """
 
     type = "AnthroTAP"
 
-    def __init__(self, build: BuildConfig) -> None:
+    def __init__(self, build: BuildConfig, ranks: int = 1) -> None:
         super().__init__()
         self.build = build
+        self.ranks = ranks
+
+    @property
+    def logs(self) -> Path:
+        """The folder where datatrove keeps logs, and marks of ranks that are done."""
+        return self.build.folder.state / self.name
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        """Do one rank."""
-        self.run_rank(rank, world_size)
+        """Do one rank, as datatrove asks for it."""
+        self.run_rank(rank)
         yield from ()
 
-    def run_rank(self, rank: int, num_ranks: int) -> None:
-        """Do one rank, in this process."""
+    def run_rank(self, rank: int) -> None:
+        """Do one rank."""
         raise NotImplementedError
 
 
 class LabelVideos(BuildStep):
-    """Labels the videos of a rank of a plan."""
+    """Labels the videos of a plan."""
 
     name = "label"
 
     def __init__(self, build: BuildConfig, plan: Plan) -> None:
-        super().__init__(build)
+        super().__init__(build, plan.ranks)
         self.plan = plan
 
-    def run_rank(self, rank: int, num_ranks: int) -> None:
+    @property
+    def logs(self) -> Path:
+        return self.plan.logs
+
+    def run_rank(self, rank: int) -> None:
         label_rank(self.build, self.plan, rank, _process_worker(self.build, self.plan))
 
 
 class AssignShards(BuildStep):
-    """Decides which row goes where in the finished dataset. Fails if a video has no result, or lost its rows."""
+    """Decides which row goes where in the finished dataset."""
 
     name = "assign"
 
-    def run_rank(self, rank: int, num_ranks: int) -> None:
+    def run_rank(self, rank: int) -> None:
         assign_shards(self.build.folder, self.build.output)
 
 
@@ -132,8 +147,8 @@ class WriteShards(BuildStep):
 
     name = "write"
 
-    def run_rank(self, rank: int, num_ranks: int) -> None:
-        write_shards(self.build, rank, num_ranks)
+    def run_rank(self, rank: int) -> None:
+        write_shards(self.build, rank, self.ranks)
 
 
 class FinalizeDataset(BuildStep):
@@ -141,7 +156,7 @@ class FinalizeDataset(BuildStep):
 
     name = "finalize"
 
-    def run_rank(self, rank: int, num_ranks: int) -> None:
+    def run_rank(self, rank: int) -> None:
         finalize_dataset(self.build)
 
 
