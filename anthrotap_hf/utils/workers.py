@@ -166,9 +166,9 @@ class Worker:
             process = self._process = _Process(self.name, self.env, self.log)
         if self.setup is not None:
             try:
-                self._call(process, self.setup, self.setup_args)
+                process.call(self.setup, self.setup_args)
             except BaseException:
-                self.cancel()
+                self._end(process)
                 raise
 
     def run(
@@ -199,17 +199,16 @@ class Worker:
         if process is None:
             raise WorkerCancelledError("cancelled")
         try:
-            return cast(R, self._call(process, function, args, timeout, memory_limit, on_progress))
+            return cast(R, process.call(function, args, timeout, memory_limit, on_progress))
         except BaseException:
-            # Of a call that did not end (Ctrl-C here, an exception of on_progress) nothing must go on.
+            # Nothing goes on of a call that did not end: after Ctrl-C, or an exception of on_progress.
             if not process.idle:
                 self._end(process)
             raise
 
     def cancel(self) -> None:
         """Kill the process, whatever it does; nothing of it goes on when this returns. The next call starts another."""
-        process = self._process
-        if process is not None:
+        if process := self._process:
             process.cancelled = True
             self._end(process)
 
@@ -218,7 +217,7 @@ class Worker:
         with self._lock:
             self._closed = True
             process = self._process
-        if process is not None and process.idle and not kill:
+        if process and process.idle and not kill:
             process.close()
         self.cancel()
 
@@ -227,48 +226,6 @@ class Worker:
         with self._lock:
             if self._process is process:
                 self._process = None
-
-    def _call(
-        self,
-        process: _Process,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        timeout: float | None = None,
-        memory_limit: int | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Any:
-        process.send((function, args))
-        begin = time.monotonic()
-        interval = None if timeout is None and memory_limit is None else CHECK_SECONDS
-        next_check = begin
-        while True:
-            try:
-                message = process.messages.get(timeout=interval)
-            except queue.Empty:
-                message = ("nothing", ())
-            if message is None:
-                code = process.popen.wait()
-                self._end(process)
-                if process.cancelled:
-                    raise WorkerCancelledError("cancelled")
-                raise WorkerDiedError(code)
-            kind, content = message
-            if kind == "result":
-                process.idle = True
-                return content
-            if kind == "error":
-                process.idle = True
-                error, note = content
-                error.add_note(note)
-                raise error
-            if kind == "progress" and on_progress is not None:
-                on_progress(*content)
-            if interval is not None and (now := time.monotonic()) >= next_check:
-                next_check = now + interval
-                if timeout is not None and now - begin > timeout:
-                    raise LimitExceededError("seconds", timeout)
-                if memory_limit is not None and process.memory() > memory_limit:
-                    raise LimitExceededError("memory", memory_limit)
 
 
 @dataclass(frozen=True)
@@ -371,13 +328,13 @@ def _outcome(task: T, call: Callable[[], R]) -> Outcome[T, R]:
 
 
 class _Process:
-    """A child process, and the thread that starts it and reads what it says.
+    """A child process, and the thread that starts it and reads its messages.
 
     The thread lives as long as the process: Linux ends a process with the *thread* that started it.
     """
 
     def __init__(self, name: str, env: Mapping[str, str], log: Path | None) -> None:
-        self.messages: queue.Queue[tuple[str, Any] | None] = queue.Queue()
+        self.messages: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.cancelled = False
         self.idle = True
         self._start_error: BaseException | None = None
@@ -405,15 +362,47 @@ class _Process:
             except Exception as error:  # noqa: BLE001  a result that cannot be unpickled here
                 unreadable = RemoteError(f"{type(error).__name__}: {error}")
                 self.messages.put(("error", (unreadable, "a result that cannot be read here")))
-        self.popen.wait()
-        self.messages.put(None)
+        self.messages.put(("end", self.popen.wait()))
 
-    def send(self, message: object) -> None:
-        data = pickle.dumps(message)
+    def call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        timeout: float | None = None,
+        memory_limit: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Any:
+        """See `Worker.run`. While `idle` is false, the process is at a call that did not end."""
+        data = pickle.dumps((function, args))
         self.idle = False
-        # A process that is gone is found by the one who waits for the answer.
+        # A process that is gone is found below.
         with contextlib.suppress(BrokenPipeError, ValueError):
             send(cast(IO[bytes], self.popen.stdin), data)
+        begin = next_check = time.monotonic()
+        interval = None if timeout is None and memory_limit is None else CHECK_SECONDS
+        while True:
+            kind: str = "nothing"
+            content: Any = None
+            with contextlib.suppress(queue.Empty):
+                kind, content = self.messages.get(timeout=interval)
+            if kind == "result":
+                self.idle = True
+                return content
+            if kind == "error":
+                self.idle = True
+                error, note = content
+                error.add_note(note)
+                raise error
+            if kind == "end":
+                raise WorkerCancelledError("cancelled") if self.cancelled else WorkerDiedError(content)
+            if kind == "progress" and on_progress is not None:
+                on_progress(*content)
+            if interval is not None and (now := time.monotonic()) >= next_check:
+                next_check = now + interval
+                if timeout is not None and now - begin > timeout:
+                    raise LimitExceededError("seconds", timeout)
+                if memory_limit is not None and self.memory() > memory_limit:
+                    raise LimitExceededError("memory", memory_limit)
 
     def memory(self) -> int:
         """Bytes of memory that the process holds."""
