@@ -163,7 +163,6 @@ def print_json(value: Any) -> None:
 def cli_errors(
     path: Path,
     interrupted: str = "nothing was written",
-    also: tuple[type[Exception], ...] = (),
     hint: str | None = None,
 ) -> Iterator[None]:
     """End a command that fails with one line: exit code 2, or 130 for Ctrl-C.
@@ -171,7 +170,6 @@ def cli_errors(
     Args:
         path: What an error of the operating system is about that names no file.
         interrupted: What a run leaves that the user interrupts.
-        also: Further exceptions whose texts are for users, besides ValueError, ImportError and OSError.
         hint: What to do after an error of the operating system, such as a full disk.
     """
     try:
@@ -194,7 +192,7 @@ def cli_errors(
                 str(error), hint="--overwrite replaces it" if isinstance(error, FileExistsError) else None
             )
         )
-    except (ValueError, ImportError) + also as error:
+    except (ValueError, ImportError) as error:
         fail(str(error))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,7 +87,7 @@ def dataset(
         publication = prepare_dataset(
             folder, repo, license=license, video_licenses=table, people=people, public=public
         )
-        _publish(publication, Target(repo, public, tag, overwrite), dry_run, as_json)
+        _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
 
 
 @app.command()
@@ -141,42 +140,40 @@ def model(
                 reports=results or (),
                 about=about,
             )
-            _publish(publication, Target(repo, public, tag, overwrite), dry_run, as_json)
+            _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where and how something is published: the arguments of `upload`."""
-
-    repo: str
-    public: bool
-    tag: str | None
-    overwrite: bool
-
-
-def _publish(publication: Publication, target: Target, dry_run: bool, as_json: bool) -> None:
+def _publish(
+    publication: Publication,
+    repo: str,
+    public: bool,
+    tag: str | None,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Upload, unless it is a dry run; print what was or would be published."""
     from anthrotap_hf.hub.upload import upload
 
     for note in publication.notes:
         print_error(note, "yellow")
-    repo, sizes = target.repo, publication.sizes()
-    done = None if dry_run else upload(publication, **vars(target))
+    sizes = publication.sizes()
+    done = None if dry_run else upload(publication, repo, public, tag, overwrite)
     if as_json:
         summary = {
             "repo": repo,
             "kind": publication.kind,
             "url": done and done.url,
             "commit": done and done.commit,
-            "tag": target.tag,
-            "public": target.public,
+            "tag": tag,
+            "public": public,
             "files": sizes,
             "skipped": publication.skipped,
             "card": publication.card,
         }
         print_json(summary)
         return
-    visibility = "public" if target.public else "private"
+    visibility = "public" if public else "private"
     if done is None:
         print(publication.card)
         print(f"would publish the {publication.kind} {repo}, {visibility}:")
@@ -186,7 +183,7 @@ def _publish(publication: Publication, target: Target, dry_run: bool, as_json: b
             print(f"would not publish: {', '.join(publication.skipped)}")
         return
     print(f"{done.url}: {len(sizes)} files, {_megabytes(sum(sizes.values()))}, {visibility}")
-    print(f"pin this version: {repo}@{target.tag or done.commit[:12]}")
+    print(f"pin this version: {repo}@{tag or done.commit[:12]}")
 
 
 def _megabytes(size: int) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.cli.common import LabelRecipe, cli_errors, print_json
 from anthrotap_hf.utils.settings import recipe_named
 from benchmarks.label_accuracy.evaluation import WIDTH, evaluate_and_report, report_tables
@@ -41,7 +40,7 @@ def evaluate_labels(
 
     Example: python -m benchmarks.label_accuracy --half held_out --no-ablation
     """
-    with cli_errors(out, interrupted="what is done is kept: the same command goes on", also=(AssetError,)):
+    with cli_errors(out, interrupted="what is done is kept: the same command goes on"):
         report = evaluate_and_report(
             out, half, clips or [], recipe_named(recipe), ablation, processes, Console(stderr=True)
         )

@@ -139,13 +139,12 @@ def test_words_that_are_not_known_are_code_2():
         (AnthroTapError("is bad", path="a", hint="go"), 2, "a: is bad; go"),
         (AnthroTapError("is bad", path="a", argument="video_licenses"), 2, "--video-licenses a: is bad"),
         (AnthroTapError("is bad", argument="model"), 2, "--model: is bad"),
-        (LookupError("one's own"), 2, "one's own"),
     ],
 )
 def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
     with (
         pytest.raises(typer.Exit) as end,
-        cli_errors(Path("out"), interrupted="half of it is kept", also=(LookupError,)),
+        cli_errors(Path("out"), interrupted="half of it is kept"),
     ):
         raise error
     assert end.value.exit_code == code
