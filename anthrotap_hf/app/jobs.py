@@ -175,6 +175,8 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, label_videos
         from anthrotap_builder.utils.video_paths import OVERLAY
+        from anthrotap_hf.data.shard_reader import find_shards
+        from anthrotap_hf.schema import MANIFEST
     except ImportError as error:
         raise JobError(missing_extra(error)) from error
 
@@ -198,7 +200,7 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
         packed = Path(f"{video.stem}.labels.zip")
         # Parquet is compressed by itself.
         with zipfile.ZipFile(packed, "w") as archive:
-            for file in (*sorted(out.glob("data/*.parquet")), out / "manifest.json"):
+            for file in (*find_shards(out / "data"), out / MANIFEST):
                 archive.write(file, file.relative_to(out))
     totals = report.totals()
     overlay, picture = (folder / out / f"{video.stem}{end}" for end in (OVERLAY, ".tracks.jpg"))

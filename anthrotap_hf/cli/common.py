@@ -88,8 +88,8 @@ class OnProgress(Protocol):
 
 
 @contextmanager
-def progress_bars() -> Iterator[OnProgress]:
-    """Show a bar for each task of a run on the error stream, with rate and time left; off a terminal, at the end."""
+def progress_bars(*, off_terminal: bool = True) -> Iterator[OnProgress]:
+    """Show a bar for each task of a run on the error stream, with rate and time left; `off_terminal`, at the end."""
     from rich import progress as rich_progress
 
     columns = (
@@ -100,7 +100,9 @@ def progress_bars() -> Iterator[OnProgress]:
         rich_progress.TextColumn("{task.fields[note]}", markup=False),
         rich_progress.TimeRemainingColumn(),
     )
-    progress = rich_progress.Progress(*columns, console=Console(stderr=True))
+    console = Console(stderr=True)
+    disabled = not (off_terminal or console.is_terminal)
+    progress = rich_progress.Progress(*columns, console=console, disable=disabled)
     bars: dict[str, rich_progress.TaskID] = {}
 
     def on_progress(task: str, done: int, total: int | None = None, note: str | None = None) -> None:

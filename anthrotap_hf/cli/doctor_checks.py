@@ -220,8 +220,7 @@ def _folder(name: str, folder: Path, variable: str) -> Finding:
 def _hub(online: bool) -> Check:
     from huggingface_hub import constants
 
-    from anthrotap_hf.data.loading import REPOSITORY_VARIABLE
-    from anthrotap_hf.utils.hub_names import is_repository
+    from anthrotap_hf.utils.hub_names import REPOSITORY_VARIABLE, is_repository
 
     yield ok("address", _without_password(constants.ENDPOINT))
     if constants.HF_HUB_OFFLINE:

@@ -35,7 +35,7 @@ def verify(
 
     with (
         cli_errors(folder, interrupted="the dataset was not checked to its end"),
-        progress_bars() as on_progress,
+        progress_bars(off_terminal=False) as on_progress,
     ):
         report = run(folder, videos, workers, on_progress)
     if as_json:

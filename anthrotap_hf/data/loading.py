@@ -10,19 +10,16 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.utils.errors import missing_extra
-from anthrotap_hf.utils.hub_names import split_revision
+from anthrotap_hf.utils.hub_names import DATASET_NAME, published_path, split_revision
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from datasets.data_files import DataFilesDict
 
-NAME = "anthrotap"
-REPOSITORY_VARIABLE = "ANTHROTAP_REPO"
-
 
 def load_dataset(
-    path: str = NAME,
+    path: str = DATASET_NAME,
     name: str | None = None,
     *,
     data_files: Any = None,
@@ -52,15 +49,15 @@ def load_dataset(
     import datasets
 
     data_dir = None if data_dir is None else os.fspath(data_dir)
-    if path != NAME or (data_files is None and data_dir is None):
+    if path != DATASET_NAME or (data_files is None and data_dir is None):
         options |= {"data_files": data_files, "data_dir": data_dir, "split": split, "streaming": streaming}
-        if path == NAME:
+        if path == DATASET_NAME:
             path, revision = split_revision(published_path())
             options |= {} if revision is None else {"revision": revision}
         return datasets.load_dataset(path, name, **options)
     preparation = {key: options.pop(key) for key in ("num_proc", "download_mode") if key in options}
     builder = _builder_module().AnthroTap(
-        dataset_name=NAME, config_name=name, data_files=_find_files(data_files, data_dir), **options
+        dataset_name=DATASET_NAME, config_name=name, data_files=_find_files(data_files, data_dir), **options
     )
     if streaming:
         return builder.as_streaming_dataset(split=split)
@@ -93,7 +90,7 @@ def register_dataset_name(module: ModuleType) -> None:
     def factory(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         given = bound.arguments
-        if given["path"] != NAME:
+        if given["path"] != DATASET_NAME:
             return original(*args, **kwargs)
         files, folder = given.get("data_files"), given.get("data_dir")
         if files is None and folder is None:
@@ -105,25 +102,11 @@ def register_dataset_name(module: ModuleType) -> None:
         return module.DatasetModule(
             _builder_module().__name__,
             None,
-            {"data_files": found, "data_dir": None, "dataset_name": NAME},
+            {"data_files": found, "data_dir": None, "dataset_name": DATASET_NAME},
         )
 
     factory.serves_anthrotap = True  # type: ignore[attr-defined]
     module.dataset_module_factory = factory  # type: ignore[attr-defined]
-
-
-def published_path() -> str:
-    """The Hub id or folder in ANTHROTAP_REPO. Raises DatasetNotFoundError if nothing is set."""
-    from datasets.exceptions import DatasetNotFoundError
-
-    repository = os.environ.get(REPOSITORY_VARIABLE, "")
-    if not repository:
-        raise DatasetNotFoundError(
-            "which labels? Name videos to label them now, load_dataset('anthrotap', data_files=['a.mp4']) or "
-            f"data_dir='videos'; or set {REPOSITORY_VARIABLE} to a Hub id (me/labels, me/labels@v1) or a folder "
-            "of shards"
-        )
-    return os.path.expanduser(repository)
 
 
 def _builder_module() -> ModuleType:

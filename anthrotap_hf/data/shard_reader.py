@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anthrotap_hf.data.loading import NAME, published_path
 from anthrotap_hf.schema import LABEL_COLUMNS, decode_clip, wrong_columns
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.hub_errors import describe_load_error
-from anthrotap_hf.utils.hub_names import split_revision
+from anthrotap_hf.utils.hub_names import DATASET_NAME, published_path, split_revision
 
 if TYPE_CHECKING:
     import datasets
@@ -375,7 +374,7 @@ def _dataset_builder(path: str, **config: Any) -> Any:
     import datasets
     from datasets.packaged_modules.parquet.parquet import Parquet
 
-    name = published_path() if path == NAME else path
+    name = published_path() if path == DATASET_NAME else path
     repository, revision = split_revision(name)
     if revision is not None:
         config = {"revision": revision, **config}

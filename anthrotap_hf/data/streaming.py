@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from anthrotap_hf.data.loading import NAME
 from anthrotap_hf.data.shard_reader import DamagedShardError, ShardReader
 from anthrotap_hf.schema import decode_frames
 from anthrotap_hf.tracks import TrackedClip
+from anthrotap_hf.utils.hub_names import DATASET_NAME
 from anthrotap_hf.video import VideoError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class StreamOptions:
             raise ValueError(f"on_error must be 'raise' or 'skip', got {self.on_error!r}")
 
 
-def stream_clips(path: str = NAME, split: str = "train", **options: Any) -> StreamedClips:
+def stream_clips(path: str = DATASET_NAME, split: str = "train", **options: Any) -> StreamedClips:
     """The clips of published shards as a torch IterableDataset; see `StreamedClips` for its guarantees.
 
         clips = anthrotap_hf.stream_clips("labels", rank=rank, world_size=world_size)

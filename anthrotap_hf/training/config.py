@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from anthrotap_hf.data.loading import NAME
 from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.readers import READERS
 from anthrotap_hf.readers.base import SHORT_SIDE, DatasetError
@@ -18,7 +17,7 @@ from anthrotap_hf.readers.procedural import ProceduralSettings
 from anthrotap_hf.training.samples import SampleSettings
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.hub_errors import describe_load_error
-from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
+from anthrotap_hf.utils.hub_names import DATASET_NAME, may_be_loaded, split_revision
 from anthrotap_hf.utils.settings import Settings, read_recipe
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class ShardSource(_Source):
 
         path, revision = split_revision(os.path.expanduser(self.data))
         hint = "`anthrotap label --out` writes one"
-        if not (path == NAME or "://" in path or may_be_loaded(path)):
+        if not (path == DATASET_NAME or "://" in path or may_be_loaded(path)):
             raise DatasetError("no such folder, and no Hub id, which is user/name", path=self.data, hint=hint)
         try:
             if self.streaming:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import re
 
+DATASET_NAME = "anthrotap"
+"""The name under which `load_dataset` labels videos, or loads the published labels that ANTHROTAP_REPO names."""
+REPOSITORY_VARIABLE = "ANTHROTAP_REPO"
+
 _PINNED = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 
 
@@ -28,3 +32,17 @@ def may_be_loaded(name: str) -> bool:
     """Return whether a name is a file, a folder or a possible repository: the Hub need not be asked for any other."""
     path = os.path.expanduser(name)
     return os.path.exists(path) or is_repository(path)
+
+
+def published_path() -> str:
+    """The Hub id or folder in ANTHROTAP_REPO. Raises DatasetNotFoundError if nothing is set."""
+    from datasets.exceptions import DatasetNotFoundError
+
+    repository = os.environ.get(REPOSITORY_VARIABLE, "")
+    if not repository:
+        raise DatasetNotFoundError(
+            "which labels? Name videos to label them now, load_dataset('anthrotap', data_files=['a.mp4']) or "
+            f"data_dir='videos'; or set {REPOSITORY_VARIABLE} to a Hub id (me/labels, me/labels@v1) or a folder "
+            "of shards"
+        )
+    return os.path.expanduser(repository)

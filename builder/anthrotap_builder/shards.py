@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_hf.data.shard_reader import find_shards, read_footer
 from anthrotap_hf.schema import LABEL_COLUMNS, MANIFEST, decode_tracks, encode_row, encode_table, features
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write, file_sha256
@@ -196,7 +197,7 @@ def describe_file(path: Path, folder: Path) -> dict[str, Any]:
     """A shard's entry in the manifest: its name within the dataset's folder, its number of rows, its SHA-256."""
     return {
         "name": path.relative_to(folder).as_posix(),
-        "rows": pq.read_metadata(path).num_rows,
+        "rows": read_footer(path).num_rows,
         "sha256": file_sha256(path),
     }
 
@@ -266,7 +267,7 @@ def write_manifest(
         videos: further entries, such as `inputs`, `failed` and `skipped` of `anthrotap label`.
     """
     directory = Path(directory)
-    files = [describe_file(path, directory) for path in sorted(directory.glob("data/*.parquet"))]
+    files = [describe_file(path, directory) for path in find_shards(directory / "data")]
     return save_manifest(directory, {**describe_labels(config, tally), "files": files, **(videos or {})})
 
 

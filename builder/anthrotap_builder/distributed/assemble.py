@@ -33,7 +33,7 @@ from anthrotap_builder.shards import (
     shard_name,
 )
 from anthrotap_builder.video_result import VideoResult
-from anthrotap_hf.data.shard_reader import split_of
+from anthrotap_hf.data.shard_reader import find_shards, split_of
 from anthrotap_hf.schema import features
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 
@@ -68,7 +68,7 @@ def assign_shards(folder: BuildFolder, output: OutputConfig) -> None:
             plan.forget(set(lost))
         raise IncompleteError(f"rows of {len(lost)} videos are lost or damaged", path=folder.out)
     kept = _deduplicate(rows)
-    if not kept and any(folder.out.glob("data/*.parquet")):
+    if not kept and find_shards(folder.out / "data"):
         reason = next((result.message for result in results if result.failure), "no clip")
         raise BuildError(f"no video gave a clip ({reason}); the dataset that is in {folder.out} stays")
     names = _names(results)
