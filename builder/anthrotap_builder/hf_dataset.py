@@ -96,12 +96,9 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
             # A downloaded file may be called by a hash.
             own_name = PurePosixPath(urllib.parse.urlsplit(name).path).name if str(path) != name else ""
             labeling = VideoLabeling(VideoJob(path, config, video=name, name=own_name))
-            for clip in labeling:
-                if not clip.skipped:
-                    yield (
-                        Key(number, (labeling.result.rows or 1) - 1),
-                        encode_row(clip, config.clips.clip_frames),
-                    )
+            clips = (clip for clip in labeling if not clip.skipped)
+            for row, clip in enumerate(clips):
+                yield Key(number, row), encode_row(clip, config.clips.clip_frames)
             self._report(labeling.result, name, split, num_files, log)
 
     def _report(self, result: VideoResult, name: str, split: str, num_files: int, log: str | None) -> None:
@@ -144,13 +141,9 @@ def _no_clips(num_files: int, first: str | None) -> VideoError:
 
 
 def _append(path: str, item: dict[str, Any]) -> None:
-    line = (json.dumps(item) + "\n").encode()
     # Processes share the file: each line is one write.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+    with open(path, "ab", buffering=0) as file:
+        file.write((json.dumps(item) + "\n").encode())
 
 
 def _read(path: str) -> list[dict[str, Any]]:

@@ -282,9 +282,8 @@ def label_videos(
         found = _label_jobs(jobs, options.workers, on_progress)
         for job in jobs:
             if job.rows.exists():
-                reader = RowReader(job.rows)
-                for number in range(len(reader)):
-                    shards.write_row(reader.row(number))
+                for row in RowReader(job.rows):
+                    shards.write_row(row)
     if shards.paths or not (out / "manifest.json").exists():
         tally = Tally.merge(result.tally for result in found)
         write_manifest(out, config, tally, _describe_videos(found, [given.get(video) for video in videos]))

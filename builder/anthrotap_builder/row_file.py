@@ -140,6 +140,10 @@ class RowReader:
                 raise ValueError(f"row {number} is not what was written")
         return pa.ipc.open_stream(data).read_all()
 
+    def __iter__(self) -> Iterator[pa.Table]:
+        """All rows, in order."""
+        return map(self.row, range(len(self)))
+
     def index(self) -> list[RowLocation]:
         """Where each row lies."""
         return [

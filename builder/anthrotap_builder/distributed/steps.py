@@ -76,9 +76,8 @@ class _RankLabeling:
 
 def _copy(file: Path, rows: RowWriter) -> None:
     try:
-        reader = RowReader(file)
-        for number in range(len(reader)):
-            rows.write(reader.row(number))
+        for row in RowReader(file):
+            rows.write(row)
     except FileNotFoundError:
         return
     except DamagedRowsError as error:

@@ -22,7 +22,7 @@ from anthrotap_hf.data.verify import Report, verify
 from anthrotap_hf.schema import COLUMNS, wrong_columns
 from anthrotap_hf.utils.workers import WorkerPool
 from anthrotap_hf.video import encode_video
-from helpers.ending_process import negate
+from helpers.worker_calls import negate
 
 pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
 
