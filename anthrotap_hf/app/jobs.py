@@ -67,9 +67,7 @@ class LabelingResult:
     """What `label` gives.
 
     Attributes:
-        people, points, frames: how many.
-        seconds: wall time.
-        visible, occluded, invalid: fractions of labels.
+        totals: the numbers of the labels, as `anthrotap_builder.video_result` has them.
         skipped: how many parts of the video have no labels.
         failure: why the video was not labeled to its end; None if it was.
         overlay: the video to show.
@@ -77,13 +75,7 @@ class LabelingResult:
         files: all files to download.
     """
 
-    people: int
-    points: int
-    frames: int
-    seconds: float
-    visible: float
-    occluded: float
-    invalid: float
+    totals: dict[str, float]
     skipped: int
     failure: str | None
     overlay: Path
@@ -189,12 +181,12 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
     options = LabelOptions(threads=threads, device=device, overwrite=True)
     with chdir(folder):
         try:
-            (report,) = label_videos([video], out, config, options, on_progress)
+            (result,) = label_videos([video], out, config, options, on_progress)
         except ImportError as error:
             raise JobError(error) from error
-        if not report.rows:
+        if not result.rows:
             raise JobError(
-                f"Nothing was labeled: {report.failure}. It takes people who are large enough and mostly in view; "
+                f"Nothing was labeled: {result.failure}. It takes people who are large enough and mostly in view; "
                 "fast motion, blur and dark clothes make it hard."
             )
         packed = Path(f"{video.stem}.labels.zip")
@@ -202,19 +194,6 @@ def label(video: Path, threads: int, device: str) -> LabelingResult:
         with zipfile.ZipFile(packed, "w") as archive:
             for file in (*find_shards(out / "data"), out / MANIFEST):
                 archive.write(file, file.relative_to(out))
-    totals = report.totals()
     overlay, picture = (folder / out / f"{video.stem}{end}" for end in (OVERLAY, ".tracks.jpg"))
-    return LabelingResult(
-        people=int(totals["people"]),
-        points=int(totals["tracks"]),
-        frames=int(totals["frames"]),
-        seconds=totals["seconds"],
-        visible=totals["visible"],
-        occluded=totals["occluded"],
-        invalid=totals["invalid"],
-        skipped=len(report.skipped),
-        failure=report.failure,
-        overlay=overlay,
-        picture=picture,
-        files=[folder / packed, overlay, picture],
-    )
+    files = [folder / packed, overlay, picture]
+    return LabelingResult(result.totals(), len(result.skipped), result.failure, overlay, picture, files)

@@ -80,13 +80,15 @@ class LabelingTab:
 
 def summarize(found: LabelingResult) -> str:
     """Return the numbers of a video's labels as HTML."""
+    totals = found.totals
     values = {
-        "people" if found.people != 1 else "person": f"{found.people}",
-        "points": f"{found.points:,}",
-        "frames": f"{found.frames}",
-        "seconds it took": f"{found.seconds:.0f}",
+        "people" if totals["people"] != 1 else "person": f"{totals['people']:.0f}",
+        "points": f"{totals['tracks']:,.0f}",
+        "frames": f"{totals['frames']:.0f}",
+        "seconds it took": f"{totals['seconds']:.0f}",
     }
+    bar = label_fractions(totals["visible"], totals["occluded"], totals["invalid"])
     skipped = (
         note(f"{count(found.skipped, 'part')} of the video without valid labels.") if found.skipped else ""
     )
-    return numbers(values) + label_fractions(found.visible, found.occluded, found.invalid) + skipped
+    return numbers(values) + bar + skipped

@@ -105,7 +105,7 @@ def build(
         from anthrotap_builder.distributed.executors import ClusterSettings
         from anthrotap_builder.distributed.video_sources import find_sources
         from anthrotap_hf.hub.cards import write_dataset_card
-        from anthrotap_hf.utils.settings import read_recipe, recipe_named
+        from anthrotap_hf.utils.settings import read_recipe
     except ImportError as error:
         fail(str(missing_extra(error)))
 
@@ -130,7 +130,7 @@ def build(
             for name in devices:
                 check_device(name)
         changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points)
-        config = labeling_config(recipe_named(recipe), changes)
+        config = labeling_config(recipe, changes)
         if config.mesh_source == "file":
             raise ValueError("meshes from files go with `anthrotap label --meshes`, video by video")
         check_writable(out)

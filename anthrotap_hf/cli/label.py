@@ -73,7 +73,6 @@ def label(
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, find_meshes, label_videos
         from anthrotap_builder.utils.video_paths import find_videos
-        from anthrotap_hf.utils.settings import recipe_named
     except ImportError as error:
         fail(str(missing_extra(error)))
 
@@ -86,7 +85,7 @@ def label(
         changes |= _mesh_settings(changes, given)
         if refine:
             changes.setdefault("refine", True)
-        config = labeling_config(recipe_named(recipe), changes)
+        config = labeling_config(recipe, changes)
         for file in given.values() if config.refine else ():
             file.require_parameters()
         options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes)

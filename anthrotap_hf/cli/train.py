@@ -79,15 +79,14 @@ def _read_recipe(
 ) -> TrainingRecipe:
     """Read a recipe, with the changes that the options ask for: they win over `settings`."""
     from anthrotap_hf.training.config import training_recipe
-    from anthrotap_hf.utils.settings import merged, parse_settings, recipe_named
+    from anthrotap_hf.utils.settings import merged, parse_settings
 
-    recipe = recipe_named(name)
     changes = parse_settings(settings, "steps=20")
     if steps is not None:
         changes = merged(changes, {"steps": steps})
     if device is not None:
         changes = merged(changes, {"training": {"use_cpu": _use(device)}})
-    asked = training_recipe(recipe, changes)
+    asked = training_recipe(name, changes)
     if data is None:
         return asked
     labels = [source for source, values in asked.sources.items() if values.kind == "shards"]
@@ -95,7 +94,7 @@ def _read_recipe(
         found = f"{len(labels)} of them: {', '.join(labels)}" if labels else "none"
         reason = f"the recipe {name} must have one source of kind shards; it has {found}"
         raise AnthroTapError(reason, hint="use --set sources.NAME.data=", argument="data")
-    return training_recipe(recipe, merged(changes, {"sources": {labels[0]: {"data": data}}}))
+    return training_recipe(name, merged(changes, {"sources": {labels[0]: {"data": data}}}))
 
 
 def _use(device: str) -> bool:

@@ -189,7 +189,7 @@ def _one_thread_in_workers() -> None:
     from torch.utils.data import get_worker_info
 
     if get_worker_info() is not None and cv2.getNumThreads() != 1:
-        opencv_threads.one()
+        opencv_threads.use_one()
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that exist whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A place beside `path` to write a file to: it gets its name at the end, and is gone if that is never reached.
+    """Yield a path beside `path` to write a file to. It gets its name at the end, or is deleted after an error.
 
-    Whoever looks meanwhile, another process or a later run, sees the old file or the new one.
+    Other processes and later runs find the old file or the new one, never a part.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,33 +29,32 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder beside `path` to write to, as `atomic_write` for files; what was in `path` before is gone then."""
+    """Yield a folder beside `path` to write to, as `atomic_write` does for files; it replaces an old folder."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path = beside(path, "incomplete")
-    before = beside(path, "before")
+    tmp_path, old = beside(path, "incomplete"), beside(path, "before")
     tmp_path.mkdir()
     try:
         yield tmp_path
         if path.exists():
-            path.rename(before)
+            path.rename(old)
         try:
             tmp_path.rename(path)
         except OSError:
-            if before.exists():
-                before.rename(path)
+            if old.exists():
+                old.rename(path)
             raise
     finally:
-        for folder in (tmp_path, before):
+        for folder in (tmp_path, old):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def beside(path: Path, state: str) -> Path:
-    """A hidden name in the same folder that no other process uses, of this machine or another; the suffix stays."""
+    """Return a hidden path in the same folder, with the same suffix, that no process of any machine uses."""
     return path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}-{state}-{path.name}")

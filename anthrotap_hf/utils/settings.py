@@ -1,4 +1,4 @@
-"""Settings in YAML, checked by pydantic: what recipes of labeling and of training share."""
+"""Settings in YAML, checked by pydantic: what recipes of labeling and of training have in common."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
+
+
+class SettingsError(AnthroTapError):
+    """A recipe cannot be read, or a setting is unknown or out of its range."""
+
 
 class Settings(BaseModel):
-    """Checked when made, never changed; unknown names are refused."""
+    """Settings that are checked when they are made, and never change; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,77 +28,73 @@ S = TypeVar("S", bound=Settings)
 def read_recipe(
     kind: type[S], folder: Path, recipe: str | Path, changes: Mapping[str, Any] | None = None
 ) -> S:
-    """The settings of a recipe, with some changed.
+    """Return the settings of a recipe, with some changed.
 
-    A recipe may begin with `extends: NAME`, or a file beside it: what it does not say is then as there.
+    A recipe may begin with `extends: NAME`, or a file beside it: what it does not set is then as in that one.
 
     Args:
-        kind: what they are settings of; names that the recipe leaves out keep its defaults.
+        kind: the class of the settings; those that the recipe does not set keep their defaults.
         folder: of the named recipes.
         recipe: a name in that folder, or the path of a YAML or JSON file.
-        changes: to it, nested as the settings are.
+        changes: settings to change, nested as the settings are.
 
     Raises:
-        ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.
+        SettingsError: there is no such recipe or setting, or a value is out of its range.
     """
     values = _read(folder, recipe, ())
     try:
         return kind.model_validate(merged(values, changes or {}))
     except ValidationError as error:
-        wrong = "; ".join(
-            ": ".join(
-                filter(None, (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")))
-            )
-            for item in error.errors()
-        )
-        where = f"{kind.__module__}.{kind.__name__}"
-        raise ValueError(f"recipe {recipe}: {wrong} (the settings are those of {where})") from error
+        wrong = []
+        for item in error.errors():
+            # pydantic's text of an error that a validator raised is that of the error, with a prefix.
+            cause = item.get("ctx", {}).get("error")
+            where = ".".join(map(str, item["loc"]))
+            wrong.append(": ".join(filter(None, (where, str(cause or item["msg"])))))
+        reason = f"{'; '.join(wrong)} (the settings are those of {kind.__module__}.{kind.__name__})"
+        raise SettingsError(reason, path=f"recipe {recipe}") from error
 
 
-def _read(folder: Path, recipe: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
-    """What a recipe says, and what it extends."""
-    path = folder / f"{recipe}.yaml" if isinstance(recipe, str) else recipe
+def _read(folder: Path, recipe: str | Path, extending: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a recipe sets, over what the one sets that it extends."""
+    is_name = isinstance(recipe, str) and recipe.replace("-", "").replace("_", "").isalnum()
+    path = folder / f"{recipe}.yaml" if is_name else Path(recipe)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise ValueError(
-            f"no recipe {str(recipe)!r}; there is {known}, or the path of a YAML file"
+        raise SettingsError(
+            f"no recipe {str(recipe)!r}", hint=f"there is {known}, or the path of a YAML file"
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"cannot be read as YAML: {one_line(error)}", path=path) from error
     if values is not None and not isinstance(values, dict):
-        raise ValueError(f"{path}: should be a mapping of settings")
+        raise SettingsError("should be a mapping of settings", path=path)
     values = dict(values or {})
     base = values.pop("extends", None)
     if base is None:
         return values
-    if not isinstance(base, str) or base in seen:
-        raise ValueError(f"{path}: extends must name another recipe or file, got {base!r}")
+    if not isinstance(base, str) or base in extending:
+        raise SettingsError(f"extends must name another recipe or file, got {base!r}", path=path)
     other = path.parent / base if base.endswith((".yaml", ".yml", ".json")) else base
-    return merged(_read(folder, other, (*seen, base)), values)
+    return merged(_read(folder, other, (*extending, base)), values)
 
 
-def recipe_named(words: str) -> str | Path:
-    """What a user calls a recipe: a name, else a file."""
-    return words if words.replace("-", "").replace("_", "").isalnum() else Path(words)
-
-
-def parse_settings(words: Iterable[str], example: str) -> dict[str, Any]:
-    """Changes to a recipe, from words like "filter.rule=none" and "clips.fps=10" (values are YAML).
+def parse_settings(texts: Iterable[str], example: str) -> dict[str, Any]:
+    """Return changes to a recipe from texts like "filter.rule=none" and "clips.fps=10"; values are YAML.
 
     Raises:
-        ValueError: for words of another form; it shows the `example`.
+        SettingsError: a text has another form; the message has the `example`.
     """
     changes: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not name or not equals:
-            raise ValueError(f"a setting is NAME=VALUE, such as {example}; got {word!r}")
+            raise SettingsError(f"a setting is NAME=VALUE, such as {example}; got {text!r}")
         try:
             change: Any = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f"{word!r}: the value is no YAML") from error
+            raise SettingsError(f"{text!r}: the value is no YAML") from error
         for part in reversed(name.split(".")):
             change = {part: change}
         changes = merged(changes, change)
@@ -100,11 +102,11 @@ def parse_settings(words: Iterable[str], example: str) -> dict[str, Any]:
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, `changes` over `values`."""
+    """Return nested settings, with `changes` over `values`."""
     result = dict(values)
     for name, change in changes.items():
-        inner = result.get(name)
         if isinstance(change, Mapping):
+            inner = result.get(name)
             change = merged(inner if isinstance(inner, Mapping) else {}, change)
         result[name] = change
     return result

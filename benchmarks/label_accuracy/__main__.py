@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from anthrotap_hf.cli.common import LabelRecipe, cli_errors, print_json
-from anthrotap_hf.utils.settings import recipe_named
 from benchmarks.label_accuracy.evaluation import WIDTH, evaluate_and_report, report_tables
 
 app = typer.Typer(add_completion=False)
@@ -42,7 +41,7 @@ def evaluate_labels(
     """
     with cli_errors(out, interrupted="what is done is kept: the same command goes on"):
         report = evaluate_and_report(
-            out, half, clips or [], recipe_named(recipe), ablation, processes, Console(stderr=True)
+            out, half, clips or [], recipe, ablation, processes, Console(stderr=True)
         )
     if as_json:
         print_json(report)

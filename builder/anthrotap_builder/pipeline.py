@@ -195,7 +195,7 @@ def label_clip(
     """
     config, stages = config or LabelingConfig(), stages or Stages()
     # Threads work on several frames: OpenCV's own threads would only get in the way.
-    opencv_threads.one()
+    opencv_threads.use_one()
     clock = _Clock(on_stage)
     if (meshes is None) == (config.mesh_source == "file"):
         raise ValueError('meshes belong to mesh_source "file", and only there')

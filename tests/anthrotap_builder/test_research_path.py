@@ -152,7 +152,7 @@ def test_a_device_that_is_not_there_is_told(make_video, tmp_path):
         app, ["label", str(make_video()), "--out", str(tmp_path), "--device", "cuda:7"]
     )
     assert result.exit_code == 2
-    assert "--device cuda:7 can't be used here" in result.output
+    assert "--device cuda:7: can't be used" in result.output
 
 
 def test_what_is_missing_is_said_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):

@@ -1,0 +1,3 @@
+from .configuration_flowchain import FlowChainConfig as FlowChainConfig
+from .modeling_flowchain import FlowChainForPointTracking as FlowChainForPointTracking
+from .modeling_flowchain import FlowChainOutput as FlowChainOutput

@@ -1,0 +1,4 @@
+from .configuration_locotrack import LocoTrackConfig as LocoTrackConfig
+from .modeling_locotrack import LocoTrackFeatures as LocoTrackFeatures
+from .modeling_locotrack import LocoTrackForPointTracking as LocoTrackForPointTracking
+from .modeling_locotrack import LocoTrackOutput as LocoTrackOutput

@@ -1,0 +1,3 @@
+from .configuration_tokenhmr import TokenHMRConfig as TokenHMRConfig
+from .modeling_tokenhmr import TokenHMRForHumanMeshRecovery as TokenHMRForHumanMeshRecovery
+from .modeling_tokenhmr import TokenHMROutput as TokenHMROutput
