@@ -141,7 +141,7 @@ class _Camera:
         return np.where(depth > 0, xy, np.nan), np.linalg.norm(in_camera, axis=-1)
 
     def unproject(self, time: np.ndarray, xy: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """Return the world points [N, 3] at raster pixels [N, 2] of frames `time` [N] and distances [N] from the camera."""
+        """Return the world points [N, 3] at raster pixels [N, 2] of frames `time` [N] and distances [N]."""
         ray = np.ones((len(xy), 3)) * (1, 1, -self.focal)
         ray[:, :2] = (xy - (self.width / 2, self.height / 2)) * (1, -1)
         ray *= (distance / np.linalg.norm(ray, axis=1))[:, None]
@@ -329,7 +329,7 @@ def _array(value: Feature, name: str, num_frames: int) -> np.ndarray:
 
 
 def _image(data: Any, name: str, size: tuple[int, ...] | None = None) -> np.ndarray:
-    """Decode [H, W] or [H, W, 3] RGB, uint16, but for colors and segments; raise ValueError for another kind or size."""
+    """Decode [H, W] or [H, W, 3] RGB, uint16, but for colors and segments; raise ValueError for others."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -269,7 +269,7 @@ def _motion(
     scale: float,
     pace: float,
 ) -> np.ndarray:
-    """Return [K, 3, 3] from a square texture's pixels to the frame's; its center stays within about `pace` pixels of a drift."""
+    """Return [K, 3, 3] from a square texture's pixels to the frame's; its center moves by about `pace` pixels."""
     span = times - times.mean()
     relative = pace / side
     drift = rng.normal(0, pace / 20, 2)
@@ -291,7 +291,7 @@ def _motion(
 
 
 def _bend(rng: np.random.Generator, times: np.ndarray, side: int) -> np.ndarray:
-    """Return [K, 2, 3], amplitude (pixels), frequency (a pixel) and phase of the two shears; four shapes in ten are stiff."""
+    """Return [K, 2, 3], amplitude (pixels), frequency (a pixel) and phase of both shears; 4 shapes of 10 are stiff."""
     amplitude = 0.0 if rng.random() < 0.4 else rng.uniform(0.02, 0.1) * side
     bend = np.empty((len(times), 2, 3))
     for axis in range(2):
@@ -322,7 +322,7 @@ def _texture(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _outline(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Return [S, S] uint8 alpha: a rounded, starry or angular patch, at times with a hole; its border is a pixel soft."""
+    """Return [S, S] uint8 alpha: a rounded, starry or angular patch with a soft border, at times with a hole."""
     fine = 4  # fractional bits of cv2.fillPoly
     corners = int(rng.choice([3, 4, 5, 7, 40]))
     angle = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) / corners

@@ -41,7 +41,7 @@ def huber(distance: Tensor, delta: float) -> Tensor:
 
 
 def dead_zone(distance: Tensor, epsilon: float = 4.0, sharpness: float = 10.0) -> Tensor:
-    """Return (softplus(k (d - epsilon)) / k)^2: nothing below about `epsilon` pixels, a parabola above. Any shape, pixels.
+    """Return (softplus(k (d - epsilon)) / k)^2 of any shape: about 0 below `epsilon` pixels, a parabola above.
 
     `smooth_deadzone_l2_loss` of the released model_utils.py; k is `sharpness`.
     """
@@ -175,7 +175,7 @@ def tapnext_loss(
 
 
 def _labels(tracks: Tensor, batch: Mapping[str, Any], side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return valid and visible [B, N, T] bool, and the factors (x, y) that scale the video's pixels to a side x side frame."""
+    """Return valid and visible [B, N, T] bool, and the factors (x, y) from the video's pixels to a square frame's."""
     for name, shape in (("tracks", tracks.shape), ("visible", tracks.shape[:3]), ("valid", tracks.shape[:3])):
         if batch[name].shape != shape:
             raise ValueError(f"the model's tracks want {name} {list(shape)}, got {list(batch[name].shape)}")
