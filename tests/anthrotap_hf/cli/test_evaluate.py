@@ -118,7 +118,7 @@ def test_a_stopped_run_goes_on(davis, tmp_path, calls, monkeypatch):
     monkeypatch.setattr(PointTrackingPipeline, "__call__", stopping)
     result = evaluate(*words)
     assert result.exit_code == 130
-    assert "stopped; what is done is kept" in result.stderr
+    assert "stopped; the results so far are kept" in result.stderr
     assert len(calls) == 2
     assert not (out / "tapvid-davis-first.json").exists()
     assert not [path for path in out.rglob("*") if "incomplete" in path.name]
