@@ -1,4 +1,4 @@
-"""The columns of a row, row <-> `TrackedClip`, and the keys of a manifest: the only place that knows them."""
+"""The columns of a row, and row <-> `TrackedClip`: the only module that knows them."""
 
 from __future__ import annotations
 

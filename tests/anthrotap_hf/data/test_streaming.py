@@ -1,4 +1,4 @@
-"""Reading at scale: each row once over ranks and workers, other orders each epoch, gone on with at any row."""
+"""Reading at scale: each row once over ranks and workers, another order in each epoch, resumed at any row."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def read_as(clips: StreamedClips, number: int, workers: int) -> list[str]:
 def test_each_row_once(labels, count, ranks, workers, buffer, epoch, seed):
     rows = labels[count]
     for drop_last in (False, True):
-        seen, counts = [], []
+        found, counts = [], []
         for rank in range(ranks):
             clips = StreamedClips(
                 rows,
@@ -128,21 +128,21 @@ def test_each_row_once(labels, count, ranks, workers, buffer, epoch, seed):
             mine = [name for worker in range(workers or 1) for name in read_as(clips, worker, workers)]
             assert len(mine) == len(clips)
             counts.append(len(mine))
-            seen += mine
-        assert len(set(seen)) == len(seen)
-        assert len(seen) == (len(rows) - len(rows) % ranks if drop_last else len(rows))
+            found += mine
+        assert len(set(found)) == len(found)
+        assert len(found) == (len(rows) - len(rows) % ranks if drop_last else len(rows))
         assert max(counts) - min(counts) <= (0 if drop_last else 1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_each_row_once_with_real_workers(shards, workers):
-    seen = []
+    found = []
     for rank in range(2):
         clips = anthrotap_hf.stream_clips(
             str(shards), rank=rank, world_size=2, drop_last=False, buffer_size=3, video="none"
         )
-        seen += read(clips, workers)
-    assert sorted(seen) == sorted(f"clip-{i}" for i in range(11))
+        found += read(clips, workers)
+    assert sorted(found) == sorted(f"clip-{i}" for i in range(11))
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -170,7 +170,7 @@ def test_orders(labels):
 
 @pytest.mark.parametrize("buffer", [1, 4, 100])
 @pytest.mark.parametrize("worker", [(0, 0), (1, 2)])
-def test_going_on_at_every_row(labels, buffer, worker):
+def test_resuming_at_every_row(labels, buffer, worker):
     def new() -> StreamedClips:
         return StreamedClips(
             labels[4], buffer_size=buffer, rank=1, world_size=2, drop_last=False, video="none"
@@ -192,7 +192,7 @@ def test_going_on_at_every_row(labels, buffer, worker):
 
 
 @pytest.mark.parametrize(("workers", "stops"), [(0, range(8)), (2, [0, 3, 7])])
-def test_going_on_with_a_loader(labels, workers, stops):
+def test_resuming_with_a_loader(labels, workers, stops):
     def new() -> tuple[StreamedClips, StatefulDataLoader]:
         clips = StreamedClips(labels[3], buffer_size=4, video="none")
         return clips, StatefulDataLoader(clips, 2, num_workers=workers, collate_fn=names)
@@ -315,7 +315,7 @@ def test_damage(tmp_path, video, caplog):
         )
 
 
-def test_what_is_asked_wrongly(shards, labels, tmp_path):
+def test_wrong_arguments(shards, labels, tmp_path):
     for wrong, reason in [
         ({"rank": 2, "world_size": 2}, "rank must be from 0 to"),
         ({"buffer_size": 0}, "buffer_size must be at least 1"),

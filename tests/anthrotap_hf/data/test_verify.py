@@ -1,4 +1,4 @@
-"""`anthrotap verify`: a clean dataset is clean, each kind of damage is told, and nothing that is read ends the run."""
+"""`anthrotap verify`: a clean dataset is clean, each kind of damage is reported, and nothing that is read ends the run."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def put(name: str, index: object, value: object):
     return damage
 
 
-def say(**values: object):
-    """Damage: columns say something else."""
+def columns(**values: object):
+    """Damage: columns have other values."""
     return lambda row: row.update(values)
 
 
@@ -162,20 +162,20 @@ def shorter(name: str):
 
 
 ROW_DAMAGE = {
-    "no id": (say(clip_id=None), "no clip_id"),
-    "another id": (say(clip_id="a-1"), "clip_id is 'a-1', source_sha256 and start_frame make"),
-    "another start": (say(start_frame=9), "source_sha256 and start_frame make"),
-    "start": (say(start_frame=-1), "start_frame is -1"),
-    "source hash": (say(source_sha256="XYZ"), "source_sha256 is 'XYZ', not 64 hexadecimal digits"),
-    "frames hash": (say(frames_sha256="0" * 63), "not 64 hexadecimal digits"),
-    "version": (say(label_version="1-abc"), "label_version is '1-abc', manifest.json says"),
-    "version of a mesh file": (say(label_version=f"{CONFIG.version()}-abc"), "label_version is"),
-    "fps": (say(fps=0.0), "fps is 0"),
-    "fps not finite": (say(fps=np.nan), "fps is nan"),
-    "rejected": (say(rejected_fraction=1.5), "rejected_fraction is 1.5"),
-    "no frames": (say(num_frames=0), "num_frames is 0"),
-    "no height": (say(height=-4), "height is -4"),
-    "too many frames": (say(num_frames=49), "num_frames is 49, clips have 48 at most"),
+    "no id": (columns(clip_id=None), "no clip_id"),
+    "another id": (columns(clip_id="a-1"), "clip_id is 'a-1', source_sha256 and start_frame make"),
+    "another start": (columns(start_frame=9), "source_sha256 and start_frame make"),
+    "start": (columns(start_frame=-1), "start_frame is -1"),
+    "source hash": (columns(source_sha256="XYZ"), "source_sha256 is 'XYZ', not 64 hexadecimal digits"),
+    "frames hash": (columns(frames_sha256="0" * 63), "not 64 hexadecimal digits"),
+    "version": (columns(label_version="1-abc"), "label_version is '1-abc', manifest.json says"),
+    "version of a mesh file": (columns(label_version=f"{CONFIG.version()}-abc"), "label_version is"),
+    "fps": (columns(fps=0.0), "fps is 0"),
+    "fps not finite": (columns(fps=np.nan), "fps is nan"),
+    "rejected": (columns(rejected_fraction=1.5), "rejected_fraction is 1.5"),
+    "no frames": (columns(num_frames=0), "num_frames is 0"),
+    "no height": (columns(height=-4), "height is -4"),
+    "too many frames": (columns(num_frames=49), "num_frames is 49, clips have 48 at most"),
     "fewer tracks": (shorter("tracks"), "visible is [3, 48], not [2, 48]"),
     "fewer visible": (shorter("visible"), "visible is [2, 48], not [3, 48]"),
     "fewer valid": (shorter("valid"), "valid is [2, 48]"),
@@ -214,9 +214,12 @@ ROW_DAMAGE = {
         put("confidence", (0, 9), 50),
         "labels that are not visible, but have a confidence: 1",
     ),
-    "no video": (say(video=None), "no video"),
-    "a path": (say(video={"bytes": None, "path": "/etc/passwd"}), "no video, only its path"),
-    "no mp4": (say(video={"bytes": b"words", "path": None}), "the video: not a video that FFmpeg can open"),
+    "no video": (columns(video=None), "no video"),
+    "a path": (columns(video={"bytes": None, "path": "/etc/passwd"}), "no video, only its path"),
+    "no mp4": (
+        columns(video={"bytes": b"text", "path": None}),
+        "the video: not a video that FFmpeg can open",
+    ),
     "short video": (lambda row: other_frames(row, 9, 32, 48), "the video has 9 frames, the row says 10"),
     "long video": (lambda row: other_frames(row, 14, 32, 48), "the video has more frames, the row says 10"),
     "small video": (lambda row: other_frames(row, 10, 32, 32), "the video is 32 x 32, the row says 48 x 32"),
@@ -224,7 +227,7 @@ ROW_DAMAGE = {
 
 
 @pytest.mark.parametrize("name", ROW_DAMAGE)
-def test_damage_of_one_row_is_told_of_that_row(rows, tmp_path, name):
+def test_damage_of_one_row_is_reported_for_that_row(rows, tmp_path, name):
     damage, reason = ROW_DAMAGE[name]
     damage(rows[1])
     found = verify(write_dataset(tmp_path / "labels", rows), processes=0)
@@ -292,7 +295,7 @@ def test_a_changed_byte(dataset):
     assert f"{SHARD}: its SHA-256 is " in lines(dataset)[0]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"PAR1 words PAR1"])
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"PAR1 text PAR1"])
 def test_a_damaged_shard_costs_one_line_and_the_others_are_read(rows, dataset, damage):
     write_dataset(dataset, [encode_row(make_clip(9), 48)], stem="test")
     path = dataset / SHARD
@@ -309,11 +312,11 @@ def test_every_byte_flipped_in_turn_ends_in_lines(rows, tmp_path):
     (folder / "manifest.json").unlink()
     data = (folder / SHARD).read_bytes()
     rng = np.random.default_rng(0)
-    for place in [*rng.integers(0, len(data), 60), *range(len(data) - 60, len(data))]:
+    for position in [*rng.integers(0, len(data), 60), *range(len(data) - 60, len(data))]:
         flipped = bytearray(data)
-        flipped[place] ^= 1 << int(rng.integers(8))
+        flipped[position] ^= 1 << int(rng.integers(8))
         (folder / SHARD).write_bytes(flipped)
-        assert all("\n" not in line for line in lines(folder, videos=bool(place % 2)))
+        assert all("\n" not in line for line in lines(folder, videos=bool(position % 2)))
 
 
 def test_missing_and_extra_files(rows, dataset):
@@ -353,11 +356,11 @@ def test_a_bad_manifest_is_a_problem_and_rows_are_read(dataset, text, reason):
     assert report.videos == 3
 
 
-@pytest.mark.parametrize("value", [None, 3, "words", [], {}, True, [[]], {"clips": {"clip_frames": "48"}}])
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, True, [[]], {"clips": {"clip_frames": "48"}}])
 def test_a_manifest_of_odd_values_promises_nothing(dataset, value):
     names = ("files", "config", "label_version", "label_only", "splits", "counts")
     edit_manifest(dataset, **dict.fromkeys(names, value))
-    for problem in verify(dataset, processes=0).problems:  # "words" is a label version, [] lists no file
+    for problem in verify(dataset, processes=0).problems:  # "text" is a label version, [] lists no file
         assert "damaged" not in problem.reason
 
 
@@ -375,7 +378,7 @@ def write_foreign(table: pa.Table, folder: Path, **options: object) -> Path:
     return folder
 
 
-def ours(dataset: Path) -> pa.Table:
+def read_table(dataset: Path) -> pa.Table:
     return pq.read_table(dataset / SHARD)
 
 
@@ -430,21 +433,21 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_foreign_parquet_ends_in_lines(dataset, tmp_path, name):
     change, reason = HOSTILE[name]
-    folder = write_foreign(change(ours(dataset)), tmp_path / "foreign")
+    folder = write_foreign(change(read_table(dataset)), tmp_path / "foreign")
     shown = summary(folder, verify(folder, processes=0))
     assert reason in "\n".join(shown)
     assert all(line.isprintable() and len(line) < 800 for line in shown)
 
 
 def test_a_row_group_of_very_many_values_is_not_read(dataset, tmp_path, monkeypatch):
-    folder = write_foreign(ours(dataset), tmp_path / "foreign")
+    folder = write_foreign(read_table(dataset), tmp_path / "foreign")
     monkeypatch.setattr(verify_module, "MAX_VALUES", 100)
     assert "a row group has more than 100 values" in lines(folder)[0]
     assert verify(folder, processes=0).rows == 0
 
 
 def test_row_groups_that_are_large_are_read_row_by_row(dataset, tmp_path):
-    table = pa.concat_tables([ours(dataset)] * 20)
+    table = pa.concat_tables([read_table(dataset)] * 20)
     folder = write_foreign(table, tmp_path / "foreign", row_group_size=60)
     report = verify(folder, processes=0, videos=False)
     assert report.rows == 60
@@ -454,7 +457,7 @@ def test_row_groups_that_are_large_are_read_row_by_row(dataset, tmp_path):
 
 def test_very_many_problems_are_counted(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(verify_module, "MAX_PROBLEMS", 5)
-    folder = write_foreign(pa.concat_tables([ours(dataset)] * 20), tmp_path / "foreign")
+    folder = write_foreign(pa.concat_tables([read_table(dataset)] * 20), tmp_path / "foreign")
     report = verify(folder, processes=0, videos=False)
     assert (len(report.problems), report.num_problems) == (5, 57)
 
@@ -473,7 +476,7 @@ def test_a_task_that_ends_its_process_costs_only_itself():
 # The command
 
 
-def test_exit_codes_and_what_is_shown(dataset, tmp_path):
+def test_exit_codes_and_output(dataset, tmp_path):
     def run(*words: object):
         return CliRunner().invoke(app, ["verify", *map(str, words), "--workers", "1"])
 
@@ -483,7 +486,7 @@ def test_exit_codes_and_what_is_shown(dataset, tmp_path):
         f"{dataset}: nothing wrong in 1 files, 3 rows, 3 clips of 1.0 s; 3 videos decoded"
     ]
     assert not clean.stderr
-    (dataset / SHARD).write_bytes(b"words")
+    (dataset / SHARD).write_bytes(b"text")
     broken = run(dataset, "--json")
     assert broken.exit_code == 1
     found = json.loads(broken.stdout)
@@ -496,11 +499,11 @@ def test_exit_codes_and_what_is_shown(dataset, tmp_path):
         assert len(missing.stderr.splitlines()) == 1
 
 
-def test_fifty_problems_are_shown():
+def test_fifty_problems_are_listed():
     report = Report()
     for number in range(60):
         report.add(SHARD, "bad", CheckedRow(number))
     shown = summary(Path("labels"), report)
     assert len(shown) == 52
-    assert shown[50] == "... and 10 problems more; --json lists them"
+    assert shown[50] == "... and 10 more problems; --json lists them"
     assert shown[51].startswith("labels: 60 problems in 0 files")
