@@ -112,7 +112,7 @@ def test_bodies_stand_in_their_boxes(files):
     np.testing.assert_allclose(again.vertices, track.vertices, atol=1e-4)
 
 
-def test_a_network_that_is_not_there_is_told_with_the_way_to_get_it(tmp_path):
+def test_a_network_that_is_not_there_is_an_error_with_a_hint(tmp_path):
     from anthrotap_builder.utils.assets import AssetError
 
     with pytest.raises(
@@ -135,7 +135,7 @@ def test_a_network_that_is_not_there_is_told_with_the_way_to_get_it(tmp_path):
         (["body=mesh"], "body: mesh is for a file of vertices"),
     ],
 )
-def test_stages_that_do_not_fit_together_are_told(settings, says):
+def test_stages_that_do_not_fit_together_are_errors(settings, says):
     with pytest.raises(ValueError, match=says):
         labeling_config("open", parse_settings(settings))
 
@@ -147,7 +147,7 @@ def test_a_setting_is_a_name_and_a_value():
             parse_settings([wrong])
 
 
-def test_a_device_that_is_not_there_is_told(make_video, tmp_path):
+def test_a_missing_device_is_an_error(make_video, tmp_path):
     result = CliRunner().invoke(
         app, ["label", str(make_video()), "--out", str(tmp_path), "--device", "cuda:7"]
     )

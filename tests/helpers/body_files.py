@@ -18,6 +18,11 @@ import scipy.sparse
 from anthrotap_builder.bodies.smpl import LANDMARKS, joint_names, landmark_vertices
 from anthrotap_builder.bodies.smpl_files import MODELS
 
+# Number of joints and of vertices of the published models; an animal of our own; and as few vertices as make a person.
+JOINTS = {"smpl": 24, "smplh": 52, "smplx": 55, "smal": 33}
+REAL = {"smpl": 6890, "smplh": 6890, "smplx": 10475}
+SMALL = 900
+
 # Joints of the left half and the middle; those of the right half mirror them.
 POSITIONS = {
     "pelvis": (0, 0.95, 0), "hip": (0.07, 0.87, 0), "spine1": (0, 1.06, 0), "knee": (0.1, 0.49, 0.01),

@@ -77,7 +77,7 @@ def test_the_blur_is_a_gaussian_to_4_sigma_that_continues_the_edge():
         ((10, -60, 50, -10), "lies outside the frame"),
     ],
 )
-def test_a_box_without_a_place_is_refused(box, says):
+def test_a_box_without_a_crop_is_rejected(box, says):
     with pytest.raises(ValueError, match=says):
         crop_person(ramp(), np.array(box, np.float32))
     inside = (-50, -50, 1, 1)

@@ -76,7 +76,7 @@ def test_short_tracks_can_be_fitted(anny: Body, dance: PoseParameters, camera: C
     assert np.nanmax(result.reprojection_error) < 3.0
 
 
-def test_a_person_never_found_is_refused(anny: Body, dance: PoseParameters, camera: Camera):
+def test_a_person_never_found_is_rejected(anny: Body, dance: PoseParameters, camera: Camera):
     person = as_person(anny, dance, camera)
     person.boxes[:] = person.landmarks[:] = np.nan
     with pytest.raises(ValueError, match="in no frame"):

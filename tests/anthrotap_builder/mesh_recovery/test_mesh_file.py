@@ -1,4 +1,4 @@
-"""Files of meshes: what is read is what was written, in any camera, and a bad file is told in one line."""
+"""Files of meshes: what is read is what was written, in any camera, and a bad file is an error in one line."""
 
 import re
 import zipfile
@@ -69,8 +69,8 @@ def test_any_pinhole_camera_keeps_each_point_on_its_pixel_and_its_depth(
     width, height = size
     camera = file.camera(width, height)
     (track,) = file.tracks(np.arange(4), file.surface("mesh"), camera)
-    given_places = arrays["vertices"][..., :2] / arrays["vertices"][..., 2:] * focal + center
-    expected = given_places * [width / 64, height / 48]
+    given_positions = arrays["vertices"][..., :2] / arrays["vertices"][..., 2:] * focal + center
+    expected = given_positions * [width / 64, height / 48]
     np.testing.assert_allclose(camera.project(track.vertices), expected, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(track.vertices[..., 2], arrays["vertices"][..., 2], rtol=1e-6)
 
@@ -194,7 +194,7 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
         ({"vertices": None, "body": np.array("anny")}, "global_orient is missing"),
     ],
 )
-def test_a_bad_file_is_told_in_one_line(tmp_path, change, says):
+def test_a_bad_file_is_an_error_in_one_line(tmp_path, change, says):
     arrays = {k: v for k, v in (cubes() | change).items() if v is not None}
     with pytest.raises(MeshFileError, match=re.escape(says)) as caught:
         written(tmp_path / "m.npz", arrays)
@@ -202,7 +202,7 @@ def test_a_bad_file_is_told_in_one_line(tmp_path, change, says):
     assert "\n" not in str(caught.value)
 
 
-def test_matrices_that_are_no_rotations_and_another_body_are_refused(tmp_path, anny: Body):
+def test_matrices_that_are_no_rotations_and_another_body_are_rejected(tmp_path, anny: Body):
     arrays = cubes() | {"body": np.array("anny")}
     with pytest.raises(MeshFileError, match=f"8 vertices, but anny has {len(anny.template)}"):
         written(tmp_path / "m.npz", arrays).surface("anny")
@@ -217,7 +217,7 @@ def test_matrices_that_are_no_rotations_and_another_body_are_refused(tmp_path, a
         written(tmp_path / "m.npz", arrays | {"body_pose": np.ones((4, 5, 3, 3))})
 
 
-def test_pickles_and_other_files_are_refused(tmp_path):
+def test_pickles_and_other_files_are_rejected(tmp_path):
     path = tmp_path / "m.npz"
     np.savez(path, frame=np.array([{}], dtype=object))
     with pytest.raises(MeshFileError, match=r"no \.npz of plain arrays"):
@@ -233,7 +233,7 @@ def test_pickles_and_other_files_are_refused(tmp_path):
         read_meshes(tmp_path / "none.npz")
 
 
-def test_a_body_that_mirrors_is_told(tmp_path):
+def test_a_body_that_mirrors_is_an_error(tmp_path):
     arrays = cubes() | {"body": np.array("anny"), "body_pose": np.zeros((4, 15)), "betas": np.zeros(3)}
     del arrays["vertices"]
     arrays |= {"global_orient": np.tile(np.diag([1.0, -1, 1]), (4, 1, 1)), "translation": np.zeros((4, 3))}
@@ -280,7 +280,7 @@ def test_sizes_that_are_rounded_keep_the_pose_and_other_cameras_do_not(tmp_path,
         assert (track.pose is not None) is keeps
 
 
-def test_meshes_with_gaps_are_warned_of(tmp_path, caplog):
+def test_meshes_with_gaps_give_a_warning(tmp_path, caplog):
     arrays = cubes() | {"frame": np.arange(4) * 3}
     file = written(tmp_path / "m.npz", arrays)
     file.tracks(np.arange(10), file.surface("mesh"), file.camera(64, 48))

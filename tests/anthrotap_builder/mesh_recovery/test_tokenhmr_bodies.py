@@ -135,7 +135,7 @@ def saved(folder: Path, **changes: object) -> str:
     return str(folder)
 
 
-def test_another_model_s_folder_is_refused(tmp_path):
+def test_another_model_s_folder_is_rejected(tmp_path):
     """Transformers would load it, with random weights."""
     with pytest.raises(AssetError, match=r"holds no converted TokenHMR \(it is of type locotrack\); get"):
         load_tokenhmr(saved(tmp_path, model_type="locotrack"), "cpu")
@@ -151,7 +151,7 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"num_tokens": "many"}, {"decoder_layers": 2}, {"num_betas": 9}])
-def test_a_configuration_that_does_not_fit_is_refused(tmp_path, changes):
+def test_a_configuration_that_does_not_fit_is_rejected(tmp_path, changes):
     with pytest.raises(AssetError, match="holds no converted TokenHMR") as caught:
         load_tokenhmr(saved(tmp_path, **changes), "cpu")
     assert "\n" not in str(caught.value)
