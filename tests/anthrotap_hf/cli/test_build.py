@@ -1,4 +1,4 @@
-"""The door of `anthrotap build`: what it refuses, in one line, before any work."""
+"""What `anthrotap build` refuses, in one line, before any work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anthrotap_hf.cli.main import app
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("arguments", "reason"),
     [
         (["--executor", "kubernetes"], "--executor kubernetes: there is local, slurm, ray"),
         (["--validation", "0.7", "--test", "0.7"], "more than all videos"),
@@ -23,7 +23,7 @@ from anthrotap_hf.cli.main import app
         (["nowhere"], "nowhere: no such file, folder or dataset"),
     ],
 )
-def test_what_cannot_be_is_refused(words, reason, make_video, tmp_path, monkeypatch):
+def test_what_cannot_be_is_refused(arguments, reason, make_video, tmp_path, monkeypatch):
     pytest.importorskip("datatrove", reason="needs anthrotap[builder]")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -31,7 +31,7 @@ def test_what_cannot_be_is_refused(words, reason, make_video, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     make_video("a.mp4", shots=[3])
     pq.write_table(pa.table({"id": [1]}), tmp_path / "rows.parquet")
-    result = CliRunner().invoke(app, ["build", "a.mp4", "--out", "out", *words])
+    result = CliRunner().invoke(app, ["build", "a.mp4", "--out", "out", *arguments])
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
     assert reason in line

@@ -23,25 +23,25 @@ from anthrotap_hf.utils.errors import AnthroTapError
 OPENS_A_PAGE = [("app",)]
 
 
-def leaves(command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+def leaves(command, arguments: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
     """Words and click command of every command."""
     inner = getattr(command, "commands", None)
     if inner is None:
-        yield words, command
+        yield arguments, command
     for name in inner or ():
-        yield from leaves(inner[name], (*words, name))
+        yield from leaves(inner[name], (*arguments, name))
 
 
 ROOT = typer.main.get_command(app)
 COMMANDS = list(leaves(ROOT))
 every_command = pytest.mark.parametrize(
-    ("words", "command"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS]
+    ("arguments", "command"), COMMANDS, ids=[" ".join(arguments) for arguments, _ in COMMANDS]
 )
 
 
-def anthrotap(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def anthrotap(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "anthrotap_hf.cli.main", *map(str, words)],
+        [sys.executable, "-m", "anthrotap_hf.cli.main", *map(str, arguments)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -60,30 +60,30 @@ def test_no_words_give_help():
     assert "Exit codes: 0 done" in " ".join(result.output.split())
 
 
-def test_the_version_is_told():
+def test_the_version_is_printed():
     from importlib.metadata import version
 
     assert CliRunner().invoke(app, ["--version"]).stdout == f"anthrotap {version('anthrotap')}\n"
 
 
 @every_command
-def test_each_command_teaches_by_an_example_that_parses(words, command):
-    assert examples(command), words
+def test_each_command_teaches_by_an_example_that_parses(arguments, command):
+    assert examples(command), arguments
     for example in examples(command):
         program, *rest = shlex.split(example)
         assert program == "anthrotap"
-        assert tuple(rest[: len(words)]) == words
-        command.make_context(" ".join(words), rest[len(words) :])  # raises for what it does not know
+        assert tuple(rest[: len(arguments)]) == arguments
+        command.make_context(" ".join(arguments), rest[len(arguments) :])  # raises for what it does not know
 
 
 @every_command
-def test_each_command_gives_json(words, command):
+def test_each_command_gives_json(arguments, command):
     options = {option for parameter in command.params for option in parameter.opts}
-    assert ("--json" in options) == (words not in OPENS_A_PAGE)
+    assert ("--json" in options) == (arguments not in OPENS_A_PAGE)
 
 
 @every_command
-def test_each_option_is_explained(words, command):
+def test_each_option_is_explained(arguments, command):
     assert not [p.name for p in command.params if p.name != "help" and not getattr(p, "help", None)]
 
 
@@ -107,19 +107,19 @@ IMPOSSIBLE = {
 
 
 @every_command
-def test_what_cannot_be_done_is_one_line_and_code_2(words, command, tmp_path, monkeypatch):
-    if words == ("doctor",):
+def test_what_cannot_be_done_is_one_line_and_code_2(arguments, command, tmp_path, monkeypatch):
+    if arguments == ("doctor",):
         pytest.skip("takes no input")
     monkeypatch.chdir(tmp_path)
-    as_json = [] if words in OPENS_A_PAGE else ["--json"]
-    result = CliRunner().invoke(app, [*words, *IMPOSSIBLE[" ".join(words)].split(), *as_json])
+    as_json = [] if arguments in OPENS_A_PAGE else ["--json"]
+    result = CliRunner().invoke(app, [*arguments, *IMPOSSIBLE[" ".join(arguments)].split(), *as_json])
     assert result.exit_code == 2, (result.output, result.exception)
     assert result.stdout == ""
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_words_that_are_not_known_are_code_2():
+def test_unknown_options_are_code_2():
     result = anthrotap("track", "x.mp4", "--nosuch")
     assert result.returncode == 2
     assert "No such option" in result.stderr
@@ -141,7 +141,7 @@ def test_words_that_are_not_known_are_code_2():
         (AnthroTapError("is bad", argument="model"), 2, "--model: is bad"),
     ],
 )
-def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
+def test_what_ends_a_command_is_reported_in_one_line(error, code, says, capsys):
     with (
         pytest.raises(typer.Exit) as end,
         cli_errors(Path("out"), interrupted="half of it is kept"),
@@ -151,16 +151,16 @@ def test_what_ends_a_command_is_told_in_one_line(error, code, says, capsys):
     assert capsys.readouterr().err == f"{says}\n"
 
 
-def test_mistakes_of_ours_are_not_hidden():
+def test_bugs_are_not_caught():
     with pytest.raises(ZeroDivisionError), cli_errors(Path("out")):
         _ = 1 / 0
 
 
-def on_a_terminal(*words: str, **environment: str) -> str:
+def on_a_terminal(*arguments: str, **environment: str) -> str:
     """What a terminal gets."""
     mine, its = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "anthrotap_hf.cli.main", *words],
+        [sys.executable, "-m", "anthrotap_hf.cli.main", *arguments],
         env={**os.environ, "TERM": "xterm-256color", **environment},
         stdin=its,
         stdout=its,

@@ -25,18 +25,18 @@ def found(name: str) -> Finding:
     return next(finding for finding in examine(online=False) if finding.name == name)
 
 
-def run(*words: str):
-    return CliRunner().invoke(app, ["doctor", "--offline", *words])
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["doctor", "--offline", *arguments])
 
 
 def test_a_sound_installation_has_no_problem():
     result = run()
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == "no problem"
-    told = json.loads(run("--json").stdout)
-    assert told["problems"] == 0
-    assert {finding["group"] for finding in told["findings"]} == set(doctor.GROUPS)
-    assert all(finding["fix"] for finding in told["findings"] if finding["state"] == "note")
+    printed = json.loads(run("--json").stdout)
+    assert printed["problems"] == 0
+    assert {finding["group"] for finding in printed["findings"]} == set(doctor.GROUPS)
+    assert all(finding["fix"] for finding in printed["findings"] if finding["state"] == "note")
 
 
 def test_nothing_is_made_by_looking(tmp_path):
@@ -61,7 +61,7 @@ def test_a_cache_that_is_a_file_is_a_problem(monkeypatch, tmp_path):
     assert "ANTHROTAP_CACHE" in finding.fix
 
 
-def test_a_damaged_network_file_is_told(tmp_path):
+def test_a_damaged_network_file_is_reported(tmp_path):
     assert found("pose_detection.tflite").found == "not downloaded yet"
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/pose_detection.tflite").write_bytes(b"half")
@@ -124,7 +124,7 @@ def test_a_package_that_does_not_start_is_a_problem(monkeypatch):
     assert "fails to import" in finding.found
 
 
-def test_a_full_disk_is_told(monkeypatch):
+def test_a_full_disk_is_reported(monkeypatch):
     usage = doctor.shutil.disk_usage
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
     finding = found("temporary")

@@ -21,12 +21,12 @@ from helpers.benchmark_files import some_videos, write_tapvid
 from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 
-def evaluate(*words: object):
-    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
+def evaluate(*arguments: object):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
-def figures(*words: object) -> dict:
-    result = evaluate(*words, "--json")
+def figures(*arguments: object) -> dict:
+    result = evaluate(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -93,7 +93,7 @@ def test_figures_are_the_metrics_of_the_pipelines_tracks(
     assert f"{100 * model['mean']['average_jaccard']:.1f}" in text
 
 
-def test_what_is_said(davis, tmp_path):
+def test_what_is_printed(davis, tmp_path):
     result = evaluate("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "new/out")
     assert result.exit_code == 0, result.output
     assert "no --model: the bundled locotrack-tiny is evaluated" in result.stderr
@@ -105,9 +105,9 @@ def test_what_is_said(davis, tmp_path):
     ]
 
 
-def test_a_stopped_run_goes_on(davis, tmp_path, calls, monkeypatch):
+def test_a_stopped_run_is_resumed(davis, tmp_path, calls, monkeypatch):
     out = tmp_path / "out"
-    words = ("--benchmark", "tapvid-davis", "--data", davis, "--out", out)
+    arguments = ("--benchmark", "tapvid-davis", "--data", davis, "--out", out)
     counted = PointTrackingPipeline.__call__
 
     def stopping(self, inputs, **options):
@@ -116,7 +116,7 @@ def test_a_stopped_run_goes_on(davis, tmp_path, calls, monkeypatch):
         return counted(self, inputs, **options)
 
     monkeypatch.setattr(PointTrackingPipeline, "__call__", stopping)
-    result = evaluate(*words)
+    result = evaluate(*arguments)
     assert result.exit_code == 130
     assert "stopped; the results so far are kept" in result.stderr
     assert len(calls) == 2
@@ -124,34 +124,34 @@ def test_a_stopped_run_goes_on(davis, tmp_path, calls, monkeypatch):
     assert not [path for path in out.rglob("*") if "incomplete" in path.name]
 
     monkeypatch.setattr(PointTrackingPipeline, "__call__", counted)
-    report = figures(*words)
+    report = figures(*arguments)
     assert [shape[0] for shape in calls] == [6, 7, 8]  # each video once
-    assert figures(*words) == report
+    assert figures(*arguments) == report
     assert len(calls) == 3
-    unbroken = figures(*words[:-1], tmp_path / "other")
+    unbroken = figures(*arguments[:-1], tmp_path / "other")
     for broken, whole in zip(report["models"], unbroken["models"], strict=True):
         assert broken["mean"] == whole["mean"]
-    figures(*words, "--mode", "strided")
+    figures(*arguments, "--mode", "strided")
     assert len(calls) == 9
 
 
 def test_what_changed_is_done_again(davis, tmp_path, calls):
-    words = ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out")
-    figures(*words)
+    arguments = ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out")
+    figures(*arguments)
     videos = pickle.loads(davis.read_bytes())  # noqa: S301, the test's own
     videos["video1"]["occluded"][0] = ~videos["video1"]["occluded"][0]
     davis.write_bytes(pickle.dumps(videos))
-    figures(*words)
+    figures(*arguments)
     assert [shape[0] for shape in calls] == [6, 7, 8, 7]
 
 
 def test_the_first_videos_only(davis, tmp_path, calls):
-    words = ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out")
-    report = figures(*words, "--limit", 2)
+    arguments = ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out")
+    report = figures(*arguments, "--limit", 2)
     assert list(report["models"][0]["videos"]) == ["video0", "video1"]
     assert report["videos"] == 2
-    assert figures(*words)["videos"] == 3
-    assert figures(*words, "--limit", 1)["videos"] == 1
+    assert figures(*arguments)["videos"] == 3
+    assert figures(*arguments, "--limit", 1)["videos"] == 1
     assert len(calls) == 3
 
 
@@ -161,25 +161,27 @@ def test_models_side_by_side(davis, tmp_path, calls):
         tiny_locotrack(seed).save_pretrained(path)
     FlowChainForPointTracking(FlowChainConfig(preset="fast")).save_pretrained(models[2])
     tiny_tapnext(image_size=256, recurrent_size=48, head_hidden_size=16).save_pretrained(models[3])
-    words = ["--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out", "--limit", 1]
-    first = figures(*words, "--model", models[0])
+    arguments = ["--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out", "--limit", 1]
+    first = figures(*arguments, "--model", models[0])
     assert len(calls) == 1
     named = [word for path in models for word in ("--model", path)]
-    report = figures(*words, *named)
+    report = figures(*arguments, *named)
     assert len(calls) == 4  # of the first, nothing is done again
     assert [model["model"] for model in report["models"]] == [str(path) for path in models]
     assert report["models"][0] == first["models"][0]
     assert len({model["key"] for model in report["models"]}) == 4
     shutil.copytree(models[0], tmp_path / "copy")
-    assert figures(*words, "--model", tmp_path / "copy")["models"][0]["mean"] == first["models"][0]["mean"]
+    assert (
+        figures(*arguments, "--model", tmp_path / "copy")["models"][0]["mean"] == first["models"][0]["mean"]
+    )
     assert len(calls) == 4  # known by its weights, not by its name
 
-    shown = evaluate(*words, *named).stdout
+    shown = evaluate(*arguments, *named).stdout
     text = "".join((tmp_path / "out/tapvid-davis-first.txt").read_text().split())
     for label in ("one", "two", "flow[chain]", "next"):
         assert label in text
         assert label[:4] in shown
-    result = evaluate(*words, "--model", models[0], "--model", models[0])
+    result = evaluate(*arguments, "--model", models[0], "--model", models[0])
     assert result.exit_code == 2
     assert "named twice" in result.stderr
 
@@ -209,8 +211,8 @@ def test_shards_and_points(fake_labels, make_video, tmp_path):
     assert report["videos"] == 2
 
     (tmp_path / "source.csv").write_text("track,t,x,y,visible\na,0,20,20,1\na,3,24.5,17,1\na,4,,,0\n")
-    words = ("--benchmark", "points", "--data", tmp_path / "source.csv", "--out", tmp_path / "out")
-    assert list(figures(*words)["models"][0]["videos"]) == ["source"]
+    arguments = ("--benchmark", "points", "--data", tmp_path / "source.csv", "--out", tmp_path / "out")
+    assert list(figures(*arguments)["models"][0]["videos"]) == ["source"]
 
 
 def test_videos_in_which_nothing_is_scored_are_skipped_and_named(moving_pattern, tmp_path):
@@ -218,15 +220,15 @@ def test_videos_in_which_nothing_is_scored_are_skipped_and_named(moving_pattern,
     videos["video1"]["occluded"][:] = True
     videos["video2"]["occluded"][:] = True
     videos["video2"]["occluded"][:, -1] = False  # nothing comes after the first frame in which they are seen
-    words = ("--benchmark", "tapvid-davis", "--out", tmp_path / "out")
+    arguments = ("--benchmark", "tapvid-davis", "--out", tmp_path / "out")
     data = write_tapvid(tmp_path / "data", "davis", videos)
-    report = figures(*words, "--data", data)
+    report = figures(*arguments, "--data", data)
     assert list(report["models"][0]["videos"]) == ["video0"]
     assert set(report["skipped"]) == {"video1", "video2"}
-    assert "skipped: video1: no point is visible" in evaluate(*words, "--data", data).stdout
+    assert "skipped: video1: no point is visible" in evaluate(*arguments, "--data", data).stdout
     del videos["video0"]
     data = write_tapvid(tmp_path / "none", "davis", videos)
-    result = evaluate(*words, "--data", data)
+    result = evaluate(*arguments, "--data", data)
     assert result.exit_code == 2
     assert "no point is visible in a frame that is scored, in any video" in result.stderr
 
@@ -245,7 +247,7 @@ class Calls:
         return eval, ("1",)
 
 
-def test_what_is_wrong_is_said_in_one_line(davis, tmp_path, monkeypatch):
+def test_what_is_wrong_is_reported_in_one_line(davis, tmp_path, monkeypatch):
     evil, cut, empty = (tmp_path / f"{name}.pkl" for name in ("evil", "cut", "empty"))
     evil.write_bytes(pickle.dumps({"a": Calls()}))
     cut.write_bytes(davis.read_bytes()[:-5000])
@@ -255,7 +257,7 @@ def test_what_is_wrong_is_said_in_one_line(davis, tmp_path, monkeypatch):
     key = EvaluatedModel.of("", pipeline("point-tracking")).key
     (tmp_path / f"damaged/videos/tapvid-davis-first-{key}.json").write_text("{")
     out = ("--out", tmp_path / "out")
-    for words, says in [
+    for arguments, says in [
         (("--benchmark", "davis", "--data", davis, *out), "no benchmark 'davis'; choose from tapvid-davis, "),
         (("--benchmark", "tapvid-davis", "--data", evil, *out), "evil.pkl: it asks for builtins.eval"),
         (("--benchmark", "tapvid-davis", "--data", cut, *out), "cut.pkl: it is no pickle, or a damaged one"),
@@ -277,10 +279,10 @@ def test_what_is_wrong_is_said_in_one_line(davis, tmp_path, monkeypatch):
             "delete it, and it is",
         ),
     ]:
-        result = evaluate(*words)
-        assert result.exit_code == 2, (words, result.output, result.exception)
+        result = evaluate(*arguments)
+        assert result.exit_code == 2, (arguments, result.output, result.exception)
         lines = [line for line in result.stderr.splitlines() if line.strip()]
-        assert says in lines[-1], (words, result.stderr)
+        assert says in lines[-1], (arguments, result.stderr)
         others = ("tracking by", "no --model", " reading ")
         assert len([line for line in lines if not any(other in line for other in others)]) == 1, lines
     assert not (tmp_path / "out").exists()

@@ -20,12 +20,12 @@ from anthrotap_hf.readers import open_reader
 from helpers.benchmark_files import some_videos, write_tapvid
 
 
-def stats(*words: object):
-    return CliRunner().invoke(app, ["stats", *map(str, words)])
+def stats(*arguments: object):
+    return CliRunner().invoke(app, ["stats", *map(str, arguments)])
 
 
-def figures(*words: object) -> list[dict]:
-    result = stats(*words, "--json")
+def figures(*arguments: object) -> list[dict]:
+    result = stats(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)["datasets"]
 
@@ -160,7 +160,7 @@ def test_rows_do_not_pile_up_in_memory(tmp_path):
     assert max(held) < 4_000_000  # labels of 50 rows are 13 MB
 
 
-def test_what_is_said(labels, tmp_path):
+def test_what_is_printed(labels, tmp_path):
     result = stats(labels, 3, "--kind", "shards", "--kind", "procedural", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "3/3" in result.stderr
@@ -218,9 +218,9 @@ def test_labels_of_others(tmp_path, moving_pattern):
     }
     np.save(tmp_path / "dance/a.npy", released, allow_pickle=True)
     kinds = {"kubric": "kubric", "odyssey": "point-odyssey", "dance": "letsdance", "drive": "drivetrack"}
-    words = [word for kind in kinds.values() for word in ("--kind", kind)]
+    arguments = [word for kind in kinds.values() for word in ("--kind", kind)]
     kubric, odyssey, dance, drive = figures(
-        *(tmp_path / folder for folder in kinds), *words, "--out", tmp_path / "out"
+        *(tmp_path / folder for folder in kinds), *arguments, "--out", tmp_path / "out"
     )
     for name in ("complexity", "diversity", "speed", "extent"):
         for other in (odyssey, dance, drive):
@@ -288,7 +288,7 @@ def test_clips_without_tracks(tmp_path):
     assert (found["clips"], found["tracks"]) == (2, 5)
 
 
-def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
+def test_what_is_wrong_is_reported_in_one_line(labels, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a file").write_text("")
     (tmp_path / "text.parquet").write_text("no shard")
@@ -299,7 +299,7 @@ def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
     pq.write_table(other, tmp_path / "other.parquet")
     write_shard(tmp_path / "no rows.parquet", [])
     out = ("--out", tmp_path / "out")
-    for words, says in [
+    for arguments, says in [
         ((tmp_path / "missing", *out), "missing: no such file or folder"),
         ((tmp_path / "empty", *out), "empty: no shard (.parquet) in this folder"),
         ((tmp_path / "text.parquet", *out), "text.parquet: not a readable Parquet file"),
@@ -320,10 +320,10 @@ def test_what_is_wrong_is_said_in_one_line(labels, tmp_path):
         ((tmp_path / "empty", "--kind", "points", *out), "no .csv or .json"),
         ((labels, "--out", tmp_path / "a file/x"), "is a file, not a folder"),
     ]:
-        result = stats(*words)
-        assert result.exit_code == 2, (words, result.output, result.exception)
+        result = stats(*arguments)
+        assert result.exit_code == 2, (arguments, result.output, result.exception)
         lines = [line for line in result.stderr.splitlines() if line.strip()]
-        assert says in lines[-1], (words, result.stderr)
+        assert says in lines[-1], (arguments, result.stderr)
         assert len([line for line in lines if "━" not in line and "-:--:--" not in line]) == 1, lines
     assert not (tmp_path / "out").exists()
 

@@ -9,8 +9,8 @@ from anthrotap_hf.cli.main import app
 from anthrotap_hf.video import decode_video, probe
 
 
-def track(*words: object):
-    return CliRunner().invoke(app, ["track", *map(str, words)])
+def track(*arguments: object):
+    return CliRunner().invoke(app, ["track", *map(str, arguments)])
 
 
 def test_what_is_written(make_video, tmp_path):
@@ -76,20 +76,20 @@ def test_points_from_a_file(make_video, tmp_path, name, content):
         assert arrays["queries"].tolist() == [[0, 5, 6], [2, 7.5, 8]]
 
 
-def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
+def test_what_is_wrong_is_reported_in_one_line(make_video, tmp_path):
     video = make_video(shots=[3])
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "flat.json").write_text("[0, 5, 6]")
-    (tmp_path / "words.json").write_text('["012"]')
+    (tmp_path / "text.json").write_text('["012"]')
     (tmp_path / "binary.csv").write_bytes(b"PK\x03\x04\xff\xfe\x00")
     (tmp_path / "nul.csv").write_bytes(b"0,1,\x00")
     (tmp_path / "a file").write_text("")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange/config.json").write_text("{}")
     out = tmp_path / "out"
-    for words, says in [
+    for arguments, says in [
         ((video, "--out", out), "one of --points, --grid"),
         ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "one of --points, --grid"),
         ((video, "--out", out, "--grid", 2, "--points-per-frame", 1), "one of --points, --grid"),
@@ -108,8 +108,8 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
             "flat.json: not rows of t,x,y: entry 0 is 0, not a point",
         ),
         (
-            (video, "--out", out, "--points", tmp_path / "words.json"),
-            'words.json: not rows of t,x,y: entry 0 is "012", not a point',
+            (video, "--out", out, "--points", tmp_path / "text.json"),
+            'text.json: not rows of t,x,y: entry 0 is "012", not a point',
         ),
         ((video, "--out", out, "--points", tmp_path / "binary.csv"), "binary.csv: not a text file"),
         ((video, "--out", out, "--points", tmp_path / "nul.csv"), "nul.csv"),
@@ -130,25 +130,25 @@ def test_what_is_wrong_is_said_in_one_line(make_video, tmp_path):
         ((video, "--out", out, "--grid", 2, "--model", tmp_path / "none"), "none"),
         ((video, "--out", out, "--grid", 2, "--model", tmp_path / "strange"), "strange"),
     ]:
-        result = track(*words)
-        assert result.exit_code == 2, (words, result.output)
+        result = track(*arguments)
+        assert result.exit_code == 2, (arguments, result.output)
         lines = [line for line in result.stderr.splitlines() if "tracking by" not in line and line.strip()]
-        assert says in lines[-1], (words, result.stderr)
+        assert says in lines[-1], (arguments, result.stderr)
         assert "Traceback" not in result.stderr
         assert len([line for line in lines if "Loading weights" not in line]) == 1, lines
     assert not out.exists()
 
 
-def test_what_can_be_known_is_said_before_the_tracking(make_video, tmp_path, monkeypatch):
+def test_what_can_be_known_is_reported_before_the_tracking(make_video, tmp_path, monkeypatch):
     monkeypatch.setattr("anthrotap_hf.cli.track.load_tracker", lambda *_: pytest.fail("a model was loaded"))
     video = make_video(shots=[3])
-    for words, says in [
+    for arguments, says in [
         (("--out", tmp_path / "out", "--points", "0,97,1"), "x from 0 to 96"),
         (("--out", tmp_path / "out", "--points", "0,1,1;-1,2,2"), "point 1"),
         (("--out", video / "out", "--grid", 2), "is a file, not a folder"),
         (("--out", "/proc/nowhere/out", "--grid", 2), "/proc can't be written to"),
     ]:
-        result = track(video, *words)
+        result = track(video, *arguments)
         assert result.exit_code == 2, result.exception
         assert says in result.stderr
     assert not (tmp_path / "out").exists()
@@ -166,7 +166,7 @@ def test_files_of_an_earlier_run_stay_unless_asked(make_video, tmp_path):
     assert (out / "video.tracks.npz").read_bytes() != before
 
 
-def test_points_per_frame_and_the_overlay_says_when_it_is_done(make_video, tmp_path):
+def test_points_per_frame_and_the_overlay_has_a_progress_bar(make_video, tmp_path):
     result = track(make_video(shots=[3]), "--points-per-frame", 2, "--out", tmp_path / "out", "--json")
     assert json.loads(result.stdout)["points"] == 6
     assert result.stderr.strip().splitlines()[-1].startswith("overlay")
@@ -190,8 +190,8 @@ def test_chunks_and_device_reach_the_pipeline(make_video, tmp_path, monkeypatch)
             }
 
     monkeypatch.setattr("transformers.pipeline", lambda *_, **options: calls.append(options) or Tracker())
-    words = ["--frame-chunk", 2, "--query-chunk", 3, "--window", 60, "--device", "cpu"]
-    result = track(make_video(shots=[3]), "--points", "0,9,9", "--out", tmp_path / "out", *words)
+    arguments = ["--frame-chunk", 2, "--query-chunk", 3, "--window", 60, "--device", "cpu"]
+    result = track(make_video(shots=[3]), "--points", "0,9,9", "--out", tmp_path / "out", *arguments)
     assert result.exit_code == 0, result.output
     assert calls[0]["device"] == "cpu"
     assert calls[1]["points"] == [[0, 9, 9]]

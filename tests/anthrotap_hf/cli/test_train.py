@@ -15,7 +15,7 @@ from anthrotap_hf.training.config import TrainingRecipe
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """`train(*words)`: run the command without training; return its result and the recipe that would be trained."""
+    """`train(*arguments)`: run the command without training; return its result and the recipe that would be trained."""
     trained: list[TrainingRecipe] = []
 
     def stand_in(recipe, out):
@@ -23,18 +23,18 @@ def train(tmp_path, monkeypatch):
         (out / "model").mkdir(parents=True)
         return out / "model"
 
-    def run(*words: str):
+    def run(*arguments: str):
         trained.clear()
         monkeypatch.setattr("anthrotap_hf.training.trainer.train", stand_in)
-        result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+        result = CliRunner().invoke(app, ["train", *arguments, "--out", str(tmp_path / "out")])
         return result, trained[0] if trained else None
 
     return run
 
 
 def test_options_change_the_recipe_and_win_over_settings(train):
-    words = ["--data", "labels", "--steps", "7", "--set", "steps=9", "--set", "sources.people.data=other"]
-    result, recipe = train("tiny-finetune", *words)
+    arguments = ["--data", "labels", "--steps", "7", "--set", "steps=9", "--set", "sources.people.data=other"]
+    result, recipe = train("tiny-finetune", *arguments)
     assert result.exit_code == 0, result.output
     assert (recipe.steps, recipe.sources["people"].data) == (7, "labels")
 

@@ -48,10 +48,10 @@ def usage(card: str) -> str:
     return block
 
 
-def published(anthrotap, dataset, *words: str, **options: str) -> dict:
+def published(anthrotap, dataset, *arguments: str, **options: str) -> dict:
     done = anthrotap(
         *("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0", "--json"),
-        *words,
+        *arguments,
         **options,
     )
     assert done.returncode == 0, done.stderr
@@ -59,14 +59,14 @@ def published(anthrotap, dataset, *words: str, **options: str) -> dict:
 
 
 def test_a_dataset_is_published_loaded_streamed_pinned_and_read_offline(hub, client, anthrotap, dataset):
-    told = published(anthrotap, dataset, "--tag", "v1")
+    printed = published(anthrotap, dataset, "--tag", "v1")
     repository = hub.repositories["dataset", "me/dances"]
     assert repository.private
-    assert told["commit"] == repository.head == repository.tags["v1"]
-    assert set(told["files"]) == set(repository.files()) - {".gitattributes"}
-    assert repository.files()["README.md"].decode() == told["card"]
+    assert printed["commit"] == repository.head == repository.tags["v1"]
+    assert set(printed["files"]) == set(repository.files()) - {".gitattributes"}
+    assert repository.files()["README.md"].decode() == printed["card"]
 
-    used = client("-c", usage(told["card"]) + "print(len(frames), len(tracks))")
+    used = client("-c", usage(printed["card"]) + "print(len(frames), len(tracks))")
     assert used.stdout.split() == ["30", "2"], used.stderr
     loaded = client("-c", LOAD, "me/dances")
     assert loaded.stdout.split() == ["3", "2"], loaded.stderr
@@ -129,13 +129,13 @@ def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
     published(anthrotap, dataset)
     repository = hub.repositories["dataset", "me/dances"]
     ours = repository.files()
-    words = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
+    arguments = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
     for theirs, says in (
         ({"README.md": ours["README.md"] + b"Mine."}, "the card of me/dances was edited there"),
         ({"data/mine.parquet": b"mine"}, "has data/mine.parquet, which AnthroTAP did not publish"),
     ):
         repository.commit(ours | theirs)
-        refused = anthrotap(*words)
+        refused = anthrotap(*arguments)
         assert refused.returncode == 2
         assert says in refused.stderr
         assert repository.files() == ours | theirs
@@ -144,7 +144,7 @@ def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
 
 
 @pytest.mark.slow  # huggingface_hub tries five times, half a minute each
-def test_a_broken_upload_publishes_nothing_and_goes_on(hub, anthrotap, dataset):
+def test_a_broken_upload_publishes_nothing_and_is_resumed(hub, anthrotap, dataset):
     shard = dataset / "data/train-00000-of-00001.parquet"
     manifest = json.loads((dataset / "manifest.json").read_text())
     # The same rows, as two files.
@@ -183,21 +183,21 @@ def test_a_broken_upload_publishes_nothing_and_goes_on(hub, anthrotap, dataset):
 
 
 def test_the_hub_s_refusals_in_one_line(hub, client, anthrotap, dataset):
-    words = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
+    arguments = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
 
     def refusal(done) -> str:
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr.strip().splitlines()[-1]
 
-    assert "the Hub does not accept the token" in refusal(anthrotap(*words, token="hf_nonsense"))
-    assert "HF_TOKEN" in refusal(anthrotap(*words, token=None))
-    assert "may not write there" in refusal(anthrotap(*words, token=READER))
-    assert "may not write there" in refusal(anthrotap(*words[:3], "other/dances", *words[4:]))
-    assert "not the name of a repository" in refusal(anthrotap(*words[:3], "me/a b", *words[4:]))
+    assert "the Hub does not accept the token" in refusal(anthrotap(*arguments, token="hf_nonsense"))
+    assert "HF_TOKEN" in refusal(anthrotap(*arguments, token=None))
+    assert "may not write there" in refusal(anthrotap(*arguments, token=READER))
+    assert "may not write there" in refusal(anthrotap(*arguments[:3], "other/dances", *arguments[4:]))
+    assert "not the name of a repository" in refusal(anthrotap(*arguments[:3], "me/a b", *arguments[4:]))
     hub.repositories["dataset", "me/dances"] = Repository(private=True)
     hub.repositories["dataset", "me/dances"].commit({"README.md": b"# Other", "data.csv": b"1"})
-    assert "which AnthroTAP did not publish" in refusal(anthrotap(*words))
+    assert "which AnthroTAP did not publish" in refusal(anthrotap(*arguments))
     assert hub.uploads() == []
 
 
@@ -211,21 +211,21 @@ except Exception as error:
 """
 
 
-def test_what_a_reader_is_told(hub, client, anthrotap, dataset):
+def test_errors_of_reading_a_dataset_of_the_hub(hub, client, anthrotap, dataset):
     published(anthrotap, dataset, "--public", "--people", "All signed.")
     repository = hub.repositories["dataset", "me/dances"]
 
-    def told(name: str, **options: str) -> str:
+    def printed(name: str, **options: str) -> str:
         done = client("-c", STREAM_ONE, name, **options)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "me/nothing: no such repository on the Hub, or a private one" in told("me/nothing")
-    assert "me/dances@v9: no such revision" in told("me/dances@v9")
-    assert "does not accept the token" in told("me/dances", token="hf_nonsense")
+    assert "me/nothing: no such repository on the Hub, or a private one" in printed("me/nothing")
+    assert "me/dances@v9: no such revision" in printed("me/dances@v9")
+    assert "does not accept the token" in printed("me/dances", token="hf_nonsense")
     repository.gated = True
-    assert "me/dances: the repository is gated; ask for access" in told("me/dances", token=READER)
-    assert "me/dances: the repository is gated; ask for access" in told("me/dances", token=None)
+    assert "me/dances: the repository is gated; ask for access" in printed("me/dances", token=READER)
+    assert "me/dances: the repository is gated; ask for access" in printed("me/dances", token=None)
     repository.gated, repository.private = False, True
-    assert "or a private one that the token in use may not read" in told("me/dances", token=READER)
-    assert "not in the cache" in told("me/other", HF_HUB_OFFLINE="1")
+    assert "or a private one that the token in use may not read" in printed("me/dances", token=READER)
+    assert "not in the cache" in printed("me/other", HF_HUB_OFFLINE="1")

@@ -19,7 +19,7 @@ from helpers.hub_server import WRITER
         (WRITER, {"HF_HUB_OFFLINE": "1"}, "ok", "not asked: HF_HUB_OFFLINE is set"),
     ],
 )
-def test_the_account_is_told(anthrotap, token, environment, state, says):
+def test_the_account_is_reported(anthrotap, token, environment, state, says):
     done = anthrotap("doctor", "--json", token=token, **environment)
     assert done.returncode == (state == "problem"), done.stderr
     finding = next(f for f in json.loads(done.stdout)["findings"] if f["name"] == "account")

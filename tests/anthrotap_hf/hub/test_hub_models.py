@@ -61,18 +61,18 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
         "--json",
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     repository = hub.repositories["model", "me/tracker"]
     assert repository.private
     assert {"config.json", "model.safetensors", "README.md", "tracks.jpg", "video.py"} <= set(
         repository.files()
     )
-    assert told["commit"] == repository.head
-    front = yaml.safe_load(told["card"].split("---")[1])
+    assert printed["commit"] == repository.head
+    front = yaml.safe_load(printed["card"].split("---")[1])
     assert front["pipeline_tag"] == "keypoint-detection"
     assert {"point-tracking", "anthrotap", "locotrack"} <= set(front["tags"])
     assert front["license"] == "apache-2.0"
-    assert "their terms are not known" in told["card"]
+    assert "their terms are not known" in printed["card"]
 
     video = str(make_video("a.mp4", shots=[6], size=(64, 96)))
     with_us = client("-c", TRACK.replace("TELL", "import anthrotap_hf"), video, "me/tracker", "{}")
@@ -134,22 +134,22 @@ def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, trac
     assert "it evaluates other weights or other code" in other.stderr
 
 
-def test_what_a_user_of_a_tracker_is_told(hub, anthrotap, tracker, make_video):
+def test_errors_of_loading_a_tracker_of_the_hub(hub, anthrotap, tracker, make_video):
     video = make_video("a.mp4", shots=[4])
     done = anthrotap("publish", "model", tracker, "me/tracker", "--license", "apache-2.0")
     assert done.returncode == 0, done.stderr
     assert "pin this version: me/tracker@" in done.stdout
 
-    def told(model: str, **options: str) -> str:
+    def printed(model: str, **options: str) -> str:
         done = anthrotap("track", video, "--grid", "2", "--model", model, "--out", "tracks", **options)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr
 
-    assert "me/nothing: no such repository on the Hub, or a private one" in told("me/nothing")
-    assert "me/tracker@v9: no such revision" in told("me/tracker@v9")
-    assert "or a private one" in told("me/tracker", token=READER)
+    assert "me/nothing: no such repository on the Hub, or a private one" in printed("me/nothing")
+    assert "me/tracker@v9: no such revision" in printed("me/tracker@v9")
+    assert "or a private one" in printed("me/tracker", token=READER)
     hub.repositories["model", "me/tracker"].private = False
     hub.repositories["model", "me/tracker"].gated = True
-    assert "me/tracker: the repository is gated; ask for access" in told("me/tracker", token=READER)
-    assert "HF_HUB_OFFLINE=1" in told("me/other", HF_HUB_OFFLINE="1")
+    assert "me/tracker: the repository is gated; ask for access" in printed("me/tracker", token=READER)
+    assert "HF_HUB_OFFLINE=1" in printed("me/other", HF_HUB_OFFLINE="1")

@@ -50,7 +50,7 @@ def test_shards_manifest_card_and_picture_go_up_and_the_rest_stays(dataset):
     assert front["tags"][:2] == ["point-tracking", "anthrotap"]
     assert front["license"] == "other"  # cc-by-4.0 labels, cc0-1.0 videos
     assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    for words in (
+    for arguments in (
         'load_dataset("me/dances", split="train")',
         "| 2 | cc0-1.0 |  |",
         "| Anny body model | apache-2.0 |",
@@ -59,10 +59,10 @@ def test_shards_manifest_card_and_picture_go_up_and_the_rest_stays(dataset):
         "100.0 % are visible",
         "tracks.jpg",
     ):
-        assert words in publication.card
+        assert arguments in publication.card
 
 
-def test_the_card_tells_consent_and_attribution(dataset):
+def test_the_card_states_consent_and_attribution(dataset):
     named = VideoLicenses({}, VideoLicense("cc-by-4.0", "The Dancers | example.org"))
     card = prepare_dataset(
         dataset, "me/dances", video_licenses=named, people="All signed; write to me@example.org.", public=True
@@ -145,14 +145,14 @@ def test_damaged_and_foreign_folders_are_refused(dataset, tmp_path):
 
 def test_tables_of_licenses_say_what_is_wrong(tmp_path):
     table = tmp_path / "licenses.csv"
-    for text, words in (
+    for text, arguments in (
         ("video;license\n", "the heading is not"),
         ("video,license,attribution\na.mp4,free,\n", "unknown license 'free'"),
         ("video,license,attribution\na.mp4,cc-by-4.0,\n", "requires attribution"),
         ("video,license\na.mp4,unknown\na.mp4,cc0-1.0\n", "a.mp4 is listed twice"),
     ):
         table.write_text(text)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=arguments):
             VideoLicenses.read(str(table), None)
     table.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a text file"):
@@ -163,22 +163,22 @@ def test_tables_of_licenses_say_what_is_wrong(tmp_path):
 
 def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    words = ["publish", "dataset", str(dataset), "me/dances", "--video-licenses", "cc0-1.0", "--dry-run"]
-    shown = CliRunner().invoke(app, words)
+    arguments = ["publish", "dataset", str(dataset), "me/dances", "--video-licenses", "cc0-1.0", "--dry-run"]
+    shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     assert "would publish the dataset me/dances, private:" in shown.output
     assert "data/train-00000-of-00001.parquet" in shown.output
     assert "would not publish: " in shown.output
-    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert told["url"] is None
-    assert set(told["files"]) == {
+    printed = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert printed["url"] is None
+    assert set(printed["files"]) == {
         "data/train-00000-of-00001.parquet",
         "manifest.json",
         "README.md",
         ".anthrotap.json",
         "tracks.jpg",
     }
-    refused = CliRunner().invoke(app, words[:4])
+    refused = CliRunner().invoke(app, arguments[:4])
     assert refused.exit_code == 2
 
 
@@ -188,7 +188,7 @@ def test_a_license_that_the_hub_does_not_know_is_refused(dataset, license):
         prepare_dataset(dataset, video_licenses=FREE, license=license)
 
 
-def test_rows_tell_what_made_them_whatever_the_manifest_says(dataset):
+def test_rows_count_even_if_the_manifest_names_other_components(dataset):
     """Two datasets put together: some rows were made with SMPL."""
     import pyarrow as pa
     import pyarrow.parquet as pq
