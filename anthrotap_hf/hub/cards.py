@@ -24,13 +24,7 @@ TEMPLATES = next(
 )
 THIS_FOLDER = "this folder or its name on the Hub"
 TAGS = ["point-tracking", "anthrotap"]  # "point-tracking" is not a task of the Hub
-_SIZES = {
-    1_000: "n<1K",
-    10_000: "1K<n<10K",
-    100_000: "10K<n<100K",
-    1_000_000: "100K<n<1M",
-    10_000_000: "1M<n<10M",
-}
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -214,7 +208,8 @@ def _license_entry(licenses: Iterable[str]) -> dict[str, str]:
 
 
 def _size_category(rows: int) -> str:
-    return next((name for limit, name in _SIZES.items() if rows < limit), "10M<n<100M")
+    digits = len(str(rows))
+    return _SIZES[min(max(digits - 3, 0), len(_SIZES) - 1)]
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

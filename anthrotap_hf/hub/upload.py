@@ -92,7 +92,8 @@ def upload(publication: Publication, repo: str, public: bool, tag: str | None, o
         overwrite: Whether files that AnthroTAP did not publish are replaced, too.
 
     Raises:
-        PublishError: if the Hub refuses, can't be reached, or has something else there.
+        HubError: if the Hub refuses or can't be reached.
+        PublishError: if the upload would replace something else, or the tag exists.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -105,7 +106,7 @@ def upload(publication: Publication, repo: str, public: bool, tag: str | None, o
         known = describe_hub_error(error, repo)
         if known is None:
             raise
-        raise PublishError(known.reason, path=known.path, hint=known.hint) from error
+        raise known from error
 
 
 def _upload(

@@ -140,3 +140,13 @@ def test_the_recipe_in_the_bundled_provenance_is_one_that_trains():
     config = pytest.importorskip("anthrotap_hf.training.config", reason="needs anthrotap[training]")
     provenance = Provenance.read(str(BUNDLED["locotrack-tiny"]))
     config.TrainingRecipe.model_validate(provenance.recipe)
+
+
+@pytest.mark.parametrize(
+    ("rows", "category"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**9, "10M<n<100M")],
+)
+def test_the_hub_s_size_categories(rows, category):
+    from anthrotap_hf.hub.cards import _size_category
+
+    assert _size_category(rows) == category
