@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+VIDEO_LIST = "videos.jsonl"
+"""What came of each video of a build: a file beside the manifest."""
 SHA256 = re.compile("[0-9a-f]{64}")
 """What a column or manifest entry that is a SHA-256 must match in full."""
 UNKNOWN_CONFIDENCE = 255

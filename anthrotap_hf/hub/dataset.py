@@ -25,13 +25,13 @@ from anthrotap_hf.hub.licenses import (
     components_of_rows,
 )
 from anthrotap_hf.hub.upload import Publication, other_files
-from anthrotap_hf.schema import MANIFEST
+from anthrotap_hf.schema import MANIFEST, VIDEO_LIST
 
 PICTURE = "tracks.jpg"
 PICTURE_CLIPS = 3
 PICTURE_WIDTH = 960  # pixels
 NAMED_VIDEOS = 5  # named in a message about many
-METADATA = (MANIFEST, "videos.jsonl")
+METADATA = (MANIFEST, VIDEO_LIST)
 
 
 def prepare_dataset(

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from anthrotap_builder.clips import VideoClip, read_clips
 from anthrotap_builder.config import ClipSettings
-from anthrotap_builder.distributed.assemble import VIDEOS
 from anthrotap_builder.shards import MAX_GROUP_ROWS, ShardFile, describe_file, save_manifest, shard_name
 from anthrotap_hf.data.manifest import read_manifest
 from anthrotap_hf.data.shard_reader import (
@@ -28,7 +27,7 @@ from anthrotap_hf.data.shard_reader import (
     read_footer,
     split_of,
 )
-from anthrotap_hf.schema import MANIFEST, SHA256, features
+from anthrotap_hf.schema import MANIFEST, SHA256, VIDEO_LIST, features
 from anthrotap_hf.utils.atomic_files import atomic_dir, file_sha256
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.video import VideoError, encode_video
@@ -147,8 +146,8 @@ def attach_videos(
         report.files = [describe_file(path, tmp_path) for path in written]
         report.written = sum(file["rows"] for file in report.files)
         clips.rmdir()
-        if (folder / VIDEOS).is_file():
-            shutil.copyfile(folder / VIDEOS, tmp_path / VIDEOS)
+        if (folder / VIDEO_LIST).is_file():
+            shutil.copyfile(folder / VIDEO_LIST, tmp_path / VIDEO_LIST)
         save_manifest(tmp_path, _new_manifest(manifest, report))
     return report
 
@@ -184,7 +183,7 @@ def _check_out(folder: Path, out: Path, overwrite: bool) -> None:
     shards = find_shards(out)
     if shards and not overwrite:
         raise FileExistsError(f"{out}: already holds {shards[0].name}; {elsewhere}")
-    of_dataset = {*shards, out / MANIFEST, out / VIDEOS, out / "data"}
+    of_dataset = {*shards, out / MANIFEST, out / VIDEO_LIST, out / "data"}
     others = sorted(path for path in (*out.glob("*"), *out.glob("data/*")) if path not in of_dataset)
     if others:
         reason = f"holds {others[0].relative_to(out)}, no part of a dataset"

@@ -34,14 +34,13 @@ from anthrotap_builder.shards import (
 )
 from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf.data.shard_reader import find_shards, split_of
-from anthrotap_hf.schema import features
+from anthrotap_hf.schema import VIDEO_LIST, features
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 
 LABELED_AGAIN = "its videos are labeled again"
 # Files of rows whose index is kept in memory.
 OPEN_FILES = 16
 READ_THREADS = 16
-VIDEOS = "videos.jsonl"
 
 
 def assign_shards(folder: BuildFolder, output: OutputConfig) -> None:
@@ -90,7 +89,7 @@ def assign_shards(folder: BuildFolder, output: OutputConfig) -> None:
             name = Path(shard_name(split, number, len(shards)))
             write_lines(folder.finish / name.with_suffix(".jsonl"), lines)
     videos = _describe_videos(results, Counter(row.source_sha256 for row in kept), output)
-    write_lines(folder.finish / VIDEOS, videos)
+    write_lines(folder.finish / VIDEO_LIST, videos)
 
 
 def write_shards(build: BuildConfig, rank: int = 0, num_ranks: int = 1) -> None:
@@ -134,7 +133,7 @@ def finalize_dataset(build: BuildConfig) -> None:
     folder = build.folder
     listed = sorted(folder.finish.glob("*-of-*.jsonl"))
     # The list of videos is the last that `assign_shards` writes.
-    assigned = (folder.finish / VIDEOS).exists()
+    assigned = (folder.finish / VIDEO_LIST).exists()
     described = [folder.finish / "data" / f"{path.stem}.json" for path in listed]
     written = all(path.exists() and path.with_suffix(".parquet").exists() for path in described)
     if not assigned or not written:
@@ -144,7 +143,7 @@ def finalize_dataset(build: BuildConfig) -> None:
     splits: dict[str, Tally] = {}
     for split, group in groupby(range(len(shards)), lambda index: split_of(listed[index])):
         splits[split] = Tally.merge(tallies[index] for index in group)
-    videos = read_lines(folder.finish / VIDEOS)
+    videos = read_lines(folder.finish / VIDEO_LIST)
     manifest = {
         **describe_labels(build.labeling, Tally.merge(tallies)),
         "files": shards,
@@ -159,7 +158,7 @@ def finalize_dataset(build: BuildConfig) -> None:
             for split, tally in splits.items()
         },
         "videos": {
-            "file": VIDEOS,
+            "file": VIDEO_LIST,
             "given": len(videos),
             "labeled": sum(video["clips"] > 0 for video in videos),
             "failed": sum(video["failure"] is not None for video in videos),
@@ -169,8 +168,8 @@ def finalize_dataset(build: BuildConfig) -> None:
         for path in described:
             path.with_suffix(".parquet").rename(tmp_path / path.with_suffix(".parquet").name)
     save_manifest(folder.out, manifest)
-    with atomic_write(folder.out / VIDEOS) as tmp_path:
-        shutil.copyfile(folder.finish / VIDEOS, tmp_path)
+    with atomic_write(folder.out / VIDEO_LIST) as tmp_path:
+        shutil.copyfile(folder.finish / VIDEO_LIST, tmp_path)
     if build.write_card is not None:
         build.write_card(folder.out)
     shutil.rmtree(folder.finish, ignore_errors=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anthrotap_builder.distributed import executors
-from anthrotap_builder.distributed.assemble import VIDEOS
 from anthrotap_builder.distributed.config import BuildConfig, ResourceLimits
 from anthrotap_builder.distributed.executors import ClusterSettings
 from anthrotap_builder.distributed.state import BuildError, BuildFolder, IncompleteError, Plan
@@ -25,11 +24,11 @@ from anthrotap_builder.distributed.steps import (
 )
 from anthrotap_builder.distributed.video_sources import Source
 from anthrotap_builder.video_result import VideoResult
-from anthrotap_hf.schema import MANIFEST
+from anthrotap_hf.schema import MANIFEST, VIDEO_LIST
 
 EXECUTORS = ("local", "slurm", "ray")
 # What a build puts beside its `.build`, and may replace.
-DATASET_FILES = ("data", MANIFEST, VIDEOS, "README.md")
+DATASET_FILES = ("data", MANIFEST, VIDEO_LIST, "README.md")
 # Folders of `.build`, with datatrove's marks of what is done.
 FINISHING = (AssignShards.name, WriteShards.name, FinalizeDataset.name, "finish")
 # Attempts to label again what turned out lost or damaged: each finds one file, or a few.
