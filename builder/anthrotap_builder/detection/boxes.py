@@ -33,6 +33,7 @@ DUPLICATE_IOU = 0.8
 # Longest gap of a track, frames, in which its boxes are interpolated.
 MAX_INTERPOLATED = 5
 
+_HINT = "set detection.detector_model to a folder or Hub id of an object detector of transformers"
 _DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError)
 
 Boxes = tuple[np.ndarray, np.ndarray]
@@ -145,9 +146,9 @@ def load_detector(
     persons = [index for index, label in model.config.id2label.items() if label.lower() == "person"]
     if not persons:
         known = list(model.config.id2label.values())
+        first = f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
         raise AssetError(
-            f"detection.detector_model: {name} has no class 'person' among its {len(known)}: "
-            f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
+            f"the detector has no class 'person' among its {len(known)}: {first}", path=name, hint=_HINT
         )
     on_gpu = torch.device(device).type == "cuda"
 
@@ -178,9 +179,10 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     hint = (
-        "name a folder or Hub id of an object detector of transformers"
+        _HINT
         if Path(name).exists()
-        else f"on a machine with network run `hf download {name} --local-dir FOLDER`, and name that folder"
+        else f"on a machine with network run `hf download {name} --local-dir FOLDER`, and set "
+        "detection.detector_model to that folder"
     )
     try:
         with quietly():
@@ -189,9 +191,8 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
         processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     except (*_DAMAGE, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise AssetError(f"detection.detector_model: cannot load {name} ({reason}); {hint}") from error
+        raise AssetError(f"cannot load the detector ({reason})", path=name, hint=hint) from error
     if missing := sorted(report["missing_keys"]):
-        raise AssetError(
-            f"detection.detector_model: {name} lacks {len(missing)} of the detector's weights, {missing[0]} first"
-        )
+        reason = f"it lacks {len(missing)} of the detector's weights, {missing[0]} first"
+        raise AssetError(reason, path=name, hint=hint)
     return model.eval().requires_grad_(False).to(device), processor

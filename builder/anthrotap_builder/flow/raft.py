@@ -16,6 +16,7 @@ import torch
 from anthrotap_builder.config import FlowSettings
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors
+from anthrotap_hf.utils.errors import one_line
 
 # RAFT's updates of its estimate.
 NUM_UPDATES = 12
@@ -141,8 +142,8 @@ def _load_model(size: str, weights: str | None, device: str) -> torch.nn.Module:
             model = make(weights=released, progress=False)
         except (OSError, RuntimeError) as error:  # RuntimeError: what came has another hash
             raise AssetError(
-                f"cannot get RAFT's weights ({' '.join(str(error).split())}). On a machine with network fetch "
-                f"{released.url}, and name the file in the setting flow.weights"
+                f"cannot get RAFT's weights ({one_line(error)})",
+                hint=f"on a machine with network fetch {released.url}, and set flow.weights to the file",
             ) from error
     else:
         model = make(weights=None)
@@ -155,15 +156,18 @@ def _fill(model: torch.nn.Module, path: str, size: str) -> None:
     try:
         state = load_tensors(Path(path), list(model.state_dict()))
     except (OSError, CheckpointError) as error:
-        raise AssetError(f"flow.weights: {error}") from error
+        reason = error.reason if isinstance(error, CheckpointError) else error.strerror
+        raise AssetError(reason, path=path, hint="set flow.weights to a file of weights") from error
     own = {name: list(value.shape) for name, value in model.state_dict().items()}
     got = {name: list(value.shape) for name, value in state.items()}
     wrong = [name for name in {**own, **got} if own.get(name) != got.get(name)]
     if wrong:
         name = wrong[0]
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise AssetError(
-            f"flow.weights: {path} does not hold torchvision's raft_{size} (flow.raft_size): {name} is "
-            f"{got.get(name, 'absent')} there and {own.get(name, 'absent')} in the network"
-            + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+            f"is not torchvision's raft_{size}: {name} is {got.get(name, 'absent')} in the file and "
+            f"{own.get(name, 'absent')} in the network{more}",
+            path=path,
+            hint="set flow.raft_size or flow.weights",
         )
     model.load_state_dict(state)

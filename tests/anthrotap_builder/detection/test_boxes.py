@@ -230,7 +230,7 @@ def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypat
     animals = save_tiny_detector(tmp_path / "animals", ["cat", "dog"])
     assert "no class 'person' among its 2: cat, dog" in message(animals)
     (tmp_path / "empty").mkdir()
-    assert "name a folder or Hub id" in message(tmp_path / "empty")
+    assert "to a folder or Hub id" in message(tmp_path / "empty")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "config.json").write_text('{"model_type": "bert"}')
     assert "BertConfig" in message(tmp_path / "text")

@@ -183,7 +183,7 @@ def test_other_weights_are_one_line(optical_flow, random_weights: str, tmp_path)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "does not hold torchvision's raft_large" in message(random_weights)
+    assert "is not torchvision's raft_large" in message(random_weights)
     assert "no such checkpoint" in message(tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("these are no weights")
     assert "is no PyTorch checkpoint" in message(tmp_path / "text.pth")
