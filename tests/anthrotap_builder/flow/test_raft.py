@@ -193,7 +193,7 @@ def test_other_weights_are_one_line(optical_flow, random_weights: str, tmp_path)
     assert "is refused" in message(tmp_path / "code.pth")
 
 
-def test_no_network_is_one_line_with_the_way_out(optical_flow, monkeypatch: pytest.MonkeyPatch, tmp_path):
+def test_no_network_is_one_line_with_a_hint(optical_flow, monkeypatch: pytest.MonkeyPatch, tmp_path):
     def refuse(*_, **__):
         raise OSError("no route to host")
 
