@@ -25,11 +25,11 @@ class SurfacePoints:
         return len(self.face)
 
     def first(self, count: int) -> SurfacePoints:
-        """The first `count` points."""
+        """Return the first `count` points."""
         return SurfacePoints(self.face[:count], self.barycentric[:count], self.vertex[:count])
 
     def positions(self, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """[..., K, 3]: where the points are on `vertices` [..., V, 3] joined by `faces` [F, 3]."""
+        """Return the positions [..., K, 3] of the points on `vertices` [..., V, 3] joined by `faces` [F, 3]."""
         corners = vertices[..., faces[self.face], :]
         return np.einsum("...kcx,kc->...kx", corners, self.barycentric)
 
@@ -37,12 +37,12 @@ class SurfacePoints:
 def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, seed: int, allowed: np.ndarray | None = None
 ) -> SurfacePoints:
-    """Points spread evenly over a surface: farthest-point sampling among random candidates.
+    """Sample points spread evenly over a surface: farthest-point sampling among random candidates.
 
     Args:
         vertices: [V, 3] float, the mesh at rest.
         faces: [F, 3] int.
-        count: how many points.
+        count: number of points.
         seed: of the random candidates; the same seed gives the same points.
         allowed: [F] bool, faces that may carry a point; all when left out.
 
@@ -63,9 +63,8 @@ def sample_surface(
     # Uniform in a triangle by the square-root map (Osada et al., Shape Distributions, 2002).
     root, split = np.sqrt(rng.random(candidates)), rng.random(candidates)
     barycentric = np.stack([1 - root, root * (1 - split), root * split], axis=1)
-    positions = np.einsum("kcx,kc->kx", corners[face], barycentric)
-
-    positions = np.ascontiguousarray(positions.T)
+    positions = np.ascontiguousarray(np.einsum("kcx,kc->kx", corners[face], barycentric).T)
+    # Each next point is the candidate that is farthest from all points chosen so far.
     chosen = np.empty(count, np.int64)
     distance = np.full(candidates, np.inf)
     chosen[0] = 0
