@@ -155,7 +155,8 @@ def prepare(job: LabelJob) -> None:
                 "another release of anthrotap, or other files of bodies or networks"
             )
         # Imports that otherwise would count against the time limit of the first video.
-        importlib.import_module("anthrotap_builder.label_videos")
+        for module in ("datasets", "anthrotap_builder.label_videos"):
+            importlib.import_module(module)
         importlib.import_module("anthrotap_builder.pipeline").load_parts(job.labeling, job.device)
 
 
