@@ -18,7 +18,7 @@ def train(tmp_path, monkeypatch):
     """`train(*arguments)`: run the command without training; return its result and the recipe that would be trained."""
     trained: list[TrainingRecipe] = []
 
-    def stand_in(recipe, out):
+    def stand_in(recipe, out, *_):
         trained.append(recipe)
         (out / "model").mkdir(parents=True)
         return out / "model"
