@@ -26,10 +26,10 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.overlay_files import OverlayFiles
-from anthrotap_builder.row_file import RowReader, atomic_rows
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.video_result import SYSTEM_ERRORS, VideoResult, describe_error, summarize_clip
 from anthrotap_hf.schema import encode_row, encode_table, features
 from anthrotap_hf.utils.atomic_files import file_sha256

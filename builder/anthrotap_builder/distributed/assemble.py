@@ -23,7 +23,6 @@ from anthrotap_builder.distributed.state import (
     read_lines,
     write_lines,
 )
-from anthrotap_builder.row_file import DamagedRowsError, RowLocation, RowReader, quarantine
 from anthrotap_builder.shards import (
     ShardFile,
     Tally,
@@ -32,6 +31,7 @@ from anthrotap_builder.shards import (
     save_manifest,
     shard_name,
 )
+from anthrotap_builder.utils.row_file import DamagedRowsError, RowLocation, RowReader, quarantine
 from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf.data.shard_reader import find_shards, split_of
 from anthrotap_hf.schema import VIDEO_LIST, features

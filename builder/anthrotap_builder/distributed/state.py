@@ -8,7 +8,7 @@
     .build/<label version>/plan-000/rank-0000007-000.rows  the rows of the rank
     .build/finish/                                     the finished shards, before they are moved to `data`
 
-A video is known by the SHA-256 of its bytes. `anthrotap_builder.row_file` describes the files of rows.
+A video is known by the SHA-256 of its bytes. `anthrotap_builder.utils.row_file` describes the files of rows.
 """
 
 from __future__ import annotations

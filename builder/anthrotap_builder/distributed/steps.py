@@ -14,7 +14,7 @@ from anthrotap_builder.distributed.assemble import assign_shards, finalize_datas
 from anthrotap_builder.distributed.config import BuildConfig
 from anthrotap_builder.distributed.state import IncompleteError, Journal, Plan, rows_path
 from anthrotap_builder.distributed.worker import LabelJob, LabelWorker
-from anthrotap_builder.row_file import DamagedRowsError, RowReader, RowWriter, atomic_rows, quarantine
+from anthrotap_builder.utils.row_file import DamagedRowsError, RowReader, RowWriter, atomic_rows, quarantine
 from anthrotap_builder.video_result import VideoResult
 
 ROWS_PER_FILE = 4096

@@ -20,8 +20,8 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.distributed.config import ResourceLimits
 from anthrotap_builder.distributed.state import BuildError, rows_path
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched
-from anthrotap_builder.row_file import DamagedRowsError, RowReader, quarantine
 from anthrotap_builder.utils.assets import AssetError
+from anthrotap_builder.utils.row_file import DamagedRowsError, RowReader, quarantine
 from anthrotap_builder.video_result import SYSTEM_ERRORS, VideoResult, describe_error
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import one_line

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from anthrotap_builder.row_file import DamagedRowsError, RowReader, atomic_rows
+from anthrotap_builder.utils.row_file import DamagedRowsError, RowReader, atomic_rows
 
 
 def table(number: int) -> pa.Table:
