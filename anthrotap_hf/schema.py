@@ -100,9 +100,7 @@ def encode_row(clip: TrackedClip, clip_frames: int) -> dict[str, Any]:
     tracks = clip.tracks
     num_frames, height, width = clip.frames.shape[:3]
     if num_frames > clip_frames:
-        raise ValueError(
-            f"{clip.clip_id}: {num_frames} frames, the dataset's clips have {clip_frames} at most"
-        )
+        raise ValueError(f"{clip.clip_id}: {num_frames} frames, the dataset's clips have {clip_frames} at most")
     if (tracks.num_frames, tracks.height, tracks.width) != (num_frames, height, width):
         raise ValueError(
             f"{clip.clip_id}: frames are {[num_frames, height, width]} (T, H, W), but the tracks' "

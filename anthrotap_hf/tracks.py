@@ -216,9 +216,7 @@ class TrackedClip:
         else:
             frames = decode_video(self.video)
         if len(frames) != self.tracks.num_frames:
-            raise VideoError(
-                f"{self.clip_id}: the video has {len(frames)} frames, its tracks {self.tracks.num_frames}"
-            )
+            raise VideoError(f"{self.clip_id}: the video has {len(frames)} frames, its tracks {self.tracks.num_frames}")
         return frames
 
     def iter_frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:

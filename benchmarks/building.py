@@ -127,9 +127,7 @@ def workers(folder: Path, count: int, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["memory", "workers"])
     parser.add_argument("--videos", type=int, action="append", help="how many; may be repeated for memory")
     parser.add_argument("--rounds", type=int, default=2)

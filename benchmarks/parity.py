@@ -70,10 +70,7 @@ class Reference:
 
     def fill(self, shapes: dict[str, list[int]], seed: int) -> dict[str, Tensor]:
         """Stand-in weights in the released layout."""
-        return {
-            key: torch.from_numpy(self.stand_in.fill(key, tuple(shape), seed))
-            for key, shape in shapes.items()
-        }
+        return {key: torch.from_numpy(self.stand_in.fill(key, tuple(shape), seed)) for key, shape in shapes.items()}
 
     def inputs(self, case: Any, frames: int, height: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
         """The case's video [1, T, 3, H, W] in [-1, 1] and its queries [1, N, 3] (t, x, y)."""
@@ -97,9 +94,7 @@ class LocoTrackCase:
         model = convert_locotrack(scratch / "x.ckpt")
         video, queries = reference.inputs(case, *self.video, self.seed)
         with torch.inference_mode():
-            out = model(
-                pixel_values_videos=video, query_points=queries, refinement_resolutions=self.resolutions
-            )
+            out = model(pixel_values_videos=video, query_points=queries, refinement_resolutions=self.resolutions)
         pairs = [
             pair("tracks", out.tracks[0], case["tracks_xy"]),
             pair("logits", out.occlusion_logits[0], case["occlusion"]),
@@ -131,9 +126,7 @@ def tapnext_file(reference: Reference, name: str, seed: int, layout: Layout, scr
         return reference.folder / f"{name}_jax.npz"
     weights = reference.fill(reference.shapes(name), seed)
     if layout == "lightning":
-        torch.save(
-            {"state_dict": {f"tapnext.{key}": tensor for key, tensor in weights.items()}}, scratch / "x.pt"
-        )
+        torch.save({"state_dict": {f"tapnext.{key}": tensor for key, tensor in weights.items()}}, scratch / "x.pt")
     else:
         torch.save(weights, scratch / "x.pt")
     return scratch / "x.pt"
@@ -172,10 +165,7 @@ def tokenhmr_files(reference: Reference, scratch: Path) -> list[Path]:
     shapes, case = reference.shapes("tokenhmr_tiny"), reference.case("tokenhmr_tiny")
     model = reference.fill(shapes["model"], 1)
     model |= {"initialized": torch.tensor(True), "smpl.betas": torch.zeros(3)}
-    codes = {
-        name.removeprefix("tokenizer."): tensor
-        for name, tensor in reference.fill(shapes["tokenizer"], 1).items()
-    }
+    codes = {name.removeprefix("tokenizer."): tensor for name, tensor in reference.fill(shapes["tokenizer"], 1).items()}
     torch.save({"state_dict": model, "epoch": 3}, scratch / "tokenhmr.ckpt")
     torch.save({"hparams": {"a": 1}, "net": codes | {"encoder.x": torch.zeros(2)}}, scratch / "tokenizer.pth")
     np.savez(scratch / "means.npz", **{n: case[f"mean_{n}"] for n in ("pose", "shape", "cam")})
@@ -209,13 +199,9 @@ def line(title: str, pairs: Sequence[Pair]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--slow", action="store_true", help="also TAPNext of the released size: minutes, 2 GB"
-    )
+    parser.add_argument("--slow", action="store_true", help="also TAPNext of the released size: minutes, 2 GB")
     options = parser.parse_args()
     reference = Reference(options.folder)
     warnings.simplefilter("ignore", UserWarning)  # of made-up weights and small sizes
@@ -228,9 +214,7 @@ def main() -> None:
         name = "tapnext_w96d3"
         files = (tapnext_file(reference, name, 1, layout, scratch) for layout in LAYOUTS)
         small = [tapnext_answers(reference, name, file, 6, 1) for file in files]
-        print(
-            line("TAPNext, width 96, `.pt`, `.ckpt` and JAX `.npz`", [p for whole, _ in small for p in whole])
-        )
+        print(line("TAPNext, width 96, `.pt`, `.ckpt` and JAX `.npz`", [p for whole, _ in small for p in whole]))
         print(line("the same, frame by frame", [p for _, single in small for p in single]), flush=True)
         if options.slow:
             file = tapnext_file(reference, "tapnext_full", 2, "pt", scratch)

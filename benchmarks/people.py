@@ -40,9 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
 
-    print(
-        f"{'clip':24}{'size':>10}{'CPU ms':>8}{'wall ms':>9}{'people':>8}  fraction of frames in which each is found"
-    )
+    print(f"{'clip':24}{'size':>10}{'CPU ms':>8}{'wall ms':>9}{'people':>8}  fraction of frames in which each is found")
     for path in sorted(p for p in options.clips.iterdir() if p.suffix in {".mp4", ".mkv", ".gif"}):
         frames = read(path, options.frames, LabelingConfig().clips.short_side)
         context = ClipContext.of(frames, 30.0, threads=options.threads)
@@ -55,9 +53,7 @@ def main() -> None:
         size = f"{frames.shape[2]}x{frames.shape[1]}"
         fractions = "  ".join(f"{person.found.mean():.0%}" for person in people)
         ms = 1000 / len(frames)
-        print(
-            f"{path.name:24}{size:>10}{min(cpu) * ms:8.1f}{min(wall) * ms:9.1f}{len(people):8}  {fractions}"
-        )
+        print(f"{path.name:24}{size:>10}{min(cpu) * ms:8.1f}{min(wall) * ms:9.1f}{len(people):8}  {fractions}")
 
 
 if __name__ == "__main__":

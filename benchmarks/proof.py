@@ -36,9 +36,7 @@ WAYS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path, metavar="CLIP")
     parser.add_argument("--out", type=Path, required=True, help="folder for the four folders of shards")
     parser.add_argument("--frames", type=int, default=480, help="only so many of each video, the first")
@@ -64,9 +62,7 @@ def label(video: Path, out: Path, frames: int, threads: int, console: Console) -
             )
             for way in WAYS
         }
-        for clip in track(
-            clips, f"{video.name}, clips of {config.clips.clip_frames} frames", console=console
-        ):
+        for clip in track(clips, f"{video.name}, clips of {config.clips.clip_frames} frames", console=console):
             if clip.start_frame + len(clip.frames) > frames:
                 break
             bench = Workbench(clip, threads)

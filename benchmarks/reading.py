@@ -137,9 +137,7 @@ def measure(way: str, folder: str, workers: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--video", type=Path, default=Path("../shared/clips/juggle.mp4"), help="what is labeled"
-    )
+    parser.add_argument("--video", type=Path, default=Path("../shared/clips/juggle.mp4"), help="what is labeled")
     parser.add_argument("--folder", type=Path, default=Path("outputs/reading"), help="keeps the files made")
     parser.add_argument("--rows", type=int, nargs="+", default=[128])
     parser.add_argument("--shards", type=int, default=4)
@@ -179,9 +177,7 @@ def main() -> None:
                         command = [sys.executable, "-W", "ignore", __file__, "--measure", *task]
                         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                         found[way].append(json.loads(done.stdout))
-                theirs, ours = (
-                    [median(run[key] for run in found[way]) for key in ("rate", "memory")] for way in ways
-                )
+                theirs, ours = ([median(run[key] for run in found[way]) for key in ("rate", "memory")] for way in ways)
                 cells = " | ".join(f"{rate:.1f}, {memory:.0f}" for rate, memory in (theirs, ours))
                 print(f"| {what} | {rows} | {workers} | {cells} | {ours[0] / theirs[0]:.2f} |", flush=True)
 

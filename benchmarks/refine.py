@@ -58,9 +58,7 @@ def true_poses(scene: Scene, body: Body, camera: Camera) -> list[BodyPose]:
         motion = actor.motion.parameters(body, actor.shape).posed(body)
         samples = np.round((np.arange(scene.num_frames) / scene.fps + LEAD) * actor.motion.rate).astype(int)
         rotations = turns[:, None] @ motion.rotations[samples]
-        positions = np.einsum(
-            "tab,tjb->tja", turns, motion.positions[samples] - scene.camera.position[:, None]
-        )
+        positions = np.einsum("tab,tjb->tja", turns, motion.positions[samples] - scene.camera.position[:, None])
         away = np.zeros((scene.num_frames, 1, 3))
         away[:, 0, 2] = positions[:, 0, 2] * (camera.focal / scene.camera.focal - 1)
         poses.append(BodyPose(rotations, positions + away, actor.shape))
@@ -89,9 +87,7 @@ def joint_errors(pose: BodyPose, truth: BodyPose) -> tuple[float, float]:
     return float(plain), float(np.linalg.norm(aligned - b, axis=-1).mean())
 
 
-def with_errors(
-    body: Body, truth: BodyPose, fps: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def with_errors(body: Body, truth: BodyPose, fps: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations [T, J, 3, 3] and translation [T, 3] of a pose with errors of the published size."""
     count, local = len(truth.positions), truth.local_rotations(body)
     turns = errors(count, 3 * body.num_joints, fps, rng).reshape(count, -1, 3)
@@ -161,9 +157,7 @@ def label_all_ways(spec: ClipSpec, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/label_accuracy"), help="rendered clips")
     parser.add_argument("--half", choices=HALVES, default="held_out")
     parser.add_argument("--clip", action="append", help="only this clip; may be repeated")

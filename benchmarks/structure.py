@@ -97,9 +97,7 @@ def _read(name: str, path: Path, known: Mapping[str, Path]) -> SourceFile:
     return file
 
 
-def _visit(
-    node: ast.AST, file: SourceFile, package: str, known: Mapping[str, Path], scope: str, lazy: bool
-) -> None:
+def _visit(node: ast.AST, file: SourceFile, package: str, known: Mapping[str, Path], scope: str, lazy: bool) -> None:
     for child in ast.iter_child_nodes(node):
         inner_scope, inner_lazy = scope, lazy
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):

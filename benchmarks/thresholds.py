@@ -40,8 +40,7 @@ def sweep(spec: ClipSpec, variants: dict[str, Variant], folder: Path) -> dict[st
     bench = Workbench(load_clip(spec, folder, 1), threads=1)
     config = LabelingConfig()
     return {
-        name: evaluate_labels(bench.label(config, variant).tracks, bench.truth)
-        for name, variant in variants.items()
+        name: evaluate_labels(bench.label(config, variant).tracks, bench.truth) for name, variant in variants.items()
     }
 
 

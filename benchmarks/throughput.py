@@ -106,9 +106,7 @@ def run(video: Path, processes: int, threads: int, clips: int) -> list[Cost]:
     """The same by processes side by side."""
     command = [sys.executable, __file__, str(video), "--child", str(threads), "--clips", str(clips)]
     with open(os.devnull, "wb") as nowhere:
-        children = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=nowhere) for _ in range(processes)
-        ]
+        children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=nowhere) for _ in range(processes)]
         outputs = [child.communicate()[0] for child in children]
     return [Cost(**json.loads(output)) for output in outputs]
 
@@ -133,17 +131,13 @@ def side_by_side(video: Path, rounds: int, clips: int) -> None:
             costs = run(video, processes, threads, clips)
             rates[name].append(sum(cost.frames / cost.seconds for cost in costs))
             cpu[name].append(sum(cost.frame for cost in costs) / len(costs))
-    print(
-        f"\n| {video.name}, medians of {rounds} | frames/s | CPU ms a frame | cores busy | videos an hour |"
-    )
+    print(f"\n| {video.name}, medians of {rounds} | frames/s | CPU ms a frame | cores busy | videos an hour |")
     print("|---|---|---|---|---|")
     for name in ARRANGEMENTS:
         rate, spent = median(rates[name]), median(cpu[name])
         hourly = 3600 * rate / (VIDEO_SECONDS * VIDEO_FPS)
         print(f"| {name} | {rate:.1f} | {1000 * spent:.0f} | {rate * spent:.2f} | {hourly:.0f} |")
-    print(
-        f"\nA video: {VIDEO_SECONDS} s, {VIDEO_FPS} frames a second, 480 pixels, one person; start not counted."
-    )
+    print(f"\nA video: {VIDEO_SECONDS} s, {VIDEO_FPS} frames a second, 480 pixels, one person; start not counted.")
 
 
 def projection(cost: Cost) -> None:
@@ -191,12 +185,8 @@ def _bytes(count: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "videos", nargs="+", type=Path, metavar="VIDEO", help="the projection is by the first"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="the projection is by the first")
     parser.add_argument("--side-by-side", type=Path, metavar="VIDEO", help="also run this one in three ways")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clips", type=int, default=1000, help="of each video, the first ones")

@@ -118,9 +118,7 @@ def evaluate_trackers(
 
 def table(files: list[str], mode: str, reports: list[dict[str, Any]]) -> Table:
     """Make a table with a row a tracker: delta avg, AJ, OA and occlusion recall of each file, in percent."""
-    out = Table(
-        "tracker", title=f"mode {mode}, %: delta avg / AJ / OA / occlusion recall", title_justify="left"
-    )
+    out = Table("tracker", title=f"mode {mode}, %: delta avg / AJ / OA / occlusion recall", title_justify="left")
     for file, report in zip(files, reports, strict=True):
         out.add_column(f"{file} ({report['videos']} clips)", justify="right")
     for n, first in enumerate(reports[0]["models"]):
@@ -138,9 +136,7 @@ def table(files: list[str], mode: str, reports: list[dict[str, Any]]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of the pickles")
     parser.add_argument("--files", nargs="+", choices=FILES, help="all; with --evaluate, humans and objects")
     parser.add_argument("--sheets", action="store_true", help="draw a contact sheet of each clip")

@@ -26,9 +26,7 @@ from anthrotap_builder.geometry.visibility import DEPTH_MARGIN, visible_points, 
 
 BARS = {"vertices": 0.3, "points": 0.15}
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # Anny stands along +z; cameras have y down
-TOUCHING = (
-    1e-4  # Open3D's hits are float32: one this near the target, relative to its distance, is the target
-)
+TOUCHING = 1e-4  # Open3D's hits are float32: one this near the target, relative to its distance, is the target
 
 
 def posed(body: Body, rng: np.random.Generator) -> np.ndarray:
@@ -49,9 +47,7 @@ def open3d_visible(vertices: list[np.ndarray], faces: list[np.ndarray], targets:
     """What one would run otherwise: build the scene, cast one ray a target ([K, 3] float32), on one thread."""
     scene = open3d.t.geometry.RaycastingScene(nthreads=1)
     for mesh_vertices, mesh_faces in zip(vertices, faces, strict=True):
-        scene.add_triangles(
-            open3d.core.Tensor(mesh_vertices), open3d.core.Tensor(mesh_faces.astype(np.uint32))
-        )
+        scene.add_triangles(open3d.core.Tensor(mesh_vertices), open3d.core.Tensor(mesh_faces.astype(np.uint32)))
     rays = np.concatenate([np.zeros_like(targets), targets], axis=1)
     return scene.cast_rays(open3d.core.Tensor(rays), nthreads=1)["t_hit"].numpy() > 1 - TOUCHING
 

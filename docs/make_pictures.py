@@ -148,9 +148,7 @@ def _draw_flow(image: np.ndarray, points: SurfaceTracks, flow: TrackFlow, t: int
     known = points.visible[:, t] & np.isfinite(left_over)
     fraction = np.clip(left_over[known] / FLOW_PIXELS, 0, 1)[:, None]
     canvas = _dots(image, points.xy[known, t], (1 - fraction) * VISIBLE + fraction * REJECTED)
-    for start, end in zip(
-        points.xy[known, t], (points.xy[:, t] + 4 * flow.displacement[:, t])[known], strict=True
-    ):
+    for start, end in zip(points.xy[known, t], (points.xy[:, t] + 4 * flow.displacement[:, t])[known], strict=True):
         ends = np.round(16 * (np.stack([start, end]) - 0.5)).astype(int)
         cv2.line(canvas, tuple(ends[0]), tuple(ends[1]), (255, 255, 255), 1, cv2.LINE_AA, 4)
     return canvas
@@ -165,9 +163,7 @@ def _draw_filtering(image: np.ndarray, points: SurfaceTracks, tracks: Tracks, t:
     return _dots(canvas, points.xy[visible, t], np.array(VISIBLE))
 
 
-def _dots(
-    image: np.ndarray, xy: np.ndarray, colors: np.ndarray, radius: int = 2, hollow: bool = False
-) -> np.ndarray:
+def _dots(image: np.ndarray, xy: np.ndarray, colors: np.ndarray, radius: int = 2, hollow: bool = False) -> np.ndarray:
     canvas = image.copy()
     known = np.isfinite(xy[:, 0])
     positions = np.round(16 * (xy[known] - 0.5)).astype(int)
@@ -177,9 +173,7 @@ def _dots(
             cv2.circle(canvas, tuple(position), 16 * radius + 14, (20, 20, 20), cv2.FILLED, cv2.LINE_AA, 4)
     for position, paint in zip(positions, paints, strict=True):
         thickness = 1 if hollow else cv2.FILLED
-        cv2.circle(
-            canvas, tuple(position), 16 * radius, np.asarray(paint, float).tolist(), thickness, cv2.LINE_AA, 4
-        )
+        cv2.circle(canvas, tuple(position), 16 * radius, np.asarray(paint, float).tolist(), thickness, cv2.LINE_AA, 4)
     return canvas
 
 

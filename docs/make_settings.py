@@ -169,6 +169,4 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("settings.md")).write_text(
-        settings_page()
-    )
+    Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("settings.md")).write_text(settings_page())

@@ -108,9 +108,7 @@ def main(folder: Path, video: str | None, dataset: str | None, looks: list[str])
             elsewhere: list[str] = []
             page.on(
                 "request",
-                lambda r, e=elsewhere: (
-                    None if r.url.startswith((address, "data:", "blob:")) else e.append(r.url)
-                ),
+                lambda r, e=elsewhere: None if r.url.startswith((address, "data:", "blob:")) else e.append(r.url),
             )
             page.on("pageerror", lambda error: print("page error:", error))
             page.goto(f"{address}?__theme={theme}")

@@ -44,9 +44,7 @@ def test_files_and_functions_stay_small():
         f"{name}.{function}"
         for name, file in FILES.items()
         for function, count in file.parameters.items()
-        if count > 8
-        and not name.startswith(COMMANDS)
-        and not function.endswith((".forward", "._sanitize_parameters"))
+        if count > 8 and not name.startswith(COMMANDS) and not function.endswith((".forward", "._sanitize_parameters"))
     ]
     assert many == []
 

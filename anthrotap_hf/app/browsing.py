@@ -128,13 +128,9 @@ def check_name(name: str, offered: tuple[str, ...]) -> str:
     if name in offered:
         return name
     if not name:
-        raise DatasetError(
-            "Type the name of a dataset on the Hugging Face Hub first, such as someone/labels."
-        )
+        raise DatasetError("Type the name of a dataset on the Hugging Face Hub first, such as someone/labels.")
     if not is_hub_id(name):
-        raise DatasetError(
-            "Only datasets on the Hugging Face Hub can be opened here: a name such as someone/labels."
-        )
+        raise DatasetError("Only datasets on the Hugging Face Hub can be opened here: a name such as someone/labels.")
     return name
 
 
@@ -184,9 +180,7 @@ def write_clip(clip: TrackedClip, name: str, folder: Path) -> list[Path]:
     Raises:
         VideoError: the video cannot be decoded.
     """
-    overlay, plain, arrays = (
-        folder / f"{plain_name(name)}{suffix}" for suffix in (".tracks.mp4", ".mp4", ".npz")
-    )
+    overlay, plain, arrays = (folder / f"{plain_name(name)}{suffix}" for suffix in (".tracks.mp4", ".mp4", ".npz"))
     tracks, fps = clip.tracks, clip.fps or DEFAULT_FPS
     write_overlay(overlay, decode_frames(clip), fps, tracks)
     plain.write_bytes(clip.video if isinstance(clip.video, bytes) else Path(str(clip.video)).read_bytes())
@@ -262,9 +256,7 @@ class BrowsingTab:
 
     def _build_filters(self) -> None:
         with gr.Row():
-            self.text = gr.Textbox(
-                label="Video or clip", placeholder="part of its name", min_width=160, scale=2
-            )
+            self.text = gr.Textbox(label="Video or clip", placeholder="part of its name", min_width=160, scale=2)
             self.split = gr.Dropdown(["all"], value="all", label="Split", min_width=110)
             self.people = gr.Dropdown(["any", "1", "2", "3+"], value="any", label="People", min_width=110)
             self.visible, self.occluded = (
@@ -284,9 +276,7 @@ class BrowsingTab:
             buttons=[],
             elem_id="browse-gallery",
         )
-        self.number = gr.Slider(
-            1, 2, 1, step=1, label="Page", visible=False, buttons=[], elem_id="browse-sheet"
-        )
+        self.number = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, buttons=[], elem_id="browse-sheet")
         self.about = gr.HTML(elem_id="browse-about", elem_classes="said")
         with gr.Row(equal_height=False, visible=False, elem_id="browse-clip") as self.clip:
             self.overlay = looped_video("browse-overlay", scale=3, min_width=320)
@@ -370,9 +360,7 @@ class BrowsingTab:
             self.plot: gr.BarPlot(table, visible=not clips.empty),
             self.gallery: gr.Gallery(pictures),
             self.number: gr.Slider(1, max(2, num_pages), number, visible=num_pages > 1),
-            self.about: note(f"{count(damaged, 'clip')} on this page can't be read.", "bad")
-            if damaged
-            else "",
+            self.about: note(f"{count(damaged, 'clip')} on this page can't be read.", "bad") if damaged else "",
             self.clip: gr.Row(visible=False),
         }
 

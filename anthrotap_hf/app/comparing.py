@@ -40,9 +40,7 @@ def find_differences(first: Tracks, second: Tracks) -> Differences:
     """Compare two trackers' tracks of the same N queries."""
     distance = np.hypot(*np.moveaxis(first.xy - second.xy, -1, 0))
     both = first.visible & second.visible
-    by_frame = [
-        float(np.median(distance[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])
-    ]
+    by_frame = [float(np.median(distance[both[:, t], t])) if both[:, t].any() else None for t in range(both.shape[1])]
     known = distance[both]
     return Differences(
         median=float(np.median(known)) if len(known) else None,

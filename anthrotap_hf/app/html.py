@@ -18,8 +18,7 @@ def title(name: str, details: str) -> str:
 def numbers(values: dict[str, str]) -> str:
     """Return a row of values, each with its name."""
     cells = "".join(
-        f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>"
-        for name, value in values.items()
+        f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>" for name, value in values.items()
     )
     return f'<dl class="numbers">{cells}</dl>'
 

@@ -90,9 +90,7 @@ def _tracker(model: str, device: str) -> Any:
     return load_tracker(model, device)
 
 
-def track(
-    video: Path, points: list[tuple[int, float, float]], models: dict[str, str], device: str
-) -> TrackingResult:
+def track(video: Path, points: list[tuple[int, float, float]], models: dict[str, str], device: str) -> TrackingResult:
     """Track points by one or two models; leave overlays and files of tracks beside the video.
 
     Args:

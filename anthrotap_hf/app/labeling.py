@@ -88,7 +88,5 @@ def summarize(found: LabelingResult) -> str:
         "seconds it took": f"{totals['seconds']:.0f}",
     }
     bar = label_fractions(totals["visible"], totals["occluded"], totals["invalid"])
-    skipped = (
-        note(f"{count(found.skipped, 'part')} of the video without valid labels.") if found.skipped else ""
-    )
+    skipped = note(f"{count(found.skipped, 'part')} of the video without valid labels.") if found.skipped else ""
     return numbers(values) + bar + skipped

@@ -99,9 +99,7 @@ class Page:
             raise JobError(format_error(error.reason, hint=error.hint)) from error
         except Exception as error:
             logger.exception("a job failed")
-            raise JobError(
-                f"It stopped by an error ({type(error).__name__}: {one_line(error, 400)})."
-            ) from error
+            raise JobError(f"It stopped by an error ({type(error).__name__}: {one_line(error, 400)}).") from error
         finally:
             with self._lock:
                 if self._running is running:
@@ -199,9 +197,7 @@ class VideoBox:
                 self.file = gr.File(label="A video", file_types=types, height=190, elem_id=f"{name}-upload")
                 with gr.Row(elem_classes="under"):
                     limits = f"Any video {page.settings.limits}."
-                    gr.HTML(
-                        f'<p class="hint">{limits} It stays on this server only while the page is open.</p>'
-                    )
+                    gr.HTML(f'<p class="hint">{limits} It stays on this server only while the page is open.</p>')
                     self.use_example = gr.Button(
                         "Use an example", size="sm", scale=0, min_width=170, visible=example is not None,
                         elem_id=f"{name}-example",
@@ -209,9 +205,7 @@ class VideoBox:
             opened = f"{name}-opened"
             with gr.Row(visible=False, elem_classes="opened", elem_id=opened) as self.opened:
                 self.about = gr.HTML()
-                self.other = gr.Button(
-                    "Another video", size="sm", scale=0, min_width=150, elem_id=f"{name}-other"
-                )
+                self.other = gr.Button("Another video", size="sm", scale=0, min_width=150, elem_id=f"{name}-other")
             self.message = gr.HTML(elem_id=f"{name}-upload-said", elem_classes="said")
 
     def connect(

@@ -26,9 +26,7 @@ MAX_POINTS = 400
 TOO_MANY = f"{MAX_POINTS} points are the most that can be tracked at once on this page."
 # Pixels of the picture: a click as close as this to a point removes it.
 CLICK_RADIUS = 12
-EXAMPLE = ProceduralSettings(
-    num_frames=48, height=360, width=640, num_tracks=1, shapes=(5, 7), blur=0.0, noise=2.0
-)
+EXAMPLE = ProceduralSettings(num_frames=48, height=360, width=640, num_tracks=1, shapes=(5, 7), blur=0.0, noise=2.0)
 EXAMPLE_SEED = 12
 
 
@@ -215,9 +213,7 @@ def toggle_point(video: Video, points: Points, t: int, x: float, y: float) -> No
     # The center of the pixel that was hit.
     click = min(max(x, 0), width - 1) + 0.5, min(max(y, 0), height - 1) + 0.5
     distances = [
-        (np.hypot(px / across - click[0], py / down - click[1]), n)
-        for n, (pt, px, py) in enumerate(points)
-        if pt == t
+        (np.hypot(px / across - click[0], py / down - click[1]), n) for n, (pt, px, py) in enumerate(points) if pt == t
     ]
     if distances and min(distances)[0] <= CLICK_RADIUS:
         del points[min(distances)[1]]

@@ -147,9 +147,7 @@ class Visitors:
             shutil.rmtree(visitor.folder, ignore_errors=True)
 
 
-def take_video(
-    upload: Path, folder: Path, limits: Limits, on_frame: Callable[[int, int | None], object]
-) -> Video:
+def take_video(upload: Path, folder: Path, limits: Limits, on_frame: Callable[[int, int | None], object]) -> Video:
     """Move an upload into an empty folder of the visitor's, read it to its end, and make its previews.
 
     Args:
@@ -169,18 +167,14 @@ def take_video(
             raise VideoError(f"it has {size / 1e6:.0f} MB, and {limits.megabytes} MB is the limit")
         info = probe(path)
         if max(info.width, info.height) > MAX_SIDE:
-            raise VideoError(
-                f"it is {info.width} x {info.height} pixels large, and {MAX_SIDE} a side is the limit"
-            )
+            raise VideoError(f"it is {info.width} x {info.height} pixels large, and {MAX_SIDE} a side is the limit")
         expected = round(info.duration * info.fps) if info.duration and info.fps else None
         if (info.duration or 0) > limits.seconds + 0.5:
             raise _too_long(limits)
         previews = _write_previews(path, folder / "previews", limits, lambda done: on_frame(done, expected))
     except VideoError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise VideoError(
-            f"This video can't be used: {format_error(error.reason, hint=error.hint)}."
-        ) from error
+        raise VideoError(f"This video can't be used: {format_error(error.reason, hint=error.hint)}.") from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -189,9 +183,7 @@ def take_video(
     return Video(path, info.width, info.height, len(previews), info.fps or DEFAULT_FPS, previews)
 
 
-def _write_previews(
-    path: Path, folder: Path, limits: Limits, on_frame: Callable[[int], object]
-) -> list[Path]:
+def _write_previews(path: Path, folder: Path, limits: Limits, on_frame: Callable[[int], object]) -> list[Path]:
     """Read all frames, because a file need not be as long as it says, and write a picture of each."""
     folder.mkdir()
     previews: list[Path] = []
@@ -207,9 +199,7 @@ def _write_previews(
 
 
 def _too_long(limits: Limits) -> VideoError:
-    return VideoError(
-        f"it is longer than {limits.seconds} seconds, the limit of this page", hint="cut it first"
-    )
+    return VideoError(f"it is longer than {limits.seconds} seconds, the limit of this page", hint="cut it first")
 
 
 def write_picture(path: Path, image: np.ndarray, side: int) -> None:

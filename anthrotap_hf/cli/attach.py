@@ -30,13 +30,9 @@ WAYS_OUT = {
 
 def attach(
     folder: Annotated[Path, typer.Argument(help="A label-only dataset.", metavar="DIR")],
-    inputs: Annotated[
-        list[Path], typer.Argument(help="Its videos, or folders of videos.", metavar="VIDEO...")
-    ],
+    inputs: Annotated[list[Path], typer.Argument(help="Its videos, or folders of videos.", metavar="VIDEO...")],
     out: Annotated[Path, typer.Option(help="Folder for the dataset with videos.")],
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Skip rows whose video is missing or refused.")
-    ] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Skip rows whose video is missing or refused.")] = False,
     allow_other_decoder: Annotated[
         bool,
         typer.Option(
@@ -64,9 +60,7 @@ def attach(
         with progress_bars() as on_progress:
             videos = find_videos(inputs)
             try:
-                done = attach_videos(
-                    folder, videos, out, partial, allow_other_decoder, overwrite, on_progress
-                )
+                done = attach_videos(folder, videos, out, partial, allow_other_decoder, overwrite, on_progress)
             except AttachError as error:
                 hint = ", ".join(filter(None, [error.hint, WAYS_OUT.get(error.way_out or "")]))
                 raise AttachError(error.reason, path=error.path, hint=hint or None) from error
@@ -76,7 +70,5 @@ def attach(
     for line in done.skipped[:MAX_SKIPPED]:
         print_error(f"skipped: {line}")
     if len(done.skipped) > MAX_SKIPPED:
-        print_error(
-            f"... and {len(done.skipped) - MAX_SKIPPED} rows more; {out / 'manifest.json'} lists them"
-        )
+        print_error(f"... and {len(done.skipped) - MAX_SKIPPED} rows more; {out / 'manifest.json'} lists them")
     print(f"{out}: {done.written} of {done.rows} rows, of {done.found} of {done.videos} videos")

@@ -45,9 +45,7 @@ def build(
             metavar="INPUT...",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the dataset; what is done so far is kept in its .build.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder of the dataset; what is done so far is kept in its .build.")],
     fps: Fps = None,
     short_side: ShortSide = None,
     points: Points = None,
@@ -57,9 +55,7 @@ def build(
     split: Annotated[str | None, typer.Option(help="Only this split of the datasets given.")] = None,
     executor: Annotated[
         str,
-        typer.Option(
-            help="Where it runs: local, slurm or ray.", autocompletion=lambda: ["local", "slurm", "ray"]
-        ),
+        typer.Option(help="Where it runs: local, slurm or ray.", autocompletion=lambda: ["local", "slurm", "ray"]),
     ] = "local",
     workers: LabelWorkers = None,
     threads: Threads = None,
@@ -70,9 +66,7 @@ def build(
         Path | None,
         typer.Option(help="YAML file with what Slurm or Ray are asked for: partition, gpus_per_task ..."),
     ] = None,
-    validation: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of the videos in split validation.")
-    ] = 0.0,
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Fraction of the videos in split validation.")] = 0.0,
     test: Annotated[float, typer.Option(min=0, max=1, help="Fraction of the videos in split test.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the shuffle and the splits.")] = 0,
     shard_size: Annotated[int, typer.Option(min=1, help="Largest shard, MB.")] = 256,
@@ -142,9 +136,7 @@ def build(
             labeling=config,
             version=config.version(),
             output=OutputConfig(validation, test, seed, shard_size << 20, label_only),
-            limits=ResourceLimits(
-                60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries
-            ),
+            limits=ResourceLimits(60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries),
             threads=threads,
             devices=devices,
             write_card=write_dataset_card,
@@ -174,9 +166,7 @@ def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
     if report.exceeded:
         print_error(f"{' and '.join(LIMIT_OPTIONS[limit] for limit in report.exceeded)} may allow more")
     if report.rows is None:
-        print(
-            f"submitted: Slurm jobs {', '.join(report.jobs)}; the same command, later, says how far they are"
-        )
+        print(f"submitted: Slurm jobs {', '.join(report.jobs)}; the same command, later, says how far they are")
         return
     rows = ", ".join(f"{count} {name}" for name, count in report.rows.items()) or "none"
     failed = f", {len(report.failed)} failed" if report.failed else ""

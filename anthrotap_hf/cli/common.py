@@ -189,11 +189,7 @@ def cli_errors(
         if error.strerror:
             fail(format_error(error.strerror, str(error.filename or path), hint))
         # An error of this package, which has no number.
-        fail(
-            format_error(
-                str(error), hint="--overwrite replaces it" if isinstance(error, FileExistsError) else None
-            )
-        )
+        fail(format_error(str(error), hint="--overwrite replaces it" if isinstance(error, FileExistsError) else None))
     except (ValueError, ImportError) as error:
         fail(str(error))
 

@@ -54,9 +54,7 @@ def locotrack(
 
 
 @app.command()
-def tapnext(
-    checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: Json = False
-) -> None:
+def tapnext(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: Json = False) -> None:
     """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
 
     Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext

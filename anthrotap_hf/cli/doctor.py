@@ -15,9 +15,7 @@ MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("✗", "r
 
 
 def doctor(
-    online: Annotated[
-        bool, typer.Option("--online/--offline", help="Whether to ask the Hub for your account.")
-    ] = True,
+    online: Annotated[bool, typer.Option("--online/--offline", help="Whether to ask the Hub for your account.")] = True,
     as_json: Json = False,
 ) -> None:
     """Check this installation: versions, extras, devices, files, folders and the Hub; say how to repair it.

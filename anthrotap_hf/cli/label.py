@@ -49,16 +49,12 @@ def label(
     settings: Set = None,
     meshes: Annotated[
         Path | None,
-        typer.Option(
-            help="Label these meshes, from a .npz or a folder of NAME.meshes.npz, instead of fitting any."
-        ),
+        typer.Option(help="Label these meshes, from a .npz or a folder of NAME.meshes.npz, instead of fitting any."),
     ] = None,
     refine: Annotated[
         bool, typer.Option(help="Let the fit refine the mesh source's bodies with masks and flow.")
     ] = False,
-    write_meshes: Annotated[
-        bool, typer.Option(help="Also write each video's meshes, as --meshes reads them.")
-    ] = False,
+    write_meshes: Annotated[bool, typer.Option(help="Also write each video's meshes, as --meshes reads them.")] = False,
     workers: LabelWorkers = 1,
     threads: Threads = 2,
     device: Device = "cpu",

@@ -24,9 +24,7 @@ from anthrotap_hf.cli import (
     verify,
 )
 
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 something is wrong or missing in the result, 2 it can't be done, 130 stopped."
-)
+EXIT_CODES = "Exit codes: 0 done, 1 something is wrong or missing in the result, 2 it can't be done, 130 stopped."
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

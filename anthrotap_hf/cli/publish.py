@@ -18,9 +18,7 @@ app = typer.Typer(help="Publish a dataset or a tracker on the Hugging Face Hub."
 
 INTERRUPTED = "the Hub keeps what it has received: the same command resumes"
 
-Repo = Annotated[
-    str, typer.Argument(help="Its name on the Hub: user/name, or a name of your own.", metavar="REPO")
-]
+Repo = Annotated[str, typer.Argument(help="Its name on the Hub: user/name, or a name of your own.", metavar="REPO")]
 License = Annotated[
     str | None,
     typer.Option(
@@ -84,9 +82,7 @@ def dataset(
         if video_licenses is None and attribution is not None:
             raise AnthroTapError("goes with --video-licenses", argument="attribution")
         table = None if video_licenses is None else VideoLicenses.read(video_licenses, attribution)
-        publication = prepare_dataset(
-            folder, repo, license=license, video_licenses=table, people=people, public=public
-        )
+        publication = prepare_dataset(folder, repo, license=license, video_licenses=table, people=people, public=public)
         _publish(publication, repo, public, tag, overwrite, dry_run, as_json)
 
 
@@ -98,15 +94,11 @@ def model(
     repo: Repo,
     card: Annotated[
         str | None,
-        typer.Option(
-            help="For released weights: anthro-locotrack-small, anthro-locotrack-base, anthro-tapnext."
-        ),
+        typer.Option(help="For released weights: anthro-locotrack-small, anthro-locotrack-base, anthro-tapnext."),
     ] = None,
     results: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="A report of `anthrotap evaluate` on these weights, for the card. May be repeated."
-        ),
+        typer.Option(help="A report of `anthrotap evaluate` on these weights, for the card. May be repeated."),
     ] = None,
     license: License = None,
     about: Annotated[str | None, typer.Option(help="A sentence or two for the card.")] = None,

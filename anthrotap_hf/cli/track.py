@@ -31,9 +31,7 @@ def track(
     points_per_frame: Annotated[
         int | None, typer.Option(min=1, help="Instead: so many points on every frame, spread evenly.")
     ] = None,
-    query_frame: Annotated[
-        int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")
-    ] = None,
+    query_frame: Annotated[int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -45,12 +43,8 @@ def track(
         str | None, typer.Option(help="HEIGHTxWIDTH that the model runs at. Default: the model's own.")
     ] = None,
     device: common.Device = "cpu",
-    frame_chunk: Annotated[
-        int | None, typer.Option(min=1, help="Frames processed at once, to bound memory.")
-    ] = None,
-    query_chunk: Annotated[
-        int | None, typer.Option(min=1, help="Points processed at once, to bound memory.")
-    ] = None,
+    frame_chunk: Annotated[int | None, typer.Option(min=1, help="Frames processed at once, to bound memory.")] = None,
+    query_chunk: Annotated[int | None, typer.Option(min=1, help="Points processed at once, to bound memory.")] = None,
     window: Annotated[
         int | None, typer.Option(min=1, help="Frames whose features are held at once, to bound memory.")
     ] = None,
@@ -172,8 +166,7 @@ def _json_rows(content: Any) -> list[Any]:
     if not isinstance(rows, list):
         raise ValueError("must hold a list [[t, x, y], ...], or one under queries or points")
     points = [
-        [row[name] for name in "txy"] if isinstance(row, dict) and set("txy") <= set(row) else row
-        for row in rows
+        [row[name] for name in "txy"] if isinstance(row, dict) and set("txy") <= set(row) else row for row in rows
     ]
     for n, row in enumerate(points):
         if not isinstance(row, list):

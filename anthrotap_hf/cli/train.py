@@ -30,13 +30,10 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Labels to train on: a folder of `anthrotap label` or `build`, or a Hub id. "
-            "Default: as in the recipe."
+            help="Labels to train on: a folder of `anthrotap label` or `build`, or a Hub id. Default: as in the recipe."
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimizer steps. Default: as in the recipe.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: as in the recipe.")] = None,
     device: Annotated[
         str | None,
         typer.Option(help="Where it trains: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."),

@@ -16,9 +16,7 @@ LISTED_PROBLEMS = 50
 
 
 def verify(
-    folder: Annotated[
-        Path, typer.Argument(help="A dataset, or a folder of shards (.parquet).", metavar="DIR")
-    ],
+    folder: Annotated[Path, typer.Argument(help="A dataset, or a folder of shards (.parquet).", metavar="DIR")],
     videos: Annotated[
         bool, typer.Option("--videos/--no-videos", help="Decode each video, which takes most of the time.")
     ] = True,

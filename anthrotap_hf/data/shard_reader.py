@@ -114,9 +114,7 @@ def read_footer(path: str | os.PathLike[str], storage_options: Mapping[str, Any]
         raise DamagedShardError(reason, path=path, hint="fetch or build it again") from error
 
 
-def check_columns(
-    columns: pa.Schema | Sequence[str], path: str | os.PathLike[str], *, complete: bool = False
-) -> None:
+def check_columns(columns: pa.Schema | Sequence[str], path: str | os.PathLike[str], *, complete: bool = False) -> None:
     """Check that columns are those of a shard of this project.
 
     Args:
@@ -164,9 +162,7 @@ def iter_batches(
         with pq.ParquetFile(_source(path, storage_options), pre_buffer=False, buffer_size=1 << 20) as file:
             row = 0 if groups is None else None
             for group in range(file.num_row_groups) if groups is None else groups:
-                for batch in file.iter_batches(
-                    batch_size, row_groups=[group], columns=columns, use_threads=False
-                ):
+                for batch in file.iter_batches(batch_size, row_groups=[group], columns=columns, use_threads=False):
                     yield batch
                     row = None if row is None else row + batch.num_rows
     except Exception as error:  # native libraries raise what they like
@@ -242,9 +238,7 @@ class ShardReader:
         self._open: tuple[int, pq.ParquetFile] | None = None
 
     @classmethod
-    def from_path(
-        cls, path: str | os.PathLike[str], *, video: bool = True, buffer_size: int = 0
-    ) -> ShardReader:
+    def from_path(cls, path: str | os.PathLike[str], *, video: bool = True, buffer_size: int = 0) -> ShardReader:
         """The shards of a folder on this machine, or one file. Raises as the constructor, and ShardError if none."""
         shards = find_shards(path)
         if not shards:

@@ -56,9 +56,7 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
-            raise ValueError(
-                f"rank must be from 0 to world_size - 1, got {self.rank} and world_size {self.world_size}"
-            )
+            raise ValueError(f"rank must be from 0 to world_size - 1, got {self.rank} and world_size {self.world_size}")
         if self.buffer_size < 1:
             raise ValueError(f"buffer_size must be at least 1, got {self.buffer_size}")
         if self.video not in ("frames", "bytes", "none"):
@@ -187,9 +185,7 @@ class StreamedClips(IterableDataset[TrackedClip]):
             return epoch, row
         if row >= num_rows and self.epoch == epoch + 1:  # saved when its epoch was over
             return self.epoch, 0
-        raise ValueError(
-            f"the state is of epoch {epoch}, the stream is set to {self.epoch}: set_epoch({epoch})"
-        )
+        raise ValueError(f"the state is of epoch {epoch}, the stream is set to {self.epoch}: set_epoch({epoch})")
 
     def _described(self) -> dict[str, Any]:
         """All that the order of this reader depends on, but the epoch."""

@@ -137,9 +137,7 @@ def verify(
     try:
         manifest = read_manifest(folder)
     except FileNotFoundError:
-        report.not_checked.append(
-            f"no {MANIFEST}: whether files are missing or were changed, and the label version"
-        )
+        report.not_checked.append(f"no {MANIFEST}: whether files are missing or were changed, and the label version")
     except ManifestError as error:
         report.add(MANIFEST, format_error(error.reason, hint=error.hint))
     expected = Expected.from_manifest(manifest)
@@ -147,9 +145,7 @@ def verify(
         report.not_checked.append(f"{MANIFEST} lists no files: whether some are missing or were changed")
     if manifest and expected.label_version is None:
         report.not_checked.append(f"{MANIFEST} has no label_version: that of the rows")
-    shards = _compare_with_manifest(
-        manifest, [file.relative_to(folder).as_posix() for file in files], folder, report
-    )
+    shards = _compare_with_manifest(manifest, [file.relative_to(folder).as_posix() for file in files], folder, report)
     with WorkerPool(processes, "anthrotap verify") as pool:
         groups = _check_files(shards, expected, pool, report, on_progress)
         rows = _check_rows(groups, partial(check_group, expected, videos), pool, report, on_progress)
@@ -161,15 +157,11 @@ def verify(
     elif expected.label_only:
         report.not_checked.append(f"label-only: {report.rows} rows have no video that could be decoded")
     order = {name: number for number, name in enumerate([MANIFEST, *(shard.name for shard in shards)])}
-    report.problems.sort(
-        key=lambda p: (order.get(p.file, len(order)), p.file, -1 if p.row is None else p.row)
-    )
+    report.problems.sort(key=lambda p: (order.get(p.file, len(order)), p.file, -1 if p.row is None else p.row))
     return report
 
 
-def _compare_with_manifest(
-    manifest: dict[str, Any], names: list[str], folder: Path, report: Report
-) -> list[_Shard]:
+def _compare_with_manifest(manifest: dict[str, Any], names: list[str], folder: Path, report: Report) -> list[_Shard]:
     """The shards that are there; those that are missing, or not listed, are problems."""
     listed: dict[str, Any] = {}
     for item in json_value(manifest, list, "files") or []:
@@ -257,9 +249,7 @@ def _check_rows(
     tasks = [group for _, group in groups]
     for group, rows in _run(pool, check, tasks, "rows", on_progress, lambda group: group.num_rows):
         if rows is None:
-            reason = (
-                f"reading it, or a row up to {group.last_row}, ends the process that does; build it again"
-            )
+            reason = f"reading it, or a row up to {group.last_row}, ends the process that does; build it again"
             rows = [CheckedRow(group.first_row, reasons=[reason])]
         for row in rows:
             report.videos += row.decoded
@@ -298,9 +288,7 @@ def _check_splits(manifest: dict[str, Any], groups: list[tuple[str, RowGroup]], 
         listed = json_value(manifest, int, "splits", split, "rows")
         found = sum(group.num_rows for name, group in groups if split_of(name) == split)
         if listed is not None and listed != found:
-            report.add(
-                MANIFEST, f"split {one_line(split)}: {found} rows were found, not the {listed} that it says"
-            )
+            report.add(MANIFEST, f"split {one_line(split)}: {found} rows were found, not the {listed} that it says")
 
 
 def _check_between_rows(rows: list[tuple[str, CheckedRow]], report: Report) -> None:

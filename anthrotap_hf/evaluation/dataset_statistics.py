@@ -177,9 +177,7 @@ class DatasetStatistics:
         if clip.fps is not None:
             every = slice(None, None, max(1, round(clip.fps / COMMON_RATE)))
             found["fps"] = np.array([clip.fps])
-            found["complexity_at_10"] = trajectory_complexity(
-                tracks.xy[:, every], visible[:, every], shortest
-            )
+            found["complexity_at_10"] = trajectory_complexity(tracks.xy[:, every], visible[:, every], shortest)
         if self.reader.knows_person:
             found["people"] = np.array([len(np.unique(tracks.person))])
         if tracks.confidence is not None:

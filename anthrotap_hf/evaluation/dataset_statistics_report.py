@@ -48,9 +48,7 @@ def _mean(name: str, form: str) -> Callable[[Dataset], str]:
 def _quantiles(name: str, form: str, *quantiles: str) -> Callable[[Dataset], str]:
     def cell(dataset: Dataset) -> str:
         found = dataset["distributions"][name]["quantiles"]
-        return (
-            UNKNOWN if found["0.5"] is None else " / ".join(format(found[each], form) for each in quantiles)
-        )
+        return UNKNOWN if found["0.5"] is None else " / ".join(format(found[each], form) for each in quantiles)
 
     return cell
 
@@ -142,9 +140,7 @@ def plot_statistics(report: Mapping[str, Any], path: Path) -> None:
         ImportError: as of `report.empty_figure`.
     """
     figure = empty_figure(14, 10.5)
-    (labels, visible, runs), (occluded, speed, away), (complexity, diversity, confidence) = figure.subplots(
-        3, 3
-    )
+    (labels, visible, runs), (occluded, speed, away), (complexity, diversity, confidence) = figure.subplots(3, 3)
     datasets = report["datasets"]
     _label_bars(labels, datasets)
     _curves(visible, datasets, "visible_frames", "visible frames of a track", "tracks")

@@ -68,9 +68,7 @@ def tapvid_metrics(
     gt_tracks, pred_tracks = np.asarray(gt_tracks, np.float64), np.asarray(pred_tracks, np.float64)
     shape = gt_visible.shape
     if len(shape) != 2 or pred_visible.shape != shape:
-        raise ValueError(
-            f"visibilities must both be [N, T], got {list(shape)} and {list(pred_visible.shape)}"
-        )
+        raise ValueError(f"visibilities must both be [N, T], got {list(shape)} and {list(pred_visible.shape)}")
     if gt_tracks.shape != (*shape, 2) or pred_tracks.shape != (*shape, 2):
         raise ValueError(
             f"tracks must both be [N, T, 2] = {[*shape, 2]}, got {list(gt_tracks.shape)} and {list(pred_tracks.shape)}"

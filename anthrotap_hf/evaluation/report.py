@@ -94,9 +94,7 @@ def empty_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            "plots need matplotlib: pip install 'anthrotap[evaluation]'", name="matplotlib"
-        ) from error
+        raise ImportError("plots need matplotlib: pip install 'anthrotap[evaluation]'", name="matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

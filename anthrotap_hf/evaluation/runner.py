@@ -147,9 +147,7 @@ class ResultCache:
             try:
                 self._videos = json.loads(path.read_text())["videos"]
             except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(
-                    f"damaged ({error})", path=path, hint="delete it, and it is made again"
-                ) from error
+                raise DatasetError(f"damaged ({error})", path=path, hint="delete it, and it is made again") from error
 
     def find(self, name: str, digest: str) -> dict[str, Any] | None:
         """Return the results of a video, unless they are of other frames or labels."""
@@ -214,9 +212,7 @@ def evaluate(
                 of_model[name] = known
         on_step(name, None)
     if not results[0]:
-        reason = (
-            "no point is visible in a frame that is scored, in any video" if skipped else "it has no video"
-        )
+        reason = "no point is visible in a frame that is scored, in any video" if skipped else "it has no video"
         raise DatasetError(reason, path=benchmark.data)
     return {
         "benchmark": benchmark.name,
@@ -254,9 +250,7 @@ def _evaluate_video(
     start = time.perf_counter()
     found = tracker(video.frames, points=asked, resolution=RESOLUTION, progress=False)
     seconds = time.perf_counter() - start
-    scores = tapvid_metrics(
-        queries, truth.xy, truth.visible, found["tracks"], found["visible"], mode, truth.valid
-    )
+    scores = tapvid_metrics(queries, truth.xy, truth.visible, found["tracks"], found["visible"], mode, truth.valid)
     occluded, recalled = count_occluded(queries, truth.visible, found["visible"], mode, truth.valid)
     return {
         **scores,

@@ -95,17 +95,13 @@ def _name(t: int) -> str:
 def _write_images(database: sqlite3.Connection, tracks: Tracks, visible: np.ndarray) -> None:
     width, height = tracks.width, tracks.height
     params = np.array([FOCAL_LENGTH * max(width, height), width / 2, height / 2, 0], "<f8")
-    database.execute(
-        "INSERT INTO cameras VALUES (1, ?, ?, ?, ?, 0)", (SIMPLE_RADIAL, width, height, params.tobytes())
-    )
+    database.execute("INSERT INTO cameras VALUES (1, ?, ?, ?, ?, 0)", (SIMPLE_RADIAL, width, height, params.tobytes()))
     for t in range(tracks.num_frames):
         xy = tracks.xy[visible[:, t], t]
         scale_and_orientation = np.tile(np.array([1, 0], "<f4"), (len(xy), 1))
         keypoints = np.concatenate([xy.astype("<f4"), scale_and_orientation], axis=1)
         database.execute("INSERT INTO images VALUES (?, ?, 1)", (t + 1, _name(t)))
-        database.execute(
-            "INSERT INTO keypoints VALUES (?, ?, 4, ?)", (t + 1, len(keypoints), keypoints.tobytes())
-        )
+        database.execute("INSERT INTO keypoints VALUES (?, ?, 4, ?)", (t + 1, len(keypoints), keypoints.tobytes()))
         # Matching of any kind asks for a row; a track has no descriptor, so it is empty.
         database.execute("INSERT INTO descriptors VALUES (?, 0, 128, ?)", (t + 1, b""))
 

@@ -64,9 +64,7 @@ def prepare_dataset(
     report = verify(folder, videos=False)
     if report.problems:
         count, first = len(report.problems), report.problems[0]
-        raise PublishError(
-            f"{first} ({count} problems in all)", hint=f"`anthrotap verify {folder}` lists them"
-        )
+        raise PublishError(f"{first} ({count} problems in all)", hint=f"`anthrotap verify {folder}` lists them")
     if not report.rows:
         raise PublishError("it has no row", path=folder)
     shards = find_shards(folder / "data")

@@ -114,9 +114,7 @@ def choose_license(asked: str | None, components: Collection[Component], default
     unknown = next((each for each in components if each.license == UNKNOWN), None)
     if asked is None and unknown is not None:
         reason = f"{unknown.name}: {unknown.terms}"
-        raise PublishError(
-            reason, hint=f"say under which license the {what} may be published", argument="license"
-        )
+        raise PublishError(reason, hint=f"say under which license the {what} may be published", argument="license")
     if asked is not None and asked not in MAY_BE_REDISTRIBUTED and asked not in OTHER_LICENSES:
         reason = f"{asked!r} is none of the Hub's identifiers, such as apache-2.0, mit or cc-by-4.0"
         raise PublishError(reason, argument="license")
@@ -146,9 +144,7 @@ class VideoLicense:
     def __post_init__(self) -> None:
         if self.license not in MAY_BE_REDISTRIBUTED:
             known = ", ".join(sorted(MAY_BE_REDISTRIBUTED))
-            raise PublishError(
-                f"unknown license {self.license!r}", hint=f"known: {known}", argument="video_licenses"
-            )
+            raise PublishError(f"unknown license {self.license!r}", hint=f"known: {known}", argument="video_licenses")
         if self.license.startswith("cc-by") and not self.attribution:
             raise PublishError(
                 f"{self.license} requires attribution", hint="say whom to credit", argument="attribution"

@@ -153,9 +153,7 @@ def _identity(
     return {"template": named.template, "title": named.title, "size": named.size}
 
 
-def _components(
-    card: str | None, provenance: Provenance | None, kind: str, folder: Path
-) -> Sequence[Component]:
+def _components(card: str | None, provenance: Provenance | None, kind: str, folder: Path) -> Sequence[Component]:
     """Return what a tracker is made of: by its provenance, else by what is known of weights of its name."""
     if provenance is not None:
         return provenance.components

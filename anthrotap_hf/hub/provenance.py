@@ -39,9 +39,7 @@ class Provenance:
     evaluation: dict[str, Any] | None = None
 
     @classmethod
-    def of_training(
-        cls, recipe: Mapping[str, Any], start: str | None, data: Iterable[Component]
-    ) -> Provenance:
+    def of_training(cls, recipe: Mapping[str, Any], start: str | None, data: Iterable[Component]) -> Provenance:
         """Collect what is known before the first step. Weights of the Hub are looked up there.
 
         Args:
@@ -71,9 +69,7 @@ class Provenance:
         """
         from transformers.utils import cached_file
 
-        path = cached_file(
-            model, PROVENANCE_FILE, revision=revision, _raise_exceptions_for_missing_entries=False
-        )
+        path = cached_file(model, PROVENANCE_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
         if path is None:
             return None
         try:

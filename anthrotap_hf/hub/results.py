@@ -73,9 +73,7 @@ def read_report(path: Path, key: str) -> dict[str, Any]:
     return found | {"mean": models[key]}
 
 
-def result_files(
-    published: Iterable[Mapping[str, Any]], measured: Iterable[Mapping[str, Any]]
-) -> dict[str, bytes]:
+def result_files(published: Iterable[Mapping[str, Any]], measured: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
     """Return the Hub's result entries, `.eval_results/BENCHMARK.yaml`, for benchmarks that have a dataset there."""
     from huggingface_hub import eval_result_entries_to_yaml
 
@@ -86,9 +84,7 @@ def result_files(
     for row in measured:
         entries[row["benchmark"]] += _entries(row, f"{row['videos']} videos, by anthrotap evaluate", {})
     return {
-        f".eval_results/{benchmark}.yaml": yaml.safe_dump(
-            eval_result_entries_to_yaml(found), sort_keys=False
-        ).encode()
+        f".eval_results/{benchmark}.yaml": yaml.safe_dump(eval_result_entries_to_yaml(found), sort_keys=False).encode()
         for benchmark, found in entries.items()
         if found
     }

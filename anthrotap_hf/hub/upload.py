@@ -68,9 +68,7 @@ class Publication:
 
 def other_files(folder: Path, published: Container[str]) -> list[str]:
     """Return the names in a folder that are not published (`data` of a dataset is)."""
-    return [
-        path.name for path in sorted(folder.iterdir()) if path.name not in published and path.name != "data"
-    ]
+    return [path.name for path in sorted(folder.iterdir()) if path.name not in published and path.name != "data"]
 
 
 @dataclass(frozen=True)
@@ -123,9 +121,7 @@ def _upload(
     url = str(api.create_repo(**target, private=True, exist_ok=True))
     info: Any = api.repo_info(**target)
     if not info.private and not public:
-        raise PublishError(
-            f"{repo} exists and is public", hint="set it, or choose another name", argument="public"
-        )
+        raise PublishError(f"{repo} exists and is public", hint="set it, or choose another name", argument="public")
     existing = {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
     listing = _read_listing(api, target, existing)
     if not overwrite:
@@ -134,9 +130,7 @@ def _upload(
         raise PublishError(f"{repo} has a version {tag} already", hint="choose a new name", argument="tag")
 
     additions = [
-        CommitOperationAdd(
-            path_in_repo=name, path_or_fileobj=content if isinstance(content, bytes) else str(content)
-        )
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content if isinstance(content, bytes) else str(content))
         for name, content in publication.files.items()
     ]
     for begin in range(0, len(additions), FILES_AT_ONCE):

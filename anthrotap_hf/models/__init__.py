@@ -42,9 +42,7 @@ def register_with_transformers() -> None:
     """Make `AutoConfig` and `AutoModel` know our models, as soon as transformers has them."""
     when_imported("transformers.models.auto.configuration_auto", _register_configs)
     ours = [entry.partition(":")[0] for entry in MODELS.entries.values()]
-    when_imported(
-        "transformers.models.auto.modeling_auto", _register_models, not_during=[*_FOUNDATIONS, *ours]
-    )
+    when_imported("transformers.models.auto.modeling_auto", _register_models, not_during=[*_FOUNDATIONS, *ours])
 
 
 def _register_configs(auto: ModuleType) -> None:

@@ -41,9 +41,7 @@ def find_tracker(name: str) -> tuple[str, str | None]:
     or a Hub id. Raises ValueError for what can be none of these, so that the Hub is not asked for a folder."""
     if name in BUNDLED:
         if os.path.exists(os.path.join(name, "config.json")):
-            raise ValueError(
-                f"a tracker that comes along is called so, and a folder here: ./{name} is the folder"
-            )
+            raise ValueError(f"a tracker that comes along is called so, and a folder here: ./{name} is the folder")
         return str(BUNDLED[name]), None
     if not may_be_loaded(name):
         raise ValueError(

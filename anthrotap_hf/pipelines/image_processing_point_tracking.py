@@ -64,9 +64,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             f"which resolution does a {config.model_type} model want? Pass image_processor=, or save one with it"
         )
 
-    def target_size(
-        self, height: int, width: int, resolution: tuple[int, int] | None = None
-    ) -> tuple[int, int]:
+    def target_size(self, height: int, width: int, resolution: tuple[int, int] | None = None) -> tuple[int, int]:
         """Return the (height, width) that frames of this size are resized to; `resolution` overrides `size`."""
         if resolution is not None:
             try:
@@ -113,9 +111,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         prepared = [self._prepare(torch.as_tensor(video), resolution, rescale) for video in batch]
         return BatchFeature({"pixel_values_videos": torch.stack(prepared)})
 
-    def _prepare(
-        self, video: torch.Tensor, resolution: tuple[int, int] | None, rescale: bool
-    ) -> torch.Tensor:
+    def _prepare(self, video: torch.Tensor, resolution: tuple[int, int] | None, rescale: bool) -> torch.Tensor:
         """[T, H, W, 3] -> [T, 3, h, w]."""
         if video.ndim != 4 or video.shape[3] != 3 or 0 in video.shape or video.dtype != torch.uint8:
             raise ValueError(

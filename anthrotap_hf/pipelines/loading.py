@@ -43,9 +43,7 @@ def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
         if known is None and isinstance(error, AnthroTapError):
             known = error
         if known is not None:
-            raise TrackerError(
-                known.reason, path=known.path or name, hint=known.hint, argument="model"
-            ) from error
+            raise TrackerError(known.reason, path=known.path or name, hint=known.hint, argument="model") from error
         # Where transformers tried several classes, it quotes the tracebacks of all; the last line is the error.
         text = str(error).strip()
         reason = text.splitlines()[-1] if "Traceback (most" in text else text

@@ -260,9 +260,7 @@ class PointTrackingPipeline(Pipeline):
             queries = torch.stack([videos[index].queries for index in group]).to(self.device)
             tracks, logits = self._track(stacked.to(self.device), queries, chunks, progress)
             for n, index in enumerate(group):
-                outputs[index] = TrackerOutput(
-                    tracks[n].float().cpu(), logits[n].float().cpu(), videos[index].scale
-                )
+                outputs[index] = TrackerOutput(tracks[n].float().cpu(), logits[n].float().cpu(), videos[index].scale)
         return {"video": outputs if isinstance(batch, list) else outputs[0]}
 
     def _track(

@@ -27,9 +27,7 @@ def query_points(
     named = [name for name, value in ways.items() if value is not None]
     if len(named) != 1:
         got = f"got {' and '.join(named)}" if named else "got none"
-        raise ValueError(
-            f"say what to track by one of points=[[t, x, y], ...], grid_size= or points_per_frame=; {got}"
-        )
+        raise ValueError(f"say what to track by one of points=[[t, x, y], ...], grid_size= or points_per_frame=; {got}")
     if query_frame is not None and grid_size is None:
         raise ValueError("query_frame belongs to grid_size; points have their own t")
     if points is not None:
@@ -40,9 +38,7 @@ def query_points(
     if grid_size is not None:
         t = _whole(query_frame or 0)
         if t is None or not 0 <= t < num_frames:
-            raise ValueError(
-                f"query_frame must be a whole number from 0 to {num_frames - 1}, got {query_frame!r}"
-            )
+            raise ValueError(f"query_frame must be a whole number from 0 to {num_frames - 1}, got {query_frame!r}")
         if count > min(height, width):
             raise ValueError(f"a grid of {count} x {count} is finer than the video, {width} x {height}")
         centers = (np.arange(count) + 0.5) / count

@@ -105,9 +105,7 @@ def load_labels(path: Path, keys: Sequence[str]) -> Mapping[str, Any]:
     try:
         labels = safe_load_npz(path, keys) if path.suffix == ".npz" else safe_load_npy(path)
     except UnsafeFileError as error:
-        raise BadClipError(
-            error.reason, path=path, hint="fetch it again from where it is published"
-        ) from error
+        raise BadClipError(error.reason, path=path, hint="fetch it again from where it is published") from error
     return require_keys(path, labels, keys)
 
 
@@ -123,9 +121,7 @@ def read_points(path: FilePath, value: Any) -> np.ndarray:
     """Return points [A, B, 2] as float32; raise BadClipError for anything else."""
     points = _read_array(path, value, "points")
     if points.dtype.kind not in "fiu" or points.shape[2:] != (2,):
-        raise BadClipError(
-            f"its points are {points.dtype} {list(points.shape)}, not numbers [.., .., 2]", path=path
-        )
+        raise BadClipError(f"its points are {points.dtype} {list(points.shape)}, not numbers [.., .., 2]", path=path)
     # A number too large for float32 becomes infinite, and so no position.
     with np.errstate(over="ignore"):
         return points.astype(np.float32, copy=False)

@@ -76,9 +76,7 @@ class DriveTrackClips(Reader):
         labels = require_keys(path, found, keys)
         video = labels["video"]
         if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3:
-            raise BadClipError(
-                f"its video is {video.dtype} {list(video.shape)}, not uint8 [T, H, W, 3]", path=path
-            )
+            raise BadClipError(f"its video is {video.dtype} {list(video.shape)}, not uint8 [T, H, W, 3]", path=path)
         if labels["tracks"].shape[1:2] != video.shape[:1]:
             raise BadClipError(f"{len(video)} frames, but tracks {list(labels['tracks'].shape)}", path=path)
         _, height, width, _ = video.shape
@@ -112,7 +110,5 @@ def _map_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
             shape, fortran, dtype = read_npy_header(file)
             if dtype.hasobject or file.tell() + dtype.itemsize * np.prod(shape) > start + member.file_size:
                 raise ValueError(f"{name} is no array of numbers, or not whole")
-            found[name.removesuffix(".npy")] = np.memmap(
-                path, dtype, "r", file.tell(), shape, "F" if fortran else "C"
-            )
+            found[name.removesuffix(".npy")] = np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
     return found

@@ -206,9 +206,7 @@ class _Scene:
         )
 
 
-def _tracks(
-    scene: _Scene, num_tracks: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tracks(scene: _Scene, num_tracks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return xy [N, T, 2] float32, visible and valid [N, T] of points that are drawn by `rng`."""
     time, y, x = _draw_pixels(scene.segments, num_tracks, rng)
     owner = scene.segments[time, y, x].astype(int)

@@ -67,9 +67,7 @@ class PointClips(Reader):
             raise DatasetError("no .csv or .json of points in this folder", path=path)
         for one, other in itertools.pairwise(self.files):
             if one.stem == other.stem:
-                raise DatasetError(
-                    f"{one.name} has points of the same video", path=other, hint="leave one out"
-                )
+                raise DatasetError(f"{one.name} has points of the same video", path=other, hint="leave one out")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -148,9 +146,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
                 heading = [name.strip() for name in reader.fieldnames or ()]
                 reader.fieldnames = heading
                 if not set(COLUMNS[:-1]) <= set(heading):
-                    raise ValueError(
-                        f"its heading must have {', '.join(COLUMNS)}, got {', '.join(heading) or 'none'}"
-                    )
+                    raise ValueError(f"its heading must have {', '.join(COLUMNS)}, got {', '.join(heading) or 'none'}")
                 rows = list(reader)
     except UnicodeDecodeError as error:
         raise BadClipError("not a text file (not UTF-8)", path=file) from error
@@ -159,9 +155,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise BadClipError(f"can't be read ({error.strerror})", path=file) from error
     if not rows:
-        raise BadClipError(
-            "no point in it", path=file, hint=f"leave it out, or give rows of {', '.join(COLUMNS)}"
-        )
+        raise BadClipError("no point in it", path=file, hint=f"leave it out, or give rows of {', '.join(COLUMNS)}")
     return rows
 
 
@@ -170,8 +164,7 @@ def _json_rows(content: Any) -> list[dict[str, Any]]:
     if not isinstance(rows, list):
         raise ValueError(f"must hold a list of {', '.join(COLUMNS)}, by itself or under the name points")
     named = [
-        dict(zip(COLUMNS, row, strict=False)) if isinstance(row, list) and len(row) in (4, 5) else row
-        for row in rows
+        dict(zip(COLUMNS, row, strict=False)) if isinstance(row, list) and len(row) in (4, 5) else row for row in rows
     ]
     for number, row in enumerate(named):
         if not isinstance(row, dict) or not set(COLUMNS[:-1]) <= set(row):
@@ -193,13 +186,9 @@ def _tracks_of_rows(
         if flag is None:
             raise ValueError(f"{where}: visible must be 1 or 0, got {row.get('visible')}")
         if not (t == int(t) and 0 <= t < num_frames):
-            raise ValueError(
-                f"{where}: t must be a whole number from 0 to {num_frames - 1}, the video's last frame"
-            )
+            raise ValueError(f"{where}: t must be a whole number from 0 to {num_frames - 1}, the video's last frame")
         if flag and not (0 <= x <= width and 0 <= y <= height):
-            raise ValueError(
-                f"{where}: ({x:g}, {y:g}) lies outside the video of {width}x{height}; set visible to 0"
-            )
+            raise ValueError(f"{where}: ({x:g}, {y:g}) lies outside the video of {width}x{height}; set visible to 0")
         label = number[str(row["track"])], int(t)
         if valid[label]:
             raise ValueError(f"{where}: there is a second row for it; leave one out")

@@ -70,9 +70,7 @@ class ProceduralClips(Reader):
 
     name = "procedural"
 
-    def __init__(
-        self, settings: ProceduralSettings | None = None, *, seed: int = 0, length: int = 1_000_000
-    ) -> None:
+    def __init__(self, settings: ProceduralSettings | None = None, *, seed: int = 0, length: int = 1_000_000) -> None:
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
         self.settings = settings or ProceduralSettings()
@@ -121,9 +119,7 @@ class _Layer:
         u = u + a * np.sin(f * v + p)
         v = v + b * np.sin(g * u + q)
         bent = np.stack([u, v], -1)
-        moved: np.ndarray = (
-            np.einsum("kij,nkj->nki", self.matrices[:, :2, :2], bent) + self.matrices[:, :2, 2]
-        )
+        moved: np.ndarray = np.einsum("kij,nkj->nki", self.matrices[:, :2, :2], bent) + self.matrices[:, :2, 2]
         return moved
 
     def from_frame(self, x: np.ndarray, y: np.ndarray, time: int | slice) -> tuple[np.ndarray, np.ndarray]:
@@ -183,9 +179,7 @@ class _Scene:
             texture = np.dstack([_texture(rng, size), _outline(rng, size)])
             middle = rng.uniform(0.1, 0.9, 2) * (W, H)
             pace = float(np.exp(rng.uniform(np.log(0.03), np.log(0.35)))) * min(H, W)
-            self.layers.append(
-                _Layer(texture, _motion(rng, times, middle, size, 1.0, pace), _bend(rng, times, size))
-            )
+            self.layers.append(_Layer(texture, _motion(rng, times, middle, size, 1.0, pace), _bend(rng, times, size)))
         self.light = 1 + rng.uniform(0, 0.2) * np.sin(times / rng.uniform(5, 30) + rng.uniform(0, 6))
         self.noise = rng.uniform(0, settings.noise)
         self.noise_seed = int(rng.integers(2**63))
@@ -240,9 +234,7 @@ class _Scene:
         xy, visible = (np.concatenate(each) for each in zip(*parts, strict=True))
         return xy, visible
 
-    def _follow(
-        self, layer: _Layer, points: np.ndarray, above: list[_Layer]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _follow(self, layer: _Layer, points: np.ndarray, above: list[_Layer]) -> tuple[np.ndarray, np.ndarray]:
         xy = layer.to_frame(points)[:, self.label_times].astype(np.float32)
         x, y = xy[..., 0], xy[..., 1]
         visible = (x >= 0) & (x < self.settings.width) & (y >= 0) & (y < self.settings.height)
@@ -275,9 +267,7 @@ def _motion(
     drift = rng.normal(0, pace / 20, 2)
     x = middle[0] + drift[0] * span + _wobble(rng, times, pace)
     y = middle[1] + drift[1] * span + _wobble(rng, times, pace)
-    angle = (
-        rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.1 * relative) * span + _wobble(rng, times, 1.5 * relative)
-    )
+    angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.1 * relative) * span + _wobble(rng, times, 1.5 * relative)
     factors = scale * np.exp(np.stack([_wobble(rng, times, 0.6 * relative) for _ in range(2)]))
     factors *= np.exp(_wobble(rng, times, relative) + rng.normal(0, 0.1 * relative) * span / 10)
     factors = np.clip(factors, 0.3, 3.0)

@@ -51,9 +51,7 @@ class TapVidClips(Reader):
         for file in _pickles(Path(path)):
             for name, content in _load_videos(file).items():
                 if name in self._videos:
-                    raise DatasetError(
-                        f"a second video called {name}", path=file, hint="leave one of the files out"
-                    )
+                    raise DatasetError(f"a second video called {name}", path=file, hint="leave one of the files out")
                 self._videos[name] = file, content
         self._names = list(self._videos)
 
@@ -154,17 +152,13 @@ def _frames(name: str, file: Path, video: Any) -> tuple[np.ndarray | FrameLoader
     return frames, len(frames)
 
 
-def _load_images(
-    name: str, file: Path, images: Sequence[Any], numbers: Sequence[int]
-) -> Iterator[np.ndarray]:
+def _load_images(name: str, file: Path, images: Sequence[Any], numbers: Sequence[int]) -> Iterator[np.ndarray]:
     """Yield frames [H, W, 3] uint8 RGB, each an encoded image or an array, all of the first one's size."""
     shape = None
     for number in numbers:
         try:
             image = images[number]
-            frame = (
-                decode_image(io.BytesIO(image)) if isinstance(image, bytes | memoryview) else array_of(image)
-            )
+            frame = decode_image(io.BytesIO(image)) if isinstance(image, bytes | memoryview) else array_of(image)
             if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
                 raise ValueError(f"must be [H, W, 3] uint8, got {frame.dtype} {list(frame.shape)}")
             shape = shape or frame.shape

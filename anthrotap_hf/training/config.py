@@ -68,12 +68,8 @@ class _Source(Settings):
     """A dataset in the mixture; `kind` is its layout in `anthrotap_hf.readers.READERS`."""
 
     kind: str
-    weight: float = Field(
-        1.0, gt=0, description="how many steps are its own, relative to other sources' weights"
-    )
-    sample: SampleSettings = Field(
-        default_factory=SampleSettings, description="how samples are cut from its clips"
-    )
+    weight: float = Field(1.0, gt=0, description="how many steps are its own, relative to other sources' weights")
+    sample: SampleSettings = Field(default_factory=SampleSettings, description="how samples are cut from its clips")
 
     def open(self) -> Reader:
         """Open the dataset.
@@ -87,9 +83,7 @@ class _Source(Settings):
         """Return what the reader's class is called with: by default the settings of this source alone."""
         options = self.model_dump(exclude={"kind", "weight", "sample"})
         return {
-            "folder" if name == "data" else name: os.path.expanduser(value)
-            if isinstance(value, str)
-            else value
+            "folder" if name == "data" else name: os.path.expanduser(value) if isinstance(value, str) else value
             for name, value in options.items()
         }
 
@@ -129,9 +123,7 @@ class ShardSource(_Source):
             raise DatasetError("no such folder, and no Hub id, which is user/name", path=self.data, hint=hint)
         try:
             if self.streaming:
-                return ShardReader.from_dataset(
-                    os.path.expanduser(self.data), self.split, buffer_size=self.window
-                )
+                return ShardReader.from_dataset(os.path.expanduser(self.data), self.split, buffer_size=self.window)
             return datasets.load_dataset(path, split=self.split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             if message := describe_load_error(error, self.data):
@@ -250,13 +242,9 @@ class TrainingRecipe(Settings):
     seed: int = Field(0, ge=0, description="of weights, clips and samples")
     max_bad_fraction: float = Field(0.5, ge=0, le=1, description="more bad clips than this stop the run")
     loss: LossSettings = LossSettings()
-    schedule: OneCycle | None = Field(
-        OneCycle(), description="None: the one that training.lr_scheduler_type names"
-    )
+    schedule: OneCycle | None = Field(OneCycle(), description="None: the one that training.lr_scheduler_type names")
     evaluation: EvaluationSettings | None = None
-    forward: dict[str, Any] | None = Field(
-        None, description="passed to the model's forward, such as query_chunk_size"
-    )
+    forward: dict[str, Any] | None = Field(None, description="passed to the model's forward, such as query_chunk_size")
     training: dict[str, Any] = Field(
         default_factory=dict, description="any other setting of transformers.TrainingArguments"
     )

@@ -166,9 +166,7 @@ def tapnext_loss(
         )
         coordinate = _masked_mean(entropy.view(bin_index.shape).sum(-1), counted)
     if not human or visibility_on_humans:
-        bce = F.binary_cross_entropy_with_logits(
-            output.visible_logits.float(), visible.float(), reduction="none"
-        )
+        bce = F.binary_cross_entropy_with_logits(output.visible_logits.float(), visible.float(), reduction="none")
         visibility = _masked_mean(bce, valid & after_query)
     loss = position + coordinate + visibility
     return {"loss": loss, "position": position, "coordinate": coordinate, "visibility": visibility}

@@ -108,8 +108,7 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
     labels = clip.tracks
     if labels.num_frames < settings.span:
         raise BadClipError(
-            f"{labels.num_frames} frames; {settings.num_frames} with dilation {settings.dilation} "
-            f"need {settings.span}",
+            f"{labels.num_frames} frames; {settings.num_frames} with dilation {settings.dilation} need {settings.span}",
             path=clip.clip_id,
         )
     for _ in range(MAX_DRAWS):
@@ -132,15 +131,11 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
             path=clip.clip_id,
         )
     replace = len(candidates) < settings.num_queries
-    track, time = np.divmod(
-        rng.choice(candidates, settings.num_queries, replace=replace), settings.num_frames
-    )
+    track, time = np.divmod(rng.choice(candidates, settings.num_queries, replace=replace), settings.num_frames)
     query_points = np.concatenate([time[:, None], xy[track, time]], 1).astype(np.float32)
     valid = labels.valid[kept, window][track]
     return Sample(
-        video=_warp_frames(
-            clip, settings, range(start, start + settings.span, settings.dilation), matrices, rng
-        ),
+        video=_warp_frames(clip, settings, range(start, start + settings.span, settings.dilation), matrices, rng),
         query_points=query_points,
         tracks=np.where(valid[..., None], xy[track], np.float32(0)),
         visible=visible[track],
@@ -165,9 +160,7 @@ def _warp_frames(
         warp_frame(image, matrices[count] @ scale, video[count])
         count += 1
     if count != settings.num_frames:
-        raise BadClipError(
-            f"{count} frames came out of its video, not {settings.num_frames}", path=clip.clip_id
-        )
+        raise BadClipError(f"{count} frames came out of its video, not {settings.num_frames}", path=clip.clip_id)
     return video if settings.color is None else settings.color.apply(rng, video)
 
 

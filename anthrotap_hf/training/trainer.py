@@ -87,8 +87,7 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
     if recipe.evaluation is not None:
         check_evaluation(recipe.evaluation)
     components = [
-        MixtureComponent(source.open(), source.weight, source.sample, name)
-        for name, source in recipe.sources.items()
+        MixtureComponent(source.open(), source.weight, source.sample, name) for name, source in recipe.sources.items()
     ]
     num_batches = recipe.steps * arguments.gradient_accumulation_steps * arguments.world_size
     mixture = MixtureDataset(
@@ -116,9 +115,7 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
         )
         for component in components:
             order = "" if component.reader.window is None else ", read in order"
-            on_start(
-                f"  {component.name}: {len(component.reader):,} clips{order}, weight {component.weight:g}"
-            )
+            on_start(f"  {component.name}: {len(component.reader):,} clips{order}, weight {component.weight:g}")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     folder = out / MODEL_FOLDER
     if trainer.is_world_process_zero():
@@ -173,19 +170,11 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
         kind = AutoConfig.from_pretrained(start, revision=revision).model_type
         if kind != settings.type:
             raise ValueError(f"it holds a {kind}, not a {settings.type}")
-        model, loaded = AutoModel.from_pretrained(
-            start, revision=revision, output_loading_info=True, **config
-        )
-        if lacking := sorted(
-            loaded["missing_keys"] or loaded["unexpected_keys"] or loaded["mismatched_keys"]
-        ):
-            raise ValueError(
-                f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others"
-            )
+        model, loaded = AutoModel.from_pretrained(start, revision=revision, output_loading_info=True, **config)
+        if lacking := sorted(loaded["missing_keys"] or loaded["unexpected_keys"] or loaded["mismatched_keys"]):
+            raise ValueError(f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others")
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (
-            describe_hub_error(error, settings.start) or f"{settings.start}: {one_line(error, limit=400)}"
-        )
+        reason = describe_hub_error(error, settings.start) or f"{settings.start}: {one_line(error, limit=400)}"
         raise ValueError(f"model.start: {reason}") from error
     return model
 
@@ -227,9 +216,7 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
             kept = json.loads(note.read_text(encoding="utf-8"))
             before, number = TrainingRecipe.model_validate(kept["recipe"]), int(kept["processes"])
         except (ValueError, TypeError, KeyError) as error:
-            raise TrainingError(
-                f"damaged ({one_line(error)})", path=note, hint="choose another folder"
-            ) from error
+            raise TrainingError(f"damaged ({one_line(error)})", path=note, hint="choose another folder") from error
         if differing := _differences(_what_is_learned(before), _what_is_learned(recipe)):
             raise TrainingError(
                 f"holds a run of another recipe (it differs in {', '.join(differing)})",
@@ -417,9 +404,7 @@ class TrackerTrainer(Trainer):
         processor = PointTrackingImageProcessor.for_model(model.config)
         if self.recipe.resolution is not None:
             height, width = self.recipe.resolution
-            processor = PointTrackingImageProcessor(
-                {"height": height, "width": width}, processor.size_divisor
-            )
+            processor = PointTrackingImageProcessor({"height": height, "width": width}, processor.size_divisor)
         return PointTrackingPipeline(model, image_processor=processor, device=model.device)
 
     def evaluate(

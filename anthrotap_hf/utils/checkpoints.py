@@ -64,9 +64,7 @@ def _load_pickle(file: IO[bytes], **options: Any) -> Any:
 _SAFE_PICKLE = SimpleNamespace(Unpickler=_TensorUnpickler, load=_load_pickle, __name__="anthrotap")
 
 
-def load_tensors(
-    path: Path, anchors: Sequence[str] = (), holders: Sequence[str] = HOLDERS
-) -> dict[str, Tensor]:
+def load_tensors(path: Path, anchors: Sequence[str] = (), holders: Sequence[str] = HOLDERS) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint by name: of an `.npz`, or of a PyTorch file.
 
     No code of the file is run. What a Lightning file holds beside them (hyper-parameters, callbacks) is skipped.
@@ -129,9 +127,7 @@ def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
         raise CheckpointError(f"it holds no {' or '.join(holders)}", path=path)
     strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strange:
-        raise CheckpointError(
-            f"it holds more than tensors where weights should be: {', '.join(strange)}", path=path
-        )
+        raise CheckpointError(f"it holds more than tensors where weights should be: {', '.join(strange)}", path=path)
     return dict(content)
 
 
@@ -170,9 +166,7 @@ class Rename:
     merge: Callable[..., Tensor] = lambda tensor: tensor
 
 
-def rename_tensors(
-    source: Mapping[str, Tensor], model: nn.Module, table: Sequence[Rename]
-) -> dict[str, Tensor]:
+def rename_tensors(source: Mapping[str, Tensor], model: nn.Module, table: Sequence[Rename]) -> dict[str, Tensor]:
     """Return a state dict for `model`, made from released tensors by a table.
 
     Raises:
@@ -217,9 +211,7 @@ def rename_tensors(
     return result
 
 
-def build_model(
-    kind: Callable[[Any], M], config: Any, tensors: Mapping[str, Tensor], table: Sequence[Rename]
-) -> M:
+def build_model(kind: Callable[[Any], M], config: Any, tensors: Mapping[str, Tensor], table: Sequence[Rename]) -> M:
     """Return a model of a configuration with released tensors, renamed by a table as `rename_tensors` does."""
     # Its own weights are never made.
     with torch.device("meta"):
@@ -258,9 +250,7 @@ def warn_unless_released(config: Any, released: Sequence[Any], sizes: Sequence[s
 
     nearest = min(map(differing, released), key=len)
     if nearest:
-        warnings.warn(
-            f"sizes of the checkpoint are none of the released ones: {'; '.join(nearest)}", stacklevel=3
-        )
+        warnings.warn(f"sizes of the checkpoint are none of the released ones: {'; '.join(nearest)}", stacklevel=3)
 
 
 def _plain(value: Any) -> Any:

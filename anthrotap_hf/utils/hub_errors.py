@@ -53,9 +53,7 @@ def describe_hub_error(error: BaseException, name: str) -> HubError | None:
             return _describe_status(cause.response.status_code, name)
         if isinstance(cause, httpx.TransportError):
             reason = f"can't be reached ({one_line(cause) or type(cause).__name__})"
-            return HubError(
-                reason, path=f"the Hub at {constants.ENDPOINT}", hint=f"check the network and {AGAIN}"
-            )
+            return HubError(reason, path=f"the Hub at {constants.ENDPOINT}", hint=f"check the network and {AGAIN}")
     return None
 
 

@@ -21,9 +21,7 @@ def when_imported(name: str, action: Callable[[ModuleType], None], *, not_during
     def act(finished: ModuleType) -> None:
         nonlocal done
         # A module is in sys.modules while its code runs. The one that has just finished still seems to be imported.
-        specs = (
-            getattr(sys.modules.get(each), "__spec__", None) for each in names if each != finished.__name__
-        )
+        specs = (getattr(sys.modules.get(each), "__spec__", None) for each in names if each != finished.__name__)
         if done or name not in sys.modules or any(getattr(spec, "_initializing", False) for spec in specs):
             return
         done = True

@@ -338,9 +338,7 @@ def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """
     try:
         version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(file)
     except DAMAGE as error:
         raise UnsafeFileError(f"it is no .npy file, or a damaged one ({_line(error)})") from error
@@ -404,9 +402,7 @@ def _check_num_items(value: list | tuple) -> None:
         each = waiting.pop()
         count += len(each)
         if count > _MOST_ITEMS:
-            raise ValueError(
-                f"a {type(value).__name__} of more than {_MOST_ITEMS} items; save it as an array"
-            )
+            raise ValueError(f"a {type(value).__name__} of more than {_MOST_ITEMS} items; save it as an array")
         waiting.extend(item for item in each if isinstance(item, list | tuple))
 
 

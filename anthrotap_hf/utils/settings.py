@@ -25,9 +25,7 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
-def read_recipe(
-    kind: type[S], folder: Path, recipe: str | Path, changes: Mapping[str, Any] | None = None
-) -> S:
+def read_recipe(kind: type[S], folder: Path, recipe: str | Path, changes: Mapping[str, Any] | None = None) -> S:
     """Return the settings of a recipe, with some changed.
 
     A recipe may begin with `extends: NAME`, or a file beside it: what it does not set is then as in that one.

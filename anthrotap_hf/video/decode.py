@@ -131,15 +131,8 @@ def iter_frames(source: VideoSource, short_side: int | None = None) -> Iterator[
                 time += 1 / (rate or 25.0)
             yield Frame(_to_rgb(frame, reformatter, size), time, index, gap and count > 0)
             count, gap = count + 1, False
-        if (
-            not damage
-            and container.duration
-            and count
-            and time + 1 < (end := container.duration / av.time_base)
-        ):
-            logger.warning(
-                "%s: the video ends at %.1f s, the file says %.1f s; is it truncated?", name, time, end
-            )
+        if not damage and container.duration and count and time + 1 < (end := container.duration / av.time_base):
+            logger.warning("%s: the video ends at %.1f s, the file says %.1f s; is it truncated?", name, time, end)
     if not count:
         reason = f"no frame can be decoded ({damage[0]})" if damage else "the video stream has no frames"
         raise VideoError(reason, path=name, hint=REENCODE)
@@ -153,9 +146,7 @@ def decode_video(source: VideoSource) -> np.ndarray:
     return np.stack([frame.image for frame in iter_frames(source)])
 
 
-def select_frames(
-    source: VideoSource, indices: Sequence[int], short_side: int | None = None
-) -> Iterator[np.ndarray]:
+def select_frames(source: VideoSource, indices: Sequence[int], short_side: int | None = None) -> Iterator[np.ndarray]:
     """Yield some frames of a video one at a time, each [H, W, 3] uint8 RGB, and decode little more than these.
 
     Packets are listed first (not decoded): frame i is the i-th one in order of display. Decoding starts at the last key
@@ -212,9 +203,7 @@ def _times_of(container: Any, stream: Any, wanted: Sequence[int], name: str) -> 
     if wanted[-1] >= len(times):
         raise VideoError(f"frame {wanted[-1]} is wanted, it has {len(times)} frames", path=name)
     if None in times:
-        raise VideoError(
-            "its frames have no time stamps to find them by", path=name, hint="re-encode it as mp4"
-        )
+        raise VideoError("its frames have no time stamps to find them by", path=name, hint="re-encode it as mp4")
     times.sort()
     return [times[index] for index in wanted]
 
@@ -352,9 +341,7 @@ def _to_rgb(frame: Any, reformatter: VideoReformatter, size: tuple[int, int]) ->
     transpose, flip_x, flip_y = _orientation(frame)
     width, height = size[::-1] if transpose else size
     flags = CONVERT if (frame.width, frame.height) == (width, height) else SCALE
-    image = reformatter.reformat(
-        frame, width=width, height=height, format="rgb24", interpolation=flags
-    ).to_ndarray()
+    image = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=flags).to_ndarray()
     if transpose:
         image = image.transpose(1, 0, 2)
     if flip_x:

@@ -100,9 +100,7 @@ class VideoWriter:
             _set_up_encoder(self._stream, shape[0], shape[1])
             self._shape = shape
         if image.shape != self._shape or image.dtype != np.uint8:
-            raise ValueError(
-                f"frames must all be uint8 {list(self._shape)}, got {image.dtype} {list(image.shape)}"
-            )
+            raise ValueError(f"frames must all be uint8 {list(self._shape)}, got {image.dtype} {list(image.shape)}")
         rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         yuv = self._reformatter.reformat(
             rgb,
@@ -115,9 +113,7 @@ class VideoWriter:
         self.num_frames += 1
 
 
-def write_video(
-    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18
-) -> None:
+def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> None:
     """Write frames [H, W, 3] uint8 RGB by `VideoWriter`. Raises ValueError as it does, and for no frames."""
     with VideoWriter(path, fps, crf) as writer:
         for image in frames:

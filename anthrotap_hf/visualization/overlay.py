@@ -86,9 +86,7 @@ def draw_tracks(
         ValueError: the image has another size than the tracks.
     """
     if image.shape[:2] != (tracks.height, tracks.width):
-        raise ValueError(
-            f"image is {image.shape[1]}x{image.shape[0]}, tracks refer to {tracks.width}x{tracks.height}"
-        )
+        raise ValueError(f"image is {image.shape[1]}x{image.shape[0]}, tracks refer to {tracks.width}x{tracks.height}")
     colors = track_colors(tracks) if colors is None else colors
     canvas = np.ascontiguousarray(image).copy()
     radius = dot_radius(tracks)
@@ -97,9 +95,7 @@ def draw_tracks(
     points = np.round((tracks.xy - 0.5) * (1 << _SUBPIXEL)).astype(np.int32)
     _draw_trails(canvas, points, tracks.visible[:, : t + 1], colors, trail, line)
 
-    def circles(
-        which: np.ndarray, size: float, width: int, color: tuple[int, int, int] | None = None
-    ) -> None:
+    def circles(which: np.ndarray, size: float, width: int, color: tuple[int, int, int] | None = None) -> None:
         ring = np.round(size * (1 << _SUBPIXEL) * _CIRCLE).astype(np.int32)
         for n in np.flatnonzero(which):
             outline, paint = ring + points[n, t], color or colors[n].tolist()
@@ -149,7 +145,8 @@ def write_overlay(
 ) -> None:
     """Write a video of frames [H, W, 3] uint8 RGB with their points and trails.
 
-    It has a row or column more where a side is odd, as H.264 wants. `on_frame` is called with the number of frames drawn.
+    It has a row or column more where a side is odd, as H.264 wants. `on_frame` is called with the number of frames
+    drawn.
     """
     colors = track_colors(tracks)
     odd = ((0, tracks.height % 2), (0, tracks.width % 2), (0, 0))

@@ -19,12 +19,8 @@ def evaluate_labels(
     out: Annotated[Path, typer.Option(help="Folder for rendered clips, figures, tables and plots.")] = Path(
         "outputs/label_accuracy"
     ),
-    half: Annotated[
-        str | None, typer.Option(help="Only this half of the standard set: tuning or held_out.")
-    ] = None,
-    clips: Annotated[
-        list[str] | None, typer.Option("--clip", help="Only this clip; may be repeated.")
-    ] = None,
+    half: Annotated[str | None, typer.Option(help="Only this half of the standard set: tuning or held_out.")] = None,
+    clips: Annotated[list[str] | None, typer.Option("--clip", help="Only this clip; may be repeated.")] = None,
     ablation: Annotated[
         bool, typer.Option(help="Also leave out each stage, and replace each by the ground truth.")
     ] = True,
@@ -40,9 +36,7 @@ def evaluate_labels(
     Example: python -m benchmarks.label_accuracy --half held_out --no-ablation
     """
     with cli_errors(out, interrupted="what is done is kept: the same command goes on"):
-        report = evaluate_and_report(
-            out, half, clips or [], recipe, ablation, processes, Console(stderr=True)
-        )
+        report = evaluate_and_report(out, half, clips or [], recipe, ablation, processes, Console(stderr=True))
     if as_json:
         print_json(report)
     else:

@@ -172,9 +172,7 @@ class _TruePixels:
         """Return of the pixels of frame t that show a person: row-major index, person, face [K], barycentric [K, 3]."""
         if t not in self._frames:
             x, y = np.meshgrid(np.arange(self._truth.width) + 0.5, np.arange(self._truth.height) + 0.5)
-            person, face, barycentric = self._truth.surface_point_under(
-                t, np.stack([x.ravel(), y.ravel()], 1)
-            )
+            person, face, barycentric = self._truth.surface_point_under(t, np.stack([x.ravel(), y.ravel()], 1))
             on_body = np.flatnonzero(person >= 0)
             self._frames[t] = on_body, person[on_body], face[on_body], barycentric[on_body]
         return self._frames[t]
@@ -213,9 +211,7 @@ def _true_masks(pixels: _TruePixels, people: list[PersonTrack]) -> list[PersonTr
     return true
 
 
-def _true_meshes(
-    truth: GroundTruth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera
-) -> list[MeshTrack]:
+def _true_meshes(truth: GroundTruth, pixels: _TruePixels, people: list[PersonTrack], camera: Camera) -> list[MeshTrack]:
     """Return the true vertices of the detected people for a camera of another focal length; points keep their rays."""
     meshes = []
     count = truth.num_frames
@@ -238,9 +234,7 @@ def _true_visibility(
     people = np.array(owners)[points.person]
     copies = len(points.person) // len(surface)
     face, barycentric = np.tile(surface.face, copies), np.tile(surface.barycentric, (copies, 1))
-    visible = np.stack(
-        [truth.locate(t, people, face, barycentric)[1] for t in range(truth.num_frames)], axis=1
-    )
+    visible = np.stack([truth.locate(t, people, face, barycentric)[1] for t in range(truth.num_frames)], axis=1)
     return replace(points, visible=visible, certain=np.ones_like(visible))
 
 

@@ -109,9 +109,7 @@ def choose_clips(half: str | None = None, names: Sequence[str] = ()) -> list[Cli
     unknown = sorted(set(names) - {spec.name for spec in specs})
     if unknown:
         known = ", ".join(spec.name for spec in specs)
-        raise ValueError(
-            f"no clip {', '.join(unknown)} in the standard set{f' ({half})' if half else ''}: {known}"
-        )
+        raise ValueError(f"no clip {', '.join(unknown)} in the standard set{f' ({half})' if half else ''}: {known}")
     return [spec for spec in specs if not names or spec.name in names]
 
 
@@ -148,7 +146,8 @@ def evaluate_set(
                 by_clip[outcome.task.name] = outcome.result()
             except WorkerDiedError as error:
                 raise ValueError(
-                    "a process died, perhaps for lack of memory: run again with fewer --processes (finished clips are kept)"
+                    "a process died, perhaps for lack of memory: run again with fewer --processes "
+                    "(finished clips are kept)"
                 ) from error
             if on_done:
                 on_done(outcome.task.name)
@@ -211,13 +210,9 @@ def report_tables(report: Mapping[str, Any]) -> Group:
         tables.append(reliability_table(found, f"{half.replace('_', ' ')}: is the confidence calibrated?"))
     if len(report["variants"]) > 1:
         for half in HALVES:
-            rows = {
-                name: found[half]["pooled"] for name, found in report["variants"].items() if half in found
-            }
+            rows = {name: found[half]["pooled"] for name, found in report["variants"].items() if half in found}
             if rows:
-                tables.append(
-                    results_table(rows, f"{half.replace('_', ' ')}: what each stage contributes, all labels")
-                )
+                tables.append(results_table(rows, f"{half.replace('_', ' ')}: what each stage contributes, all labels"))
     if len(default.get("held_out", {}).get("clips", ())) == len(standard_set("held_out")):
         unchecked = report["variants"].get(UNCHECKED)
         tables.append(bars_table(default["held_out"], unchecked and unchecked["held_out"]))
@@ -234,9 +229,7 @@ def reliability_table(found: Mapping[str, Any], title: str) -> Table:
 
 def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) -> Table:
     """Make a table of the held-out half against `BARS`, and of what the forward-backward check adds to labels."""
-    table = Table(
-        "held out", "bar", "all labels", "", "mean of clips", "", title="bars", title_justify="left"
-    )
+    table = Table("held out", "bar", "all labels", "", "mean of clips", "", title="bars", title_justify="left")
     for path, name, bar, holds in BARS:
         row = [name, f"{bar:g}"]
         for result in (found["pooled"], found["mean"]):
@@ -291,9 +284,7 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     measured = [found["pooled"]["reliability"][step] for step in steps]
     middles = [50 * sum(map(float, step.split(" to "))) for step in steps]
     calibration.plot([70, 100], [70, 100], "--", color="gray", label="calibrated")
-    calibration.plot(
-        middles, [float("nan") if value is None else value for value in measured], "o-", label="measured"
-    )
+    calibration.plot(middles, [float("nan") if value is None else value for value in measured], "o-", label="measured")
     calibration.set(xlabel="confidence, %", ylabel="within 2 px, %", title="is the confidence calibrated?")
     calibration.legend()
     calibration.grid(alpha=0.3)

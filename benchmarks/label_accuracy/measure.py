@@ -367,9 +367,7 @@ def _reliability(tracks: Tracks, truth: GroundTruth, start_frame: int) -> dict[s
     return {**percentages, "counts": counts}
 
 
-def _coverage(
-    tracks: Tracks, truth: GroundTruth, frames: range, start_frame: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _coverage(tracks: Tracks, truth: GroundTruth, frames: range, start_frame: int) -> tuple[np.ndarray, np.ndarray]:
     """Sample positions evenly over the visible people; return the body part of each and whether it is covered."""
     x, y = np.meshgrid(
         np.arange(COVERAGE_STEP / 2, truth.width, COVERAGE_STEP),
@@ -395,9 +393,7 @@ def _coverage(
 def part_of_face() -> np.ndarray:
     """Return [F] int64, the index into PARTS of each face of the Anny body, which all rendered people have."""
     body = load_body("anny")
-    part_of_joint = np.array(
-        [next(i for i, own in enumerate(PARTS.values()) if name in own) for name in JOINTS]
-    )
+    part_of_joint = np.array([next(i for i, own in enumerate(PARTS.values()) if name in own) for name in JOINTS])
     return part_of_joint[body.weights[body.faces].sum(1).argmax(1)]
 
 

@@ -19,9 +19,7 @@ from benchmarks.real_footage.report import report_tables
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.real_footage", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path("../shared/clips"), help="the real clips"
-    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("../shared/clips"), help="the real clips")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

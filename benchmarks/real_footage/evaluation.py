@@ -70,15 +70,11 @@ def evaluate_real_footage(
         say(f"labeling {name}")
         view = label_view(folder / name, config, threads)
         if not np.isfinite(view.xy).any():
-            raise ValueError(
-                f"{view.path}: no person was found, so there is nothing to compare between the views"
-            )
+            raise ValueError(f"{view.path}: no person was found, so there is nothing to compare between the views")
         views.append(view)
         cameras.append(calibration[camera].fitted_into(view.width, view.height))
     if len({view.xy.shape[2] for view in views}) > 1:
-        raise ValueError(
-            f"{folder}: {' and '.join(VIEWS)} differ in their number of frames, so are not in step"
-        )
+        raise ValueError(f"{folder}: {' and '.join(VIEWS)} differ in their number of frames, so are not in step")
     say("two views")
     two_views = compare_views(views[0], views[1], cameras[0], cameras[1])
 

@@ -92,9 +92,7 @@ class MarkerTracks:
         return len(self.found)
 
 
-def follow_markers(
-    frames: np.ndarray, allowed: np.ndarray, settings: MarkerSettings | None = None
-) -> MarkerTracks:
+def follow_markers(frames: np.ndarray, allowed: np.ndarray, settings: MarkerSettings | None = None) -> MarkerTracks:
     """Finds and follows markers, each of them once at a time.
 
     Args:
@@ -307,9 +305,7 @@ def markers_of(view: View, person: int) -> MarkerTracks:
     return MarkerTracks(found.xy + (left, top), found.found)
 
 
-def compare_with_markers(
-    view: View, person: int, markers: MarkerTracks, lags: Sequence[int] = LAGS
-) -> dict[str, Any]:
+def compare_with_markers(view: View, person: int, markers: MarkerTracks, lags: Sequence[int] = LAGS) -> dict[str, Any]:
     """Compare the motion of labels of a person with that of the markers next to them.
 
     Every `QUERY_EVERY` frames each label visible near a marker, on the same part of the body (a hand may pass before a

@@ -58,9 +58,7 @@ def person_probability(frames: np.ndarray, boxes: np.ndarray, threads: int = 2) 
             return np.zeros(frames.shape[1:3], np.float32)
         network = networks.get()
         try:
-            return np.mean(
-                [_segment_square(network, frames[t], boxes[t], margin) for margin in MARGINS], axis=0
-            )
+            return np.mean([_segment_square(network, frames[t], boxes[t], margin) for margin in MARGINS], axis=0)
         finally:
             networks.put(network)
 

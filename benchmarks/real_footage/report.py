@@ -34,9 +34,7 @@ def _scene_table(figures: Mapping[str, Any]) -> Table:
     rms = [np.sqrt(np.mean(np.square(list(scene[k].values())))) for k in ("as_shipped", "aimed", "held_out")]
     table.add_row("root mean square", *(f"{value:.1f}" for value in rms))
     x, y = scene["shift"]
-    table.caption = (
-        f"aimed: the first camera's principal point is moved by ({x:.1f}, {y:.1f}) pixels, without labels"
-    )
+    table.caption = f"aimed: the first camera's principal point is moved by ({x:.1f}, {y:.1f}) pixels, without labels"
     return table
 
 
@@ -60,9 +58,7 @@ def _two_views_table(figures: Mapping[str, Any]) -> Table:
         table.add_section()
     pairs = "; ".join(f"persons {pair}: {gap:.0f} mm" for pair, gap in figures["pairs"].items())
     offsets = ", ".join(f"{offset}: {gap:.1f}" for offset, gap in figures["offsets"].items())
-    table.caption = (
-        f"median gap of {pairs}; of the mesh with the views so many frames out of step, mm: {offsets}"
-    )
+    table.caption = f"median gap of {pairs}; of the mesh with the views so many frames out of step, mm: {offsets}"
     return table
 
 
@@ -114,9 +110,7 @@ def _masks_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, figures in results.items():
         fractions = (figures[key] for key in ("inside", "almost", "mesh", "moved", "markers"))
         table.add_row(name, str(figures["count"]), *(plain(fraction) for fraction in fractions))
-    table.caption = (
-        "percent of visible labels; markers are certainly on the body, so they show what the mask misses"
-    )
+    table.caption = "percent of visible labels; markers are certainly on the body, so they show what the mask misses"
     return table
 
 

@@ -125,9 +125,7 @@ class Meeting:
     pixels: np.ndarray
 
 
-def meet(
-    first: CalibratedCamera, second: CalibratedCamera, first_xy: np.ndarray, second_xy: np.ndarray
-) -> Meeting:
+def meet(first: CalibratedCamera, second: CalibratedCamera, first_xy: np.ndarray, second_xy: np.ndarray) -> Meeting:
     """Triangulates points by the shortest line between their two rays.
 
     Args:
@@ -147,8 +145,7 @@ def meet(
     on_b = second.center + along_b[..., None] * b
     points = (on_a + on_b) / 2
     pixels = [
-        np.linalg.norm(camera.project(points) - xy, axis=-1)
-        for camera, xy in ((first, first_xy), (second, second_xy))
+        np.linalg.norm(camera.project(points) - xy, axis=-1) for camera, xy in ((first, first_xy), (second, second_xy))
     ]
     return Meeting(points, on_b - on_a, signed, np.stack(pixels, axis=-1))
 
@@ -166,9 +163,7 @@ def aim(
         first_xy, second_xy: [N, 2] float, the same points in each view, raster pixels; at least 3.
     """
     if len(first_xy) < 3 or first_xy.shape != second_xy.shape:
-        raise ValueError(
-            f"aiming needs 3 points or more in both views, got {first_xy.shape}, {second_xy.shape}"
-        )
+        raise ValueError(f"aiming needs 3 points or more in both views, got {first_xy.shape}, {second_xy.shape}")
 
     def shifted(shift: np.ndarray) -> CalibratedCamera:
         return replace(first, principal=first.principal + shift)
@@ -331,9 +326,7 @@ def compare_views(
         (i, j): float(np.nanmedian(np.abs(meet(aimed, second_camera, first.xy[i], second.xy[j]).signed)))
         for i, j in product(range(len(first.xy)), range(len(second.xy)))
     }
-    one, other = min(
-        gaps, key=lambda pair: np.nan_to_num(gaps[pair], nan=np.inf)
-    )  # NaN: never there together
+    one, other = min(gaps, key=lambda pair: np.nan_to_num(gaps[pair], nan=np.inf))  # NaN: never there together
     a, b = first.xy[one], second.xy[other]
     frames = np.arange(a.shape[1])
     offsets = {}

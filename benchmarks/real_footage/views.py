@@ -54,9 +54,7 @@ def label_view(path: Path, config: LabelingConfig, threads: int, num_frames: int
     info = probe(path)
     if info.fps is None:
         raise ValueError(f"{path}: says nothing of its frame rate; re-encode it with one")
-    frames = np.stack(
-        [frame.image for frame in islice(iter_frames(path, config.clips.short_side), num_frames)]
-    )
+    frames = np.stack([frame.image for frame in islice(iter_frames(path, config.clips.short_side), num_frames)])
     # The mesh's own positions and visibility, before filtering; NaN where it has no mesh.
     found: list[SurfaceTracks] = []
 

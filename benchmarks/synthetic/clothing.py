@@ -141,15 +141,11 @@ def clothe(body: Body, shape: np.ndarray, clothing: Clothing, seed: int) -> Clot
     offset *= np.where(np.abs(pattern[:, 0]) > 0.40, 0.35, 1.0)  # cuffs lie close
     offset[regions == SHIRT] += 0.006  # a hem that shows over the trousers
     below_knee = np.clip((-0.2 - pattern[:, 2]) / 0.5, 0, 1)
-    offset[regions == TROUSERS] += (0.006 + 0.022 * below_knee)[
-        regions == TROUSERS
-    ]  # straight legs, wide at the cuff
+    offset[regions == TROUSERS] += (0.006 + 0.022 * below_knee)[regions == TROUSERS]  # straight legs, wide at the cuff
     offset[regions == SHOES] += 0.012
     hair = regions == HAIR
     offset[hair] += (
-        0.012
-        + 0.012 * np.clip((pattern[hair, 1] + 0.06) / 0.1, 0, 1)
-        + 0.006 * _smooth_noise(pattern[hair], 0.04, rng)
+        0.012 + 0.012 * np.clip((pattern[hair, 1] + 0.06) / 0.1, 0, 1) + 0.006 * _smooth_noise(pattern[hair], 0.04, rng)
     )
     offset = _blurred(body, offset)
     # hands, face and feet stay as they are
@@ -159,9 +155,7 @@ def clothe(body: Body, shape: np.ndarray, clothing: Clothing, seed: int) -> Clot
     if clothing.slip:
         free = _blurred(body, _blurred(body, cloth))
         for mode in slide:
-            mode[:] = np.stack(
-                [_smooth_noise(pattern + rng.uniform(0, 30, 3), 0.22, rng) for _ in range(3)], 1
-            )
+            mode[:] = np.stack([_smooth_noise(pattern + rng.uniform(0, 30, 3), 0.22, rng) for _ in range(3)], 1)
             mode *= (free * clothing.slip)[:, None]
 
     order = np.argsort(-body.weights, axis=1)[:, :4]
@@ -301,9 +295,7 @@ def _materials(
     return face_material, face_border, np.array(rows, np.float32), paints
 
 
-def _material(
-    body: Body, region: int, limb: int, clothing: Clothing, phase: float, num_paints: int
-) -> np.ndarray:
+def _material(body: Body, region: int, limb: int, clothing: Clothing, phase: float, num_paints: int) -> np.ndarray:
     row = np.zeros(raster.MATERIAL_SIZE)
     origin, axis, side = _limb_frame(body, _LIMBS[limb][1])
     row[raster.ORIGIN : raster.ORIGIN + 3] = origin - phase * 0.05 * axis
@@ -323,9 +315,7 @@ def _material(
     if region == SHIRT:
         a, b, c = (linear(color) for color in clothing.shirt_colors)
         kind = PATTERNS[clothing.shirt]
-        scale = {raster.PLAID: 15.0, raster.STRIPES: 13.0, raster.PRINT: 26.0, raster.DOTS: 18.0}.get(
-            kind, 1.0
-        )
+        scale = {raster.PLAID: 15.0, raster.STRIPES: 13.0, raster.PRINT: 26.0, raster.DOTS: 18.0}.get(kind, 1.0)
         paint(kind, a, b, c, 0.30, 0.42, 0.0, scale)
         if clothing.decal and limb == 0:
             row[raster.DECAL], row[raster.DECAL_X], row[raster.DECAL_Z] = 0, 0.0, 0.42
@@ -358,9 +348,7 @@ def _paints(clothing: Clothing) -> np.ndarray:
     rows = []
     for sign in (1, -1):
         rows.append([sign * (x + 0.0005), y - 0.004, z - 0.002, 0.0075, 0.02, 0.0075, 0.05, 0.03, 0.02, 1.0])
-        rows.append(
-            [sign * (x + 0.0005), y - 0.004, z - 0.002, 0.0040, 0.02, 0.0040, 0.005, 0.005, 0.005, 1.0]
-        )
+        rows.append([sign * (x + 0.0005), y - 0.004, z - 0.002, 0.0040, 0.02, 0.0040, 0.005, 0.005, 0.005, 1.0])
     for sign in (1, -1):
         rows.append([sign * (x + 0.003), -0.145, z + 0.024, 0.022, 0.03, 0.0055, *hair * 0.8, 0.9])
         rows.append([sign * x, -0.135, z + 0.009, 0.019, 0.03, 0.0035, *skin * 0.25, 0.8])

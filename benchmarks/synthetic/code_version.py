@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # The files of this folder that decide what a rendered person looks like.
-RENDERER = tuple(
-    f"{name}.py" for name in ("clothing", "ground_truth", "motion", "raster", "renderer", "room")
-)
+RENDERER = tuple(f"{name}.py" for name in ("clothing", "ground_truth", "motion", "raster", "renderer", "room"))
 
 
 def code_hash(names: Iterable[str]) -> str:

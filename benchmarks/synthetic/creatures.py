@@ -85,9 +85,7 @@ def _quadruped(rng: np.random.Generator, pace: float) -> list[Bone]:
     first = rng.uniform(0, 2 * np.pi)
 
     def swing(phase: float, size: float, middle: float = 0.0) -> Callable[[float], np.ndarray]:
-        return lambda seconds: np.array(
-            [0, middle + size * np.sin(2 * np.pi * pace * seconds + first + phase), 0]
-        )
+        return lambda seconds: np.array([0, middle + size * np.sin(2 * np.pi * pace * seconds + first + phase), 0])
 
     bones = [
         Bone(-1, (-0.28, 0, 0), (0.02, 0, 0.02), (fat, 0.9 * fat), wobble(rng, [0.05, 0.05, 0.15])),
@@ -127,15 +125,13 @@ def _spider(rng: np.random.Generator, pace: float) -> list[Bone]:
 
             def step(seconds: float, phase: float = phase, out: np.ndarray = out) -> np.ndarray:
                 angle = 2 * np.pi * pace * seconds + phase
-                return 0.45 * np.sin(angle) * np.array([0, 0, 1]) + 0.3 * np.maximum(
-                    np.cos(angle), 0
-                ) * np.array([out[1], -out[0], 0])
+                return 0.45 * np.sin(angle) * np.array([0, 0, 1]) + 0.3 * np.maximum(np.cos(angle), 0) * np.array(
+                    [out[1], -out[0], 0]
+                )
 
             start = tuple(0.07 * out)
             bones.append(Bone(0, start, tuple(knee), (0.04, 0.034), step))
-            bones.append(
-                Bone(len(bones) - 1, tuple(knee), tuple(foot), (0.034, 0.022), wobble(rng, [0.2, 0.2, 0.1]))
-            )
+            bones.append(Bone(len(bones) - 1, tuple(knee), tuple(foot), (0.034, 0.022), wobble(rng, [0.2, 0.2, 0.1])))
     return bones
 
 

@@ -47,9 +47,7 @@ def sphere(divisions: int) -> tuple[np.ndarray, np.ndarray]:
             [np.stack(corners, axis=1) for corners in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
         )
     positions /= np.linalg.norm(positions, axis=1, keepdims=True)
-    normals = np.cross(
-        positions[faces[:, 1]] - positions[faces[:, 0]], positions[faces[:, 2]] - positions[faces[:, 0]]
-    )
+    normals = np.cross(positions[faces[:, 1]] - positions[faces[:, 0]], positions[faces[:, 2]] - positions[faces[:, 0]])
     flip = (normals * positions[faces[:, 0]]).sum(1) < 0
     faces[flip] = faces[flip][:, ::-1]
     return positions, faces.astype(np.int32)

@@ -119,16 +119,12 @@ def joint_rotations(body: Body, controls: np.ndarray) -> np.ndarray:
     for joint, fraction in (("spine05", 0.35), ("spine03", 0.35), ("spine01", 0.3)):
         put(
             joint,
-            about(
-                fraction * value["torso_pitch"], fraction * value["torso_roll"], fraction * value["torso_yaw"]
-            ),
+            about(fraction * value["torso_pitch"], fraction * value["torso_roll"], fraction * value["torso_yaw"]),
         )
     for joint, fraction in (("neck01", 0.4), ("head", 0.6)):
         put(
             joint,
-            about(
-                fraction * value["head_pitch"], fraction * value["head_roll"], fraction * value["head_yaw"]
-            ),
+            about(fraction * value["head_pitch"], fraction * value["head_roll"], fraction * value["head_yaw"]),
         )
     for side, sign in (("L", 1.0), ("R", -1.0)):
 
@@ -161,9 +157,7 @@ def joint_rotations(body: Body, controls: np.ndarray) -> np.ndarray:
     return out
 
 
-def through(
-    poses: Sequence[tuple[float, Pose]], seconds: float, rate: float, lead: float = 1.0
-) -> np.ndarray:
+def through(poses: Sequence[tuple[float, Pose]], seconds: float, rate: float, lead: float = 1.0) -> np.ndarray:
     """[N, C] controls through timed poses, by monotone cubics; from -`lead` to `seconds` + `lead` seconds."""
     times = np.array([time for time, _ in poses])
     curve = PchipInterpolator(times, np.stack([controls(pose) for _, pose in poses]), axis=0)
@@ -298,11 +292,7 @@ def turn_around(seconds: float, rate: float, rng: np.random.Generator, speed: fl
     t = sample_times(seconds, rate)
     poses: list[tuple[float, Pose]] = []
     for i, time in enumerate(np.arange(-1.5, seconds + 1.5, 0.42)):
-        leg = (
-            {"knee.L": 0.6, "hip.L": 0.4, "sole.L": 0.2}
-            if i % 2
-            else {"knee.R": 0.6, "hip.R": 0.4, "sole.R": 0.2}
-        )
+        leg = {"knee.L": 0.6, "hip.L": 0.4, "sole.L": 0.2} if i % 2 else {"knee.R": 0.6, "hip.R": 0.4, "sole.R": 0.2}
         arm = ARMS[str(rng.choice(["down", "side", "front", "hips", "swing.L"]))] if i % 3 == 0 else {}
         poses.append((float(time), {**(arm or {"out": 0.5, "elbow": 0.7}), **leg}))
     out = through(poses, seconds, rate)

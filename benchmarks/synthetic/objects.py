@@ -59,9 +59,7 @@ class ObjectScene(Scene):
     objects: list[SceneObject] = field(default_factory=list)
 
 
-def render_objects(
-    scene: ObjectScene, threads: int = 2, on_frame: Callable[[int], None] | None = None
-) -> RenderedClip:
+def render_objects(scene: ObjectScene, threads: int = 2, on_frame: Callable[[int], None] | None = None) -> RenderedClip:
     """Render all frames of a scene; its ground truth's `people` are the objects.
 
     The result depends on the scene alone.

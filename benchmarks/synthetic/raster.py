@@ -37,12 +37,8 @@ def project(points, rotation, position, focal, center_x, center_y, out):
             out[i, 2] = 0.0
             continue
         inverse = 1.0 / depth
-        out[i, 0] = (
-            rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z
-        ) * inverse * focal + center_x
-        out[i, 1] = (
-            rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z
-        ) * inverse * focal + center_y
+        out[i, 0] = (rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z) * inverse * focal + center_x
+        out[i, 1] = (rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z) * inverse * focal + center_y
         out[i, 2] = inverse
 
 
@@ -193,9 +189,7 @@ def _albedo(material, x, y, z, cube, decals, paints, color):
         c = 0.5 * max(noise_at(cube, angle * 26 + 5, oz * 14, oy * 30), 0.0)
     elif kind == WOOD:
         warp = noise_at(cube, x * 3, y * 3, z * 3)
-        ring = np.sin(
-            (side * 34 + third * 16 + 2.6 * warp) + 1.4 * noise_at(cube, side * 40, third * 40, along * 4)
-        )
+        ring = np.sin((side * 34 + third * 16 + 2.6 * warp) + 1.4 * noise_at(cube, side * 40, third * 40, along * 4))
         b = 0.5 + 0.5 * ring
         c = 0.4 * max(noise_at(cube, side * 90, third * 90, along * 6), 0.0)
     elif kind == SOLE:
@@ -360,9 +354,7 @@ def draw_room(image, view, room, light, spots, shadow):
             bright = ambient
             if facing > 0:
                 bright += (
-                    key
-                    * facing
-                    * _lit(shadow_map, light_axes, shadow_low, shadow_scale, hit[0], hit[1], hit[2], 0.02)
+                    key * facing * _lit(shadow_map, light_axes, shadow_low, shadow_scale, hit[0], hit[1], hit[2], 0.02)
                 )
             if surface == 4:
                 for b in range(len(spots)):

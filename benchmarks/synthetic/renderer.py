@@ -108,9 +108,7 @@ class RenderedClip:
     truth: GroundTruth
 
 
-def render_scene(
-    scene: Scene, threads: int = 2, on_frame: Callable[[int], None] | None = None
-) -> RenderedClip:
+def render_scene(scene: Scene, threads: int = 2, on_frame: Callable[[int], None] | None = None) -> RenderedClip:
     """Render all frames of a scene. The result depends on the scene alone.
 
     Args:
@@ -262,9 +260,7 @@ class RenderContext(ABC):
             if blurred or sample == 0:
                 box = (room.low, room.high, room.texels, room.levels, room.sizes)
                 raster.draw_room(backdrop, view if blurred else self._view(t), box, light, shadows, shadow)
-            raster.project(
-                vertices, rotation, position, focal, width / 2 - jitter[0], height / 2 - jitter[1], corners
-            )
+            raster.project(vertices, rotation, position, focal, width / 2 - jitter[0], height / 2 - jitter[1], corners)
             raster.rasterize(corners, self.faces, inverse_depth, index)
             raster.vertex_normals(vertices, self.faces, normals)
             mesh = (corners, self.faces, vertices, normals, self.patterns)
@@ -308,9 +304,7 @@ class RenderContext(ABC):
         ends = np.cumsum(self.mover_sizes, dtype=int)
         camera_vertices = np.empty((scene.num_frames, len(self.patterns), 3), np.float32)
         for t in range(scene.num_frames):
-            camera_vertices[t] = (self.vertices(t / scene.fps) - scene.camera.position[t]) @ self.rotations[
-                t
-            ].T
+            camera_vertices[t] = (self.vertices(t / scene.fps) - scene.camera.position[t]) @ self.rotations[t].T
         *movers, occluders = np.split(camera_vertices, ends, axis=1)
         first_vertex = ends[-1] if len(ends) else 0
         first_face = sum(len(faces) for faces in self.mover_faces)

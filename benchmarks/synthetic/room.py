@@ -155,9 +155,7 @@ def _boxes(boxes: list, rows: list[np.ndarray]) -> Furniture:
     vertices: list[np.ndarray] = []
     faces, material = [], []
     for row, (center, size) in enumerate(boxes):
-        corners = (
-            np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(size) / 2
-        )
+        corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.array(size) / 2
         # Flat sides: each side has corners of its own, so that normals do not blend around the edge
         for side in sides:
             first = len(vertices)
@@ -205,9 +203,7 @@ def _bricks(color: tuple[float, float, float]) -> np.ndarray:
     corners = np.array([[37, 0], [457, 0], [518, 512], [5, 512]], np.float32)
     square = np.array([[0, 0], [512, 0], [512, 512], [0, 512]], np.float32)
     warp = cv2.getPerspectiveTransform(corners, square)
-    gray = (
-        cv2.warpPerspective(skimage.data.brick(), warp, (512, 512), borderMode=cv2.BORDER_REFLECT).T / 255.0
-    )
+    gray = cv2.warpPerspective(skimage.data.brick(), warp, (512, 512), borderMode=cv2.BORDER_REFLECT).T / 255.0
     mortar = np.clip((gray - 0.42) / 0.15, 0, 1)[..., None]
     light = (gray**2.2 / np.median(gray) ** 2.2)[..., None]
     return light * (linear(color) * (1 - mortar) + 0.22 * mortar)
@@ -217,9 +213,7 @@ def _tiled(image: np.ndarray, size: tuple[float, float], width: float, height: f
     """A wall of `width` x `height` meters covered with an image of `size` meters, mirrored in turn."""
     rows, columns = round(size[1] * _PIXELS_PER_METER), round(size[0] * _PIXELS_PER_METER)
     tile = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    block = np.concatenate(
-        [np.concatenate([tile, tile[:, ::-1]], 1), np.concatenate([tile, tile[:, ::-1]], 1)[::-1]]
-    )
+    block = np.concatenate([np.concatenate([tile, tile[:, ::-1]], 1), np.concatenate([tile, tile[:, ::-1]], 1)[::-1]])
     total = (round(height * _PIXELS_PER_METER), round(width * _PIXELS_PER_METER))
     repeats = (-(-total[0] // block.shape[0]), -(-total[1] // block.shape[1]), 1)
     return np.ascontiguousarray(np.tile(block, repeats)[: total[0], : total[1]])
@@ -240,9 +234,7 @@ def painting(rng: np.random.Generator) -> np.ndarray:
     return canvas.clip(0, 255).astype(np.uint8)
 
 
-def _octaves(
-    rows: int, columns: int, coarsest: int, rng: np.random.Generator, fall: float = 0.6
-) -> np.ndarray:
+def _octaves(rows: int, columns: int, coarsest: int, rng: np.random.Generator, fall: float = 0.6) -> np.ndarray:
     """[rows, columns] noise of about unit variance, its octaves falling off by `fall`."""
     out, size, weight = np.zeros((rows, columns)), coarsest, 1.0
     while size >= 1:

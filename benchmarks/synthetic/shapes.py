@@ -45,9 +45,7 @@ def blob(rng: np.random.Generator, radius: float, rough: float = 0.25, degree: i
     axes = rng.normal(size=(count, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     degrees = rng.integers(2, degree + 1, count)
-    bumps = np.stack(
-        [eval_legendre(n, directions @ axis) for n, axis in zip(degrees, axes, strict=True)], axis=1
-    )
+    bumps = np.stack([eval_legendre(n, directions @ axis) for n, axis in zip(degrees, axes, strict=True)], axis=1)
     heights = rng.normal(0, rough, count) / np.sqrt(degrees)
     stretch = np.exp(rng.uniform(-0.3, 0.3, 3))
     live, squash = wobble(rng, [jelly] * count, 1.2, 0.4), wobble(rng, 0.4 * jelly, 1.0, 0.4)
@@ -160,9 +158,7 @@ def cloth(rng: np.random.Generator, width: float, height: float, wind: float = 0
          columns * rows - 2 - np.arange(columns - 1), columns * (rows - 2 - np.arange(rows - 2))]
     )  # fmt: skip
     after, back = np.roll(edge, -1), columns * rows
-    rim = np.concatenate(
-        [np.stack([edge, after, edge + back], 1), np.stack([after, after + back, edge + back], 1)]
-    )
+    rim = np.concatenate([np.stack([edge, after, edge + back], 1), np.stack([after, after + back, edge + back], 1)])
     faces = outward(rest, np.concatenate([front, front[:, ::-1] + back, rim]))
     part = np.concatenate([np.zeros(len(front), int), np.ones(len(front) + len(rim), int)])
     return Shape(rest, faces, part, sheet)
@@ -179,9 +175,7 @@ def snake(rng: np.random.Generator, length: float, thick: float) -> Shape:
     b = circle(around)
 
     def tube(heading: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-        tangent = np.stack(
-            [np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), np.sin(pitch)], 1
-        )
+        tangent = np.stack([np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), np.sin(pitch)], 1)
         spine = np.cumsum(tangent, axis=0) * (length / count)
         spine -= spine.mean(0)
         side = np.stack([-np.sin(heading), np.cos(heading), 0 * heading], axis=1)

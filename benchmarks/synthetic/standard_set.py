@@ -122,9 +122,7 @@ def _walk_across() -> Scene:
 
 def _walk_round() -> Scene:
     rng = np.random.default_rng(201)
-    walker = _person(
-        rng, motion.walk(SECONDS, RATE, rng, heading=-0.9, pace=1.05, turn=0.9), (-0.45, 0.3), None
-    )
+    walker = _person(rng, motion.walk(SECONDS, RATE, rng, heading=-0.9, pace=1.05, turn=0.9), (-0.45, 0.3), None)
     return _scene("yard", 201, [walker], _camera(move=(0.8, 0.3, 0.1), shake=1.5, seed=2), noise=2.0)
 
 
@@ -204,17 +202,13 @@ def _fast_arms() -> Scene:
 
 def _boxing() -> Scene:
     rng = np.random.default_rng(207)
-    return _scene(
-        "gallery", 207, [_person(rng, motion.box(SECONDS, RATE, rng))], _camera(focal=1150.0), shutter=0.6
-    )
+    return _scene("gallery", 207, [_person(rng, motion.box(SECONDS, RATE, rng))], _camera(focal=1150.0), shutter=0.6)
 
 
 def _upper_body() -> Scene:
     rng = np.random.default_rng(108)
     person = _person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.6, energy=0.8), decal="7", shirt="plain")
-    return _scene(
-        "studio", 108, [person], _camera((0.1, -3.4, 1.35), tilt=-0.02, zoom=1.25, shake=1.5, seed=5)
-    )
+    return _scene("studio", 108, [person], _camera((0.1, -3.4, 1.35), tilt=-0.02, zoom=1.25, shake=1.5, seed=5))
 
 
 def _in_and_out() -> Scene:
@@ -238,9 +232,7 @@ def _close_limbs_turned() -> Scene:
 
 def _loose_clothes() -> Scene:
     rng = np.random.default_rng(110)
-    person = _person(
-        rng, motion.dance(SECONDS, RATE, rng, tempo=2.0), looseness=0.03, slip=0.035, shirt="print"
-    )
+    person = _person(rng, motion.dance(SECONDS, RATE, rng, tempo=2.0), looseness=0.03, slip=0.035, shirt="print")
     return _scene("yard", 110, [person], _camera(shake=1.0, seed=7), noise=3.0)
 
 

@@ -163,9 +163,7 @@ def _read_label_only(folder: Path) -> tuple[dict[str, Any], ClipSettings]:
     try:
         return manifest, ClipSettings.model_validate(clips)
     except ValidationError as error:
-        wrong = "; ".join(
-            ".".join(map(str, ("config.clips", *e["loc"]))) + f": {e['msg']}" for e in error.errors()
-        )
+        wrong = "; ".join(".".join(map(str, ("config.clips", *e["loc"]))) + f": {e['msg']}" for e in error.errors())
         raise AttachError(
             f"does not say how videos were cut ({one_line(wrong)})", path=path, hint="fetch it again"
         ) from error
@@ -216,7 +214,8 @@ class _Attachment:
     on_progress: OnProgress
 
     def find_sources(self, videos: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
-        """By SHA-256 each source's file, or why there is none. Raises AttachError if none may be missing, or all are."""
+        """By SHA-256 each source's file, or why there is none. Raises AttachError if none may be missing, or all
+        are."""
         names = {row.key[0]: row.source_video for row in self.rows}
         found: dict[str, Path] = {}
         others: dict[str, tuple[Path, str]] = {}

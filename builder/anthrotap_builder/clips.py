@@ -82,8 +82,8 @@ def read_clips(
     """Yield the clips of a video in order. At most three clips' frames are in memory, two between clips.
 
     Shots longer than `settings.clip_frames` are cut in pieces of that length; the last two get half of
-    their frames each if the last would be shorter. A damaged part or a step of more than a second also ends a clip. Where
-    the video is slower than `settings.fps`, all its frames are kept and the clip's `fps` is the video's own.
+    their frames each if the last would be shorter. A damaged part or a step of more than a second also ends a clip.
+    Where the video is slower than `settings.fps`, all its frames are kept and the clip's `fps` is the video's own.
 
     Args:
         path: the video file.

@@ -101,9 +101,7 @@ class _ChoiceSettings(Settings):
 class ClipSettings(Settings):
     """How a video is cut into clips."""
 
-    short_side: int = Field(
-        480, ge=64, le=4320, description="short side of the labeled and stored frames, pixels"
-    )
+    short_side: int = Field(480, ge=64, le=4320, description="short side of the labeled and stored frames, pixels")
     fps: float | None = Field(
         None,
         gt=0,
@@ -146,9 +144,7 @@ class FlowSettings(_ChoiceSettings):
     CHOICE = "model"
     OWN = {"dis": {"preset"}, "raft": {"raft_size", "weights"}}  # noqa: RUF012
 
-    model: Annotated[str, _name_in(FLOWS)] = Field(
-        "dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT"
-    )
+    model: Annotated[str, _name_in(FLOWS)] = Field("dis", description="dis: OpenCV's DIS; raft: torchvision's RAFT")
     preset: Literal["ultrafast", "fast", "medium"] = Field("fast", description="dis: preset of OpenCV")
     raft_size: Literal["small", "large"] = Field("large", description="raft: which of its two networks")
     weights: Source | None = Field(
@@ -172,9 +168,7 @@ class FilterSettings(Settings):
     fb_threshold: float = Field(
         0.7, ge=0, description="flow is reliable if its forward-backward error is at most this, pixels"
     )
-    max_step_error: float = Field(
-        1.0, ge=0, description="largest difference of mesh and flow in one step, pixels"
-    )
+    max_step_error: float = Field(1.0, ge=0, description="largest difference of mesh and flow in one step, pixels")
     max_drift: float = Field(
         1.5, ge=0, description="drift: radius within which the summed difference must stay, pixels"
     )
@@ -205,9 +199,7 @@ class LabelingConfig(Settings):
     )
     focal_ratio: float = Field(1.2, gt=0, description="focal length as a multiple of the frame's longer side")
     fit_flow: bool = Field(True, description="let the fit agree with optical flow")
-    refine: bool = Field(
-        False, description="refine the bodies of a mesh source other than fit with mask and flow"
-    )
+    refine: bool = Field(False, description="refine the bodies of a mesh source other than fit with mask and flow")
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")
     min_visible: int = Field(4, ge=0, description="tracks that are visible in fewer frames are dropped")
@@ -229,13 +221,9 @@ class LabelingConfig(Settings):
             raise ValueError(f"mesh_source: {self.mesh_source} does not use tokenhmr")
         if self.detection.detector == "boxes" and self.needs_detection:
             if self.mesh_source == "fit":
-                raise ValueError(
-                    "mesh_source: fit needs landmarks, which detection.detector: boxes does not find"
-                )
+                raise ValueError("mesh_source: fit needs landmarks, which detection.detector: boxes does not find")
             if self.mesh_source == "file":
-                raise ValueError(
-                    "a file of meshes needs detection.detector: blazepose, whose masks it is compared to"
-                )
+                raise ValueError("a file of meshes needs detection.detector: blazepose, whose masks it is compared to")
             if self.filter.masks:
                 raise ValueError(
                     "filter.masks needs masks, which detection.detector: boxes does not find; set filter.masks: false, "

@@ -54,9 +54,7 @@ class ClipContext:
         """
         config = config or LabelingConfig()
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-            raise ValueError(
-                f"frames must be [T, H, W, 3] uint8 and not empty, got {frames.shape} {frames.dtype}"
-            )
+            raise ValueError(f"frames must be [T, H, W, 3] uint8 and not empty, got {frames.shape} {frames.dtype}")
         if not fps > 0:
             raise ValueError(f"fps must be positive, got {fps}")
         if threads < 1:

@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class AnthroTapConfig(datasets.BuilderConfig):
-    """The configuration of the builder: `name` is the recipe, `settings` are changes to it, nested as LabelingConfig."""
+    """The configuration of the builder: `name` is the recipe, `settings` are changes to it, nested as
+    LabelingConfig."""
 
     settings: dict[str, Any] | None = None
     labeling: LabelingConfig = field(init=False)
@@ -34,9 +35,7 @@ class AnthroTapConfig(datasets.BuilderConfig):
         super().__post_init__()
         self.labeling = labeling_config("open" if self.name == "default" else self.name, self.settings)
 
-    def create_config_id(
-        self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
-    ) -> str:
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """The part of the cache's key for the settings; it has the label version, so an old cache is never used."""
         versioned = {**config_kwargs, "label_version": self.labeling.version()}
         return super().create_config_id(versioned, custom_features)
@@ -61,9 +60,7 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         if not self.config.data_files:
-            raise ValueError(
-                "nothing to label: name videos with data_files=[...] or a folder with data_dir=..."
-            )
+            raise ValueError("nothing to label: name videos with data_files=[...] or a folder with data_dir=...")
         # By split.
         self._without_clips: dict[str, set[str]] = {}
         return [

@@ -146,7 +146,8 @@ class VideoLabeling:
             return
         for person in clip.people:
             if not person["tracks"]:
-                reason = f"person {person['person']} has no valid track; {person['rejected_frames']} of the meshes were rejected"
+                rejected = f"{person['rejected_frames']} of the meshes were rejected"
+                reason = f"person {person['person']} has no valid track; {rejected}"
                 result.skipped.append(SkippedFrames(clip.start_frame, clip.tracks.num_frames, reason))
         result.rows = (result.rows or 0) + 1
         result.frames += clip.tracks.num_frames

@@ -81,9 +81,7 @@ class Stages:
     """
 
     detection: Callable[[ClipContext], list[PersonTrack]] = detect_people
-    mesh_recovery: Callable[[ClipContext, list[PersonTrack], list[MeshTrack] | None], list[MeshTrack]] = (
-        recover_meshes
-    )
+    mesh_recovery: Callable[[ClipContext, list[PersonTrack], list[MeshTrack] | None], list[MeshTrack]] = recover_meshes
     visibility: Callable[[ClipContext, list[MeshTrack]], SurfaceTracks] = project_and_test_visibility
     flow: Callable[[ClipContext, np.ndarray, np.ndarray], TrackFlow] = track_flow
     filtering: Callable[[ClipContext, SurfaceTracks, list[PersonTrack], TrackFlow], tuple[Tracks, float]] = (

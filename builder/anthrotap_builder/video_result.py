@@ -114,16 +114,10 @@ class VideoResult:
             "clips": len(self.clips),
             "people": max((clip["people"] for clip in self.clips), default=0),
             "tracks": sum(clip["tracks"] for clip in self.clips),
-            **{
-                key: sum(clip[key] for clip in self.clips) / labels
-                for key in ("visible", "occluded", "invalid")
-            },
+            **{key: sum(clip[key] for clip in self.clips) / labels for key in ("visible", "occluded", "invalid")},
             **{key: mean(key) for key in ("rejected", "fit_error", "mask_overlap")},
             "seconds": self.seconds,
-            **{
-                f"{stage}_seconds": sum(clip["stages"].get(stage, 0.0) for clip in self.clips)
-                for stage in stages
-            },
+            **{f"{stage}_seconds": sum(clip["stages"].get(stage, 0.0) for clip in self.clips) for stage in stages},
         }
 
 

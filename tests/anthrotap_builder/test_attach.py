@@ -267,10 +267,7 @@ def test_a_dataset_that_is_there_is_safe(labels, videos, out):
     before = rows_of(out)
     again = run(labels, *videos, "--out", out)
     assert again.exit_code == 2
-    assert (
-        "already holds test-00000-of-00001.parquet; take another folder; --overwrite replaces it"
-        in again.stderr
-    )
+    assert "already holds test-00000-of-00001.parquet; take another folder; --overwrite replaces it" in again.stderr
     assert run(labels, videos[2], "--partial", "--out", out, "--overwrite").exit_code == 0
     assert_same(rows_of(out), {name: rows for name, rows in before.items() if name.startswith("test")})
 

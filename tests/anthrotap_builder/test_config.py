@@ -50,9 +50,7 @@ def test_an_option_of_the_other_flow_is_an_error():
     with pytest.raises(ValueError, match=r"raft does not use preset"):
         FlowSettings(model="raft", preset="medium")
     with pytest.raises(ValueError, match=r"detection: .*boxes does not use num_passes"):
-        labeling_config(
-            settings={"detection": {"detector": "boxes", "num_passes": 1, "high_score_threshold": 0.6}}
-        )
+        labeling_config(settings={"detection": {"detector": "boxes", "num_passes": 1, "high_score_threshold": 0.6}})
     with pytest.raises(ValueError, match=r"detection: .*blazepose does not use detector_model"):
         labeling_config(settings={"detection": {"detector_model": "mine"}})
     settings = FlowSettings(model="raft", raft_size="small", weights="raft.pth")

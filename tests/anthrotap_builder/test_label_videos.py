@@ -183,8 +183,7 @@ def test_label_and_build_have_the_same_options():
 
     commands = get_command(app).commands
     options = [
-        {option.name: (option.opts, option.help) for option in commands[name].params}
-        for name in ("label", "build")
+        {option.name: (option.opts, option.help) for option in commands[name].params} for name in ("label", "build")
     ]
     shared = ("fps", "short_side", "points", "recipe", "settings", "workers", "threads")
     assert [options[0][name] for name in shared] == [options[1][name] for name in shared]
@@ -233,9 +232,7 @@ def test_help_has_an_example():
 
 @pytest.mark.slow
 def test_a_real_clip_end_to_end(clips_dir, tmp_path):
-    result = CliRunner().invoke(
-        app, ["label", str(clips_dir / "upper_body.mkv"), "--out", str(tmp_path), "--json"]
-    )
+    result = CliRunner().invoke(app, ["label", str(clips_dir / "upper_body.mkv"), "--out", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output
     (summary,) = json.loads(result.stdout)
     assert summary["people"] == 1
@@ -257,9 +254,7 @@ def cube_file(path, body=None):
         "size": np.array([48, 64]),
         "focal": np.array(60.0),
     }
-    arrays |= {"vertices": np.ones((2, 3, 3))} | (
-        {"body": np.array(body)} if body else {"faces": [[0, 1, 2]]}
-    )
+    arrays |= {"vertices": np.ones((2, 3, 3))} | ({"body": np.array(body)} if body else {"faces": [[0, 1, 2]]})
     np.savez(path, **arrays)
     return path
 

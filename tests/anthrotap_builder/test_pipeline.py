@@ -46,9 +46,7 @@ def test_seen_labels_stick_to_the_point_they_start_on(
     truth = camera.project(surface.positions(vertices, anny.faces))  # [T, K, 2]
     index = {vertex: k for k, vertex in enumerate(surface.vertex.tolist())}
     offset = tracks.xy - truth[:, [index[v] for v in tracks.vertex.tolist()]].transpose(1, 0, 2)
-    slides = np.linalg.norm(offset[:, 12:] - offset[:, :-12], axis=-1)[
-        tracks.visible[:, 12:] & tracks.visible[:, :-12]
-    ]
+    slides = np.linalg.norm(offset[:, 12:] - offset[:, :-12], axis=-1)[tracks.visible[:, 12:] & tracks.visible[:, :-12]]
     assert (slides < 4).mean() > 0.9
 
     visible = np.stack([visible_points([v], [anny.faces], [surface])[0] for v in vertices], 1)
@@ -99,9 +97,7 @@ def test_nobody_gives_no_track_and_says_so():
     assert "no person was found" in str(labeled.skipped)
 
 
-def test_one_frame_gives_no_trusted_label(
-    frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera
-):
+def test_one_frame_gives_no_trusted_label(frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera):
     pose = PoseParameters(dance.values[:1], dance.shape, dance.reference)
     still = Stages(detection=lambda *_: [as_person(anny, pose, camera)])
     labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
@@ -222,9 +218,7 @@ def test_a_damaged_video_gives_its_clips_before_the_error(make_video, threads: i
     path.write_bytes(data)
     expected, pieces, got, lines = [], [], [], []
     with pytest.raises(VideoError, match="damaged"):
-        expected.extend(
-            clip.start_frame for clip in read_clips(path, CONFIG_OF_SHORT_CLIPS.clips, pieces.append)
-        )
+        expected.extend(clip.start_frame for clip in read_clips(path, CONFIG_OF_SHORT_CLIPS.clips, pieces.append))
     clips = label_video(path, CONFIG_OF_SHORT_CLIPS, threads, on_skipped=lines.append)
     with pytest.raises(VideoError, match="damaged"):
         got.extend(clip.start_frame for clip in clips)

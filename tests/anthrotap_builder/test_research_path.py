@@ -90,9 +90,7 @@ def test_the_recipe_s_version_does_not_depend_on_where_files_lie(files, settings
 
 def test_bodies_stand_in_their_boxes(files):
     body = load_body("smpl", "neutral", files)
-    config = LabelingConfig(
-        body="smpl", body_file=files, mesh_source="tokenhmr", tokenhmr=str(files / "tokenhmr")
-    )
+    config = LabelingConfig(body="smpl", body_file=files, mesh_source="tokenhmr", tokenhmr=str(files / "tokenhmr"))
     frames = np.random.default_rng(0).integers(0, 255, (3, 240, 320, 3)).astype(np.uint8)
     boxes = np.array([[100, 20, 180, 220], [np.nan] * 4, [110, 20, 190, 220]], np.float32)
     camera = Camera.guess(320, 240, 5000 / 256)
@@ -115,9 +113,7 @@ def test_bodies_stand_in_their_boxes(files):
 def test_a_network_that_is_not_there_is_an_error_with_a_hint(tmp_path):
     from anthrotap_builder.utils.assets import AssetError
 
-    with pytest.raises(
-        AssetError, match=r"there is no converted TokenHMR; get the released files.*anthrotap convert"
-    ):
+    with pytest.raises(AssetError, match=r"there is no converted TokenHMR; get the released files.*anthrotap convert"):
         load_tokenhmr(str(tmp_path), "cpu")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(AssetError, match="holds no converted TokenHMR"):
@@ -148,9 +144,7 @@ def test_a_setting_is_a_name_and_a_value():
 
 
 def test_a_missing_device_is_an_error(make_video, tmp_path):
-    result = CliRunner().invoke(
-        app, ["label", str(make_video()), "--out", str(tmp_path), "--device", "cuda:7"]
-    )
+    result = CliRunner().invoke(app, ["label", str(make_video()), "--out", str(tmp_path), "--device", "cuda:7"])
     assert result.exit_code == 2
     assert "--device cuda:7: can't be used" in result.output
 

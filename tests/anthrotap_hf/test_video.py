@@ -51,9 +51,7 @@ def test_decode_undoes_encode(num_frames, size, moving_pattern):
 
 
 def test_colors_survive():
-    flat = np.array(
-        [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [128, 64, 200]], np.uint8
-    )
+    flat = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [128, 64, 200]], np.uint8)
     frames = np.repeat(np.repeat(np.repeat(flat[:, None, None], 3, 0), 32, 1), 32, 2)
     for index in range(0, len(frames), 3):
         decoded = decode_video(encode_video(frames[index : index + 3], fps=10))
@@ -158,9 +156,7 @@ def test_sizes(make_video, size, short_side, expected):
     assert next(iter_frames(path, short_side)).image.shape[:2] == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "codec"), [("a.gif", "gif"), ("a.mkv", "libx264"), ("a b:ü.mp4", "libx264")]
-)
+@pytest.mark.parametrize(("name", "codec"), [("a.gif", "gif"), ("a.mkv", "libx264"), ("a b:ü.mp4", "libx264")])
 def test_containers(make_video, name, codec, moving_pattern):
     path = make_video(name, shots=[10], fps=10, codec=codec)
     frames = list(iter_frames(path))

@@ -59,8 +59,7 @@ def test_projection_calls_all_visible_and_ray_casting_does_not(labels: dict[str,
 def test_the_forward_backward_check_only_removes_labels(labels: dict[str, Tracks]):
     assert labels["without the forward-backward check"].valid.sum() > labels[DEFAULT].valid.sum()
     assert (
-        labels["+ ray casting"].valid.sum()
-        > labels["+ forward-backward check of steps (the paper's rule)"].valid.sum()
+        labels["+ ray casting"].valid.sum() > labels["+ forward-backward check of steps (the paper's rule)"].valid.sum()
     )
 
 
@@ -160,9 +159,7 @@ def test_bars_say_what_is_met_and_what_is_missed():
 
     console = Console(record=True, width=180, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(evaluation.bars_table(figures(93.0), figures(88.5)))
-    verdicts = {
-        line.split("│")[1].strip(): line for line in console.export_text().splitlines() if "│" in line
-    }
+    verdicts = {line.split("│")[1].strip(): line for line in console.export_text().splitlines() if "│" in line}
     assert verdicts["average delta at lag 24, at least"].count("met") == 2
     assert verdicts["survival at lag 24, at least"].count("missed") == 2
     assert verdicts["queries off the body, at most"].count("met") == 2

@@ -118,9 +118,7 @@ def test_random_visibility_is_worth_its_base_rate(truth: GroundTruth, perfect: T
 
 
 def test_calling_all_seen_finds_nothing_hidden(truth: GroundTruth, perfect: Tracks) -> None:
-    figures = at(
-        evaluate_labels(replace(perfect, visible=np.ones_like(perfect.visible)), truth, lags=LAGS), 8
-    )
+    figures = at(evaluate_labels(replace(perfect, visible=np.ones_like(perfect.visible)), truth, lags=LAGS), 8)
     assert figures["occluded_recall"] == 0
     assert figures["occluded_precision"] is None
     assert figures["visible_but_occluded"] > 5
@@ -128,9 +126,7 @@ def test_calling_all_seen_finds_nothing_hidden(truth: GroundTruth, perfect: Trac
 
 def test_invalid_labels_lower_survival_and_coverage_only(truth: GroundTruth, perfect: Tracks) -> None:
     valid = np.random.default_rng(1).random(perfect.valid.shape) < 0.3
-    figures = at(
-        evaluate_labels(replace(perfect, visible=perfect.visible & valid, valid=valid), truth, lags=LAGS), 24
-    )
+    figures = at(evaluate_labels(replace(perfect, visible=perfect.visible & valid, valid=valid), truth, lags=LAGS), 24)
     assert 25 < figures["survival"] < 35
     assert figures["average_delta"] > 99.9
     assert figures["occluded_recall"] > 99
@@ -138,9 +134,7 @@ def test_invalid_labels_lower_survival_and_coverage_only(truth: GroundTruth, per
 
 
 def test_a_piece_of_the_clip_is_evaluated_by_its_start_frame(truth: GroundTruth, perfect: Tracks) -> None:
-    piece = replace(
-        perfect, xy=perfect.xy[:, 12:], visible=perfect.visible[:, 12:], valid=perfect.valid[:, 12:]
-    )
+    piece = replace(perfect, xy=perfect.xy[:, 12:], visible=perfect.visible[:, 12:], valid=perfect.valid[:, 12:])
     assert at(evaluate_labels(piece, truth, start_frame=12, lags=LAGS), 8)["average_delta"] > 99.9
     assert at(evaluate_labels(piece, truth, start_frame=0, lags=LAGS), 8)["average_delta"] < 95
     with pytest.raises(ValueError, match="48 frames"):
@@ -157,9 +151,7 @@ def test_reliability_is_by_confidence(truth: GroundTruth, perfect: Tracks) -> No
     moved = perfect.xy.copy()
     moved[:, 4::8] += 12.0  # 3.6 px and more of a frame of 256x256
     sure[:, 4::8] = 0.72
-    reliability = evaluate_labels(replace(perfect, xy=moved, confidence=sure), truth, lags=(8,))[
-        "reliability"
-    ]
+    reliability = evaluate_labels(replace(perfect, xy=moved, confidence=sure), truth, lags=(8,))["reliability"]
     assert reliability["0.95 to 1.00"] > 99
     assert reliability["counts"]["0.95 to 1.00"] > 500
     assert reliability["0.70 to 0.75"] < 1

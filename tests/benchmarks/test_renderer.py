@@ -95,9 +95,7 @@ def test_places_lead_back_to_the_same_surface_point(clip: RenderedClip) -> None:
 
 
 def test_furniture_hides(clip: RenderedClip) -> None:
-    free = replace(
-        clip.truth, occluders=clip.truth.occluders[:, :0], occluder_faces=clip.truth.occluder_faces[:0]
-    )
+    free = replace(clip.truth, occluders=clip.truth.occluders[:, :0], occluder_faces=clip.truth.occluder_faces[:0])
     points = load_body("anny").surface_points(2000, 0)
     person = np.zeros(len(points), np.int64)
     _, visible = clip.truth.locate(2, person, points.face, points.barycentric)
@@ -130,9 +128,7 @@ def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
 
 
 def test_nobody_is_outside_the_frame_or_nowhere(clip: RenderedClip) -> None:
-    person, _, barycentric = clip.truth.surface_point_under(
-        0, np.array([[-1.0, 5.0], [np.nan, 3.0], [400.0, 90.0]])
-    )
+    person, _, barycentric = clip.truth.surface_point_under(0, np.array([[-1.0, 5.0], [np.nan, 3.0], [400.0, 90.0]]))
     assert (person == -1).all()
     assert not barycentric.any()
 

@@ -36,9 +36,7 @@ def small_scene() -> ObjectScene:
     """A knot and a jelly that tumble behind a post; the camera turns and travels."""
     rng = np.random.default_rng(3)
     objects = [
-        object_themes._object(
-            rng, shapes.knot(0.33, 0.1), paths.floating(rng, (-0.3, 0, 1), (0.1,) * 3, 3.0)
-        ),
+        object_themes._object(rng, shapes.knot(0.33, 0.1), paths.floating(rng, (-0.3, 0, 1), (0.1,) * 3, 3.0)),
         object_themes._object(
             rng, shapes.blob(rng, 0.35, jelly=0.8), paths.floating(rng, (0.3, 0, 1), (0.1,) * 3, 1.0)
         ),
@@ -104,11 +102,7 @@ def test_shapes_are_closed_and_look_outwards(name: str) -> None:
 
 
 def test_soft_and_jointed_shapes_move() -> None:
-    moving = {
-        name
-        for name, shape in _shapes().items()
-        if np.ptp(shape.at(0.1) - shape.at(0.6), axis=0).max() > 0.02
-    }
+    moving = {name for name, shape in _shapes().items() if np.ptp(shape.at(0.1) - shape.at(0.6), axis=0).max() > 0.02}
     assert moving == {"jelly", "box", "cloth", "snake", "chain", *creatures.CREATURES}
 
 
@@ -140,9 +134,7 @@ def test_points_project_where_the_mesh_says(clip: RenderedClip) -> None:
             seen = (item.at(t / scene.fps) - scene.camera.position[t]) @ rotations[t].T
             xy = seen[:, :2] / seen[:, 2:] * scene.camera.focal[t] + SIDE / 2
             first = item.shape.faces[:50]
-            found, _ = clip.truth.locate(
-                t, np.full(50, index), np.arange(50), np.repeat([[1.0, 0, 0]], 50, axis=0)
-            )
+            found, _ = clip.truth.locate(t, np.full(50, index), np.arange(50), np.repeat([[1.0, 0, 0]], 50, axis=0))
             np.testing.assert_allclose(found, xy[first[:, 0]], atol=1e-3)
 
 
@@ -186,9 +178,7 @@ def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
     assert ((world > scene.room.low - 1e-9) & (world < scene.room.high + 1e-9)).all()
 
 
-def test_colors_stay_with_their_points(
-    clip: RenderedClip, tracks: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> None:
+def test_colors_stay_with_their_points(clip: RenderedClip, tracks: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """What a picture shows at a point that moves changes less than what it shows at the place that it left."""
     xy, visible, _ = tracks
     first, last = clip.frames[0].astype(float), clip.frames[2].astype(float)

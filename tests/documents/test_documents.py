@@ -169,18 +169,14 @@ def test_the_pictures_are_drawn(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 @pytest.mark.timeout(1200)
 def test_notebooks_run(path, tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(path, as_version=4)
     assert not [cell for cell in notebook.cells if cell.get("outputs")], "committed without outputs"
-    nbclient.NotebookClient(
-        notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
     pictures = [
         output
         for cell in notebook.cells

@@ -73,9 +73,7 @@ def write_smpl(path: Path, vertices: int = 1500, joints: int = 24, seed: int = 0
     return path
 
 
-def smpl_arrays(
-    vertices: int = 1500, joints: int = 24, seed: int = 0, shapes: int = 10
-) -> dict[str, np.ndarray]:
+def smpl_arrays(vertices: int = 1500, joints: int = 24, seed: int = 0, shapes: int = 10) -> dict[str, np.ndarray]:
     """The arrays of a model file by key; see `write_smpl`."""
     rng = np.random.default_rng(seed)
     parents = smpl_parents(joints)
@@ -147,9 +145,7 @@ def person_mesh(vertices: int) -> tuple[np.ndarray, np.ndarray]:
         grid = np.stack(
             np.meshgrid(*(np.arange(a, b, step) for a, b in zip(low, high, strict=True)), indexing="ij"), -1
         )
-        points, faces, _, _ = marching_cubes(
-            _distance(grid), 0, spacing=(step,) * 3, gradient_direction="descent"
-        )
+        points, faces, _, _ = marching_cubes(_distance(grid), 0, spacing=(step,) * 3, gradient_direction="descent")
         if len(points) <= vertices:
             break
         step *= 1.03

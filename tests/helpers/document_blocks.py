@@ -84,9 +84,7 @@ def run_document(path: Path, folder: Path) -> int:
     environment = dict(os.environ)
     count = 0
     for block in blocks(document):
-        assert block.kind in KINDS, (
-            f"{path.name}:{block.line}: a block needs a language, one of {', '.join(KINDS)}"
-        )
+        assert block.kind in KINDS, f"{path.name}:{block.line}: a block needs a language, one of {', '.join(KINDS)}"
         if is_told_only(document) or "not run" in block.about or block.kind in ("text", "bibtex"):
             continue
         if name := block.about.get("file"):
@@ -164,9 +162,7 @@ def modules_without(extras: set[str]) -> list[str]:
             return
         for line in lines:
             wanted = Requirement(line)
-            if wanted.marker is None or any(
-                wanted.marker.evaluate({"extra": extra}) for extra in (*asked, "")
-            ):
+            if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in (*asked, "")):
                 bring(wanted.name, frozenset(wanted.extras))
 
     for package in ("pip", "setuptools"):
@@ -174,9 +170,7 @@ def modules_without(extras: set[str]) -> list[str]:
     bring("anthrotap", frozenset(extras))
     owners = metadata.packages_distributions()
     return sorted(
-        module
-        for module, names in owners.items()
-        if not {canonicalize_name(name) for name in names} & brought.keys()
+        module for module, names in owners.items() if not {canonicalize_name(name) for name in names} & brought.keys()
     )
 
 

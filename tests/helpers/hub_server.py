@@ -197,9 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         for each in asked["objects"]:
             actions = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}", "header": {}}}
             here = each["oid"] in self.hub.objects
-            objects.append(
-                {"oid": each["oid"], "size": each["size"]} | ({} if here else {"actions": actions})
-            )
+            objects.append({"oid": each["oid"], "size": each["size"]} | ({} if here else {"actions": actions}))
         self._answer(200, {"transfer": "basic", "objects": objects})
 
     def _take_object(self, oid: str) -> None:
@@ -239,8 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         if operation == "refs":
             branches = [{"name": "main", "ref": "refs/heads/main", "targetCommit": repository.head}]
             tags = [
-                {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": sha}
-                for tag, sha in repository.tags.items()
+                {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": sha} for tag, sha in repository.tags.items()
             ]
             return self._answer(200, {"branches": branches, "converts": [], "tags": tags})
         revision, _, below = argument.partition("/")

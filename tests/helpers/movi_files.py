@@ -80,9 +80,7 @@ class Scene:
         for t in range(T):
             world = place
             if owner:
-                world = (
-                    self.rotations[owner - 1, t] @ (place * SIDES[owner - 1]) + self.positions[owner - 1, t]
-                )
+                world = self.rotations[owner - 1, t] @ (place * SIDES[owner - 1]) + self.positions[owner - 1, t]
             local = self.camera_rotations[t].T @ (world - self.camera_positions[t])
             xy[t] = SIZE / 2 + FOCAL / SENSOR * SIZE * local[:2] / -local[2] * (1, -1)
             way = world - self.camera_positions[t]

@@ -11,9 +11,7 @@ from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.kinematics import PointChains, PoseParameters
 
 
-def as_person(
-    body: Body, pose: PoseParameters, camera: Camera, noise: float = 0.0, seed: int = 0
-) -> PersonTrack:
+def as_person(body: Body, pose: PoseParameters, camera: Camera, noise: float = 0.0, seed: int = 0) -> PersonTrack:
     """What a perfect landmark network would say of a posed body: landmarks (with noise, pixels) and mask."""
     rng = np.random.default_rng(seed)
     points = pose.points(body, PointChains.of(body, body.keypoints))
@@ -39,9 +37,7 @@ def textured_frames(body: Body, pose: PoseParameters, camera: Camera) -> np.ndar
     """[T, H, W, 3] uint8: the body with a random gray for each triangle, far ones first, before noise."""
     rng = np.random.default_rng(5)
     shades = cv2.GaussianBlur(rng.uniform(40, 250, (len(body.faces), 1)).astype(np.float32), (1, 9), 0)
-    ground = cv2.GaussianBlur(
-        rng.integers(0, 255, (camera.height, camera.width, 3)).astype(np.uint8), (0, 0), 2
-    )
+    ground = cv2.GaussianBlur(rng.integers(0, 255, (camera.height, camera.width, 3)).astype(np.uint8), (0, 0), 2)
     vertices = body.pose_vertices(pose.posed(body))
     frames = []
     for mesh in vertices:

@@ -93,6 +93,4 @@ def scontrol(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    {"sbatch": sbatch, "squeue": squeue, "srun": srun, "scontrol": scontrol, "run": run}[sys.argv[1]](
-        sys.argv[2:]
-    )
+    {"sbatch": sbatch, "squeue": squeue, "srun": srun, "scontrol": scontrol, "run": run}[sys.argv[1]](sys.argv[2:])

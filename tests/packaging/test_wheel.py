@@ -125,9 +125,7 @@ print(len(frames), len(set(tracks.person.tolist())), tracks.visible.mean())
     assert (int(num_frames), int(people)) == (24, 2)
     assert float(visible) > 0.5
 
-    card = (
-        "import json, sys, anthrotap_hf.hub.cards as c; print(c.dataset_card(json.load(open(sys.argv[1]))))"
-    )
+    card = "import json, sys, anthrotap_hf.hub.cards as c; print(c.dataset_card(json.load(open(sys.argv[1]))))"
     assert "load_dataset" in installed("python", "-c", card, str(labels / "manifest.json")).stdout
 
     tracks = tmp_path / "tracks"

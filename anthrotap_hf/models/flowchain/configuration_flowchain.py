@@ -41,9 +41,7 @@ class FlowChainConfig(PreTrainedConfig):
         if self.preset not in PRESETS:
             raise ValueError(f"no preset {self.preset!r}: choose from {', '.join(PRESETS)}")
         if not (self.error_tolerance > 0 and self.relative_tolerance >= 0 and self.error_limit > 1):
-            raise ValueError(
-                "error_tolerance must be above 0, relative_tolerance at least 0 and error_limit above 1"
-            )
+            raise ValueError("error_tolerance must be above 0, relative_tolerance at least 0 and error_limit above 1")
         if not 0 <= self.error_memory <= 1:
             raise ValueError(f"error_memory must be within 0 to 1, got {self.error_memory}")
         if self.kept_flows < 1 or self.shortest_edge < 16:

@@ -75,9 +75,7 @@ class LocoTrackConfig(PreTrainedConfig):
                 f"got {self.num_attention_heads} heads for size {self.hidden_size}"
             )
         if any(side % 8 or side < 16 for side in self.initial_resolution):
-            raise ValueError(
-                f"initial_resolution must be multiples of 8 from 16 up, got {self.initial_resolution}"
-            )
+            raise ValueError(f"initial_resolution must be multiples of 8 from 16 up, got {self.initial_resolution}")
         if not (self.soft_argmax_radius > 0 and self.softmax_temperature > 0):
             raise ValueError("soft_argmax_radius and softmax_temperature must be above 0")
         if not 0 < self.visible_threshold < 1:

@@ -124,9 +124,7 @@ def config_of(
     kernels = tuple(correlation(layer, 3) for layer in layers)
     strides = correlation_strides or RELEASED_STRIDES.get(kernels)
     if strides is None:
-        raise CheckpointError(
-            f"strides of correlation kernels {kernels} are unknown", hint="give the strides"
-        )
+        raise CheckpointError(f"strides of correlation kernels {kernels} are unknown", hint="give the strides")
     try:
         return LocoTrackConfig(
             stage_channels=stages,

@@ -78,9 +78,7 @@ class LocoTrackFeatures:
         """Return the features of some frames, as views."""
         middle, coarse, fine, *others = (grid[:, first:end] for grid in self.grids())
         first_coarse, first_middle = others or (coarse, middle)
-        return LocoTrackFeatures(
-            (first_coarse, first_middle), (middle, coarse, fine), self.video_size, self.resolution
-        )
+        return LocoTrackFeatures((first_coarse, first_middle), (middle, coarse, fine), self.video_size, self.resolution)
 
 
 @dataclass(frozen=True)
@@ -126,9 +124,7 @@ class LocoTrackSamePadConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         padding = []
-        for size, kernel, stride in zip(
-            x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
+        for size, kernel, stride in zip(x.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             padding += [total // 2, total - total // 2]
         left, right, top, bottom = padding
@@ -153,9 +149,7 @@ class LocoTrackResidualBlock(GradientCheckpointingLayer):
         self.conv1 = LocoTrackSamePadConv2d(in_channels, channels, 3, stride, bias=False)
         self.norm2 = LocoTrackInstanceNorm(channels)
         self.conv2 = LocoTrackSamePadConv2d(channels, channels, 3, bias=False)
-        self.shortcut = (
-            LocoTrackSamePadConv2d(in_channels, channels, 1, stride, bias=False) if project else None
-        )
+        self.shortcut = LocoTrackSamePadConv2d(in_channels, channels, 1, stride, bias=False) if project else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [M, C, h, w] to [M, C', h', w']."""
@@ -200,9 +194,7 @@ def _unit_length(features: Tensor) -> Tensor:
 # Sampling
 
 
-def sample_support(
-    features: Tensor, query_points: Tensor, video_size: tuple[int, int], radius: int = 3
-) -> Tensor:
+def sample_support(features: Tensor, query_points: Tensor, video_size: tuple[int, int], radius: int = 3) -> Tensor:
     """Return features at S x S positions (S = 2 radius + 1), one grid cell apart, around each query.
 
     Beyond the border they are the border's.
@@ -284,9 +276,7 @@ def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
     found = found.view(B, N, T, side + 1, side + 1, -1) * inside[..., None].to(found.dtype)
 
     # 4. Shift by the fraction, down and then right.
-    y_fraction, x_fraction = (
-        part[..., None, None, None].to(found.dtype) for part in (y_fraction, x_fraction)
-    )
+    y_fraction, x_fraction = (part[..., None, None, None].to(found.dtype) for part in (y_fraction, x_fraction))
     found = torch.lerp(found[..., :-1, :, :], found[..., 1:, :, :], y_fraction)
     found = torch.lerp(found[..., :-1, :], found[..., 1:, :], x_fraction)
     return found.flatten(3, 4)
@@ -368,9 +358,7 @@ class LocoTrackCorrelationEncoder(GradientCheckpointingLayer):
         """Map the arguments of `correlate` to [B, N, T, 2 C]."""
         B, N, T = points.shape[:3]
         # 1. Both directions go through the convolutions as one batch.
-        pairs = correlate(features, points, support).flatten(
-            0, 2
-        )  # [M, guess's positions, query's positions]
+        pairs = correlate(features, points, support).flatten(0, 2)  # [M, guess's positions, query's positions]
         x = torch.cat([pairs, pairs.transpose(1, 2)])
         # Channels are last in memory.
         x = x.view(-1, self.side, self.side, self.side**2).permute(0, 3, 1, 2)
@@ -420,9 +408,7 @@ class LocoTrackTemporalLayer(GradientCheckpointingLayer):
         qkv = self.qkv(self.norm1(x)).view(M, T, 3, -1, self.head_size)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-        attended, _ = attend(
-            self, query, key, value, bias.to(query.dtype), dropout=0.0, scaling=self.head_size**-0.5
-        )
+        attended, _ = attend(self, query, key, value, bias.to(query.dtype), dropout=0.0, scaling=self.head_size**-0.5)
         x = x + self.out(attended.reshape(M, T, -1))
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))
 
@@ -537,9 +523,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         for side in (side for resolution in refinement_resolutions for side in resolution):
             if side < 16 or side % 8:
                 raise ValueError(f"refinement resolutions must be multiples of 8 from 16 up, got {side}")
-        first, last = (
-            (height, width) for height, width in (refinement_resolutions[0], refinement_resolutions[-1])
-        )
+        first, last = ((height, width) for height, width in (refinement_resolutions[0], refinement_resolutions[-1]))
         chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         fine, middle, coarse = self._feature_grids(pixel_values_videos, last, chunk)
         initial = (coarse, middle)
@@ -630,9 +614,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             plan = self._plan_windows(T, window_size)
             if len(plan) > 1 and not torch.is_grad_enabled():
                 resolutions = refinement_resolutions
-                query_features = self._query_features_of_video(
-                    pixel_values_videos, query_points, resolutions, frames
-                )
+                query_features = self._query_features_of_video(pixel_values_videos, query_points, resolutions, frames)
                 windows = self._window_features(plan, pixel_values_videos, resolutions, frames)
             else:
                 video_features = self.get_video_features(pixel_values_videos, refinement_resolutions, frames)
@@ -655,10 +637,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                 if progress is not None:
                     progress(1)
             parts.append(
-                [
-                    [torch.cat(step, dim=1) for step in zip(*kind, strict=True)]
-                    for kind in zip(*found, strict=True)
-                ]
+                [[torch.cat(step, dim=1) for step in zip(*kind, strict=True)] for kind in zip(*found, strict=True)]
             )
 
         # 3. Join the windows.
@@ -694,17 +673,13 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         context = self.config.window_context
         size = self.config.window_size if size is None else size
         if size <= 2 * context:
-            raise ValueError(
-                f"window_size must be more than twice the window_context of {context}, got {size}"
-            )
+            raise ValueError(f"window_size must be more than twice the window_context of {context}, got {size}")
         windows, begin = [], 0
         while True:
             end = min(begin + size, num_frames)
             last = end == num_frames
             windows.append(
-                LocoTrackWindow(
-                    begin, end, range(begin + context if begin else 0, end if last else end - context)
-                )
+                LocoTrackWindow(begin, end, range(begin + context if begin else 0, end if last else end - context))
             )
             if last:
                 return windows
@@ -740,9 +715,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         """Sample the features of a clip at query points [B, N, 3]."""
         at = query_points, features.video_size
         coarse, middle = (sample_support(grid, *at, radius=0)[:, :, 0] for grid in features.initial)
-        supports = [
-            sample_support(grid, *at, radius=self.config.support_radius) for grid in features.refinement
-        ]
+        supports = [sample_support(grid, *at, radius=self.config.support_radius) for grid in features.refinement]
         return LocoTrackQueryFeatures(coarse, middle, tuple(supports))
 
     def _query_features_of_video(
@@ -801,9 +774,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         # 1. First guess, from global matching; in its own frame, a query is where it is.
         guesses = [
             self.matching(coarse, middle, query_features.coarse, query_features.middle)
-            for coarse, middle in zip(
-                *(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True
-            )
+            for coarse, middle in zip(*(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True)
         ]
         middle = features.initial[1]
         points = torch.cat([guess for guess, _ in guesses], dim=2)
@@ -834,9 +805,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             # 3a. Inputs: logits so far, local correlations on the three grids, and motion.
             inputs = [occlusion[..., None], uncertainty[..., None]]
             for encoder, chunks, support in zip(self.correlation_encoders, grids, supports, strict=True):
-                cells = points * (
-                    torch.tensor([chunks[0].shape[3], chunks[0].shape[2]], device=device) / work
-                )
+                cells = points * (torch.tensor([chunks[0].shape[3], chunks[0].shape[2]], device=device) / work)
                 encoded = [
                     encoder(chunk, part, support)
                     for chunk, part in zip(chunks, cells.split(frame_chunk, dim=2), strict=True)
@@ -865,18 +834,13 @@ def follow_flow(videos: Tensor, query_points: Tensor) -> tuple[Tensor, Tensor]:
         from anthrotap_hf.models.flowchain import FlowChainConfig
         from anthrotap_hf.models.flowchain.modeling_flowchain import chain_flow
     except ImportError as error:
-        raise ImportError(
-            "this model starts from optical flow, which needs: pip install anthrotap"
-        ) from error
+        raise ImportError("this model starts from optical flow, which needs: pip install anthrotap") from error
     queries = query_points.cpu().double()
     queries[..., 0] = queries[..., 0].round()
     found = [
-        chain_flow(video, points, FlowChainConfig())
-        for video, points in zip(videos, queries.numpy(), strict=True)
+        chain_flow(video, points, FlowChainConfig()) for video, points in zip(videos, queries.numpy(), strict=True)
     ]
-    xy, logits = (
-        torch.from_numpy(np.stack(part)).to(query_points.device) for part in zip(*found, strict=True)
-    )
+    xy, logits = (torch.from_numpy(np.stack(part)).to(query_points.device) for part in zip(*found, strict=True))
     return xy, logits
 
 
@@ -890,9 +854,7 @@ def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tens
     return -torch.logsumexp(torch.stack(terms), dim=0)
 
 
-def default_resolutions(
-    video_size: tuple[int, int], initial_resolution: Sequence[int]
-) -> list[tuple[int, int]]:
+def default_resolutions(video_size: tuple[int, int], initial_resolution: Sequence[int]) -> list[tuple[int, int]]:
     """Return resolutions from the initial one to the video's, each less than twice the one before, multiples of 8.
 
     A video that is nowhere larger than the initial resolution is refined at the initial one alone.
@@ -913,9 +875,7 @@ def default_resolutions(
 def check_video(pixel_values_videos: Tensor) -> None:
     """Raise ValueError unless it is a batch of videos."""
     if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != 3:
-        raise ValueError(
-            f"pixel_values_videos must be [B, T, 3, H, W], got {list(pixel_values_videos.shape)}"
-        )
+        raise ValueError(f"pixel_values_videos must be [B, T, 3, H, W], got {list(pixel_values_videos.shape)}")
     dtype = pixel_values_videos.dtype
     if 0 in pixel_values_videos.shape or not (dtype.is_floating_point or dtype == torch.uint8):
         raise ValueError(

@@ -52,9 +52,7 @@ class TAPNextConfig(PreTrainedConfig):
         if self.soft_argmax_radius < 0 or not self.softmax_scale > 0:
             raise ValueError("soft_argmax_radius must be at least 0 and softmax_scale above 0")
         if min(self.num_hidden_layers, self.conv_width - 1, self.frame_chunk_size) < 1:
-            raise ValueError(
-                "num_hidden_layers and frame_chunk_size must be at least 1, conv_width at least 2"
-            )
+            raise ValueError("num_hidden_layers and frame_chunk_size must be at least 1, conv_width at least 2")
 
 
 __all__ = ["TAPNextConfig"]

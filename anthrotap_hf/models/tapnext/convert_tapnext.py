@@ -215,8 +215,7 @@ TABLE = [
 
 def _table(jax: bool) -> list[Rename]:
     return [
-        Rename(row.ours, row.jax, row.from_jax) if jax else Rename(row.ours, row.torch, row.from_torch)
-        for row in TABLE
+        Rename(row.ours, row.jax, row.from_jax) if jax else Rename(row.ours, row.torch, row.from_torch) for row in TABLE
     ]
 
 
@@ -249,9 +248,7 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
     try:
         return TAPNextConfig(
             image_size=image,
-            patch_size=size((patches, axis))
-            if patches in tensors
-            else round(image / size((positions, 1)) ** 0.5),
+            patch_size=size((patches, axis)) if patches in tensors else round(image / size((positions, 1)) ** 0.5),
             hidden_size=size((positions, 2), ("lin_proj.bias", 0), ("backbone/embedding/bias", 0)),
             num_hidden_layers=depth,
             num_attention_heads=recurrence("rg_lru.input_gate.w", 0),

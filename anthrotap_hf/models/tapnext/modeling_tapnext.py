@@ -201,9 +201,7 @@ class TAPNextAttention(nn.Module):
             weight, bias = self.qkv.weight, self.qkv.bias
             query = F.linear(x[:, -wanted:], weight[:C], bias[:C])
             query = query.view(M, wanted, -1, self.head_size).transpose(1, 2)
-            key, value = (
-                F.linear(x, weight[C:], bias[C:]).view(M, S, 2, -1, self.head_size).permute(2, 0, 3, 1, 4)
-            )
+            key, value = F.linear(x, weight[C:], bias[C:]).view(M, S, 2, -1, self.head_size).permute(2, 0, 3, 1, 4)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         attended, _ = attend(self, query, key, value, None, dropout=0.0, scaling=self.head_size**-0.5)
         return self.out(attended.reshape(M, wanted, C))
@@ -347,9 +345,7 @@ class TAPNextPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(
-            module, (nn.Linear, nn.Conv2d, nn.LayerNorm, TAPNextGatedRecurrence, TAPNextEmbeddings)
-        ):
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.LayerNorm, TAPNextGatedRecurrence, TAPNextEmbeddings)):
             module.reset_parameters()
         elif isinstance(module, TAPNextRMSNorm):
             nn.init.zeros_(module.scale)
@@ -427,9 +423,7 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             )
         B, T, _, height, width = pixel_values_videos.shape
         if height % patch or width % patch:
-            raise ValueError(
-                f"frames must be multiples of {patch} pixels, got {height} x {width}: resize them"
-            )
+            raise ValueError(f"frames must be multiples of {patch} pixels, got {height} x {width}: resize them")
         if bidirectional and state is not None:
             raise ValueError("bidirectional needs the whole clip at once: give query_points, no state")
         if state is None and query_points is not None:
@@ -450,9 +444,7 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             # Values cannot be checked in a compiled graph without breaking it.
             check_query_points(state.query_points, B, last, height, width)
 
-        tracks, logits, coordinates, end = self._run(
-            pixel_values_videos, state, chunk, output_coordinate_logits
-        )
+        tracks, logits, coordinates, end = self._run(pixel_values_videos, state, chunk, output_coordinate_logits)
         if bidirectional:
             # What comes before a query is tracked in the reversed video.
             times, xy = state.query_points.split([1, 2], dim=-1)
@@ -492,9 +484,7 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             # 2. Heads on query tokens; the coordinate head has y first.
             x = self.norm(x).transpose(1, 2)  # [B, N, t, C]
             bin_logits = self.coordinate_head(x).float().unflatten(-1, (2, bins)).flip(-2)
-            tracks.append(
-                soft_argmax(bin_logits, self.config.softmax_scale, self.config.soft_argmax_radius) * to_video
-            )
+            tracks.append(soft_argmax(bin_logits, self.config.softmax_scale, self.config.soft_argmax_radius) * to_video)
             logits.append(self.visible_head(x)[..., 0].float())
             if keep_coordinates:
                 coordinates.append(bin_logits)

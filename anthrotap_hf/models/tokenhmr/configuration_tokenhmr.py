@@ -57,9 +57,7 @@ class TokenHMRConfig(PreTrainedConfig):
         if self.image_size % 8 or self.image_size < 32:
             raise ValueError(f"image_size must be a multiple of 8 from 32 up, got {self.image_size}")
         if self.num_tokens <= self.num_joints:
-            raise ValueError(
-                f"num_tokens must be more than the {self.num_joints} joints, got {self.num_tokens}"
-            )
+            raise ValueError(f"num_tokens must be more than the {self.num_joints} joints, got {self.num_tokens}")
 
 
 __all__ = ["TokenHMRConfig"]

@@ -164,9 +164,7 @@ def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None =
             "decoder_layers": count(r"smpl_head\.transformer\.transformer\.layers\.(\d+)\."),
             "decoder_intermediate_size": width(f"{_DEC.format(0)}.2.fn.net.0"),
             "num_tokens": width("smpl_head.decpose.mixer_trans.ff.0") // mixer,
-            "num_classes": size(
-                ("tokenizer.quantizer.codebook", 0), ("smpl_head.decpose.class_pred_layer.bias", 0)
-            ),
+            "num_classes": size(("tokenizer.quantizer.codebook", 0), ("smpl_head.decpose.class_pred_layer.bias", 0)),
             "token_size": size_of(
                 tensors, "TokenHMR tokenizer", ("tokenizer.quantizer.codebook", 1), (f"{_TOK}.0.weight", 1)
             ),
@@ -185,9 +183,7 @@ def config_of(tensors: Mapping[str, Tensor], changes: Mapping[str, Any] | None =
         raise CheckpointError(f"backbone_config must be an object of settings, got {backbone!r}")
     # The configurations themselves take any name, and ignore it.
     unknown = [name for name in changes if name not in TokenHMRConfig.__annotations__]
-    unknown += [
-        f"backbone_config.{name}" for name in backbone if name not in VitPoseBackboneConfig.__annotations__
-    ]
+    unknown += [f"backbone_config.{name}" for name in backbone if name not in VitPoseBackboneConfig.__annotations__]
     if unknown:
         raise CheckpointError(f"TokenHMRConfig has no {', '.join(unknown)}")
     for name, value in changes.items():

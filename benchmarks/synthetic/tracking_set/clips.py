@@ -48,9 +48,7 @@ def tracking_set(files: Sequence[str] = FILES) -> list[TrackingClip]:
     return [clip for clip in _SET if clip.file in files]
 
 
-def _clips(
-    file: str, first_seed: int, entries: Sequence[tuple[Callable, CameraSettings]]
-) -> list[TrackingClip]:
+def _clips(file: str, first_seed: int, entries: Sequence[tuple[Callable, CameraSettings]]) -> list[TrackingClip]:
     kind = {"humans": "human", "objects": "object"}
     return [
         TrackingClip(

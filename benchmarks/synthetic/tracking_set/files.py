@@ -114,9 +114,7 @@ def set_version() -> str:
 def render_tracks(clip: TrackingClip, threads: int = 2) -> RenderedTracks:
     """Render a clip, and track points of it. The result depends on the clip alone."""
     scene = clip.scene()
-    rendered = (
-        render_objects(scene, threads) if isinstance(scene, ObjectScene) else render_scene(scene, threads)
-    )
+    rendered = render_objects(scene, threads) if isinstance(scene, ObjectScene) else render_scene(scene, threads)
     xy, visible, owner = sample_tracks(scene, rendered.truth, np.random.default_rng([clip.seed, 1]))
     return RenderedTracks(_compressed(rendered, clip.settings.crf), xy, visible, owner)
 

@@ -20,12 +20,8 @@ def _scene(rng: np.random.Generator, settings: CameraSettings, objects: list[Sce
     )  # fmt: skip
 
 
-def _object(
-    rng: np.random.Generator, shape: shapes.Shape, path: paths.Path, picture: float = 0.35
-) -> SceneObject:
-    return SceneObject(
-        shape, path, [random_material(rng, shape, picture) for _ in range(shape.part.max() + 1)]
-    )
+def _object(rng: np.random.Generator, shape: shapes.Shape, path: paths.Path, picture: float = 0.35) -> SceneObject:
+    return SceneObject(shape, path, [random_material(rng, shape, picture) for _ in range(shape.part.max() + 1)])
 
 
 def _solid(rng: np.random.Generator, size: float) -> shapes.Shape:
@@ -83,9 +79,7 @@ def orbit(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     middle = (0.0, 0.0, 1.05)
     objects = [_object(rng, _solid(rng, 0.6), paths.floating(rng, middle, (0.1, 0.1, 0.1), 1.0))]
     for n in range(3):
-        path = paths.orbiting(
-            rng, middle, 0.8, 2.4, 2 * np.pi * n / 3, rng.uniform(0.5, 2.5), rng.uniform(0.1, 0.5)
-        )
+        path = paths.orbiting(rng, middle, 0.8, 2.4, 2 * np.pi * n / 3, rng.uniform(0.5, 2.5), rng.uniform(0.1, 0.5))
         objects.append(_object(rng, _solid(rng, rng.uniform(0.4, 0.55)), path))
     return _scene(
         rng,
@@ -100,9 +94,7 @@ def flag(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     way = rng.choice([-1, 1]) * 1.7 / settings.seconds
     objects = [
         _object(rng, sheet, paths.hanging(rng, (0.0, 0.2, 1.75), 0.12), 0.6),
-        _object(
-            rng, _solid(rng, 0.4), paths.floating(rng, (0, -0.75, 1.05), (0.2, 0.1, 0.3), 2.0, (way, 0, 0))
-        ),
+        _object(rng, _solid(rng, 0.4), paths.floating(rng, (0, -0.75, 1.05), (0.2, 0.1, 0.3), 2.0, (way, 0, 0))),
     ]
     return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.6).path(rng, settings))
 
@@ -114,12 +106,8 @@ def curtains(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(rng, shapes.cloth(rng, 0.45, 1.3, 0.16), paths.hanging(rng, (x, -0.4, 1.75), 0.2), 0.5)
         for x in (-0.5, 0.4)
     ]
-    objects.append(
-        _object(rng, behind, paths.floating(rng, (0, 0.5, 1.1), (0.2, 0.1, 0.15), 1.4, (way, 0, 0)))
-    )
-    return _scene(
-        rng, settings, objects, CameraMotion(NEAR_POSITION, move=(0.6, 0, 0)).path(rng, settings), photo=True
-    )
+    objects.append(_object(rng, behind, paths.floating(rng, (0, 0.5, 1.1), (0.2, 0.1, 0.15), 1.4, (way, 0, 0))))
+    return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, move=(0.6, 0, 0)).path(rng, settings), photo=True)
 
 
 def snakes(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -141,9 +129,7 @@ def beast(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     body = creatures.creature(rng, "quadruped", 1.1, rng.uniform(1.1, 1.6))
     floor = -float(body.rest[:, 2].min())
     heading = 0.25 if side > 0 else np.pi - 0.25
-    objects = [
-        _object(rng, body, paths.walking(rng, (0, 0, floor), heading, way, rng.uniform(-0.3, 0.3)), 0.15)
-    ]
+    objects = [_object(rng, body, paths.walking(rng, (0, 0, floor), heading, way, rng.uniform(-0.3, 0.3)), 0.15)]
     front = [pillar((-0.35 * side, -0.9), 0.16, 2.2, int(rng.integers(1000))),
              crates((0.6 * side, -0.75), 0.4, 1, int(rng.integers(1000)))]  # fmt: skip
     camera = CameraMotion((0, -3.6, 0.9), -0.1, 520.0, pan=0.12 * side, shake=0.8).path(rng, settings)
@@ -152,8 +138,7 @@ def beast(rng: np.random.Generator, settings: CameraSettings) -> Scene:
 
 def crawlers(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     bodies = [
-        creatures.creature(rng, kind, size, 1.4)
-        for kind, size in (("spider", 1.1), ("spider", 0.8), ("star", 0.9))
+        creatures.creature(rng, kind, size, 1.4) for kind, size in (("spider", 1.1), ("spider", 0.8), ("star", 0.9))
     ]
     objects = [
         _object(rng, bodies[0], paths.walking(rng, (-0.2, 0.1, 0.24), rng.uniform(-1, 1), 0.5, 0.5), 0.0),
@@ -169,9 +154,7 @@ def chains(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _object(rng, creatures.chain(rng, links, 0.26, 0.085), paths.hanging(rng, (x, y, 1.9), 0.4, 1.0), 0.0)
         for links, x, y in ((6, -0.35, 0.2), (5, 0.1, -0.3), (6, 0.45, 0.1))
     ]
-    return _scene(
-        rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.5).path(rng, settings), photo=True
-    )
+    return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.5).path(rng, settings), photo=True)
 
 
 def jelly(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -195,9 +178,7 @@ def twisting(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         )
         for size, position in (((0.4, 0.35, 1.1), (-0.3, 0.2, 1.1)), ((0.5, 0.12, 0.9), (0.4, -0.4, 1.0)))
     ]
-    return _scene(
-        rng, settings, objects, CameraMotion(NEAR_POSITION, pan=0.15).path(rng, settings), photo=True
-    )
+    return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, pan=0.15).path(rng, settings), photo=True)
 
 
 def swarm(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -217,14 +198,10 @@ def swarm(rng: np.random.Generator, settings: CameraSettings) -> Scene:
 
 def knots(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     objects = [
-        _object(
-            rng, shapes.knot(size, 0.3 * size, *kind), paths.floating(rng, position, (0.2, 0.2, 0.15), spin)
-        )
+        _object(rng, shapes.knot(size, 0.3 * size, *kind), paths.floating(rng, position, (0.2, 0.2, 0.15), spin))
         for size, kind, position, spin in (
             (0.33, (2, 3), (-0.35, 0.1, 1.15), 2.0),
             (0.28, (3, 2), (0.4, -0.3, 0.9), -2.6),
         )
     ]
-    return _scene(
-        rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.4).path(rng, settings), photo=True
-    )
+    return _scene(rng, settings, objects, CameraMotion(NEAR_POSITION, shake=0.4).path(rng, settings), photo=True)

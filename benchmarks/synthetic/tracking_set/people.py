@@ -89,9 +89,7 @@ def three(rng: np.random.Generator, settings: CameraSettings) -> Scene:
         _person(rng, motion.dance(settings.seconds, MOTION_RATE, rng, tempo=1.8), (-0.45, 0.3)),
         _person(rng, motion.turn_around(settings.seconds, MOTION_RATE, rng, 2.0), (0.55, 0.6)),
     ]
-    return _scene(
-        rng, settings, people, CameraMotion(position=(0, -5.2, 1.3), move=(0.6, 0, 0.2)).path(rng, settings)
-    )
+    return _scene(rng, settings, people, CameraMotion(position=(0, -5.2, 1.3), move=(0.6, 0, 0.2)).path(rng, settings))
 
 
 def crouch(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -101,9 +99,7 @@ def crouch(rng: np.random.Generator, settings: CameraSettings) -> Scene:
 
 def lunge(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     controls = motion.lunge(settings.seconds, MOTION_RATE, rng, rng.choice([-1, 1]) * 0.8)
-    return _scene(
-        rng, settings, [_person(rng, controls)], CameraMotion(focal=470.0, shake=1.5).path(rng, settings)
-    )
+    return _scene(rng, settings, [_person(rng, controls)], CameraMotion(focal=470.0, shake=1.5).path(rng, settings))
 
 
 def spin(rng: np.random.Generator, settings: CameraSettings) -> Scene:
@@ -122,9 +118,7 @@ def behind_pillars(rng: np.random.Generator, settings: CameraSettings) -> Scene:
     walker = _person(rng, motion.walk(settings.seconds, MOTION_RATE, rng, 1.35 * side, 1.0), (0.0, 0.2), None)
     front = [pillar((x, -0.75), width, 2.6, int(rng.integers(1000))) for x, width in
              ((-0.75, 0.2), (-0.05, 0.26), (0.7, 0.18))]  # fmt: skip
-    return _scene(
-        rng, settings, [walker], CameraMotion(move=(0.3, 0, 0), shake=0.6).path(rng, settings), front
-    )
+    return _scene(rng, settings, [walker], CameraMotion(move=(0.3, 0, 0), shake=0.6).path(rng, settings), front)
 
 
 def boxing(rng: np.random.Generator, settings: CameraSettings) -> Scene:

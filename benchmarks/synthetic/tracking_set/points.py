@@ -54,9 +54,7 @@ def sample_tracks(
                        (found.owner >= 0) & (found.owner < movers))  # fmt: skip
         own = own.of(rng.permutation(len(own.owner))[: 4 * wanted])
         xy, visible = track_points(scene, surfaces, own)
-        good = np.flatnonzero(
-            (visible.sum(1) >= MIN_VISIBLE) & _clear_of_edges(surfaces, own, xy, visible, movers)
-        )
+        good = np.flatnonzero((visible.sum(1) >= MIN_VISIBLE) & _clear_of_edges(surfaces, own, xy, visible, movers))
         if len(good) < wanted:
             where = "the background" if background else "people or objects"
             raise ValueError(f"only {len(good)} of {wanted} points on {where} are visible enough")
@@ -96,9 +94,7 @@ def _with_furniture(truth: GroundTruth) -> GroundTruth:
     )
 
 
-def _sample_surface(
-    scene: Scene, surfaces: GroundTruth, movers: int, rng: np.random.Generator
-) -> SurfaceSamples:
+def _sample_surface(scene: Scene, surfaces: GroundTruth, movers: int, rng: np.random.Generator) -> SurfaceSamples:
     """Sample what random pixels of random frames show.
 
     In each of 16 frames, these are up to 40 points of each person or object, and 60 of the background.
@@ -112,10 +108,7 @@ def _sample_surface(
         parts += [shown.of(np.flatnonzero(owner == mover)[:40]) for mover in range(movers)]
         parts.append(shown.of(np.flatnonzero((owner < 0) | (owner >= movers))[:60]))
     return SurfaceSamples(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in SurfaceSamples.__dataclass_fields__
-        )
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in SurfaceSamples.__dataclass_fields__)
     )
 
 
@@ -129,9 +122,7 @@ def room_points_under(scene: Scene, t: int, xy: np.ndarray) -> np.ndarray:
     return position + reach.min(1, keepdims=True) * rays
 
 
-def track_points(
-    scene: Scene, surfaces: GroundTruth, points: SurfaceSamples
-) -> tuple[np.ndarray, np.ndarray]:
+def track_points(scene: Scene, surfaces: GroundTruth, points: SurfaceSamples) -> tuple[np.ndarray, np.ndarray]:
     """Return xy [K, T, 2] and visible [K, T] of points in all frames of a clip.
 
     Where a point is behind the camera, xy is that of the nearest frame in which it is not.

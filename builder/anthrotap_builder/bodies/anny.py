@@ -96,9 +96,7 @@ def _build() -> Body:
     heads = model.template_bone_heads.numpy()
     # The skinning weight of a joint is the sum over the bones that it carries.
     weights = np.zeros((len(model.template_vertices), len(JOINTS)))
-    for bone, weight in zip(
-        model.vertex_bone_indices.numpy().T, model.vertex_bone_weights.numpy().T, strict=True
-    ):
+    for bone, weight in zip(model.vertex_bone_indices.numpy().T, model.vertex_bone_weights.numpy().T, strict=True):
         np.add.at(weights, (np.arange(len(weights)), carriers[bone]), weight)
     weights /= weights.sum(1, keepdims=True)
 
@@ -173,7 +171,8 @@ def _load_full_model():
 
 
 def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean [C] and NUM_SHAPES principal directions [S, C] of Anny's blendshape coefficients over plausible people.
+    """Return mean [C] and NUM_SHAPES principal directions [S, C] of Anny's blendshape coefficients over plausible
+    people.
 
     Anny's shape is piecewise multilinear in its phenotypes. Principal components of the bodies it makes turn it into
     what SMPL has, linear directions of unit variance, and lose under a millimeter.
@@ -184,9 +183,7 @@ def _linear_shapes(model) -> tuple[np.ndarray, np.ndarray]:
     phenotypes = np.stack(
         [
             np.clip(rng.normal(mean, spread, PHENOTYPE_SAMPLES), low, high)
-            for mean, spread, low, high in (
-                PHENOTYPES.get(p, OTHER_PHENOTYPE) for p in model.phenotype_labels
-            )
+            for mean, spread, low, high in (PHENOTYPES.get(p, OTHER_PHENOTYPE) for p in model.phenotype_labels)
         ],
         axis=1,
     )

@@ -20,9 +20,10 @@ from anthrotap_hf.utils.atomic_files import atomic_write
 class BodyPoints:
     """Points that move with a body; each is a weighted mean of points that joints carry.
 
-    A point skinned to joints j, and likewise a regressor over many skinned vertices, is linear in the joints' transforms:
-    X_k = sum_j G_j (moment_kj - mass_kj joint_j) + mass_kj q_j, where G_j is the joint's global rotation and q_j its posed
-    position. So landmarks are posed exactly without skinning any vertex.
+    A point skinned to joints j, and likewise a regressor over many skinned vertices, is linear in the joints'
+    transforms:
+    X_k = sum_j G_j (moment_kj - mass_kj joint_j) + mass_kj q_j, where G_j is the joint's global rotation and q_j its
+    posed position. So landmarks are posed exactly without skinning any vertex.
 
     Attributes:
         mass: [K, J] float64, the skinning weights; each row sums to one.
@@ -75,10 +76,11 @@ class Body:
             keypoints 11 and 12, where the fit expects them.
         keypoint_weights: [K] float64, weight of each in the fit.
         prior: of the joints' rotations.
-        pose_directions: [9 (J - 1), V, 3] float32, displacement of the rest shape by each entry of the local rotations of
+        pose_directions: [9 (J - 1), V, 3] float32, displacement of the rest shape by each entry of the local
+            rotations of
             all joints but the root, less the identity, row by row (SMPL's pose blend shapes); None: there are none.
-            `pose_vertices` applies them. `keypoints` and `body_points` do not: the fit moves its points by blend skinning
-            alone, some millimeters off where a joint bends far.
+            `pose_vertices` applies them. `keypoints` and `body_points` do not: the fit moves its points by blend
+            skinning alone, some millimeters off where a joint bends far.
         axes: [3, 3] float64, columns are the body's left, back and up in the model's axes.
         source: name and SHA-256 of the file that the body was read from if users bring it, else empty.
     """
@@ -109,7 +111,8 @@ class Body:
         return len(self.shape_directions)
 
     def pose_vertices(self, pose: BodyPose, frames: slice | np.ndarray | None = None) -> np.ndarray:
-        """Pose the mesh: shape and pose blend shapes, then linear blend skinning (Loper et al., SMPL, 2015, eq. 2 to 10).
+        """Pose the mesh: shape and pose blend shapes, then linear blend skinning (Loper et al., SMPL, 2015, eq. 2 to
+        10).
 
         Args:
             pose: over T frames.
@@ -196,15 +199,14 @@ class BodyPose:
     shape: np.ndarray
 
     def local_rotations(self, body: Body) -> np.ndarray:
-        """Return [T, J, 3, 3]: the root's rotation to the camera, the others' from their parents, as `of_local` takes."""
+        """Return [T, J, 3, 3]: the root's rotation to the camera, the others' from their parents, as `of_local`
+        takes."""
         local = self.rotations.copy()
         local[:, 1:] = np.swapaxes(self.rotations[:, body.parents[1:]], -1, -2) @ self.rotations[:, 1:]
         return local
 
     @classmethod
-    def of_local(
-        cls, body: Body, rotations: np.ndarray, shape: np.ndarray, translation: np.ndarray
-    ) -> BodyPose:
+    def of_local(cls, body: Body, rotations: np.ndarray, shape: np.ndarray, translation: np.ndarray) -> BodyPose:
         """Make the pose from model parameters as SMPL has them.
 
         Args:

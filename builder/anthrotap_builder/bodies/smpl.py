@@ -1,8 +1,11 @@
 """Bodies of the SMPL family: SMPL, SMPL-H, SMPL-X, and animals in SMAL's layout.
 
-An adapter of the `smplx` package, which comes with the extra `anthrotap[smpl]`; its license allows non-commercial research
-only. It never opens a file: `smpl_files` does, by the safe reader. The models are Loper et al., SMPL (2015); Romero et al.,
-MANO (2017) for SMPL-H; Pavlakos et al., SMPL-X (2019); Zuffi et al., SMAL (2017). Of SMPL-X the expression stays neutral. A
+An adapter of the `smplx` package, which comes with the extra `anthrotap[smpl]`; its license allows non-commercial
+research
+only. It never opens a file: `smpl_files` does, by the safe reader. The models are Loper et al., SMPL (2015); Romero
+et al.,
+MANO (2017) for SMPL-H; Pavlakos et al., SMPL-X (2019); Zuffi et al., SMAL (2017). Of SMPL-X the expression stays
+neutral. A
 hand's rest pose is the flat one of the template (`flat_hand_mean=True` in smplx): the mean hand pose of SMPL-H's and
 SMPL-X's files is not added.
 """
@@ -70,14 +73,13 @@ def _read_body(name: str, path: Path) -> Body:
     """
     model = MODELS[name]
     arrays = read_model_file(path, model)
-    # The base class has all that SMPL, SMPL-H, SMPL-X and SMAL share; what the others add stays neutral here. It prints a
+    # The base class has all that SMPL, SMPL-H, SMPL-X and SMAL share; what the others add stays neutral here. It
+    # prints a
     # warning about files with fewer coefficients than it knows of.
     known = {"SHAPE_SPACE_DIM": arrays["shapedirs"].shape[-1]}
     model_class = type("SMPL", (_require_smplx().SMPL,), known)
     parts = ("betas", "global_orient", "body_pose", "transl")
-    built = model_class(
-        "", data_struct=SimpleNamespace(**arrays), **{f"create_{part}": False for part in parts}
-    )
+    built = model_class("", data_struct=SimpleNamespace(**arrays), **{f"create_{part}": False for part in parts})
     joint_directions = arrays["J_regressor"] @ arrays["shapedirs"].transpose(2, 0, 1)
     keypoints, landmarks, weights = _keypoints(name, arrays, joint_directions)
     return Body(
@@ -149,7 +151,8 @@ def _keypoints(
             if part in LANDMARKS:
                 rigid, directions = np.eye(len(regressor))[joint], joint_directions[:, joint]
                 points.append((*LANDMARKS[part], rigid, regressor[joint] @ template, directions))
-    # Landmarks are in BlazePose's order, but hands (17 to 22) come last: the fit expects the hips as keypoints 11 and 12.
+    # Landmarks are in BlazePose's order, but hands (17 to 22) come last: the fit expects the hips as keypoints 11 and
+    # 12.
     points.sort(key=lambda point: (17 <= point[0] <= 22, point[0]))
 
     def column(part: int, *shape: int) -> np.ndarray:
@@ -165,8 +168,8 @@ def _keypoints(
 def _pose_prior(names: Sequence[str], count: int) -> PosePrior:
     """Return spreads and limits, chosen by hand and generous: knees and elbows are hinges, the spine bends little.
 
-    People rest in a T-pose, x to the left, y up, z forward; most of the time their arms hang. Fingers, jaw and eyes stay
-    near their rest, because no landmark shows them. Joints without a name (animals) may all turn alike.
+    People rest in a T-pose, x to the left, y up, z forward; most of the time their arms hang. Fingers, jaw and eyes
+    stay near their rest, because no landmark shows them. Joints without a name (animals) may all turn alike.
     """
     axes = np.tile(np.eye(3), (count, 1, 1))
     mean, sigma = np.zeros((count, 3)), np.full((count, 3), 0.5)

@@ -1,6 +1,7 @@
 """Model files of the SMPL family: where they are found, and how they are read and checked.
 
-The files are licensed: they can be had by registering on the pages of `MODELS`, and may not be passed on. They are searched
+The files are licensed: they can be had by registering on the pages of `MODELS`, and may not be passed on. They are
+    searched
 for in this order:
     1. `file` (the setting `body_file`): a model file, or a folder;
     2. the folder that the environment variable ANTHROTAP_BODY_MODELS names;
@@ -70,9 +71,7 @@ def find_model_file(name: str, gender: str, file: Path | None = None) -> Path:
     if file is not None and file.is_file():
         named = _gender_in(file.name) or gender
         if named != gender and name != "smal":
-            raise AssetError(
-                f"it is {named} by its name", path=file, hint=f"set gender to {named}, not {gender}"
-            )
+            raise AssetError(f"it is {named} by its name", path=file, hint=f"set gender to {named}, not {gender}")
         return file
     if file is not None and (name == "smal" or not file.is_dir()):
         raise AssetError("there is no such body model", path=file, hint=f"{how} and put it there")
@@ -156,12 +155,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_joints(arrays: dict[str, np.ndarray], model: Model) -> None:
-    """Check the kintree_table [2, J] (parents, own numbers; the root's parent is anything), and that J is the model's."""
+    """Check the kintree_table [2, J] (parents, own numbers; the root's parent is anything), and that J is the
+    model's."""
     table, vertices = arrays["kintree_table"], len(arrays["v_template"])
     if table.ndim != 2 or len(table) != 2 or table.dtype.kind not in "iu" or not table.shape[1]:
-        raise ValueError(
-            f"kintree_table is {_size(table.shape)} {table.dtype}, not two rows of joint numbers"
-        )
+        raise ValueError(f"kintree_table is {_size(table.shape)} {table.dtype}, not two rows of joint numbers")
     joints, parents = np.arange(table.shape[1]), table[0, 1:].astype(np.int64)
     if (table[1] != joints).any() or (parents < 0).any() or (parents >= joints[1:]).any():
         raise ValueError("kintree_table is no tree in which parents come before their children")
@@ -190,9 +188,7 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
     if faces.dtype.kind not in "iu" or not len(faces):
         raise ValueError("f holds no triangles of vertex numbers")
     if faces.min() < 0 or faces.max() + 1 != vertices:
-        raise ValueError(
-            f"its faces name vertices {faces.min()} to {faces.max()}, and v_template has {vertices}"
-        )
+        raise ValueError(f"its faces name vertices {faces.min()} to {faces.max()}, and v_template has {vertices}")
     for key in KEYS[:5]:
         if not np.isfinite(arrays[key]).all():
             raise ValueError(f"{key} holds NaN or infinity")

@@ -42,9 +42,7 @@ def person_masks(people: list[PersonTrack]) -> list[np.ndarray]:
     """Return each person's mask, [T, H, W] bool. Raise ValueError if their detector gives none."""
     masks = [person.mask for person in people if person.mask is not None]
     if len(masks) != len(people):
-        raise ValueError(
-            "masks of the people are needed, and this detector gives none: detect with blazepose"
-        )
+        raise ValueError("masks of the people are needed, and this detector gives none: detect with blazepose")
     return masks
 
 

@@ -80,8 +80,7 @@ def pose_similarity(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
     """
     a, b = a[JOINTS, :2], b[:, :2]
     return max(
-        float(np.exp(-0.5 * np.sum((a - b[order]) ** 2, axis=1) / tolerance**2).mean())
-        for order in (JOINTS, MIRRORED)
+        float(np.exp(-0.5 * np.sum((a - b[order]) ** 2, axis=1) / tolerance**2).mean()) for order in (JOINTS, MIRRORED)
     )
 
 
@@ -218,9 +217,7 @@ def merge_duplicates(tracks: list[Track[D]], fixed: list[Track[D]]) -> list[Trac
     appearance is closer. `fixed` tracks lose nothing.
     """
     merged = [dict(track) for track in tracks]
-    order = sorted(
-        (i for i, track in enumerate(tracks) if track), key=lambda i: (-len(tracks[i]), min(tracks[i]))
-    )
+    order = sorted((i for i, track in enumerate(tracks) if track), key=lambda i: (-len(tracks[i]), min(tracks[i])))
     for rank, i in enumerate(order):
         track = merged[i]
         for other in fixed:
@@ -318,9 +315,7 @@ def suppress_duplicates(detections: Iterable[D]) -> list[D]:
 
 def is_tentative(track: Track[D], high_score_threshold: float) -> bool:
     """Return whether a track, by the detector alone so far, is worth propagating."""
-    return len(track) >= MIN_DETECTIONS or any(
-        d.detector_score >= high_score_threshold for d in track.values()
-    )
+    return len(track) >= MIN_DETECTIONS or any(d.detector_score >= high_score_threshold for d in track.values())
 
 
 def is_confirmed(track: Track[D], high_score_threshold: float) -> bool:

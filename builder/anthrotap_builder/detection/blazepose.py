@@ -109,9 +109,7 @@ class _Pass:
         tracks = merge_duplicates(tentative, self.known)
         # The detector's region is a rough one: estimate again in the one that the landmarks give.
         for track in tracks:
-            track.update(
-                zip(track, self.pool.map(self._estimate_again, track.keys(), track.values()), strict=True)
-            )
+            track.update(zip(track, self.pool.map(self._estimate_again, track.keys(), track.values()), strict=True))
         return self._propagate(tracks)
 
     def _propagate(self, tracks: list[Track[Pose]]) -> list[Track[Pose]]:
@@ -151,9 +149,7 @@ class _Pass:
         joints = pose.landmarks[JOINTS, :2]
         inside = float(np.all((joints >= 0) & (joints <= (width, height)), axis=1).mean())
         confidence = float(pose.landmarks[:, 2].mean())
-        return (
-            pose.pose_score >= MIN_POSE_SCORE and confidence >= MIN_POSE_CONFIDENCE and inside >= MIN_INSIDE
-        )
+        return pose.pose_score >= MIN_POSE_SCORE and confidence >= MIN_POSE_CONFIDENCE and inside >= MIN_INSIDE
 
     def _estimate_again(self, t: int, pose: Pose) -> Pose:
         again = self._estimate(t, [(pose.detector_score, pose.next_region)])
@@ -178,9 +174,7 @@ def _is_masked_out(pose: Pose, masked: list[Pose]) -> bool:
     return max(overlap, joints.mean()) > MAX_MASKED_OVERLAP
 
 
-def _detect_in_tiles(
-    networks: BlazePose, frame: np.ndarray, side: int, min_score: float
-) -> list[tuple[float, Region]]:
+def _detect_in_tiles(networks: BlazePose, frame: np.ndarray, side: int, min_score: float) -> list[tuple[float, Region]]:
     """Detect in the whole frame and in square tiles over it, which overlap; best first."""
     height, width = frame.shape[:2]
     found = networks.detect(frame, min_score)
@@ -234,9 +228,7 @@ def _person_tracks(people: list[Track[Pose]], frames: np.ndarray) -> list[Person
     masks = np.zeros((len(people), num_frames, height, width), bool)
     for t in range(num_frames):
         best = np.zeros((height, width), np.float32)
-        order = sorted(
-            (i for i, person in enumerate(people) if t in person), key=lambda i: people[i][t].layer
-        )
+        order = sorted((i for i, person in enumerate(people) if t in person), key=lambda i: people[i][t].layer)
         for before, i in zip([None, *order], order, strict=False):
             pose = people[i][t]
             landmarks[i, t] = pose.landmarks

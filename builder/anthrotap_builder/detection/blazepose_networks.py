@@ -65,9 +65,7 @@ class Region:
             rim: [2] xy of the point of that circle in the direction of the head.
         """
         dx, dy = (float(v) for v in rim - hips)
-        return cls(
-            float(hips[0]), float(hips[1]), 2 * REGION_MARGIN * math.hypot(dx, dy), math.atan2(dx, -dy)
-        )
+        return cls(float(hips[0]), float(hips[1]), 2 * REGION_MARGIN * math.hypot(dx, dy), math.atan2(dx, -dy))
 
     @property
     def rotation(self) -> np.ndarray:
@@ -165,9 +163,7 @@ class Pose(Detection):
         warp[:, 2] -= (x0, y0)
         values = np.full((y1 - y0, x1 - x0), -1, np.float32)
         if values.size:
-            cv2.warpAffine(
-                self.mask, warp, values.shape[::-1], values, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, -1
-            )
+            cv2.warpAffine(self.mask, warp, values.shape[::-1], values, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, -1)
         return (slice(y0, y1), slice(x0, x1)), values
 
 
@@ -206,9 +202,7 @@ class BlazePose:
         left, top = (DETECTOR_SIZE - width) // 2, (DETECTOR_SIZE - height) // 2
         shape = (DETECTOR_SIZE, DETECTOR_SIZE, 3)
         letterbox = np.full(shape, -1, np.float32)
-        small = cv2.resize(
-            image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        )
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         np.multiply(small, 2 / 255, out=letterbox[top : top + height, left : left + width], casting="unsafe")
         letterbox[top : top + height, left : left + width] -= 1
         raw, logits = _run(self._detector, letterbox)

@@ -53,9 +53,7 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
     return track_boxes(found, (height, width), settings.high_score_threshold)
 
 
-def track_boxes(
-    found: Sequence[Boxes], size: tuple[int, int], high_score_threshold: float
-) -> list[PersonTrack]:
+def track_boxes(found: Sequence[Boxes], size: tuple[int, int], high_score_threshold: float) -> list[PersonTrack]:
     """Link boxes of single frames into people, by position and motion alone.
 
     ByteTrack (Zhang et al., ECCV 2022) predicts where each person's box goes, links probable boxes first and improbable
@@ -147,9 +145,7 @@ def load_detector(
     if not persons:
         known = list(model.config.id2label.values())
         first = f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
-        raise AssetError(
-            f"the detector has no class 'person' among its {len(known)}: {first}", path=name, hint=_HINT
-        )
+        raise AssetError(f"the detector has no class 'person' among its {len(known)}: {first}", path=name, hint=_HINT)
     on_gpu = torch.device(device).type == "cuda"
 
     def detect(frames: np.ndarray) -> list[Boxes]:

@@ -125,7 +125,8 @@ def write_shards(build: BuildConfig, rank: int = 0, num_ranks: int = 1) -> None:
 
 
 def finalize_dataset(build: BuildConfig) -> None:
-    """Move the shards to `data`, and write `manifest.json`, `videos.jsonl` and, if `build.write_card` is given, the card.
+    """Move the shards to `data`, and write `manifest.json`, `videos.jsonl` and, if `build.write_card` is given, the
+    card.
 
     Raises:
         IncompleteError: if a shard is missing.
@@ -239,9 +240,7 @@ def _names(results: list[VideoResult]) -> dict[str, str]:
     return names
 
 
-def _describe_videos(
-    results: list[VideoResult], clips: Counter[str], output: OutputConfig
-) -> list[dict[str, Any]]:
+def _describe_videos(results: list[VideoResult], clips: Counter[str], output: OutputConfig) -> list[dict[str, Any]]:
     """A line for each video that was given, without its folder: this file may be published."""
     described = []
     first: dict[str, str] = {}

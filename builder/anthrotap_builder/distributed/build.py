@@ -166,9 +166,7 @@ def _is_build(manifest: Path) -> bool:
         return False
 
 
-def _plan(
-    build: BuildConfig, sources: Sequence[Source], options: RunOptions, retry_failed: bool
-) -> Plan | None:
+def _plan(build: BuildConfig, sources: Sequence[Source], options: RunOptions, retry_failed: bool) -> Plan | None:
     """What is still to do: the last plan, if it is just that; None for nothing."""
     folder = build.folder
     results = folder.results()

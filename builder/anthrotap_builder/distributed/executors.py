@@ -179,9 +179,7 @@ def slurm_jobs_at_work(note: Path) -> list[str]:
     jobs = json.loads(note.read_text())
     try:
         # All jobs: asked for one that has long ended, squeue fails.
-        answer = subprocess.run(
-            ["squeue", "--noheader", "--format=%A"], capture_output=True, text=True, timeout=60
-        )
+        answer = subprocess.run(["squeue", "--noheader", "--format=%A"], capture_output=True, text=True, timeout=60)
         reason = answer.stderr if answer.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         answer, reason = None, str(error)

@@ -197,9 +197,7 @@ def _at_address(text: str, column: str, split: str | None) -> Iterator[Source]:
         found = system.glob(path, detail=True)
     except Exception as error:  # each file system raises its own
         raise ValueError(f"{text}: can't be listed ({_reason(error)})") from error
-    files = {
-        system.unstrip_protocol(name): info for name, info in found.items() if info.get("type") == "file"
-    }
+    files = {system.unstrip_protocol(name): info for name, info in found.items() if info.get("type") == "file"}
     videos = {name: info for name, info in files.items() if _suffix(name) in VIDEO_SUFFIXES}
     tables = [name for name in files if _suffix(name) == TABLE]
     if not videos and not tables:
@@ -228,9 +226,7 @@ def _of_dataset(name: str, column: str, split: str | None) -> Iterator[Source]:
         elif _suffix(file) in VIDEO_SUFFIXES:
             yield Source(file) if "://" in file else _local(Path(file))
     if not any(_suffix(file) in {TABLE, *VIDEO_SUFFIXES} for file in chosen):
-        raise ValueError(
-            f"{name}: neither Parquet nor video files; save it with a column of videos as Parquet"
-        )
+        raise ValueError(f"{name}: neither Parquet nor video files; save it with a column of videos as Parquet")
 
 
 def _rows_of(address: str, column: str) -> Iterator[Source]:

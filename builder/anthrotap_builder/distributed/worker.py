@@ -120,9 +120,7 @@ class LabelWorker:
         begin = time.monotonic()
         limits = self.limits
         try:
-            return self._worker.run(
-                label_source, self.job, source, timeout=limits.seconds, memory_limit=limits.memory
-            )
+            return self._worker.run(label_source, self.job, source, timeout=limits.seconds, memory_limit=limits.memory)
         except (LimitExceededError, WorkerDiedError) as error:
             result = _new_result(source)
             result.fail_with_worker(error)
@@ -235,6 +233,4 @@ def _build_errors() -> Iterator[None]:
     except (AssetError, ImportError) as error:
         raise BuildError(one_line(error, 1000)) from error
     except OSError as error:
-        raise BuildError(
-            error.strerror or str(error), path=error.filename or "writing", hint=GOES_ON
-        ) from error
+        raise BuildError(error.strerror or str(error), path=error.filename or "writing", hint=GOES_ON) from error

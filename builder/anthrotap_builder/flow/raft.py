@@ -40,9 +40,7 @@ def load_raft(settings: FlowSettings, device: str) -> RAFTFlow:
         AssetError: if the weights cannot be fetched or read, or are those of another network.
     """
     own = _OwnModel(_load_model(settings.raft_size, settings.weights, device))
-    return RAFTFlow(
-        lambda first, second: own.model(first, second, num_flow_updates=NUM_UPDATES)[-1], device=device
-    )
+    return RAFTFlow(lambda first, second: own.model(first, second, num_flow_updates=NUM_UPDATES)[-1], device=device)
 
 
 class _OwnModel(local):

@@ -40,9 +40,7 @@ class TrackFlow:
     fb_error: np.ndarray
 
 
-def for_each_pair(
-    context: ClipContext, work: Callable[[Flow, int], Result], pairs: Iterable[int]
-) -> list[Result]:
+def for_each_pair(context: ClipContext, work: Callable[[Flow, int], Result], pairs: Iterable[int]) -> list[Result]:
     """Return what `work` returns for each frame pair, in order.
 
     Args:
@@ -102,9 +100,9 @@ def _interpolate(flow: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     limit = 32_000
     for first in range(0, len(pixels), limit):
         part = pixels[first : first + limit, None]
-        values[first : first + limit] = cv2.remap(
-            flow, part, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )[:, 0]
+        values[first : first + limit] = cv2.remap(flow, part, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[
+            :, 0
+        ]
     return values
 
 

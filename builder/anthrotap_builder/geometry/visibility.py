@@ -87,9 +87,7 @@ def visible_points(
     """
     scene = _join_meshes(vertices, faces)
     if len(points) != len(vertices):
-        raise ValueError(
-            f"points has {len(points)} entries but vertices {len(vertices)}: one of each a person"
-        )
+        raise ValueError(f"points has {len(points)} entries but vertices {len(vertices)}: one of each a person")
     positions = [np.zeros((0, 3))]
     owners = [np.zeros(0, np.int32)]
     for person, of_person in enumerate(points):
@@ -178,9 +176,7 @@ def _check_mesh(vertices: np.ndarray, faces: np.ndarray, person: int) -> None:
         raise ValueError(f"vertices[{person}] must be float [V, 3], not {_type_of(vertices)}")
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
         raise ValueError(f"faces[{person}] must be int [F, 3], not {_type_of(faces)}")
-    _check_indices(
-        faces, len(vertices), f"faces[{person}]", f"vertices[{person}] has {len(vertices)} vertices"
-    )
+    _check_indices(faces, len(vertices), f"faces[{person}]", f"vertices[{person}] has {len(vertices)} vertices")
 
 
 def _check_points(points: SurfacePoints, count: int, person: int) -> None:
@@ -212,9 +208,7 @@ def _cast(scene: _Scene, targets: np.ndarray, image: np.ndarray, owners: np.ndar
     """
     grid = _lay_grid(image)
     bins = _bin_targets(grid, image, owners)
-    for (first, last), faces, face_owner in zip(
-        scene.vertex_ranges, scene.faces, scene.face_owners, strict=True
-    ):
+    for (first, last), faces, face_owner in zip(scene.vertex_ranges, scene.faces, scene.face_owners, strict=True):
         mesh = (scene.vertices[first:last], scene.image[first:last], faces)
         _occlude_targets(grid, bins, targets, *mesh, first, face_owner)
     visible = np.zeros(len(targets), bool)
@@ -275,7 +269,8 @@ def _project(points):
 
 @_jit
 def _cell(position, first, cells_per_unit, count):
-    """Return the row or column of a position. It never decreases with it, rounding included: the method relies on that."""
+    """Return the row or column of a position. It never decreases with it, rounding included: the method relies on
+    that."""
     cell = (position - first) * cells_per_unit
     return np.int32(min(max(cell, np.float32(0)), np.float32(count - 1)))
 
@@ -343,9 +338,7 @@ def _occlude_targets(grid, bins, targets, vertices, image, faces, vertex_owner, 
                     corners = _row(vertices, a), _row(vertices, b), _row(vertices, c)
                     for i in range(_BLOCK):
                         slot = np.uint64(block) + np.uint64(i)
-                        if (candidates >> i) & 1 and _cuts(
-                            corners, _row(targets, np.uint32(bins.target[slot]))
-                        ):
+                        if (candidates >> i) & 1 and _cuts(corners, _row(targets, np.uint32(bins.target[slot]))):
                             bins.depth[slot] = _OCCLUDED
 
 
@@ -413,7 +406,8 @@ def _widen(box):
 
 @_jit
 def _candidates(bins, block, box, owners):
-    """Return the targets of a block that a triangle may occlude: bit i for target i. Without a branch, to be vectorized."""
+    """Return the targets of a block that a triangle may occlude: bit i for target i. Without a branch, to be
+    vectorized."""
     left, right, top, bottom, nearest = box
     a, b, c, face = owners
     found = np.int32(0)

@@ -1,9 +1,13 @@
 """A person's crop as TokenHMR was trained on it, and the translation from a crop's camera to the frame's.
 
-In the released recipe the box's longer side, without a margin, makes a square around the box's center; pixels outside the
-frame are zero; a frame that shrinks much is blurred first, against aliasing; pixels are normalized by ImageNet's mean and
-deviation. In ours, boxes are in raster pixels and scaling is pure, so the crop spans exactly the square, whose center is at
-(128, 128), between four pixels; the blur ends at 4 sigma and continues the frame's edge outwards, as scikit-image's does.
+In the released recipe the box's longer side, without a margin, makes a square around the box's center; pixels outside
+the
+frame are zero; a frame that shrinks much is blurred first, against aliasing; pixels are normalized by ImageNet's mean
+and
+deviation. In ours, boxes are in raster pixels and scaling is pure, so the crop spans exactly the square, whose center
+is at
+(128, 128), between four pixels; the blur ends at 4 sigma and continues the frame's edge outwards, as scikit-image's
+does.
 """
 
 from __future__ import annotations
@@ -47,9 +51,7 @@ def crop_person(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     if shrink > MIN_BLURRED_SHRINK:
         # Of floats, because the kernel for them ends at 4 sigma.
         sigma = (shrink - 1) / 2
-        image = cv2.GaussianBlur(
-            frame.astype(np.float32), (0, 0), sigmaX=sigma, borderType=cv2.BORDER_REPLICATE
-        )
+        image = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), sigmaX=sigma, borderType=cv2.BORDER_REPLICATE)
     # From pixels of the crop to those of the frame, in OpenCV's coordinates: the first pixel's center is (0, 0).
     step = side / CROP_SIZE
     to_frame = np.array(
@@ -77,7 +79,8 @@ def square_of(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def crop_to_frame_translation(crop_cameras: np.ndarray, boxes: np.ndarray, camera: Camera) -> np.ndarray:
     """Return the translation [M, 3] float64 meters of bodies in the frame's camera, from their crops' cameras.
 
-    A crop's camera is weak perspective: scale s and shift (tx, ty), such that a meter is s * side / 2 pixels of the frame.
+    A crop's camera is weak perspective: scale s and shift (tx, ty), such that a meter is s * side / 2 pixels of the
+    frame.
 
     Args:
         crop_cameras: [M, 3] s, tx, ty.

@@ -173,7 +173,8 @@ class Landmarks:
         return self.world - self.world[:, HIPS].mean(1, keepdims=True)
 
     def initial_pose(self, body: Body, camera: Camera) -> PoseParameters:
-        """Return the mean body in its mean pose, whose torso lies on the 3D landmarks, and these on the 2D landmarks."""
+        """Return the mean body in its mean pose, whose torso lies on the 3D landmarks, and these on the 2D
+        landmarks."""
         # The torso's axes. Columns of the rotation: where the body's left, back and up point in the camera.
         left_shoulder, right_shoulder, left_hip, right_hip = self.torso.swapaxes(0, 1)
         hips = (left_hip + right_hip) / 2
@@ -182,7 +183,8 @@ class Landmarks:
         left = _unit(left - (left * up).sum(-1, keepdims=True) * up)
         rotation = np.stack([left, np.cross(up, left), up], axis=-1) @ body.axes.T
 
-        # Weak perspective: the scale that takes the 3D landmarks to the 2D ones by weighted least squares gives the depth,
+        # Weak perspective: the scale that takes the 3D landmarks to the 2D ones by weighted least squares gives the
+        # depth,
         # and the weighted means the position; at least one pixel a meter.
         weights = self.weights / self.weights.sum(1, keepdims=True)
         mean_2d = np.einsum("tk,tkx->tx", weights, self.xy)

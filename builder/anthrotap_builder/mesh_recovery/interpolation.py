@@ -38,6 +38,7 @@ def unwrap(vectors: np.ndarray) -> np.ndarray:
 
 
 def mean_rotation(rotations: np.ndarray) -> np.ndarray:
-    """Return [3, 3], the rotation nearest to the sum of rotations [T, 3, 3] (Markley et al., Averaging quaternions, 2007)."""
+    """Return [3, 3], the rotation nearest to the sum of rotations [T, 3, 3] (Markley et al., Averaging quaternions,
+    2007)."""
     u, _, vt = np.linalg.svd(rotations.sum(0))
     return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt

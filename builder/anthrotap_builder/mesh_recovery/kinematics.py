@@ -43,7 +43,8 @@ class PointChains(NamedTuple):
 
 
 class _Skeleton(NamedTuple):
-    """A body's joints in one shape: `joints` [J, 3], `directions` [S, J, 3], `parents` [J], and the pose's reference."""
+    """A body's joints in one shape: `joints` [J, 3], `directions` [S, J, 3], `parents` [J], and the pose's
+    reference."""
 
     joints: np.ndarray
     directions: np.ndarray
@@ -125,7 +126,8 @@ def _exponential(w, rotation, jacobian):
 def _forward(values, skeleton):
     """Pose the joints, from the root to the tips.
 
-    Returns global rotations G [T, J, 3, 3], positions q [T, J, 3], and axes [T, J, 3, 3]: column c is the axis, in camera
+    Returns global rotations G [T, J, 3, 3], positions q [T, J, 3], and axes [T, J, 3, 3]: column c is the axis, in
+    camera
     coordinates, about which a change of the joint's c-th rotation value turns everything below the joint. By the left
     Jacobian, exp(w + d) = exp(J(w) d) exp(w), so the axes are G_parent J(w).
     """
@@ -194,9 +196,7 @@ def _points(values, skeleton, chains, derive):
                     for a in range(3):
                         moved = position_directions[p, s, a]
                         for b in range(3):
-                            moved += rotations[t, p, a, b] * (
-                                joint_directions[s, j, b] - joint_directions[s, p, b]
-                            )
+                            moved += rotations[t, p, a, b] * (joint_directions[s, j, b] - joint_directions[s, p, b])
                         position_directions[j, s, a] = moved
         for k in range(points_count):
             lever[:] = 0.0

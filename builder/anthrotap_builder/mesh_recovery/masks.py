@@ -31,9 +31,7 @@ def reject_off_mask(meshes: list[MeshTrack], people: list[PersonTrack], camera: 
         overlap = mask_overlap(camera.project(mesh.vertices), mask, people_mask & ~mask)
         present = mesh.present & (overlap >= MIN_OVERLAP)
         vertices = np.where(present[:, None, None], mesh.vertices, np.float32(np.nan))
-        kept.append(
-            replace(mesh, vertices=vertices, present=present, mask_overlap=overlap, recovered=mesh.present)
-        )
+        kept.append(replace(mesh, vertices=vertices, present=present, mask_overlap=overlap, recovered=mesh.present))
     return kept
 
 
@@ -104,7 +102,6 @@ def match_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Came
         )
     empty = PersonTrack(np.full((len(people_mask), 4), np.nan, np.float32), mask=np.zeros_like(people_mask))
     numbered = [
-        people[owner[person]] if person in owner else empty
-        for person in range(max(mesh.person for mesh in meshes) + 1)
+        people[owner[person]] if person in owner else empty for person in range(max(mesh.person for mesh in meshes) + 1)
     ]
     return numbered + [person for column, person in enumerate(people) if column not in owner.values()]

@@ -149,8 +149,8 @@ class MeshFile:
     def tracks(self, frames: np.ndarray, body: Body | MeshSurface, camera: Camera) -> list[MeshTrack]:
         """Return the meshes of all people in some frames of the video.
 
-        `camera` has square pixels and its principal point in the middle. Where the file's camera has not, the meshes are
-        sheared instead, so that each point stays on its pixel and at its depth.
+        `camera` has square pixels and its principal point in the middle. Where the file's camera has not, the meshes
+        are sheared instead, so that each point stays on its pixel and at its depth.
 
         Args:
             frames: [T] int, decoded frames of the video.
@@ -296,9 +296,7 @@ class _Reader:
         if not np.allclose(value @ value.swapaxes(-1, -2), np.eye(3), atol=1e-3):
             raise self._error(f"{name} holds matrices that are no rotations")
         if (np.linalg.det(value) < 0).any():
-            raise self._error(
-                f"{name} holds rotations that mirror: turn axes by rotating, not by changing one's sign"
-            )
+            raise self._error(f"{name} holds rotations that mirror: turn axes by rotating, not by changing one's sign")
         return value
 
     def _array(self, name: str, *shapes: Shape, kinds: str = "iuf") -> np.ndarray:
@@ -307,8 +305,7 @@ class _Reader:
             raise self._error(f"{name} is missing")
         value = self.arrays[name]
         if not any(
-            len(shape) == value.ndim
-            and all(side in (None, got) for side, got in zip(shape, value.shape, strict=True))
+            len(shape) == value.ndim and all(side in (None, got) for side, got in zip(shape, value.shape, strict=True))
             for shape in shapes
         ):
             expected = " or ".join(str([side or "any" for side in shape]) for shape in shapes)
@@ -316,9 +313,7 @@ class _Reader:
         if value.dtype.kind not in kinds:
             raise self._error(f"{name} must be {'' if 'f' in kinds else 'whole '}numbers, got {value.dtype}")
         if not np.isfinite(value).all():
-            raise self._error(
-                f"{name} holds numbers that are not finite; leave out meshes without a position"
-            )
+            raise self._error(f"{name} holds numbers that are not finite; leave out meshes without a position")
         return value
 
     def _error(self, reason: str) -> MeshFileError:

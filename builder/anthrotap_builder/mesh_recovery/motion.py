@@ -16,13 +16,15 @@ from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.terms import FlowMotion
 
-# Frames between the two ends of a measurement -> step between measurements. A short lag sees fast motion, a long one slow
+# Frames between the two ends of a measurement -> step between measurements. A short lag sees fast motion, a long one
+# slow
 # drift; a second pass over flow gains half a point of average delta for half as much time again.
 FLOW_LAGS = {1: 1, 8: 2}
 # Surface points at which flow is measured, and how many landmarks they count for together in each frame pair.
 FLOW_POINTS = 240
 FLOW_WEIGHT = 240.0
-# Error of flow, and the forward-backward error up to which it counts: pixels of a frame with a short side of 256; both are
+# Error of flow, and the forward-backward error up to which it counts: pixels of a frame with a short side of 256;
+# both are
 # larger by a factor over more than one frame.
 SIGMA_FLOW = 0.45
 FB_THRESHOLD = 0.8
@@ -97,7 +99,8 @@ class _Points:
         return threshold * self.context.unit * (1.0 if lag == 1 else LONG_LAG_FACTOR)
 
     def displacement(self, flow: Flow, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return displacements [FLOW_POINTS, 2] from one frame to another, and which are reliable [FLOW_POINTS] bool."""
+        """Return displacements [FLOW_POINTS, 2] from one frame to another, and which are reliable [FLOW_POINTS]
+        bool."""
         both = self.usable[:FLOW_POINTS, first] & self.usable[:FLOW_POINTS, second]
         if not both.any():
             return np.zeros((FLOW_POINTS, 2), np.float32), both

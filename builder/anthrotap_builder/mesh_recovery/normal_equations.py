@@ -100,9 +100,7 @@ class NormalEquations:
         band[..., 0] += damping * np.maximum(band[..., 0], MIN_DIAGONAL)
         for lag in lags:
             _put_into_band(band, lag, self.pairs[lag])
-        factor = cholesky_banded(
-            band.reshape(frames * size, -1).T, lower=True, overwrite_ab=True, check_finite=False
-        )
+        factor = cholesky_banded(band.reshape(frames * size, -1).T, lower=True, overwrite_ab=True, check_finite=False)
         # One solve for both right sides: -A^-1 g in the first column, A^-1 B in the others.
         border = self.border.reshape(frames * size, shapes)
         right = np.concatenate([-self.gradient.reshape(-1, 1), border], axis=1)

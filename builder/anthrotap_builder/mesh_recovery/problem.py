@@ -23,7 +23,8 @@ from anthrotap_builder.mesh_recovery.terms import (
 
 # Points on the body, whose motion guides optical flow.
 SURFACE_POINTS = 1024
-# Levenberg-Marquardt: steps with the silhouette, and after flow was measured; the relative gain of a step below which they
+# Levenberg-Marquardt: steps with the silhouette, and after flow was measured; the relative gain of a step below which
+# they
 # end; damping at first, its factors after a rejected and after an accepted step, and its bounds.
 SILHOUETTE_ITERATIONS = 4
 FLOW_ITERATIONS = 4
@@ -143,9 +144,7 @@ def solve(problem: Problem, start: PoseParameters, max_steps: int) -> tuple[Pose
         # Raise the damping until a step lowers the cost.
         while True:
             change, shape_change = system.solve(damping)
-            candidate = PoseParameters(
-                current.values + change, current.shape + shape_change, current.reference
-            )
+            candidate = PoseParameters(current.values + change, current.shape + shape_change, current.reference)
             new_cost = problem.cost(candidate)
             if new_cost < cost:
                 break

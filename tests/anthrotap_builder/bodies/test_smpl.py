@@ -48,7 +48,8 @@ def random_pose(body: Body, seed: int, frames: int = 2) -> tuple[np.ndarray, Pos
 
 
 def plain_skinning(arrays: dict[str, np.ndarray], shape: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """[V, 3]: SMPL as its paper writes it down, one frame, root at its rest position (Loper et al. 2015, eq. 2 to 10)."""
+    """[V, 3]: SMPL as its paper writes it down, one frame, root at its rest position (Loper et al. 2015, eq. 2 to
+    10)."""
     parents = [-1, *arrays["kintree_table"][0, 1:].tolist()]
     shaped = arrays["v_template"] + arrays["shapedirs"][..., : len(shape)] @ shape
     joints = arrays["J_regressor"] @ shaped
@@ -91,9 +92,7 @@ def test_a_posed_body_is_plain_linear_blend_skinning(name: str, model_files):
     vector=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
     shape=st.lists(st.floats(-3, 3), min_size=10, max_size=10),
 )
-def test_any_single_joint_turns_as_written_down(
-    joint: int, vector: list[float], shape: list[float], model_files
-):
+def test_any_single_joint_turns_as_written_down(joint: int, vector: list[float], shape: list[float], model_files):
     body, arrays = load_body("smpl", file=model_files["smpl"]), smpl_arrays(SMALL, 24)
     values = np.zeros((1, 3 + 3 * 24))
     values[0, 3 + 3 * joint : 6 + 3 * joint] = vector
@@ -117,9 +116,7 @@ def test_a_posed_body_is_that_of_the_smplx_package(name: str, people: dict[str, 
     if name == "smplx":  # it wants expressions, and reads files itself
         padded = np.concatenate([arrays["shapedirs"], np.zeros_like(arrays["shapedirs"])], axis=-1)
         np.savez(tmp_path / "model.npz", **{**arrays, **hands, **face, "shapedirs": padded})
-        model = smplx.SMPLX(
-            str(tmp_path / "model.npz"), use_pca=False, flat_hand_mean=True, dtype=torch.float64
-        )
+        model = smplx.SMPLX(str(tmp_path / "model.npz"), use_pca=False, flat_hand_mean=True, dtype=torch.float64)
     else:
         data = SimpleNamespace(**arrays, **hands)
         options = {"use_pca": False, "flat_hand_mean": True} if name == "smplh" else {}
@@ -264,9 +261,7 @@ def test_a_file_of_parameters_finds_its_body_where_the_configuration_says(model_
         np.testing.assert_allclose(dog.vertices[t], want, atol=5e-6)
 
 
-def test_the_initial_pose_of_bodies_with_other_axes_is_the_same_person(
-    anny: Body, people, dance, camera: Camera
-):
+def test_the_initial_pose_of_bodies_with_other_axes_is_the_same_person(anny: Body, people, dance, camera: Camera):
     person = as_person(anny, dance, camera)
     for body in (anny, people["smpl"]):
         guess = Landmarks.of(body, person, camera).initial_pose(body, camera)
@@ -279,7 +274,10 @@ def test_the_initial_pose_of_bodies_with_other_axes_is_the_same_person(
 
 def test_smplx_is_imported_with_its_bodies_alone():
     """Neither the package nor the open default needs it."""
-    code = "import sys, anthrotap_hf, anthrotap_builder.pipeline as p; p.load_body('anny'); sys.exit('smplx' in sys.modules)"
+    code = (
+        "import sys, anthrotap_hf, anthrotap_builder.pipeline as p; p.load_body('anny'); "
+        "sys.exit('smplx' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -295,9 +293,7 @@ def test_animals_have_no_keypoints_and_the_fit_says_so(model_files, anny: Body, 
     assert len(body.keypoints) == len(body.keypoint_landmarks) == len(body.keypoint_weights) == 0
     assert body.keypoints.moment_directions.shape == (10, 0, 33, 3)
     assert len(body.surface_points(64, 0)) == 64
-    with pytest.raises(
-        ValueError, match="where landmarks are on the body, and of smal it does not"
-    ) as caught:
+    with pytest.raises(ValueError, match="where landmarks are on the body, and of smal it does not") as caught:
         Landmarks.of(body, as_person(anny, dance, camera), camera)
     assert "\n" not in str(caught.value)
     # A person of unknown vertices has none either.
@@ -318,9 +314,7 @@ def test_a_body_saved_before_it_had_these_loads_with_what_anny_has(anny: Body, t
     anny.save(tmp_path / "new.npz")
     with np.load(tmp_path / "new.npz") as archive:
         assert "pose_directions" not in archive.files
-        np.savez(
-            tmp_path / "old.npz", **{k: archive[k] for k in archive.files if k not in ("axes", "source")}
-        )
+        np.savez(tmp_path / "old.npz", **{k: archive[k] for k in archive.files if k not in ("axes", "source")})
     old = Body.load(tmp_path / "old.npz")
     np.testing.assert_array_equal(old.axes, np.eye(3))
     assert old.pose_directions is None
@@ -330,9 +324,7 @@ def test_a_body_saved_before_it_had_these_loads_with_what_anny_has(anny: Body, t
 def test_only_the_first_ten_shape_coefficients_are_taken(tmp_path: Path):
     arrays = smpl_arrays(SMALL, 55, shapes=20)
     body = load_body("smplx", file=write_smpl(tmp_path / "smplx.npz", SMALL, 55, shapes=20))
-    np.testing.assert_allclose(
-        body.shape_directions.transpose(1, 2, 0), arrays["shapedirs"][..., :10], atol=1e-7
-    )
+    np.testing.assert_allclose(body.shape_directions.transpose(1, 2, 0), arrays["shapedirs"][..., :10], atol=1e-7)
     few = load_body("smplx", file=write_smpl(tmp_path / "few.npz", SMALL, 55, shapes=4))
     assert few.num_shapes == 4
 

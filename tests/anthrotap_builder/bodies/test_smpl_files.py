@@ -46,9 +46,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 @pytest.mark.parametrize("where", ["argument", "environment", "cache"])
-def test_files_are_found_by_the_names_that_people_have(
-    name, gender, file, where, nowhere, tmp_path, monkeypatch
-):
+def test_files_are_found_by_the_names_that_people_have(name, gender, file, where, nowhere, tmp_path, monkeypatch):
     root = nowhere if where == "cache" else tmp_path / "models"
     path = root / file
     path.parent.mkdir(parents=True)
@@ -93,9 +91,7 @@ def test_a_missing_path_and_a_wrong_gender_are_errors(tmp_path: Path, model_file
     with pytest.raises(AssetError, match=r"/SMPL_MALE\.pkl: there is no such body model; .* put it there"):
         load_body("smpl", "male", tmp_path / "SMPL_MALE.pkl")
     male = write_smpl(tmp_path / "basicmodel_m_lbs_10_207_0_v1.1.0.pkl", SMALL)
-    with pytest.raises(
-        AssetError, match=r"v1\.1\.0\.pkl: it is male by its name; set gender to male, not neutral"
-    ):
+    with pytest.raises(AssetError, match=r"v1\.1\.0\.pkl: it is male by its name; set gender to male, not neutral"):
         load_body("smpl", file=male)
     assert load_body("smpl", "male", male).num_joints == 24
     with pytest.raises(ValueError, match="no gender 'other': choose from neutral, male, female"):
@@ -281,9 +277,7 @@ def test_chumpys_arrays_are_read_without_chumpy(protocol: int, chumpy, tmp_path:
     chosen = np.arange(arrays["shapedirs"].size).reshape(arrays["shapedirs"].shape)[..., :10]
     content = {
         **arrays,
-        "shapedirs": chumpy(
-            "chumpy.reordering", "Select", a=source, idxs=chosen.ravel(), preferred_shape=chosen.shape
-        ),
+        "shapedirs": chumpy("chumpy.reordering", "Select", a=source, idxs=chosen.ravel(), preferred_shape=chosen.shape),
         "v_template": chumpy("chumpy.ch", "Ch", x=arrays["v_template"]),
         "J": chumpy("chumpy.ch_ops", "MatVecMult", mtx=None, vec=source),  # nobody asks for it
     }
@@ -291,15 +285,11 @@ def test_chumpys_arrays_are_read_without_chumpy(protocol: int, chumpy, tmp_path:
     path.write_bytes(pickle.dumps(content, protocol))
     body = load_body("smpl", file=path)
     np.testing.assert_allclose(body.template, arrays["v_template"], atol=1e-6)
-    np.testing.assert_allclose(
-        body.shape_directions, arrays["shapedirs"][..., :10].transpose(2, 0, 1), atol=1e-7
-    )
+    np.testing.assert_allclose(body.shape_directions, arrays["shapedirs"][..., :10].transpose(2, 0, 1), atol=1e-7)
     content["posedirs"] = content["J"]
     path = tmp_path / "computed.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
-    with pytest.raises(
-        AssetError, match=r"posedirs: a computed chumpy\.ch_ops\.MatVecMult; save it as a plain"
-    ):
+    with pytest.raises(AssetError, match=r"posedirs: a computed chumpy\.ch_ops\.MatVecMult; save it as a plain"):
         load_body("smpl", file=path)
 
 
@@ -316,13 +306,7 @@ def python_2_pickle(arrays: dict[str, np.ndarray]) -> bytes:
         code = f"{value.dtype.kind}{value.dtype.itemsize}".encode()
         dtype = b"cnumpy\ndtype\n(" + string(code) + number(0) + number(1) + b"tR(" + number(3) + string(b"<")
         dtype += b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
-        made = (
-            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n("
-            + number(0)
-            + b"t"
-            + string(b"b")
-            + b"tR"
-        )
+        made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t" + string(b"b") + b"tR"
         shape = b"(" + b"".join(number(size) for size in value.shape) + b"t"
         return made + b"(" + number(1) + shape + dtype + b"I00\n" + string(value.tobytes()) + b"tb"
 

@@ -58,9 +58,7 @@ def people_of(tracks: list[dict[int, Detected]]) -> list[set[int]]:
 def test_similarity_is_one_for_the_same_pose_and_forgives_swapped_sides():
     a = Detected(100).landmarks
     swapped = a.copy()
-    swapped[[11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]] = a[
-        [12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27]
-    ]
+    swapped[[11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]] = a[[12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27]]
     assert pose_similarity(a, a, 8) == 1
     assert pose_similarity(a, swapped, 8) == 1
     assert pose_similarity(a, Detected(108).landmarks, 8) == pytest.approx(np.exp(-0.5), abs=0.05)
@@ -148,13 +146,10 @@ def test_two_tracks_on_one_person_become_one():
 def test_a_track_that_strayed_onto_another_person_is_cut_back():
     front = {t: Detected(200, person=0) for t in range(40)}
     behind = {
-        t: Detected(20 + 9 * t, person=1) if t < 18 else Detected(200, person=0, detector_score=0)
-        for t in range(30)
+        t: Detected(20 + 9 * t, person=1) if t < 18 else Detected(200, person=0, detector_score=0) for t in range(30)
     }
     for tracks in ([front, behind], [behind, front]):
-        found = {
-            min(people): track for track in merge_duplicates(tracks, []) for people in people_of([track])
-        }
+        found = {min(people): track for track in merge_duplicates(tracks, []) for people in people_of([track])}
         assert sorted(found[0]) == list(range(40))
         assert {detection.person for detection in found[1].values()} == {1}
 

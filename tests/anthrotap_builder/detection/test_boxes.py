@@ -49,9 +49,7 @@ def _tracker() -> None:
 
 def test_two_people_who_cross_stay_who_they_are():
     # The order in which a detector names them says nothing.
-    found = [
-        detected(*[person(150 + 8 * t), person(450 - 8 * t, 250)][:: 1 if t % 3 else -1]) for t in range(40)
-    ]
+    found = [detected(*[person(150 + 8 * t), person(450 - 8 * t, 250)][:: 1 if t % 3 else -1]) for t in range(40)]
     one, other = sorted(track(found), key=lambda one: one.boxes[0, 0])
     np.testing.assert_allclose(middles(one), 150 + 8 * np.arange(40), atol=0.01)
     np.testing.assert_allclose(middles(other), 450 - 8 * np.arange(40), atol=0.01)
@@ -75,9 +73,7 @@ def test_boxes_are_as_detected_and_short_gaps_are_interpolated(monkeypatch: pyte
 @pytest.mark.parametrize("moves", [0, 4])
 def test_a_gap_of_max_gap_is_one_person_and_a_longer_one_is_two(moves: float):
     def with_gap(missing: int) -> list[PersonTrack]:
-        return track(
-            [detected(person(100 + moves * t)) if not 15 <= t < 15 + missing else NO_BOXES for t in range(50)]
-        )
+        return track([detected(person(100 + moves * t)) if not 15 <= t < 15 + missing else NO_BOXES for t in range(50)])
 
     (one,) = with_gap(12)
     assert np.flatnonzero(~one.found).tolist() == list(range(15, 27))
@@ -85,9 +81,7 @@ def test_a_gap_of_max_gap_is_one_person_and_a_longer_one_is_two(moves: float):
 
 
 def test_who_leaves_the_frame_is_not_found_any_more_and_boxes_end_at_its_edge():
-    found = [
-        detected(person(500 + 10 * t), person(100)) if t < 16 else detected(person(100)) for t in range(30)
-    ]
+    found = [detected(person(500 + 10 * t), person(100)) if t < 16 else detected(person(100)) for t in range(30)]
     stays, leaves = track(found)  # who is seen longer comes first
     assert stays.found.all()
     assert leaves.found[:16].all()
@@ -117,8 +111,7 @@ def test_weak_boxes_go_on_with_a_person_and_begin_none():
 
 def test_short_tracks_are_dropped_and_longer_ones_come_first(monkeypatch: pytest.MonkeyPatch):
     found = [
-        detected(*[person(100)] * (t >= 12), *[person(300)] * (t < 15), *[person(500)] * (t < 7))
-        for t in range(30)
+        detected(*[person(100)] * (t >= 12), *[person(300)] * (t < 15), *[person(500)] * (t < 7)) for t in range(30)
     ]
     first, second = track(found)
     assert (first.found.sum(), second.found.sum()) == (18, 15)
@@ -127,9 +120,7 @@ def test_short_tracks_are_dropped_and_longer_ones_come_first(monkeypatch: pytest
 
 
 def test_two_boxes_of_one_person_are_one():
-    found = [
-        detected(person(100, score=0.85), person(103, score=0.9), person(130, 250, 0.8)) for _ in range(10)
-    ]
+    found = [detected(person(100, score=0.85), person(103, score=0.9), person(130, 250, 0.8)) for _ in range(10)]
     one, other = sorted(track(found), key=lambda one: one.boxes[0, 0])
     assert (middles(one)[0], middles(other)[0]) == (103, 130)
 
@@ -248,9 +239,7 @@ def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypat
     weights = tmp_path / "headless" / "model.safetensors"
     kept = {name: value for name, value in load_file(weights).items() if "enc_score_head" not in name}
     save_file(kept, weights, {"format": "pt"})
-    assert "lacks 2 of the detector's weights, model.enc_score_head.bias first" in message(
-        tmp_path / "headless"
-    )
+    assert "lacks 2 of the detector's weights, model.enc_score_head.bias first" in message(tmp_path / "headless")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     assert "run `hf download nobody/knows-this --local-dir FOLDER`" in message("nobody/knows-this")
@@ -259,7 +248,5 @@ def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypat
 def test_without_the_tracker_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "edgefirst.tracker", None)
     with pytest.raises(ImportError, match=r"pip install 'anthrotap\[detector\]'") as caught:
-        detect_people(
-            clip_context(np.zeros((1, 8, 8, 3), np.uint8), detection={"detector": "boxes"}, **TAKES_BOXES)
-        )
+        detect_people(clip_context(np.zeros((1, 8, 8, 3), np.uint8), detection={"detector": "boxes"}, **TAKES_BOXES))
     assert "\n" not in str(caught.value)

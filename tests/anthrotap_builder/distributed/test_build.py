@@ -117,9 +117,7 @@ def test_each_content_is_labeled_once(videos, run, labeled, described, tmp_path)
     assert labeled() == ["a", "b", "c", "d"]
     assert report.rows == {"train": 6}
     assert described()["z.mp4"]["copy_of"] == "b.mp4"
-    run(
-        videos, "by_ranks", videos_per_rank=1
-    )  # another rank may not know yet; then it is left out in the end
+    run(videos, "by_ranks", videos_per_rank=1)  # another rank may not know yet; then it is left out in the end
     assert content(tmp_path / "out") == content(tmp_path / "by_ranks")
     row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert "z.mp4" not in row["source_video"]
@@ -162,9 +160,7 @@ def test_labels_only(built, run, labeled, tmp_path):
         ("leave", {}, "no such file"),
     ],
 )
-def test_a_poisonous_video_costs_itself_only(
-    videos, make_video, run, described, name, limits, reason, tmp_path
-):
+def test_a_poisonous_video_costs_itself_only(videos, make_video, run, described, name, limits, reason, tmp_path):
     make_video(f"videos/b-{name}.mp4", shots=[9], fps=50)
     report = run(videos, retries=0 if name == "hang" else 1, **limits)
     (failure,) = report.failed

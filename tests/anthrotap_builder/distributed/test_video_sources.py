@@ -57,9 +57,7 @@ def bytes_of(source: Source, folder: Path) -> tuple[bytes, str]:
 def test_folders_and_files_and_lists(videos, tmp_path):
     (videos / "notes.md").write_text("no video")
     (tmp_path / "list.txt").write_text("# a comment\n\nvideos/b.mp4\n")
-    found = find_sources(
-        [str(videos), str(videos / "a.mp4"), str(tmp_path / "list.txt"), str(videos / "*.mp4")]
-    )
+    found = find_sources([str(videos), str(videos / "a.mp4"), str(tmp_path / "list.txt"), str(videos / "*.mp4")])
     assert [Path(source.address).name for source in found] == ["a.mp4", "b.mp4"]
     assert all(source.size for source in found)
 

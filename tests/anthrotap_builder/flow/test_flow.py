@@ -14,9 +14,7 @@ def shifted_noise(frames: int, shift: tuple[int, int], size: tuple[int, int] = (
     rng = np.random.default_rng(0)
     wide = cv2.GaussianBlur(rng.integers(0, 255, (400, 400, 3)).astype(np.uint8), (0, 0), 2)
     wide = cv2.normalize(wide, None, 0, 255, cv2.NORM_MINMAX)
-    return np.stack(
-        [wide[150 - t * shift[1] :, 150 - t * shift[0] :][: size[0], : size[1]] for t in range(frames)]
-    )
+    return np.stack([wide[150 - t * shift[1] :, 150 - t * shift[0] :][: size[0], : size[1]] for t in range(frames)])
 
 
 def moving_points(frames: int, shift: tuple[float, float], error: float = 0.0) -> np.ndarray:

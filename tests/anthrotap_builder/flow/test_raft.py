@@ -152,9 +152,7 @@ def test_a_frame_that_needs_no_padding_has_the_flow_of_torchvision(optical_flow,
     batch = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (first, second))
     transforms = optical_flow.Raft_Small_Weights.DEFAULT.transforms()
     with torch.inference_mode():
-        expected = (
-            model(*transforms(*batch), num_flow_updates=raft.NUM_UPDATES)[-1][0].permute(1, 2, 0).numpy()
-        )
+        expected = model(*transforms(*batch), num_flow_updates=raft.NUM_UPDATES)[-1][0].permute(1, 2, 0).numpy()
     settings = FlowSettings(model="raft", raft_size="small", weights=random_weights)
     flow = load_raft(settings, "cpu")(first, second)
     assert np.abs(expected).max() > 1
@@ -229,9 +227,7 @@ def trained_weights(optical_flow, tmp_path_factory: pytest.TempPathFactory) -> s
         first, second = torch.from_numpy(pairs).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
         truth = torch.from_numpy(shifts)[:, :, None, None]
         flows = model(first, second, num_flow_updates=3)
-        loss = sum(
-            weight * (flow - truth).abs().mean() for weight, flow in zip((0.64, 0.8, 1), flows, strict=True)
-        )
+        loss = sum(weight * (flow - truth).abs().mean() for weight, flow in zip((0.64, 0.8, 1), flows, strict=True))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -101,17 +101,13 @@ def _oracle(meshes: list[Mesh], points: list[SurfacePoints] | None = None, exact
         targets = np.concatenate(
             [of.positions(mesh[0].astype(float), mesh[1]) for of, mesh in zip(points, meshes, strict=True)]
         )
-        own_face = np.concatenate(
-            [of.face + start for of, start in zip(points, face_starts[:-1], strict=True)]
-        )
+        own_face = np.concatenate([of.face + start for of, start in zip(points, face_starts[:-1], strict=True)])
         own_vertex = np.full(len(targets), -1)
     margin, roundings = (0.0, 0.0) if exact else (DEPTH_MARGIN, 64.0)
     return _brute_force(vertices, faces.astype(np.int64), targets, own_vertex, own_face, margin, roundings)
 
 
-def _assert_agrees(
-    meshes: list[Mesh], points: list[SurfacePoints] | None = None, doubtful: float = 0.01
-) -> None:
+def _assert_agrees(meshes: list[Mesh], points: list[SurfacePoints] | None = None, doubtful: float = 0.01) -> None:
     vertices, faces = [mesh[0] for mesh in meshes], [mesh[1] for mesh in meshes]
     found = visible_vertices(vertices, faces) if points is None else visible_points(vertices, faces, points)
     expected = _oracle(meshes, points)
@@ -222,9 +218,7 @@ def test_random_triangles_agree_with_textbook(
     center = np.array([0.0, 0.0, depth])
     meshes = [_soup(rng, 40, center, size, 0.1), _soup(rng, 6, center, size, triangle)]
     meshes += [_soup(rng, int(rng.integers(0, 30)), center, 1.0, 0.3) for _ in range(people - 1)]
-    meshes = [
-        (vertices * [1, 1, stretch] + [0, 0, depth * (1 - stretch)], faces) for vertices, faces in meshes
-    ]
+    meshes = [(vertices * [1, 1, stretch] + [0, 0, depth * (1 - stretch)], faces) for vertices, faces in meshes]
     _assert_agrees(meshes, doubtful=1.0)
     filled = [mesh for mesh in meshes if len(mesh[1])]
     _assert_agrees(filled, [_random_points(rng, mesh, 50) for mesh in filled], doubtful=1.0)
@@ -291,9 +285,7 @@ def test_no_ray_slips_through_the_edges_of_a_closed_mesh() -> None:
     assert not visible_vertices([sphere + center, targets], [faces, np.zeros((0, 3), int)])[1].any()
 
 
-@pytest.mark.parametrize(
-    ("gap", "hides"), [(1e-2, True), (1e-6, True), (1e-8, True), (1e-12, False), (0.0, False)]
-)
+@pytest.mark.parametrize(("gap", "hides"), [(1e-2, True), (1e-6, True), (1e-8, True), (1e-12, False), (0.0, False)])
 def test_sheets_close_in_depth(gap: float, hides: bool) -> None:
     """Anything nearer hides, however little nearer, down to the margin in which surfaces count as touching."""
     rng = np.random.default_rng(3)
@@ -309,9 +301,7 @@ def test_triangles_far_out_of_frame_hide_what_is_in_frame() -> None:
     rng = np.random.default_rng(4)
     targets = np.column_stack([rng.uniform(-1, 1, (300, 2)) * 5, np.full(300, 5.0)])
     for reach in (60.0, 1e3, 1e6, 1e9):
-        slanted = np.array(
-            [[-2, -3, 2.0], [-2, 3, 2.0], [reach, 0.3, 1.0], [0.3, reach, 1e-3], [0, -1, -1.0]]
-        )
+        slanted = np.array([[-2, -3, 2.0], [-2, 3, 2.0], [reach, 0.3, 1.0], [0.3, reach, 1e-3], [0, -1, -1.0]])
         for face in ([0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 4], [0, 1, 4]):
             _assert_agrees([(slanted, np.array([face])), (targets, np.zeros((0, 3), int))])
 
@@ -326,9 +316,7 @@ def test_answer_does_not_depend_on_order_precision_or_threads() -> None:
     for one, other in zip(first, visible_vertices(vertices[::-1], faces[::-1])[::-1], strict=True):
         np.testing.assert_array_equal(one, other)
     shuffled = [rng.permutation(of_person)[:, [1, 2, 0]].astype(np.uint16) for of_person in faces]
-    for one, other in zip(
-        first, visible_vertices([v.astype(np.float64) for v in vertices], shuffled), strict=True
-    ):
+    for one, other in zip(first, visible_vertices([v.astype(np.float64) for v in vertices], shuffled), strict=True):
         np.testing.assert_array_equal(one, other)
     with ThreadPoolExecutor(2) as pool:
         for again in pool.map(lambda _: visible_vertices(vertices, faces), range(6)):

@@ -37,8 +37,7 @@ def surface_error(body: Body, camera: Camera, got: PoseParameters, truth: PosePa
     """[T] median distance of surface points in the picture, pixels."""
     surface = body.surface_points(300, 0)
     positions = [
-        camera.project(surface.positions(body.pose_vertices(pose.posed(body)), body.faces))
-        for pose in (got, truth)
+        camera.project(surface.positions(body.pose_vertices(pose.posed(body)), body.faces)) for pose in (got, truth)
     ]
     return np.median(np.linalg.norm(positions[0] - positions[1], axis=-1), axis=1)
 
@@ -55,9 +54,7 @@ def test_noise_is_averaged_over_time(anny: Body, dance: PoseParameters, camera: 
     assert np.median(surface_error(anny, camera, result.parameters, dance)) < 3.5
 
 
-def test_a_gap_is_bridged_and_a_wild_landmark_does_not_pull(
-    anny: Body, dance: PoseParameters, camera: Camera
-):
+def test_a_gap_is_bridged_and_a_wild_landmark_does_not_pull(anny: Body, dance: PoseParameters, camera: Camera):
     person = as_person(anny, dance, camera)
     person.boxes[8:12] = person.landmarks[8:12] = np.nan
     person.world_landmarks[8:12] = np.nan
@@ -101,9 +98,7 @@ def test_nobody_has_no_mesh(anny: Body, camera: Camera):
 def test_people_do_not_depend_on_threads(anny: Body, dance: PoseParameters, camera: Camera):
     people = [as_person(anny, dance, camera, noise=1.0, seed=seed) for seed in range(2)]
     frames = np.random.default_rng(0).integers(0, 255, (*people[0].mask.shape, 3)).astype(np.uint8)
-    one, two = (
-        recover_meshes(context(anny, camera, frames, LabelingConfig(), threads), people) for threads in (1, 4)
-    )
+    one, two = (recover_meshes(context(anny, camera, frames, LabelingConfig(), threads), people) for threads in (1, 4))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.vertices, b.vertices)
 

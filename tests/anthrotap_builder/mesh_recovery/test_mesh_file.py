@@ -61,9 +61,7 @@ def test_meshes_come_in_the_frames_of_the_clip_in_any_order(tmp_path):
     center=st.tuples(st.floats(10, 50), st.floats(10, 40)),
     size=st.tuples(st.integers(20, 200), st.integers(20, 200)),
 )
-def test_any_pinhole_camera_keeps_each_point_on_its_pixel_and_its_depth(
-    tmp_path_factory, focal, center, size
-):
+def test_any_pinhole_camera_keeps_each_point_on_its_pixel_and_its_depth(tmp_path_factory, focal, center, size):
     arrays = cubes() | {"focal": np.array(focal), "principal_point": np.array(center)}
     file = written(tmp_path_factory.mktemp("meshes") / "m.npz", arrays)
     width, height = size
@@ -153,9 +151,7 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
     square = np.concatenate([grid, np.full((400, 1), 5.0)], axis=1).astype(np.float32)
     unknown = np.full(2, np.nan)
     meshes = [
-        MeshTrack(
-            p, np.tile(square + [x, 0, 0], (2, 1, 1)).astype(np.float32), np.ones(2, bool), unknown, unknown
-        )
+        MeshTrack(p, np.tile(square + [x, 0, 0], (2, 1, 1)).astype(np.float32), np.ones(2, bool), unknown, unknown)
         for p, x in ((0, 1.5), (3, -1.5), (4, 0.0))
     ]
     people = []
@@ -260,8 +256,7 @@ def test_zeros_at_the_end_of_a_shape_do_not_count_and_a_pose_may_be_flat(tmp_pat
 
 def test_a_mesh_may_be_wound_either_way(tmp_path):
     surfaces = [
-        written(tmp_path / "m.npz", cubes() | {"faces": faces}).surface("mesh")
-        for faces in (FACES, FACES[:, ::-1])
+        written(tmp_path / "m.npz", cubes() | {"faces": faces}).surface("mesh") for faces in (FACES, FACES[:, ::-1])
     ]
     np.testing.assert_array_equal(surfaces[0].faces, surfaces[1].faces)
 

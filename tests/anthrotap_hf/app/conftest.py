@@ -103,9 +103,7 @@ def write_dataset(folder: Path, pattern: Callable[..., np.ndarray]) -> Path:
         visible[:, :occluded] = False
         xy = np.random.default_rng(number).uniform(5, 60, (*visible.shape, 2)).astype(np.float32)
         person = np.repeat(np.arange(people, dtype=np.int32), 4)
-        tracks = Tracks(
-            xy, visible, np.ones_like(visible), 64, 96, person, np.arange(len(xy), dtype=np.int32)
-        )
+        tracks = Tracks(xy, visible, np.ones_like(visible), 64, 96, person, np.arange(len(xy), dtype=np.int32))
         info = dict.fromkeys(INFO_COLUMNS, "") | {"rejected_fraction": 0.0}
         return LabeledClip(
             tracks=tracks,

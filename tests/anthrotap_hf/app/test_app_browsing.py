@@ -36,9 +36,7 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     shown.first.click()
     tab.locator("#browse-overlay video").wait_for()
     tab.locator("#browse-about :text('park.mp4, clip clip-1')").wait_for()
-    assert re.search(
-        r"2\s+people\s+8\s+points\s+10\s+frames\s+train\s+split", tab.inner_text("#browse-facts")
-    )
+    assert re.search(r"2\s+people\s+8\s+points\s+10\s+frames\s+train\s+split", tab.inner_text("#browse-facts"))
     tab.wait_for_function("document.querySelector('#browse-overlay video').currentTime > 0")
 
     words.fill("nowhere")

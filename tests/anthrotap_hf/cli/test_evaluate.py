@@ -60,9 +60,7 @@ def calls(monkeypatch):
         ("robotap", "robotap", "first"),
     ],
 )
-def test_figures_are_the_metrics_of_the_pipelines_tracks(
-    benchmark_name, layout, mode, moving_pattern, tmp_path
-):
+def test_figures_are_the_metrics_of_the_pipelines_tracks(benchmark_name, layout, mode, moving_pattern, tmp_path):
     data = write_tapvid(tmp_path / "data", layout, some_videos(moving_pattern))
     out = tmp_path / "out"
     report = figures("--benchmark", benchmark_name, "--data", data, "--mode", mode, "--out", out)
@@ -171,9 +169,7 @@ def test_models_side_by_side(davis, tmp_path, calls):
     assert report["models"][0] == first["models"][0]
     assert len({model["key"] for model in report["models"]}) == 4
     shutil.copytree(models[0], tmp_path / "copy")
-    assert (
-        figures(*arguments, "--model", tmp_path / "copy")["models"][0]["mean"] == first["models"][0]["mean"]
-    )
+    assert figures(*arguments, "--model", tmp_path / "copy")["models"][0]["mean"] == first["models"][0]["mean"]
     assert len(calls) == 4  # known by its weights, not by its name
 
     shown = evaluate(*arguments, *named).stdout

@@ -104,9 +104,7 @@ def test_the_figures_of_shards(labels, tmp_path):
     assert spread["people"]["mean"] == 2
     assert spread["fps"]["quantiles"]["0.5"] == 20
     assert spread["valid_frames"]["quantiles"]["0.9"] == 10
-    assert spread["occluded_run_lengths"]["quantiles"] == dict.fromkeys(
-        spread["occluded_run_lengths"]["quantiles"], 4
-    )
+    assert spread["occluded_run_lengths"]["quantiles"] == dict.fromkeys(spread["occluded_run_lengths"]["quantiles"], 4)
     assert spread["confidence"]["mean"] == pytest.approx(0.8)
     assert spread["confidence"]["count"] == 125
 
@@ -225,13 +223,7 @@ def test_labels_of_others(tmp_path, moving_pattern):
     for name in ("complexity", "diversity", "speed", "extent"):
         for other in (odyssey, dance, drive):
             assert other["distributions"][name] == kubric["distributions"][name]
-    assert (
-        kubric["occluded"]
-        == odyssey["occluded"]
-        == dance["invalid"]
-        == drive["invalid"]
-        == pytest.approx(3 / 50)
-    )
+    assert kubric["occluded"] == odyssey["occluded"] == dance["invalid"] == drive["invalid"] == pytest.approx(3 / 50)
     assert dance["distributions"]["complexity_at_10"] == dance["distributions"]["complexity"]
     assert [each["knows_occlusion"] for each in (kubric, odyssey, dance, drive)] == [True, True, False, False]
 

@@ -48,9 +48,7 @@ def test_labels_go_to_the_one_source_of_labels_whatever_it_is_called(train):
 def test_a_recipe_without_labels_takes_none(train):
     result, recipe = train("tiny-procedural", "--data", "labels")
     assert (result.exit_code, recipe) == (2, None)
-    assert (
-        "--data: the recipe tiny-procedural must have one source of kind shards; it has none" in result.stderr
-    )
+    assert "--data: the recipe tiny-procedural must have one source of kind shards; it has none" in result.stderr
 
 
 def test_the_device_is_the_trainer_s(train, monkeypatch):

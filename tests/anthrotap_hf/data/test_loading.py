@@ -54,9 +54,7 @@ def test_the_hook_is_there():
     assert factory.serves_anthrotap
     assert "dataset_module_factory" in datasets.load.load_dataset_builder.__code__.co_names
     assert {"path", "data_files", "data_dir"} <= set(
-        datasets.load_dataset_builder.__code__.co_varnames[
-            : datasets.load_dataset_builder.__code__.co_argcount
-        ]
+        datasets.load_dataset_builder.__code__.co_varnames[: datasets.load_dataset_builder.__code__.co_argcount]
     )
     assert {"module_path", "hash", "builder_kwargs"} <= set(datasets.load.DatasetModule.__dataclass_fields__)
 
@@ -181,8 +179,8 @@ def test_nothing_says_where_the_shards_are(load, cache):
 def test_a_hub_id_goes_to_the_hub(monkeypatch):
     asked = []
     module = type(sys)("fake datasets.load")
-    module.dataset_module_factory = lambda path, revision=None, data_dir=None, data_files=None, **kw: (
-        asked.append((path, revision, kw))
+    module.dataset_module_factory = lambda path, revision=None, data_dir=None, data_files=None, **kw: asked.append(
+        (path, revision, kw)
     )
     register_dataset_name(module)
     register_dataset_name(module)  # twice is once

@@ -114,9 +114,7 @@ def test_batches_are_never_of_two_row_groups(shards):
 def test_other_columns_are_refused_in_one_sentence(shards, tmp_path):
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(
-        ShardError, match=r"not a shard of this project \(no column tracks, visible,"
-    ) as caught:
+    with pytest.raises(ShardError, match=r"not a shard of this project \(no column tracks, visible,") as caught:
         ShardReader.from_path(path)
     assert caught.value.path == str(path)
     assert not isinstance(caught.value, DamagedShardError)

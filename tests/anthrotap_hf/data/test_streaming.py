@@ -30,9 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 FRAMES = 6
 
 
-def write_shards(
-    folder: Path, sizes: list[int], group: int = 2, video=lambda number: None, **changes
-) -> Path:
+def write_shards(folder: Path, sizes: list[int], group: int = 2, video=lambda number: None, **changes) -> Path:
     """`folder`/data/train-*.parquet of so many rows each, `group` to a row group; ids count from 0."""
     (folder / "data").mkdir(parents=True)
     number = 0
@@ -62,9 +60,7 @@ def video(moving_pattern) -> bytes:
 def shards(tmp_path_factory, video) -> Path:
     """Three shards of 4, 5 and 2 rows; the last row has no video."""
     folder = tmp_path_factory.mktemp("shards")
-    return write_shards(
-        folder / "s", [4, 5, 2], video=lambda i: None if i == 10 else {"bytes": video, "path": None}
-    )
+    return write_shards(folder / "s", [4, 5, 2], video=lambda i: None if i == 10 else {"bytes": video, "path": None})
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +69,7 @@ def labels(tmp_path_factory) -> dict[int, ShardReader]:
     folder = tmp_path_factory.mktemp("labels")
     sizes = [[7], [1, 6], [4, 4, 4], [2, 5, 3, 1], [3, 3, 3, 3, 1]]
     return {
-        len(size): ShardReader.from_dataset(str(write_shards(folder / str(len(size)), size)), "train")
-        for size in sizes
+        len(size): ShardReader.from_dataset(str(write_shards(folder / str(len(size)), size)), "train") for size in sizes
     }
 
 
@@ -172,9 +167,7 @@ def test_orders(labels):
 @pytest.mark.parametrize("worker", [(0, 0), (1, 2)])
 def test_resuming_at_every_row(labels, buffer, worker):
     def new() -> StreamedClips:
-        return StreamedClips(
-            labels[4], buffer_size=buffer, rank=1, world_size=2, drop_last=False, video="none"
-        )
+        return StreamedClips(labels[4], buffer_size=buffer, rank=1, world_size=2, drop_last=False, video="none")
 
     with as_worker(*worker):
         unbroken = new()
@@ -246,9 +239,7 @@ def test_states_that_do_not_fit(labels):
 
 
 def test_what_a_clip_holds(shards, video):
-    rows = datasets.load_dataset(
-        "parquet", data_files=str(shards / "data/*.parquet"), split="train", streaming=True
-    )
+    rows = datasets.load_dataset("parquet", data_files=str(shards / "data/*.parquet"), split="train", streaming=True)
     expected = {row["clip_id"]: row for row in rows.with_format("numpy")}
     for clip in anthrotap_hf.stream_clips(str(shards)):
         row = expected[clip.clip_id]
@@ -275,9 +266,7 @@ def test_the_name_and_other_addresses(shards, monkeypatch):
     memory = fsspec.filesystem("memory")
     for path in sorted((shards / "data").iterdir()):
         memory.pipe_file(f"/stream/{path.name}", path.read_bytes())
-    rows = ShardReader(
-        [f"memory://stream/{name}" for name in sorted(p.name for p in (shards / "data").iterdir())]
-    )
+    rows = ShardReader([f"memory://stream/{name}" for name in sorted(p.name for p in (shards / "data").iterdir())])
     assert [rows[i]["clip_id"] for i in (10, 0, 4)] == ["clip-10", "clip-0", "clip-4"]
     with pytest.raises(IndexError, match="row 11 of 11"):
         rows[11]
@@ -310,9 +299,7 @@ def test_damage(tmp_path, video, caplog):
     assert clips.skipped == 2
     path.write_bytes(bytes(data[:-100]))
     with pytest.raises(DamagedShardError, match=r"train-00000-of-00002.parquet: not a readable Parquet file"):
-        ShardReader.from_dataset(
-            str(folder), "train", data_files={"train": [str(p) for p in path.parent.iterdir()]}
-        )
+        ShardReader.from_dataset(str(folder), "train", data_files={"train": [str(p) for p in path.parent.iterdir()]})
 
 
 def test_wrong_arguments(shards, labels, tmp_path):

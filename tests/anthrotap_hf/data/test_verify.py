@@ -1,4 +1,5 @@
-"""`anthrotap verify`: a clean dataset is clean, each kind of damage is reported, and nothing that is read ends the run."""
+"""`anthrotap verify`: a clean dataset is clean, each kind of damage is reported, and nothing that is read ends the
+run."""
 
 from __future__ import annotations
 

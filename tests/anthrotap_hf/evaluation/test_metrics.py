@@ -159,9 +159,7 @@ def test_hidden_labels_are_counted_where_they_are_scored():
     valid = np.ones((2, 5), bool)
     valid[0, 1] = False
     assert count_occluded(queries, seen, called, "first", valid) == (3, 1)
-    assert (
-        occlusion_recall([{"occluded": 3, "occluded_found": 1}, {"occluded": 1, "occluded_found": 1}]) == 0.5
-    )
+    assert occlusion_recall([{"occluded": 3, "occluded_found": 1}, {"occluded": 1, "occluded_found": 1}]) == 0.5
     assert occlusion_recall([{"occluded": 0, "occluded_found": 0}]) is None
 
 

@@ -128,9 +128,7 @@ def test_steps_that_are_too_short_have_no_direction():
     assert np.isnan(trajectory_complexity(xy, all_seen(xy), 0.5))
 
 
-@given(
-    tracks, arrays(np.float64, (12, 2), elements=st.floats(-100, 100)), st.floats(0.1, 10), st.floats(-7, 7)
-)
+@given(tracks, arrays(np.float64, (12, 2), elements=st.floats(-100, 100)), st.floats(0.1, 10), st.floats(-7, 7))
 def test_diversity_knows_nothing_of_what_all_points_share(made, common, scale, angle):
     xy, seen = made
     moved = scale * xy @ rotation(angle).T + common[: xy.shape[1]]

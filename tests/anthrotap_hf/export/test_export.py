@@ -146,9 +146,7 @@ def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_p
     (tmp_path / "dance.clip.mp4").unlink()
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["files"] == [
-        str(tmp_path / name) for name in ("dance.py", "dance.clip.mp4")
-    ]
+    assert json.loads(done.stdout)["files"] == [str(tmp_path / name) for name in ("dance.py", "dance.clip.mp4")]
     assert (tmp_path / "dance.mp4").read_bytes() == b"mine"
 
 

@@ -25,8 +25,8 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def client(hub, tmp_path) -> Run:
-    """`client("-m", "anthrotap_hf.cli.main", ...)` runs Python with the Hub at hand, an empty cache of its own and the token
-    of the account "me"; `token=`, `home=`, `without_us=True` and variables change that."""
+    """`client("-m", "anthrotap_hf.cli.main", ...)` runs Python with the Hub at hand, an empty cache of its own and
+    the token of the account "me"; `token=`, `home=`, `without_us=True` and variables change that."""
 
     def run(
         *arguments: str,
@@ -35,9 +35,7 @@ def client(hub, tmp_path) -> Run:
         without_us: bool = False,
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("HF_", "ANTHROTAP_"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "ANTHROTAP_"))}
         own = {
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_XET": "1",

@@ -130,9 +130,7 @@ def test_a_damaged_provenance_is_refused(tmp_path):
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
     for text in ("{", "[]", "{}", '{"components": [{"name": "x"}]}'):
         (folder / "provenance.json").write_text(text)
-        with pytest.raises(
-            AnthroTapError, match=r"provenance\.json: not the provenance of a training .* train again"
-        ):
+        with pytest.raises(AnthroTapError, match=r"provenance\.json: not the provenance of a training .* train again"):
             prepare_model(folder, tmp_path / "a")
 
 

@@ -154,9 +154,7 @@ def test_a_broken_upload_publishes_nothing_and_is_resumed(hub, anthrotap, datase
     for number, begin in enumerate((0, 1)):
         path = dataset / f"data/train-0000{number}-of-00002.parquet"
         pq.write_table(table.slice(begin, 1 + number), path)
-        manifest["files"].append(
-            {"name": f"data/{path.name}", "rows": 1 + number, "sha256": file_sha256(path)}
-        )
+        manifest["files"].append({"name": f"data/{path.name}", "rows": 1 + number, "sha256": file_sha256(path)})
     (dataset / "manifest.json").write_text(json.dumps(manifest))
 
     unreachable = anthrotap(
@@ -176,9 +174,7 @@ def test_a_broken_upload_publishes_nothing_and_is_resumed(hub, anthrotap, datase
     tried = len(hub.uploads())
     hub.break_after = None
     published(anthrotap, dataset)
-    assert hub.uploads()[tried:] == [
-        file["sha256"] for file in manifest["files"] if file["sha256"] != arrived
-    ]
+    assert hub.uploads()[tried:] == [file["sha256"] for file in manifest["files"] if file["sha256"] != arrived]
     assert sum(name.startswith("data/") for name in repository.files()) == 2
 
 

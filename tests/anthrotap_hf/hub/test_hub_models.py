@@ -64,9 +64,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     printed = json.loads(done.stdout)
     repository = hub.repositories["model", "me/tracker"]
     assert repository.private
-    assert {"config.json", "model.safetensors", "README.md", "tracks.jpg", "video.py"} <= set(
-        repository.files()
-    )
+    assert {"config.json", "model.safetensors", "README.md", "tracks.jpg", "video.py"} <= set(repository.files())
     assert printed["commit"] == repository.head
     front = yaml.safe_load(printed["card"].split("---")[1])
     assert front["pipeline_tag"] == "keypoint-detection"
@@ -84,9 +82,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     assert tracks == same
     assert home.startswith("anthrotap_hf")
     assert elsewhere.startswith("transformers_modules")
-    offline = client(
-        "-c", TRACK.replace("TELL", "import anthrotap_hf"), video, "me/tracker", "{}", HF_HUB_OFFLINE="1"
-    )
+    offline = client("-c", TRACK.replace("TELL", "import anthrotap_hf"), video, "me/tracker", "{}", HF_HUB_OFFLINE="1")
     assert json.loads(offline.stdout.splitlines()[-1])[0] == tracks
 
     (tmp_path / "finer.yaml").write_text(RECIPE)
@@ -115,14 +111,10 @@ def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, trac
     }
     path = tmp_path / "tapvid-davis-first.json"
     path.write_text(json.dumps(report))
-    done = anthrotap(
-        "publish", "model", tracker, "me/tracker", "--license", "apache-2.0", "--results", path, "--json"
-    )
+    done = anthrotap("publish", "model", tracker, "me/tracker", "--license", "apache-2.0", "--results", path, "--json")
     assert done.returncode == 0, done.stderr
     assert "| tapvid-davis, first | 30 | 50.0 | 62.5 | 75.0 |" in json.loads(done.stdout)["card"]
-    entries = yaml.safe_load(
-        hub.repositories["model", "me/tracker"].files()[".eval_results/tapvid-davis.yaml"]
-    )
+    entries = yaml.safe_load(hub.repositories["model", "me/tracker"].files()[".eval_results/tapvid-davis.yaml"])
     assert [(entry["dataset"]["task_id"], entry["value"]) for entry in entries] == [
         ("first_average_jaccard", 50.0),
         ("first_average_pts_within_thresh", 62.5),

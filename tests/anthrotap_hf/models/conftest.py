@@ -30,9 +30,7 @@ def reference(reference_dir: Path) -> Reference:
 
 @pytest.fixture
 def locotrack() -> LocoTrackForPointTracking:
-    return tiny_locotrack(
-        stage_blocks=[1, 2, 1, 1], num_hidden_layers=2, num_iterations=2, initial_resolution=[32, 48]
-    )
+    return tiny_locotrack(stage_blocks=[1, 2, 1, 1], num_hidden_layers=2, num_iterations=2, initial_resolution=[32, 48])
 
 
 @pytest.fixture

@@ -65,9 +65,7 @@ def locotrack_weights(locotrack):
 
 
 def converted(weights, tmp_path, **settings):
-    torch.save(
-        {"state_dict": {f"model.{key}": tensor for key, tensor in weights.items()}}, tmp_path / "x.ckpt"
-    )
+    torch.save({"state_dict": {f"model.{key}": tensor for key, tensor in weights.items()}}, tmp_path / "x.ckpt")
     return convert_locotrack(tmp_path / "x.ckpt", **settings)
 
 

@@ -71,9 +71,7 @@ def test_each_flow_is_computed_once_for_queries_at_both_ends(monkeypatch, flowch
     original = FlowChainNeighborFlows._flow
     monkeypatch.setattr(FlowChainNeighborFlows, "_flow", lambda *args: count.append(1) or original(*args))
     steps = []
-    flowchain(
-        pixel_values_videos=as_pixels(drifting_texture(12)), query_points=QUERIES, progress=steps.append
-    )
+    flowchain(pixel_values_videos=as_pixels(drifting_texture(12)), query_points=QUERIES, progress=steps.append)
     assert len(count) == 2 * 11  # there and back
     assert sum(steps) == 2 * 11
 

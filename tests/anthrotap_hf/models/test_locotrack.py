@@ -41,9 +41,7 @@ def test_saved_and_loaded_it_is_the_same(locotrack, video, queries, tmp_path):
         assert torch.equal(ours.tracks, theirs.tracks)
 
 
-@pytest.mark.parametrize(
-    "first", ["from transformers import BertModel", "from anthrotap_hf import TAPNextConfig"]
-)
+@pytest.mark.parametrize("first", ["from transformers import BertModel", "from anthrotap_hf import TAPNextConfig"])
 def test_a_fresh_process_knows_it_in_any_order_of_imports(locotrack, tmp_path, first):
     locotrack.save_pretrained(tmp_path)
     code = f"""
@@ -59,12 +57,8 @@ print(type(AutoModel.from_pretrained({str(tmp_path)!r})).__name__)
 
 def test_chunks_change_nothing(locotrack, video, queries):
     with torch.inference_mode():
-        whole = locotrack(
-            pixel_values_videos=video, query_points=queries, query_chunk_size=99, frame_chunk_size=99
-        )
-        chunked = locotrack(
-            pixel_values_videos=video, query_points=queries, query_chunk_size=3, frame_chunk_size=2
-        )
+        whole = locotrack(pixel_values_videos=video, query_points=queries, query_chunk_size=99, frame_chunk_size=99)
+        chunked = locotrack(pixel_values_videos=video, query_points=queries, query_chunk_size=3, frame_chunk_size=2)
     torch.testing.assert_close(chunked.tracks, whole.tracks, atol=1e-4, rtol=0)
     torch.testing.assert_close(chunked.visible_logits, whole.visible_logits, atol=1e-4, rtol=0)
 
@@ -75,9 +69,7 @@ def test_shared_features_change_nothing(locotrack, video, queries, resolutions, 
         plain = locotrack(pixel_values_videos=video, query_points=queries, refinement_resolutions=resolutions)
         features = locotrack.get_video_features(video, resolutions)
         monkeypatch.setattr(locotrack.backbone, "forward", None)  # not needed any more
-        parts = [
-            locotrack(video_features=features, query_points=part).tracks for part in queries.split(2, dim=1)
-        ]
+        parts = [locotrack(video_features=features, query_points=part).tracks for part in queries.split(2, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), plain.tracks, atol=1e-4, rtol=0)
 
 
@@ -117,13 +109,9 @@ def test_windows_change_little_and_less_with_more_context(locotrack):
         whole = locotrack(pixel_values_videos=video, query_points=points)
         for context in (2, 12):
             locotrack.config.window_context = context
-            parts = locotrack(
-                pixel_values_videos=video, query_points=points, window_size=30, query_chunk_size=3
-            )
+            parts = locotrack(pixel_values_videos=video, query_points=points, window_size=30, query_chunk_size=3)
             # The first guess knows no other frame.
-            torch.testing.assert_close(
-                parts.unrefined_tracks[0], whole.unrefined_tracks[0], atol=1e-3, rtol=0
-            )
+            torch.testing.assert_close(parts.unrefined_tracks[0], whole.unrefined_tracks[0], atol=1e-3, rtol=0)
             assert parts.visible_logits.shape == whole.visible_logits.shape
             errors.append((parts.tracks - whole.tracks).norm(dim=-1).max().item())
     assert errors[1] < min(errors[0] / 2, 0.3)
@@ -163,9 +151,7 @@ def test_in_windows_no_frame_is_computed_twice_but_the_queries_own(locotrack, mo
 
 def test_a_window_that_is_all_context_is_refused(locotrack):
     video, points = long_clip()
-    with pytest.raises(
-        ValueError, match="window_size must be more than twice the window_context of 64, got 48"
-    ):
+    with pytest.raises(ValueError, match="window_size must be more than twice the window_context of 64, got 48"):
         locotrack(pixel_values_videos=video, query_points=points, window_size=48)
     with pytest.raises(ValueError, match="more than twice window_context"):
         LocoTrackConfig(window_size=8, window_context=4)
@@ -205,9 +191,7 @@ def test_support_between_frames_mixes_them():
 
 
 def test_visible_logits_follow_the_rule_of_two_probabilities():
-    occlusion, uncertainty = torch.meshgrid(
-        *[torch.linspace(-8, 8, 60, dtype=torch.float64)] * 2, indexing="ij"
-    )
+    occlusion, uncertainty = torch.meshgrid(*[torch.linspace(-8, 8, 60, dtype=torch.float64)] * 2, indexing="ij")
     hidden = 1 - (1 - occlusion.sigmoid()) * (1 - uncertainty.sigmoid()) > 0.5
     logits = visible_logits(occlusion, uncertainty)
     assert torch.equal(logits > 0, ~hidden)
@@ -285,11 +269,7 @@ BAD_QUERIES = {
 
 @pytest.mark.parametrize("says", BAD_QUERIES)
 def test_bad_queries_are_refused_in_one_line(locotrack, video, says):
-    points = (
-        torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3)
-        if "no query" in says
-        else torch.tensor(BAD_QUERIES[says])
-    )
+    points = torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3) if "no query" in says else torch.tensor(BAD_QUERIES[says])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         locotrack(pixel_values_videos=video, query_points=points)
     assert says in str(caught.value)

@@ -39,9 +39,7 @@ def build(**settings) -> LocoTrackForPointTracking:
 
 def test_flow_is_followed_both_ways(video):
     xy, logits = follow_flow(video, QUERIES)
-    truth = QUERIES[..., None, 1:] + torch.stack(
-        [torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1
-    )
+    truth = QUERIES[..., None, 1:] + torch.stack([torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1)
     assert (xy - truth).norm(dim=-1).max() < 0.5
     assert (logits > 0).all()
 
@@ -56,18 +54,14 @@ def test_the_refinement_starts_where_flow_agrees(video):
     followed, logits = follow_flow(video, QUERIES)
     torch.testing.assert_close(found.tracks, followed, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.occlusion_logits, -logits)
-    assert (
-        found.unrefined_tracks[0] - followed
-    ).abs().max() > 1  # the matching's own guess, which is trained
+    assert (found.unrefined_tracks[0] - followed).abs().max() > 1  # the matching's own guess, which is trained
 
 
 @torch.inference_mode()
 def test_chunks_and_windows_change_nothing_or_little(video):
     model = build(flow_start=True, window_size=6, window_context=2)
     whole = model(video, QUERIES, window_size=384)
-    torch.testing.assert_close(
-        model(video, QUERIES, window_size=384, query_chunk_size=1).tracks, whole.tracks
-    )
+    torch.testing.assert_close(model(video, QUERIES, window_size=384, query_chunk_size=1).tracks, whole.tracks)
     found = model(video, QUERIES)
     assert found.tracks.shape == whole.tracks.shape
     assert (found.tracks - whole.tracks).norm(dim=-1).median() < 1
@@ -92,9 +86,7 @@ def test_visible_is_what_is_above_the_threshold(video, threshold):
     torch.testing.assert_close(found.visible_logits > 0, share > threshold)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"support_radius": 0}, {"visible_threshold": 0.0}, {"visible_threshold": 1.0}]
-)
+@pytest.mark.parametrize("wrong", [{"support_radius": 0}, {"visible_threshold": 0.0}, {"visible_threshold": 1.0}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LocoTrackConfig(**wrong)
@@ -106,7 +98,5 @@ def test_the_bundled_tracker_is_small_and_holds_on_a_moving_texture(video):
     assert sum(file.stat().st_size for file in DEFAULT_MODEL.iterdir()) < 4e6
     model = LocoTrackForPointTracking.from_pretrained(DEFAULT_MODEL).eval()
     found = model(video, QUERIES)
-    truth = QUERIES[..., None, 1:] + torch.stack(
-        [torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1
-    )
+    truth = QUERIES[..., None, 1:] + torch.stack([torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1)
     assert (found.tracks - truth).norm(dim=-1).median() < 1

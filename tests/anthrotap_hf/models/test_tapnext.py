@@ -169,9 +169,7 @@ def test_compiles_without_a_graph_break(tapnext, video, queries):
 @pytest.mark.parametrize("size", [(32, 32), (48, 24), (64, 64)])
 def test_other_frame_sizes_and_a_single_frame(tapnext, size):
     with torch.inference_mode():
-        out = tapnext(
-            pixel_values_videos=torch.rand(1, 1, 3, *size), query_points=torch.tensor([[[0.0, 5.0, 6.0]]])
-        )
+        out = tapnext(pixel_values_videos=torch.rand(1, 1, 3, *size), query_points=torch.tensor([[[0.0, 5.0, 6.0]]]))
     assert out.tracks.shape == (1, 1, 1, 2)
     assert (out.tracks > 0).all()
     assert (out.tracks < torch.tensor([size[1], size[0]])).all()
@@ -190,11 +188,7 @@ BAD_QUERIES = {
 
 @pytest.mark.parametrize("says", BAD_QUERIES)
 def test_bad_queries_are_refused_in_one_line(tapnext, video, says):
-    points = (
-        torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3)
-        if "no query" in says
-        else torch.tensor(BAD_QUERIES[says])
-    )
+    points = torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3) if "no query" in says else torch.tensor(BAD_QUERIES[says])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         tapnext(pixel_values_videos=video, query_points=points)
     assert says in str(caught.value)

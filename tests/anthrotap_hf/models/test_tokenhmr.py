@@ -42,9 +42,7 @@ def test_the_command_converts_and_says_whose_weights_they_are(reference, release
     loaded = AutoModel.from_pretrained(folder)
     assert type(loaded) is TokenHMRForHumanMeshRecovery
     with torch.inference_mode():
-        ours, theirs = (
-            m(pixel_values=tokenhmr_crops(reference)) for m in (loaded, convert_tokenhmr(*released))
-        )
+        ours, theirs = (m(pixel_values=tokenhmr_crops(reference)) for m in (loaded, convert_tokenhmr(*released)))
     assert torch.equal(ours.body_pose, theirs.body_pose)
 
 
@@ -70,22 +68,16 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         lost = changed(checkpoint, lambda tensors, name=name: tensors.pop(name), "state_dict")
         with pytest.raises(CheckpointError, match=rf"1 missing: {name}$"):
             convert_tokenhmr(lost, tokenizer, means, config)
-        number = changed(
-            checkpoint, lambda tensors, name=name: tensors.update({name: torch.ones(())}), "state_dict"
-        )
+        number = changed(checkpoint, lambda tensors, name=name: tensors.update({name: torch.ones(())}), "state_dict")
         with pytest.raises(CheckpointError, match=rf"{name} is \[\]: too few axes for a TokenHMR"):
             convert_tokenhmr(number, tokenizer, means, config)
-    broken = changed(
-        checkpoint, lambda tensors: tensors["smpl_head.deccam.bias"].fill_(torch.nan), "state_dict"
-    )
+    broken = changed(checkpoint, lambda tensors: tensors["smpl_head.deccam.bias"].fill_(torch.nan), "state_dict")
     with pytest.raises(CheckpointError, match=r"1 not finite: smpl_head\.deccam\.bias"):
         convert_tokenhmr(broken, tokenizer, means, config)
     lost = changed(tokenizer, lambda net: net.pop("decoder.decoder.15.bias"), "net")
     with pytest.raises(CheckpointError, match=r"1 missing: tokenizer\.decoder\.decoder\.15\.bias"):
         convert_tokenhmr(checkpoint, lost, means, config)
-    with pytest.raises(
-        CheckpointError, match=r"tokenizer\.pth: it holds more than tensors where weights should be"
-    ):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.pth: it holds more than tensors where weights should be"):
         convert_tokenhmr(tokenizer, tokenizer, means, config)
     with pytest.raises(CheckpointError, match="this is no TokenHMR tokenizer checkpoint"):
         convert_tokenhmr(checkpoint, checkpoint, means, config)

@@ -346,9 +346,7 @@ def test_a_saved_model_alone_finds_its_processor(locotrack, video, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
     loaded = pipeline("point-tracking", model=str(tmp_path))
     assert loaded.image_processor.size == {"height": 32, "width": 32}
-    np.testing.assert_array_equal(
-        loaded(video, points=POINTS)["tracks"], locotrack(video, points=POINTS)["tracks"]
-    )
+    np.testing.assert_array_equal(loaded(video, points=POINTS)["tracks"], locotrack(video, points=POINTS)["tracks"])
 
 
 def test_the_image_processor_loads_by_itself(locotrack, tmp_path):

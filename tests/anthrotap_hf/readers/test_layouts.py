@@ -27,9 +27,7 @@ SMALL = SampleSettings(num_frames=4, dilation=2, num_queries=8, height=32, width
 def some_tracks(num_frames: int = 10, num_tracks: int = 5) -> np.ndarray:
     """[N, T, 2] in a frame of 64 x 96."""
     rng = np.random.default_rng(0)
-    return rng.uniform(5, 60, (num_tracks, 1, 2)).astype(np.float32) + np.zeros(
-        (1, num_frames, 1), np.float32
-    )
+    return rng.uniform(5, 60, (num_tracks, 1, 2)).astype(np.float32) + np.zeros((1, num_frames, 1), np.float32)
 
 
 def dance_labels(**changes) -> dict:
@@ -305,9 +303,7 @@ def test_our_shards(rows):
 
 def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):
     opened, read = ShardReader.from_dataset(str(shards), "train", buffer_size=2), []
-    monkeypatch.setattr(
-        ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a)
-    )
+    monkeypatch.setattr(ShardReader, "_read", lambda *a, whole=ShardReader._read: read.append(a[1]) or whole(*a))
     stream, expected = ShardClips(opened, window=2), ShardClips(rows)
     for index in (4, 5, 3, 0, 1, 2):
         clip, other = stream[index], expected[index]

@@ -100,9 +100,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(moving_pattern, tmp_path
     for content in (attack, {"a": attack}, {"a": {**video, "points": attack}}, [video, {"video": [attack]}]):
         path = tmp_path / "evil.pkl"
         path.write_bytes(pickle.dumps(content, protocol))
-        with pytest.raises(
-            DatasetError, match=r"evil.pkl: it asks for .*system.*fetch the file again"
-        ) as caught:
+        with pytest.raises(DatasetError, match=r"evil.pkl: it asks for .*system.*fetch the file again") as caught:
             list(read_tapvid(path))
         assert "\n" not in str(caught.value)
     assert not mark.exists()
@@ -177,9 +175,7 @@ def shards(tmp_path, fake_labels, make_video):
         for clip in label_video(make_video("source.mp4", shots=[20, 30]), LabelingConfig()):
             valid = clip.tracks.valid.copy()
             valid[0, 3:5] = False
-            writer.write(
-                replace(clip, tracks=replace(clip.tracks, visible=clip.tracks.visible & valid, valid=valid))
-            )
+            writer.write(replace(clip, tracks=replace(clip.tracks, visible=clip.tracks.visible & valid, valid=valid)))
     return tmp_path / "shards"
 
 
@@ -310,9 +306,7 @@ def test_what_is_wrong_with_points_is_said_in_one_line(make_video, tmp_path):
         list(PointClips(tmp_path))
     (tmp_path / "walk.json").unlink()
     (tmp_path / "walk.mp4").rename(tmp_path / "run.mp4")
-    with pytest.raises(
-        DatasetError, match=r"one video beside it, walk\.mp4 or a folder walk of images; got none"
-    ):
+    with pytest.raises(DatasetError, match=r"one video beside it, walk\.mp4 or a folder walk of images; got none"):
         list(PointClips(tmp_path))
     for path, says in [(tmp_path / "none", "no such file"), (tmp_path / "d", "no .csv or .json")]:
         (tmp_path / "d").mkdir(exist_ok=True)

@@ -106,9 +106,7 @@ def test_tapnext_as_meant_ignores_masked_labels(case: dict[str, torch.Tensor]) -
     moved = dict(batch, tracks=torch.where(unlearnt[..., None], batch["tracks"] + 50, batch["tracks"]))
     assert tapnext_loss(output, moved, human=False, as_released=False)["coordinate"] == loss["coordinate"]
     as_released = tapnext_loss(output, batch, human=False, as_released=True)
-    assert (
-        tapnext_loss(output, moved, human=False, as_released=True)["coordinate"] != as_released["coordinate"]
-    )
+    assert tapnext_loss(output, moved, human=False, as_released=True)["coordinate"] != as_released["coordinate"]
 
 
 def made_up(seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -186,9 +184,7 @@ def test_pixels_are_those_of_a_256_frame() -> None:
         pixel_values_videos=torch.zeros(1, 5, 3, 256, 256, dtype=torch.uint8),
     )
     small = TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"])
-    large = TAPNextOutput(
-        tracks=predicted["tracks"] * torch.tensor([2.0, 4.0]), visible_logits=predicted["logits"]
-    )
+    large = TAPNextOutput(tracks=predicted["tracks"] * torch.tensor([2.0, 4.0]), visible_logits=predicted["logits"])
     one = tapnext_loss(small, batch, human=True, as_released=True)["loss"]
     other = tapnext_loss(large, twice, human=True, as_released=True)["loss"]
     torch.testing.assert_close(one, other)

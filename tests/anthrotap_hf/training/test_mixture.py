@@ -178,9 +178,7 @@ PLAIN = ProceduralSettings(noise=0, blur=0)
 def test_procedural_clips_follow_from_seed_and_index():
     one, other = ProceduralClips(seed=5)[7], ProceduralClips(seed=5)[7]
     assert np.array_equal(one.tracks.xy, other.tracks.xy)
-    assert all(
-        np.array_equal(a, b) for a, b in zip(one.iter_frames([3, 9]), other.iter_frames([3, 9]), strict=True)
-    )
+    assert all(np.array_equal(a, b) for a, b in zip(one.iter_frames([3, 9]), other.iter_frames([3, 9]), strict=True))
     assert np.array_equal(next(one.iter_frames([9])), [*other.iter_frames([3, 9])][1])
     assert not np.array_equal(one.tracks.xy, ProceduralClips(seed=6)[7].tracks.xy)
     assert not np.array_equal(one.tracks.xy, ProceduralClips(seed=5)[8].tracks.xy)
@@ -194,17 +192,12 @@ def test_procedural_colors_stay_at_visible_points():
     for index in range(6):
         clip = ProceduralClips(PLAIN, seed=1)[index]
         scene_light = clip.video.__self__.light  # type: ignore[attr-defined]
-        frames = (
-            np.stack([*clip.iter_frames(range(24))]).astype(np.float32) / scene_light[:, None, None, None]
-        )
+        frames = np.stack([*clip.iter_frames(range(24))]).astype(np.float32) / scene_light[:, None, None, None]
         inside = ((clip.tracks.xy > 1) & (clip.tracks.xy < 127)).all((1, 2))
         for track, visible in zip(clip.tracks.xy[inside], clip.tracks.visible[inside], strict=True):
             x, y = (track - 0.5).astype(np.float32).T
             color = np.stack(
-                [
-                    frames[t, int(np.rint(v)), int(np.rint(u))]
-                    for t, (u, v) in enumerate(zip(x, y, strict=True))
-                ]
+                [frames[t, int(np.rint(v)), int(np.rint(u))] for t, (u, v) in enumerate(zip(x, y, strict=True))]
             )
             if visible.all():
                 kept.append(np.abs(color - np.median(color, 0)).mean())
@@ -219,9 +212,7 @@ def test_procedural_colors_stay_at_visible_points():
 
 def test_procedural_clips_move_and_hide():
     clips = [ProceduralClips(seed=2)[index] for index in range(20)]
-    steps = np.concatenate(
-        [np.linalg.norm(np.diff(clip.tracks.xy, axis=1), axis=-1).ravel() for clip in clips]
-    )
+    steps = np.concatenate([np.linalg.norm(np.diff(clip.tracks.xy, axis=1), axis=-1).ravel() for clip in clips])
     assert 0.5 < np.median(steps) < 10
     seen = np.concatenate([clip.tracks.visible for clip in clips])
     assert 0.5 < seen.mean() < 0.95

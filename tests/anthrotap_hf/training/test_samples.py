@@ -32,9 +32,7 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
     return image
 
 
-def painted_clip(
-    num_frames: int = 20, num_tracks: int = 40, size=SIZE, seed: int = 0, **changes
-) -> TrackedClip:
+def painted_clip(num_frames: int = 20, num_tracks: int = 40, size=SIZE, seed: int = 0, **changes) -> TrackedClip:
     """A still picture whose colors tell the place; tracks drift over it, so colors tell where each one is."""
     height, width = size
     rng = np.random.default_rng(seed)
@@ -110,9 +108,7 @@ def test_the_identity_changes_nothing():
 
 
 def test_affine_draws_are_the_paper_s():
-    draws = np.concatenate(
-        [SmoothAffine().draw(np.random.default_rng(seed), 48, 100, 200) for seed in range(30)]
-    )
+    draws = np.concatenate([SmoothAffine().draw(np.random.default_rng(seed), 48, 100, 200) for seed in range(30)])
     linear = draws[:, :2, :2]
     # rows of scale * shear * rotation: the second is scale_y * (sin, cos)
     angle = np.rad2deg(np.arctan2(linear[:, 1, 0], linear[:, 1, 1]))
@@ -159,16 +155,12 @@ def test_the_three_kinds_of_labels_are_kept_apart():
     valid[:, 2::4] = False
     xy[:, 2::4] = np.nan
     clip = painted_clip(visible=visible, valid=valid, xy=xy)
-    plain = SampleSettings(
-        num_frames=20, dilation=1, num_queries=32, height=45, width=80, affine=None, flip=0
-    )
+    plain = SampleSettings(num_frames=20, dilation=1, num_queries=32, height=45, width=80, affine=None, flip=0)
     sample = make_sample(clip, plain, np.random.default_rng(0))
     assert (~sample["visible"][:, ::4] & sample["valid"][:, ::4]).all()
     assert not sample["valid"][:, 2::4].any()
     assert np.isfinite(sample["tracks"]).all()
-    np.testing.assert_allclose(
-        sample["tracks"][:, 1], sample["tracks"][:, 1].clip(0, 80)
-    )  # scaled by pure scaling
+    np.testing.assert_allclose(sample["tracks"][:, 1], sample["tracks"][:, 1].clip(0, 80))  # scaled by pure scaling
 
 
 def test_a_label_that_leaves_the_frame_is_occluded():
@@ -190,9 +182,7 @@ def test_what_lies_outside_the_clip_is_not_brought_into_sight():
     xy = painted_clip().tracks.xy.copy()
     xy[:8] = (-10, 45)
     half = SmoothAffine(rotation=0, scale=(0.5, 0.5), shear=0, shift=0)
-    chosen = SampleSettings(
-        **{**vars(SMALL), "affine": half, "flip": 0, "num_queries": 500, "min_visible": 1}
-    )
+    chosen = SampleSettings(**{**vars(SMALL), "affine": half, "flip": 0, "num_queries": 500, "min_visible": 1})
     sample = make_sample(painted_clip(xy=xy), chosen, np.random.default_rng(0))
     assert sample["visible"].all()  # no query asks for them
     xy[:8, :10] = (80, 45)
