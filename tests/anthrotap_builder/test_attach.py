@@ -191,7 +191,7 @@ def test_nothing_to_attach_is_an_error_even_so(labels, make_video, out):
     assert "3 of 3 videos are missing" in result.stderr
 
 
-def test_another_file_of_the_same_name_is_refused(labels, videos, out):
+def test_another_file_of_the_same_name_is_rejected(labels, videos, out):
     before = file_sha256(videos[0])
     videos[0].write_bytes(videos[0].read_bytes() + b"\0")
     after = file_sha256(videos[0])
@@ -313,7 +313,7 @@ def test_a_row_can_t_name_files_of_this_machine(labels, videos, out, tmp_path):
         ),
     ],
 )
-def test_what_is_no_label_only_dataset_is_told_in_one_line(labels, videos, out, damage, reason):
+def test_what_is_no_label_only_dataset_is_an_error_in_one_line(labels, videos, out, damage, reason):
     damage(labels)
     result = run(labels, *videos, "--out", out)
     assert result.exit_code == 2

@@ -26,7 +26,7 @@ def test_what_moves_with_the_flow_is_valid():
     assert filter_tracks(*scene()).all()
 
 
-def test_a_slow_slide_is_cut_though_every_step_is_small():
+def test_a_slow_slide_is_invalid_though_every_step_is_small():
     xy, visible, forward, backward = scene()
     xy[0, :, 0] += 0.4 * np.arange(T)  # 0.4 px a step: within the tolerance of a step, 8 px in all
     valid = filter_tracks(xy, visible, forward, backward)
@@ -51,7 +51,7 @@ def test_unreliable_flow_makes_no_label_valid():
     assert valid[:, [5, 9]].all()
 
 
-def test_a_jump_under_unreliable_flow_is_not_let_through():
+def test_a_jump_under_unreliable_flow_is_invalid():
     xy, visible, forward, backward = scene()
     xy[0, 12:] += 40.0
     backward[11] += 9.0
@@ -73,7 +73,7 @@ def test_an_occluded_label_is_valid_near_a_valid_visible_one(monkeypatch: pytest
     assert not valid[2].any()
 
 
-def test_the_papers_rule_rejects_steps_and_lets_a_slide_through():
+def test_the_papers_rule_rejects_steps_and_accepts_a_slide():
     xy, visible, forward, backward = scene()
     xy[0, :, 0] += 0.4 * np.arange(T)
     xy[1, 14:] += 12.0
@@ -93,13 +93,13 @@ def test_without_a_rule_all_in_the_frame_is_valid():
     assert not valid[1].any()
 
 
-def test_a_track_that_is_mostly_bad_is_dropped_whole():
+def test_a_track_that_is_mostly_invalid_is_rejected_whole():
     xy, visible, forward, backward = scene()
     xy[0] += np.cumsum(np.random.default_rng(1).normal(0, 6, (T, 2)), 0)
     assert not filter_tracks(xy, visible, forward, backward)[0].any()
 
 
-def test_outside_the_frame_and_without_a_place_nothing_is_valid():
+def test_outside_the_frame_and_without_a_position_nothing_is_valid():
     xy, visible, forward, backward = scene()
     xy[0] -= 1000
     xy[1, 4:8] = np.nan
@@ -114,7 +114,7 @@ def test_one_frame_cannot_be_checked():
     assert not filter_tracks(xy[:, :1], visible[:, :1], empty, empty).any()
 
 
-def test_shapes_that_disagree_are_refused():
+def test_shapes_that_disagree_are_rejected():
     xy, visible, forward, backward = scene()
     with pytest.raises(ValueError, match="xy must be"):
         filter_tracks(xy[:-1], visible, forward, backward)

@@ -100,7 +100,7 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
         (["EMPTY"], "no video in this folder"),
     ],
 )
-def test_wrong_words_give_one_line_and_no_folder(run, make_video, tmp_path, words, reason):
+def test_wrong_arguments_give_one_line_and_no_folder(run, make_video, tmp_path, words, reason):
     (tmp_path / "empty").mkdir()
     named = {"VIDEO": make_video(), "EMPTY": tmp_path / "empty"}
     result = run(*[named.get(word, word) for word in words], "--out", tmp_path / "out")
@@ -241,7 +241,7 @@ def test_a_real_clip_end_to_end(clips_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_hands_alone_are_nobody(clips_dir, tmp_path):
+def test_hands_alone_are_no_person(clips_dir, tmp_path):
     result = CliRunner().invoke(app, ["label", str(clips_dir / "hands_only.mp4"), "--out", str(tmp_path)])
     assert result.exit_code == 1
     assert "no person was found" in result.stderr

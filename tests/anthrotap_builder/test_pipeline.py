@@ -35,7 +35,7 @@ def labeled(someone: Stages, frames: np.ndarray) -> LabeledClip:
     return label_clip(frames, fps=24.0, config=CONFIG, stages=someone)
 
 
-def test_seen_labels_stick_to_the_point_they_start_on(
+def test_visible_labels_stick_to_the_point_they_start_on(
     labeled: LabeledClip, anny: Body, dance: PoseParameters, camera: Camera
 ):
     tracks = labeled.tracks
@@ -55,7 +55,7 @@ def test_seen_labels_stick_to_the_point_they_start_on(
     assert truly[tracks.occluded].mean() < 0.6
 
 
-def test_the_clip_tells_what_each_stage_found(labeled: LabeledClip):
+def test_the_clip_holds_what_each_stage_found(labeled: LabeledClip):
     assert {"detection", "mesh_recovery", "visibility", "flow", "filtering"} <= labeled.seconds.keys()
     (person,) = labeled.people
     assert person["reprojection_error"] < 5
@@ -82,14 +82,14 @@ def test_valid_labels_lie_in_the_frame(labeled: LabeledClip):
     assert (tracks.visible.sum(1) >= CONFIG.min_visible).all()
 
 
-def test_confidence_is_of_seen_labels_and_tells_good_ones_from_better(labeled: LabeledClip):
+def test_confidence_is_of_visible_labels_and_separates_good_from_better(labeled: LabeledClip):
     tracks = labeled.tracks
     assert tracks.confidence.shape == tracks.visible.shape
     assert ((tracks.confidence > 0) == tracks.visible).all()
     assert 0.7 < tracks.confidence[tracks.visible].min() < tracks.confidence[tracks.visible].max() < 1
 
 
-def test_nobody_gives_no_track_and_says_so():
+def test_no_people_give_no_track_and_a_reason():
     nobody = Stages(detection=lambda *_: [])
     labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)
     assert len(labeled.tracks) == 0
@@ -97,7 +97,7 @@ def test_nobody_gives_no_track_and_says_so():
     assert "no person was found" in str(labeled.skipped)
 
 
-def test_one_frame_gives_no_trusted_label(frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera):
+def test_one_frame_gives_no_valid_label(frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera):
     pose = PoseParameters(dance.values[:1], dance.shape, dance.reference)
     still = Stages(detection=lambda *_: [as_person(anny, pose, camera)])
     labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
@@ -114,12 +114,12 @@ def test_one_frame_gives_no_trusted_label(frames: np.ndarray, anny: Body, dance:
         (np.zeros((5, 64, 64, 3), np.uint8), 0.0),
     ],
 )
-def test_what_is_no_clip_is_refused(frames: np.ndarray, fps: float):
+def test_what_is_no_clip_is_rejected(frames: np.ndarray, fps: float):
     with pytest.raises(ValueError, match="must be"):
         label_clip(frames, fps=fps)
 
 
-def test_the_front_doors_are_on_the_package():
+def test_the_public_functions_are_on_the_package():
     import anthrotap_builder
 
     assert anthrotap_builder.label_clip is label_clip

@@ -149,7 +149,7 @@ def test_a_missing_device_is_an_error(make_video, tmp_path):
     assert "--device cuda:7: can't be used" in result.output
 
 
-def test_what_is_missing_is_said_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):
+def test_what_is_missing_is_reported_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):
     """One line, and no folder: first the network, then the flow's package."""
     video, out = make_video(), tmp_path / "out"
     words = [word for setting in settings for word in ("--set", setting)]
@@ -170,7 +170,7 @@ def test_what_is_missing_is_said_before_the_first_frame(files, settings, make_vi
     assert not out.exists()
 
 
-def test_another_network_in_the_same_place_is_another_version(files, settings, tmp_path, monkeypatch):
+def test_another_network_at_the_same_path_is_another_version(files, settings, tmp_path, monkeypatch):
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))
     shutil.copytree(files / "tokenhmr", tmp_path / "tokenhmr")
     default = [setting for setting in settings if not setting.startswith("tokenhmr=")]
@@ -183,7 +183,7 @@ def test_another_network_in_the_same_place_is_another_version(files, settings, t
     assert labeling_config("anthrotap-ld", parse_settings(default)).version() != before
 
 
-def test_refine_is_a_switch(make_video, tmp_path):
+def test_refine_is_a_flag(make_video, tmp_path):
     words = ["label", str(make_video()), "--out", str(tmp_path), "--refine", "--set", "refine.sigma=1"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2

@@ -74,7 +74,7 @@ def test_how_many_neighbors_of_an_occluded_point_must_be_occluded_is_a_constant(
     assert fractions[0] >= fractions[1] > fractions[2]
 
 
-def test_without_a_margin_all_is_as_the_rays_say_and_without_rays_all_is_visible():
+def test_without_a_margin_visibility_is_that_of_the_rays_and_without_rays_all_is_visible():
     sheets = [square(2.0, -0.5, 0.5), square(1.0, -0.5, 0.0)]
     with_margin = visibility_with_margin(CONTEXT, sheets, POINTS)
     for rule in ("rays", "none"):

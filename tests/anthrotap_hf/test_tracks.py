@@ -54,7 +54,7 @@ def test_select_and_concatenate_undo_each_other():
 
 
 @pytest.mark.parametrize("wrong", ["xy", "valid", "person"])
-def test_shapes_that_disagree_are_refused(wrong: str):
+def test_shapes_that_disagree_are_rejected(wrong: str):
     parts = {name: getattr(some_tracks(), name) for name in ("xy", "visible", "valid", "person", "vertex")}
     parts[wrong] = parts[wrong][:-1]
     with pytest.raises(ValueError, match="need"):

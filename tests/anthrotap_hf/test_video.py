@@ -58,7 +58,7 @@ def test_colors_survive():
         assert np.abs(decoded.astype(int) - frames[index : index + 3]).max() <= 4
 
 
-def test_encoded_video_says_bt709(moving_pattern):
+def test_encoded_video_is_tagged_bt709(moving_pattern):
     data = encode_video(moving_pattern(4, 32, 32), fps=29.97)
     assert data.index(b"moov") < data.index(b"mdat")
     info = probe(data)
@@ -70,7 +70,7 @@ def test_encoded_video_says_bt709(moving_pattern):
         assert frame.format.name == "yuv420p"
 
 
-def test_bad_frames_are_refused(tmp_path):
+def test_bad_frames_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="even H, even W"):
         encode_video(np.zeros((2, 33, 32, 3), np.uint8), fps=10)
     with pytest.raises(ValueError, match="at least one frame"):

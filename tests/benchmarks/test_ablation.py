@@ -143,14 +143,14 @@ def test_the_command_writes_figures_and_plots_and_resumes(
         (["--recipe", "nowhere.yaml"], "no recipe"),
     ],
 )
-def test_what_does_not_exist_is_one_line(words: list[str], reason: str, tmp_path: Path):
+def test_what_does_not_exist_is_an_error_in_one_line(words: list[str], reason: str, tmp_path: Path):
     result = CliRunner().invoke(app, ["--out", str(tmp_path), *words])
     assert result.exit_code == 2
     assert reason in result.output
     assert "Traceback" not in result.output
 
 
-def test_bars_say_what_is_met_and_what_is_missed():
+def test_criteria_are_reported_as_met_or_missed():
     def figures(delta: float) -> dict:
         lag = {"average_delta": delta, "within": {"8": 96.0}, "survival": 30.0, "visible_but_occluded": 2.0}
         occluded = {"occluded_precision": None, "occluded_recall": 70.0, "occluded_found": 50.0}

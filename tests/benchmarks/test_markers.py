@@ -82,7 +82,7 @@ def test_a_bright_bar_is_not_round():
     assert len(find_blobs(blurred, np.ones((60, 60), bool), MarkerSettings(min_response=1))) == 0
 
 
-def test_says_what_shapes_it_wants():
+def test_wrong_shapes_are_an_error():
     frames = _scene([])
     with pytest.raises(ValueError, match="uint8"):
         follow_markers(frames.astype(np.float32), EVERYWHERE)

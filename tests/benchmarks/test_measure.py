@@ -117,7 +117,7 @@ def test_random_visibility_is_worth_its_base_rate(truth: GroundTruth, perfect: T
     assert figures["occluded_precision"] < 60
 
 
-def test_calling_all_seen_finds_nothing_hidden(truth: GroundTruth, perfect: Tracks) -> None:
+def test_predicting_all_visible_finds_nothing_occluded(truth: GroundTruth, perfect: Tracks) -> None:
     figures = at(evaluate_labels(replace(perfect, visible=np.ones_like(perfect.visible)), truth, lags=LAGS), 8)
     assert figures["occluded_recall"] == 0
     assert figures["occluded_precision"] is None

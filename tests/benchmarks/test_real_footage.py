@@ -124,7 +124,7 @@ def cameras() -> tuple[CalibratedCamera, CalibratedCamera, np.ndarray, dict]:
     return *pair, body, places
 
 
-def test_two_true_views_meet_and_find_the_person_they_share(cameras):
+def test_two_true_views_meet_and_find_the_person_in_both(cameras):
     first, second, body, places = cameras
     bystander = body[:, :1] + [900.0, -300, 200] + 0 * body
     a, b = (

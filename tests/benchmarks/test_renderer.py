@@ -63,7 +63,7 @@ def test_the_same_scene_gives_the_same_clip(clip: RenderedClip) -> None:
     np.testing.assert_array_equal(again.truth.people[0], clip.truth.people[0])
 
 
-def test_truth_says_who_is_in_a_pixel(clip: RenderedClip) -> None:
+def test_ground_truth_has_the_person_of_each_pixel(clip: RenderedClip) -> None:
     """Where the truth has a body, the frame differs from the same room without it, and only there or in
     shade."""
     scene = small_scene()
@@ -81,7 +81,7 @@ def test_truth_says_who_is_in_a_pixel(clip: RenderedClip) -> None:
         assert changed[:60][~body[:60]].mean() < 0.02
 
 
-def test_places_lead_back_to_the_same_surface_point(clip: RenderedClip) -> None:
+def test_positions_lead_back_to_the_same_surface_point(clip: RenderedClip) -> None:
     rng = np.random.default_rng(1)
     xy = rng.uniform([100, 0], [220, 180], (3000, 2))
     person, face, barycentric = clip.truth.surface_point_under(1, xy)
@@ -94,7 +94,7 @@ def test_places_lead_back_to_the_same_surface_point(clip: RenderedClip) -> None:
     assert not visible[~found].any()
 
 
-def test_furniture_hides(clip: RenderedClip) -> None:
+def test_furniture_occludes(clip: RenderedClip) -> None:
     free = replace(clip.truth, occluders=clip.truth.occluders[:, :0], occluder_faces=clip.truth.occluder_faces[:0])
     points = load_body("anny").surface_points(2000, 0)
     person = np.zeros(len(points), np.int64)
@@ -127,13 +127,13 @@ def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
     np.testing.assert_array_equal(visible[inside], ~hidden[inside])
 
 
-def test_nobody_is_outside_the_frame_or_nowhere(clip: RenderedClip) -> None:
+def test_no_person_is_outside_the_frame_or_at_an_invalid_position(clip: RenderedClip) -> None:
     person, _, barycentric = clip.truth.surface_point_under(0, np.array([[-1.0, 5.0], [np.nan, 3.0], [400.0, 90.0]]))
     assert (person == -1).all()
     assert not barycentric.any()
 
 
-def test_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> None:
+def test_ground_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> None:
     clip.truth.save(tmp_path / "truth.npz")
     again = GroundTruth.load(tmp_path / "truth.npz")
     np.testing.assert_array_equal(again.people[0], clip.truth.people[0])
@@ -142,7 +142,7 @@ def test_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> None:
     assert (again.height, again.width) == (180, 320)
 
 
-def test_texture_moves_with_the_truth() -> None:
+def test_texture_moves_with_the_ground_truth() -> None:
     """A shirt's pattern sticks to the skin that the truth follows: colors stay as points move."""
     scene = small_scene()
     still = Clothing(shirt="plaid", slip=0.03, looseness=0.02)

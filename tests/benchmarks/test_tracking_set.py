@@ -229,7 +229,7 @@ def test_people_are_followed_too() -> None:
     assert (video.owner == -1).sum() == points.ON_BACKGROUND
 
 
-def test_judging_and_validation_clips_are_apart() -> None:
+def test_evaluation_and_validation_clips_are_disjoint() -> None:
     clips = tracking_set.tracking_set()
     assert len({clip.seed for clip in clips}) == len({clip.name for clip in clips}) == len(clips)
     counts = {file: len(tracking_set.tracking_set([file])) for file in tracking_set.FILES}
@@ -300,7 +300,7 @@ def test_the_script_evaluates(
         (["--evaluate", "--files", "validation", "--model", "/nowhere/at-all"], "/nowhere/at-all"),
     ],
 )
-def test_the_script_says_what_is_wrong(
+def test_wrong_arguments_are_an_error_in_one_line(
     words: list[str],
     reason: str,
     tmp_path: Path,

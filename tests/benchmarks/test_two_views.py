@@ -70,7 +70,7 @@ def test_rays_go_through_what_was_projected(cameras, points):
         assert camera.rays(camera.project(points)) == pytest.approx(towards, abs=1e-9)
 
 
-def test_a_point_behind_the_camera_has_no_place(cameras):
+def test_a_point_behind_the_camera_has_no_position(cameras):
     camera = cameras[0]
     assert np.isnan(camera.project(camera.center * 2)).all()
 
@@ -106,7 +106,7 @@ def test_an_error_within_that_plane_leaves_no_gap(cameras):
     assert meeting.signed == pytest.approx(0, abs=1e-4)
 
 
-def test_unknown_places_meet_nowhere(cameras):
+def test_rays_of_unknown_positions_meet_nowhere(cameras):
     meeting = meet(*cameras, np.full((2, 2), np.nan), np.zeros((2, 2)))
     assert np.isnan(meeting.signed).all()
     assert np.isnan(meeting.points).all()

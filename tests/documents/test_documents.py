@@ -85,7 +85,7 @@ def test_every_block_runs(path, dancers, registries, tmp_path, monkeypatch):
     run_document(path, tmp_path)
 
 
-def test_a_block_that_is_not_run_says_why():
+def test_a_block_that_is_not_run_has_a_reason():
     for path in RUN:
         for block in blocks(path.read_text("utf-8")):
             if "not run" in block.about:

@@ -22,7 +22,7 @@ def test_anny_is_a_whole_person(anny: Body):
     assert 0.5 < anny.outer.mean() < 1  # eyes and mouth have an inside
 
 
-def test_keypoints_at_rest_are_where_their_names_say(anny: Body):
+def test_keypoints_at_rest_are_at_the_joints_they_are_named_after(anny: Body):
     at = dict(zip(anny.keypoint_landmarks.tolist(), anny.keypoints.moment.sum(1), strict=True))
     assert at[0][1] < at[7][1]  # nose in front of the left ear (the body faces -y)
     assert at[11][0] > 0 > at[12][0]  # left is +x
@@ -38,7 +38,7 @@ def test_a_saved_body_loads_as_it_was(anny: Body, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["body.npz"]
 
 
-def test_a_damaged_compact_copy_is_made_anew(anny: Body, tmp_path, monkeypatch, caplog):
+def test_a_damaged_compact_copy_is_recreated(anny: Body, tmp_path, monkeypatch, caplog):
     import anthrotap_builder.bodies.anny as module
 
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))

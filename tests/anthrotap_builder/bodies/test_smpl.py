@@ -92,7 +92,7 @@ def test_a_posed_body_is_plain_linear_blend_skinning(name: str, model_files):
     vector=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
     shape=st.lists(st.floats(-3, 3), min_size=10, max_size=10),
 )
-def test_any_single_joint_turns_as_written_down(joint: int, vector: list[float], shape: list[float], model_files):
+def test_any_single_joint_rotates_as_the_paper_defines(joint: int, vector: list[float], shape: list[float], model_files):
     body, arrays = load_body("smpl", file=model_files["smpl"]), smpl_arrays(SMALL, 24)
     values = np.zeros((1, 3 + 3 * 24))
     values[0, 3 + 3 * joint : 6 + 3 * joint] = vector
@@ -147,7 +147,7 @@ def test_a_posed_body_is_that_of_the_smplx_package(name: str, people: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["smpl", "smplh", "smplx"])
-def test_keypoints_of_people_are_where_their_names_say(name: str, people: dict[str, Body]):
+def test_keypoints_of_people_are_at_the_joints_they_are_named_after(name: str, people: dict[str, Body]):
     body = people[name]
     at = dict(zip(body.keypoint_landmarks.tolist(), body.keypoints.moment.sum(1), strict=True))
     assert {0, 2, 5, 7, 8, *range(11, 17), *range(23, 33)} <= set(at)
@@ -222,7 +222,7 @@ def test_a_track_of_a_person_is_recovered(name: str, people: dict[str, Body], ca
     assert np.median(np.linalg.norm(xy[0] - xy[1], axis=-1), axis=1).max() < 2
 
 
-def test_a_clip_is_labeled_with_the_body_that_the_configuration_names(tmp_path: Path, camera: Camera):
+def test_a_clip_is_labeled_with_the_configured_body(tmp_path: Path, camera: Camera):
     path = write_smpl(tmp_path / "smpl" / "SMPL_FEMALE.npz", 6890)
     config = LabelingConfig(body="smpl", gender="female", body_file=tmp_path, points=200)
     body = load_body("smpl", "female", path)
@@ -241,7 +241,7 @@ def test_a_clip_is_labeled_with_the_body_that_the_configuration_names(tmp_path: 
     assert np.median(np.linalg.norm(off[clip.tracks.visible], axis=-1)) < 2
 
 
-def test_a_file_of_parameters_finds_its_body_where_the_configuration_says(model_files, tmp_path: Path):
+def test_a_file_of_parameters_finds_its_body_at_the_configured_path(model_files, tmp_path: Path):
     rng = np.random.default_rng(4)
     vectors, shape = rng.normal(0, 0.4, (2, 33, 3)), rng.normal(size=8)
     np.savez(
@@ -287,7 +287,7 @@ def test_without_smplx_an_error_names_the_extra_and_the_license(monkeypatch, tmp
         load_body("smpl", file=write_smpl(tmp_path / "smpl.npz", SMALL))
 
 
-def test_animals_have_no_keypoints_and_the_fit_says_so(model_files, anny: Body, dance, camera: Camera):
+def test_animals_have_no_keypoints_and_fitting_them_is_an_error(model_files, anny: Body, dance, camera: Camera):
     body = load_body("smal", file=model_files["smal"])
     assert body.num_joints == 33
     assert len(body.keypoints) == len(body.keypoint_landmarks) == len(body.keypoint_weights) == 0

@@ -67,7 +67,7 @@ def test_files_are_found_by_the_names_that_people_have(name, gender, file, where
         ("smplx", "https://smpl-x.is.tue.mpg.de"),
     ],
 )
-def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(name, page, nowhere):
+def test_the_error_of_a_missing_file_says_where_to_get_it_and_where_to_put_it(name, page, nowhere):
     with pytest.raises(AssetError) as caught:
         load_body(name, "female")
     message = str(caught.value)
@@ -349,7 +349,7 @@ class Calls:
         return self.call
 
 
-def test_pickles_that_ask_for_more_are_rejected_and_run_nothing(tmp_path: Path, chumpy):
+def test_pickles_that_need_other_classes_are_rejected_and_run_nothing(tmp_path: Path, chumpy):
     mark = tmp_path / "was here"
     object_array = np.empty(1, object)
     object_array[0] = Calls(os.system, f"touch '{mark}'")
@@ -382,7 +382,7 @@ def test_pickles_that_ask_for_more_are_rejected_and_run_nothing(tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_parts_that_lie_about_each_other_are_rejected(chumpy, tmp_path: Path):
+def test_arrays_that_contradict_each_other_are_rejected(chumpy, tmp_path: Path):
     def read(value: object) -> np.ndarray:
         path = tmp_path / "one.pkl"
         path.write_bytes(pickle.dumps({"value": value}))

@@ -81,7 +81,7 @@ def test_people_who_cross_keep_their_tracks(every):
     assert all(len(people) == 1 for people in people_of(tracks))
 
 
-def test_crossing_people_of_one_appearance_go_on_as_they_moved():
+def test_crossing_people_of_one_appearance_continue_as_they_moved():
     detections = {t: [Detected(40 + 6 * t), Detected(400 - 6 * t, y=130)] for t in range(0, 60, 2)}
     for track in link(detections):
         steps = np.diff([track[t].x for t in sorted(track)])
@@ -95,7 +95,7 @@ def test_who_is_missed_for_a_while_is_linked_and_who_is_gone_for_long_is_not():
     assert len(link(long)) == 2
 
 
-def test_another_person_at_the_same_place_is_another_track():
+def test_another_person_at_the_same_position_is_another_track():
     detections = {t: [Detected(100, person=int(t >= 10))] for t in range(20)}
     assert people_of(link(detections)) == [{0}, {1}]
 
@@ -125,7 +125,7 @@ def test_propagation_passes_a_short_miss_and_rejects_a_jump():
     assert propagate(track, range(1, 10), lambda t, _: Detected(300)) == {}
 
 
-def test_nobody_is_upside_down_at_once():
+def test_no_person_is_upside_down_at_once():
     track = {0: Detected(100)}
     assert propagate(track, range(1, 5), lambda t, _: Detected(100, angle=3)) == {}
     somersault = propagate(track, range(1, 20), lambda t, _: Detected(100, angle=0.4 * t))
@@ -193,6 +193,6 @@ def test_of_two_detections_of_one_person_the_better_stays():
     ("frames", "score", "detected", "expected"),
     [(8, 0.9, 2, True), (7, 0.9, 7, False), (20, 0.7, 20, False), (20, 0.9, 1, False)],
 )
-def test_a_person_is_seen_long_enough_often_enough_and_surely(frames, score, detected, expected):
+def test_a_person_is_detected_long_enough_often_enough_and_confidently(frames, score, detected, expected):
     track = {t: Detected(100, detector_score=score if t < detected else 0) for t in range(frames)}
     assert is_confirmed(track, 0.75) is expected

@@ -129,7 +129,7 @@ def test_a_turned_picture_has_turned_landmarks(networks, clips_dir):
     assert np.mean(np.rot90(mask) != turned_mask) < 0.002
 
 
-def test_the_detector_sees_a_lying_picture_lying(networks, clips_dir):
+def test_a_rotated_image_is_detected_rotated(networks, clips_dir):
     (frame,) = read(clips_dir / "juggle.mp4", count=1)
     _, upright = networks.detect(frame, 0.5)[0]
     _, lying = networks.detect(np.ascontiguousarray(np.rot90(frame)), 0.3)[0]
@@ -174,7 +174,7 @@ def test_finds_the_people_of_real_clips(tracks_of, name, found_at_least):
     assert all(count >= least for count, least in zip(counts, found_at_least, strict=True))
 
 
-def test_tracks_hold_what_they_promise(tracks_of):
+def test_tracks_have_the_documented_contents(tracks_of):
     frames, tracks = tracks_of("bedroom.mp4")
     num_frames, height, width = frames.shape[:3]
     for track in tracks:
@@ -225,7 +225,7 @@ def test_threads_change_nothing(networks, clips_dir):
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (9, 64, 64, 3), (3, 17, 200, 3), (2, 1, 1, 3)])
-def test_nobody_is_no_track(networks, shape):
+def test_no_people_give_no_track(networks, shape):
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert detect_people(clip_context(noise)) == []
     assert detect_people(clip_context(np.zeros(shape, np.uint8))) == []
@@ -246,6 +246,6 @@ def test_nobody_is_no_track(networks, shape):
         ),
     ],
 )
-def test_bad_input_is_named(frames, settings, threads, message):
+def test_bad_input_is_an_error(frames, settings, threads, message):
     with pytest.raises(ValueError, match=message):
         ClipContext.of(frames, 24.0, LabelingConfig(detection=settings), threads)

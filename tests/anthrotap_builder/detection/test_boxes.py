@@ -80,7 +80,7 @@ def test_a_gap_of_max_gap_is_one_person_and_a_longer_one_is_two(moves: float):
     assert len(with_gap(13)) == 2
 
 
-def test_who_leaves_the_frame_is_not_found_any_more_and_boxes_end_at_its_edge():
+def test_a_person_who_leaves_the_frame_is_lost_and_boxes_end_at_its_edge():
     found = [detected(person(500 + 10 * t), person(100)) if t < 16 else detected(person(100)) for t in range(30)]
     stays, leaves = track(found)  # who is seen longer comes first
     assert stays.found.all()
@@ -98,7 +98,7 @@ def test_a_box_that_jumps_is_no_person():
     np.testing.assert_allclose(middles(one), 100 + np.arange(20), atol=0.01)
 
 
-def test_weak_boxes_go_on_with_a_person_and_begin_none():
+def test_low_score_boxes_continue_a_track_and_start_none():
     def scores(*values: float) -> list[Boxes]:
         return [detected(person(100, score=value)) for value in values]
 
@@ -125,7 +125,7 @@ def test_two_boxes_of_one_person_are_one():
     assert (middles(one)[0], middles(other)[0]) == (103, 130)
 
 
-def test_no_one():
+def test_no_boxes_give_no_tracks():
     assert track([NO_BOXES] * 5) == []
     assert track([]) == []
 
@@ -211,7 +211,7 @@ def test_other_detectors_are_read_too(tmp_path: Path, moving_pattern):
     assert len(found[0]) == len(found[1]) > 0
 
 
-def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_no_detector_is_an_error_in_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def message(name: str | Path) -> str:
         with pytest.raises(AssetError, match=r"detection\.detector_model") as caught:
             load_detector(str(name), "cpu")
@@ -245,7 +245,7 @@ def test_what_is_no_detector_is_one_line(folder: Path, tmp_path: Path, monkeypat
     assert "run `hf download nobody/knows-this --local-dir FOLDER`" in message("nobody/knows-this")
 
 
-def test_without_the_tracker_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_tracker_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "edgefirst.tracker", None)
     with pytest.raises(ImportError, match=r"pip install 'anthrotap\[detector\]'") as caught:
         detect_people(clip_context(np.zeros((1, 8, 8, 3), np.uint8), detection={"detector": "boxes"}, **TAKES_BOXES))

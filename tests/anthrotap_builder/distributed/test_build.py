@@ -123,7 +123,7 @@ def test_each_content_is_labeled_once(videos, run, labeled, described, tmp_path)
     assert "z.mp4" not in row["source_video"]
 
 
-def test_the_same_frames_in_another_file_are_left_out(make_video, run, tmp_path):
+def test_the_same_frames_in_another_file_are_skipped(make_video, run, tmp_path):
     make_video("videos/a.mp4", shots=[10])
     make_video("videos/b.mp4", shots=[10], options={"movflags": "faststart"})
     a, b = ((tmp_path / f"videos/{name}.mp4").read_bytes() for name in "ab")
@@ -160,7 +160,7 @@ def test_labels_only(built, run, labeled, tmp_path):
         ("leave", {}, "no such file"),
     ],
 )
-def test_a_poisonous_video_costs_itself_only(videos, make_video, run, described, name, limits, reason, tmp_path):
+def test_a_video_that_kills_its_process_costs_only_itself(videos, make_video, run, described, name, limits, reason, tmp_path):
     make_video(f"videos/b-{name}.mp4", shots=[9], fps=50)
     report = run(videos, retries=0 if name == "hang" else 1, **limits)
     (failure,) = report.failed
@@ -248,7 +248,7 @@ def test_rows_that_are_gone_are_labeled_again(built, run, labeled, tmp_path):
     assert content(tmp_path / "out") == before
 
 
-def test_a_second_build_in_the_folder_is_refused(videos, run, tmp_path):
+def test_a_second_build_in_the_folder_is_rejected(videos, run, tmp_path):
     (tmp_path / "out/.build").mkdir(parents=True)
     with open(tmp_path / "out/.build/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -257,7 +257,7 @@ def test_a_second_build_in_the_folder_is_refused(videos, run, tmp_path):
     assert run(videos).labeled == 4
 
 
-def test_missing_parts_are_said_before_any_video(videos, run, labeled, marks, tmp_path):
+def test_missing_parts_are_reported_before_any_video(videos, run, labeled, marks, tmp_path):
     site = tmp_path / "site/sitecustomize.py"
     missing = "\ndef missing(*_):\n    raise ImportError('needs gold: pip install gold')\n"
     site.write_text(f"{site.read_text()}{missing}labeling.load_parts = missing\n")
@@ -266,7 +266,7 @@ def test_missing_parts_are_said_before_any_video(videos, run, labeled, marks, tm
     assert labeled() == []
 
 
-def test_a_torn_line_of_the_journal_is_forgotten(tmp_path):
+def test_a_torn_line_of_the_journal_is_ignored(tmp_path):
     path = tmp_path / "rank.jsonl"
     with Journal(path) as journal:
         journal.add(VideoResult("a", source="a"))
@@ -331,7 +331,7 @@ def test_killed_processes_lose_nothing(slow_videos, run, marks, tmp_path, victim
 
 
 @pytest.mark.slow
-def test_a_stopped_build_goes_on(slow_videos, run, marks, tmp_path):
+def test_a_stopped_build_resumes(slow_videos, run, marks, tmp_path):
     build = start(slow_videos, tmp_path / "out", "--workers", "1", "--videos-per-rank", "1")
     until(lambda: (marks / "labeled").exists() and len((marks / "labeled").read_text().split()) > 1)
     build.send_signal(signal.SIGINT)
@@ -418,7 +418,7 @@ def test_lost_rows_of_a_copy_come_back(videos, run, labeled, tmp_path):
 
 
 @pytest.mark.slow
-def test_many_damaged_files_are_no_hurdle(videos, run, tmp_path):
+def test_many_damaged_files_do_not_stop_the_build(videos, run, tmp_path):
     run(videos, videos_per_rank=1)
     before = content(tmp_path / "out")
     for file in (tmp_path / "out/.build").rglob("rank-*.rows"):

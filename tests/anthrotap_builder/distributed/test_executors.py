@@ -91,7 +91,7 @@ def test_slurm_needs_a_partition_and_sbatch(videos, run, tmp_path, monkeypatch):
         run(videos, executor="slurm", cluster=ClusterSettings(partition="cpu"))
 
 
-def test_slurm_says_what_sbatch_says(videos, run, slurm_state):
+def test_errors_of_sbatch_are_reported(videos, run, slurm_state):
     cluster = ClusterSettings(partition="cpu", sbatch_args={"color": "blue"})
     with pytest.raises(BuildError, match="sbatch refused"):
         run(videos, executor="slurm", cluster=cluster)

@@ -62,7 +62,7 @@ def test_folders_and_files_and_lists(videos, tmp_path):
     assert all(source.size for source in found)
 
 
-def test_keys_tell_a_changed_file(videos):
+def test_keys_change_with_the_file(videos):
     before = find_sources([str(videos)])
     assert find_sources([str(videos)]) == before
     shutil.copy(videos / "a.mp4", videos / "b.mp4")
@@ -90,7 +90,7 @@ def test_tables_and_datasets(videos, table, tmp_path):
     assert len({source.key for source in both}) == 3
 
 
-def test_cells_may_name_a_file_beside_them(videos, tmp_path):
+def test_cells_may_name_a_file_beside_the_table(videos, tmp_path):
     datasets.Dataset.from_dict({"video": ["a.mp4", ""]}).to_parquet(videos / "names.parquet")
     first, second = find_sources([str(videos / "names.parquet")])
     assert bytes_of(first, tmp_path)[0] == (videos / "a.mp4").read_bytes()
@@ -111,7 +111,7 @@ def test_cells_may_name_a_file_beside_them(videos, tmp_path):
         ("strange://films/", "can't be listed"),
     ],
 )
-def test_nothing_there_is_said_in_one_line(words, reason, table, tmp_path, monkeypatch):
+def test_missing_inputs_are_an_error_in_one_line(words, reason, table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "lists.txt").write_text("lists.txt\n")
@@ -122,14 +122,14 @@ def test_nothing_there_is_said_in_one_line(words, reason, table, tmp_path, monke
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_that_fails_is_said(server, tmp_path):
+def test_an_address_that_fails_is_reported(server, tmp_path):
     (source,) = find_sources([f"{server}/gone.mp4"])
     with pytest.raises(SourceError, match=r"gone.mp4: can't be fetched"):
         bytes_of(source, tmp_path)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.mp4", "file:///etc/passwd", "a::b"])
-def test_tables_of_strangers_read_no_other_files(path, tmp_path):
+def test_tables_of_others_read_no_other_files(path, tmp_path):
     datasets.Dataset.from_dict({"video": [path]}).to_parquet(tmp_path / "names.parquet")
     (source,) = find_sources([str(tmp_path / "names.parquet")])
     with pytest.raises(SourceError, match="only files below the table's folder are read"):
@@ -152,7 +152,7 @@ def test_a_download_has_a_limit(server, videos, tmp_path):
         ("/home/me/d#1?.mp4", "d#1?.mp4"),
     ],
 )
-def test_names_say_nothing_of_places(address, name):
+def test_names_hold_no_local_paths(address, name):
     assert Source(address).name == name
 
 

@@ -34,7 +34,7 @@ def test_flow_has_the_sign_scale_and_axes_of_the_motion(shift: tuple[int, int]):
 
 
 @pytest.mark.parametrize("error", [0.0, 0.7, -2.0])
-def test_what_the_tracks_get_wrong_flow_finds(error: float):
+def test_flow_finds_the_errors_of_the_tracks(error: float):
     frames = shifted_noise(4, (3, -1))
     xy = moving_points(4, (3, -1), error)
     found = track_flow(clip_context(frames), xy, np.ones(xy.shape[:2], bool))
@@ -61,7 +61,7 @@ def test_flow_does_not_depend_on_threads():
     np.testing.assert_array_equal(one.fb_error, three.fb_error)
 
 
-def test_a_point_without_a_place_has_no_flow_and_disturbs_no_other():
+def test_a_point_without_a_position_has_no_flow_and_disturbs_no_other():
     frames, xy = shifted_noise(3, (2, 1)), moving_points(3, (2, 1))
     xy[0, 1] = np.nan
     found = track_flow(clip_context(frames), xy, np.ones(xy.shape[:2], bool))

@@ -117,7 +117,7 @@ def test_results_come_in_the_order_of_the_pairs():
     assert for_each_pair(clip_context(noise(8, 8)[None], threads=3), work, range(7, 0, -2)) == [7, 5, 3, 1]
 
 
-def test_without_torchvision_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_without_torchvision_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ImportError, match=r"pip install 'anthrotap\[raft\]'") as caught:
@@ -174,7 +174,7 @@ def test_threads_do_not_disturb_each_other(optical_flow, random_weights: str):
         np.testing.assert_array_equal(a, b)
 
 
-def test_other_weights_are_one_line(optical_flow, random_weights: str, tmp_path):
+def test_other_weights_are_an_error_in_one_line(optical_flow, random_weights: str, tmp_path):
     def message(path) -> str:
         with pytest.raises(AssetError, match=r"flow\.weights") as caught:
             load_raft(FlowSettings(model="raft", weights=str(path)), "cpu")
@@ -191,7 +191,7 @@ def test_other_weights_are_one_line(optical_flow, random_weights: str, tmp_path)
     assert "is refused" in message(tmp_path / "code.pth")
 
 
-def test_no_network_is_one_line_with_a_hint(optical_flow, monkeypatch: pytest.MonkeyPatch, tmp_path):
+def test_a_missing_network_is_an_error_in_one_line_with_a_hint(optical_flow, monkeypatch: pytest.MonkeyPatch, tmp_path):
     def refuse(*_, **__):
         raise OSError("no route to host")
 

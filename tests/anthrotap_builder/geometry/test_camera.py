@@ -12,7 +12,7 @@ def test_a_point_put_back_along_its_ray_projects_to_its_pixel(depth: float, x: f
     np.testing.assert_allclose(camera.project(point), [x, y], atol=1e-6)
 
 
-def test_behind_the_camera_is_nowhere():
+def test_points_behind_the_camera_have_no_projection():
     camera = Camera.guess(640, 480, 1.2)
     xy = camera.project(np.array([[0.1, 0.1, -1.0], [0.0, 0.0, 0.0]]))
     assert np.isnan(xy).all()

@@ -259,7 +259,7 @@ def test_convex_body_shows_the_corners_of_its_front_faces(center: tuple[float, f
     np.testing.assert_array_equal(visible_vertices([vertices], [faces])[0], expected)
 
 
-def test_points_on_edges_and_corners_are_not_hidden_by_neighbors() -> None:
+def test_points_on_edges_and_corners_are_not_occluded_by_neighbors() -> None:
     sphere, faces = _icosphere(3)
     vertices = sphere + [0.2, -0.1, 4]
     corners = vertices[faces]
@@ -296,7 +296,7 @@ def test_sheets_close_in_depth(gap: float, hides: bool) -> None:
     assert (seen == (not hides)).all()
 
 
-def test_triangles_far_out_of_frame_hide_what_is_in_frame() -> None:
+def test_triangles_far_out_of_frame_occlude_what_is_in_frame() -> None:
     """One corner at |x/z| of hundreds to billions, the rest of the triangle across the picture."""
     rng = np.random.default_rng(4)
     targets = np.column_stack([rng.uniform(-1, 1, (300, 2)) * 5, np.full(300, 5.0)])
@@ -325,7 +325,7 @@ def test_answer_does_not_depend_on_order_precision_or_threads() -> None:
         np.testing.assert_array_equal(array, before)
 
 
-def test_a_triangle_does_not_hide_its_own_corners_or_points_however_edge_on() -> None:
+def test_a_triangle_does_not_occlude_its_own_corners_or_points_however_edge_on() -> None:
     rng = np.random.default_rng(7)
     face = np.array([[0, 1, 2]])
     for _ in range(100):
@@ -336,7 +336,7 @@ def test_a_triangle_does_not_hide_its_own_corners_or_points_however_edge_on() ->
         assert visible_points([np.array([a, b, c])], [face], [points])[0].all()
 
 
-def test_vertices_that_are_not_finite_are_unseen_and_hide_nothing() -> None:
+def test_vertices_that_are_not_finite_are_occluded_and_occlude_nothing() -> None:
     sheet = np.array([[-1, -1, 2.0], [1, -1, 2.0], [1, 1, 2.0], [-1, 1, 2.0]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     behind = np.array([[0.5, -0.5, 3.0], [-0.5, 0.5, 3.0]])
@@ -352,7 +352,7 @@ def test_vertices_that_are_not_finite_are_unseen_and_hide_nothing() -> None:
     assert lost[1].all()
 
 
-def test_nobody_and_nothing() -> None:
+def test_empty_meshes_and_no_people() -> None:
     assert visible_vertices([], []) == []
     assert visible_points([], [], []) == []
     nothing = np.zeros((0, 3)), np.zeros((0, 3), int)
@@ -388,7 +388,7 @@ def test_nobody_and_nothing() -> None:
         ([np.zeros((4, 3))], [np.array([[0, 1, 2**32]])], r"faces\[0\] has indices from 0 to 4294967296"),
     ],
 )
-def test_malformed_meshes_are_refused(vertices: list, faces: list, complaint: str) -> None:
+def test_malformed_meshes_are_rejected(vertices: list, faces: list, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         visible_vertices(vertices, faces)
 
@@ -403,7 +403,7 @@ def test_malformed_meshes_are_refused(vertices: list, faces: list, complaint: st
         ([-1], np.ones((1, 3)), r"points\[0\].face has indices from -1"),
     ],
 )
-def test_malformed_points_are_refused(face: list, barycentric: np.ndarray, complaint: str) -> None:
+def test_malformed_points_are_rejected(face: list, barycentric: np.ndarray, complaint: str) -> None:
     points = SurfacePoints(np.array(face), barycentric, np.zeros(1, np.int32))
     with pytest.raises(ValueError, match=complaint):
         visible_points([np.zeros((3, 3))], [np.array([[0, 1, 2]])], [points])

@@ -90,7 +90,7 @@ def test_a_box_without_a_crop_is_rejected(box, says):
     corner=st.tuples(st.floats(0, 300), st.floats(0, 200)),
     side=st.floats(50, 300),
 )
-def test_a_point_is_seen_in_the_frame_where_the_crop_s_camera_sees_it(scale, shift, corner, side):
+def test_a_point_projects_to_one_position_through_both_the_crop_and_the_frame_camera(scale, shift, corner, side):
     """Weak perspective in the crop, a long lens in the frame: they agree for points at the body's depth."""
     box = np.array([[*corner, corner[0] + side, corner[1] + side]])
     pred_cam = np.array([[scale, *shift]])

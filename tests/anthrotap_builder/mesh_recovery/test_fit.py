@@ -91,7 +91,7 @@ def test_frames_where_the_fit_is_bad_have_no_mesh(anny: Body, dance: PoseParamet
     assert np.nanmedian(mesh.mask_overlap) > 0.8  # 0.847 to 0.853, by processor
 
 
-def test_nobody_has_no_mesh(anny: Body, camera: Camera):
+def test_no_people_have_no_mesh(anny: Body, camera: Camera):
     assert recover_meshes(context(anny, camera, 3), []) == []
 
 

@@ -66,7 +66,7 @@ def walk(count: int, left: float) -> list[list[float]]:
     return [[left + t, 20, left + t + 80, 220] for t in range(count)]
 
 
-def test_each_frame_s_mesh_is_what_the_network_says_of_it(find, body, network):
+def test_each_frame_s_mesh_is_what_the_network_predicts_for_it(find, body, network):
     """By blend skinning written out, with the shape of that frame."""
     boxes = walk(3, 100)
     (track,) = find(boxes)
@@ -103,7 +103,7 @@ def test_the_number_of_threads_changes_nothing(find):
     np.testing.assert_array_equal(one.vertices, four.vertices)
 
 
-def test_nobody_gives_nothing(find):
+def test_no_people_give_no_meshes(find):
     assert find() == []
 
 
@@ -120,7 +120,7 @@ def test_frames_without_a_box_that_shows_something_have_no_mesh(find, nothing):
     assert np.isfinite(sometimes.vertices[:2]).all()
 
 
-def test_a_body_behind_the_camera_is_none(find, network):
+def test_a_body_behind_the_camera_is_rejected(find, network):
     with torch.no_grad():
         network.mean_camera[0] = -0.9
     (track,) = find(walk(2, 60))

@@ -45,7 +45,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_takes_just_the_two_files_out_of_the_wheel_and_says_so(cache, pip, caplog):
+def test_takes_just_the_two_files_out_of_the_wheel_and_logs_it(cache, pip, caplog):
     paths = blazepose_paths()
 
     assert [path.read_bytes() for path in paths] == list(GOOD.values())
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_fetched_again_and_the_good_one_stays(cache, pip):
     assert second.stat().st_mtime_ns == before
 
 
-def test_without_network_says_which_command_to_run_and_where_the_files_go(cache, monkeypatch):
+def test_without_network_the_error_names_the_command_and_the_folder(cache, monkeypatch):
     def run(command, **_):
         raise subprocess.CalledProcessError(1, command, stderr="WARNING: retrying\nERROR: no such host\n")
 
@@ -90,7 +90,7 @@ def test_a_wheel_with_another_network_is_rejected(cache, pip, monkeypatch):
     assert not (cache / "detector.tflite").exists()
 
 
-def test_a_cache_that_cannot_be_written_is_named(cache, pip):
+def test_the_error_of_an_unwritable_cache_names_it(cache, pip):
     cache.write_text("a file where the folder should be")
     with pytest.raises(AssetError, match="cannot get"):
         blazepose_paths()

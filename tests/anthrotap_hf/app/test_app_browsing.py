@@ -45,7 +45,7 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     assert not shown.count()
 
 
-def test_a_dataset_that_is_not_there_is_told_in_one_line(tab):
+def test_a_missing_dataset_is_an_error_in_one_line(tab):
     for name, words in (("gone", "no such folder"), ("/etc", "Only datasets on the Hugging Face Hub")):
         box = tab.locator("#browse-name input")
         box.fill(name)

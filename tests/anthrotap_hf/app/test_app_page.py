@@ -104,7 +104,7 @@ def test_a_cancelled_run_ends_at_once_and_the_next_one_works(served, page, long)
     assert re.search(r"25\s+points\s+72\s+frames", result(page))
 
 
-def test_who_comes_second_waits_and_is_told(served, visit, long, waves):
+def test_a_second_visitor_waits_and_sees_the_queue(served, visit, long, waves):
     first, second = visit(), visit()
     open_video(first, long)
     open_video(second, waves)
@@ -127,7 +127,7 @@ def test_who_comes_second_waits_and_is_told(served, visit, long, waves):
     assert re.search(r"25\s+points\s+72\s+frames", result(first))
 
 
-def test_what_is_too_long_or_no_video_is_told_in_words(page, make_video, tmp_path):
+def test_a_video_that_is_too_long_or_unreadable_is_an_error_message(page, make_video, tmp_path):
     upload = "#track-upload input[type=file]"
     page.set_input_files(upload, str(make_video("long.mp4", shots=[120], size=(32, 48))))
     page.get_by_text("longer than 3 seconds").wait_for()

@@ -23,7 +23,7 @@ from anthrotap_hf.cli.main import app
         (["nowhere"], "nowhere: no such file, folder or dataset"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, reason, make_video, tmp_path, monkeypatch):
+def test_impossible_arguments_are_rejected(arguments, reason, make_video, tmp_path, monkeypatch):
     pytest.importorskip("datatrove", reason="needs anthrotap[builder]")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -38,7 +38,7 @@ def test_what_cannot_be_is_refused(arguments, reason, make_video, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_place_of_the_folder(make_video, tmp_path):
+def test_a_file_where_the_folder_should_be(make_video, tmp_path):
     pytest.importorskip("datatrove", reason="needs anthrotap[builder]")
     (tmp_path / "out").write_text("mine")
     result = CliRunner().invoke(app, ["build", str(make_video(shots=[3])), "--out", str(tmp_path / "out")])

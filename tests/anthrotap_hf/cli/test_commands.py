@@ -54,7 +54,7 @@ def examples(command) -> list[str]:
     return [line.removeprefix("Example: ") for line in paragraphs if line.startswith("Example: ")]
 
 
-def test_no_words_give_help():
+def test_no_arguments_give_help():
     result = CliRunner().invoke(app, [])
     assert "label" in result.output
     assert "Exit codes: 0 done" in " ".join(result.output.split())
@@ -67,7 +67,7 @@ def test_the_version_is_printed():
 
 
 @every_command
-def test_each_command_teaches_by_an_example_that_parses(arguments, command):
+def test_each_command_has_an_example_that_parses(arguments, command):
     assert examples(command), arguments
     for example in examples(command):
         program, *rest = shlex.split(example)

@@ -39,7 +39,7 @@ def test_a_sound_installation_has_no_problem():
     assert all(finding["fix"] for finding in printed["findings"] if finding["state"] == "note")
 
 
-def test_nothing_is_made_by_looking(tmp_path):
+def test_a_check_creates_no_files(tmp_path):
     run()
     assert not (tmp_path / "cache").exists()
 

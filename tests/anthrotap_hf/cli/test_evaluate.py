@@ -60,7 +60,7 @@ def calls(monkeypatch):
         ("robotap", "robotap", "first"),
     ],
 )
-def test_figures_are_the_metrics_of_the_pipelines_tracks(benchmark_name, layout, mode, moving_pattern, tmp_path):
+def test_metrics_are_those_of_the_pipelines_tracks(benchmark_name, layout, mode, moving_pattern, tmp_path):
     data = write_tapvid(tmp_path / "data", layout, some_videos(moving_pattern))
     out = tmp_path / "out"
     report = figures("--benchmark", benchmark_name, "--data", data, "--mode", mode, "--out", out)

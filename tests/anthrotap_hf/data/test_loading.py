@@ -121,7 +121,7 @@ def test_videos_are_labeled(load, cache, fake_labels, make_video):
         load(name="nonsense", data_files=[str(path)], **cache)
 
 
-def test_both_doors_share_the_cache(cache, fake_labels, make_video):
+def test_both_ways_of_loading_use_one_cache(cache, fake_labels, make_video):
     path = str(make_video())
     one = datasets.load_dataset("anthrotap", data_files=path, split="train", **cache)
     two = anthrotap_hf.load_dataset(data_files=path, split="train", **cache)
@@ -170,7 +170,7 @@ def test_published_shards(load, cache, shards, monkeypatch):
 
 
 @doors
-def test_nothing_says_where_the_shards_are(load, cache):
+def test_without_a_location_of_the_shards_the_error_says_how_to_give_one(load, cache):
     with pytest.raises(FileNotFoundError, match=r"data_files=\['a.mp4'\].*ANTHROTAP_REPO") as caught:
         load(**cache)
     assert "\n" not in str(caught.value)

@@ -111,7 +111,7 @@ def test_batches_are_never_of_two_row_groups(shards):
     assert read_footer(first).group_rows == [2, 1]
 
 
-def test_other_columns_are_refused_in_one_sentence(shards, tmp_path):
+def test_other_columns_are_rejected_in_one_sentence(shards, tmp_path):
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(ShardError, match=r"not a shard of this project \(no column tracks, visible,") as caught:
@@ -124,7 +124,7 @@ def test_other_columns_are_refused_in_one_sentence(shards, tmp_path):
         check_columns(columns.remove(columns.get_field_index("flow")), path, complete=True)
 
 
-def test_damage_says_which_file_and_row(shards, tmp_path):
+def test_errors_of_damage_name_the_file_and_the_row(shards, tmp_path):
     first, _ = find_shards(shards)
     path = tmp_path / "train-00000-of-00001.parquet"
     start = pq.read_metadata(first).row_group(1).column(0).data_page_offset
@@ -147,7 +147,7 @@ def test_damage_says_which_file_and_row(shards, tmp_path):
         read_footer(path)
 
 
-def test_a_dataset_without_rows_is_refused(tmp_path):
+def test_a_dataset_without_rows_is_rejected(tmp_path):
     pq.write_table(features(8).arrow_schema.empty_table(), tmp_path / "a.parquet")
     with pytest.raises(ShardError, match=r"a\.parquet: no rows in it"):
         ShardReader.from_path(tmp_path)

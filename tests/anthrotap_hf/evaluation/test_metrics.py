@@ -113,7 +113,7 @@ def test_metrics_are_their_definitions(video):
 
 @settings(deadline=None, max_examples=50)
 @given(videos())
-def test_the_truth_scores_all_and_order_does_not_matter(video):
+def test_ground_truth_scores_full_marks_and_order_does_not_matter(video):
     queries, gt_tracks, gt_visible, tracks, visible, mode, valid = video
     perfect = tapvid_metrics(queries, gt_tracks, gt_visible, gt_tracks, gt_visible, mode, valid)
     assert set(perfect.values()) == {1.0}
@@ -124,7 +124,7 @@ def test_the_truth_scores_all_and_order_does_not_matter(video):
 
 @settings(deadline=None, max_examples=50)
 @given(videos())
-def test_queries_are_visible_places_of_their_tracks(video):
+def test_queries_are_visible_positions_of_their_tracks(video):
     _, tracks, visible, *_ = video
     queries, index = sample_queries(tracks, visible, "first")
     assert index.tolist() == [n for n in range(len(visible)) if visible[n].any()]
@@ -137,7 +137,7 @@ def test_queries_are_visible_places_of_their_tracks(video):
     assert list(zip(queries[:, 0].tolist(), index.tolist(), strict=True)) == pairs
 
 
-def test_nothing_visible_and_places_that_are_none():
+def test_nothing_visible_and_positions_that_are_not_finite():
     queries, tracks, hidden = np.zeros((2, 3)), np.full((2, 4, 2), np.nan), np.zeros((2, 4), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -150,7 +150,7 @@ def test_nothing_visible_and_places_that_are_none():
         assert found["occlusion_accuracy"] == 1
 
 
-def test_hidden_labels_are_counted_where_they_are_scored():
+def test_occluded_labels_are_counted_where_they_are_scored():
     queries = np.array([[0, 1, 1], [2, 1, 1]], float)
     seen = np.array([[1, 0, 0, 1, 0], [0, 0, 1, 0, 1]], bool)
     called = np.array([[1, 0, 1, 0, 0], [0, 0, 1, 1, 1]], bool)
@@ -163,7 +163,7 @@ def test_hidden_labels_are_counted_where_they_are_scored():
     assert occlusion_recall([{"occluded": 0, "occluded_found": 0}]) is None
 
 
-def test_what_does_not_fit_is_refused():
+def test_arguments_that_do_not_fit_are_rejected():
     queries, tracks, seen = np.zeros((2, 3)), np.zeros((2, 4, 2)), np.ones((2, 4), bool)
     for words, says in [
         ((queries, tracks, seen, tracks, seen[:, :3], "first"), "visibilities must both"),

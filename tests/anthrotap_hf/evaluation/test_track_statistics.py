@@ -48,7 +48,7 @@ def path_of_turns(turns: np.ndarray, length: float = 1.0) -> np.ndarray:
 
 
 @given(tracks, st.floats(-7, 7), st.floats(0.1, 20), st.booleans(), st.floats(-1000, 1000))
-def test_complexity_knows_no_place_turn_size_or_mirror(made, angle, scale, mirrored, shift):
+def test_complexity_is_invariant_to_position_rotation_scale_and_mirroring(made, angle, scale, mirrored, shift):
     xy, seen = made
     moved = scale * xy @ rotation(angle).T + shift
     if mirrored:
@@ -70,7 +70,7 @@ def test_complexity_is_the_same_backwards(made):
 @given(tracks, st.floats(allow_nan=True, allow_infinity=True))
 @settings(deadline=None)
 @pytest.mark.filterwarnings("error")
-def test_places_that_are_not_seen_do_not_count(made, anything):
+def test_positions_that_are_not_visible_do_not_count(made, anything):
     xy, seen = made
     other = np.where(seen[..., None], xy, anything)
     for measure in (trajectory_complexity, trajectory_diversity, speeds, displacements, extents):
@@ -129,7 +129,7 @@ def test_steps_that_are_too_short_have_no_direction():
 
 
 @given(tracks, arrays(np.float64, (12, 2), elements=st.floats(-100, 100)), st.floats(0.1, 10), st.floats(-7, 7))
-def test_diversity_knows_nothing_of_what_all_points_share(made, common, scale, angle):
+def test_diversity_is_invariant_to_common_motion(made, common, scale, angle):
     xy, seen = made
     moved = scale * xy @ rotation(angle).T + common[: xy.shape[1]]
     expected = scale * trajectory_diversity(xy, seen)
@@ -137,7 +137,7 @@ def test_diversity_knows_nothing_of_what_all_points_share(made, common, scale, a
 
 
 @given(tracks, arrays(np.float64, (5, 1, 2), elements=st.floats(-100, 100)))
-def test_diversity_is_blind_to_where_points_are(made, places):
+def test_diversity_is_invariant_to_positions(made, places):
     xy, seen = made
     moved = xy + places[: len(xy)]
     np.testing.assert_allclose(trajectory_diversity(moved, seen), trajectory_diversity(xy, seen), atol=1e-6)

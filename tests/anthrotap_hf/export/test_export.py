@@ -32,7 +32,7 @@ def tracks() -> Tracks:
     return Tracks.from_labels(xy, visible, valid, height=H, width=W, person=np.array([0, 0, 1], np.int32))
 
 
-def test_tapvid_holds_shares_of_the_frame_and_no_pickle(tracks, tmp_path, make_video):
+def test_tapvid_holds_fractions_of_the_frame_and_no_pickle(tracks, tmp_path, make_video):
     video = make_video("a.mp4", shots=[T], size=(H, W))
     export_clip(TrackedClip(tracks, video, 24), tmp_path / "a.npz", "tapvid")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
@@ -150,7 +150,7 @@ def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_p
     assert (tmp_path / "dance.mp4").read_bytes() == b"mine"
 
 
-def test_a_video_that_a_format_has_no_use_for_is_refused(tmp_path):
+def test_a_video_that_a_format_has_no_use_for_is_rejected(tmp_path):
     words = ["export", "a.npz", "--format", "cotracker", "--out", str(tmp_path / "a.pt"), "--video", "no.mp4"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2

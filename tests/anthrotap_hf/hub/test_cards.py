@@ -100,7 +100,7 @@ def test_weights_learned_from_research_only_parts_are_not_for_commerce(tmp_path)
         prepare_model(folder, tmp_path / "b", license="mit")
 
 
-def test_licensed_weights_and_things_that_are_no_tracker_are_refused(tmp_path):
+def test_licensed_weights_and_models_that_are_no_tracker_are_rejected(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     with pytest.raises(PublishError, match="config"):
@@ -125,7 +125,7 @@ def test_weights_whose_terms_are_not_known_need_a_license(tmp_path):
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
 
 
-def test_a_damaged_provenance_is_refused(tmp_path):
+def test_a_damaged_provenance_is_rejected(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED["locotrack-tiny"], folder)
     for text in ("{", "[]", "{}", '{"components": [{"name": "x"}]}'):

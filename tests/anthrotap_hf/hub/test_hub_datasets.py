@@ -178,7 +178,7 @@ def test_a_broken_upload_publishes_nothing_and_is_resumed(hub, anthrotap, datase
     assert sum(name.startswith("data/") for name in repository.files()) == 2
 
 
-def test_the_hub_s_refusals_in_one_line(hub, client, anthrotap, dataset):
+def test_the_hub_s_errors_in_one_line(hub, client, anthrotap, dataset):
     arguments = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
 
     def refusal(done) -> str:

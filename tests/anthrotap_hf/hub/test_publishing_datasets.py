@@ -115,7 +115,7 @@ def test_labels_of_the_research_path_are_not_for_commerce(dataset, body, mesh_so
     "name",
     ["SMPL_NEUTRAL.pkl", "smplx/SMPLX_MALE.npz", "basicmodel_m_lbs_10_207_0_v1.0.0.pkl", "tokenhmr.ckpt"],
 )
-def test_licensed_files_are_refused_by_name(dataset, name):
+def test_licensed_files_are_rejected_by_name(dataset, name):
     path = dataset / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
@@ -123,13 +123,13 @@ def test_licensed_files_are_refused_by_name(dataset, name):
         prepare_dataset(dataset, video_licenses=FREE)
 
 
-def test_licensed_files_are_refused_by_content(dataset):
+def test_licensed_files_are_rejected_by_content(dataset):
     np.savez(dataset / "harmless.npz", shapedirs=np.zeros(3), posedirs=np.zeros(3), v_template=np.zeros(3))
     with pytest.raises(PublishError, match=r"harmless\.npz: a body model of the SMPL family"):
         prepare_dataset(dataset, video_licenses=FREE)
 
 
-def test_damaged_and_foreign_folders_are_refused(dataset, tmp_path):
+def test_damaged_and_foreign_folders_are_rejected(dataset, tmp_path):
     with pytest.raises(PublishError, match="not a dataset that"):
         prepare_dataset(tmp_path)
     shard = next(dataset.glob("data/*.parquet"))
@@ -143,7 +143,7 @@ def test_damaged_and_foreign_folders_are_refused(dataset, tmp_path):
         prepare_dataset(dataset, video_licenses=FREE)
 
 
-def test_tables_of_licenses_say_what_is_wrong(tmp_path):
+def test_errors_of_license_tables_name_the_cause(tmp_path):
     table = tmp_path / "licenses.csv"
     for text, arguments in (
         ("video;license\n", "the heading is not"),
@@ -183,7 +183,7 @@ def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
 
 
 @pytest.mark.parametrize("license", ["banana", "my-ncthing", ""])
-def test_a_license_that_the_hub_does_not_know_is_refused(dataset, license):
+def test_a_license_that_the_hub_does_not_know_is_rejected(dataset, license):
     with pytest.raises(ValueError, match="is none of the Hub's identifiers"):
         prepare_dataset(dataset, video_licenses=FREE, license=license)
 

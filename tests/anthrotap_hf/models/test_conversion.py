@@ -129,7 +129,7 @@ def test_weights_that_are_not_finite_are_named(locotrack_weights, tmp_path):
         assert name in str(caught.value)
 
 
-def test_single_numbers_in_the_place_of_tensors_are_named(locotrack_weights, tmp_path):
+def test_single_numbers_instead_of_tensors_are_named(locotrack_weights, tmp_path):
     for name in list(locotrack_weights):
         changed = locotrack_weights | {name: torch.tensor(1.0)}
         with pytest.raises(CheckpointError) as caught:
@@ -154,7 +154,7 @@ def test_released_sizes_are_no_surprise(config, tmp_path):
     converted(weights, tmp_path)
 
 
-def test_strides_that_kernels_do_not_tell_are_asked_for(locotrack_weights, tmp_path):
+def test_strides_that_kernels_do_not_determine_are_asked_for(locotrack_weights, tmp_path):
     for layer in range(3):
         locotrack_weights[f"cmdtop.{layer}.conv.1.0.weight"] = torch.rand(32, 16, 3, 3)
     with pytest.raises(CheckpointError, match="give the strides"):
@@ -199,7 +199,7 @@ def saved(weights, tmp_path, layout):
     return tmp_path / "x.pt"
 
 
-def test_another_models_checkpoint_is_refused(tmp_path):
+def test_another_models_checkpoint_is_rejected(tmp_path):
     torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
     for convert, says in ((convert_locotrack, "no LocoTrack"), (convert_tapnext, "no TAPNext")):
         with pytest.raises(CheckpointError, match=says):

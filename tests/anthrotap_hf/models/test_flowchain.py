@@ -76,7 +76,7 @@ def test_each_flow_is_computed_once_for_queries_at_both_ends(monkeypatch, flowch
     assert sum(steps) == 2 * 11
 
 
-def test_forgotten_flows_are_found_again():
+def test_flows_dropped_from_the_cache_are_recomputed():
     pixels, tracks = as_pixels(drifting_texture(12)), []
     for kept in (1, 64):
         model = FlowChainForPointTracking(FlowChainConfig(kept_flows=kept))
@@ -91,7 +91,7 @@ def test_forgotten_flows_are_found_again():
     assert not flows._flows
 
 
-def test_what_is_covered_is_hidden_and_what_leaves_too(flowchain):
+def test_what_is_covered_or_leaves_the_frame_is_occluded(flowchain):
     frames = drifting_texture(1).repeat(12, axis=0)
     other = drifting_texture(1, 96, 128)[0, ::-1, ::-1]
     for t in range(12):  # a curtain comes in from the right, 12 pixels a frame
@@ -146,7 +146,7 @@ BAD_QUERIES = {
 
 
 @pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_refused_in_one_line(flowchain, says):
+def test_bad_queries_are_rejected_in_one_line(flowchain, says):
     points = torch.tensor(BAD_QUERIES[says])
     points = points.reshape(1, 0, 3) if "no query" in says else points
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
@@ -155,7 +155,7 @@ def test_bad_queries_are_refused_in_one_line(flowchain, says):
     assert "\n" not in str(caught.value)
 
 
-def test_bad_videos_and_settings_are_refused(flowchain):
+def test_bad_videos_and_settings_are_rejected(flowchain):
     queries = torch.tensor([[[0.0, 1, 1]]])
     for video, says in [
         (None, "must be"),

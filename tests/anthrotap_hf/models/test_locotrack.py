@@ -149,7 +149,7 @@ def test_in_windows_no_frame_is_computed_twice_but_the_queries_own(locotrack, mo
     assert sum(steps) == locotrack.num_steps(41, points[:1], **options)
 
 
-def test_a_window_that_is_all_context_is_refused(locotrack):
+def test_a_window_that_is_all_context_is_rejected(locotrack):
     video, points = long_clip()
     with pytest.raises(ValueError, match="window_size must be more than twice the window_context of 64, got 48"):
         locotrack(pixel_values_videos=video, query_points=points, window_size=48)
@@ -200,7 +200,7 @@ def test_visible_logits_follow_the_rule_of_two_probabilities():
     assert visible_logits(extreme, extreme).tolist() == pytest.approx([89.3069, -180], abs=1e-3)
 
 
-def test_resolutions_left_out_are_as_released():
+def test_default_resolutions_are_as_released():
     assert default_resolutions((256, 256), (256, 256)) == [(256, 256)]
     assert default_resolutions((192, 320), (256, 256)) == [(256, 256), (192, 320)]
     assert default_resolutions((100, 80), (256, 256)) == [(256, 256)]
@@ -268,7 +268,7 @@ BAD_QUERIES = {
 
 
 @pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_refused_in_one_line(locotrack, video, says):
+def test_bad_queries_are_rejected_in_one_line(locotrack, video, says):
     points = torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3) if "no query" in says else torch.tensor(BAD_QUERIES[says])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         locotrack(pixel_values_videos=video, query_points=points)
@@ -276,7 +276,7 @@ def test_bad_queries_are_refused_in_one_line(locotrack, video, says):
     assert "\n" not in str(caught.value)
 
 
-def test_arguments_that_exclude_each_other_are_refused(locotrack, video, queries):
+def test_arguments_that_exclude_each_other_are_rejected(locotrack, video, queries):
     features = locotrack.get_video_features(video)
     for arguments, says in [
         ({"query_points": queries}, "either pixel_values_videos or video_features"),
@@ -302,7 +302,7 @@ def test_arguments_that_exclude_each_other_are_refused(locotrack, video, queries
         assert says in str(caught.value)
 
 
-def test_impossible_configurations_are_refused():
+def test_impossible_configurations_are_rejected():
     for settings in (
         {"num_attention_heads": 3, "hidden_size": 33},
         {"correlation_channels": [20, 20, 20]},

@@ -67,7 +67,7 @@ def test_chunks_and_windows_change_nothing_or_little(video):
     assert (found.tracks - whole.tracks).norm(dim=-1).median() < 1
 
 
-def test_features_without_the_video_are_refused(video):
+def test_features_without_the_video_are_rejected(video):
     model = build(flow_start=True)
     with torch.inference_mode(), pytest.raises(ValueError, match="flow_start needs the video"):
         model(video_features=model.get_video_features(video), query_points=QUERIES)
@@ -87,7 +87,7 @@ def test_visible_is_what_is_above_the_threshold(video, threshold):
 
 
 @pytest.mark.parametrize("wrong", [{"support_radius": 0}, {"visible_threshold": 0.0}, {"visible_threshold": 1.0}])
-def test_impossible_settings_are_refused(wrong):
+def test_impossible_settings_are_rejected(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LocoTrackConfig(**wrong)
 

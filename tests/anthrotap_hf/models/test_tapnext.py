@@ -187,7 +187,7 @@ BAD_QUERIES = {
 
 
 @pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_refused_in_one_line(tapnext, video, says):
+def test_bad_queries_are_rejected_in_one_line(tapnext, video, says):
     points = torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3) if "no query" in says else torch.tensor(BAD_QUERIES[says])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         tapnext(pixel_values_videos=video, query_points=points)
@@ -195,7 +195,7 @@ def test_bad_queries_are_refused_in_one_line(tapnext, video, says):
     assert "\n" not in str(caught.value)
 
 
-def test_arguments_that_exclude_each_other_are_refused(tapnext, video, queries):
+def test_arguments_that_exclude_each_other_are_rejected(tapnext, video, queries):
     state = tapnext(pixel_values_videos=video[:, :1], query_points=queries).state
     endless = torch.tensor([[[float("inf"), 1, 1]]])
     for arguments, says in [
@@ -218,7 +218,7 @@ def test_arguments_that_exclude_each_other_are_refused(tapnext, video, queries):
         assert says in str(caught.value)
 
 
-def test_impossible_configurations_are_refused():
+def test_impossible_configurations_are_rejected():
     for settings in (
         {"num_attention_heads": 5},
         {"image_size": 250},

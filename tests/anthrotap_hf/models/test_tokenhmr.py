@@ -31,7 +31,7 @@ def test_it_answers_as_released(reference, tmp_path):
     assert_near(tokenhmr_answers(reference, tmp_path))
 
 
-def test_the_command_converts_and_says_whose_weights_they_are(reference, released, tmp_path):
+def test_the_command_converts_and_names_the_license_of_the_weights(reference, released, tmp_path):
     checkpoint, tokenizer, means, config = map(str, released)
     folder = tmp_path / "out"
     words = ["convert", "tokenhmr", checkpoint, str(folder), "--tokenizer", tokenizer]
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         ("nothing", "not JSON"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_a_line(released, settings, says):
+def test_settings_that_make_no_sense_are_rejected_in_one_line(released, settings, says):
     released[3].write_text(settings)
     with pytest.raises(CheckpointError, match=says) as caught:
         convert_tokenhmr(*released)
@@ -158,7 +158,7 @@ def tokenhmr() -> TokenHMRForHumanMeshRecovery:
     return TokenHMRForHumanMeshRecovery(config).eval()
 
 
-def test_nobody_in_a_batch_gives_nobody(tokenhmr):
+def test_an_empty_batch_gives_an_empty_output(tokenhmr):
     with torch.inference_mode():
         out = tokenhmr(pixel_values=torch.zeros(0, 3, 256, 256))
     assert out.global_orient.shape == (0, 1, 3, 3)
@@ -210,7 +210,7 @@ def test_gradients_reach_every_weight(tokenhmr, checkpointing):
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 256, 192), (3, 256, 256), (1, 1, 256, 256)])
-def test_other_crops_are_refused(tokenhmr, shape):
+def test_other_crops_are_rejected(tokenhmr, shape):
     with pytest.raises(ValueError, match=r"pixel_values must be \[B, 3, 256, 256\]"):
         tokenhmr(pixel_values=torch.zeros(shape))
 

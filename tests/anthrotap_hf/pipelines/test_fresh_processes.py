@@ -98,7 +98,7 @@ def test_saved_pipelines_run_with_this_package_and_without_it(tmp_path, make_vid
     run(remote.replace("AGAIN", ""), str(video), folders[-1] + "-again", **bare)
 
 
-def test_a_saved_pipeline_names_no_place_on_this_disk(tmp_path):
+def test_a_saved_pipeline_holds_no_local_path(tmp_path):
     pipeline("point-tracking").save_pretrained(tmp_path)
     for path in tmp_path.glob("*.json"):
         assert str(ROOT) not in path.read_text()

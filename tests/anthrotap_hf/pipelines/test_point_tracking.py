@@ -132,7 +132,7 @@ def test_every_way_of_giving_a_video(flowchain, make_video, served):
         np.testing.assert_array_equal(flowchain(way, grid_size=2)["tracks"], expected)
 
 
-def test_videos_that_cannot_be_read_say_why_in_one_line(flowchain, tmp_path, served):
+def test_videos_that_cannot_be_read_are_errors_in_one_line(flowchain, tmp_path, served):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all")
     for given, says in [
@@ -182,7 +182,7 @@ BAD_QUERIES = {
 
 
 @pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_refused_in_one_line(locotrack, video, says):
+def test_bad_queries_are_rejected_in_one_line(locotrack, video, says):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         locotrack(video, **BAD_QUERIES[says])
     assert says in str(caught.value)
@@ -324,7 +324,7 @@ def test_progress_is_shown_when_asked_for(tracker, video, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_no_model_named_is_the_bundled_one_and_says_so(caplog, video):
+def test_the_default_model_is_the_bundled_one_and_is_named(caplog, video):
     tracker = pipeline("point-tracking")
     assert type(tracker) is PointTrackingPipeline
     assert type(tracker.model) is LocoTrackForPointTracking
@@ -333,7 +333,7 @@ def test_no_model_named_is_the_bundled_one_and_says_so(caplog, video):
     assert tracker(video, points=POINTS)["tracks"].shape == (3, 6, 2)
 
 
-def test_models_that_track_nothing_are_refused(tmp_path):
+def test_models_that_track_nothing_are_rejected(tmp_path):
     bert = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8))
     with pytest.raises(ValueError, match="BertModel is no point tracker"):
         pipeline("point-tracking", model=bert)
@@ -356,7 +356,7 @@ def test_the_image_processor_loads_by_itself(locotrack, tmp_path):
     assert processor.to_dict() == locotrack.image_processor.to_dict()
 
 
-def test_names_are_at_the_front_door():
+def test_names_are_in_the_public_namespace():
     assert anthrotap_hf.PointTrackingPipeline is PointTrackingPipeline
     assert anthrotap_hf.FlowChainForPointTracking is FlowChainForPointTracking
 
@@ -390,7 +390,7 @@ def test_numpy_s_whole_numbers_are_whole_numbers(flowchain, video):
             flowchain(video, **wrong)
 
 
-def test_a_model_that_keeps_no_side_of_the_bargain_is_refused():
+def test_a_model_that_breaks_the_tracker_interface_is_rejected():
     class Half(FlowChainForPointTracking):
         num_steps = property()
 

@@ -364,7 +364,7 @@ def test_rows_that_are_wrong(changes, reason):
     assert "\n" not in str(error.value)
 
 
-def test_other_datasets_are_refused(rows):
+def test_other_datasets_are_rejected(rows):
     with pytest.raises(ValueError, match="no column tracks"):
         ShardClips(rows.remove_columns(["tracks"]))
     with pytest.raises(ValueError, match="no rows"):

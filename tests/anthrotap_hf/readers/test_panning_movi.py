@@ -85,7 +85,7 @@ def test_the_same_clip_each_time(folder):
         source[2]
 
 
-def test_objects_get_their_share():
+def test_objects_get_their_fraction_of_the_tracks():
     segments = np.zeros((24, 64, 64), np.uint8)
     segments[:, :20, :20] = 1
     segments[:, 40:44, 40:44] = 3

@@ -93,7 +93,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_a_malicious_pickle_is_refused_and_runs_nothing(moving_pattern, tmp_path, protocol):
+def test_a_malicious_pickle_is_rejected_and_runs_nothing(moving_pattern, tmp_path, protocol):
     mark = tmp_path / "was here"
     attack = Calls(os.system, f"touch '{mark}'")
     video = tapvid_video(moving_pattern(3, 16, 16))
@@ -106,7 +106,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(moving_pattern, tmp_path
     assert not mark.exists()
 
 
-def test_what_is_no_tapvid_pickle_is_said_in_one_line(moving_pattern, tmp_path):
+def test_what_is_no_tapvid_pickle_is_an_error_in_one_line(moving_pattern, tmp_path):
     video = tapvid_video(moving_pattern(4, 32, 48))
     whole = pickle.dumps({"a": video})
     hole = np.where(video["occluded"][..., None], 0, np.nan)
@@ -196,7 +196,7 @@ def test_our_shards(shards):
             np.testing.assert_array_equal(video.tracks.visible, video.tracks.valid)
 
 
-def test_what_is_no_shard_is_said_in_one_line(shards, tmp_path):
+def test_what_is_no_shard_is_an_error_in_one_line(shards, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -264,7 +264,7 @@ def test_points_on_a_folder_of_images(moving_pattern, tmp_path):
         list(PointClips(tmp_path))
 
 
-def test_what_is_wrong_with_points_is_said_in_one_line(make_video, tmp_path):
+def test_invalid_points_are_an_error_in_one_line(make_video, tmp_path):
     make_video("walk.mp4", shots=[3], size=(64, 96))
     file = tmp_path / "walk.csv"
     head = "track,t,x,y,visible\n"

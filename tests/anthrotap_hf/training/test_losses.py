@@ -131,7 +131,7 @@ def made_up(seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Ten
 @pytest.mark.parametrize("model", ["locotrack", "tapnext"])
 @pytest.mark.parametrize("human", [False, True])
 @pytest.mark.parametrize("as_released", [False, True])
-def test_nothing_is_learnt_from_unknown_labels(model: str, human: bool, as_released: bool) -> None:
+def test_nothing_is_learned_from_invalid_labels(model: str, human: bool, as_released: bool) -> None:
     batch, predicted = made_up()
     batch["tracks"][~batch["valid"]] = torch.nan
     if model == "locotrack":
@@ -160,7 +160,7 @@ def test_nothing_is_learnt_from_unknown_labels(model: str, human: bool, as_relea
     assert torch.isfinite(loss["loss"])
 
 
-def test_hidden_labels_push_visibility_down_and_seen_ones_up() -> None:
+def test_occluded_labels_push_visibility_down_and_visible_ones_up() -> None:
     batch, predicted = made_up()
     output = TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"])
     tapnext_loss(output, batch, human=True, as_released=False, visibility_on_humans=True)["loss"].backward()
@@ -170,7 +170,7 @@ def test_hidden_labels_push_visibility_down_and_seen_ones_up() -> None:
     assert (slope[batch["valid"] & ~batch["visible"]] > 0).all()
 
 
-def test_humans_teach_no_visibility_unless_asked() -> None:
+def test_human_labels_train_no_visibility_unless_asked() -> None:
     batch, predicted = made_up()
     output = TAPNextOutput(tracks=predicted["tracks"], visible_logits=predicted["logits"])
     assert tapnext_loss(output, batch, human=True, as_released=True)["visibility"].item() == 0

@@ -70,7 +70,7 @@ def test_in_a_data_loader(num_workers):
 
 
 @pytest.mark.parametrize("rest", [0, 0.05])
-def test_workers_begin_while_opencv_s_threads_sleep(rest):
+def test_workers_start_while_opencv_s_threads_sleep(rest):
     """A forked pool that is told to end waits for threads that are not there."""
     image = np.zeros((900, 1200, 3), np.uint8)
     threads = cv2.getNumThreads()
@@ -118,7 +118,7 @@ class ForwardOnly(Numbered):
         super().__init__(200, "stream")
 
 
-def test_bad_clips_are_told_counted_and_replaced(caplog):
+def test_bad_clips_are_reported_counted_and_replaced(caplog):
     mixed = mixer(components=[MixtureComponent(Numbered(10, bad=(2, 5)), 1, TINY)], num_steps=50)
     with caplog.at_level(logging.WARNING):
         batches = [*mixed.batches()]
@@ -145,7 +145,7 @@ def test_too_many_bad_clips_are_an_error():
         [*mixed.batches()]
 
 
-def test_our_own_faults_are_not_swallowed():
+def test_our_own_errors_are_not_swallowed():
     class Faulty(Numbered):
         def __getitem__(self, index):
             raise ZeroDivisionError
@@ -165,7 +165,7 @@ def test_our_own_faults_are_not_swallowed():
         ({"max_bad_fraction": 2}, "fraction"),
     ],
 )
-def test_mixtures_that_cannot_be(changes, reason):
+def test_impossible_mixtures(changes, reason):
     with pytest.raises(ValueError, match=reason):
         mixer(**changes)
 
@@ -210,7 +210,7 @@ def test_procedural_colors_stay_at_visible_points():
     assert np.median(lost) > 4 * np.median(kept)
 
 
-def test_procedural_clips_move_and_hide():
+def test_procedural_clips_move_and_occlude():
     clips = [ProceduralClips(seed=2)[index] for index in range(20)]
     steps = np.concatenate([np.linalg.norm(np.diff(clip.tracks.xy, axis=1), axis=-1).ravel() for clip in clips])
     assert 0.5 < np.median(steps) < 10

@@ -148,7 +148,7 @@ def test_the_same_draw_is_the_same_sample():
     assert all(np.array_equal(one[key], other[key]) for key in one)
 
 
-def test_the_three_kinds_of_labels_are_kept_apart():
+def test_visible_occluded_and_invalid_labels_stay_distinct():
     clip = painted_clip()
     visible, valid, xy = clip.tracks.visible.copy(), clip.tracks.valid.copy(), clip.tracks.xy.copy()
     visible[:, ::4] = False
@@ -177,7 +177,7 @@ def test_a_label_that_leaves_the_frame_is_occluded():
     assert sample["valid"].all()
 
 
-def test_what_lies_outside_the_clip_is_not_brought_into_sight():
+def test_what_lies_outside_the_clip_is_not_brought_into_view():
     """Around the clip's frame a shrunk sample shows its edge drawn out, not what is there."""
     xy = painted_clip().tracks.xy.copy()
     xy[:8] = (-10, 45)
@@ -254,7 +254,7 @@ def test_frames_of_another_size_are_scaled_to_the_labels():
         ({"height": 0}, "160x0 pixels"),
     ],
 )
-def test_what_is_wrong_with_a_clip_is_said_in_one_line(changes, reason):
+def test_invalid_clips_are_an_error_in_one_line(changes, reason):
     with pytest.raises(BadClipError, match=reason) as error:
         make_sample(painted_clip(**changes), SMALL, np.random.default_rng(0))
     assert "\n" not in str(error.value)

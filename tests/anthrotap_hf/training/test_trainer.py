@@ -136,7 +136,7 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
         assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
 
 
-def test_a_stopped_run_on_streamed_shards_goes_on(tmp_path, monkeypatch):
+def test_a_stopped_run_on_streamed_shards_resumes(tmp_path, monkeypatch):
     """It sees the same clips, and reads no row before the step it goes on at."""
     some_rows(12).to_parquet(tmp_path / "shards/train-00000-of-00001.parquet", batch_size=2)
     source = {"kind": "shards", "data": str(tmp_path / "shards"), "streaming": True, "window": 2}
@@ -172,7 +172,7 @@ def test_a_stopped_run_on_streamed_shards_goes_on(tmp_path, monkeypatch):
         ("optimizer.pt", None),
     ],
 )
-def test_a_damaged_checkpoint_is_passed_over(unbroken, tmp_path, file, content):
+def test_a_damaged_checkpoint_is_skipped(unbroken, tmp_path, file, content):
     shutil.copytree(unbroken, tmp_path / "out")
     (tmp_path / "out/checkpoint-old").mkdir()
     victim = tmp_path / "out/checkpoint-6" / file
@@ -183,12 +183,12 @@ def test_a_damaged_checkpoint_is_passed_over(unbroken, tmp_path, file, content):
         assert torch.equal(tensor, weights(tmp_path / "out/model")[name]), name
 
 
-def test_another_number_of_processes_is_refused(unbroken):
+def test_another_number_of_processes_is_rejected(unbroken):
     with pytest.raises(TrainingError, match="a run of 1 processes, this one has 2"):
         find_checkpoint(unbroken, recipe_with(), 2, write=True)
 
 
-def test_another_recipe_s_folder_is_refused_and_kept(unbroken):
+def test_another_recipe_s_folder_is_rejected_and_kept(unbroken):
     with pytest.raises(TrainingError, match=r"differs in batch_size, training\.learning_rate"):
         find_checkpoint(
             unbroken,
@@ -199,7 +199,7 @@ def test_another_recipe_s_folder_is_refused_and_kept(unbroken):
     assert (unbroken / "checkpoint-6").exists()
 
 
-def test_what_teaches_nothing_may_change(unbroken):
+def test_settings_that_do_not_affect_training_may_change(unbroken):
     free = recipe_with(training={**TINY["training"], "logging_steps": 7, "dataloader_num_workers": 1})
     assert find_checkpoint(unbroken, free, 1, write=True).name == "checkpoint-6"
 
@@ -301,7 +301,7 @@ def test_every_recipe_is_valid():
         (["tiny-procedural", "--set", "sources.shapes.sample.flips=1"], "flips"),
     ],
 )
-def test_what_is_wrong_with_a_recipe_is_said_in_one_line(words, says, tmp_path, monkeypatch):
+def test_invalid_recipes_are_an_error_in_one_line(words, says, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2

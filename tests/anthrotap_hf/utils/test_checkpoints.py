@@ -77,7 +77,7 @@ def test_a_lightning_files_leftovers_are_read_past(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_code_is_refused_and_never_run(tmp_path, hidden):
+def test_code_is_rejected_and_never_run(tmp_path, hidden):
     mark = tmp_path / "mark"
     content = {"state_dict": {"a": torch.rand(2)}, "hyper_parameters": {"x": Evil(mark)}}
     torch.save(content if hidden else Evil(mark), tmp_path / "x.ckpt")
@@ -160,7 +160,7 @@ def test_harmless_python_beside_the_weights_is_read_past(tmp_path, zipped):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_torchscript_is_called_so(tmp_path, recwarn):
+def test_torchscript_is_named_in_the_error(tmp_path, recwarn):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 1), torch.rand(1, 2)), tmp_path / "x.pt")
     recwarn.clear()
     with pytest.raises(CheckpointError, match="is a TorchScript program"):
@@ -168,7 +168,7 @@ def test_torchscript_is_called_so(tmp_path, recwarn):
     assert not recwarn.list
 
 
-def test_pickles_in_an_npz_are_refused(tmp_path):
+def test_pickles_in_an_npz_are_rejected(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.array([Evil(tmp_path / "mark")], dtype=object))
     with pytest.raises(CheckpointError, match=r"no \.npz of plain arrays"):
         load_tensors(tmp_path / "x.npz")
@@ -177,7 +177,7 @@ def test_pickles_in_an_npz_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.pt", "x.npz"])
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
-def test_other_files_are_refused_in_one_line(tmp_path, name, content):
+def test_other_files_are_rejected_in_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         load_tensors(tmp_path / name)
@@ -185,7 +185,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, name, content):
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_content_without_weights_is_refused(tmp_path):
+def test_content_without_weights_is_rejected(tmp_path):
     for content, says in (
         ({}, "no state_dict"),
         ([torch.rand(1)], "no state_dict"),

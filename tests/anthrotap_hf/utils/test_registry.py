@@ -20,7 +20,7 @@ def test_an_object_is_imported_when_it_is_loaded() -> None:
     assert COLORS.load("hls")(1.0, 1.0, 1.0) == (0.0, 1.0, 0.0)
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(AnthroTapError) as raised:
         COLORS.load("rgb")
     assert str(raised.value) == "unknown conversion 'rgb'; known: hls, missing"

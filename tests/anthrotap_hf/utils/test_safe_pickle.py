@@ -56,7 +56,7 @@ class _Evil:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_code_is_refused_and_not_run(tmp_path, protocol):
+def test_code_is_rejected_and_not_run(tmp_path, protocol):
     _Evil.path = str(tmp_path / "ran")
     code = pickle.dumps(np.array({"tracks": _Evil()}, object), protocol)
     with pytest.raises(ValueError, match=r"asks for .*mkdir") as error:
@@ -110,7 +110,7 @@ def test_hostile_and_damaged_code(tmp_path, code):
         ("x", "f8", None, b"12345678"),
     ],
 )
-def test_arrays_that_lie(tmp_path, shape, dtype, order, content):
+def test_arrays_with_wrong_headers(tmp_path, shape, dtype, order, content):
     class Lie:
         def __reduce__(self):
             state = (1, shape, _Dtype(dtype), False, content)

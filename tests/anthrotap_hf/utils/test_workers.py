@@ -88,7 +88,7 @@ def test_another_thread_cancels(worker, tmp_path):
     assert worker.run(worker_calls.negate, 1) == -1
 
 
-def test_nothing_goes_on_after_an_exception_in_the_parent(worker):
+def test_nothing_runs_on_after_an_exception_in_the_parent(worker):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -31,7 +31,7 @@ def test_visible_is_filled_occluded_is_hollow_invalid_is_absent():
     assert not black.any()  # a copy was drawn on
 
 
-def test_the_dot_is_centerd_on_the_point():
+def test_the_dot_is_centered_on_the_point():
     big = Tracks(**{**one_track(True, True).__dict__, "height": 960, "width": 960})
     drawn = draw_tracks(np.zeros((960, 960, 3), np.uint8), big, 0).sum(-1).astype(float)
     y, x = np.mgrid[:960, :960] + 0.5  # raster: the first pixel's center is (0.5, 0.5)
@@ -39,7 +39,7 @@ def test_the_dot_is_centerd_on_the_point():
     assert (y * drawn).sum() / drawn.sum() == pytest.approx(30.5, abs=0.15)
 
 
-def test_frames_of_another_size_are_refused():
+def test_frames_of_another_size_are_rejected():
     with pytest.raises(ValueError, match="tracks refer to 80x60"):
         draw_tracks(np.zeros((61, 80, 3), np.uint8), one_track(True, True), 0)
 
@@ -96,7 +96,7 @@ def test_a_dot_shows_on_its_own_color():
     assert drawn.max(-1).min() < 60  # the rim
 
 
-def test_a_trail_has_a_gap_where_the_point_was_not_seen():
+def test_a_trail_has_a_gap_where_the_point_was_not_visible():
     tracks = grid_tracks(1, frames=9)
     tracks.xy[0, :, 0] = 640 + 40 * np.arange(9)
     tracks.visible[0, 4] = False
