@@ -102,8 +102,8 @@ def out(tmp_path) -> Path:
     return tmp_path / "out/attached"
 
 
-def run(*words: object):
-    return CliRunner().invoke(app, ["attach", *map(str, words)])
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["attach", *map(str, arguments)])
 
 
 def test_the_result_is_the_dataset_that_was_made_with_videos(labels, full, videos, out, tmp_path):

@@ -100,9 +100,9 @@ def test_a_body_counts_by_its_file_wherever_that_is_found(tmp_path, monkeypatch)
         assert str(tmp_path) not in str(config.describe())
         return config.version()
 
-    for place, content in {"here/smpl": "one", "there": "one", "other": "other"}.items():
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "SMPL_NEUTRAL.pkl").write_text(content)
+    for folder, content in {"here/smpl": "one", "there": "one", "other": "other"}.items():
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "SMPL_NEUTRAL.pkl").write_text(content)
     monkeypatch.setenv("ANTHROTAP_BODY_MODELS", str(tmp_path / "here"))
     one = version(body="smpl")
     assert one == version(body="smpl", body_file=tmp_path / "there" / "SMPL_NEUTRAL.pkl")

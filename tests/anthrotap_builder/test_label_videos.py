@@ -38,8 +38,8 @@ if "anthrotap labeling" in sys.orig_argv:
 
 @pytest.fixture
 def run(fake_labels: None):
-    def run(*words: object):
-        return CliRunner().invoke(app, ["label", *map(str, words)])
+    def run(*arguments: object):
+        return CliRunner().invoke(app, ["label", *map(str, arguments)])
 
     return run
 
@@ -91,7 +91,7 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("arguments", "reason"),
     [
         (["missing.mp4"], "missing.mp4: no such file"),
         (["--recipe", "nonsense", "VIDEO"], "no recipe 'nonsense'"),
@@ -100,10 +100,10 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
         (["EMPTY"], "no video in this folder"),
     ],
 )
-def test_wrong_arguments_give_one_line_and_no_folder(run, make_video, tmp_path, words, reason):
+def test_wrong_arguments_give_one_line_and_no_folder(run, make_video, tmp_path, arguments, reason):
     (tmp_path / "empty").mkdir()
     named = {"VIDEO": make_video(), "EMPTY": tmp_path / "empty"}
-    result = run(*[named.get(word, word) for word in words], "--out", tmp_path / "out")
+    result = run(*[named.get(word, word) for word in arguments], "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert reason in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -216,9 +216,9 @@ def test_the_summary_is_json_where_nothing_was_found(run, tmp_path):
 
 def test_reasons_reach_the_terminal_past_the_networks_greeting(make_video, tmp_path):
     """A process of its own: the networks start in several threads, and greet on the real standard error."""
-    words = ["label", str(make_video()), "--out", str(tmp_path / "out")]
+    arguments = ["label", str(make_video()), "--out", str(tmp_path / "out")]
     result = subprocess.run(
-        [sys.executable, "-m", "anthrotap_hf.cli.main", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "anthrotap_hf.cli.main", *arguments], capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
     assert "no person was found" in result.stderr

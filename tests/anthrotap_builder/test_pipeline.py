@@ -25,14 +25,14 @@ def frames(anny: Body, dance: PoseParameters, camera: Camera) -> np.ndarray:
 
 
 @pytest.fixture
-def someone(anny: Body, dance: PoseParameters, camera: Camera) -> Stages:
+def true_stages(anny: Body, dance: PoseParameters, camera: Camera) -> Stages:
     person = as_person(anny, dance, camera, noise=2.0)
     return Stages(detection=lambda *_: [person])
 
 
 @pytest.fixture
-def labeled(someone: Stages, frames: np.ndarray) -> LabeledClip:
-    return label_clip(frames, fps=24.0, config=CONFIG, stages=someone)
+def labeled(true_stages: Stages, frames: np.ndarray) -> LabeledClip:
+    return label_clip(frames, fps=24.0, config=CONFIG, stages=true_stages)
 
 
 def test_visible_labels_stick_to_the_point_they_start_on(
@@ -68,17 +68,17 @@ def test_the_clip_holds_what_each_stage_found(labeled: LabeledClip):
     assert labeled.skipped is None
 
 
-def test_labels_do_not_depend_on_threads(someone: Stages, labeled: LabeledClip, frames: np.ndarray):
-    again = label_clip(frames, fps=24.0, config=CONFIG, threads=3, stages=someone)
+def test_labels_do_not_depend_on_threads(true_stages: Stages, labeled: LabeledClip, frames: np.ndarray):
+    again = label_clip(frames, fps=24.0, config=CONFIG, threads=3, stages=true_stages)
     np.testing.assert_array_equal(again.tracks.xy, labeled.tracks.xy)
     np.testing.assert_array_equal(again.tracks.valid, labeled.tracks.valid)
 
 
 def test_valid_labels_lie_in_the_frame(labeled: LabeledClip):
     tracks = labeled.tracks
-    places = tracks.xy[tracks.valid]
-    assert np.isfinite(places).all()
-    assert ((places >= 0) & (places < [tracks.width, tracks.height])).all()
+    positions = tracks.xy[tracks.valid]
+    assert np.isfinite(positions).all()
+    assert ((positions >= 0) & (positions < [tracks.width, tracks.height])).all()
     assert (tracks.visible.sum(1) >= CONFIG.min_visible).all()
 
 
@@ -90,8 +90,8 @@ def test_confidence_is_of_visible_labels_and_separates_good_from_better(labeled:
 
 
 def test_no_people_give_no_track_and_a_reason():
-    nobody = Stages(detection=lambda *_: [])
-    labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=nobody)
+    no_people = Stages(detection=lambda *_: [])
+    labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=no_people)
     assert len(labeled.tracks) == 0
     assert labeled.tracks.xy.shape == (0, 5, 2)
     assert "no person was found" in str(labeled.skipped)
@@ -129,27 +129,27 @@ def test_the_public_functions_are_on_the_package():
 
 
 def test_meshes_that_were_written_give_the_same_labels(
-    labeled: LabeledClip, someone: Stages, frames: np.ndarray, anny: Body, tmp_path
+    labeled: LabeledClip, true_stages: Stages, frames: np.ndarray, anny: Body, tmp_path
 ):
     with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
         writer.add(np.arange(100, 100 + len(frames)), labeled.meshes, labeled.camera)
     file = read_meshes(tmp_path / "clip.meshes.npz")
     config = CONFIG.model_copy(update={"mesh_source": "file"})
     times = np.arange(100, 100 + len(frames))
-    again = label_clip(frames, 24.0, config, stages=someone, meshes=ClipMeshes(file, times))
+    again = label_clip(frames, 24.0, config, stages=true_stages, meshes=ClipMeshes(file, times))
     for name in ("xy", "visible", "valid", "person", "vertex", "confidence"):
         np.testing.assert_array_equal(getattr(again.tracks, name), getattr(labeled.tracks, name))
     assert again.rejected_fraction == labeled.rejected_fraction
     assert again.info["label_version"] != labeled.info["label_version"]
 
-    elsewhere = label_clip(frames, 24.0, config, stages=someone, meshes=ClipMeshes(file, times - 100))
+    elsewhere = label_clip(frames, 24.0, config, stages=true_stages, meshes=ClipMeshes(file, times - 100))
     assert len(elsewhere.tracks) == 0
     assert "the file has no mesh in these frames" in str(elsewhere.skipped)
     assert elsewhere.info["label_version"].startswith(config.version())
 
 
 def test_refined_meshes_lie_nearer_to_the_truth(
-    someone: Stages, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
+    true_stages: Stages, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
 ):
     """A source that errs by seven degrees at each joint and by some centimeters."""
     rng = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_refined_meshes_lie_nearer_to_the_truth(
     slide = {}
     for refine in (False, True):
         config = LabelingConfig(points=300, mesh_source="file", refine=refine)
-        clip = label_clip(frames, 24.0, config, stages=someone, meshes=meshes)
+        clip = label_clip(frames, 24.0, config, stages=true_stages, meshes=meshes)
         (mesh,) = clip.meshes
         offset = clip.camera.project(surface.positions(mesh.vertices, anny.faces)) - truth
         slide[refine] = np.nanmedian(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
@@ -191,8 +191,8 @@ def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_us
         writer.add(np.arange(len(frames)), labeled.meshes, labeled.camera)
     meshes = ClipMeshes(read_meshes(tmp_path / "clip.meshes.npz"), np.arange(len(frames)))
     config = LabelingConfig(points=300, mesh_source="file")
-    nobody = Stages(detection=lambda *_: [])
-    rejected = label_clip(frames, 24.0, config, stages=nobody, meshes=meshes)
+    no_people = Stages(detection=lambda *_: [])
+    rejected = label_clip(frames, 24.0, config, stages=no_people, meshes=meshes)
     assert len(rejected.tracks) == 0
     assert "no label of the people found is valid" in str(rejected.skipped)
 
@@ -204,9 +204,9 @@ def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_us
     assert len(unmasked.tracks) > 80
 
 
-def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, someone: Stages):
+def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, true_stages: Stages):
     with pytest.raises(ValueError, match='meshes belong to mesh_source "file"'):
-        label_clip(frames, 24.0, CONFIG.model_copy(update={"mesh_source": "file"}), stages=someone)
+        label_clip(frames, 24.0, CONFIG.model_copy(update={"mesh_source": "file"}), stages=true_stages)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

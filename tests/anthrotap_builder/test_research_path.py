@@ -26,8 +26,8 @@ from helpers.tiny_tokenhmr import save_tiny_tokenhmr
 EXAMPLE = "filter.rule=none"
 
 
-def parse_settings(words):
-    return parse(words, EXAMPLE)
+def parse_settings(arguments):
+    return parse(arguments, EXAMPLE)
 
 
 pytest.importorskip("edgefirst.tracker", reason="needs the extra: pip install 'anthrotap[detector]'")
@@ -59,11 +59,11 @@ def settings(files) -> list[str]:
 @pytest.mark.parametrize("refine", [False, True])
 def test_the_command_goes_all_the_way(settings, make_video, tmp_path, refine):
     out = tmp_path / "out"
-    words = [word for setting in settings for word in ("--set", setting)]
-    words += ["--refine"] if refine else []
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    arguments += ["--refine"] if refine else []
     video = make_video(shots=[12], size=(128, 160), fps=10)
     result = CliRunner().invoke(
-        app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", "--write-meshes", *words]
+        app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", "--write-meshes", *arguments]
     )
     assert result.exit_code == 0, result.output
     rows = datasets.load_dataset("parquet", data_files=str(out / "data" / "*.parquet"), split="train")
@@ -121,7 +121,7 @@ def test_a_network_that_is_not_there_is_an_error_with_a_hint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         (["mesh_source=tokenhmr"], "set body: smpl"),
         (["tokenhmr=x"], "fit does not use tokenhmr"),
@@ -131,8 +131,8 @@ def test_a_network_that_is_not_there_is_an_error_with_a_hint(tmp_path):
         (["body=mesh"], "body: mesh is for a file of vertices"),
     ],
 )
-def test_stages_that_do_not_fit_together_are_errors(settings, says):
-    with pytest.raises(ValueError, match=says):
+def test_stages_that_do_not_fit_together_are_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
         labeling_config("open", parse_settings(settings))
 
 
@@ -152,11 +152,11 @@ def test_a_missing_device_is_an_error(make_video, tmp_path):
 def test_what_is_missing_is_reported_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):
     """One line, and no folder: first the network, then the flow's package."""
     video, out = make_video(), tmp_path / "out"
-    words = [word for setting in settings for word in ("--set", setting)]
+    arguments = [word for setting in settings for word in ("--set", setting)]
 
     def run(*more: str):
         return CliRunner().invoke(
-            app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", *words, *more]
+            app, ["label", str(video), "--out", str(out), "--recipe", "anthrotap-ld", *arguments, *more]
         )
 
     result = run("--set", f"tokenhmr={tmp_path}")
@@ -184,7 +184,7 @@ def test_another_network_at_the_same_path_is_another_version(files, settings, tm
 
 
 def test_refine_is_a_flag(make_video, tmp_path):
-    words = ["label", str(make_video()), "--out", str(tmp_path), "--refine", "--set", "refine.sigma=1"]
-    result = CliRunner().invoke(app, words)
+    arguments = ["label", str(make_video()), "--out", str(tmp_path), "--refine", "--set", "refine.sigma=1"]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "refine: Input should be a valid boolean" in result.output

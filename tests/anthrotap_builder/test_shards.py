@@ -211,8 +211,8 @@ def test_clips_that_do_not_fit(make_clip):
 
 
 def test_manifest(make_clip, tmp_path):
-    nobody = make_clip(1, num_tracks=0)
-    clips = [make_clip(0), nobody, make_clip(2, num_tracks=40)]
+    no_people = make_clip(1, num_tracks=0)
+    clips = [make_clip(0), no_people, make_clip(2, num_tracks=40)]
     parts = [Tally(), Tally()]
     for number, clip in enumerate(clips):
         parts[number % 2].add(clip.tracks, clip.rejected_fraction)

@@ -117,8 +117,8 @@ def short_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_writes_figures_and_plots_and_resumes(
     short_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    words = ["--out", str(tmp_path), "--processes", "1"]
-    first = CliRunner().invoke(app, [*words, "--no-ablation"])
+    arguments = ["--out", str(tmp_path), "--processes", "1"]
+    first = CliRunner().invoke(app, [*arguments, "--no-ablation"])
     assert first.exit_code == 0, first.output
     assert "bars" in first.output
     report = json.loads((tmp_path / "labels.json").read_text())
@@ -130,21 +130,21 @@ def test_the_command_writes_figures_and_plots_and_resumes(
         raise AssertionError("is labeled already")
 
     monkeypatch.setattr(Workbench, "label", label_again)
-    again = CliRunner().invoke(app, [*words, "--no-ablation", "--json"])
+    again = CliRunner().invoke(app, [*arguments, "--no-ablation", "--json"])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout) == report
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("arguments", "reason"),
     [
         (["--half", "third"], "no half 'third'"),
         (["--clip", "nonsense"], "no clip nonsense in the standard set: walk, "),
         (["--recipe", "nowhere.yaml"], "no recipe"),
     ],
 )
-def test_what_does_not_exist_is_an_error_in_one_line(words: list[str], reason: str, tmp_path: Path):
-    result = CliRunner().invoke(app, ["--out", str(tmp_path), *words])
+def test_what_does_not_exist_is_an_error_in_one_line(arguments: list[str], reason: str, tmp_path: Path):
+    result = CliRunner().invoke(app, ["--out", str(tmp_path), *arguments])
     assert result.exit_code == 2
     assert reason in result.output
     assert "Traceback" not in result.output

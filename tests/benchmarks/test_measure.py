@@ -189,6 +189,6 @@ def test_pooling_counts_labels_alike_where_the_mean_counts_clips(truth: GroundTr
     bad = evaluate_labels(replace(few, xy=np.full_like(few.xy, 5.0)), truth, lags=LAGS)
     assert mean_of([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(50, abs=0.1)
     counts = [result["lags"]["8"]["counts"]["evaluated"] for result in (good, bad)]
-    share = 100 * counts[0] / sum(counts)
-    assert pooled([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(share, abs=0.1)
+    fraction = 100 * counts[0] / sum(counts)
+    assert pooled([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(fraction, abs=0.1)
     assert pooled([good, bad])["counts"]["queries"] == good["counts"]["queries"] + bad["counts"]["queries"]

@@ -79,9 +79,9 @@ def test_a_slide_is_an_error_of_its_length(limb):
 
 def test_rejected_labels_do_not_survive_but_stay_in_the_mesh_row(limb):
     xy, marker = limb
-    seen = np.ones((1, K, T), bool)
-    seen[:, ::2, 20:] = False
-    result = compare_with_markers(_view(xy, seen), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,))
+    visible = np.ones((1, K, T), bool)
+    visible[:, ::2, 20:] = False
+    result = compare_with_markers(_view(xy, visible), 0, MarkerTracks(marker, np.zeros(1, int)), lags=(24,))
     assert 30 < _lag(result)["survival"] < 70
     assert _lag(result, "mesh")["survival"] == 100
 
@@ -120,12 +120,12 @@ def cameras() -> tuple[CalibratedCamera, CalibratedCamera, np.ndarray, dict]:
     pair = camera(np.array([0.0, -4000, 0])), camera(np.array([-4000.0, 0, 0]))
     body = rng.uniform(-500, 500, (K, 1, 3)) + np.arange(T)[:, None] * [10.0, 5, 2]
     scene = rng.uniform(-900, 900, (8, 3))
-    places = {str(i): tuple(tuple(c.project(p)) for c in pair) for i, p in enumerate(scene)}
-    return *pair, body, places
+    scene_points = {str(i): tuple(tuple(c.project(p)) for c in pair) for i, p in enumerate(scene)}
+    return *pair, body, scene_points
 
 
 def test_two_true_views_meet_and_find_the_person_in_both(cameras):
-    first, second, body, places = cameras
+    first, second, body, scene_points = cameras
     bystander = body[:, :1] + [900.0, -300, 200] + 0 * body
     a, b = (
         _view(np.stack([first.project(bystander), first.project(body)])),
@@ -134,7 +134,7 @@ def test_two_true_views_meet_and_find_the_person_in_both(cameras):
     # A camera that was moved since: labels and scene agree that it was.
     moved = replace(first, principal=first.principal - [9.0, 4.0])
 
-    result = compare_views(a, b, moved, second, lags=(8,), scene_points=places)
+    result = compare_views(a, b, moved, second, lags=(8,), scene_points=scene_points)
 
     assert result["people"] == [1, 0]
     assert result["scene"]["shift"] == pytest.approx([9, 4], abs=0.1)
@@ -148,13 +148,13 @@ def test_two_true_views_meet_and_find_the_person_in_both(cameras):
 
 
 def test_a_constant_offset_is_a_gap_and_no_slide_and_a_slide_is_both(cameras):
-    first, second, body, places = cameras
+    first, second, body, scene_points = cameras
     a = _view(first.project(body)[None])
     offset = _view(second.project(body + [0, 0, 20.0])[None])
     slide = _view(second.project(body + np.arange(T)[:, None] * [0, 0, 2.0])[None])
 
-    constant = compare_views(a, offset, first, second, lags=(8,), scene_points=places)["all"]
-    sliding = compare_views(a, slide, first, second, lags=(8,), scene_points=places)["all"]
+    constant = compare_views(a, offset, first, second, lags=(8,), scene_points=scene_points)["all"]
+    sliding = compare_views(a, slide, first, second, lags=(8,), scene_points=scene_points)["all"]
 
     assert constant["gap_mm"]["median"] == pytest.approx(20, rel=0.05)
     assert constant["lags"]["8"]["slide_mm"]["median"] < 0.5
@@ -164,11 +164,11 @@ def test_a_constant_offset_is_a_gap_and_no_slide_and_a_slide_is_both(cameras):
 
 
 def test_points_visible_in_one_view_only_do_not_count(cameras):
-    first, second, body, places = cameras
+    first, second, body, scene_points = cameras
     half = np.ones((1, K, T), bool)
     half[:, ::2] = False
     a, b = _view(first.project(body)[None], half), _view(second.project(body)[None], ~half)
-    result = compare_views(a, b, first, second, scene_points=places)
+    result = compare_views(a, b, first, second, scene_points=scene_points)
     assert result["visible"]["count"] == 0
     assert result["visible"]["gap_mm"]["median"] is None
     assert result["all"]["count"] == K * T
@@ -178,9 +178,9 @@ def test_masks_count_labels_inside_nearby_and_moved(monkeypatch):
     mask = np.zeros((T, SIZE // 2, SIZE // 2), np.float32)
     mask[:, 50:150, 50:150] = 1
     monkeypatch.setattr(masks, "person_probability", lambda frames, boxes, threads: mask)
-    places = np.concatenate([np.tile([[200.0, 200.0]], (30, 1)), np.tile([[302.0, 200.0]], (30, 1))])
+    positions = np.concatenate([np.tile([[200.0, 200.0]], (30, 1)), np.tile([[302.0, 200.0]], (30, 1))])
     view = _view(
-        np.tile(places[None, :, None], (1, 1, T, 1)), part=np.arange(K) % 8
+        np.tile(positions[None, :, None], (1, 1, T, 1)), part=np.arange(K) % 8
     )  # in full-size pixels: the mask ends at x = 300
     markers = MarkerTracks(np.full((1, T, 2), 200.0), np.zeros(1, int))
 
@@ -248,7 +248,7 @@ def test_the_benchmark_ends_with_that_line(tmp_path):
 
 
 def test_tables_show_every_figure(cameras, limb, monkeypatch):
-    first, second, body, places = cameras
+    first, second, body, scene_points = cameras
     a, b = (_view(camera.project(body)[None]) for camera in (first, second))
     monkeypatch.setattr(
         masks, "person_probability", lambda frames, boxes, threads: np.ones(frames.shape[:3], np.float32)
@@ -256,7 +256,7 @@ def test_tables_show_every_figure(cameras, limb, monkeypatch):
     xy, marker = limb
     markers = MarkerTracks(marker, np.zeros(1, int))
     result = {
-        "two_views": compare_views(a, b, first, second, scene_points=places),
+        "two_views": compare_views(a, b, first, second, scene_points=scene_points),
         "markers": {"clip": compare_with_markers(_view(xy), 0, markers)},
         "masks": {"clip": compare_with_mask(_view(xy))},
     }

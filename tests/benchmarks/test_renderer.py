@@ -107,24 +107,24 @@ def test_furniture_occludes(clip: RenderedClip) -> None:
 def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
     truth, t = clip.truth, 3
     points = load_body("anny").surface_points(60, 1)
-    places = truth.points(t, np.zeros(60, np.int64), points.face, points.barycentric)
+    positions = truth.points(t, np.zeros(60, np.int64), points.face, points.barycentric)
     meshes = [(truth.people[0][t], truth.faces[0]), (truth.occluders[t], truth.occluder_faces)]
-    hidden = np.zeros(60, bool)
+    occluded = np.zeros(60, bool)
     for vertices, faces in meshes:
         a, b, c = np.moveaxis(vertices.astype(np.float64)[faces], 1, 0)
-        for i, place in enumerate(places):
+        for i, position in enumerate(positions):
             # Moeller-Trumbore from the origin along the place
-            p = np.cross(place, c - a)
+            p = np.cross(position, c - a)
             det = np.einsum("fx,fx->f", b - a, p)
             with np.errstate(divide="ignore", invalid="ignore"):
                 u = -np.einsum("fx,fx->f", a, p) / det
                 q = np.cross(-a, b - a)
-                v = q @ place / det
+                v = q @ position / det
                 s = np.einsum("fx,fx->f", c - a, q) / det
-            hidden[i] |= ((u > 0) & (v > 0) & (u + v < 1) & (s > 0) & (s < 1 - 1e-6)).any()
+            occluded[i] |= ((u > 0) & (v > 0) & (u + v < 1) & (s > 0) & (s < 1 - 1e-6)).any()
     xy, visible = truth.locate(t, np.zeros(60, np.int64), points.face, points.barycentric)
     inside = truth.camera(t).contains(xy)
-    np.testing.assert_array_equal(visible[inside], ~hidden[inside])
+    np.testing.assert_array_equal(visible[inside], ~occluded[inside])
 
 
 def test_no_person_is_outside_the_frame_or_at_an_invalid_position(clip: RenderedClip) -> None:

@@ -84,8 +84,8 @@ def _shapes() -> dict[str, shapes.Shape]:
 def test_shapes_are_closed_and_look_outwards(name: str) -> None:
     """Each edge has a triangle on either side, and the volume is positive, at rest and in motion."""
     shape = _shapes()[name]
-    places = np.round(shape.rest, 9)
-    _, same = np.unique(places, axis=0, return_inverse=True)
+    positions = np.round(shape.rest, 9)
+    _, same = np.unique(positions, axis=0, return_inverse=True)
     corners = same.reshape(-1)[shape.faces]
     corners = corners[(corners != np.roll(corners, 1, axis=1)).all(1)]  # a tube's tips are points
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
@@ -108,11 +108,11 @@ def test_soft_and_jointed_shapes_move() -> None:
 
 def test_what_rolls_does_not_slip() -> None:
     path = paths.rolling(np.random.default_rng(0), (0, 0), (1.0, 0.5), 0.3)
-    rotation, place = path(0.7)
+    rotation, position = path(0.7)
     touching = rotation.T @ np.array([0, 0, -0.3])
-    later_rotation, later_place = path(0.7001)
-    moved = later_rotation @ touching + later_place - (rotation @ touching + place)
-    assert np.linalg.norm(moved) < 1e-3 * np.linalg.norm(later_place - place)
+    later_rotation, later_position = path(0.7001)
+    moved = later_rotation @ touching + later_position - (rotation @ touching + position)
+    assert np.linalg.norm(moved) < 1e-3 * np.linalg.norm(later_position - position)
 
 
 def test_unknown_creature() -> None:
@@ -131,8 +131,8 @@ def test_points_project_where_the_mesh_says(clip: RenderedClip) -> None:
     rotations = scene.camera.rotations()
     for t in (0, T - 1):
         for index, item in enumerate(scene.objects):
-            seen = (item.at(t / scene.fps) - scene.camera.position[t]) @ rotations[t].T
-            xy = seen[:, :2] / seen[:, 2:] * scene.camera.focal[t] + SIDE / 2
+            in_camera = (item.at(t / scene.fps) - scene.camera.position[t]) @ rotations[t].T
+            xy = in_camera[:, :2] / in_camera[:, 2:] * scene.camera.focal[t] + SIDE / 2
             first = item.shape.faces[:50]
             found, _ = clip.truth.locate(t, np.full(50, index), np.arange(50), np.repeat([[1.0, 0, 0]], 50, axis=0))
             np.testing.assert_allclose(found, xy[first[:, 0]], atol=1e-3)
@@ -148,18 +148,18 @@ def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
     inside = ((xy >= 0) & (xy < SIDE)).all(2)
     assert {-1, 0, 1, 2} == set(chosen.owner)
     for t in (0, 3, 7):
-        places = surfaces.points(t, chosen.owner, chosen.face, chosen.barycentric)
+        positions = surfaces.points(t, chosen.owner, chosen.face, chosen.barycentric)
         room = (chosen.world - scene.camera.position[t]) @ scene.camera.rotations()[t].T
-        places = np.where(chosen.owner[:, None] < 0, room, places)
-        free = np.ones(len(places), bool)
+        positions = np.where(chosen.owner[:, None] < 0, room, positions)
+        free = np.ones(len(positions), bool)
         for vertices, faces in zip(surfaces.people, surfaces.faces, strict=True):
             a, b, c = np.moveaxis(vertices[t].astype(float)[faces], 1, 0)
-            for i, place in enumerate(places):
-                p = np.cross(place, c - a)
+            for i, position in enumerate(positions):
+                p = np.cross(position, c - a)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     scale = 1 / np.einsum("fx,fx->f", b - a, p)
                     q = np.cross(-a, b - a)
-                    u, v = -np.einsum("fx,fx->f", a, p) * scale, q @ place * scale
+                    u, v = -np.einsum("fx,fx->f", a, p) * scale, q @ position * scale
                     way = np.einsum("fx,fx->f", c - a, q) * scale
                 free[i] &= not ((u > 0) & (v > 0) & (u + v < 1) & (way > 0) & (way < 1 - 1e-6)).any()
         np.testing.assert_array_equal(visible[:, t], inside[:, t] & free)
@@ -171,8 +171,8 @@ def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
     scene = small_scene()
     xy = np.random.default_rng(2).uniform(0, SIDE, (30, 2))
     world = room_points_under(scene, 2, xy)
-    seen = (world - scene.camera.position[2]) @ scene.camera.rotations()[2].T
-    np.testing.assert_allclose(seen[:, :2] / seen[:, 2:] * scene.camera.focal[2] + SIDE / 2, xy, atol=1e-9)
+    in_camera = (world - scene.camera.position[2]) @ scene.camera.rotations()[2].T
+    np.testing.assert_allclose(in_camera[:, :2] / in_camera[:, 2:] * scene.camera.focal[2] + SIDE / 2, xy, atol=1e-9)
     on_a_side = np.isclose(world, scene.room.low) | np.isclose(world, scene.room.high)
     assert on_a_side.any(1).all()
     assert ((world > scene.room.low - 1e-9) & (world < scene.room.high + 1e-9)).all()
@@ -273,8 +273,8 @@ def test_the_script_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(files, "render_tracks", _still_video)
-    words = [str(tmp_path), "--threads", "1", "--evaluate", "--files", "validation"]
-    script.main(words)
+    arguments = [str(tmp_path), "--threads", "1", "--evaluate", "--files", "validation"]
+    script.main(arguments)
     out = capsys.readouterr().out
     for word in (
         "static",
@@ -287,12 +287,12 @@ def test_the_script_evaluates(
     ):
         assert word in out
     assert (tmp_path / "evaluated" / "validation-first.json").exists()
-    script.main([*words[:-3], "--files", "validation", "--sheets"])
+    script.main([*arguments[:-3], "--files", "validation", "--sheets"])
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 8
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("arguments", "reason"),
     [
         (["--model", "x"], "--evaluate"),
         (["--threads", "0"], "at least 1"),
@@ -301,7 +301,7 @@ def test_the_script_evaluates(
     ],
 )
 def test_wrong_arguments_are_an_error_in_one_line(
-    words: list[str],
+    arguments: list[str],
     reason: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -309,7 +309,7 @@ def test_wrong_arguments_are_an_error_in_one_line(
 ) -> None:
     monkeypatch.setattr(files, "render_tracks", _still_video)
     with pytest.raises(SystemExit) as stopped:
-        script.main([str(tmp_path), *words])
+        script.main([str(tmp_path), *arguments])
     assert reason in str(stopped.value) + capsys.readouterr().err
 
 

@@ -189,10 +189,10 @@ def test_the_real_cameras_agree_on_what_stands_still(clips_dir):
     calibration = read_qca(clips_dir / CALIBRATION)
     first = calibration["cam01"].fitted_into(1080, 1920)
     second = calibration["cam03"].fitted_into(1088, 1920)
-    places = np.array(list(SCENE_POINTS.values()))
-    aimed = aim(first, second, places[:4, 0], places[:4, 1])
+    positions = np.array(list(SCENE_POINTS.values()))
+    aimed = aim(first, second, positions[:4, 0], positions[:4, 1])
 
-    others = meet(aimed, second, places[4:, 0], places[4:, 1])
+    others = meet(aimed, second, positions[4:, 0], positions[4:, 1])
 
     assert np.abs(others.signed).max() < 5  # millimeters, at points that had no say in the aim
     assert np.ptp(others.points[:4, 2]) < 15  # the four bolts are level

@@ -13,12 +13,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from helpers.document_blocks import ROOT, blocks, is_told_only, run_document, wanted
+from helpers.document_blocks import ROOT, blocks, is_not_run, run_document, wanted
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Minutes: labeling again and again, or training.
 SLOW = ("labeling", "building", "training", "evaluation", "loading")
-RUN = [path for path in DOCUMENTS if not is_told_only(path.read_text("utf-8"))]
+RUN = [path for path in DOCUMENTS if not is_not_run(path.read_text("utf-8"))]
 
 
 @pytest.fixture(scope="session")

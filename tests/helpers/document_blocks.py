@@ -68,7 +68,7 @@ def wanted(document: str) -> list[str]:
     return found[1].split() if found else []
 
 
-def is_told_only(document: str) -> bool:
+def is_not_run(document: str) -> bool:
     return re.search(r"<!--(?:(?!-->).)*no block here is run:", document, re.DOTALL) is not None
 
 
@@ -85,7 +85,7 @@ def run_document(path: Path, folder: Path) -> int:
     count = 0
     for block in blocks(document):
         assert block.kind in KINDS, f"{path.name}:{block.line}: a block needs a language, one of {', '.join(KINDS)}"
-        if is_told_only(document) or "not run" in block.about or block.kind in ("text", "bibtex"):
+        if is_not_run(document) or "not run" in block.about or block.kind in ("text", "bibtex"):
             continue
         if name := block.about.get("file"):
             (folder / name).write_text(block.text)
@@ -128,23 +128,23 @@ def _run_bash(block: Block, path: Path, folder: Path, environment: dict[str, str
 
 def check_set_up(line: str) -> None:
     """That what a line of set-up names is there: extras, targets of make, files."""
-    words = shlex.split(line, comments=True)
-    if words[0] == "make":
+    arguments = shlex.split(line, comments=True)
+    if arguments[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert {word for word in words[1:] if "=" not in word} <= set(targets), line
-    if words[0] == "pip":
+        assert {word for word in arguments[1:] if "=" not in word} <= set(targets), line
+    if arguments[0] == "pip":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert extras_named(line) <= set(project["optional-dependencies"]), line
-        if "--constraint" in words:
-            assert (ROOT / words[words.index("--constraint") + 1]).is_file(), line
+        if "--constraint" in arguments:
+            assert (ROOT / arguments[arguments.index("--constraint") + 1]).is_file(), line
 
 
 def extras_named(line: str) -> set[str]:
     """Extras of this package that a line of pip asks for."""
     if not line.startswith("pip install "):
         return set()
-    words = shlex.split(line, comments=True)
-    return {extra for word in words for found in re.findall(r"\[(.+?)\]", word) for extra in found.split(",")}
+    arguments = shlex.split(line, comments=True)
+    return {extra for word in arguments for found in re.findall(r"\[(.+?)\]", word) for extra in found.split(",")}
 
 
 def modules_without(extras: set[str]) -> list[str]:

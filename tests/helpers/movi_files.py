@@ -56,7 +56,7 @@ class Scene:
         origin = self.camera_positions[t]
         distance = (WALL - origin[1]) / rays[:, 1]
         owner = np.zeros(len(rays), int)
-        place = origin + rays * distance[:, None]
+        position = origin + rays * distance[:, None]
         normal = np.tile([0.0, -1, 0], (len(rays), 1))
         for number, sides in enumerate(SIDES):
             turn = self.rotations[number, t]
@@ -69,25 +69,25 @@ class Scene:
             axis = ends.min(0).argmax(1)
             distance = np.where(hit, enter, distance)
             owner[hit] = number + 1
-            place[hit] = (start + local * enter[:, None])[hit]
+            position[hit] = (start + local * enter[:, None])[hit]
             outwards = -np.sign(local[np.arange(len(rays)), axis])[:, None] * np.eye(3)[axis]
             normal[hit] = (outwards @ turn.T)[hit]
-        return distance, owner, place, normal
+        return distance, owner, position, normal
 
-    def follow(self, owner: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def follow(self, owner: int, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where a surface point is in each frame, [T, 2] raster pixels, and whether it is seen, [T]."""
-        xy, seen = np.empty((T, 2)), np.empty(T, bool)
+        xy, visible = np.empty((T, 2)), np.empty(T, bool)
         for t in range(T):
-            world = place
+            world = position
             if owner:
-                world = self.rotations[owner - 1, t] @ (place * SIDES[owner - 1]) + self.positions[owner - 1, t]
+                world = self.rotations[owner - 1, t] @ (position * SIDES[owner - 1]) + self.positions[owner - 1, t]
             local = self.camera_rotations[t].T @ (world - self.camera_positions[t])
             xy[t] = SIZE / 2 + FOCAL / SENSOR * SIZE * local[:2] / -local[2] * (1, -1)
             way = world - self.camera_positions[t]
             length = np.linalg.norm(way)
             met, _, _, _ = self.cast(t, way[None] / length)
-            seen[t] = (met[0] > length - 1e-6) & (xy[t] >= 0).all() & (xy[t] < SIZE).all()
-        return xy, seen
+            visible[t] = (met[0] > length - 1e-6) & (xy[t] >= 0).all() & (xy[t] < SIZE).all()
+        return xy, visible
 
     def features(self) -> dict[str, list[bytes] | np.ndarray]:
         pictures: dict[str, list[bytes]] = {
@@ -95,15 +95,15 @@ class Scene:
         }
         pixels = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), -1).reshape(-1, 2) + 0.5
         for t in range(T):
-            distance, owner, place, normal = self.cast(t, self.rays(t, pixels))
+            distance, owner, position, normal = self.cast(t, self.rays(t, pixels))
             depth = (distance - NEAREST) / (FARTHEST - NEAREST) * 65535
-            colors = np.where(owner[:, None] == 0, 0.5 + place / 20, 0.5 + place)
+            colors = np.where(owner[:, None] == 0, 0.5 + position / 20, 0.5 + position)
             for name, image in {
                 "video": np.clip(colors * 255, 0, 255).astype(np.uint8),
                 "segmentations": owner.astype(np.uint8)[:, None],
                 "depth": np.round(depth).astype(np.uint16)[:, None],
                 "normal": np.round((normal + 1) / 2 * 65535).astype(np.uint16),
-                "object_coordinates": np.round(np.clip(place + 0.5, 0, 1) * 65535).astype(np.uint16),
+                "object_coordinates": np.round(np.clip(position + 0.5, 0, 1) * 65535).astype(np.uint16),
             }.items():
                 image = image.reshape(SIZE, SIZE, -1)
                 pictures[name].append(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

@@ -39,15 +39,15 @@ def install(folder: Path) -> None:
         path.chmod(0o755)
 
 
-def sbatch(words: list[str]) -> None:
-    script = Path(words[-1]).read_text()
+def sbatch(arguments: list[str]) -> None:
+    script = Path(arguments[-1]).read_text()
     assert script.startswith("#!/bin/bash\n")
     directives = re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE)
-    directives += [tuple(word[2:].partition("=")[::2]) for word in words[:-1]]
+    directives += [tuple(word[2:].partition("=")[::2]) for word in arguments[:-1]]
     options = dict(directives)
-    unknown = set(options) - KNOWN
-    if unknown or not options["partition"]:
-        sys.exit(f"sbatch: error: unrecognized option {unknown}")
+    not_known = set(options) - KNOWN
+    if not_known or not options["partition"]:
+        sys.exit(f"sbatch: error: unrecognized option {not_known}")
     number = str(100 + len(list(STATE.glob("*.sh"))))
     (STATE / f"{number}.sh").write_text(script)
     first, _, last = options["array"].partition("%")[0].partition("-")
@@ -59,8 +59,8 @@ def sbatch(words: list[str]) -> None:
     print(f"Submitted batch job {number}")
 
 
-def run(words: list[str]) -> None:
-    number, first, last, output, *before = words
+def run(arguments: list[str]) -> None:
+    number, first, last, output, *before = arguments
     while not all((STATE / f"{job}.done").exists() for job in before):
         time.sleep(0.05)
     for task in range(int(first), int(last) + 1):
@@ -76,20 +76,20 @@ def run(words: list[str]) -> None:
     (STATE / f"{number}.done").touch()
 
 
-def squeue(words: list[str]) -> None:
-    assert words == ["--noheader", "--format=%A"]
+def squeue(arguments: list[str]) -> None:
+    assert arguments == ["--noheader", "--format=%A"]
     jobs = [path.stem for path in STATE.glob("*.sh")]
     print("\n".join(job for job in jobs if not (STATE / f"{job}.done").exists()))
 
 
-def srun(words: list[str]) -> None:
-    assert words[:3] == ["-l", "-n", "1"]
-    sys.exit(subprocess.run(words[3:], check=False).returncode)
+def srun(arguments: list[str]) -> None:
+    assert arguments[:3] == ["-l", "-n", "1"]
+    sys.exit(subprocess.run(arguments[3:], check=False).returncode)
 
 
-def scontrol(words: list[str]) -> None:
-    assert words[:2] == ["show", "hostnames"]
-    print(words[2])
+def scontrol(arguments: list[str]) -> None:
+    assert arguments[:2] == ["show", "hostnames"]
+    print(arguments[2])
 
 
 if __name__ == "__main__":

@@ -138,8 +138,8 @@ def run(marks: Path, tmp_path: Path) -> Callable[..., BuildReport]:
             limits=ResourceLimits(seconds, memory, retries=retries),
             write_card=write_dataset_card,
         )
-        words = inputs if isinstance(inputs, list) else [str(inputs)]
-        return build_dataset(job, find_sources(words), RunOptions(**options))  # type: ignore[arg-type]
+        addresses = inputs if isinstance(inputs, list) else [str(inputs)]
+        return build_dataset(job, find_sources(addresses), RunOptions(**options))  # type: ignore[arg-type]
 
     return build
 

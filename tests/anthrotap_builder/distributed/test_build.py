@@ -76,11 +76,11 @@ def test_the_result_depends_on_videos_and_recipe_alone(videos, run, tmp_path):
 
 
 def test_only_new_videos_are_labeled(videos, run, make_video, labeled, tmp_path):
-    aside = (videos / "b.mp4").rename(tmp_path / "b.mp4")
+    moved = (videos / "b.mp4").rename(tmp_path / "b.mp4")
     run(videos)
     assert labeled() == ["a", "c", "d"]
     assert run(videos).labeled == 0
-    aside.rename(videos / "b.mp4")
+    moved.rename(videos / "b.mp4")
     report = run(videos)
     assert labeled() == ["b"]
     assert (report.labeled, report.rows) == (1, {"train": 6})

@@ -99,7 +99,7 @@ def test_cells_may_name_a_file_beside_the_table(videos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("address", "reason"),
     [
         ("nowhere", "nowhere: no such file, folder or dataset"),
         ("empty", "no video in this folder"),

@@ -68,8 +68,8 @@ def test_a_point_without_a_position_has_no_flow_and_disturbs_no_other():
     assert np.isnan(found.displacement[0, 1]).all()
     assert np.isnan(found.fb_error[0, 1])
     np.testing.assert_allclose(found.displacement[1:].mean((0, 1)), (2, 1), atol=0.2)
-    nobody = track_flow(clip_context(frames), np.full_like(xy, np.nan), np.ones(xy.shape[:2], bool))
-    assert np.isnan(nobody.displacement).all()
+    untracked = track_flow(clip_context(frames), np.full_like(xy, np.nan), np.ones(xy.shape[:2], bool))
+    assert np.isnan(untracked.displacement).all()
 
 
 def test_sampling_is_bilinear_between_pixel_centers():

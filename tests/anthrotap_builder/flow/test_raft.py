@@ -52,9 +52,9 @@ def test_padding_and_tiles_move_nothing(height: int, width: int, tile: int):
 
 
 def test_what_is_added_beyond_the_edge_is_the_edge():
-    seen = []
-    RAFTFlow(lambda a, b: seen.append(a) or torch.zeros(1, 2, *a.shape[2:]))(noise(20, 130), noise(20, 130))
-    (image,) = seen[0]
+    padded = []
+    RAFTFlow(lambda a, b: padded.append(a) or torch.zeros(1, 2, *a.shape[2:]))(noise(20, 130), noise(20, 130))
+    (image,) = padded[0]
     assert tuple(image.shape) == (3, 128, 136)
     assert torch.equal(image[:, 0], image[:, 54])
     assert not torch.equal(image[:, 54], image[:, 55])

@@ -16,7 +16,7 @@ from anthrotap_builder.geometry.visibility import DEPTH_MARGIN, visible_points, 
 
 Mesh = tuple[np.ndarray, np.ndarray]
 
-SEEN, HIDDEN, DOUBTFUL = 1, 0, -1
+VISIBLE, OCCLUDED, DOUBTFUL = 1, 0, -1
 
 
 @numba.njit(cache=True)
@@ -57,14 +57,14 @@ def _moller_trumbore(d, a, b, c, margin, roundings):
     plane_error = unit * _length(e1) * _length(e2) * (_length(d) + to_a)
     side_error = unit * _length(d) * (to_a * (to_a + to_b + to_c) + to_b * to_c) + plane_error
     if not np.isfinite(to_a + to_b + to_c):
-        return SEEN
+        return VISIBLE
     if det <= plane_error:  # seen edge-on or without area: no hit, but rounding may make one near by
         near = abs(u) <= side_error + det and abs(v) <= side_error + det
-        return DOUBTFUL if roundings > 0 and near else SEEN
+        return DOUBTFUL if roundings > 0 and near else VISIBLE
     inside, between = min(u, min(v, det - u - v)), min(t, (1 - margin) * det - t)
     if inside < -side_error or between < -plane_error or (roundings == 0 and between == 0):
-        return SEEN
-    return HIDDEN if roundings == 0 or (inside > side_error and between > plane_error) else DOUBTFUL
+        return VISIBLE
+    return OCCLUDED if roundings == 0 or (inside > side_error and between > plane_error) else DOUBTFUL
 
 
 @numba.njit(cache=True)
@@ -72,7 +72,7 @@ def _brute_force(vertices, faces, targets, own_vertex, own_face, margin, roundin
     answer = np.empty(len(targets), np.int8)
     for k in range(len(targets)):
         d = (targets[k, 0], targets[k, 1], targets[k, 2])
-        answer[k] = SEEN if d[2] > 0 and np.isfinite(_length(d)) else HIDDEN
+        answer[k] = VISIBLE if d[2] > 0 and np.isfinite(_length(d)) else OCCLUDED
         for f in range(len(faces)):
             i, j, m = faces[f, 0], faces[f, 1], faces[f, 2]
             if f == own_face[k] or i == own_vertex[k] or j == own_vertex[k] or m == own_vertex[k]:
@@ -81,9 +81,9 @@ def _brute_force(vertices, faces, targets, own_vertex, own_face, margin, roundin
             b = (vertices[j, 0], vertices[j, 1], vertices[j, 2])
             c = (vertices[m, 0], vertices[m, 1], vertices[m, 2])
             hit = _moller_trumbore(d, a, b, c, margin, roundings)
-            if hit != SEEN and answer[k] != HIDDEN:
+            if hit != VISIBLE and answer[k] != OCCLUDED:
                 answer[k] = hit
-            if answer[k] == HIDDEN:
+            if answer[k] == OCCLUDED:
                 break
     return answer
 
@@ -112,7 +112,7 @@ def _assert_agrees(meshes: list[Mesh], points: list[SurfacePoints] | None = None
     found = visible_vertices(vertices, faces) if points is None else visible_points(vertices, faces, points)
     expected = _oracle(meshes, points)
     sure = expected != DOUBTFUL
-    np.testing.assert_array_equal(np.concatenate(found)[sure], expected[sure] == SEEN)
+    np.testing.assert_array_equal(np.concatenate(found)[sure], expected[sure] == VISIBLE)
     assert (~sure).mean() <= doubtful
 
 
@@ -154,7 +154,7 @@ def _join(meshes: list[Mesh]) -> Mesh:
     return np.concatenate([mesh[0] for mesh in meshes]), np.concatenate(faces)
 
 
-def _body(rng: np.random.Generator, place: np.ndarray) -> Mesh:
+def _body(rng: np.random.Generator, position: np.ndarray) -> Mesh:
     """A figure of capsules about as tall as a person, its limbs bent at random, its parts overlapping."""
     neck, hips = np.array([0.0, -0.5, 0.0]), np.array([0.0, 0.1, 0.0])
     parts = [_capsule(neck, hips, 0.16), _capsule(neck + [0, -0.2, 0], neck + [0, -0.27, 0], 0.11)]
@@ -171,7 +171,7 @@ def _body(rng: np.random.Generator, place: np.ndarray) -> Mesh:
             parts.append(_capsule(joint, end, radius))
             joint = end
     vertices, faces = _join(parts)
-    return (vertices + place).astype(np.float32), faces
+    return (vertices + position).astype(np.float32), faces
 
 
 def _random_points(rng: np.random.Generator, mesh: Mesh, count: int) -> SurfacePoints:
@@ -244,7 +244,7 @@ def test_whole_numbers_agree_exactly(
     vertices = (coordinates + [0, 0, shift]) * scale
     faces = rng.integers(0, len(vertices), (triangles, 3))
     expected = _oracle([(vertices, faces)], exact=True)
-    np.testing.assert_array_equal(visible_vertices([vertices], [faces])[0], expected == SEEN)
+    np.testing.assert_array_equal(visible_vertices([vertices], [faces])[0], expected == VISIBLE)
 
 
 @pytest.mark.parametrize("center", [(0, 0, 3), (1.5, -1, 2.2), (8, 3, 2)])
@@ -292,8 +292,8 @@ def test_sheets_close_in_depth(gap: float, hides: bool) -> None:
     sheet = np.array([[-1, -1, 2.0], [1, -1, 2.0], [1, 1, 2.0], [-1, 1, 2.0]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     behind = np.column_stack([rng.uniform(-0.9, 0.9, (200, 2)), np.full(200, 2.0 + gap)])
-    seen = visible_vertices([sheet, behind], [faces, np.zeros((0, 3), int)])[1]
-    assert (seen == (not hides)).all()
+    visible = visible_vertices([sheet, behind], [faces, np.zeros((0, 3), int)])[1]
+    assert (visible == (not hides)).all()
 
 
 def test_triangles_far_out_of_frame_occlude_what_is_in_frame() -> None:
@@ -358,11 +358,11 @@ def test_empty_meshes_and_no_people() -> None:
     nothing = np.zeros((0, 3)), np.zeros((0, 3), int)
     assert visible_vertices([nothing[0]], [nothing[1]])[0].shape == (0,)
     ahead_and_behind = np.array([[0, 0, 1.0], [0, 0, 0.0], [0, 0, -1.0]])
-    for seen in (
+    for visible in (
         visible_vertices([nothing[0], ahead_and_behind], [nothing[1]] * 2),
         visible_vertices([ahead_and_behind], [nothing[1]]),
     ):
-        np.testing.assert_array_equal(seen[-1], [True, False, False])
+        np.testing.assert_array_equal(visible[-1], [True, False, False])
     none = SurfacePoints(np.zeros(0, np.int32), np.zeros((0, 3)), np.zeros(0, np.int32))
     assert visible_points([ahead_and_behind], [nothing[1]], [none])[0].shape == (0,)
 

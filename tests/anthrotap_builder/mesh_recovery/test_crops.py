@@ -24,13 +24,13 @@ def ramp(height: int = 400, width: int = 600) -> np.ndarray:
     return np.stack([x / width * 255, y / height * 255, 0 * x], -1).round().astype(np.uint8)
 
 
-def shown(crop: np.ndarray) -> np.ndarray:
+def levels(crop: np.ndarray) -> np.ndarray:
     """[256, 256, 3] levels of a normalized crop."""
     return (crop.transpose(1, 2, 0) * DEVIATION + MEAN) * 255
 
 
 def test_a_crop_spans_the_square_around_its_box():
-    crop = shown(crop_person(ramp(), np.array([250.0, 60.0, 330.0, 260.0])))
+    crop = levels(crop_person(ramp(), np.array([250.0, 60.0, 330.0, 260.0])))
     assert crop.shape == (CROP_SIZE, CROP_SIZE, 3)
     # The square: x from 190 to 390, y from 60 to 260.
     x = 190 + (np.arange(CROP_SIZE) + 0.5) * 200 / CROP_SIZE
@@ -40,7 +40,7 @@ def test_a_crop_spans_the_square_around_its_box():
 
 
 def test_beyond_the_frame_there_is_black():
-    crop = shown(crop_person(np.full((100, 100, 3), 200, np.uint8), np.array([-50.0, 0.0, 50.0, 100.0])))
+    crop = levels(crop_person(np.full((100, 100, 3), 200, np.uint8), np.array([-50.0, 0.0, 50.0, 100.0])))
     np.testing.assert_allclose(crop[:, : CROP_SIZE // 2 - 2], 0, atol=1e-3)
     # At the frame's own border it fades to black over a pixel of the frame.
     np.testing.assert_allclose(crop[3:-3, CROP_SIZE // 2 + 2 :], 200, atol=1e-3)
@@ -49,26 +49,26 @@ def test_beyond_the_frame_there_is_black():
 def test_what_shrinks_much_is_blurred_first():
     stripes = np.zeros((1200, 1200, 3), np.uint8)
     stripes[:, ::2] = 255  # too fine to be seen
-    crop = shown(crop_person(stripes, np.array([0.0, 0.0, 1200.0, 1200.0])))
+    crop = levels(crop_person(stripes, np.array([0.0, 0.0, 1200.0, 1200.0])))
     inner = crop[20:-20, 20:-20]
     assert np.ptp(inner) < 110
     assert abs(inner.mean() - 127.5) < 3
     small = np.zeros((500, 500, 3), np.uint8)
     small[:, ::2] = 255
-    sharp = shown(crop_person(small, np.array([0.0, 0.0, 500.0, 500.0])))
+    sharp = levels(crop_person(small, np.array([0.0, 0.0, 500.0, 500.0])))
     assert np.ptp(sharp) > 200  # 500 / 512 is not much
 
 
 def test_the_blur_is_a_gaussian_to_4_sigma_that_continues_the_edge():
     frame = np.random.default_rng(0).integers(0, 255, (768, 768, 3)).astype(np.uint8)
-    crop = shown(crop_person(frame, np.array([0.0, 0.0, 768.0, 768.0])))
+    crop = levels(crop_person(frame, np.array([0.0, 0.0, 768.0, 768.0])))
     blurred = gaussian_filter(frame.astype(np.float64), (0.25, 0.25, 0), mode="nearest", truncate=4)
     # Three pixels of the frame are one of the crop, whose middle is the middle one's.
     np.testing.assert_allclose(crop, blurred[1::3, 1::3], atol=2e-2)
 
 
 @pytest.mark.parametrize(
-    ("box", "says"),
+    ("box", "message"),
     [
         ((10, 10, 10, 50), "with an area"),
         ((np.nan, 0, 10, 10), "with an area"),
@@ -77,8 +77,8 @@ def test_the_blur_is_a_gaussian_to_4_sigma_that_continues_the_edge():
         ((10, -60, 50, -10), "lies outside the frame"),
     ],
 )
-def test_a_box_without_a_crop_is_rejected(box, says):
-    with pytest.raises(ValueError, match=says):
+def test_a_box_without_a_crop_is_rejected(box, message):
+    with pytest.raises(ValueError, match=message):
         crop_person(ramp(), np.array(box, np.float32))
     inside = (-50, -50, 1, 1)
     assert overlaps_frame(np.array([box, inside], np.float32), (400, 600)).tolist() == [False, True]

@@ -172,7 +172,7 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"frame": None}, "frame is missing"),
         ({"person": np.zeros(3, int)}, "person must be [4], got [3]"),
@@ -190,9 +190,9 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
         ({"vertices": None, "body": np.array("anny")}, "global_orient is missing"),
     ],
 )
-def test_a_bad_file_is_an_error_in_one_line(tmp_path, change, says):
+def test_a_bad_file_is_an_error_in_one_line(tmp_path, change, message):
     arrays = {k: v for k, v in (cubes() | change).items() if v is not None}
-    with pytest.raises(MeshFileError, match=re.escape(says)) as caught:
+    with pytest.raises(MeshFileError, match=re.escape(message)) as caught:
         written(tmp_path / "m.npz", arrays)
     assert str(tmp_path / "m.npz") in str(caught.value)
     assert "\n" not in str(caught.value)

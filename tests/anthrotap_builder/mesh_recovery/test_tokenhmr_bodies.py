@@ -77,11 +77,11 @@ def test_each_frame_s_mesh_is_what_the_network_predicts_for_it(find, body, netwo
         joints = body.joints + np.tensordot(betas, body.joint_directions[: len(betas)], 1)
         bends = (local[1:] - np.eye(3)).ravel()
         rest = rest + np.tensordot(bends, body.pose_directions, 1)
-        turned, places = [local[0]], [joints[0]]
+        turned, positions = [local[0]], [joints[0]]
         for joint, parent in enumerate(body.parents[1:], 1):
-            places.append(places[parent] + turned[parent] @ (joints[joint] - joints[parent]))
+            positions.append(positions[parent] + turned[parent] @ (joints[joint] - joints[parent]))
             turned.append(turned[parent] @ local[joint])
-        carried = [(rest - joints[j]) @ turned[j].T + places[j] for j in range(len(joints))]
+        carried = [(rest - joints[j]) @ turned[j].T + positions[j] for j in range(len(joints))]
         skinned = np.einsum("vj,jvx->vx", body.weights, carried)
         translation = crop_to_frame_translation(cam, box[None], CAMERA)
         np.testing.assert_allclose(track.vertices[t], skinned + translation, atol=1e-4)

@@ -15,9 +15,9 @@ def tab(page):
 
 def test_a_dataset_is_opened_filtered_and_played(tab):
     tab.click("#browse-open")
-    shown = tab.locator("#browse-gallery button:has(img)")
-    shown.nth(3).wait_for()
-    assert shown.count() == 4
+    gallery = tab.locator("#browse-gallery button:has(img)")
+    gallery.nth(3).wait_for()
+    assert gallery.count() == 4
     tab.locator("#browse-figures :text('occluded 37%')").wait_for()
     assert re.search(r"4\s+clips\s+4\s+seconds\s+28\s+points", tab.inner_text("#browse-figures"))
     tab.locator("#browse-plot :is(canvas, svg.marks)").wait_for()
@@ -25,15 +25,15 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     words = tab.get_by_label("Video or clip")
     words.fill("PARK")
     words.press("Enter")
-    shown.nth(2).wait_for(state="detached")
-    assert shown.count() == 2
+    gallery.nth(2).wait_for(state="detached")
+    assert gallery.count() == 2
     tab.get_by_label("People").click()
     tab.get_by_role("option", name="2", exact=True).click()
-    shown.nth(1).wait_for(state="detached")
+    gallery.nth(1).wait_for(state="detached")
     tab.locator("#browse-figures :text('occluded 20%')").wait_for()
     assert re.search(r"1\s+clip\s+1\s+seconds\s+8\s+points", tab.inner_text("#browse-figures"))
 
-    shown.first.click()
+    gallery.first.click()
     tab.locator("#browse-overlay video").wait_for()
     tab.locator("#browse-about :text('park.mp4, clip clip-1')").wait_for()
     assert re.search(r"2\s+people\s+8\s+points\s+10\s+frames\s+train\s+split", tab.inner_text("#browse-facts"))
@@ -42,7 +42,7 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     words.fill("nowhere")
     words.press("Enter")
     tab.get_by_text("No clip passes these filters").wait_for()
-    assert not shown.count()
+    assert not gallery.count()
 
 
 def test_a_missing_dataset_is_an_error_in_one_line(tab):
@@ -51,7 +51,7 @@ def test_a_missing_dataset_is_an_error_in_one_line(tab):
         box.fill(name)
         box.press("Enter")
         tab.click("#browse-open")
-        said = tab.locator(f"#browse-said .note.bad:has-text('{words}')")
-        said.wait_for()
-        assert "/" not in said.inner_text().replace("someone/labels", "")
+        message = tab.locator(f"#browse-said .note.bad:has-text('{words}')")
+        message.wait_for()
+        assert "/" not in message.inner_text().replace("someone/labels", "")
         assert not tab.locator("#browse-found").is_visible()

@@ -30,9 +30,9 @@ def open_video(page, video: Path) -> None:
     page.locator("#track-frame img").wait_for()
 
 
-def click_on(page, *places: tuple[float, float]) -> None:
+def click_on(page, *positions: tuple[float, float]) -> None:
     """Points at shares of the frame's width and height."""
-    for number, (x, y) in enumerate(places, 1):
+    for number, (x, y) in enumerate(positions, 1):
         image = page.locator("#track-frame img")
         box = image.bounding_box()
         image.click(position={"x": x * box["width"], "y": y * box["height"]})
@@ -112,18 +112,18 @@ def test_a_second_visitor_waits_and_sees_the_queue(served, visit, long, waves):
     track_grid(first)
     worker = the_worker(served[1])
     worker.suspend()  # now it takes for ever
-    told = second.locator("#track-queue :text('worked on')")
+    notice = second.locator("#track-queue :text('worked on')")
     second.click("#track-run")
-    told.wait_for()
+    notice.wait_for()
     second.locator("#track-said :text('queue')").wait_for()
     second.click("#track-cancel")  # who no longer wants to wait need not
     second.locator("#track-said :text('Nothing of yours is running or waiting')").wait_for()
-    assert not told.is_visible()
+    assert not notice.is_visible()
     second.click("#track-run")
-    told.wait_for()
+    notice.wait_for()
     worker.resume()
     assert re.search(r"1\s+point\s+12\s+frames", result(second))
-    told.wait_for(state="hidden")
+    notice.wait_for(state="hidden")
     assert re.search(r"25\s+points\s+72\s+frames", result(first))
 
 
@@ -147,13 +147,13 @@ def test_a_video_that_is_too_long_or_unreadable_is_an_error_message(page, make_v
 def test_a_phone_needs_no_sideways_scrolling(served, browser):
     phone = browser.new_page(viewport={"width": 390, "height": 844})
     phone.goto(served[0] + "/?__theme=dark")
-    for tab, shown in (
+    for tab, content in (
         ("Track points", "#track-upload"),
         ("Label people", "#label-upload"),
         ("Browse a dataset", "#browse-name"),
     ):
         phone.get_by_role("tab", name=tab).click()
-        phone.locator(shown).wait_for()
+        phone.locator(content).wait_for()
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.get_by_role("tab", name="Track points").click()
     assert phone.locator("#track-empty .hint").bounding_box()["width"] > 200

@@ -127,7 +127,7 @@ def test_unknown_options_are_code_2():
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "says"),
+    ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "stopped; half of it is kept"),
         (ValueError("a [strange]\n name"), 2, "a [strange] name"),
@@ -141,14 +141,14 @@ def test_unknown_options_are_code_2():
         (AnthroTapError("is bad", argument="model"), 2, "--model: is bad"),
     ],
 )
-def test_what_ends_a_command_is_reported_in_one_line(error, code, says, capsys):
+def test_what_ends_a_command_is_reported_in_one_line(error, code, message, capsys):
     with (
         pytest.raises(typer.Exit) as end,
         cli_errors(Path("out"), interrupted="half of it is kept"),
     ):
         raise error
     assert end.value.exit_code == code
-    assert capsys.readouterr().err == f"{says}\n"
+    assert capsys.readouterr().err == f"{message}\n"
 
 
 def test_bugs_are_not_caught():
@@ -167,7 +167,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
         stderr=its,
     )
     os.close(its)
-    shown = b""
+    output = b""
     while True:
         try:
             part = os.read(mine, 4096)
@@ -175,10 +175,10 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
             part = b""
         if not part:
             break
-        shown += part
+        output += part
     process.wait()
     os.close(mine)
-    return shown.decode()
+    return output.decode()
 
 
 RED = "\x1b[31m"

@@ -172,11 +172,11 @@ def test_models_side_by_side(davis, tmp_path, calls):
     assert figures(*arguments, "--model", tmp_path / "copy")["models"][0]["mean"] == first["models"][0]["mean"]
     assert len(calls) == 4  # known by its weights, not by its name
 
-    shown = evaluate(*arguments, *named).stdout
+    output = evaluate(*arguments, *named).stdout
     text = "".join((tmp_path / "out/tapvid-davis-first.txt").read_text().split())
     for label in ("one", "two", "flow[chain]", "next"):
         assert label in text
-        assert label[:4] in shown
+        assert label[:4] in output
     result = evaluate(*arguments, "--model", models[0], "--model", models[0])
     assert result.exit_code == 2
     assert "named twice" in result.stderr
@@ -253,7 +253,7 @@ def test_what_is_wrong_is_reported_in_one_line(davis, tmp_path, monkeypatch):
     key = EvaluatedModel.of("", pipeline("point-tracking")).key
     (tmp_path / f"damaged/videos/tapvid-davis-first-{key}.json").write_text("{")
     out = ("--out", tmp_path / "out")
-    for arguments, says in [
+    for arguments, message in [
         (("--benchmark", "davis", "--data", davis, *out), "no benchmark 'davis'; choose from tapvid-davis, "),
         (("--benchmark", "tapvid-davis", "--data", evil, *out), "evil.pkl: it asks for builtins.eval"),
         (("--benchmark", "tapvid-davis", "--data", cut, *out), "cut.pkl: it is no pickle, or a damaged one"),
@@ -278,7 +278,7 @@ def test_what_is_wrong_is_reported_in_one_line(davis, tmp_path, monkeypatch):
         result = evaluate(*arguments)
         assert result.exit_code == 2, (arguments, result.output, result.exception)
         lines = [line for line in result.stderr.splitlines() if line.strip()]
-        assert says in lines[-1], (arguments, result.stderr)
+        assert message in lines[-1], (arguments, result.stderr)
         others = ("tracking by", "no --model", " reading ")
         assert len([line for line in lines if not any(other in line for other in others)]) == 1, lines
     assert not (tmp_path / "out").exists()

@@ -110,11 +110,11 @@ def test_the_figures_of_shards(labels, tmp_path):
 
     complexity, at_10, diversity, speed = [], [], [], []
     for row in (some_row(0), some_row(1), some_row(2, 8)):
-        xy, seen = row["tracks"], row["visible"] & row["valid"]
-        complexity += statistics.trajectory_complexity(xy, seen).tolist()
-        at_10 += statistics.trajectory_complexity(xy[:, ::2], seen[:, ::2]).tolist()
-        diversity.append(statistics.trajectory_diversity(xy / [96, 64], seen))
-        speed += statistics.speeds(xy * [256 / 96, 4], seen).ravel().tolist()
+        xy, visible = row["tracks"], row["visible"] & row["valid"]
+        complexity += statistics.trajectory_complexity(xy, visible).tolist()
+        at_10 += statistics.trajectory_complexity(xy[:, ::2], visible[:, ::2]).tolist()
+        diversity.append(statistics.trajectory_diversity(xy / [96, 64], visible))
+        speed += statistics.speeds(xy * [256 / 96, 4], visible).ravel().tolist()
     assert spread["complexity"]["mean"] == pytest.approx(np.nanmean(complexity))
     assert spread["complexity_at_10"]["mean"] == pytest.approx(np.nanmean(at_10))
     assert spread["diversity"]["mean"] == pytest.approx(np.mean(diversity))
@@ -254,8 +254,8 @@ def test_bad_rows_are_skipped_and_counted(tmp_path):
     reason = "a damaged row (a valid label has a position that is not finite)"
     assert found["skipped"][reason] == {"clips": 2, "first": "clip-1"}
     assert sum(each["clips"] for each in found["skipped"].values()) == 5
-    shown = stats(data, "--out", tmp_path / "out").stdout
-    assert f"bad.parquet: 2 skipped: {reason} (first: clip-1)" in " ".join(shown.split())
+    output = stats(data, "--out", tmp_path / "out").stdout
+    assert f"bad.parquet: 2 skipped: {reason} (first: clip-1)" in " ".join(output.split())
 
     nothing = write_shard(tmp_path / "nothing.parquet", [some_row(1, tracks=nan)])
     result = stats(nothing, "--out", tmp_path / "none")
@@ -291,7 +291,7 @@ def test_what_is_wrong_is_reported_in_one_line(labels, tmp_path):
     pq.write_table(other, tmp_path / "other.parquet")
     write_shard(tmp_path / "no rows.parquet", [])
     out = ("--out", tmp_path / "out")
-    for arguments, says in [
+    for arguments, message in [
         ((tmp_path / "missing", *out), "missing: no such file or folder"),
         ((tmp_path / "empty", *out), "empty: no shard (.parquet) in this folder"),
         ((tmp_path / "text.parquet", *out), "text.parquet: not a readable Parquet file"),
@@ -315,7 +315,7 @@ def test_what_is_wrong_is_reported_in_one_line(labels, tmp_path):
         result = stats(*arguments)
         assert result.exit_code == 2, (arguments, result.output, result.exception)
         lines = [line for line in result.stderr.splitlines() if line.strip()]
-        assert says in lines[-1], (arguments, result.stderr)
+        assert message in lines[-1], (arguments, result.stderr)
         assert len([line for line in lines if "━" not in line and "-:--:--" not in line]) == 1, lines
     assert not (tmp_path / "out").exists()
 

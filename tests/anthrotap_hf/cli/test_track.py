@@ -89,7 +89,7 @@ def test_what_is_wrong_is_reported_in_one_line(make_video, tmp_path):
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange/config.json").write_text("{}")
     out = tmp_path / "out"
-    for arguments, says in [
+    for arguments, message in [
         ((video, "--out", out), "one of --points, --grid"),
         ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "one of --points, --grid"),
         ((video, "--out", out, "--grid", 2, "--points-per-frame", 1), "one of --points, --grid"),
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_reported_in_one_line(make_video, tmp_path):
         result = track(*arguments)
         assert result.exit_code == 2, (arguments, result.output)
         lines = [line for line in result.stderr.splitlines() if "tracking by" not in line and line.strip()]
-        assert says in lines[-1], (arguments, result.stderr)
+        assert message in lines[-1], (arguments, result.stderr)
         assert "Traceback" not in result.stderr
         assert len([line for line in lines if "Loading weights" not in line]) == 1, lines
     assert not out.exists()
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_reported_in_one_line(make_video, tmp_path):
 def test_what_can_be_known_is_reported_before_the_tracking(make_video, tmp_path, monkeypatch):
     monkeypatch.setattr("anthrotap_hf.cli.track.load_tracker", lambda *_: pytest.fail("a model was loaded"))
     video = make_video(shots=[3])
-    for arguments, says in [
+    for arguments, message in [
         (("--out", tmp_path / "out", "--points", "0,97,1"), "x from 0 to 96"),
         (("--out", tmp_path / "out", "--points", "0,1,1;-1,2,2"), "point 1"),
         (("--out", video / "out", "--grid", 2), "is a file, not a folder"),
@@ -150,7 +150,7 @@ def test_what_can_be_known_is_reported_before_the_tracking(make_video, tmp_path,
     ]:
         result = track(video, *arguments)
         assert result.exit_code == 2, result.exception
-        assert says in result.stderr
+        assert message in result.stderr
     assert not (tmp_path / "out").exists()
 
 

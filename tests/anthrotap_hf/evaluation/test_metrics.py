@@ -58,7 +58,7 @@ def test_queries_are_the_released_ones(mode, reference):
 
 def slow_metrics(queries, gt_tracks, gt_visible, tracks, visible, mode, valid):
     """The definitions, label by label."""
-    right = labels = shown = 0
+    right = labels = num_visible = 0
     within, hits, false = (dict.fromkeys(THRESHOLDS, 0) for _ in range(3))
     for n, (query, *_) in enumerate(queries):
         for t in range(gt_visible.shape[1]):
@@ -66,18 +66,18 @@ def slow_metrics(queries, gt_tracks, gt_visible, tracks, visible, mode, valid):
                 continue
             labels += 1
             right += gt_visible[n, t] == visible[n, t]
-            shown += gt_visible[n, t]
+            num_visible += gt_visible[n, t]
             distance = np.hypot(*(tracks[n, t] - gt_tracks[n, t]))
             for d in THRESHOLDS:
                 correct = gt_visible[n, t] and distance < d
                 within[d] += correct
                 hits[d] += correct and visible[n, t]
                 false[d] += visible[n, t] and not correct
-    share = lambda part, whole: part / whole if whole else 1.0  # noqa: E731
-    found = {"occlusion_accuracy": share(right, labels)}
+    fraction = lambda part, whole: part / whole if whole else 1.0  # noqa: E731
+    found = {"occlusion_accuracy": fraction(right, labels)}
     for d in THRESHOLDS:
-        found[f"pts_within_{d}"] = share(within[d], shown)
-        found[f"jaccard_{d}"] = share(hits[d], shown + false[d])
+        found[f"pts_within_{d}"] = fraction(within[d], num_visible)
+        found[f"jaccard_{d}"] = fraction(hits[d], num_visible + false[d])
     found["average_jaccard"] = sum(found[f"jaccard_{d}"] for d in THRESHOLDS) / 5
     found["average_pts_within_thresh"] = sum(found[f"pts_within_{d}"] for d in THRESHOLDS) / 5
     return found
@@ -138,49 +138,49 @@ def test_queries_are_visible_positions_of_their_tracks(video):
 
 
 def test_nothing_visible_and_positions_that_are_not_finite():
-    queries, tracks, hidden = np.zeros((2, 3)), np.full((2, 4, 2), np.nan), np.zeros((2, 4), bool)
+    queries, tracks, never_visible = np.zeros((2, 3)), np.full((2, 4, 2), np.nan), np.zeros((2, 4), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = tapvid_metrics(queries, tracks, hidden, tracks, hidden, "first")
+        found = tapvid_metrics(queries, tracks, never_visible, tracks, never_visible, "first")
         assert set(found.values()) == {1.0}
-        found = tapvid_metrics(queries, tracks, hidden, tracks, ~hidden, "first")
+        found = tapvid_metrics(queries, tracks, never_visible, tracks, ~never_visible, "first")
         assert found["average_jaccard"] == found["occlusion_accuracy"] == 0
-        found = tapvid_metrics(queries, np.zeros((2, 4, 2)), ~hidden, tracks, ~hidden, "first")
+        found = tapvid_metrics(queries, np.zeros((2, 4, 2)), ~never_visible, tracks, ~never_visible, "first")
         assert found["average_pts_within_thresh"] == found["average_jaccard"] == 0
         assert found["occlusion_accuracy"] == 1
 
 
 def test_occluded_labels_are_counted_where_they_are_scored():
     queries = np.array([[0, 1, 1], [2, 1, 1]], float)
-    seen = np.array([[1, 0, 0, 1, 0], [0, 0, 1, 0, 1]], bool)
+    visible = np.array([[1, 0, 0, 1, 0], [0, 0, 1, 0, 1]], bool)
     called = np.array([[1, 0, 1, 0, 0], [0, 0, 1, 1, 1]], bool)
-    assert count_occluded(queries, seen, called, "first") == (4, 2)
-    assert count_occluded(queries, seen, called, "strided") == (6, 4)
+    assert count_occluded(queries, visible, called, "first") == (4, 2)
+    assert count_occluded(queries, visible, called, "strided") == (6, 4)
     valid = np.ones((2, 5), bool)
     valid[0, 1] = False
-    assert count_occluded(queries, seen, called, "first", valid) == (3, 1)
+    assert count_occluded(queries, visible, called, "first", valid) == (3, 1)
     assert occlusion_recall([{"occluded": 3, "occluded_found": 1}, {"occluded": 1, "occluded_found": 1}]) == 0.5
     assert occlusion_recall([{"occluded": 0, "occluded_found": 0}]) is None
 
 
 def test_arguments_that_do_not_fit_are_rejected():
-    queries, tracks, seen = np.zeros((2, 3)), np.zeros((2, 4, 2)), np.ones((2, 4), bool)
-    for words, says in [
-        ((queries, tracks, seen, tracks, seen[:, :3], "first"), "visibilities must both"),
-        ((queries, tracks, seen, tracks[:1], seen, "first"), "tracks must both"),
-        ((queries[:1], tracks, seen, tracks, seen, "first"), "1 queries for 2 tracks"),
-        ((queries[:, :2], tracks, seen, tracks, seen, "first"), "must be \\[N, 3\\]"),
-        ((queries + 0.5, tracks, seen, tracks, seen, "first"), "whole frames from 0 to 3"),
-        ((queries + 4, tracks, seen, tracks, seen, "first"), "whole frames from 0 to 3"),
-        ((queries, tracks * np.nan, seen, tracks, seen, "first"), "no finite position"),
-        ((queries, tracks, seen, tracks, seen, "last"), "choose first or strided"),
-        ((queries, tracks, seen, tracks, seen, "first", seen[:1]), "gt_valid must be"),
+    queries, tracks, visible = np.zeros((2, 3)), np.zeros((2, 4, 2)), np.ones((2, 4), bool)
+    for arguments, message in [
+        ((queries, tracks, visible, tracks, visible[:, :3], "first"), "visibilities must both"),
+        ((queries, tracks, visible, tracks[:1], visible, "first"), "tracks must both"),
+        ((queries[:1], tracks, visible, tracks, visible, "first"), "1 queries for 2 tracks"),
+        ((queries[:, :2], tracks, visible, tracks, visible, "first"), "must be \\[N, 3\\]"),
+        ((queries + 0.5, tracks, visible, tracks, visible, "first"), "whole frames from 0 to 3"),
+        ((queries + 4, tracks, visible, tracks, visible, "first"), "whole frames from 0 to 3"),
+        ((queries, tracks * np.nan, visible, tracks, visible, "first"), "no finite position"),
+        ((queries, tracks, visible, tracks, visible, "last"), "choose first or strided"),
+        ((queries, tracks, visible, tracks, visible, "first", visible[:1]), "gt_valid must be"),
     ]:
-        with pytest.raises(ValueError, match=says):
-            tapvid_metrics(*words)
+        with pytest.raises(ValueError, match=message):
+            tapvid_metrics(*arguments)
     with pytest.raises(ValueError, match="choose first or strided"):
-        sample_queries(tracks, seen, "last")
+        sample_queries(tracks, visible, "last")
     with pytest.raises(ValueError, match="need tracks"):
-        sample_queries(tracks, seen[:, :3], "first")
+        sample_queries(tracks, visible[:, :3], "first")
     with pytest.raises(ValueError, match="no video"):
         mean_metrics([])

@@ -47,8 +47,8 @@ def test_cotracker_holds_tensors_time_first_with_centers_at_whole_numbers(tracks
     export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.pt", "cotracker")
     found = torch.load(tmp_path / "a.pt", weights_only=True)
     assert found["pred_tracks"].shape == (1, T, 3, 2)
-    places = found["pred_tracks"][0].numpy().swapaxes(0, 1) + 0.5
-    assert np.allclose(places[tracks.valid], tracks.xy[tracks.valid], atol=1e-5)
+    positions = found["pred_tracks"][0].numpy().swapaxes(0, 1) + 0.5
+    assert np.allclose(positions[tracks.valid], tracks.xy[tracks.valid], atol=1e-5)
     assert (tracks.visible == found["pred_visibility"][0].numpy().T).all()
     assert (tracks.valid == found["valid"][0].numpy().T).all()
 
@@ -70,11 +70,11 @@ def test_colmap_s_keypoints_and_matches_are_those_of_the_visible_labels(tracks, 
     matched = set()
     for first, second, pairs in matches:
         for one, other in pairs:
-            places = keypoints[first][one, :2], keypoints[second][other, :2]
-            track = next(n for n in range(3) if np.allclose(places[0], tracks.xy[n, first - 1], atol=1e-4))
+            positions = keypoints[first][one, :2], keypoints[second][other, :2]
+            track = next(n for n in range(3) if np.allclose(positions[0], tracks.xy[n, first - 1], atol=1e-4))
             assert tracks.visible[track, first - 1]
             assert tracks.visible[track, second - 1]
-            assert np.allclose(places[1], tracks.xy[track, second - 1], atol=1e-4)
+            assert np.allclose(positions[1], tracks.xy[track, second - 1], atol=1e-4)
             matched.add((track, first - 1, second - 1))
     assert (1, 1, 4) in matched  # over the gap
     assert {(0, t, t + 1) for t in range(T - 1)} <= matched

@@ -130,14 +130,14 @@ def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
     repository = hub.repositories["dataset", "me/dances"]
     ours = repository.files()
     arguments = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
-    for theirs, says in (
+    for theirs, message in (
         ({"README.md": ours["README.md"] + b"Mine."}, "the card of me/dances was edited there"),
         ({"data/mine.parquet": b"mine"}, "has data/mine.parquet, which AnthroTAP did not publish"),
     ):
         repository.commit(ours | theirs)
         refused = anthrotap(*arguments)
         assert refused.returncode == 2
-        assert says in refused.stderr
+        assert message in refused.stderr
         assert repository.files() == ours | theirs
     published(anthrotap, dataset, "--overwrite")
     assert repository.files() == ours

@@ -10,7 +10,7 @@ from helpers.hub_server import WRITER
 
 
 @pytest.mark.parametrize(
-    ("token", "environment", "state", "says"),
+    ("token", "environment", "state", "message"),
     [
         (WRITER, {}, "ok", "me"),
         (None, {}, "note", "not logged in"),
@@ -19,9 +19,9 @@ from helpers.hub_server import WRITER
         (WRITER, {"HF_HUB_OFFLINE": "1"}, "ok", "not asked: HF_HUB_OFFLINE is set"),
     ],
 )
-def test_the_account_is_reported(anthrotap, token, environment, state, says):
+def test_the_account_is_reported(anthrotap, token, environment, state, message):
     done = anthrotap("doctor", "--json", token=token, **environment)
     assert done.returncode == (state == "problem"), done.stderr
     finding = next(f for f in json.loads(done.stdout)["findings"] if f["name"] == "account")
     assert finding["state"] == state
-    assert finding["found"].startswith(says)
+    assert finding["found"].startswith(message)

@@ -164,11 +164,11 @@ def test_errors_of_license_tables_name_the_cause(tmp_path):
 def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     arguments = ["publish", "dataset", str(dataset), "me/dances", "--video-licenses", "cc0-1.0", "--dry-run"]
-    shown = CliRunner().invoke(app, arguments)
-    assert shown.exit_code == 0, shown.output
-    assert "would publish the dataset me/dances, private:" in shown.output
-    assert "data/train-00000-of-00001.parquet" in shown.output
-    assert "would not publish: " in shown.output
+    dry_run = CliRunner().invoke(app, arguments)
+    assert dry_run.exit_code == 0, dry_run.output
+    assert "would publish the dataset me/dances, private:" in dry_run.output
+    assert "data/train-00000-of-00001.parquet" in dry_run.output
+    assert "would not publish: " in dry_run.output
     printed = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert printed["url"] is None
     assert set(printed["files"]) == {

@@ -88,14 +88,14 @@ def test_missing_extra_and_misshapen_tensors_are_listed(locotrack_weights, tmp_p
     locotrack_weights["cost_conv.weight"] = torch.rand(1, 3, 3, 3)
     with pytest.raises(CheckpointError) as caught:
         converted(locotrack_weights, tmp_path, num_attention_heads=4)
-    for says in (
+    for message in (
         "2 missing:",
         "occ_linear.bias",
         "torch_pips_mixer.transformer.layers.1.dense.2.bias",
         "1 not expected: left.over",
         "1 of another shape: cost_conv.weight [1, 3, 3, 3] (for matching.conv.weight [1, 2, 3, 3])",
     ):
-        assert says in str(caught.value)
+        assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -183,11 +183,11 @@ def test_missing_and_broken_tapnext_tensors_are_named(tmp_path, tapnext, layout)
     if layout == "jax":
         weights["backbone/embedding/kernel"] = torch.zeros(1, 8, 8, 3, 32)
     for name in weights:
-        for changed, says in (
+        for changed, message in (
             ({key: tensor for key, tensor in weights.items() if key != name}, name),
             (weights | {name: torch.tensor(1.0)}, f"{name} "),
         ):
-            with pytest.raises(CheckpointError, match=re.escape(says)):
+            with pytest.raises(CheckpointError, match=re.escape(message)):
                 convert_tapnext(saved(changed, tmp_path, layout))
 
 
@@ -201,8 +201,8 @@ def saved(weights, tmp_path, layout):
 
 def test_another_models_checkpoint_is_rejected(tmp_path):
     torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
-    for convert, says in ((convert_locotrack, "no LocoTrack"), (convert_tapnext, "no TAPNext")):
-        with pytest.raises(CheckpointError, match=says):
+    for convert, message in ((convert_locotrack, "no LocoTrack"), (convert_tapnext, "no TAPNext")):
+        with pytest.raises(CheckpointError, match=message):
             convert(tmp_path / "x.pt")
 
 
@@ -264,7 +264,7 @@ def test_the_command_stops_with_one_line(tmp_path):
     torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
     (tmp_path / "taken").touch()
     checkpoint = str(tmp_path / "x.pt")
-    for words, says in (
+    for words, message in (
         (["tapnext", str(tmp_path / "no.npz"), str(tmp_path / "out")], "no such checkpoint"),
         (["tapnext", checkpoint, str(tmp_path / "out")], "no TAPNext"),
         (["locotrack", checkpoint, str(tmp_path / "out")], "no LocoTrack"),
@@ -274,6 +274,6 @@ def test_the_command_stops_with_one_line(tmp_path):
     ):
         result = CliRunner().invoke(app, ["convert", *words])
         assert result.exit_code == 2
-        assert says in result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1 or "No such option" in says
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1 or "No such option" in message
     assert not (tmp_path / "out").exists()

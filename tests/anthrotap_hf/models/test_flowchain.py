@@ -145,25 +145,25 @@ BAD_QUERIES = {
 }
 
 
-@pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_rejected_in_one_line(flowchain, says):
-    points = torch.tensor(BAD_QUERIES[says])
-    points = points.reshape(1, 0, 3) if "no query" in says else points
+@pytest.mark.parametrize("message", BAD_QUERIES)
+def test_bad_queries_are_rejected_in_one_line(flowchain, message):
+    points = torch.tensor(BAD_QUERIES[message])
+    points = points.reshape(1, 0, 3) if "no query" in message else points
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         flowchain(pixel_values_videos=as_pixels(drifting_texture(4)), query_points=points)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_bad_videos_and_settings_are_rejected(flowchain):
     queries = torch.tensor([[[0.0, 1, 1]]])
-    for video, says in [
+    for video, message in [
         (None, "must be"),
         (torch.zeros(1, 0, 3, 32, 32), "not empty"),
         (torch.zeros(1, 2, 3, 32, 32, dtype=torch.int64), "floats"),
         (torch.zeros(1, 2, 3, 8, 32), "at least 16 pixels"),
     ]:
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             flowchain(pixel_values_videos=video, query_points=queries)
     with pytest.raises(ValueError, match="query_points is missing"):
         flowchain(pixel_values_videos=torch.zeros(1, 2, 3, 32, 32))

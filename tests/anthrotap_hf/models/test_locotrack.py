@@ -130,9 +130,9 @@ def test_queries_of_a_long_video_are_looked_up_in_their_own_frames(locotrack):
 def test_in_windows_no_frame_is_computed_twice_but_the_queries_own(locotrack, monkeypatch):
     video, points = long_clip()
     locotrack.config.window_context = 3
-    seen, held = [], []
+    batch_sizes, held = [], []
     plain, track = locotrack.backbone.forward, locotrack._track
-    monkeypatch.setattr(locotrack.backbone, "forward", lambda x: seen.append(len(x)) or plain(x))
+    monkeypatch.setattr(locotrack.backbone, "forward", lambda x: batch_sizes.append(len(x)) or plain(x))
     monkeypatch.setattr(locotrack, "_track", lambda f, *rest: held.append(f.num_frames) or track(f, *rest))
     with torch.inference_mode():
         steps = []
@@ -144,7 +144,7 @@ def test_in_windows_no_frame_is_computed_twice_but_the_queries_own(locotrack, mo
             progress=steps.append,
             **options,
         )
-    assert sum(seen) == 41 + 5  # the queries lie in frames 0, 3, 17, 18 and 40
+    assert sum(batch_sizes) == 41 + 5  # the queries lie in frames 0, 3, 17, 18 and 40
     assert max(held) == 12
     assert sum(steps) == locotrack.num_steps(41, points[:1], **options)
 
@@ -171,8 +171,8 @@ def test_correlation_of_whole_cells_then_shifted_is_that_of_interpolated_feature
     points = torch.rand(2, 4, 3, 2) * 40 - 15  # in and far out of the grid
     offsets = torch.arange(-3, 4)
     dy, dx = torch.meshgrid(offsets, offsets, indexing="ij")
-    places = points[..., None, :] + torch.stack([dx, dy], -1).reshape(49, 2)  # [B, N, T, 49, 2]
-    grid = 2 * places / torch.tensor([11.0, 9.0]) - 1
+    positions = points[..., None, :] + torch.stack([dx, dy], -1).reshape(49, 2)  # [B, N, T, 49, 2]
+    grid = 2 * positions / torch.tensor([11.0, 9.0]) - 1
     neighbors = F.grid_sample(
         features.flatten(0, 1).permute(0, 3, 1, 2),
         grid.transpose(1, 2).flatten(0, 1),
@@ -192,9 +192,9 @@ def test_support_between_frames_mixes_them():
 
 def test_visible_logits_follow_the_rule_of_two_probabilities():
     occlusion, uncertainty = torch.meshgrid(*[torch.linspace(-8, 8, 60, dtype=torch.float64)] * 2, indexing="ij")
-    hidden = 1 - (1 - occlusion.sigmoid()) * (1 - uncertainty.sigmoid()) > 0.5
+    occluded = 1 - (1 - occlusion.sigmoid()) * (1 - uncertainty.sigmoid()) > 0.5
     logits = visible_logits(occlusion, uncertainty)
-    assert torch.equal(logits > 0, ~hidden)
+    assert torch.equal(logits > 0, ~occluded)
     torch.testing.assert_close(logits.sigmoid(), (1 - occlusion.sigmoid()) * (1 - uncertainty.sigmoid()))
     extreme = torch.tensor([-90.0, 90.0])
     assert visible_logits(extreme, extreme).tolist() == pytest.approx([89.3069, -180], abs=1e-3)
@@ -267,18 +267,18 @@ BAD_QUERIES = {
 }
 
 
-@pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_rejected_in_one_line(locotrack, video, says):
-    points = torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3) if "no query" in says else torch.tensor(BAD_QUERIES[says])
+@pytest.mark.parametrize("message", BAD_QUERIES)
+def test_bad_queries_are_rejected_in_one_line(locotrack, video, message):
+    points = torch.tensor(BAD_QUERIES[message]).reshape(1, 0, 3) if "no query" in message else torch.tensor(BAD_QUERIES[message])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         locotrack(pixel_values_videos=video, query_points=points)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_arguments_that_exclude_each_other_are_rejected(locotrack, video, queries):
     features = locotrack.get_video_features(video)
-    for arguments, says in [
+    for arguments, message in [
         ({"query_points": queries}, "either pixel_values_videos or video_features"),
         ({"pixel_values_videos": video, "video_features": features, "query_points": queries}, "either"),
         ({"pixel_values_videos": video}, "query_points is missing"),
@@ -299,7 +299,7 @@ def test_arguments_that_exclude_each_other_are_rejected(locotrack, video, querie
     ]:
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             locotrack(**arguments)
-        assert says in str(caught.value)
+        assert message in str(caught.value)
 
 
 def test_impossible_configurations_are_rejected():

@@ -82,8 +82,8 @@ def test_the_support_s_size_is_free(video, radius):
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8])
 def test_visible_is_what_is_above_the_threshold(video, threshold):
     found = build(visible_threshold=threshold)(video, QUERIES)
-    share = (1 - found.occlusion_logits.sigmoid()) * (1 - found.uncertainty_logits.sigmoid())
-    torch.testing.assert_close(found.visible_logits > 0, share > threshold)
+    probability = (1 - found.occlusion_logits.sigmoid()) * (1 - found.uncertainty_logits.sigmoid())
+    torch.testing.assert_close(found.visible_logits > 0, probability > threshold)
 
 
 @pytest.mark.parametrize("wrong", [{"support_radius": 0}, {"visible_threshold": 0.0}, {"visible_threshold": 1.0}])

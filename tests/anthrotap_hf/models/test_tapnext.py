@@ -186,19 +186,19 @@ BAD_QUERIES = {
 }
 
 
-@pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_rejected_in_one_line(tapnext, video, says):
-    points = torch.tensor(BAD_QUERIES[says]).reshape(1, 0, 3) if "no query" in says else torch.tensor(BAD_QUERIES[says])
+@pytest.mark.parametrize("message", BAD_QUERIES)
+def test_bad_queries_are_rejected_in_one_line(tapnext, video, message):
+    points = torch.tensor(BAD_QUERIES[message]).reshape(1, 0, 3) if "no query" in message else torch.tensor(BAD_QUERIES[message])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         tapnext(pixel_values_videos=video, query_points=points)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_arguments_that_exclude_each_other_are_rejected(tapnext, video, queries):
     state = tapnext(pixel_values_videos=video[:, :1], query_points=queries).state
     endless = torch.tensor([[[float("inf"), 1, 1]]])
-    for arguments, says in [
+    for arguments, message in [
         ({"pixel_values_videos": video}, "either query_points or state"),
         (
             {"pixel_values_videos": video, "query_points": queries, "state": state},
@@ -215,7 +215,7 @@ def test_arguments_that_exclude_each_other_are_rejected(tapnext, video, queries)
     ]:
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             tapnext(**arguments)
-        assert says in str(caught.value)
+        assert message in str(caught.value)
 
 
 def test_impossible_configurations_are_rejected():

@@ -34,8 +34,8 @@ def test_it_answers_as_released(reference, tmp_path):
 def test_the_command_converts_and_names_the_license_of_the_weights(reference, released, tmp_path):
     checkpoint, tokenizer, means, config = map(str, released)
     folder = tmp_path / "out"
-    words = ["convert", "tokenhmr", checkpoint, str(folder), "--tokenizer", tokenizer]
-    result = CliRunner().invoke(app, [*words, "--mean-parameters", means, "--config", config])
+    arguments = ["convert", "tokenhmr", checkpoint, str(folder), "--tokenizer", tokenizer]
+    result = CliRunner().invoke(app, [*arguments, "--mean-parameters", means, "--config", config])
     assert result.exit_code == 0, result.output
     assert "may not be passed on" in (folder / "README.md").read_text()
     assert not list(folder.glob("*.py"))
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ('{"mixer": 3}', "TokenHMRConfig has no mixer"),
         ('{"to_dict": 3}', "TokenHMRConfig has no to_dict"),
@@ -111,9 +111,9 @@ def test_what_does_not_fit_is_listed(released, tmp_path):
         ("nothing", "not JSON"),
     ],
 )
-def test_settings_that_make_no_sense_are_rejected_in_one_line(released, settings, says):
+def test_settings_that_make_no_sense_are_rejected_in_one_line(released, settings, message):
     released[3].write_text(settings)
-    with pytest.raises(CheckpointError, match=says) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         convert_tokenhmr(*released)
     assert "\n" not in str(caught.value)
 

@@ -135,7 +135,7 @@ def test_every_way_of_giving_a_video(flowchain, make_video, served):
 def test_videos_that_cannot_be_read_are_errors_in_one_line(flowchain, tmp_path, served):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all")
-    for given, says in [
+    for given, message in [
         ("nowhere.mp4", "no such file"),
         (str(broken), "not a video"),
         (broken.read_bytes(), "not a video"),
@@ -152,7 +152,7 @@ def test_videos_that_cannot_be_read_are_errors_in_one_line(flowchain, tmp_path, 
     ]:
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
             flowchain(given, grid_size=2)
-        assert says in str(caught.value)
+        assert message in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -181,11 +181,11 @@ BAD_QUERIES = {
 }
 
 
-@pytest.mark.parametrize("says", BAD_QUERIES)
-def test_bad_queries_are_rejected_in_one_line(locotrack, video, says):
+@pytest.mark.parametrize("message", BAD_QUERIES)
+def test_bad_queries_are_rejected_in_one_line(locotrack, video, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
-        locotrack(video, **BAD_QUERIES[says])
-    assert says in str(caught.value)
+        locotrack(video, **BAD_QUERIES[message])
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -292,17 +292,17 @@ def test_tapnext_goes_both_ways_as_the_model_does(tapnext, video):
 
 
 def test_the_resolution_may_be_chosen(locotrack, tapnext, video):
-    seen = []
+    sizes = []
     original = locotrack.model.get_video_features
     locotrack.model.get_video_features = lambda pixels, *rest: (
-        seen.append(tuple(pixels.shape[-2:])) or original(pixels, *rest)
+        sizes.append(tuple(pixels.shape[-2:])) or original(pixels, *rest)
     )
     try:
         locotrack(video, points=POINTS)
         locotrack(video, points=POINTS, resolution=(48, 64))
     finally:
         del locotrack.model.get_video_features
-    assert seen == [(32, 32), (48, 64)]
+    assert sizes == [(32, 32), (48, 64)]
     with pytest.raises(ValueError, match="multiples of 8 pixels, got 50: take 48"):
         tapnext(video, points=POINTS, resolution=(50, 64))
 
@@ -317,9 +317,9 @@ def test_options_may_be_given_once_and_for_all(locotrack, video):
 
 def test_progress_is_shown_when_asked_for(tracker, video, capfd):
     tracker(video, points=POINTS, progress=True)
-    shown = capfd.readouterr().err
-    assert "reading" in shown
-    assert "tracking" in shown
+    output = capfd.readouterr().err
+    assert "reading" in output
+    assert "tracking" in output
     tracker(video, points=POINTS)
     assert capfd.readouterr().err == ""
 
@@ -380,13 +380,13 @@ def test_numpy_s_whole_numbers_are_whole_numbers(flowchain, video):
     plain = flowchain(video, grid_size=2, query_frame=1, resolution=(32, 48))
     other = flowchain(video, grid_size=np.int64(2), query_frame=np.int32(1), resolution=np.array([32, 48]))
     np.testing.assert_array_equal(plain["tracks"], other["tracks"])
-    for wrong, says in [
+    for wrong, message in [
         ({"grid_size": True}, "grid_size must be a whole number from 1 up, got True"),
         ({"grid_size": 2.0}, "got 2.0"),
         ({"grid_size": 2, "query_frame": 1.5}, "query_frame must be a whole number from 0 to 5, got 1.5"),
         ({"grid_size": 2, "resolution": 32}, r"resolution must be \(height, width\), got 32"),
     ]:
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             flowchain(video, **wrong)
 
 

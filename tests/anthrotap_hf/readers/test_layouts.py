@@ -200,11 +200,11 @@ def test_any_damage_of_an_npz_is_a_bad_sample(tmp_path, moving_pattern, layout, 
         save(path, trajs_2d=some_tracks().swapaxes(0, 1), visibs=flags, valids=flags)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    places = [i for i in range(len(whole)) if len(whole) < 4000 or i < 400 or i > len(whole) - 1500]
+    offsets = [i for i in range(len(whole)) if len(whole) < 4000 or i < 400 or i > len(whole) - 1500]
     for _ in range(300):
         broken = bytearray(whole)
-        for place in rng.choice(places, 3):
-            broken[place] = rng.integers(256)
+        for offset in rng.choice(offsets, 3):
+            broken[offset] = rng.integers(256)
         path.write_bytes(broken)
         with suppress(*BAD_CLIP):
             make_sample(source_of(tmp_path)[0], SMALL, rng)

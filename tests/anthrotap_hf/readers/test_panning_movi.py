@@ -47,19 +47,19 @@ def test_tracks_are_those_of_the_scene(folder, scene):
         # what is seen at the track's place, in one of the frames where it is said to be seen, is what is followed
         truths = []
         for t in np.flatnonzero(visible):
-            _, owner, place, _ = scene.cast(t, scene.rays(t, track[t][None].astype(float)))
-            xy, seen = scene.follow(int(owner[0]), place[0])
-            truths.append((np.abs(xy - track).max(), owner[0], seen))
-        error, owner, seen = min(truths, key=lambda truth: truth[0])
+            _, owner, position, _ = scene.cast(t, scene.rays(t, track[t][None].astype(float)))
+            xy, in_view = scene.follow(int(owner[0]), position[0])
+            truths.append((np.abs(xy - track).max(), owner[0], in_view))
+        error, owner, in_view = min(truths, key=lambda truth: truth[0])
         assert error < 0.02
         owners.append(owner)
-        agree.append(seen == visible)
+        agree.append(in_view == visible)
     _wall, *boxes = np.bincount(owners)
     assert len(owners) > 80
     assert min(boxes) >= 3
     assert np.mean(agree) > 0.97
-    hidden = np.array([not seen.all() for seen in tracks.visible])
-    assert 0.1 < hidden.mean() < 0.9
+    occluded = np.array([not visible.all() for visible in tracks.visible])
+    assert 0.1 < occluded.mean() < 0.9
 
 
 def test_frames_are_those_of_the_file(folder, features):
@@ -183,16 +183,16 @@ def test_features_of_each_kind(tmp_path):
     data = movi_files.example(content)
     path = tmp_path / "a.tfrecord"
     path.write_bytes(movi_files.record(b"") + movi_files.record(data))
-    empty, place = find_records(path)
+    empty, offset = find_records(path)
     assert read_example(path, empty, {"a"}) == {}
-    found = read_example(path, place, {"a", "b", "d", "e", "missing"})
+    found = read_example(path, offset, {"a", "b", "d", "e", "missing"})
     assert [bytes(each) for each in found["a"]] == content["a"]
     for key in ("b", "d"):
         np.testing.assert_array_equal(found[key], content[key])
     with pytest.raises(ValueError, match="no list of bytes or floats"):
-        read_example(path, place, {"c"})
+        read_example(path, offset, {"c"})
     assert found["e"] == []
-    assert read_example(path, place, {"b"}).keys() == {"b"}
+    assert read_example(path, offset, {"b"}).keys() == {"b"}
 
 
 def test_damaged_messages_are_value_errors(tmp_path):
@@ -201,8 +201,8 @@ def test_damaged_messages_are_value_errors(tmp_path):
     path = tmp_path / "a.tfrecord"
     for _ in range(300):
         broken = bytearray(data)
-        for place in rng.integers(0, len(data), 2):
-            broken[place] = rng.integers(256)
+        for offset in rng.integers(0, len(data), 2):
+            broken[offset] = rng.integers(256)
         path.write_bytes(movi_files.record(bytes(broken)))
         with suppress(ValueError):
             read_example(path, find_records(path)[0], {"a", "b", "c"})

@@ -110,7 +110,7 @@ def test_what_is_no_tapvid_pickle_is_an_error_in_one_line(moving_pattern, tmp_pa
     video = tapvid_video(moving_pattern(4, 32, 48))
     whole = pickle.dumps({"a": video})
     hole = np.where(video["occluded"][..., None], 0, np.nan)
-    for content, says in [
+    for content, message in [
         (b"", "the file is empty"),
         (b"not a pickle", "no pickle, or a damaged one"),
         (whole[: len(whole) // 2], "damaged one"),
@@ -132,12 +132,12 @@ def test_what_is_no_tapvid_pickle_is_an_error_in_one_line(moving_pattern, tmp_pa
         path.write_bytes(content)
         with pytest.raises(DatasetError) as caught:
             [video.frames for video in read_tapvid(path)]
-        assert says in str(caught.value)
+        assert message in str(caught.value)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     (tmp_path / "empty").mkdir()
-    for path, says in [(tmp_path / "none", "no such file or folder"), (tmp_path / "empty", "no .pkl in")]:
-        with pytest.raises(DatasetError, match=says):
+    for path, message in [(tmp_path / "none", "no such file or folder"), (tmp_path / "empty", "no .pkl in")]:
+        with pytest.raises(DatasetError, match=message):
             list(read_tapvid(path))
     for name in ("x.pkl", "y.pkl"):
         (tmp_path / name).write_bytes(whole)
@@ -268,7 +268,7 @@ def test_invalid_points_are_an_error_in_one_line(make_video, tmp_path):
     make_video("walk.mp4", shots=[3], size=(64, 96))
     file = tmp_path / "walk.csv"
     head = "track,t,x,y,visible\n"
-    for content, says in [
+    for content, message in [
         ("", "heading must have"),
         ("t,x,y\n0,1,1\n", "heading must have track, t, x, y, visible, got t, x, y"),
         (head, "no point in it"),
@@ -285,11 +285,11 @@ def test_invalid_points_are_an_error_in_one_line(make_video, tmp_path):
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(DatasetError) as caught:
             list(PointClips(file))
-        assert says in str(caught.value), content
+        assert message in str(caught.value), content
         assert str(file) in str(caught.value)
         assert "\n" not in str(caught.value)
     file.unlink()
-    for content, says in [
+    for content, message in [
         ("{", "Expecting"),
         ("3", "must hold a list"),
         ("[[1, 2]]", "entry 0 must have"),
@@ -300,7 +300,7 @@ def test_invalid_points_are_an_error_in_one_line(make_video, tmp_path):
         (tmp_path / "walk.json").write_text(content)
         with pytest.raises(DatasetError, match=r"walk\.json: ") as caught:
             list(PointClips(tmp_path))
-        assert says in str(caught.value)
+        assert message in str(caught.value)
     file.write_text(ROWS)
     with pytest.raises(DatasetError, match=r"walk\.json: walk\.csv has points of the same video"):
         list(PointClips(tmp_path))
@@ -308,9 +308,9 @@ def test_invalid_points_are_an_error_in_one_line(make_video, tmp_path):
     (tmp_path / "walk.mp4").rename(tmp_path / "run.mp4")
     with pytest.raises(DatasetError, match=r"one video beside it, walk\.mp4 or a folder walk of images; got none"):
         list(PointClips(tmp_path))
-    for path, says in [(tmp_path / "none", "no such file"), (tmp_path / "d", "no .csv or .json")]:
+    for path, message in [(tmp_path / "none", "no such file"), (tmp_path / "d", "no .csv or .json")]:
         (tmp_path / "d").mkdir(exist_ok=True)
-        with pytest.raises(DatasetError, match=says):
+        with pytest.raises(DatasetError, match=message):
             list(PointClips(path))
 
 

@@ -52,11 +52,11 @@ def tapnext_output(case: dict[str, torch.Tensor]) -> TAPNextOutput:
 
 def test_elementwise_losses_as_released(case: dict[str, torch.Tensor]) -> None:
     distance = (case["tracks_xy"] - case["target_tracks_xy"]).norm(dim=-1)
-    seen = ~case["occluded"]
-    assert float((dead_zone(distance) * seen).mean()) == pytest.approx(
+    visible = ~case["occluded"]
+    assert float((dead_zone(distance) * visible).mean()) == pytest.approx(
         float(case["loss_deadzone_elementwise_mean"]), rel=1e-5
     )
-    assert float((huber(distance, 4.0) * seen).mean()) == pytest.approx(
+    assert float((huber(distance, 4.0) * visible).mean()) == pytest.approx(
         float(case["loss_huber_elementwise_mean"]), rel=1e-5
     )
 
@@ -149,14 +149,14 @@ def test_nothing_is_learned_from_invalid_labels(model: str, human: bool, as_rele
         )
         loss = tapnext_loss(output, batch, human=human, as_released=as_released, visibility_on_humans=True)
     loss["loss"].backward()
-    seen = batch["valid"] & batch["visible"]
+    visible = batch["valid"] & batch["visible"]
     logits, tracks = predicted["logits"].grad, predicted["tracks"].grad
     assert logits is not None
     assert tracks is not None
     assert (logits[~batch["valid"]] == 0).all()
     assert (logits[batch["valid"]] != 0).all()
-    assert (tracks[~seen] == 0).all()
-    assert (tracks[seen].norm(dim=-1) > 0).all()
+    assert (tracks[~visible] == 0).all()
+    assert (tracks[visible].norm(dim=-1) > 0).all()
     assert torch.isfinite(loss["loss"])
 
 

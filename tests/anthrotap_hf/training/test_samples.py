@@ -70,8 +70,8 @@ def test_colors_follow_their_tracks(seed):
             continue
         column, row = int(x), int(y)  # the pixel whose square holds the point
         red, green, _ = sample["video"][t, row, column].astype(float) / 255
-        place = np.array([red * 160, green * 90])
-        distance = np.linalg.norm(clip.tracks.xy - place, axis=-1).min()
+        position = np.array([red * 160, green * 90])
+        distance = np.linalg.norm(clip.tracks.xy - position, axis=-1).min()
         assert distance < 3.5  # half a sample pixel is up to 2 source pixels, and a gray level 0.6
 
 
@@ -94,8 +94,8 @@ def test_the_inverse_brings_points_and_pixels_back(seed):
     rows, columns = rng.integers(0, 480, 200), rng.integers(0, 640, 200)
     centers = np.stack([columns + 0.5, rows + 0.5, np.ones(200)], 1) @ np.linalg.inv(matrix).T
     inside = (centers[:, :2] > 1).all(1) & (centers[:, 0] < width - 1) & (centers[:, 1] < height - 1)
-    told = warped[rows, columns, :2].astype(float) / 255 * (width, height)
-    np.testing.assert_allclose(told[inside], centers[inside, :2], atol=0.9)  # a gray level is 0.6 pixels
+    source_xy = warped[rows, columns, :2].astype(float) / 255 * (width, height)
+    np.testing.assert_allclose(source_xy[inside], centers[inside, :2], atol=0.9)  # a gray level is 0.6 pixels
 
 
 def test_the_identity_changes_nothing():

@@ -76,11 +76,11 @@ def test_a_lightning_files_leftovers_are_read_past(tmp_path, monkeypatch):
     assert torch.equal(loaded["a"], torch.ones(2))
 
 
-@pytest.mark.parametrize("hidden", [False, True])
-def test_code_is_rejected_and_never_run(tmp_path, hidden):
+@pytest.mark.parametrize("nested", [False, True])
+def test_code_is_rejected_and_never_run(tmp_path, nested):
     mark = tmp_path / "mark"
     content = {"state_dict": {"a": torch.rand(2)}, "hyper_parameters": {"x": Evil(mark)}}
-    torch.save(content if hidden else Evil(mark), tmp_path / "x.ckpt")
+    torch.save(content if nested else Evil(mark), tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match=r"refused: it asks for \w+\.system") as caught:
         load_tensors(tmp_path / "x.ckpt")
     assert "\n" not in str(caught.value)
@@ -186,13 +186,13 @@ def test_other_files_are_rejected_in_one_line(tmp_path, name, content):
 
 
 def test_content_without_weights_is_rejected(tmp_path):
-    for content, says in (
+    for content, message in (
         ({}, "no state_dict"),
         ([torch.rand(1)], "no state_dict"),
         ({"a": torch.rand(1), "epoch": 3}, "more than tensors .*epoch"),
     ):
         torch.save(content, tmp_path / "x.pt")
-        with pytest.raises(CheckpointError, match=says):
+        with pytest.raises(CheckpointError, match=message):
             load_tensors(tmp_path / "x.pt")
 
 

@@ -41,9 +41,9 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def test_results_progress_and_errors_come_back(worker):
-    told: list[tuple] = []
-    assert worker.run(worker_calls.count_to, 3, on_progress=lambda *values: told.append(values)) == "done"
-    assert told == [("counting", 0), ("counting", 1), ("counting", 2)]
+    progress: list[tuple] = []
+    assert worker.run(worker_calls.count_to, 3, on_progress=lambda *values: progress.append(values)) == "done"
+    assert progress == [("counting", 0), ("counting", 1), ("counting", 2)]
     pid = worker.pid
     with pytest.raises(AnthroTapError) as caught:
         worker.run(worker_calls.fail)

@@ -64,8 +64,8 @@ def grid_tracks(side: int, frames: int = 1, size: tuple[int, int] = (720, 1280))
     """Points that stand still, all seen."""
     y, x = np.mgrid[:side, :side].reshape(2, -1, 1) + 0.5
     xy = np.concatenate([x * size[1] / side, y * size[0] / side], axis=1).astype(np.float32)
-    yes, nobody = np.ones((side * side, frames), bool), np.zeros(side * side, np.int32)
-    return Tracks(np.repeat(xy[:, None], frames, 1), yes, yes, *size, person=nobody, vertex=nobody)
+    yes, no_person = np.ones((side * side, frames), bool), np.zeros(side * side, np.int32)
+    return Tracks(np.repeat(xy[:, None], frames, 1), yes, yes, *size, person=no_person, vertex=no_person)
 
 
 def test_hues_go_all_the_way_round_and_none_is_dark():
