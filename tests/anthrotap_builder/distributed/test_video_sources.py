@@ -111,13 +111,13 @@ def test_cells_may_name_a_file_beside_the_table(videos, tmp_path):
         ("strange://films/", "can't be listed"),
     ],
 )
-def test_missing_inputs_are_an_error_in_one_line(words, reason, table, tmp_path, monkeypatch):
+def test_missing_inputs_are_an_error_in_one_line(address, reason, table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "lists.txt").write_text("lists.txt\n")
     (tmp_path / "broken.parquet").write_text("no table")
     with pytest.raises((FileNotFoundError, ValueError)) as caught:
-        find_sources([words])
+        find_sources([address])
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -435,9 +435,9 @@ HOSTILE = {
 def test_foreign_parquet_ends_in_lines(dataset, tmp_path, name):
     change, reason = HOSTILE[name]
     folder = write_foreign(change(read_table(dataset)), tmp_path / "foreign")
-    shown = summary(folder, verify(folder, processes=0))
-    assert reason in "\n".join(shown)
-    assert all(line.isprintable() and len(line) < 800 for line in shown)
+    printed = summary(folder, verify(folder, processes=0))
+    assert reason in "\n".join(printed)
+    assert all(line.isprintable() and len(line) < 800 for line in printed)
 
 
 def test_a_row_group_of_very_many_values_is_not_read(dataset, tmp_path, monkeypatch):
@@ -504,7 +504,7 @@ def test_fifty_problems_are_listed():
     report = Report()
     for number in range(60):
         report.add(SHARD, "bad", CheckedRow(number))
-    shown = summary(Path("labels"), report)
-    assert len(shown) == 52
-    assert shown[50] == "... and 10 more problems; --json lists them"
-    assert shown[51].startswith("labels: 60 problems in 0 files")
+    printed = summary(Path("labels"), report)
+    assert len(printed) == 52
+    assert printed[50] == "... and 10 more problems; --json lists them"
+    assert printed[51].startswith("labels: 60 problems in 0 files")

@@ -232,9 +232,9 @@ def test_a_folder_is_replaced_only_when_asked_to_and_only_whole(locotrack_weight
     out.mkdir()  # an empty one may be there
     (other / "notes.txt").touch()
 
-    def convert(checkpoint, folder, *words):
-        words = ["convert", "locotrack", str(tmp_path / checkpoint), str(folder), "--heads", "4", *words]
-        result = CliRunner().invoke(app, words)
+    def convert(checkpoint, folder, *arguments):
+        arguments = ["convert", "locotrack", str(tmp_path / checkpoint), str(folder), "--heads", "4", *arguments]
+        result = CliRunner().invoke(app, arguments)
         return result.exit_code, result.stderr.splitlines()[-1] if result.stderr else ""
 
     code, said = convert("x.ckpt", out)
@@ -264,7 +264,7 @@ def test_the_command_stops_with_one_line(tmp_path):
     torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
     (tmp_path / "taken").touch()
     checkpoint = str(tmp_path / "x.pt")
-    for words, message in (
+    for arguments, message in (
         (["tapnext", str(tmp_path / "no.npz"), str(tmp_path / "out")], "no such checkpoint"),
         (["tapnext", checkpoint, str(tmp_path / "out")], "no TAPNext"),
         (["locotrack", checkpoint, str(tmp_path / "out")], "no LocoTrack"),
@@ -272,7 +272,7 @@ def test_the_command_stops_with_one_line(tmp_path):
         (["locotrack", checkpoint, str(tmp_path / "out"), "--strides", "2;2"], "--strides must be"),
         (["tapnext", checkpoint, str(tmp_path / "out"), "--heads", "2"], "No such option: --heads"),
     ):
-        result = CliRunner().invoke(app, ["convert", *words])
+        result = CliRunner().invoke(app, ["convert", *arguments])
         assert result.exit_code == 2
         assert message in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1 or "No such option" in message

@@ -214,9 +214,9 @@ def test_procedural_clips_move_and_occlude():
     clips = [ProceduralClips(seed=2)[index] for index in range(20)]
     steps = np.concatenate([np.linalg.norm(np.diff(clip.tracks.xy, axis=1), axis=-1).ravel() for clip in clips])
     assert 0.5 < np.median(steps) < 10
-    seen = np.concatenate([clip.tracks.visible for clip in clips])
-    assert 0.5 < seen.mean() < 0.95
-    back = (~seen[:, :-1] & seen[:, 1:]).any(1)
+    visible = np.concatenate([clip.tracks.visible for clip in clips])
+    assert 0.5 < visible.mean() < 0.95
+    back = (~visible[:, :-1] & visible[:, 1:]).any(1)
     assert back.mean() > 0.05  # some come back from behind
     assert all(clip.tracks.valid.all() for clip in clips)
     sample = make_sample(clips[0], SampleSettings(24, 1, 64, 128, 128, affine=None), np.random.default_rng(0))

@@ -301,9 +301,9 @@ def test_every_recipe_is_valid():
         (["tiny-procedural", "--set", "sources.shapes.sample.flips=1"], "flips"),
     ],
 )
-def test_invalid_recipes_are_an_error_in_one_line(words, message, tmp_path, monkeypatch):
+def test_invalid_recipes_are_an_error_in_one_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    result = CliRunner().invoke(app, ["train", *words, "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["train", *arguments, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
