@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.clips import Clip
+from anthrotap_builder.clips import VideoClip
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_hf.tracks import Tracks
 from benchmarks.label_accuracy import evaluation
@@ -170,6 +170,6 @@ def test_criteria_are_reported_as_met_or_missed():
 
 def test_a_real_clip_has_no_ground_truth_to_replace_a_stage():
     rendered = render_scene(demo_scene(num_frames=8))
-    clip = Clip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", 64 * "a")
+    clip = VideoClip(rendered.frames, rendered.fps, 0, np.arange(8), "a.mp4", 64 * "a")
     with pytest.raises(ValueError, match="no ground truth"):
         Workbench(clip).label(CONFIG, Variant(truths=("mesh",)))

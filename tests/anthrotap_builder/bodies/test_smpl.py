@@ -92,7 +92,9 @@ def test_a_posed_body_is_plain_linear_blend_skinning(name: str, model_files):
     vector=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
     shape=st.lists(st.floats(-3, 3), min_size=10, max_size=10),
 )
-def test_any_single_joint_rotates_as_the_paper_defines(joint: int, vector: list[float], shape: list[float], model_files):
+def test_any_single_joint_rotates_as_the_paper_defines(
+    joint: int, vector: list[float], shape: list[float], model_files
+):
     body, arrays = load_body("smpl", file=model_files["smpl"]), smpl_arrays(SMALL, 24)
     values = np.zeros((1, 3 + 3 * 24))
     values[0, 3 + 3 * joint : 6 + 3 * joint] = vector

@@ -160,7 +160,9 @@ def test_labels_only(built, run, labeled, tmp_path):
         ("leave", {}, "no such file"),
     ],
 )
-def test_a_video_that_kills_its_process_costs_only_itself(videos, make_video, run, described, name, limits, reason, tmp_path):
+def test_a_video_that_kills_its_process_costs_only_itself(
+    videos, make_video, run, described, name, limits, reason, tmp_path
+):
     make_video(f"videos/b-{name}.mp4", shots=[9], fps=50)
     report = run(videos, retries=0 if name == "hang" else 1, **limits)
     (failure,) = report.failed

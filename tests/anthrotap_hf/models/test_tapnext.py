@@ -188,7 +188,11 @@ BAD_QUERIES = {
 
 @pytest.mark.parametrize("message", BAD_QUERIES)
 def test_bad_queries_are_rejected_in_one_line(tapnext, video, message):
-    points = torch.tensor(BAD_QUERIES[message]).reshape(1, 0, 3) if "no query" in message else torch.tensor(BAD_QUERIES[message])
+    points = (
+        torch.tensor(BAD_QUERIES[message]).reshape(1, 0, 3)
+        if "no query" in message
+        else torch.tensor(BAD_QUERIES[message])
+    )
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         tapnext(pixel_values_videos=video, query_points=points)
     assert message in str(caught.value)
