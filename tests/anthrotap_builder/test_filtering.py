@@ -15,7 +15,7 @@ T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 25
 
 
 def scene(motion: tuple[float, float] = (2.0, 1.0), tracks: int = 5, frames: int = T):
-    """Everything moves by `motion` a frame, and flow says so."""
+    """Everything moves by `motion` a frame, and flow agrees."""
     start = np.random.default_rng(0).uniform(80, 120, (tracks, 1, 2))
     xy = (start + np.arange(frames)[None, :, None] * np.array(motion)).astype(np.float32)
     forward = np.broadcast_to(np.array(motion, np.float32), (frames - 1, SIZE, SIZE, 2)).copy()
@@ -125,7 +125,7 @@ def test_shapes_that_disagree_are_rejected():
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 1000), st.floats(0.3, 3))
 def test_thresholds_scale_with_the_frame(seed: int, scale: float):
-    """The same scene at another size gives the same verdicts."""
+    """The same scene at another size gives the same valid labels."""
     xy, visible, forward, backward = scene()
     rng = np.random.default_rng(seed)
     xy += np.cumsum(rng.normal(0, 0.6, xy.shape), 1).astype(np.float32)

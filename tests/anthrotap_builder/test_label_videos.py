@@ -1,4 +1,4 @@
-"""`anthrotap label` as a user types it; the labels themselves are faked where only the command is at stake."""
+"""`anthrotap label` as a user types it; the labels are faked where only the command is tested."""
 
 import json
 import os
@@ -178,7 +178,7 @@ def test_several_workers_leave_the_same(run, make_video, tmp_path, monkeypatch):
 
 
 def test_label_and_build_have_the_same_options():
-    """Those that say how to label, with the same words."""
+    """Those that set how to label, under the same names."""
     from typer.main import get_command
 
     commands = get_command(app).commands

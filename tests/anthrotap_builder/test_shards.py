@@ -152,7 +152,7 @@ def test_no_clip_no_shard(make_clip, tmp_path):
 
 
 def test_videos_beside_the_shards_do_not_matter(make_clip, tmp_path):
-    """Overlays, say: under `data/` shards are found by their exact pattern."""
+    """Such as overlays: under `data/` shards are found by their exact pattern."""
     with ShardWriter(tmp_path / "data", CLIP_FRAMES) as writer:
         writer.write(make_clip())
     for name in ("train_station.tracks.mp4", "test.tracks.mp4", "test.jpg", "manifest.json"):

@@ -1,4 +1,4 @@
-"""The ablation on a short clip: each variant does what it says, and the ground truth is no worse than a stage."""
+"""The ablation on a short clip: each variant does what its name says, and the ground truth is no worse than a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measure on labels whose quality is known: perfect, offset, sliding, wrongly hidden."""
+"""The metrics on labels whose quality is known: perfect, offset, sliding, wrongly occluded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAGS = (8, 24)
 
 @pytest.fixture(scope="module")
 def truth() -> GroundTruth:
-    """A body that sways and turns behind a bar, which hides some of it, in 854x480."""
+    """A body that sways and turns behind a bar, which occludes some of it, in 854x480."""
     body = load_body("anny")
     rest = body.template @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]).T
     people = np.empty((T, len(rest), 3), np.float32)
@@ -48,7 +48,7 @@ def truth() -> GroundTruth:
 
 @pytest.fixture(scope="module")
 def perfect(truth: GroundTruth) -> Tracks:
-    """600 points of the surface, exactly where the truth has them."""
+    """600 points of the surface, exactly at their ground truth positions."""
     body = load_body("anny")
     points = body.surface_points(600, 0)
     xy = np.empty((len(points), T, 2), np.float32)
@@ -113,7 +113,7 @@ def test_random_visibility_is_worth_its_base_rate(truth: GroundTruth, perfect: T
     assert 40 < figures["occluded_recall"] < 60
     assert 40 < figures["survival"] < 60
     assert figures["visible_but_occluded"] > 5
-    # called hidden at random: as precise as hidden is frequent
+    # predicted occluded at random: as precise as occluded is frequent
     assert figures["occluded_precision"] < 60
 
 

@@ -195,7 +195,7 @@ def test_masks_count_labels_inside_nearby_and_moved(monkeypatch):
 
 def test_the_masks_squares_are_laid_back_where_they_were_cut():
     class Bright:
-        """A network that calls bright what is bright."""
+        """A network that segments the bright pixels."""
 
         def get_input_details(self):
             return [{"index": 0}]

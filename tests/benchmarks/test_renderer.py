@@ -1,4 +1,4 @@
-"""Rendered clips against their truth: what a pixel shows is what the truth says is there."""
+"""Rendered clips against their ground truth: each pixel shows what the ground truth has there."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_same_scene_gives_the_same_clip(clip: RenderedClip) -> None:
 
 
 def test_ground_truth_has_the_person_of_each_pixel(clip: RenderedClip) -> None:
-    """Where the truth has a body, the frame differs from the same room without it, and only there or in
+    """Where the ground truth has a body, the frame differs from the same room without it, and only there or in
     shade."""
     scene = small_scene()
     away = replace(scene.actors[0], motion=replace(scene.actors[0].motion, start=(0.0, -30.0)))
@@ -113,7 +113,7 @@ def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
     for vertices, faces in meshes:
         a, b, c = np.moveaxis(vertices.astype(np.float64)[faces], 1, 0)
         for i, position in enumerate(positions):
-            # Moeller-Trumbore from the origin along the place
+            # Moeller-Trumbore from the origin along the position
             p = np.cross(position, c - a)
             det = np.einsum("fx,fx->f", b - a, p)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -143,7 +143,7 @@ def test_ground_truth_survives_a_file(clip: RenderedClip, tmp_path: Path) -> Non
 
 
 def test_texture_moves_with_the_ground_truth() -> None:
-    """A shirt's pattern sticks to the skin that the truth follows: colors stay as points move."""
+    """A shirt's pattern sticks to the skin that the ground truth follows: colors stay as points move."""
     scene = small_scene()
     still = Clothing(shirt="plaid", slip=0.03, looseness=0.02)
     actor = replace(scene.actors[0], clothing=still)

@@ -139,7 +139,7 @@ def test_points_project_where_the_mesh_says(clip: RenderedClip) -> None:
 
 
 def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
-    """A point is seen where it is in the frame and no triangle is nearer on its ray (Moeller and Trumbore)."""
+    """A point is visible where it is in the frame and no triangle is nearer on its ray (Moeller and Trumbore)."""
     scene, surfaces = small_scene(), points._with_furniture(clip.truth)
     rng = np.random.default_rng(4)
     chosen = points._sample_surface(scene, surfaces, 2, rng)
@@ -167,7 +167,7 @@ def test_visibility_agrees_with_brute_force(clip: RenderedClip) -> None:
 
 
 def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
-    """Places on the room come back to where they were seen, and are on one of its six sides."""
+    """Points on the room project back to where they were visible, and are on one of its six sides."""
     scene = small_scene()
     xy = np.random.default_rng(2).uniform(0, SIDE, (30, 2))
     world = room_points_under(scene, 2, xy)
@@ -179,7 +179,7 @@ def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
 
 
 def test_colors_stay_with_their_points(clip: RenderedClip, tracks: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    """What a picture shows at a point that moves changes less than what it shows at the place that it left."""
+    """What a picture shows at a point that moves changes less than what it shows at the position that it left."""
     xy, visible, _ = tracks
     first, last = clip.frames[0].astype(float), clip.frames[2].astype(float)
     both = visible[:, 0] & visible[:, 2]

@@ -50,7 +50,7 @@ def cameras() -> tuple[CalibratedCamera, CalibratedCamera]:
 
 @pytest.fixture
 def points() -> np.ndarray:
-    """[50, 3] places within a meter of the origin, millimeters."""
+    """[50, 3] positions within a meter of the origin, millimeters."""
     return np.random.default_rng(0).uniform(-800, 800, (50, 3))
 
 
@@ -194,5 +194,5 @@ def test_the_real_cameras_agree_on_what_stands_still(clips_dir):
 
     others = meet(aimed, second, positions[4:, 0], positions[4:, 1])
 
-    assert np.abs(others.signed).max() < 5  # millimeters, at points that had no say in the aim
+    assert np.abs(others.signed).max() < 5  # millimeters, at points that were not used for the aim
     assert np.ptp(others.points[:4, 2]) < 15  # the four bolts are level

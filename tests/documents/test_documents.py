@@ -51,7 +51,7 @@ def _tapvid_pickle(folder: Path, path: Path) -> None:
 
 @pytest.fixture
 def registries():
-    """Registries that lose again what a document adds to them."""
+    """Registries without, at the end, what a document added to them."""
     from anthrotap_builder.registries import BODIES, FLOWS, MESH_SOURCES
 
     with ExitStack() as patches:

@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def tapvid_video(frames: np.ndarray, seed: int = 0, count: int = 6) -> dict[str, Any]:
-    """One video as TAP-Vid pickles it; points drift as `moving_pattern` does, and are hidden now and then."""
+    """One video as TAP-Vid pickles it; points drift as `moving_pattern` does, and are occluded now and then."""
     rng = np.random.default_rng(seed)
     height, width = frames.shape[1:3]
     t = np.arange(len(frames))[None, :, None]

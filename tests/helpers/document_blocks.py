@@ -5,7 +5,7 @@ it:
 
     <!-- here: dance.mp4 labels/ -->   what the folder holds before the first block
     <!-- not run: REASON -->           the next block needs what is not to be had
-    <!-- run with: WORDS -->           the next block's `anthrotap` commands get these words too, to be shorter
+    <!-- run with: WORDS -->           the next block's `anthrotap` commands get these arguments too, to be shorter
     <!-- file: NAME -->                the next block is the content of a file
     <!-- no block here is run: REASON -->   of a whole document
 
@@ -41,7 +41,7 @@ KINDS = ("bash", "python", "yaml", "text", "bibtex")
 
 @dataclass
 class Block:
-    """A fenced block: its language, text and first line's number, and what the comment above it says."""
+    """A fenced block: its language, text and first line's number, and its comment's text."""
 
     kind: str
     text: str

@@ -56,7 +56,7 @@ class Repository:
 
 
 class Hub:
-    """What the server keeps, and what tests may look at or break.
+    """The server's state, which tests may inspect or break.
 
     Attributes:
         repositories: by ("model" or "dataset", "me/name").

@@ -52,7 +52,7 @@ class Scene:
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
     def cast(self, t: int, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Distance [K], owner [K], place in the owner's box or world [K, 3], normal [K, 3] of what rays meet."""
+        """Distance [K], owner [K], position in the owner's box or world [K, 3], normal [K, 3] of what rays meet."""
         origin = self.camera_positions[t]
         distance = (WALL - origin[1]) / rays[:, 1]
         owner = np.zeros(len(rays), int)
@@ -75,7 +75,7 @@ class Scene:
         return distance, owner, position, normal
 
     def follow(self, owner: int, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a surface point is in each frame, [T, 2] raster pixels, and whether it is seen, [T]."""
+        """Where a surface point is in each frame, [T, 2] raster pixels, and whether it is visible, [T]."""
         xy, visible = np.empty((T, 2)), np.empty(T, bool)
         for t in range(T):
             world = position

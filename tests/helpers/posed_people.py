@@ -1,4 +1,4 @@
-"""What perfect networks and a simple renderer would say of a posed body."""
+"""Outputs of perfect networks and of a simple renderer for a posed body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anthrotap_builder.mesh_recovery.kinematics import PointChains, PoseParamete
 
 
 def as_person(body: Body, pose: PoseParameters, camera: Camera, noise: float = 0.0, seed: int = 0) -> PersonTrack:
-    """What a perfect landmark network would say of a posed body: landmarks (with noise, pixels) and mask."""
+    """Return a perfect landmark network's output for a posed body: landmarks (with noise, pixels) and mask."""
     rng = np.random.default_rng(seed)
     points = pose.points(body, PointChains.of(body, body.keypoints))
     frames = len(points)

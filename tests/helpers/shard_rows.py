@@ -9,7 +9,7 @@ from anthrotap_hf.video import encode_video
 
 
 def some_row(number: int, **changes) -> dict:
-    """A clip of 10 frames, 64 x 96, of one gray level; five points of another place each row."""
+    """A clip of 10 frames, 64 x 96, of one gray level; five points at other positions in each row."""
     num_frames = 10
     rng = np.random.default_rng(number)
     frames = np.full((num_frames, 64, 96, 3), 20 * number % 256, np.uint8)

@@ -81,7 +81,7 @@ def test_a_posed_body_is_plain_linear_blend_skinning(name: str, model_files):
         np.testing.assert_allclose(got[t], want, atol=2e-6)
         local = Rotation.from_rotvec(vectors[t]).as_matrix()[None]
         there = parameters.values[t : t + 1, :3] - joints[0]
-        pose = BodyPose.of_local(body, local, parameters.shape, there)  # as smplx's parameters say it
+        pose = BodyPose.of_local(body, local, parameters.shape, there)  # as smplx's parameters define it
         np.testing.assert_allclose(body.pose_vertices(pose)[0], want, atol=2e-6)
     np.testing.assert_allclose(body.pose_vertices(parameters.posed(body), slice(1, 2)), got[1:], atol=1e-6)
 
@@ -229,7 +229,7 @@ def test_a_clip_is_labeled_with_the_configured_body(tmp_path: Path, camera: Came
     config = LabelingConfig(body="smpl", gender="female", body_file=tmp_path, points=200)
     body = load_body("smpl", "female", path)
     pose = turning(body, 8)
-    pose.values[:, 4] *= 0.1  # turns little, so that what is seen stays seen
+    pose.values[:, 4] *= 0.1  # turns little, so that visible points stay visible
     person = as_person(body, pose, camera)
     frames = textured_frames(body, pose, camera)
     clip = label_clip(frames, fps=24.0, config=config, stages=Stages(detection=lambda context: [person]))

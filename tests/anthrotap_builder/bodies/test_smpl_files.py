@@ -1,4 +1,4 @@
-"""Model files of the SMPL family: where they are found, and what becomes of those that are not what they should be."""
+"""Model files of the SMPL family: where they are found, and how invalid ones are rejected."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def test_chumpys_arrays_are_read_without_chumpy(protocol: int, chumpy, tmp_path:
         **arrays,
         "shapedirs": chumpy("chumpy.reordering", "Select", a=source, idxs=chosen.ravel(), preferred_shape=chosen.shape),
         "v_template": chumpy("chumpy.ch", "Ch", x=arrays["v_template"]),
-        "J": chumpy("chumpy.ch_ops", "MatVecMult", mtx=None, vec=source),  # nobody asks for it
+        "J": chumpy("chumpy.ch_ops", "MatVecMult", mtx=None, vec=source),  # never used
     }
     path = tmp_path / "old.pkl"
     path.write_bytes(pickle.dumps(content, protocol))

@@ -162,7 +162,7 @@ def tracks_of(networks, clips_dir):
         ("upper_body.mkv", [48]),
         ("hands_only.mp4", []),
         pytest.param("balance_cam03.mp4", [48], marks=pytest.mark.slow),
-        pytest.param("one_by_one.mp4", [], marks=pytest.mark.slow),  # nobody has come yet
+        pytest.param("one_by_one.mp4", [], marks=pytest.mark.slow),  # no person is in the frame yet
         pytest.param("hut_jump.mp4", [48, 8], marks=pytest.mark.slow),
         pytest.param("store_aisle.gif", [40, 30], marks=pytest.mark.slow),
     ],

@@ -24,7 +24,7 @@ def person(x: float, y: float = 240.0, score: float = 0.9, width: float = 60.0, 
 
 
 def detected(*people) -> Boxes:
-    """What a detector says of one frame."""
+    """A detector's output for one frame."""
     boxes, scores = zip(*people, strict=True)
     return np.array(boxes, np.float32), np.array(scores, np.float32)
 
@@ -48,7 +48,7 @@ def _tracker() -> None:
 
 
 def test_two_people_who_cross_stay_who_they_are():
-    # The order in which a detector names them says nothing.
+    # The order of a detector's boxes has no meaning.
     found = [detected(*[person(150 + 8 * t), person(450 - 8 * t, 250)][:: 1 if t % 3 else -1]) for t in range(40)]
     one, other = sorted(track(found), key=lambda one: one.boxes[0, 0])
     np.testing.assert_allclose(middles(one), 150 + 8 * np.arange(40), atol=0.01)
@@ -82,7 +82,7 @@ def test_a_gap_of_max_gap_is_one_person_and_a_longer_one_is_two(moves: float):
 
 def test_a_person_who_leaves_the_frame_is_lost_and_boxes_end_at_its_edge():
     found = [detected(person(500 + 10 * t), person(100)) if t < 16 else detected(person(100)) for t in range(30)]
-    stays, leaves = track(found)  # who is seen longer comes first
+    stays, leaves = track(found)  # the longer track comes first
     assert stays.found.all()
     assert leaves.found[:16].all()
     assert not leaves.found[16:].any()

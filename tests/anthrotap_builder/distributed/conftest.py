@@ -1,4 +1,4 @@
-"""Builds in no time: labeling processes whose `label_video` gives made-up tracks, or does what a bad video can do."""
+"""Builds in no time: labeling processes whose `label_video` gives made-up tracks, or fails as on a bad video."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ if "anthrotap labeling" in sys.orig_argv:
 
 @pytest.fixture
 def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Labeling is made up from here on; the folder tells what was labeled."""
+    """Fake labeling from here on; the folder records what was labeled."""
     site, marks = tmp_path / "site", tmp_path / "marks"
     site.mkdir()
     marks.mkdir()

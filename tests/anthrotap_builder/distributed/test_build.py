@@ -117,7 +117,7 @@ def test_each_content_is_labeled_once(videos, run, labeled, described, tmp_path)
     assert labeled() == ["a", "b", "c", "d"]
     assert report.rows == {"train": 6}
     assert described()["z.mp4"]["copy_of"] == "b.mp4"
-    run(videos, "by_ranks", videos_per_rank=1)  # another rank may not know yet; then it is left out in the end
+    run(videos, "by_ranks", videos_per_rank=1)  # another rank may not know yet; then it is skipped in the end
     assert content(tmp_path / "out") == content(tmp_path / "by_ranks")
     row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert "z.mp4" not in row["source_video"]

@@ -1,4 +1,4 @@
-"""Where videos come from, and what is said where none come."""
+"""Sources of videos, and the errors where there are none."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 class PixelDifference:
-    """In the place of the network: the flow at each pixel tells what both images show there."""
+    """Stands in for the network: the flow at each pixel encodes the values of both images there."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -74,7 +74,7 @@ def test_tiles_that_disagree_blend_without_a_step():
 
 
 class FakeModel(torch.nn.Module):
-    """In the place of torchvision's model."""
+    """Stands in for torchvision's model."""
 
     def __init__(self) -> None:
         super().__init__()

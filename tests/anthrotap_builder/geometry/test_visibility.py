@@ -41,7 +41,7 @@ def _length(a):
 
 @numba.njit(cache=True)
 def _moller_trumbore(d, a, b, c, margin, roundings):
-    """Does the triangle hide d? Moller and Trumbore's test (JGT 1997), in which boundaries count as hits.
+    """Does the triangle occlude d? Moller and Trumbore's test (JGT 1997), in which boundaries count as hits.
 
     With `roundings` > 0 the answer is DOUBTFUL where so many float64 roundings could change it: each may alter a
     volume of three vectors by 2**-53 of the product of their lengths.
@@ -89,7 +89,7 @@ def _brute_force(vertices, faces, targets, own_vertex, own_face, margin, roundin
 
 
 def _oracle(meshes: list[Mesh], points: list[SurfacePoints] | None = None, exact: bool = False) -> np.ndarray:
-    """SEEN, HIDDEN or DOUBTFUL for all vertices, or all points, of all people."""
+    """VISIBLE, OCCLUDED or DOUBTFUL for all vertices, or all points, of all people."""
     vertices = np.concatenate([mesh[0] for mesh in meshes]).astype(np.float64)
     starts = np.cumsum([0] + [len(mesh[0]) for mesh in meshes])
     face_starts = np.cumsum([0] + [len(mesh[1]) for mesh in meshes])
@@ -287,7 +287,7 @@ def test_no_ray_slips_through_the_edges_of_a_closed_mesh() -> None:
 
 @pytest.mark.parametrize(("gap", "hides"), [(1e-2, True), (1e-6, True), (1e-8, True), (1e-12, False), (0.0, False)])
 def test_sheets_close_in_depth(gap: float, hides: bool) -> None:
-    """Anything nearer hides, however little nearer, down to the margin in which surfaces count as touching."""
+    """Anything nearer occludes, however little nearer, down to the margin in which surfaces count as touching."""
     rng = np.random.default_rng(3)
     sheet = np.array([[-1, -1, 2.0], [1, -1, 2.0], [1, 1, 2.0], [-1, 1, 2.0]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])

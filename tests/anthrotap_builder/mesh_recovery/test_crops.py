@@ -1,4 +1,4 @@
-"""Crops show the square around a box, and what a crop's camera sees is where the frame's sees it."""
+"""Crops show the square around a box; the crop's camera and the frame's agree on where points project to."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from anthrotap_builder.mesh_recovery.crops import (
 
 
 def ramp(height: int = 400, width: int = 600) -> np.ndarray:
-    """A frame whose red tells x and whose green tells y, in thirds of a raster pixel's level."""
+    """A frame whose red encodes x and whose green encodes y, in thirds of a raster pixel's level."""
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return np.stack([x / width * 255, y / height * 255, 0 * x], -1).round().astype(np.uint8)
 
@@ -48,7 +48,7 @@ def test_beyond_the_frame_there_is_black():
 
 def test_what_shrinks_much_is_blurred_first():
     stripes = np.zeros((1200, 1200, 3), np.uint8)
-    stripes[:, ::2] = 255  # too fine to be seen
+    stripes[:, ::2] = 255  # too fine to be resolved
     crop = levels(crop_person(stripes, np.array([0.0, 0.0, 1200.0, 1200.0])))
     inner = crop[20:-20, 20:-20]
     assert np.ptp(inner) < 110

@@ -1,4 +1,4 @@
-"""Fits to what a perfect or noisy landmark network would say of a known body."""
+"""Fits to the landmarks that a perfect or noisy network would detect on a known body."""
 
 import numpy as np
 import pytest

@@ -155,7 +155,7 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
         for p, x in ((0, 1.5), (3, -1.5), (4, 0.0))
     ]
     people = []
-    for x in (-1.5, 1.5):  # nobody was found in the middle
+    for x in (-1.5, 1.5):  # no person was detected in the middle
         mask = np.zeros((2, 48, 64), bool)
         left = int(camera.project(np.array([x - 0.5, 0, 5.0]))[0])
         mask[:, 18:30, left : left + 12] = True
@@ -166,7 +166,7 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
     assert len(placed) == 5
     assert not placed[4].mask.any()
     assert "of person 4: their labels are rejected" in caplog.text
-    alone = match_masks(meshes, [], camera)  # nobody was found at all
+    alone = match_masks(meshes, [], camera)  # no person was detected at all
     assert len(alone) == 5
     assert not any(person.mask.any() for person in alone)
 

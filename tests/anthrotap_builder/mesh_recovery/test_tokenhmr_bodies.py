@@ -1,4 +1,4 @@
-"""TokenHMR as mesh source: whose body is where, frames without one, networks that are none."""
+"""TokenHMR as mesh source: the meshes of each person, frames without one, invalid network folders."""
 
 import json
 from pathlib import Path

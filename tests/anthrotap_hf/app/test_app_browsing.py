@@ -1,4 +1,4 @@
-"""The tab that looks through a dataset, in a browser."""
+"""The tab for browsing a dataset, in a browser."""
 
 from __future__ import annotations
 

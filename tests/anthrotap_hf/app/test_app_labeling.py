@@ -1,4 +1,4 @@
-"""The tab that labels people, in a browser: with labels made up, and with real ones."""
+"""The tab that labels people, in a browser: with made-up labels, and with real ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
 
 
 def label(page, video: Path) -> str:
-    """The figures of a video's labels; the page shows them."""
+    """Label a video; return the figures that the page shows."""
     page.get_by_role("tab", name="Label people").click()
     page.set_input_files("#label-upload input[type=file]", str(video))
     page.locator("#label-preview img").wait_for()

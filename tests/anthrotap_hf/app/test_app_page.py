@@ -31,7 +31,7 @@ def open_video(page, video: Path) -> None:
 
 
 def click_on(page, *positions: tuple[float, float]) -> None:
-    """Points at shares of the frame's width and height."""
+    """Click on points, given as fractions of the frame's width and height."""
     for number, (x, y) in enumerate(positions, 1):
         image = page.locator("#track-frame img")
         box = image.bounding_box()
@@ -40,7 +40,7 @@ def click_on(page, *positions: tuple[float, float]) -> None:
 
 
 def track_grid(page) -> None:
-    """Begins to track a grid of points, and returns while that is being done."""
+    """Start to track a grid of points; return while that is being done."""
     page.click("#track-grid")
     page.locator("#track-points :text('25 points')").wait_for()
     page.click("#track-run")
@@ -48,7 +48,7 @@ def track_grid(page) -> None:
 
 
 def result(page) -> str:
-    """The words and figures of tracking, once it is done."""
+    """Return the text and figures of tracking, once it is done."""
     page.locator("#track-overlay video").wait_for()
     return page.inner_text("#track-figures")
 

@@ -1,4 +1,4 @@
-"""What `anthrotap build` refuses, in one line, before any work."""
+"""Arguments that `anthrotap build` rejects, in one line, before any work."""
 
 from __future__ import annotations
 

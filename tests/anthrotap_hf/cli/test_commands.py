@@ -24,7 +24,7 @@ OPENS_A_PAGE = [("app",)]
 
 
 def leaves(command, arguments: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Words and click command of every command."""
+    """Yield the arguments and the click command of every command."""
     inner = getattr(command, "commands", None)
     if inner is None:
         yield arguments, command
@@ -157,7 +157,7 @@ def test_bugs_are_not_caught():
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What a terminal gets."""
+    """Return the output on a terminal."""
     mine, its = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "anthrotap_hf.cli.main", *arguments],
@@ -229,7 +229,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_without_the_builder_the_line_to_install_is_given(tmp_path):
-    """A process in which numba and the like are not to be had."""
+    """A process in which numba and the like can't be imported."""
     blocked = tmp_path / "scenedetect.py"
     blocked.write_text("raise ModuleNotFoundError(\"No module named 'scenedetect'\", name='scenedetect')\n")
     result = anthrotap("label", "x.mp4", "--out", tmp_path / "out", PYTHONPATH=str(tmp_path))

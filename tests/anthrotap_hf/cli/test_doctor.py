@@ -1,4 +1,4 @@
-"""`anthrotap doctor`: what is broken on purpose is found, with the way out."""
+"""`anthrotap doctor`: what is broken on purpose is found, with a hint how to fix it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_body_model_is_found_where_users_put_it(tmp_path, monkeypatch):
 
 
 def distribution(folder: Path, name: str, version: str) -> None:
-    """An installed package of that name, as far as pip's records go."""
+    """Install a package of that name, as far as pip's records go."""
     records = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     records.mkdir(parents=True)
     (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -38,7 +38,7 @@ def davis(moving_pattern, tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The videos that were tracked, as their shapes."""
+    """The shapes of the videos that were tracked."""
     tracked = []
     original = PointTrackingPipeline.__call__
 
@@ -215,7 +215,7 @@ def test_videos_in_which_nothing_is_scored_are_skipped_and_named(moving_pattern,
     videos = some_videos(moving_pattern, 3)
     videos["video1"]["occluded"][:] = True
     videos["video2"]["occluded"][:] = True
-    videos["video2"]["occluded"][:, -1] = False  # nothing comes after the first frame in which they are seen
+    videos["video2"]["occluded"][:, -1] = False  # nothing comes after the first frame in which they are visible
     arguments = ("--benchmark", "tapvid-davis", "--out", tmp_path / "out")
     data = write_tapvid(tmp_path / "data", "davis", videos)
     report = figures(*arguments, "--data", data)

@@ -1,4 +1,4 @@
-"""Front doors to the data: the name "anthrotap" in `datasets`, and rows as frames and tracks."""
+"""Ways to load the data: the name "anthrotap" in `datasets`, and rows as frames and tracks."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_decode_row_of_every_kind_of_video(moving_pattern, tmp_path):
     ):
         decoded, tracks = anthrotap_hf.decode_row(some_row(frames, video=video))
         assert decoded.shape == frames.shape
-        assert (len(tracks), tracks.num_frames) == (0, 5)  # nobody there is a row, too
+        assert (len(tracks), tracks.num_frames) == (0, 5)  # a clip without people is a row, too
     with pytest.raises(VideoError, match="a-1: the video has 5 frames, its tracks 6"):
         anthrotap_hf.decode_row(some_row(frames, video=data, num_frames=6))
     with pytest.raises(VideoError, match=r"a-1: frames are \[32, 48\] \(H, W\), but the tracks' \[16, 48\]"):

@@ -1,4 +1,4 @@
-"""The one reader of shards: which files it finds, what it refuses, and what its errors say."""
+"""The one reader of shards: which files it finds, what it rejects, and its error messages."""
 
 from __future__ import annotations
 

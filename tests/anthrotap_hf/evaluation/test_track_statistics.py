@@ -1,4 +1,4 @@
-"""The definitions of `anthrotap stats`: what they are blind to, and what they give where the answer is known."""
+"""The definitions of `anthrotap stats`: what they are invariant to, and their values where the result is known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anthrotap_hf.evaluation.track_statistics import (
     trajectory_diversity,
 )
 
-# Places on a lattice: steps are of length 0, or far longer than rounding.
+# Positions on a lattice: steps are of length 0, or far longer than rounding.
 tracks = st.integers(0, 5).flatmap(
     lambda n: st.integers(1, 12).flatmap(
         lambda t: st.tuples(

@@ -1,4 +1,4 @@
-"""A dataset's way over a Hub: published, loaded by name and streamed, pinned, offline; and what goes wrong there."""
+"""Datasets on a Hub: published, loaded by name and streamed, pinned, offline; and errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ print(len(rows), rows.column_names[0])
 
 
 def usage(card: str) -> str:
-    """The block of Python that a card shows."""
+    """Return the block of Python of a card."""
     (block,) = re.findall(r"```python\n(.+?)```", card, re.DOTALL)
     return block
 

@@ -1,4 +1,4 @@
-"""`anthrotap doctor` asks a Hub who one is."""
+"""`anthrotap doctor` asks a Hub for the account of the token."""
 
 from __future__ import annotations
 

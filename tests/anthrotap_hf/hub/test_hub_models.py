@@ -1,4 +1,4 @@
-"""A tracker's way over a Hub: published, loaded with and without this package, fine-tuned, published again."""
+"""Trackers on a Hub: published, loaded with and without this package, fine-tuned, published again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a dataset goes up, and what is refused."""
+"""Publishing datasets: which files are uploaded, and what is rejected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FREE = VideoLicenses({}, VideoLicense("cc0-1.0"))
 
 
 def without_videos(dataset: Path) -> None:
-    """The rows lose their videos, as by `anthrotap build --label-only`."""
+    """Remove the rows' videos, as by `anthrotap build --label-only`."""
     manifest = json.loads((dataset / "manifest.json").read_text())
     for file in manifest["files"]:
         shard = dataset / file["name"]

@@ -1,4 +1,4 @@
-"""Through the converters: the released layouts in, the released answers out."""
+"""The converters: from the released layouts, models with the released code's outputs."""
 
 import re
 

@@ -46,7 +46,7 @@ def test_flow_is_followed_both_ways(video):
 
 @torch.inference_mode()
 def test_the_refinement_starts_where_flow_agrees(video):
-    """With a transformer that changes nothing, the answer is the start."""
+    """With a transformer that changes nothing, the output is the initial tracks."""
     model = build(flow_start=True)
     torch.nn.init.zeros_(model.transformer.project_out.weight)
     torch.nn.init.zeros_(model.transformer.project_out.bias)

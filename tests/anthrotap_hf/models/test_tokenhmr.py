@@ -1,4 +1,4 @@
-"""TokenHMR: through the converter it answers as released; what it refuses."""
+"""TokenHMR: converted, its outputs are the released code's; invalid input is rejected."""
 
 import numpy as np
 import pytest

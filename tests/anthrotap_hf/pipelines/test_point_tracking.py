@@ -362,7 +362,7 @@ def test_names_are_in_the_public_namespace():
 
 
 def test_a_real_clip_by_the_default_model(clips_dir):
-    """The camera of this clip stands still, and so does what lies behind the juggler."""
+    """The camera of this clip stands still, and so does the background behind the juggler."""
     from itertools import islice
 
     from anthrotap_hf.video import iter_frames

@@ -1,4 +1,4 @@
-"""Readers: each layout becomes the same kind of clip; what is wrong with a file is said in one line."""
+"""Readers: each layout becomes the same kind of clip; an invalid file is an error in one line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_released_labels(dance, moving_pattern, root):
     assert (clip.tracks.height, clip.tracks.width) == (64, 96)
     np.testing.assert_array_equal(clip.tracks.xy, some_tracks())
     np.testing.assert_array_equal(clip.tracks.valid, clip.tracks.visible)
-    # Occluded and invalid labels are not told apart.
+    # Occluded and invalid labels are not distinguished.
     assert not clip.tracks.valid[:, 3].any()
     assert clip.tracks.valid[:, 4].all()
     frames = list(clip.iter_frames([1, 6]))

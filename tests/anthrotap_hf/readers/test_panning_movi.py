@@ -44,7 +44,7 @@ def test_tracks_are_those_of_the_scene(folder, scene):
     assert tracks.valid.all()
     owners, agree = [], []
     for track, visible in zip(clip.tracks.xy, clip.tracks.visible, strict=True):
-        # what is seen at the track's place, in one of the frames where it is said to be seen, is what is followed
+        # the surface point at the track's position, in one of the frames labeled visible, is the one that is tracked
         truths = []
         for t in np.flatnonzero(visible):
             _, owner, position, _ = scene.cast(t, scene.rays(t, track[t][None].astype(float)))
@@ -66,7 +66,7 @@ def test_frames_are_those_of_the_file(folder, features):
     clip = PanningMoviClips(folder)[1]
     one, other = clip.iter_frames([0, 5])
     assert one.shape == other.shape == (64, 64, 3)
-    # the color of a seen point is its place, and so stays
+    # the color of a visible point encodes its position on the object, and so stays
     frames = np.stack([*clip.iter_frames(range(8))]).astype(int)
     for track, visible in zip(clip.tracks.xy, clip.tracks.visible, strict=True):
         inside = visible & ((track > 1) & (track < 63)).all(1)

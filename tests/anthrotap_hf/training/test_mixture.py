@@ -71,7 +71,7 @@ def test_in_a_data_loader(num_workers):
 
 @pytest.mark.parametrize("rest", [0, 0.05])
 def test_workers_start_while_opencv_s_threads_sleep(rest):
-    """A forked pool that is told to end waits for threads that are not there."""
+    """A forked pool that is asked to end waits for threads that are not there."""
     image = np.zeros((900, 1200, 3), np.uint8)
     threads = cv2.getNumThreads()
     for _ in range(3):
@@ -187,7 +187,7 @@ def test_procedural_clips_follow_from_seed_and_index():
 
 
 def test_procedural_colors_stay_at_visible_points():
-    """Noise, blur and light aside, a point keeps its color while it is seen, and loses it when it is hidden."""
+    """Noise, blur and light apart, a point keeps its color while it is visible, and loses it when it is occluded."""
     kept, lost = [], []
     for index in range(6):
         clip = ProceduralClips(PLAIN, seed=1)[index]
@@ -225,5 +225,5 @@ def test_procedural_clips_move_and_occlude():
 
 def test_procedural_settings_are_checked():
     for wrong in ({"shapes": (5, 3)}, {"noise": -1.0}, {"height": 8}, {"blur": 1.5}):
-        with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
+        with pytest.raises(ValueError):  # noqa: PT011 - each has its own message
             ProceduralSettings(**wrong)

@@ -24,7 +24,7 @@ SIZE = (90, 160)
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:
-    """Red is the raster x of a pixel's center, green its y, as shares of the frame."""
+    """Red is the raster x of a pixel's center, green its y, as fractions of the frame."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.round((np.arange(width) + 0.5) / width * 255)
     image[..., 1] = np.round((np.arange(height) + 0.5) / height * 255)[:, None]
@@ -33,7 +33,7 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
 
 
 def painted_clip(num_frames: int = 20, num_tracks: int = 40, size=SIZE, seed: int = 0, **changes) -> TrackedClip:
-    """A still picture whose colors tell the place; tracks drift over it, so colors tell where each one is."""
+    """A still picture whose colors encode the position; tracks drift over it, so colors give the position of each."""
     height, width = size
     rng = np.random.default_rng(seed)
     start = rng.uniform(0.3, 0.7, (num_tracks, 1, 2)) * (width, height)
@@ -63,7 +63,7 @@ def test_colors_follow_their_tracks(seed):
     chosen = SampleSettings(**{**vars(SMALL), "affine": affine, "crop": (0.6, 1.0)})
     rng = np.random.default_rng(seed)
     sample = make_sample(clip, chosen, rng)
-    # where each track is in the source follows from the color at its place in the sample
+    # where each track is in the source follows from the color at its position in the sample
     for n, t in zip(*np.nonzero(sample["visible"]), strict=True):
         x, y = sample["tracks"][n, t]
         if not (1 < x < 95 and 1 < y < 63):
@@ -90,7 +90,7 @@ def test_the_inverse_brings_points_and_pixels_back(seed):
     warped = np.empty((480, 640, 3), np.uint8)
     matrix = np.diag([10, 10, 1]) @ matrices[0]
     warp_frame(image, matrix, warped)
-    # colors at a pixel tell the place it was taken from
+    # a pixel's color encodes the position it was taken from
     rows, columns = rng.integers(0, 480, 200), rng.integers(0, 640, 200)
     centers = np.stack([columns + 0.5, rows + 0.5, np.ones(200)], 1) @ np.linalg.inv(matrix).T
     inside = (centers[:, :2] > 1).all(1) & (centers[:, 0] < width - 1) & (centers[:, 1] < height - 1)

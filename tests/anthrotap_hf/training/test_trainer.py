@@ -1,4 +1,4 @@
-"""Training runs: whole, stopped and gone on with, refused; on clips and networks that take seconds."""
+"""Training runs: whole, stopped and resumed, rejected; on clips and networks that take seconds."""
 
 import json
 import os
@@ -137,7 +137,7 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
 
 
 def test_a_stopped_run_on_streamed_shards_resumes(tmp_path, monkeypatch):
-    """It sees the same clips, and reads no row before the step it goes on at."""
+    """It trains on the same clips, and reads no row before the step it resumes at."""
     some_rows(12).to_parquet(tmp_path / "shards/train-00000-of-00001.parquet", batch_size=2)
     source = {"kind": "shards", "data": str(tmp_path / "shards"), "streaming": True, "window": 2}
     recipe = recipe_with(sources={"people": source | {"sample": TINY["sources"]["shapes"]["sample"]}})

@@ -1,4 +1,4 @@
-"""A registry imports what a name stands for when it is asked for, and lists its names to who writes another."""
+"""A registry imports the object of a name when it is loaded, and lists its names in the error for an unknown one."""
 
 import sys
 

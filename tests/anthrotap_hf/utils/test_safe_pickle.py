@@ -1,4 +1,4 @@
-"""Pickles of others: plain arrays come out, whatever else they ask for is refused and not run."""
+"""Pickles of others: plain arrays come out, whatever else they ask for is rejected and not run."""
 
 from __future__ import annotations
 

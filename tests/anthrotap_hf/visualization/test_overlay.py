@@ -61,7 +61,7 @@ def test_contact_sheet_holds_every_picture():
 
 
 def grid_tracks(side: int, frames: int = 1, size: tuple[int, int] = (720, 1280)) -> Tracks:
-    """Points that stand still, all seen."""
+    """Points that stand still, all visible."""
     y, x = np.mgrid[:side, :side].reshape(2, -1, 1) + 0.5
     xy = np.concatenate([x * size[1] / side, y * size[0] / side], axis=1).astype(np.float32)
     yes, no_person = np.ones((side * side, frames), bool), np.zeros(side * side, np.int32)
