@@ -39,11 +39,11 @@ NO_FILTER: tuple[Any, ...] = ("", "all", "any", 0, 0)
 
 
 class DatasetError(AnthroTapError):
-    """A dataset cannot be shown; the reason is a sentence for the visitor."""
+    """A dataset cannot be shown; the message is a sentence for the visitor."""
 
 
 def summarize_clip(split: str, row: int, clip: TrackedClip) -> dict[str, Any]:
-    """Return what the labels of a row tell without its video; visible, occluded and invalid are fractions of labels."""
+    """Return statistics of a row's labels without its video; visible, occluded and invalid are fractions of labels."""
     tracks = clip.tracks
     labels = max(tracks.valid.size, 1)
     return {

@@ -106,7 +106,7 @@ class Page:
                     self._running = None
 
     def cancel_job(self, visitor: str) -> bool:
-        """End a visitor's job, if one runs: nothing of it goes on when this returns."""
+        """End a visitor's job, if one runs: nothing of it runs on when this returns."""
         with self._lock:
             if self._running != [visitor]:
                 return False

@@ -1,4 +1,4 @@
-"""What `anthrotap build` does: many videos in, one dataset out; stopped or broken, the same command goes on."""
+"""What `anthrotap build` does: many videos in, one dataset out; after a stop or a crash, the same command resumes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from anthrotap_hf.utils.errors import one_line
 
 # Frames a second at which complexity is given as well, where rates are known: every k-th frame, with the nearest k.
 COMMON_RATE = 10
-# Reasons that are told apart why clips are skipped.
+# At most so many different reasons for skipped clips are counted apart.
 MAX_REASONS = 20
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 

@@ -44,8 +44,8 @@ class Reader(Protocol):
     Attributes:
         name: what messages and batches call the dataset.
         human: whether all tracks lie on people.
-        knows_occlusion: whether occluded labels are told from invalid ones.
-        knows_person: whether `Tracks.person` tells people apart.
+        knows_occlusion: whether occluded labels are distinguished from invalid ones.
+        knows_person: whether `Tracks.person` distinguishes people.
         window: None where clips are read in any order. Otherwise reading in order is cheap, and reading any of the
             last `window` clips again is, too.
     """

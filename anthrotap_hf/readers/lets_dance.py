@@ -32,8 +32,8 @@ class LetsDanceClips(Reader):
     """One `.npy` for each video (Hub dataset hamacojr/AnthroTAP-LetsDance), holding a pickled dict.
 
     The dict has `tracks` [T, N, 2] xy in pixels of `video_size` (height, width), `occlusion` [T, N] bool, and
-    `video_path`, with some machine's prefix before `lets_dance/`. Occluded and invalid labels are not told apart: what
-    is not visible is invalid. Files are read without running their pickles.
+    `video_path`, with some machine's prefix before `lets_dance/`. Occluded and invalid labels are not distinguished:
+    what is not visible is invalid. Files are read without running their pickles.
 
     Args:
         labels: a folder, searched with all folders below it.

@@ -16,7 +16,7 @@ from anthrotap_hf.video import select_frames
 
 
 class ShardClips(Reader):
-    """Clips of our own dataset: tracks on people, with occluded and invalid labels told apart.
+    """Clips of our own dataset: tracks on people, with occluded and invalid labels distinguished.
 
     Args:
         rows: our rows by number: `ShardReader`, or a `datasets.Dataset`, such as

@@ -25,7 +25,7 @@ MIN_TRIED = 20
 
 
 class TooManyBadSamplesError(AnthroTapError):
-    """Training data are mostly bad; the reason of the last bad clip is told."""
+    """Too many clips of the training data are bad; the message has the reason of the last one."""
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def _reconstructor(kind: Any = None, *_: Any) -> Stub:
 
 
 class SafeUnpickler(pickle._Unpickler):
-    """Builds containers and stubs; refuses everything else by name.
+    """Builds containers and stubs; rejects everything else by name.
 
     It is pickle's Python twin: that in C lets a damaged byte ask for any amount of memory, and its steps cannot be
     replaced.
@@ -396,7 +396,7 @@ def _array_of(value: Any) -> np.ndarray:
 
 
 def _check_num_items(value: list | tuple) -> None:
-    """Refuse lists of lists that stand for many numbers: a few bytes can name the same list again and again."""
+    """Reject lists of lists that stand for many numbers: a few bytes can name the same list again and again."""
     waiting, count = [value], 0
     while waiting:
         each = waiting.pop()

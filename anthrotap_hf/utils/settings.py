@@ -17,7 +17,7 @@ class SettingsError(AnthroTapError):
 
 
 class Settings(BaseModel):
-    """Settings that are checked when they are made, and never change; unknown names are refused."""
+    """Settings that are checked when they are made, and never change; unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -54,7 +54,7 @@ def progress_reporter() -> Callable[..., object]:
 
 
 def ignore_progress(*_: Any) -> None:
-    """The reporter where nobody waits for progress."""
+    """Report progress to nothing: the default outside worker processes."""
 
 
 def _answer(kind: str, content: Any) -> None:

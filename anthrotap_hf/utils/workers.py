@@ -201,13 +201,13 @@ class Worker:
         try:
             return cast(R, process.call(function, args, timeout, memory_limit, on_progress))
         except BaseException:
-            # Nothing goes on of a call that did not end: after Ctrl-C, or an exception of on_progress.
+            # Nothing of a call that did not end runs on: after Ctrl-C, or an exception of on_progress.
             if not process.idle:
                 self._end(process)
             raise
 
     def cancel(self) -> None:
-        """Kill the process, whatever it does; nothing of it goes on when this returns. The next call starts another."""
+        """Kill the process, whatever it does; nothing of it runs on when this returns. The next call starts another."""
         if process := self._process:
             process.cancelled = True
             self._end(process)

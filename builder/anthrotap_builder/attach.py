@@ -135,9 +135,9 @@ def attach_videos(
     with atomic_dir(out) as tmp_path:
         clips = tmp_path / "clips"
         clips.mkdir()
-        refused = attachment.cut_clips(sources, clips)
+        rejected = attachment.cut_clips(sources, clips)
         for row in rows:
-            if reason := refused.get(row.key) or missing.get(row.key[0]):
+            if reason := rejected.get(row.key) or missing.get(row.key[0]):
                 report.skipped.append(f"{row.clip_id}: {reason}")
         if len(report.skipped) == len(rows):
             raise AttachError(f"no row can be attached; {report.skipped[0]}", path=folder)
@@ -248,7 +248,7 @@ class _Attachment:
         raise AttachError(reason, hint="name their files or folders")
 
     def cut_clips(self, sources: dict[str, Path], clips: Path) -> dict[Key, str]:
-        """Leave each clip, encoded, in the folder `clips`. Returns the reason for each one that is refused.
+        """Leave each clip, encoded, in the folder `clips`. Returns the reason for each one that is rejected.
 
         Raises AttachError at the first video that does not give all its clips, unless `partial`.
         """
@@ -258,7 +258,7 @@ class _Attachment:
                 by_video.setdefault(row.key[0], []).append(row)
         total = sum(map(len, by_video.values()))
         done = 0
-        refused: dict[Key, str] = {}
+        rejected: dict[Key, str] = {}
         self.on_progress("clips", 0, total)
         for sha256, rows in by_video.items():
             for row, error in self._cut_video(sources[sha256], rows, clips):
@@ -266,17 +266,17 @@ class _Attachment:
                 self.on_progress("clips", done, total)
                 if error is None:
                     continue
-                refused[row.key] = str(error)
+                rejected[row.key] = str(error)
                 if not self.partial:
                     raise AttachError.accepted_by(
                         error.way_out or "partial", f"{row.clip_id}: {error.reason}", hint=error.hint
                     )
-        return refused
+        return rejected
 
     def _cut_video(
         self, video: Path, rows: list[LabeledRow], clips: Path
     ) -> Iterator[tuple[LabeledRow, AttachError | None]]:
-        """Cut one video and keep the clips of these rows; each with None, or why it is refused."""
+        """Cut one video and keep the clips of these rows; each with None, or why it is rejected."""
         left = {row.key[1:]: row for row in rows}
         damage = ""
         try:

@@ -1,6 +1,6 @@
-"""The settings of labeling: everything that changes a label and that someone would turn.
+"""The settings of labeling: everything that changes a label and that a user would tune.
 
-Thresholds that stay as they are stand as constants beside the code that uses them; whoever changes one raises
+Thresholds that stay as they are stand as constants beside the code that uses them; a change to one must raise
 `LABEL_CODE_VERSION`.
 """
 

@@ -50,9 +50,9 @@ def test_visible_labels_stick_to_the_point_they_start_on(
     assert (slides < 4).mean() > 0.9
 
     visible = np.stack([visible_points([v], [anny.faces], [surface])[0] for v in vertices], 1)
-    truly = visible[[index[v] for v in tracks.vertex.tolist()]]
-    assert truly[tracks.visible].mean() > 0.95
-    assert truly[tracks.occluded].mean() < 0.6
+    truly_visible = visible[[index[v] for v in tracks.vertex.tolist()]]
+    assert truly_visible[tracks.visible].mean() > 0.95
+    assert truly_visible[tracks.occluded].mean() < 0.6
 
 
 def test_the_clip_holds_what_each_stage_found(labeled: LabeledClip):

@@ -156,8 +156,8 @@ def test_reliability_is_by_confidence(truth: GroundTruth, perfect: Tracks) -> No
     assert reliability["counts"]["0.95 to 1.00"] > 500
     assert reliability["0.70 to 0.75"] < 1
     assert reliability["counts"]["0.70 to 0.75"] > 500
-    unknown = evaluate_labels(perfect, truth, lags=(8,))["reliability"]
-    assert all(count == 0 for count in unknown["counts"].values())
+    without_confidence = evaluate_labels(perfect, truth, lags=(8,))["reliability"]
+    assert all(count == 0 for count in without_confidence["counts"].values())
 
 
 def test_no_labels_at_all(truth: GroundTruth) -> None:

@@ -160,9 +160,9 @@ def test_texture_moves_with_the_ground_truth() -> None:
     truth = clip.truth
     points = load_body("anny").surface_points(3000, 2)
     person = np.zeros(len(points), np.int64)
-    first, seen_first = truth.locate(0, person, points.face, points.barycentric)
-    last, seen_last = truth.locate(3, person, points.face, points.barycentric)
-    keep = seen_first & seen_last
+    first, visible_first = truth.locate(0, person, points.face, points.barycentric)
+    last, visible_last = truth.locate(3, person, points.face, points.barycentric)
+    keep = visible_first & visible_last
     color_then = _sample(clip.frames[0], first[keep])
     color_now = _sample(clip.frames[3], last[keep])
     stuck = np.median(np.abs(color_then - color_now))

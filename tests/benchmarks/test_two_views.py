@@ -76,11 +76,11 @@ def test_a_point_behind_the_camera_has_no_position(cameras):
 
 
 def test_true_labels_meet_in_the_true_point(cameras, points):
-    meeting = meet(*cameras, *(camera.project(points) for camera in cameras))
+    triangulated = meet(*cameras, *(camera.project(points) for camera in cameras))
 
-    assert meeting.points == pytest.approx(points, abs=1e-4)
-    assert meeting.signed == pytest.approx(0, abs=1e-4)
-    assert meeting.pixels == pytest.approx(0, abs=1e-4)
+    assert triangulated.points == pytest.approx(points, abs=1e-4)
+    assert triangulated.signed == pytest.approx(0, abs=1e-4)
+    assert triangulated.pixels == pytest.approx(0, abs=1e-4)
 
 
 def test_the_gap_is_the_error_across_the_plane_of_the_cameras(cameras):
@@ -90,11 +90,11 @@ def test_the_gap_is_the_error_across_the_plane_of_the_cameras(cameras):
     across /= np.linalg.norm(across)
     signs = set()
     for error in (12.0, -12.0):
-        meeting = meet(a, b, a.project(point), b.project(point + error * across))
-        assert abs(meeting.signed) == pytest.approx(12, rel=0.01)
-        assert np.linalg.norm(meeting.gap) == pytest.approx(12, rel=0.01)
-        signs.add(np.sign(meeting.signed))
-        assert meeting.pixels.mean() == pytest.approx(6 * 1680 / 3800, rel=0.1)  # half of it in each view
+        triangulated = meet(a, b, a.project(point), b.project(point + error * across))
+        assert abs(triangulated.signed) == pytest.approx(12, rel=0.01)
+        assert np.linalg.norm(triangulated.gap) == pytest.approx(12, rel=0.01)
+        signs.add(np.sign(triangulated.signed))
+        assert triangulated.pixels.mean() == pytest.approx(6 * 1680 / 3800, rel=0.1)  # half of it in each view
     assert signs == {-1, 1}
 
 
@@ -102,14 +102,14 @@ def test_an_error_within_that_plane_leaves_no_gap(cameras):
     a, b = cameras
     point = np.array([100.0, 50.0, -200.0])
     within = (a.center - point) / np.linalg.norm(a.center - point)
-    meeting = meet(a, b, a.project(point), b.project(point + 30 * within))
-    assert meeting.signed == pytest.approx(0, abs=1e-4)
+    triangulated = meet(a, b, a.project(point), b.project(point + 30 * within))
+    assert triangulated.signed == pytest.approx(0, abs=1e-4)
 
 
 def test_rays_of_unknown_positions_meet_nowhere(cameras):
-    meeting = meet(*cameras, np.full((2, 2), np.nan), np.zeros((2, 2)))
-    assert np.isnan(meeting.signed).all()
-    assert np.isnan(meeting.points).all()
+    triangulated = meet(*cameras, np.full((2, 2), np.nan), np.zeros((2, 2)))
+    assert np.isnan(triangulated.signed).all()
+    assert np.isnan(triangulated.points).all()
 
 
 def test_a_picture_between_black_bars_is_the_same_camera(cameras, points):

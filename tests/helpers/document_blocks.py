@@ -96,9 +96,9 @@ def run_document(path: Path, folder: Path) -> int:
         else:
             assert block.kind == "bash", f"{path.name}:{block.line}: {block.kind} needs a `file:`"
             if extras := {extra for line in block.text.splitlines() for extra in extras_named(line)}:
-                hidden = folder / "hidden"
-                hide_modules(hidden, modules_without(extras))
-                environment["PYTHONPATH"] = str(hidden)
+                hiding = folder / "hidden"
+                hide_modules(hiding, modules_without(extras))
+                environment["PYTHONPATH"] = str(hiding)
             _run_bash(block, path, folder, environment)
         count += 1
     return count
@@ -149,13 +149,13 @@ def extras_named(line: str) -> set[str]:
 
 def modules_without(extras: set[str]) -> list[str]:
     """Modules that are installed here, and that this package with these extras would not bring."""
-    brought: dict[str, set[str]] = {}
+    provided: dict[str, set[str]] = {}
 
     def bring(package: str, asked: frozenset[str]) -> None:
         name = canonicalize_name(package)
-        if name in brought and asked <= brought[name]:
+        if name in provided and asked <= provided[name]:
             return
-        brought.setdefault(name, set()).update(asked)
+        provided.setdefault(name, set()).update(asked)
         try:
             lines = metadata.requires(name) or ()
         except metadata.PackageNotFoundError:
@@ -170,7 +170,7 @@ def modules_without(extras: set[str]) -> list[str]:
     bring("anthrotap", frozenset(extras))
     owners = metadata.packages_distributions()
     return sorted(
-        module for module, names in owners.items() if not {canonicalize_name(name) for name in names} & brought.keys()
+        module for module, names in owners.items() if not {canonicalize_name(name) for name in names} & provided.keys()
     )
 
 

@@ -14,8 +14,8 @@ class FlowChainConfig(PreTrainedConfig):
         preset: How hard DIS works: "ultrafast", "fast" or "medium".
         error_tolerance: A step of flow and its way back may miss the start by this many pixels. (This and the
             memory were chosen on rendered clips, by average Jaccard.)
-        relative_tolerance: And by this share of the step's length.
-        error_memory: Share of a point's error that it carries on to the next frame: 0 forgets at once, 1 never
+        relative_tolerance: And by this fraction of the step's length.
+        error_memory: Fraction of a point's error that it carries on to the next frame: 0 forgets at once, 1 never
             takes a point back that was lost.
         error_limit: Bound on that error, in tolerances: how long a lost point stays lost at most.
         kept_flows: Pairs of frames whose flow is remembered (8 bytes a pixel), where queries need it in both

@@ -115,7 +115,7 @@ def predict(track: Track[D], frame: int) -> np.ndarray:
         # Inside the track: linear between its neighbors.
         fraction = (frame - before) / (after - before)
         return (1 - fraction) * track[before].landmarks + fraction * track[after].landmarks
-    # Before its start or after its end: it goes on at its velocity.
+    # Before its start or after its end: it continues at its velocity.
     near = before if before is not None else after
     assert near is not None, "an empty track predicts nothing"
     landmarks = track[near].landmarks.copy()

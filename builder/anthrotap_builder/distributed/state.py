@@ -1,4 +1,4 @@
-"""What a build has done so far, in the folder `.build` beside the data: the next run goes on from it.
+"""What a build has done so far, in the folder `.build` beside the data: the next run resumes from it.
 
     .build/lock                                        held by the run at work
     .build/inputs.jsonl                                the videos of the last run, as they were found

@@ -368,7 +368,7 @@ def test_empty_meshes_and_no_people() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vertices", "faces", "complaint"),
+    ("vertices", "faces", "message"),
     [
         (
             [np.zeros((4, 2))],
@@ -388,13 +388,13 @@ def test_empty_meshes_and_no_people() -> None:
         ([np.zeros((4, 3))], [np.array([[0, 1, 2**32]])], r"faces\[0\] has indices from 0 to 4294967296"),
     ],
 )
-def test_malformed_meshes_are_rejected(vertices: list, faces: list, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_malformed_meshes_are_rejected(vertices: list, faces: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         visible_vertices(vertices, faces)
 
 
 @pytest.mark.parametrize(
-    ("face", "barycentric", "complaint"),
+    ("face", "barycentric", "message"),
     [
         ([[0]], np.ones((1, 3)), r"points\[0\].face must be int \[K\], not int64 \[1, 1\]"),
         ([0.5], np.ones((1, 3)), r"points\[0\].face must be int"),
@@ -403,9 +403,9 @@ def test_malformed_meshes_are_rejected(vertices: list, faces: list, complaint: s
         ([-1], np.ones((1, 3)), r"points\[0\].face has indices from -1"),
     ],
 )
-def test_malformed_points_are_rejected(face: list, barycentric: np.ndarray, complaint: str) -> None:
+def test_malformed_points_are_rejected(face: list, barycentric: np.ndarray, message: str) -> None:
     points = SurfacePoints(np.array(face), barycentric, np.zeros(1, np.int32))
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         visible_points([np.zeros((3, 3))], [np.array([[0, 1, 2]])], [points])
 
 

@@ -77,13 +77,13 @@ def test_what_is_written_is_read_as_it_was(tmp_path):
     file = written(tmp_path / "m.npz", cubes())
     surface, camera = file.surface("mesh"), Camera(60.0, 64, 48)
     rng = np.random.default_rng(0)
-    unknown = np.full(3, np.nan)
+    no_scores = np.full(3, np.nan)
     clips = []
     with MeshWriter(tmp_path / "out.npz", surface) as writer:
         for start in (0, 3):
             present = np.array([True, False, True])
             vertices = rng.normal(size=(3, 8, 3)).astype(np.float32) + 5
-            meshes = [MeshTrack(person, vertices + person, present, unknown, unknown) for person in (0, 2)]
+            meshes = [MeshTrack(person, vertices + person, present, no_scores, no_scores) for person in (0, 2)]
             writer.add(np.arange(start, start + 3), meshes, camera)
             clips.append(meshes)
         assert not (tmp_path / "out.npz").exists()
@@ -149,9 +149,9 @@ def test_masks_are_given_to_the_meshes_that_lie_on_them(caplog):
     camera = Camera(60.0, 64, 48)
     grid = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 20), np.linspace(-0.5, 0.5, 20)), -1).reshape(-1, 2)
     square = np.concatenate([grid, np.full((400, 1), 5.0)], axis=1).astype(np.float32)
-    unknown = np.full(2, np.nan)
+    no_scores = np.full(2, np.nan)
     meshes = [
-        MeshTrack(p, np.tile(square + [x, 0, 0], (2, 1, 1)).astype(np.float32), np.ones(2, bool), unknown, unknown)
+        MeshTrack(p, np.tile(square + [x, 0, 0], (2, 1, 1)).astype(np.float32), np.ones(2, bool), no_scores, no_scores)
         for p, x in ((0, 1.5), (3, -1.5), (4, 0.0))
     ]
     people = []

@@ -56,9 +56,9 @@ def _serve(temporary: Path, *options: str, **environment: str) -> Iterator[str]:
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     } | environment
-    words = [sys.executable, "-m", "anthrotap_hf.cli.main", "app", *options]
+    command = [sys.executable, "-m", "anthrotap_hf.cli.main", "app", *options]
     with log.open("w") as output:
-        server = subprocess.Popen(words, env=environment, stdout=output, stderr=output, cwd=temporary)
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=temporary)
     address = re.compile(r"http://127\.0\.0\.1:\d+")
     try:
         _wait_until(lambda: address.search(log.read_text()) or server.poll() is not None)

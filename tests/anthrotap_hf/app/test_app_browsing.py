@@ -22,9 +22,9 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     assert re.search(r"4\s+clips\s+4\s+seconds\s+28\s+points", tab.inner_text("#browse-figures"))
     tab.locator("#browse-plot :is(canvas, svg.marks)").wait_for()
 
-    words = tab.get_by_label("Video or clip")
-    words.fill("PARK")
-    words.press("Enter")
+    search = tab.get_by_label("Video or clip")
+    search.fill("PARK")
+    search.press("Enter")
     gallery.nth(2).wait_for(state="detached")
     assert gallery.count() == 2
     tab.get_by_label("People").click()
@@ -39,19 +39,19 @@ def test_a_dataset_is_opened_filtered_and_played(tab):
     assert re.search(r"2\s+people\s+8\s+points\s+10\s+frames\s+train\s+split", tab.inner_text("#browse-facts"))
     tab.wait_for_function("document.querySelector('#browse-overlay video').currentTime > 0")
 
-    words.fill("nowhere")
-    words.press("Enter")
+    search.fill("nowhere")
+    search.press("Enter")
     tab.get_by_text("No clip passes these filters").wait_for()
     assert not gallery.count()
 
 
 def test_a_missing_dataset_is_an_error_in_one_line(tab):
-    for name, words in (("gone", "no such folder"), ("/etc", "Only datasets on the Hugging Face Hub")):
+    for name, reason in (("gone", "no such folder"), ("/etc", "Only datasets on the Hugging Face Hub")):
         box = tab.locator("#browse-name input")
         box.fill(name)
         box.press("Enter")
         tab.click("#browse-open")
-        message = tab.locator(f"#browse-said .note.bad:has-text('{words}')")
+        message = tab.locator(f"#browse-said .note.bad:has-text('{reason}')")
         message.wait_for()
         assert "/" not in message.inner_text().replace("someone/labels", "")
         assert not tab.locator("#browse-found").is_visible()

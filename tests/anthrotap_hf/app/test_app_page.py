@@ -136,9 +136,9 @@ def test_a_video_that_is_too_long_or_unreadable_is_an_error_message(page, make_v
     for tab, name in (("track", "Track points"), ("label", "Label people")):
         page.get_by_role("tab", name=name).click()
         page.set_input_files(f"#{tab}-upload input[type=file]", str(text))
-        said = page.locator(f"#{tab}-upload-said :text('not a video')")
-        said.wait_for()
-        assert said.inner_text().startswith("This video can't be used: not a video")
+        error = page.locator(f"#{tab}-upload-said :text('not a video')")
+        error.wait_for()
+        assert error.inner_text().startswith("This video can't be used: not a video")
         page.click(f"#{tab}-run")
         page.locator(f"#{tab}-said :text('Choose a video first.')").wait_for()
     assert "Traceback" not in page.inner_text("body")

@@ -100,14 +100,14 @@ def test_names():
         _ = anthrotap_hf.nonsense
 
 
-doors = pytest.mark.parametrize(
+each_way_of_loading = pytest.mark.parametrize(
     "load",
     [lambda **kw: datasets.load_dataset("anthrotap", **kw), lambda **kw: anthrotap_hf.load_dataset(**kw)],
     ids=["hook", "function"],
 )
 
 
-@doors
+@each_way_of_loading
 def test_videos_are_labeled(load, cache, fake_labels, make_video):
     path = make_video("a.mp4", shots=[20, 30])
     dataset = load(data_files=[str(path)], split="train", **cache)
@@ -128,7 +128,7 @@ def test_both_ways_of_loading_use_one_cache(cache, fake_labels, make_video):
     assert one.cache_files == two.cache_files
 
 
-@doors
+@each_way_of_loading
 def test_ways_to_name_videos(load, cache, fake_labels, make_video, tmp_path, monkeypatch):
     make_video("videos/a.mp4")
     make_video("videos/below/B.MOV")
@@ -159,7 +159,7 @@ def test_ways_to_name_videos(load, cache, fake_labels, make_video, tmp_path, mon
         names(data_dir="words")
 
 
-@doors
+@each_way_of_loading
 def test_published_shards(load, cache, shards, monkeypatch):
     monkeypatch.setenv("ANTHROTAP_REPO", str(shards))
     dataset = load(split="train", **cache)
@@ -169,7 +169,7 @@ def test_published_shards(load, cache, shards, monkeypatch):
         load(name="nonsense", **cache)
 
 
-@doors
+@each_way_of_loading
 def test_without_a_location_of_the_shards_the_error_says_how_to_give_one(load, cache):
     with pytest.raises(FileNotFoundError, match=r"data_files=\['a.mp4'\].*ANTHROTAP_REPO") as caught:
         load(**cache)
@@ -196,7 +196,7 @@ def test_other_datasets_are_untouched(tmp_path, cache):
         assert load("json", data_files=str(tmp_path / "a.json"), split="train", **cache)["x"][:] == [1]
 
 
-@doors
+@each_way_of_loading
 @pytest.mark.parametrize("module", ["pydantic", "scenedetect"])
 def test_without_the_builder_s_packages(load, cache, make_video, monkeypatch, module):
     for name in [*sys.modules]:

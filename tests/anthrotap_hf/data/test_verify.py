@@ -478,8 +478,8 @@ def test_a_task_that_ends_its_process_costs_only_itself():
 
 
 def test_exit_codes_and_output(dataset, tmp_path):
-    def run(*words: object):
-        return CliRunner().invoke(app, ["verify", *map(str, words), "--workers", "1"])
+    def run(*arguments: object):
+        return CliRunner().invoke(app, ["verify", *map(str, arguments), "--workers", "1"])
 
     clean = run(dataset)
     assert clean.exit_code == 0

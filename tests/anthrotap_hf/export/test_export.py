@@ -121,12 +121,12 @@ def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
     source = tmp_path / "dance.tracks.npz"
     np.savez(source, tracks=tracks.xy, visible=tracks.visible, size=[H, W], fps=np.float32(24))
     out = tmp_path / f"dance{FORMATS.load(format).suffix or '-colmap'}"
-    words = ["export", str(source), "--format", format, "--out", str(out), "--json"]
-    done = CliRunner().invoke(app, words)
+    arguments = ["export", str(source), "--format", format, "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["files"] == [str(out)]
     assert out.exists()
-    again = CliRunner().invoke(app, words)
+    again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
 
@@ -139,19 +139,19 @@ def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_p
     (tmp_path / "dance.clip.mp4").write_bytes(b"mine too")
     clip = TrackedClip(tracks, video, 24.0, "dance")
     monkeypatch.setattr(export_command, "_open", lambda *_: ([clip], [0]))
-    words = ["export", "labels", "--clip", "x", "--format", "blender", "--out", str(tmp_path / "dance.py")]
-    refused = CliRunner().invoke(app, words)
-    assert refused.exit_code == 2
-    assert "dance.clip.mp4: exists already" in refused.stderr
+    arguments = ["export", "labels", "--clip", "x", "--format", "blender", "--out", str(tmp_path / "dance.py")]
+    rejected = CliRunner().invoke(app, arguments)
+    assert rejected.exit_code == 2
+    assert "dance.clip.mp4: exists already" in rejected.stderr
     (tmp_path / "dance.clip.mp4").unlink()
-    done = CliRunner().invoke(app, [*words, "--json"])
+    done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["files"] == [str(tmp_path / name) for name in ("dance.py", "dance.clip.mp4")]
     assert (tmp_path / "dance.mp4").read_bytes() == b"mine"
 
 
 def test_a_video_that_a_format_has_no_use_for_is_rejected(tmp_path):
-    words = ["export", "a.npz", "--format", "cotracker", "--out", str(tmp_path / "a.pt"), "--video", "no.mp4"]
-    result = CliRunner().invoke(app, words)
+    arguments = ["export", "a.npz", "--format", "cotracker", "--out", str(tmp_path / "a.pt"), "--video", "no.mp4"]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "cotracker does not use a video" in result.stderr

@@ -120,9 +120,9 @@ def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset,
     assert repository.files()["notes.txt"] == repository.files()["examples/use.py"] == b"mine"
     assert b"All signed." in repository.files()["README.md"]
     assert not repository.private
-    refused = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
-    assert refused.returncode == 2
-    assert "--public: me/dances exists and is public; set it, or choose another name" in refused.stderr
+    rejected = anthrotap("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
+    assert rejected.returncode == 2
+    assert "--public: me/dances exists and is public; set it, or choose another name" in rejected.stderr
 
 
 def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
@@ -135,9 +135,9 @@ def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
         ({"data/mine.parquet": b"mine"}, "has data/mine.parquet, which AnthroTAP did not publish"),
     ):
         repository.commit(ours | theirs)
-        refused = anthrotap(*arguments)
-        assert refused.returncode == 2
-        assert message in refused.stderr
+        rejected = anthrotap(*arguments)
+        assert rejected.returncode == 2
+        assert message in rejected.stderr
         assert repository.files() == ours | theirs
     published(anthrotap, dataset, "--overwrite")
     assert repository.files() == ours

@@ -75,8 +75,8 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     video = str(make_video("a.mp4", shots=[6], size=(64, 96)))
     with_us = client("-c", TRACK.replace("TELL", "import anthrotap_hf"), video, "me/tracker", "{}")
     assert with_us.returncode == 0, with_us.stderr
-    trusting = json.dumps({"trust_remote_code": True, "revision": "v1"})
-    alone = client("-c", TRACK.replace("TELL", ""), video, "me/tracker", trusting, without_us=True)
+    trust_options = json.dumps({"trust_remote_code": True, "revision": "v1"})
+    alone = client("-c", TRACK.replace("TELL", ""), video, "me/tracker", trust_options, without_us=True)
     assert alone.returncode == 0, alone.stderr
     (tracks, home), (same, elsewhere) = (json.loads(run.stdout.splitlines()[-1]) for run in (with_us, alone))
     assert tracks == same

@@ -178,8 +178,8 @@ def test_a_dry_run_shows_it_all_and_asks_no_hub(dataset, monkeypatch):
         ".anthrotap.json",
         "tracks.jpg",
     }
-    refused = CliRunner().invoke(app, arguments[:4])
-    assert refused.exit_code == 2
+    rejected = CliRunner().invoke(app, arguments[:4])
+    assert rejected.exit_code == 2
 
 
 @pytest.mark.parametrize("license", ["banana", "my-ncthing", ""])

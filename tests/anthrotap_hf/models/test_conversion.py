@@ -237,14 +237,14 @@ def test_a_folder_is_replaced_only_when_asked_to_and_only_whole(locotrack_weight
         result = CliRunner().invoke(app, arguments)
         return result.exit_code, result.stderr.splitlines()[-1] if result.stderr else ""
 
-    code, said = convert("x.ckpt", out)
+    code, message = convert("x.ckpt", out)
     assert code == 0
-    assert "none of the released ones" in said  # a tiny model: on stderr, one line, no source code
-    assert said.startswith("sizes of the checkpoint")
+    assert "none of the released ones" in message  # a tiny model: on stderr, one line, no source code
+    assert message.startswith("sizes of the checkpoint")
     (out / "mark").touch()
     assert convert("x.ckpt", out) == (2, f"{out} is not empty; --overwrite replaces a converted model")
-    code, said = convert("x.ckpt", other, "--overwrite")
-    assert (code, "no config.json" in said) == (2, True)
+    code, message = convert("x.ckpt", other, "--overwrite")
+    assert (code, "no config.json" in message) == (2, True)
     assert convert("bad.ckpt", out, "--overwrite")[0] == 2
     assert (out / "mark").exists()
     monkeypatch.setattr(LocoTrackForPointTracking, "save_pretrained", _disk_full)

@@ -102,8 +102,8 @@ def test_tapnext_as_released(case: dict[str, torch.Tensor]) -> None:
 def test_tapnext_as_meant_ignores_masked_labels(case: dict[str, torch.Tensor]) -> None:
     output, batch = tapnext_output(case), batch_of(case)
     loss = tapnext_loss(output, batch, human=False, as_released=False)
-    unlearnt = ~batch["visible"] | (torch.arange(9) < batch["query_points"][..., :1])
-    moved = dict(batch, tracks=torch.where(unlearnt[..., None], batch["tracks"] + 50, batch["tracks"]))
+    masked_out = ~batch["visible"] | (torch.arange(9) < batch["query_points"][..., :1])
+    moved = dict(batch, tracks=torch.where(masked_out[..., None], batch["tracks"] + 50, batch["tracks"]))
     assert tapnext_loss(output, moved, human=False, as_released=False)["coordinate"] == loss["coordinate"]
     as_released = tapnext_loss(output, batch, human=False, as_released=True)
     assert tapnext_loss(output, moved, human=False, as_released=True)["coordinate"] != as_released["coordinate"]

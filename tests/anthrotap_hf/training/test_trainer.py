@@ -128,9 +128,9 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         train(recipe_with(), tmp_path)
     assert find_checkpoint(tmp_path, recipe_with(), 1, write=False).name == "checkpoint-4"
-    said = []
-    train(recipe_with(), tmp_path, said.append)
-    assert "checkpoint-4" in said[0]
+    messages = []
+    train(recipe_with(), tmp_path, messages.append)
+    assert "checkpoint-4" in messages[0]
     assert len(calls) == 5 + 2
     for name, tensor in weights(unbroken / "model").items():
         assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
@@ -248,8 +248,8 @@ def test_an_evaluation_during_training_is_logged_and_in_the_provenance(tmp_path)
         "occluded": np.zeros((3, 4), bool),
     }
     (tmp_path / "davis.pkl").write_bytes(pickle.dumps({"one": video}))
-    judged = {"benchmark": "tapvid-davis", "data": str(tmp_path / "davis.pkl"), "every": 1}
-    folder = train(recipe_with(steps=1, evaluation=judged), tmp_path / "out")
+    evaluation = {"benchmark": "tapvid-davis", "data": str(tmp_path / "davis.pkl"), "every": 1}
+    folder = train(recipe_with(steps=1, evaluation=evaluation), tmp_path / "out")
     provenance = Provenance.read(str(folder))
     assert (provenance.evaluation["benchmark"], provenance.evaluation["step"]) == ("tapvid-davis", 1)
     card = prepare_model(folder, tmp_path / "staging").card
