@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: folders beside the repository, and small synthetic videos."""
+"""Fixtures of several test files: folders beside the repository, and small synthetic videos."""
 
 from __future__ import annotations
 

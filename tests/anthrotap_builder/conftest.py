@@ -1,4 +1,4 @@
-"""Bodies and people that the builder's tests share."""
+"""Fixtures of the builder's tests: bodies and people."""
 
 from __future__ import annotations
 

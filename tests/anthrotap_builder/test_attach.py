@@ -1,4 +1,4 @@
-"""`anthrotap attach`: a label-only dataset and its videos give the dataset that was made with videos, or a reason."""
+"""`anthrotap attach`: a label-only dataset and its videos give the dataset built with videos, or an error."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def manifest_of(folder: Path) -> dict:
 
 
 def rows_of(folder: Path) -> dict[str, list[dict]]:
-    """By shard."""
+    """Return the rows by shard."""
     return {file.name: pq.read_table(file).to_pylist() for file in sorted(folder.glob("data/*.parquet"))}
 
 
@@ -169,7 +169,7 @@ def test_missing_videos(labels, full, videos, out):
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
-def test_the_rest_is_skipped_if_that_is_wanted(labels, full, videos, out):
+def test_clips_that_cannot_be_attached_are_skipped_if_asked(labels, full, videos, out):
     edit_manifest(labels, splits={"train": {"rows": 4}, "test": {"rows": 1}}, counts={"clips": 5})
     result = run(labels, videos[1], "--partial", "--out", out)
     assert result.exit_code == 0, result.output
@@ -313,7 +313,7 @@ def test_a_row_can_t_name_files_of_this_machine(labels, videos, out, tmp_path):
         ),
     ],
 )
-def test_what_is_no_label_only_dataset_is_an_error_in_one_line(labels, videos, out, damage, reason):
+def test_invalid_label_only_datasets_are_an_error_in_one_line(labels, videos, out, damage, reason):
     damage(labels)
     result = run(labels, *videos, "--out", out)
     assert result.exit_code == 2

@@ -38,7 +38,7 @@ def test_a_recipe_may_be_a_file_of_ones_own(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_what_changes_a_label_changes_the_version():
+def test_settings_that_change_labels_change_the_version():
     assert LabelingConfig().version() == LabelingConfig().version()
     assert labeling_config(settings={"filter": {"max_drift": 2.0}}).version() != LabelingConfig().version()
 

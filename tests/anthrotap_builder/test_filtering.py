@@ -22,7 +22,7 @@ def scene(motion: tuple[float, float] = (2.0, 1.0), tracks: int = 5, frames: int
     return xy, np.ones((tracks, frames), bool), forward, -forward
 
 
-def test_what_moves_with_the_flow_is_valid():
+def test_points_that_move_with_the_flow_are_valid():
     assert filter_tracks(*scene()).all()
 
 

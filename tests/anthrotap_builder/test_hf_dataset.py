@@ -133,7 +133,7 @@ def test_a_video_too_short_for_a_clip(make_video, load):
         load(data_files=str(make_video(shots=[3])), split="train")
 
 
-def test_a_damaged_video_gives_what_it_has(make_video, load, caplog):
+def test_a_damaged_video_gives_its_readable_clips(make_video, load, caplog):
     path = make_video("hurt.mp4", shots=[30, 30], options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[:-3000])
     dataset = load(data_files=str(path), split="train")

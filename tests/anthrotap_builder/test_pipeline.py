@@ -114,7 +114,7 @@ def test_one_frame_gives_no_valid_label(frames: np.ndarray, anny: Body, dance: P
         (np.zeros((5, 64, 64, 3), np.uint8), 0.0),
     ],
 )
-def test_what_is_no_clip_is_rejected(frames: np.ndarray, fps: float):
+def test_invalid_clips_are_rejected(frames: np.ndarray, fps: float):
     with pytest.raises(ValueError, match="must be"):
         label_clip(frames, fps=fps)
 
@@ -151,7 +151,7 @@ def test_meshes_that_were_written_give_the_same_labels(
 def test_refined_meshes_lie_nearer_to_the_truth(
     true_stages: Stages, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
 ):
-    """A source that errs by seven degrees at each joint and by some centimeters."""
+    """A mesh source with errors of seven degrees at each joint and of some centimeters."""
     rng = np.random.default_rng(0)
     values = dance.values + rng.normal(size=dance.values.shape) * 0.12 * np.linspace(0.5, 1, 24)[:, None]
     values[:, :3] = dance.values[:, :3] + rng.normal(size=(24, 3)) * [0.02, 0.02, 0.1]

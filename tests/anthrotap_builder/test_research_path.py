@@ -1,4 +1,4 @@
-"""The paper's own path end to end, with made-up files: the labels are rubbish, the plumbing is not."""
+"""The paper's own path end to end, with made-up files: the labels are meaningless, the stages are the real ones."""
 
 import json
 import shutil
@@ -149,8 +149,8 @@ def test_a_missing_device_is_an_error(make_video, tmp_path):
     assert "--device cuda:7: can't be used" in result.output
 
 
-def test_what_is_missing_is_reported_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):
-    """One line, and no folder: first the network, then the flow's package."""
+def test_missing_parts_are_reported_before_the_first_frame(files, settings, make_video, tmp_path, monkeypatch):
+    """One line of error, and no folder: first for the network, then for the flow's package."""
     video, out = make_video(), tmp_path / "out"
     arguments = [word for setting in settings for word in ("--set", setting)]
 

@@ -1,4 +1,4 @@
-"""Shards: what is written comes back, with plain `datasets` too; nothing is left half-written."""
+"""Shards: written rows are read back, with plain `datasets` too; no file is left half-written."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_without_a_margin_visibility_is_that_of_the_rays_and_without_rays_all_is
 
 
 @pytest.mark.parametrize(("gap", "known"), [(0.01, False), (0.2, True)])
-def test_what_is_barely_behind_is_not_certainly_occluded(gap: float, known: bool):
+def test_points_barely_behind_a_surface_are_not_certainly_occluded(gap: float, known: bool):
     xy, visible, certain = cast(square(2.0 + gap, -0.2, 0.2), square(2.0, -0.5, 0.5))
     middle = np.abs(xy - 128).max(1) < 20
     assert not visible[middle].any()

@@ -90,7 +90,7 @@ def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict
         np.testing.assert_array_equal(tracks.visible[:, t], shows & tracks.valid[:, t])
 
 
-def test_the_default_row_is_what_label_clip_gives(bench: Workbench, labels: dict[str, Tracks]):
+def test_the_default_row_equals_label_clip(bench: Workbench, labels: dict[str, Tracks]):
     from anthrotap_builder.pipeline import label_clip
 
     clip = bench.clip
@@ -143,7 +143,7 @@ def test_the_command_writes_figures_and_plots_and_resumes(
         (["--recipe", "nowhere.yaml"], "no recipe"),
     ],
 )
-def test_what_does_not_exist_is_an_error_in_one_line(arguments: list[str], reason: str, tmp_path: Path):
+def test_unknown_halves_clips_and_recipes_are_an_error_in_one_line(arguments: list[str], reason: str, tmp_path: Path):
     result = CliRunner().invoke(app, ["--out", str(tmp_path), *arguments])
     assert result.exit_code == 2
     assert reason in result.output

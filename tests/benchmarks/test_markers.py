@@ -1,4 +1,4 @@
-"""The marker tracker on balls whose path is known."""
+"""The marker tracker on balls with known trajectories."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _path(x: float, y: float, dx: float, dy: float, sway: float = 0.0) -> np.nda
 EVERYWHERE = np.ones((T, HEIGHT, WIDTH), bool)
 
 
-def test_follows_a_ball_to_a_fraction_of_a_pixel():
+def test_a_ball_is_tracked_to_a_fraction_of_a_pixel():
     path = _path(40.3, 50.6, 3.37, 1.21, sway=6)
     tracks = follow_markers(_scene([path]), EVERYWHERE)
 
@@ -54,22 +54,22 @@ def test_two_balls_are_two_markers_each_followed_once():
     assert max(nearest) < 0.5
 
 
-def test_a_ball_that_goes_is_given_up_there():
+def test_tracking_of_a_ball_ends_where_it_disappears():
     tracks = follow_markers(_scene([_path(40, 50, 3, 1)], until=20), EVERYWHERE)
     assert len(tracks) == 1
     assert np.isfinite(tracks.xy[0, :20]).all()
     assert np.isnan(tracks.xy[0, 20:]).all()
 
 
-def test_what_stands_still_is_background():
+def test_still_objects_are_background():
     assert len(follow_markers(_scene([_path(40, 50, 0, 0)]), EVERYWHERE)) == 0
 
 
-def test_is_looked_for_only_where_allowed():
+def test_markers_are_detected_only_where_allowed():
     assert len(follow_markers(_scene([_path(40, 50, 3, 1)]), ~EVERYWHERE)) == 0
 
 
-def test_what_is_colored_is_no_marker():
+def test_colored_objects_are_no_markers():
     frames = _scene([_path(40, 50, 3, 1)])
     frames[..., 2] = np.minimum(frames[..., 2], 130)  # a yellow ball
     assert len(follow_markers(frames, EVERYWHERE)) == 0

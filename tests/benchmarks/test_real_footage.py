@@ -1,4 +1,4 @@
-"""The references of real videos, on labels whose quality is known."""
+"""The reference measurements of real videos, on labels of known quality."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_rejected_labels_do_not_survive_but_stay_in_the_mesh_row(limb):
     assert _lag(result, "mesh")["survival"] == 100
 
 
-def test_what_passes_behind_the_marker_is_not_compared_with_it(limb):
+def test_points_that_pass_behind_the_marker_are_not_compared_with_it(limb):
     xy, marker = limb
     behind = np.tile(xy[:, :, 12:13], (1, 1, T, 1)) + 6.0  # another part of the body, which stands still
     both = np.concatenate([xy, behind], axis=1)
@@ -239,7 +239,7 @@ def test_a_folder_without_the_clips_is_named(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_the_benchmark_ends_with_that_line(tmp_path):
+def test_the_benchmark_ends_with_that_error_message(tmp_path):
     command = [sys.executable, "-m", "benchmarks.real_footage", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 1

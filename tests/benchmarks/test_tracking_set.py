@@ -106,7 +106,7 @@ def test_soft_and_jointed_shapes_move() -> None:
     assert moving == {"jelly", "box", "cloth", "snake", "chain", *creatures.CREATURES}
 
 
-def test_what_rolls_does_not_slip() -> None:
+def test_rolling_objects_do_not_slip() -> None:
     path = paths.rolling(np.random.default_rng(0), (0, 0), (1.0, 0.5), 0.3)
     rotation, position = path(0.7)
     touching = rotation.T @ np.array([0, 0, -0.3])
@@ -179,7 +179,7 @@ def test_background_points_lie_on_the_room(clip: RenderedClip) -> None:
 
 
 def test_colors_stay_with_their_points(clip: RenderedClip, tracks: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    """What a picture shows at a point that moves changes less than what it shows at the position that it left."""
+    """The color at a moving point changes less than the color at the position that it left."""
     xy, visible, _ = tracks
     first, last = clip.frames[0].astype(float), clip.frames[2].astype(float)
     both = visible[:, 0] & visible[:, 2]
@@ -222,7 +222,7 @@ def test_a_clip_follows_from_its_seed_alone(crf: int | None) -> None:
     assert (other.frames != first.frames).mean() > 0.3
 
 
-def test_people_are_followed_too() -> None:
+def test_people_are_tracked_too() -> None:
     video = render_tracks(TrackingClip("x", "humans", people.crossing, 3, CameraSettings(num_frames=6)), 1)
     assert video.frames.shape == (6, 256, 256, 3)
     assert set(video.owner) <= {-1, 0, 1}
@@ -319,7 +319,7 @@ def test_the_script_does_not_write_over_a_file(tmp_path: Path) -> None:
         script.main([str(tmp_path / "file")])
 
 
-def test_lucas_kanade_follows_both_ways_and_loses_for_good() -> None:
+def test_lucas_kanade_tracks_both_ways_and_never_recovers_lost_points() -> None:
     rng = np.random.default_rng(0)
     wide = rng.integers(0, 256, (40, 60, 3), np.uint8).repeat(4, 0).repeat(4, 1)
     frames = np.stack([wide[:128, 2 * t : 128 + 2 * t] for t in range(10)])

@@ -64,7 +64,7 @@ def test_projects_as_opencv_does(cameras, points):
     assert camera.project(points) == pytest.approx(theirs[:, 0], abs=1e-6)
 
 
-def test_rays_go_through_what_was_projected(cameras, points):
+def test_rays_go_through_the_projected_points(cameras, points):
     for camera in cameras:
         towards = (points - camera.center) / np.linalg.norm(points - camera.center, axis=1, keepdims=True)
         assert camera.rays(camera.project(points)) == pytest.approx(towards, abs=1e-9)
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_qca(tmp_path / "gone.qca.txt")
 
 
-def test_the_real_cameras_agree_on_what_stands_still(clips_dir):
+def test_the_real_cameras_agree_on_still_points(clips_dir):
     from benchmarks.real_footage.evaluation import CALIBRATION
     from benchmarks.real_footage.two_views import SCENE_POINTS
 

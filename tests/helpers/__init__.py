@@ -1,1 +1,1 @@
-"""What several test files share: small models, made-up files, a Hub on loopback."""
+"""Helpers of several test files: small models, made-up files, a Hub on loopback."""

@@ -1,4 +1,4 @@
-"""What builds are compared by."""
+"""The contents of a build that comparisons use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def content(out: Path) -> dict[str, bytes]:
-    """Everything that a build leaves for others."""
+    """Return all that a build publishes."""
     files = [
         *sorted((out / "data").iterdir()),
         out / "manifest.json",

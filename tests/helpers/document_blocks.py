@@ -1,4 +1,4 @@
-"""Blocks of Markdown documents, and running them: what a reader would copy is what is tested.
+"""Blocks of Markdown documents, and running them: tests run the code that a reader would copy.
 
 A document is run from its top to its end, in a folder of its own. A comment above a block says what is to be known of
 it:
@@ -63,7 +63,7 @@ def blocks(document: str) -> Iterator[Block]:
 
 
 def wanted(document: str) -> list[str]:
-    """What a document's folder holds before its first block."""
+    """Return the files of a document's folder before its first block."""
     found = re.search(r"<!-- here: (.+?) -->", document)
     return found[1].split() if found else []
 
@@ -76,7 +76,7 @@ def run_document(path: Path, folder: Path) -> int:
     """Runs all blocks of a document in a folder, which is the working directory; how many were run.
 
     Raises:
-        AssertionError: if a command fails, with what it said.
+        AssertionError: if a command fails, with its output.
         Exception: whatever a block of Python raises; its traceback names the document.
     """
     document = path.read_text("utf-8")
@@ -127,7 +127,7 @@ def _run_bash(block: Block, path: Path, folder: Path, environment: dict[str, str
 
 
 def check_set_up(line: str) -> None:
-    """That what a line of set-up names is there: extras, targets of make, files."""
+    """Check that what a line of set-up names exists: extras, targets of make, files."""
     arguments = shlex.split(line, comments=True)
     if arguments[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
         self.account = ACCOUNTS.get(token)
         if token and self.account is None:
-            return self._refuse(401, None, "Invalid credentials in Authorization header")
+            return self._reject(401, None, "Invalid credentials in Authorization header")
         with self.hub.lock:
             self._route(path, parse_qs(parts.query), body)
         return None
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _refuse(self, status: int, code: str | None, message: str) -> None:
+    def _reject(self, status: int, code: str | None, message: str) -> None:
         headers = {"X_Error_Message": message} | ({"X_Error_Code": code} if code else {})
         self._answer(status, {"error": message}, **headers)
 
@@ -154,11 +154,11 @@ class _Handler(BaseHTTPRequestHandler):
         if found:
             repository = self._find("dataset" if found[1] else "model", found[2], files=True)
             return None if repository is None else self._file(repository, found[3], found[4])
-        return self._refuse(404, "RepoNotFound", "Repository not found")
+        return self._reject(404, "RepoNotFound", "Repository not found")
 
     def _whoami(self) -> None:
         if self.account is None:
-            return self._refuse(401, None, "Invalid credentials in Authorization header")
+            return self._reject(401, None, "Invalid credentials in Authorization header")
         role = "write" if self.account == "me" else "read"
         access = {"type": "access_token", "accessToken": {"displayName": "t", "role": role}}
         return self._answer(
@@ -166,22 +166,22 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _find(self, kind: str, name: str, write: bool = False, files: bool = False) -> Repository | None:
-        """The repository, if this account may have it; else the refusal is sent."""
+        """The repository, if this account may have it; else the error is sent."""
         repository = self.hub.repositories.get((kind, name))
         owner = name.split("/")[0]
         if repository is None or (repository.private and self.account != owner):
-            self._refuse(401 if self.account is None else 404, "RepoNotFound", "Repository not found")
+            self._reject(401 if self.account is None else 404, "RepoNotFound", "Repository not found")
         elif write and self.account != owner:
-            self._refuse(403, None, f"You don't have the rights to write in {name}")
+            self._reject(403, None, f"You don't have the rights to write in {name}")
         elif files and repository.gated and self.account != owner:
-            self._refuse(403 if self.account else 401, "GatedRepo", f"Access to {name} is restricted")
+            self._reject(403 if self.account else 401, "GatedRepo", f"Access to {name} is restricted")
         else:
             return repository
         return None
 
     def _create(self, asked: dict[str, Any]) -> None:
         if self.account != "me" or asked.get("organization") not in (None, "me"):
-            return self._refuse(403, None, "You don't have the rights to create a repository there")
+            return self._reject(403, None, "You don't have the rights to create a repository there")
         kind, name = asked.get("type") or "model", f"me/{asked['name']}"
         url = f"{self.hub.url}/{'datasets/' if kind == 'dataset' else ''}{name}"
         if (kind, name) in self.hub.repositories:
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(200, {"url": url, "name": name, "id": name})
 
     def _offer(self, asked: dict[str, Any]) -> None:
-        """Git LFS's batch API: where to put what is not here yet."""
+        """Git LFS's batch API: where to upload the objects that are missing."""
         objects = []
         for each in asked["objects"]:
             actions = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}", "header": {}}}
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         content = self.rfile.read(size)
         if hashlib.sha256(content).hexdigest() != oid:
-            return self._refuse(400, None, "not what was announced")
+            return self._reject(400, None, "not what was announced")
         self.hub.objects[oid] = content
         return self._answer(200)
 
@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         revision, _, below = argument.partition("/")
         sha = repository.resolve(revision or None)
         if sha is None:
-            return self._refuse(404, "RevisionNotFound", "Invalid rev id")
+            return self._reject(404, "RevisionNotFound", "Invalid rev id")
         files = repository.commits[sha]
         if operation in ("", "revision"):
             return self._answer(200, _about(name, repository, sha))
@@ -254,14 +254,14 @@ class _Handler(BaseHTTPRequestHandler):
         if operation == "tree":
             recursive = query.get("recursive", ["false"])[0].lower() in ("true", "1")
             return self._tree(files, below.strip("/"), recursive)
-        return self._refuse(404, None, f"not known here: {operation}")
+        return self._reject(404, None, f"not known here: {operation}")
 
     def _tag(self, repository: Repository, tag: str, revision: str) -> None:
         target = repository.resolve(revision)
         if tag in repository.tags:
-            return self._refuse(409, None, "Tag exists")
+            return self._reject(409, None, "Tag exists")
         if target is None:
-            return self._refuse(404, "RevisionNotFound", "Invalid rev id")
+            return self._reject(404, "RevisionNotFound", "Invalid rev id")
         repository.tags[tag] = target
         return self._answer(200, {})
 
@@ -279,12 +279,12 @@ class _Handler(BaseHTTPRequestHandler):
             entry = json.loads(line)
             value = entry["value"]
             if entry["key"] == "header" and value.get("parentCommit", repository.head) != repository.head:
-                return self._refuse(412, None, "A commit has happened since")
+                return self._reject(412, None, "A commit has happened since")
             if entry["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 if value["oid"] not in self.hub.objects:
-                    return self._refuse(400, None, f"{value['path']}: its content was never uploaded")
+                    return self._reject(400, None, f"{value['path']}: its content was never uploaded")
                 files[value["path"]] = self.hub.objects[value["oid"]]
             elif entry["key"] == "deletedFile":
                 files.pop(value["path"], None)
@@ -299,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = f"{below}/" if below else ""
         inside = [path for path in files if path.startswith(start)]
         if below and not inside:
-            return self._refuse(404, "EntryNotFound", "Entry not found")
+            return self._reject(404, "EntryNotFound", "Entry not found")
         folders, here = set(), []
         for path in inside:
             parts = path[len(start) :].split("/")
@@ -312,7 +312,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, repository: Repository, revision: str, path: str) -> None:
         sha = repository.resolve(revision)
         if sha is None:
-            return self._refuse(404, "RevisionNotFound", "Invalid rev id")
+            return self._reject(404, "RevisionNotFound", "Invalid rev id")
         content = repository.commits[sha].get(path)
         if content is None:
             missing = {"X_Error_Code": "EntryNotFound", "X_Repo_Commit": sha}

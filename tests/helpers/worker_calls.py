@@ -35,7 +35,7 @@ def sleep(seconds: float = 1000) -> None:
 
 
 def touch_forever(path: Path) -> None:
-    """Show for as long as the process lives that it does."""
+    """Touch a file for as long as the process lives."""
     while True:
         path.write_text(str(os.getpid()))
         time.sleep(0.01)

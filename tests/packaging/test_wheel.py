@@ -74,7 +74,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel):
+def test_the_wheel_holds_the_needed_files_and_no_others(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     top = {name.partition("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"anthrotap_hf", "anthrotap_builder"}

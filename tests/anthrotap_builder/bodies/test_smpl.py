@@ -312,7 +312,7 @@ def test_a_saved_body_loads_as_it_was(model_files, tmp_path: Path):
     assert again.source.startswith("smplx.npz sha256:")
 
 
-def test_a_body_saved_before_it_had_these_loads_with_what_anny_has(anny: Body, tmp_path: Path):
+def test_a_body_saved_in_the_older_format_loads_with_defaults(anny: Body, tmp_path: Path):
     anny.save(tmp_path / "new.npz")
     with np.load(tmp_path / "new.npz") as archive:
         assert "pose_directions" not in archive.files

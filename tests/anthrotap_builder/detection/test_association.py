@@ -1,4 +1,4 @@
-"""Detections into tracks, on made-up people who walk, cross, leave and come back."""
+"""Association of detections to tracks, on synthetic people who walk, cross, leave and come back."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_crossing_people_of_one_appearance_continue_as_they_moved():
         assert np.all(steps == steps[0])
 
 
-def test_who_is_missed_for_a_while_is_linked_and_who_is_gone_for_long_is_not():
+def test_tracks_are_linked_over_short_gaps_and_not_over_long_ones():
     short = {t: [Detected(100 + t)] for t in range(30) if not 10 <= t < 18}
     long = {t: [Detected(100)] for t in [*range(10), *range(10 + MAX_GAP + 1, 40)]}
     assert len(link(short)) == 1

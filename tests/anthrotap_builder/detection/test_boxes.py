@@ -47,7 +47,7 @@ def _tracker() -> None:
     pytest.importorskip("edgefirst.tracker", reason="needs anthrotap[detector]")
 
 
-def test_two_people_who_cross_stay_who_they_are():
+def test_two_people_who_cross_keep_their_identities():
     # The order of a detector's boxes has no meaning.
     found = [detected(*[person(150 + 8 * t), person(450 - 8 * t, 250)][:: 1 if t % 3 else -1]) for t in range(40)]
     one, other = sorted(track(found), key=lambda one: one.boxes[0, 0])
@@ -211,7 +211,7 @@ def test_other_detectors_are_read_too(tmp_path: Path, moving_pattern):
     assert len(found[0]) == len(found[1]) > 0
 
 
-def test_what_is_no_detector_is_an_error_in_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_detectors_are_an_error_in_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def message(name: str | Path) -> str:
         with pytest.raises(AssetError, match=r"detection\.detector_model") as caught:
             load_detector(str(name), "cpu")

@@ -345,7 +345,7 @@ def test_a_stopped_build_resumes(slow_videos, run, marks, tmp_path):
     assert content(tmp_path / "out") == content(tmp_path / "unbroken")
 
 
-def test_what_no_build_made_is_not_replaced(videos, run, tmp_path):
+def test_files_not_made_by_a_build_are_not_replaced(videos, run, tmp_path):
     (tmp_path / "out/data").mkdir(parents=True)
     (tmp_path / "out/data/precious.txt").write_text("mine")
     with pytest.raises(BuildError, match="holds data, which no build has made"):

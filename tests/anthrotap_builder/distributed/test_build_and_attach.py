@@ -12,7 +12,7 @@ from anthrotap_hf.data.verify import verify
 pytestmark = pytest.mark.usefixtures("marks")
 
 
-def test_videos_put_back_are_those_of_the_build_with_videos(run, make_video, tmp_path):
+def test_attached_videos_equal_those_of_a_build_with_videos(run, make_video, tmp_path):
     videos = [make_video(f"videos/{'abcd'[number]}.mp4", shots=[*[0] * number, 30 - number, 12]) for number in range(4)]
     full, labels, out = (tmp_path / name for name in ("full", "labels", "out"))
     run(tmp_path / "videos", "full", validation=0.4, shard_bytes=20_000)

@@ -51,7 +51,7 @@ def test_padding_and_tiles_move_nothing(height: int, width: int, tile: int):
     assert (len(network.shapes) == 1) == (max(height, width) <= tile)
 
 
-def test_what_is_added_beyond_the_edge_is_the_edge():
+def test_padding_replicates_the_edge():
     padded = []
     RAFTFlow(lambda a, b: padded.append(a) or torch.zeros(1, 2, *a.shape[2:]))(noise(20, 130), noise(20, 130))
     (image,) = padded[0]
@@ -192,11 +192,11 @@ def test_other_weights_are_an_error_in_one_line(optical_flow, random_weights: st
 
 
 def test_a_missing_network_is_an_error_in_one_line_with_a_hint(optical_flow, monkeypatch: pytest.MonkeyPatch, tmp_path):
-    def refuse(*_, **__):
+    def reject(*_, **__):
         raise OSError("no route to host")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    monkeypatch.setattr("torch.hub.download_url_to_file", reject)
     with pytest.raises(AssetError, match=r"no route to host.*fetch https://.*flow\.weights") as caught:
         load_raft(FlowSettings(model="raft"), "cpu")
     assert "\n" not in str(caught.value)

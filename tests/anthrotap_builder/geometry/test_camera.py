@@ -6,7 +6,7 @@ from anthrotap_builder.geometry.camera import Camera
 
 
 @given(st.floats(0.2, 50), st.floats(0, 640), st.floats(0, 480))
-def test_a_point_put_back_along_its_ray_projects_to_its_pixel(depth: float, x: float, y: float):
+def test_a_point_unprojected_along_its_ray_projects_to_its_pixel(depth: float, x: float, y: float):
     camera = Camera.guess(640, 480, 1.2)
     point = np.array([(x - 320) / camera.focal * depth, (y - 240) / camera.focal * depth, depth])
     np.testing.assert_allclose(camera.project(point), [x, y], atol=1e-6)

@@ -39,14 +39,14 @@ def test_a_crop_spans_the_square_around_its_box():
     np.testing.assert_allclose(crop[:, 100, 1], y / 400 * 255, atol=0.8)
 
 
-def test_beyond_the_frame_there_is_black():
+def test_crops_are_black_beyond_the_frame():
     crop = levels(crop_person(np.full((100, 100, 3), 200, np.uint8), np.array([-50.0, 0.0, 50.0, 100.0])))
     np.testing.assert_allclose(crop[:, : CROP_SIZE // 2 - 2], 0, atol=1e-3)
     # At the frame's own border it fades to black over a pixel of the frame.
     np.testing.assert_allclose(crop[3:-3, CROP_SIZE // 2 + 2 :], 200, atol=1e-3)
 
 
-def test_what_shrinks_much_is_blurred_first():
+def test_strong_downscaling_blurs_first():
     stripes = np.zeros((1200, 1200, 3), np.uint8)
     stripes[:, ::2] = 255  # too fine to be resolved
     crop = levels(crop_person(stripes, np.array([0.0, 0.0, 1200.0, 1200.0])))

@@ -103,7 +103,7 @@ def test_people_do_not_depend_on_threads(anny: Body, dance: PoseParameters, came
         np.testing.assert_array_equal(a.vertices, b.vertices)
 
 
-def test_flow_in_the_fit_follows_what_landmarks_miss(anny: Body, dance: PoseParameters, camera: Camera):
+def test_flow_in_the_fit_follows_motion_that_landmarks_miss(anny: Body, dance: PoseParameters, camera: Camera):
     """Landmarks jitter, the picture does not: with flow the surface moves as the picture does."""
     from helpers.posed_people import textured_frames
 

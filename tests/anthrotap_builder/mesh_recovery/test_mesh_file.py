@@ -1,4 +1,4 @@
-"""Files of meshes: what is read is what was written, in any camera, and a bad file is an error in one line."""
+"""Files of meshes: they are read as they were written, with any camera; an invalid file is an error in one line."""
 
 import re
 import zipfile
@@ -73,7 +73,7 @@ def test_any_pinhole_camera_keeps_each_point_on_its_pixel_and_its_depth(tmp_path
     np.testing.assert_allclose(track.vertices[..., 2], arrays["vertices"][..., 2], rtol=1e-6)
 
 
-def test_what_is_written_is_read_as_it_was(tmp_path):
+def test_written_meshes_are_read_unchanged(tmp_path):
     file = written(tmp_path / "m.npz", cubes())
     surface, camera = file.surface("mesh"), Camera(60.0, 64, 48)
     rng = np.random.default_rng(0)

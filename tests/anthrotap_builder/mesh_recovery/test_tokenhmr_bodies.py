@@ -39,7 +39,7 @@ def body(folder) -> Body:
 
 @pytest.fixture
 def network(folder):
-    """As `recover_meshes` gets it, so that a test may change it."""
+    """The network that `recover_meshes` loads, so that a test may change it."""
     load_tokenhmr.cache_clear()
     yield load_tokenhmr(str(folder / "tokenhmr"), "cpu")
     load_tokenhmr.cache_clear()

@@ -55,7 +55,7 @@ def test_takes_just_the_two_files_out_of_the_wheel_and_logs_it(cache, pip, caplo
     assert "taking detector.tflite" in caplog.text
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(cache, pip):
+def test_cached_files_are_not_fetched_again(cache, pip):
     blazepose_paths()
     blazepose_paths()
     assert len(pip) == 1

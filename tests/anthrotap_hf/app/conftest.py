@@ -48,7 +48,7 @@ when_imported("anthrotap_builder.pipeline", replace)
 
 @contextmanager
 def _serve(temporary: Path, *options: str, **environment: str) -> Iterator[str]:
-    """`anthrotap app`; gives its address. Its temporary files are in the folder."""
+    """Run `anthrotap app`; yield its address. Its temporary files are in the folder."""
     log = temporary / "log.txt"
     environment = {
         **os.environ,

@@ -54,7 +54,7 @@ def result(page) -> str:
 
 
 def the_worker(temporary: Path) -> psutil.Process:
-    """The process that does the page's work."""
+    """Return the worker process of the page."""
     (server,) = [child for child in psutil.Process().children() if child.cwd() == str(temporary)]
     (worker,) = [child for child in server.children() if child.cmdline()[-1] == "anthrotap app"]
     return worker

@@ -107,7 +107,7 @@ IMPOSSIBLE = {
 
 
 @every_command
-def test_what_cannot_be_done_is_one_line_and_code_2(arguments, command, tmp_path, monkeypatch):
+def test_impossible_arguments_give_one_line_and_exit_code_2(arguments, command, tmp_path, monkeypatch):
     if arguments == ("doctor",):
         pytest.skip("takes no input")
     monkeypatch.chdir(tmp_path)
@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_one_line_and_code_2(arguments, command, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_options_are_code_2():
+def test_unknown_options_give_exit_code_2():
     result = anthrotap("track", "x.mp4", "--nosuch")
     assert result.returncode == 2
     assert "No such option" in result.stderr
@@ -141,7 +141,7 @@ def test_unknown_options_are_code_2():
         (AnthroTapError("is bad", argument="model"), 2, "--model: is bad"),
     ],
 )
-def test_what_ends_a_command_is_reported_in_one_line(error, code, message, capsys):
+def test_errors_that_end_a_command_are_reported_in_one_line(error, code, message, capsys):
     with (
         pytest.raises(typer.Exit) as end,
         cli_errors(Path("out"), interrupted="half of it is kept"),
@@ -252,7 +252,7 @@ SMALL_RUN = [
 ]
 
 
-def test_what_a_trainer_prints_stays_out_of_the_json(tmp_path):
+def test_the_trainers_output_stays_out_of_the_json(tmp_path):
     done = anthrotap("train", "tiny-procedural", "--out", tmp_path / "run", "--json", *SMALL_RUN)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == str(tmp_path / "run/model")

@@ -154,7 +154,7 @@ def test_a_proxy_s_page_is_no_account(monkeypatch):
     assert (account.state, account.found) == ("note", "what answers at that address is not a Hub")
 
 
-def test_what_breaks_the_doctor_is_a_finding(monkeypatch):
+def test_exceptions_in_a_check_are_findings(monkeypatch):
     def broken(online: bool):
         yield from ()
         raise AttributeError("a mystery")
@@ -167,7 +167,7 @@ def test_what_breaks_the_doctor_is_a_finding(monkeypatch):
 
 
 @pytest.mark.parametrize(("status", "state"), [(401, "problem"), (403, "problem"), (503, "note")])
-def test_a_hub_in_trouble_is_no_wrong_token(monkeypatch, status, state):
+def test_errors_of_the_hub_are_not_reported_as_a_wrong_token(monkeypatch, status, state):
     import huggingface_hub
     from huggingface_hub.utils import httpx
 

@@ -91,7 +91,7 @@ def test_metrics_are_those_of_the_pipelines_tracks(benchmark_name, layout, mode,
     assert f"{100 * model['mean']['average_jaccard']:.1f}" in text
 
 
-def test_what_is_printed(davis, tmp_path):
+def test_the_printed_table(davis, tmp_path):
     result = evaluate("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "new/out")
     assert result.exit_code == 0, result.output
     assert "no --model: the bundled locotrack-tiny is evaluated" in result.stderr
@@ -133,7 +133,7 @@ def test_a_stopped_run_is_resumed(davis, tmp_path, calls, monkeypatch):
     assert len(calls) == 9
 
 
-def test_what_changed_is_done_again(davis, tmp_path, calls):
+def test_changed_inputs_are_evaluated_again(davis, tmp_path, calls):
     arguments = ("--benchmark", "tapvid-davis", "--data", davis, "--out", tmp_path / "out")
     figures(*arguments)
     videos = pickle.loads(davis.read_bytes())  # noqa: S301, the test's own
@@ -243,7 +243,7 @@ class Calls:
         return eval, ("1",)
 
 
-def test_what_is_wrong_is_reported_in_one_line(davis, tmp_path, monkeypatch):
+def test_invalid_arguments_are_reported_in_one_line(davis, tmp_path, monkeypatch):
     evil, cut, empty = (tmp_path / f"{name}.pkl" for name in ("evil", "cut", "empty"))
     evil.write_bytes(pickle.dumps({"a": Calls()}))
     cut.write_bytes(davis.read_bytes()[:-5000])

@@ -158,7 +158,7 @@ def test_rows_do_not_pile_up_in_memory(tmp_path):
     assert max(held) < 4_000_000  # labels of 50 rows are 13 MB
 
 
-def test_what_is_printed(labels, tmp_path):
+def test_the_printed_table(labels, tmp_path):
     result = stats(labels, 3, "--kind", "shards", "--kind", "procedural", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "3/3" in result.stderr
@@ -280,7 +280,7 @@ def test_clips_without_tracks(tmp_path):
     assert (found["clips"], found["tracks"]) == (2, 5)
 
 
-def test_what_is_wrong_is_reported_in_one_line(labels, tmp_path):
+def test_invalid_arguments_are_reported_in_one_line(labels, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a file").write_text("")
     (tmp_path / "text.parquet").write_text("no shard")

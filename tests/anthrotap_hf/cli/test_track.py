@@ -13,7 +13,7 @@ def track(*arguments: object):
     return CliRunner().invoke(app, ["track", *map(str, arguments)])
 
 
-def test_what_is_written(make_video, tmp_path):
+def test_the_written_files(make_video, tmp_path):
     video, out = make_video("a.b.mp4", shots=[8], size=(64, 96), fps=12), tmp_path / "new/out"
     result = track(video, "--points", "0,20.5,30;5,60,40", "--out", out, "--json")
     assert result.exit_code == 0, result.output
@@ -76,7 +76,7 @@ def test_points_from_a_file(make_video, tmp_path, name, content):
         assert arrays["queries"].tolist() == [[0, 5, 6], [2, 7.5, 8]]
 
 
-def test_what_is_wrong_is_reported_in_one_line(make_video, tmp_path):
+def test_invalid_arguments_are_reported_in_one_line(make_video, tmp_path):
     video = make_video(shots=[3])
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "broken.json").write_text("{")
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_reported_in_one_line(make_video, tmp_path):
     assert not out.exists()
 
 
-def test_what_can_be_known_is_reported_before_the_tracking(make_video, tmp_path, monkeypatch):
+def test_invalid_input_is_reported_before_the_tracking(make_video, tmp_path, monkeypatch):
     monkeypatch.setattr("anthrotap_hf.cli.track.load_tracker", lambda *_: pytest.fail("a model was loaded"))
     video = make_video(shots=[3])
     for arguments, message in [

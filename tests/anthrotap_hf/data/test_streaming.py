@@ -238,7 +238,7 @@ def test_states_that_do_not_fit(labels):
         iter(late)
 
 
-def test_what_a_clip_holds(shards, video):
+def test_contents_of_a_clip(shards, video):
     rows = datasets.load_dataset("parquet", data_files=str(shards / "data/*.parquet"), split="train", streaming=True)
     expected = {row["clip_id"]: row for row in rows.with_format("numpy")}
     for clip in anthrotap_hf.stream_clips(str(shards)):

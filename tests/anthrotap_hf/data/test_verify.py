@@ -74,7 +74,7 @@ def make_clip(number: int) -> TrackedClip:
 
 
 def write_dataset(folder: Path, rows: list[dict], stem: str = "train") -> Path:
-    """Rows as given, whatever is wrong with them, and the manifest that `anthrotap label` would write."""
+    """Write rows as given, valid or not, and the manifest that `anthrotap label` would write."""
     with ShardWriter(folder / "data", 48, stem=stem) as writer:
         for row in rows:
             writer.write_row(encode_table([row], writer.features))
@@ -115,7 +115,7 @@ def test_a_clean_dataset(dataset):
     }  # by processes, with the same result
 
 
-def test_what_anthrotap_label_writes_is_clean(fake_labels, make_video, tmp_path):
+def test_output_of_anthrotap_label_is_clean(fake_labels, make_video, tmp_path):
     from anthrotap_builder import pipeline
 
     with ShardWriter(tmp_path / "out/data", 48) as shards:
@@ -308,7 +308,7 @@ def test_a_damaged_shard_costs_one_line_and_the_others_are_read(rows, dataset, d
 
 
 def test_every_byte_flipped_in_turn_ends_in_lines(rows, tmp_path):
-    """No manifest: what is found is found by reading."""
+    """Without a manifest, so that damage is found by reading alone."""
     folder = write_dataset(tmp_path / "labels", rows[:1])
     (folder / "manifest.json").unlink()
     data = (folder / SHARD).read_bytes()

@@ -1,4 +1,4 @@
-"""Exports, read back as the programs that they are for read them."""
+"""Exports, read back as the target programs read them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_bad_input_in_one_line(tracks, tmp_path, make_video):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_command_exports_what_track_wrote(format, tracks, tmp_path):
+def test_the_command_exports_output_of_track(format, tracks, tmp_path):
     if format == "rerun":
         pytest.importorskip("rerun", reason="needs anthrotap[rerun]")
     source = tmp_path / "dance.tracks.npz"

@@ -1,4 +1,4 @@
-"""A Hub on loopback, and clients of it in processes of their own, as users have them."""
+"""A Hub on loopback, and clients of it in separate processes, as for users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cards: complete, true to what is known, and their usage runs."""
+"""Cards: complete, consistent with the provenance, and with code that runs."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset,
     assert "--public: me/dances exists and is public; set it, or choose another name" in rejected.stderr
 
 
-def test_what_others_put_there_is_not_replaced_unasked(hub, anthrotap, dataset):
+def test_files_of_others_are_not_replaced_unasked(hub, anthrotap, dataset):
     published(anthrotap, dataset)
     repository = hub.repositories["dataset", "me/dances"]
     ours = repository.files()

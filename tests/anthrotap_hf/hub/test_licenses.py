@@ -1,4 +1,4 @@
-"""Components and licenses: what is known of parts, and what may be published under which license."""
+"""Components and their licenses, and under which license a combination may be published."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ from helpers.parity_cases import assert_near
 
 @pytest.mark.parametrize("case", LOCOTRACK, ids=lambda case: case.name)
 @pytest.mark.filterwarnings("error:sizes of the checkpoint")
-def test_locotrack_answers_as_released(case, reference, tmp_path):
+def test_locotrack_outputs_are_as_released(case, reference, tmp_path):
     assert_near(case.answers(reference, tmp_path))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.filterwarnings("ignore:query_pos_embed", "ignore:sizes of the checkpoint")  # noise, and small
-def test_tapnext_answers_as_released_in_every_layout(layout, reference, tmp_path):
+def test_tapnext_outputs_are_as_released_in_every_layout(layout, reference, tmp_path):
     file = tapnext_file(reference, "tapnext_w96d3", 1, layout, tmp_path)
     for pairs in tapnext_answers(reference, "tapnext_w96d3", file, 6, 1):
         assert_near(pairs)
@@ -33,7 +33,7 @@ def test_tapnext_answers_as_released_in_every_layout(layout, reference, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:query_pos_embed", "error:sizes of the checkpoint")
-def test_tapnext_of_the_released_size_answers_as_released(reference, tmp_path):
+def test_tapnext_of_the_released_size_has_the_released_outputs(reference, tmp_path):
     file = tapnext_file(reference, "tapnext_full", 2, "pt", tmp_path)
     for pairs in tapnext_answers(reference, "tapnext_full", file, 2, 2):
         assert_near(pairs)
@@ -99,7 +99,7 @@ def test_missing_extra_and_misshapen_tensors_are_listed(locotrack_weights, tmp_p
     assert "\n" not in str(caught.value)
 
 
-def test_what_sizes_are_read_from_is_listed_among_the_missing(locotrack_weights, tmp_path):
+def test_missing_tensors_that_determine_sizes_are_listed(locotrack_weights, tmp_path):
     lost = [
         *("torch_pips_mixer.input_proj.weight", "cmdtop.0.conv.1.0.weight", "cost_conv.bias"),
         "resnet_torch.block_groups.2.blocks.0.conv_0.weight",
@@ -145,7 +145,7 @@ def test_a_lost_layer_is_noticed(locotrack_weights, tmp_path):
 
 @pytest.mark.parametrize("config", ["base", "small"])
 @pytest.mark.filterwarnings("error:sizes of the checkpoint")
-def test_released_sizes_are_no_surprise(config, tmp_path):
+def test_released_sizes_give_no_warning(config, tmp_path):
     from anthrotap_hf.models.locotrack.convert_locotrack import RELEASED
 
     with torch.device("meta"):

@@ -91,7 +91,7 @@ def test_flows_dropped_from_the_cache_are_recomputed():
     assert not flows._flows
 
 
-def test_what_is_covered_or_leaves_the_frame_is_occluded(flowchain):
+def test_points_that_are_covered_or_leave_the_frame_are_occluded(flowchain):
     frames = drifting_texture(1).repeat(12, axis=0)
     other = drifting_texture(1, 96, 128)[0, ::-1, ::-1]
     for t in range(12):  # a curtain comes in from the right, 12 pixels a frame

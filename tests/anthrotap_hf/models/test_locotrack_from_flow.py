@@ -37,7 +37,7 @@ def build(**settings) -> LocoTrackForPointTracking:
     return LocoTrackForPointTracking(LocoTrackConfig(**SIZES, **settings)).eval()
 
 
-def test_flow_is_followed_both_ways(video):
+def test_flow_is_chained_both_ways(video):
     xy, logits = follow_flow(video, QUERIES)
     truth = QUERIES[..., None, 1:] + torch.stack([torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1)
     assert (xy - truth).norm(dim=-1).max() < 0.5
@@ -74,7 +74,7 @@ def test_features_without_the_video_are_rejected(video):
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3])
-def test_the_support_s_size_is_free(video, radius):
+def test_the_size_of_the_support_grid_is_free(video, radius):
     assert build(support_radius=radius)(video, QUERIES).tracks.shape == (1, 3, 8, 2)
 
 

@@ -27,7 +27,7 @@ def released(reference, tmp_path):
     return tokenhmr_files(reference, tmp_path)
 
 
-def test_it_answers_as_released(reference, tmp_path):
+def test_outputs_are_as_released(reference, tmp_path):
     assert_near(tokenhmr_answers(reference, tmp_path))
 
 
@@ -46,7 +46,7 @@ def test_the_command_converts_and_names_the_license_of_the_weights(reference, re
     assert torch.equal(ours.body_pose, theirs.body_pose)
 
 
-def test_what_does_not_fit_is_listed(released, tmp_path):
+def test_tensors_that_do_not_fit_are_listed(released, tmp_path):
     checkpoint, tokenizer, means, config = released
 
     def changed(path, change, holder):
@@ -118,7 +118,7 @@ def test_settings_that_make_no_sense_are_rejected_in_one_line(released, settings
     assert "\n" not in str(caught.value)
 
 
-def test_means_that_are_not_the_checkpoint_s_are_warned_of(released, recwarn, tmp_path):
+def test_means_that_are_not_the_checkpoint_s_give_a_warning(released, recwarn, tmp_path):
     with pytest.warns(UserWarning, match="pose, shape, cam in .* differ from the checkpoint's own"):
         convert_tokenhmr(*released)
     recwarn.clear()

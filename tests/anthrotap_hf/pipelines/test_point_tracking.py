@@ -56,7 +56,7 @@ def video() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (6, 50, 70, 3), dtype=np.uint8)
 
 
-def test_what_comes_out(tracker, video):
+def test_the_output_format(tracker, video):
     found = tracker(video, points=POINTS)
     assert set(found) == {"tracks", "visible", "scores"}
     assert found["tracks"].shape == (3, 6, 2)

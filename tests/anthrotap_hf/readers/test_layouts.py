@@ -106,7 +106,7 @@ def test_quick_copies_are_the_same_frames(dance):
         ({"occlusion": np.zeros((9, 5), bool)}, "Tracks need"),
     ],
 )
-def test_released_labels_that_are_wrong(dance, changes, reason):
+def test_invalid_released_labels(dance, changes, reason):
     np.save(dance / "labels/a.npy", dance_labels(**changes), allow_pickle=True)
     with pytest.raises(BadClipError, match=reason) as error:
         LetsDanceClips(dance / "labels", dance / "videos")[0]
@@ -252,7 +252,7 @@ def test_drivetrack(tmp_path, moving_pattern):
         ({"save": np.savez_compressed}, "compressed: write it anew"),
     ],
 )
-def test_drivetrack_that_is_wrong(tmp_path, moving_pattern, changes, reason):
+def test_invalid_drivetrack(tmp_path, moving_pattern, changes, reason):
     drive_file(tmp_path / "a.npz", moving_pattern, **changes)
     with pytest.raises(BadClipError, match=reason) as error:
         DriveTrackClips(tmp_path)[0]
@@ -358,7 +358,7 @@ def test_shards_end_to_end(tmp_path, fake_labels, make_video):
         ({"tracks": np.full((5, 12, 2), np.nan)}, "a position that is not finite"),
     ],
 )
-def test_rows_that_are_wrong(changes, reason):
+def test_invalid_rows(changes, reason):
     with pytest.raises(BAD_CLIP, match=reason) as error:
         make_sample(clip_of_row(some_row(1, **changes)), SMALL, np.random.default_rng(0))
     assert "\n" not in str(error.value)

@@ -135,7 +135,7 @@ def test_points_behind_the_camera_are_invalid(tmp_path, features, scene):
         ({"video": "depth"}, "an image of video is damaged, or of another kind"),
     ],
 )
-def test_records_that_are_wrong(tmp_path, features, change, reason):
+def test_invalid_records(tmp_path, features, change, reason):
     ((key, value),) = change.items()
     changed = features | ({key: features[value] if isinstance(value, str) else value})
     if value is None:
@@ -149,7 +149,7 @@ def test_records_that_are_wrong(tmp_path, features, change, reason):
     assert FILE in str(error.value)
 
 
-def test_folders_and_files_that_are_wrong(tmp_path, features):
+def test_invalid_folders_and_files(tmp_path, features):
     with pytest.raises(DatasetError, match="train"):
         PanningMoviClips(tmp_path)
     path = movi_files.write_movi(tmp_path / FILE, features)

@@ -106,7 +106,7 @@ def test_a_malicious_pickle_is_rejected_and_runs_nothing(moving_pattern, tmp_pat
     assert not mark.exists()
 
 
-def test_what_is_no_tapvid_pickle_is_an_error_in_one_line(moving_pattern, tmp_path):
+def test_invalid_tapvid_pickles_are_an_error_in_one_line(moving_pattern, tmp_path):
     video = tapvid_video(moving_pattern(4, 32, 48))
     whole = pickle.dumps({"a": video})
     hole = np.where(video["occluded"][..., None], 0, np.nan)
@@ -196,7 +196,7 @@ def test_our_shards(shards):
             np.testing.assert_array_equal(video.tracks.visible, video.tracks.valid)
 
 
-def test_what_is_no_shard_is_an_error_in_one_line(shards, tmp_path):
+def test_invalid_shards_are_an_error_in_one_line(shards, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 

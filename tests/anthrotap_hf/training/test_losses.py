@@ -1,4 +1,4 @@
-"""Losses against the released code's values, and what they learn from."""
+"""Losses against the released code's values, and the labels that they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation and samples: what is painted at a track stays at it."""
+"""Augmentation and samples: the color painted at a track stays at it."""
 
 from __future__ import annotations
 
@@ -177,8 +177,8 @@ def test_a_label_that_leaves_the_frame_is_occluded():
     assert sample["valid"].all()
 
 
-def test_what_lies_outside_the_clip_is_not_brought_into_view():
-    """Around the clip's frame a shrunk sample shows its edge drawn out, not what is there."""
+def test_points_outside_the_clip_are_not_brought_into_view():
+    """Around the clip's frame a shrunk sample shows the replicated edge, not the source's content."""
     xy = painted_clip().tracks.xy.copy()
     xy[:8] = (-10, 45)
     half = SmoothAffine(rotation=0, scale=(0.5, 0.5), shear=0, shift=0)

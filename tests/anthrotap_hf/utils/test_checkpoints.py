@@ -16,7 +16,7 @@ from anthrotap_hf.utils.safe_pickle import Stub
 
 
 class Evil:
-    """Unpickled carelessly, it makes a file."""
+    """If its code is run by unpickling, it creates a file."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path

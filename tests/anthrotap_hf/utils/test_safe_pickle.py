@@ -38,7 +38,7 @@ def test_the_object_of_an_npy_file(tmp_path, protocol):
     assert not array_of(found["large"]).flags.writeable  # a view of the file
 
 
-def test_what_numpy_saves(tmp_path):
+def test_arrays_saved_by_numpy(tmp_path):
     np.save(tmp_path / "a.npy", CONTENT, allow_pickle=True)
     np.testing.assert_array_equal(array_of(safe_load_npy(tmp_path / "a.npy")["array"]), CONTENT["array"])
 

@@ -1,4 +1,4 @@
-"""Work in child processes: results and errors come back, and what breaks a process breaks nothing else."""
+"""Work in child processes: results and errors come back, and a crash affects nothing else."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_pool_survives_its_tasks():
         assert [outcome.result() for outcome in pool.run(worker_calls.process_number, [1])] == [os.getpid()]
 
 
-def test_a_pool_that_is_left_kills_what_runs():
+def test_leaving_a_pool_kills_its_running_calls():
     with WorkerPool(2, "tests") as pool:
         outcomes = pool.run(worker_calls.sleep, [0.0, 1000.0, 1000.0])
         next(outcomes)
