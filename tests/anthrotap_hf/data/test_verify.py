@@ -1,5 +1,5 @@
-"""`anthrotap verify`: a clean dataset is clean, each kind of damage is reported, and nothing that is read ends the
-run."""
+"""`anthrotap verify`: a valid dataset has no problems, each kind of damage is reported, and no file ends
+the run."""
 
 from __future__ import annotations
 
