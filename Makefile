@@ -28,9 +28,9 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Build the wheel, and try it in an environment where this folder is not on the path.
+# Build the wheel, try it in an environment where this folder is not on the path, and run the README's blocks.
 wheel: $(VENV)/ready
-	$(BIN)/python -m pytest -q tests/packaging
+	$(BIN)/python -m pytest -q tests/packaging "tests/documents/test_documents.py::test_every_block_runs[README]"
 
 # Open3D, which the visibility benchmark compares with, is half a gigabyte: only when asked for.
 bench-env: $(VENV)/ready

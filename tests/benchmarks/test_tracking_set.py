@@ -263,7 +263,7 @@ def test_files_are_tapvids_and_clips_are_drawn_once(tmp_path: Path, monkeypatch:
     assert {tuple(video) for video in raw.values()} == {("video", "points", "occluded")}
     for clip, video in zip(tracking_set.tracking_set(["validation"]), read_tapvid(path), strict=True):
         expected = _still_video(clip)
-        assert video.name == clip.name
+        assert video.clip_id == clip.name
         np.testing.assert_array_equal(video.frames, expected.frames)
         np.testing.assert_allclose(video.tracks, expected.xy, atol=1e-4)
         np.testing.assert_array_equal(video.visible, expected.visible)

@@ -17,7 +17,7 @@ from helpers.document_blocks import ROOT, blocks, is_not_run, run_document, want
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Minutes: labeling again and again, or training.
-SLOW = ("labeling", "building", "training", "evaluation", "loading")
+SLOW = ("README", "tracking", "labeling", "building", "training", "evaluation", "loading")
 RUN = [path for path in DOCUMENTS if not is_not_run(path.read_text("utf-8"))]
 
 

@@ -58,6 +58,7 @@ def published(anthrotap, dataset, *arguments: str, **options: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_dataset_is_published_loaded_streamed_pinned_and_read_offline(hub, client, anthrotap, dataset):
     printed = published(anthrotap, dataset, "--tag", "v1")
     repository = hub.repositories["dataset", "me/dances"]
@@ -207,6 +208,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_errors_of_reading_a_dataset_of_the_hub(hub, client, anthrotap, dataset):
     published(anthrotap, dataset, "--public", "--people", "All signed.")
     repository = hub.repositories["dataset", "me/dances"]

@@ -44,6 +44,7 @@ def tracker(tmp_path) -> Path:
     return tmp_path / "tracker"
 
 
+@pytest.mark.slow
 def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     hub, client, anthrotap, tracker, make_video, tmp_path
 ):
@@ -98,6 +99,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     assert json.loads(files["provenance.json"])["recipe"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, tracker):
     from anthrotap_hf.evaluation.runner import EvaluatedModel
 
@@ -126,6 +128,7 @@ def test_results_go_up_as_entries_and_in_the_card(hub, anthrotap, tmp_path, trac
     assert "it evaluates other weights or other code" in other.stderr
 
 
+@pytest.mark.slow
 def test_errors_of_loading_a_tracker_of_the_hub(hub, anthrotap, tracker, make_video):
     video = make_video("a.mp4", shots=[4])
     done = anthrotap("publish", "model", tracker, "me/tracker", "--license", "apache-2.0")

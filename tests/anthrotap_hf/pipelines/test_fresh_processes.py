@@ -65,6 +65,7 @@ def without_us(tmp_path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_saved_pipelines_run_with_this_package_and_without_it(tmp_path, make_video, without_us):
     video = make_video("a.mp4", shots=[6], size=(48, 64))
     cache = tmp_path / "modules"
