@@ -28,9 +28,9 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Build the wheel, try it in an environment where this folder is not on the path, and run the README's blocks.
+# Build the wheel, try it in an environment where this folder is not on the path, and run the blocks of the README and of two pages.
 wheel: $(VENV)/ready
-	$(BIN)/python -m pytest -q tests/packaging "tests/documents/test_documents.py::test_every_block_runs[README]"
+	$(BIN)/python -m pytest -q tests/packaging tests/documents -k "wheel or README or publishing or extending"
 
 # Open3D, which the visibility benchmark compares with, is half a gigabyte: only when asked for.
 bench-env: $(VENV)/ready

@@ -51,11 +51,13 @@ def figures(bench: Workbench, tracks: Tracks) -> dict:
     return {**result, **result["lags"]["8"]}
 
 
+@pytest.mark.slow
 def test_projection_calls_all_visible_and_ray_casting_does_not(labels: dict[str, Tracks]):
     assert not labels["projection of the mesh"].occluded.any()
     assert labels["+ ray casting"].occluded.mean() > 0.03
 
 
+@pytest.mark.slow
 def test_the_forward_backward_check_only_removes_labels(labels: dict[str, Tracks]):
     assert labels["without the forward-backward check"].valid.sum() > labels[DEFAULT].valid.sum()
     assert (
@@ -63,6 +65,7 @@ def test_the_forward_backward_check_only_removes_labels(labels: dict[str, Tracks
     )
 
 
+@pytest.mark.slow
 def test_with_all_true_labels_are_right(bench: Workbench, labels: dict[str, Tracks]):
     found = figures(bench, labels["all four true"])
     assert found["average_delta"] > 99.5
@@ -70,12 +73,14 @@ def test_with_all_true_labels_are_right(bench: Workbench, labels: dict[str, Trac
     assert found["visible_but_occluded"] < 0.5
 
 
+@pytest.mark.slow
 def test_a_true_mesh_is_better_than_a_fitted_one(bench: Workbench, labels: dict[str, Tracks]):
     fitted, true = (figures(bench, labels[name]) for name in (DEFAULT, "true mesh"))
     assert true["average_delta"] > max(99.5, fitted["average_delta"])
     assert true["visible_but_occluded"] <= fitted["visible_but_occluded"] + 0.5
 
 
+@pytest.mark.slow
 def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict[str, Tracks]):
     tracks = labels["true visibility"]
     assert tracks.visible.any()
@@ -90,6 +95,7 @@ def test_true_visibility_of_the_labels_own_points(bench: Workbench, labels: dict
         np.testing.assert_array_equal(tracks.visible[:, t], shows & tracks.valid[:, t])
 
 
+@pytest.mark.slow
 def test_the_default_row_equals_label_clip(bench: Workbench, labels: dict[str, Tracks]):
     from anthrotap_builder.pipeline import label_clip
 
@@ -114,6 +120,7 @@ def short_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "code_version", lambda: "test")
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_and_plots_and_resumes(
     short_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -265,10 +265,11 @@ def test_files_are_tapvids_and_clips_are_drawn_once(tmp_path: Path, monkeypatch:
         expected = _still_video(clip)
         assert video.clip_id == clip.name
         np.testing.assert_array_equal(video.frames, expected.frames)
-        np.testing.assert_allclose(video.tracks, expected.xy, atol=1e-4)
+        np.testing.assert_allclose(video.tracks.xy, expected.xy, atol=1e-4)
         np.testing.assert_array_equal(video.visible, expected.visible)
 
 
+@pytest.mark.slow
 def test_the_script_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

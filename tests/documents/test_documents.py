@@ -16,8 +16,8 @@ import pytest
 from helpers.document_blocks import ROOT, blocks, is_not_run, run_document, wanted
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Minutes: labeling again and again, or training.
-SLOW = ("README", "tracking", "labeling", "building", "training", "evaluation", "loading")
+# They label clips or train, for up to minutes.
+SLOW = ("README", "labeling", "building", "training", "evaluation", "loading", "tracking", "publishing", "extending")
 RUN = [path for path in DOCUMENTS if not is_not_run(path.read_text("utf-8"))]
 
 
@@ -66,8 +66,9 @@ def registries():
     ids=lambda path: path.stem,
 )
 @pytest.mark.timeout(1200)
-def test_every_block_runs(path, dancers, registries, tmp_path, monkeypatch):
+def test_every_block_runs(path, request, registries, tmp_path, monkeypatch):
     for name in wanted(path.read_text("utf-8")):
+        dancers = request.getfixturevalue("dancers")
         if name == "tapvid_davis.pkl":
             _tapvid_pickle(dancers, tmp_path / name)
         elif name == "videos/":

@@ -154,7 +154,7 @@ def test_labels_only(built, run, labeled, tmp_path):
     ("name", "limits", "reason"),
     [
         ("crash", {}, "crashed the process that labeled it (SIGSEGV)"),
-        ("hang", {"seconds": 2}, "took longer than 0.0333 minutes"),
+        pytest.param("hang", {"seconds": 2}, "took longer than 0.0333 minutes", marks=pytest.mark.slow),
         ("hungry", {"memory": 1 << 30}, "needed more than 1 GB of memory"),
         ("raise", {}, "the native library is in a bad mood"),
         ("leave", {}, "no such file"),

@@ -126,6 +126,7 @@ def test_publishing_again_replaces_shards_in_one_commit(hub, anthrotap, dataset,
     assert "--public: me/dances exists and is public; set it, or choose another name" in rejected.stderr
 
 
+@pytest.mark.slow
 def test_files_of_others_are_not_replaced_unasked(hub, anthrotap, dataset):
     published(anthrotap, dataset)
     repository = hub.repositories["dataset", "me/dances"]
@@ -179,6 +180,7 @@ def test_a_broken_upload_publishes_nothing_and_is_resumed(hub, anthrotap, datase
     assert sum(name.startswith("data/") for name in repository.files()) == 2
 
 
+@pytest.mark.slow
 def test_the_hub_s_errors_in_one_line(hub, client, anthrotap, dataset):
     arguments = ("publish", "dataset", dataset, "me/dances", "--video-licenses", "cc0-1.0")
 

@@ -13,10 +13,16 @@ from helpers.hub_server import WRITER
     ("token", "environment", "state", "message"),
     [
         (WRITER, {}, "ok", "me"),
-        (None, {}, "note", "not logged in"),
+        pytest.param(None, {}, "note", "not logged in", marks=pytest.mark.slow),
         ("hf_wrong", {}, "problem", "the token is not accepted (the Hub answers 401)"),
-        (WRITER, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "note", "the Hub can't be reached"),
-        (WRITER, {"HF_HUB_OFFLINE": "1"}, "ok", "not asked: HF_HUB_OFFLINE is set"),
+        pytest.param(
+            WRITER,
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "note",
+            "the Hub can't be reached",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(WRITER, {"HF_HUB_OFFLINE": "1"}, "ok", "not asked: HF_HUB_OFFLINE is set", marks=pytest.mark.slow),
     ],
 )
 def test_the_account_is_reported(anthrotap, token, environment, state, message):

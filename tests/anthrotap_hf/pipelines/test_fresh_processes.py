@@ -128,9 +128,9 @@ def test_importing_the_package_is_quick_and_imports_nothing_heavy(tmp_path):
     "first",
     [
         "import transformers.pipelines",
-        "import anthrotap_hf.pipelines.point_tracking",
+        pytest.param("import anthrotap_hf.pipelines.point_tracking", marks=pytest.mark.slow),
         "import anthrotap_hf.pipelines.image_processing_point_tracking",
-        "from anthrotap_hf.models.flowchain import FlowChainConfig",
+        pytest.param("from anthrotap_hf.models.flowchain import FlowChainConfig", marks=pytest.mark.slow),
     ],
 )
 def test_the_task_is_registered_whatever_is_imported_first(tmp_path, first):
