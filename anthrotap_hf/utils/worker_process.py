@@ -70,13 +70,18 @@ def serve(parent: int) -> None:
     _answers = os.fdopen(os.dup(1), "wb", buffering=0)
     # What libraries print is no answer.
     os.dup2(2, 1)
+    # Calls come in on a descriptor of their own, which nothing that a call starts inherits. It is unbuffered: at its end
+    # Python waits for the lock of a buffer that a thread is reading.
+    incoming = os.fdopen(os.dup(0), "rb", buffering=0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     calls: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | Exception] = queue.SimpleQueue()
     at_work = threading.Event()
 
     def listen() -> None:
         while True:
             try:
-                call = receive(sys.stdin.buffer)
+                call = receive(incoming)
             except EOFError:
                 # Nobody waits any more. An idle process cleans up after itself, a busy one just ends.
                 if at_work.is_set():
@@ -98,11 +103,21 @@ def serve(parent: int) -> None:
             if isinstance(call, Exception):
                 raise call
             function, args = call
-            _answer("result", function(*args))
+            answer = ("result", function(*args))
+        except SystemExit as error:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
         except Exception as error:  # noqa: BLE001  raised in the parent
-            _answer("error", (_portable(error), "".join(traceback.format_exception(error))))
-        finally:
-            at_work.clear()
+            answer = ("error", (_portable(error), "".join(traceback.format_exception(error))))
+        # Before the answer: the next call may come in right after it.
+        at_work.clear()
+        try:
+            _answer(*answer)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  a result that cannot be pickled
+            _answer("error", (_portable(error), "a result that cannot be sent"))
 
 
 def _portable(error: BaseException) -> Exception:
@@ -124,15 +139,27 @@ def send(pipe: IO[bytes], data: bytes) -> None:
 
 
 def receive(pipe: IO[bytes]) -> Any:
-    """Read one message and unpickle it. Raises EOFError at the end of the pipe, or in the middle of a message."""
-    header = pipe.read(HEADER.size)
-    if len(header) < HEADER.size:
-        raise EOFError
-    (length,) = HEADER.unpack(header)
-    data = pipe.read(length)
-    if len(data) < length:
-        raise EOFError
-    return pickle.loads(data)  # noqa: S301  of our own process
+    """Read one message and unpickle it. Raises EOFError at the end of the pipe, or in the middle of a message.
+
+    A message that cannot be unpickled raises what pickle raises; the next one can be read then.
+    """
+    (length,) = HEADER.unpack(_read_exactly(pipe, HEADER.size))
+    data = _read_exactly(pipe, length)
+    try:
+        return pickle.loads(data)  # noqa: S301  of our own process
+    except EOFError as error:
+        raise pickle.UnpicklingError("a message is cut short") from error
+
+
+def _read_exactly(pipe: IO[bytes], length: int) -> bytes:
+    data = bytearray()
+    # An unbuffered pipe gives less at a time than asked for.
+    while len(data) < length:
+        part = pipe.read(length - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return bytes(data)
 
 
 def end_with_parent(parent: int) -> None:

@@ -135,7 +135,10 @@ class Worker:
         self.log = log
         # Guards the process, not a call: `cancel` must come through while a call runs.
         self._lock = threading.Lock()
+        # One call at a time.
+        self._call_lock = threading.Lock()
         self._process: _Process | None = None
+        self._cancellations = 0
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -194,20 +197,24 @@ class Worker:
             WorkerCancelledError: if another thread calls `cancel` or `close` meanwhile.
             Exception: whatever the function raises.
         """
-        self.start()
-        process = self._process
-        if process is None:
-            raise WorkerCancelledError("cancelled")
-        try:
-            return cast(R, process.call(function, args, timeout, memory_limit, on_progress))
-        except BaseException:
-            # Nothing of a call that did not end runs on: after Ctrl-C, or an exception of on_progress.
-            if not process.idle:
-                self._end(process)
-            raise
+        cancellations = self._cancellations
+        with self._call_lock:
+            self.start()
+            process = self._process
+            # Cancelled while the process started, or while another thread's call ran.
+            if process is None or cancellations != self._cancellations:
+                raise WorkerCancelledError("cancelled")
+            try:
+                return cast(R, process.call(function, args, timeout, memory_limit, on_progress))
+            except BaseException:
+                # Nothing of a call that did not end runs on: after Ctrl-C, or an exception of on_progress.
+                if not process.idle:
+                    self._end(process)
+                raise
 
     def cancel(self) -> None:
         """Kill the process, whatever it does; nothing of it runs on when this returns. The next call starts another."""
+        self._cancellations += 1
         if process := self._process:
             process.cancelled = True
             self._end(process)
@@ -253,7 +260,7 @@ class WorkerPool:
     """Several workers that take tasks from one queue. A task that ends its process costs only itself.
 
     Args:
-        size: how many processes; with 0, tasks run in this process.
+        size: how many processes; with 0, tasks run in this process, without limits, and `options` are not used.
         name, setup, setup_args, env, log: as for `Worker`.
     """
 
@@ -285,8 +292,20 @@ class WorkerPool:
             on_progress: is called with the task and what the function hands to `report_progress`, from any thread.
         """
         if not self.size:
+            if timeout is not None or memory_limit is not None:
+                raise ValueError("a pool of size 0 has no process to limit")
+            outer = in_process.get()
+
+            def report(task: T, *values: Any) -> None:
+                # `on_progress` may report progress itself: to whoever waits for all of this.
+                token = in_process.set(outer)
+                try:
+                    cast(OnProgress, on_progress)(task, *values)
+                finally:
+                    in_process.reset(token)
+
             for task in tasks:
-                token = in_process.set(partial(on_progress, task) if on_progress else ignore_progress)
+                token = in_process.set(partial(report, task) if on_progress else ignore_progress)
                 try:
                     outcome = _outcome(task, partial(function, task))
                 finally:
@@ -337,6 +356,7 @@ class _Process:
         self.messages: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.cancelled = False
         self.idle = True
+        self.leaves_others = False  # the process is gone, and processes that it started are not
         self._start_error: BaseException | None = None
         self._lock = threading.Lock()
         started = threading.Event()
@@ -354,14 +374,14 @@ class _Process:
         finally:
             started.set()
         with cast(IO[bytes], self.popen.stdout) as pipe:
-            try:
-                while True:
+            while True:
+                try:
                     self.messages.put(receive(pipe))
-            except EOFError:
-                pass
-            except Exception as error:  # noqa: BLE001  a result that cannot be unpickled here
-                unreadable = RemoteError(f"{type(error).__name__}: {error}")
-                self.messages.put(("error", (unreadable, "a result that cannot be read here")))
+                except EOFError:
+                    break
+                except Exception as error:  # noqa: BLE001  a result that cannot be unpickled here
+                    unreadable = RemoteError(f"{type(error).__name__}: {error}")
+                    self.messages.put(("error", (unreadable, "a result that cannot be read here")))
         self.messages.put(("end", self.popen.wait()))
 
     def call(
@@ -379,12 +399,18 @@ class _Process:
         with contextlib.suppress(BrokenPipeError, ValueError):
             send(cast(IO[bytes], self.popen.stdin), data)
         begin = next_check = time.monotonic()
-        interval = None if timeout is None and memory_limit is None else CHECK_SECONDS
+        ended = False
         while True:
             kind: str = "nothing"
             content: Any = None
-            with contextlib.suppress(queue.Empty):
-                kind, content = self.messages.get(timeout=interval)
+            try:
+                kind, content = self.messages.get(timeout=CHECK_SECONDS)
+            except queue.Empty:
+                # A process that it started may hold its pipe open, so that the end of messages does not come.
+                if ended:
+                    kind, content = "end", self.popen.returncode
+                    self.leaves_others = True
+                ended = self.popen.poll() is not None
             if kind == "result":
                 self.idle = True
                 return content
@@ -397,8 +423,8 @@ class _Process:
                 raise WorkerCancelledError("cancelled") if self.cancelled else WorkerDiedError(content)
             if kind == "progress" and on_progress is not None:
                 on_progress(*content)
-            if interval is not None and (now := time.monotonic()) >= next_check:
-                next_check = now + interval
+            if (now := time.monotonic()) >= next_check:
+                next_check = now + CHECK_SECONDS
                 if timeout is not None and now - begin > timeout:
                     raise LimitExceededError("seconds", timeout)
                 if memory_limit is not None and self.memory() > memory_limit:
@@ -423,7 +449,7 @@ class _Process:
     def kill(self) -> None:
         """Kill the process and those that it started."""
         with self._lock:
-            if self.popen.poll() is None:
+            if self.popen.poll() is None or self.leaves_others:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if hasattr(os, "killpg"):
                         os.killpg(self.popen.pid, signal.SIGKILL)

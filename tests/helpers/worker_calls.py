@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 from anthrotap_hf.utils.errors import AnthroTapError
-from anthrotap_hf.utils.workers import report_progress
+from anthrotap_hf.utils.workers import WorkerPool, report_progress
 
 
 def process_number(*_: object) -> int:
@@ -45,6 +46,39 @@ def hold(num_bytes: int) -> None:
     held = bytearray(num_bytes)
     held[:: 1 << 12] = bytes(len(held[:: 1 << 12]))
     time.sleep(1000)
+
+
+def leave(code: int) -> None:
+    sys.exit(code)
+
+
+class Unreadable:
+    """A result that can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+def give_unreadable() -> Unreadable:
+    return Unreadable()
+
+
+def give_unpicklable() -> object:
+    return lambda: None
+
+
+def die_and_leave_a_child() -> None:
+    """End the process while one that it forked lives on, with all of its pipes."""
+    if os.fork() == 0:
+        time.sleep(1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count_in_a_pool(number: int) -> int:
+    """Count in a pool without processes, and report its progress."""
+    with WorkerPool(0) as pool:
+        outcomes = pool.run(count_to, [number], on_progress=lambda task, *values: report_progress(*values))
+        return len([outcome.result() for outcome in outcomes])
 
 
 def fail() -> None:

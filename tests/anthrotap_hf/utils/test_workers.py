@@ -65,6 +65,43 @@ def test_a_process_that_dies_is_replaced(worker):
     assert worker.run(worker_calls.negate, 4) == -4
 
 
+def test_a_process_that_exits_is_reported_with_its_code(worker):
+    with pytest.raises(WorkerDiedError, match="code 3") as caught:
+        worker.run(worker_calls.leave, 3)
+    assert (caught.value.exit_code, caught.value.signal_name) == (3, None)
+    assert worker.run(worker_calls.negate, 1) == -1
+
+
+def test_a_result_that_cannot_be_sent_or_read_costs_only_its_call(worker):
+    with pytest.raises(RemoteError):
+        worker.run(worker_calls.give_unreadable)
+    pid = worker.pid
+    assert worker.run(worker_calls.negate, 1) == -1
+    with pytest.raises(Exception, match="pickle"):
+        worker.run(worker_calls.give_unpicklable)
+    assert worker.run(worker_calls.process_number) == pid
+
+
+def test_a_death_is_noticed_although_a_process_of_the_call_lives_on(worker):
+    begin = time.monotonic()
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):
+        worker.run(worker_calls.die_and_leave_a_child)
+    assert time.monotonic() - begin < 60
+    assert worker.run(worker_calls.negate, 1) == -1
+
+
+def test_progress_of_a_pool_within_a_call(worker):
+    progress: list[tuple] = []
+    assert worker.run(worker_calls.count_in_a_pool, 2, on_progress=lambda *values: progress.append(values)) == 1
+    assert progress == [("counting", 0), ("counting", 1)]
+    with WorkerPool(0) as pool:
+        outcomes = pool.run(worker_calls.count_in_a_pool, [2], on_progress=lambda *values: progress.append(values))
+        assert [outcome.result() for outcome in outcomes] == [1]
+    assert progress[2:] == [(2, "counting", 0), (2, "counting", 1)]
+    with WorkerPool(0) as pool, pytest.raises(ValueError, match="no process"):
+        list(pool.run(worker_calls.negate, [1], timeout=1))
+
+
 def test_limits(worker):
     worker.start()
     with pytest.raises(LimitExceededError) as caught:
