@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +87,7 @@ def label(
             file.require_parameters()
         options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes)
         with progress_bars() as on_progress:
-            results = label_videos(videos, out, config, options, _report_to(on_progress))
+            results = label_videos(videos, out, config, options, _report_to(on_progress, videos))
     for result in results:
         if result.message:
             print_error(result.message)
@@ -112,14 +113,16 @@ def _mesh_settings(changes: Mapping[str, Any], meshes: Mapping[Path, MeshFile]) 
     return implied
 
 
-def _report_to(on_progress: OnProgress) -> Callable[[Path, str, int, int | None], None]:
-    """Show a bar for each video: frames labeled, the stage, and the rate."""
+def _report_to(on_progress: OnProgress, videos: Sequence[Path]) -> Callable[[Path, str, int, int | None], None]:
+    """Show a bar for each video, under its path where others have its name: frames labeled, the stage, and the rate."""
     begins: dict[Path, float] = {}
+    names = Counter(video.name for video in videos)
 
     def report(video: Path, stage: str, done: int, expected: int | None) -> None:
         seconds = time.monotonic() - begins.setdefault(video, time.monotonic())
         rate = f"{done / seconds:.1f} frames/s" if done and seconds else ""
-        on_progress(video.name, done, expected, f"{stage:<13} {rate}")
+        label = video.name if names[video.name] == 1 else str(video)
+        on_progress(label, done, expected, f"{stage:<13} {rate}")
 
     return report
 
