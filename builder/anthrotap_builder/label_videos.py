@@ -30,7 +30,14 @@ from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
-from anthrotap_builder.video_result import SYSTEM_ERRORS, VideoResult, describe_error, summarize_clip
+from anthrotap_builder.utils.thread_limits import thread_environment
+from anthrotap_builder.video_result import (
+    SYSTEM_ERRORS,
+    VideoResult,
+    concerns_all_videos,
+    describe_error,
+    summarize_clip,
+)
 from anthrotap_hf.schema import encode_row, encode_table, features
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import format_error
@@ -251,6 +258,7 @@ def label_videos(
 
     Raises:
         AssetError, ImportError: for what labeling needs and is missing.
+        MemoryError, OSError: for what no other video would get around, as `VideoLabeling`.
         FileExistsError: if `out` holds shards that may not be replaced.
     """
     options = options or LabelOptions()
@@ -280,9 +288,10 @@ def label_videos(
             )
             for number, video in enumerate(videos)
         ]
-        found = _label_jobs(jobs, options.workers, on_progress)
-        for job in jobs:
-            if job.rows.exists():
+        found = _label_jobs(jobs, options.workers, options.threads, on_progress)
+        for job, result in zip(jobs, found, strict=True):
+            # A process may have died between its file and its answer: that is a failed video, without rows.
+            if result.rows:
                 for row in RowReader(job.rows):
                     shards.write_row(row)
     if shards.paths or not (out / "manifest.json").exists():
@@ -293,17 +302,24 @@ def label_videos(
     return found
 
 
-def _label_jobs(jobs: Sequence[VideoJob], workers: int, on_progress: OnProgress | None) -> list[VideoResult]:
+def _label_jobs(
+    jobs: Sequence[VideoJob], workers: int, threads: int, on_progress: OnProgress | None
+) -> list[VideoResult]:
     """Label videos in worker processes, or one after the other in this process; results in their order."""
     results: dict[Path, VideoResult] = {}
     size = min(workers, len(jobs))
     report = on_progress and partial(_forward, on_progress)
-    with WorkerPool(size if size > 1 else 0, "anthrotap labeling") as pool:
+    environment = thread_environment(threads)
+    with WorkerPool(size if size > 1 else 0, "anthrotap labeling", env=environment) as pool:
         for outcome in pool.run(label_into_rows, jobs, on_progress=report):
             job = outcome.task
             if isinstance(outcome.error, WorkerError):
                 result = job.new_result()
                 result.fail_with_worker(outcome.error)
+            elif outcome.error and not concerns_all_videos(outcome.error):
+                logger.debug("%s", job.path, exc_info=outcome.error)
+                result = job.new_result()
+                result.fail(describe_error(outcome.error), "error")
             else:
                 result = outcome.result()
             results[job.path] = result

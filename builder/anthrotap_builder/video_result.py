@@ -11,6 +11,7 @@ import numpy as np
 
 from anthrotap_builder.clips import SkippedFrames
 from anthrotap_builder.shards import Tally
+from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.workers import LimitExceededError, WorkerDiedError, WorkerError
 
@@ -142,6 +143,13 @@ def summarize_clip(clip: LabeledClip) -> dict[str, Any]:
         "stages": clip.seconds,
         "fits": clip.people,
     }
+
+
+def concerns_all_videos(error: BaseException) -> bool:
+    """Whether an error is no video's fault, so that all other videos would meet it too."""
+    if isinstance(error, OSError):
+        return error.errno in SYSTEM_ERRORS
+    return isinstance(error, (AssetError, ImportError, MemoryError))
 
 
 def describe_error(error: BaseException) -> str:

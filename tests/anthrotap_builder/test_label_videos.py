@@ -33,6 +33,16 @@ if "anthrotap labeling" in sys.orig_argv:
         yield from fake_label_video(path, *args, **options)
 
     pipeline.label_video = label_video
+
+    from anthrotap_builder import label_videos
+    encode = label_videos.encode_row
+
+    def encode_row(clip, *options):
+        if "misfit" in clip.source_video:
+            raise RuntimeError("no row for this clip")
+        return encode(clip, *options)
+
+    label_videos.encode_row = encode_row
 """
 
 
@@ -154,13 +164,28 @@ def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, mon
     assert "LinAlgError" in failed["reason"]
 
 
-def test_several_workers_leave_the_same(run, make_video, tmp_path, monkeypatch):
-    """One of them dies: that costs only its video."""
+@pytest.fixture
+def fake_workers(tmp_path, monkeypatch):
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(FAKE_IN_WORKERS)
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+
+
+def test_an_error_of_a_worker_costs_only_its_video(run, make_video, tmp_path, fake_workers):
+    out = tmp_path / "out"
+    result = run(make_video("good.mp4"), make_video("misfit.mp4"), "--out", out, "--workers", "2")
+    assert result.exit_code == 0, result.output
+    assert "misfit.mp4: RuntimeError: no row for this clip" in result.stderr
+    rows = pq.read_table(out / "data/train-00000-of-00001.parquet")
+    assert rows["source_video"].to_pylist() == ["good.mp4"]
+    (failed,) = json.loads((out / "manifest.json").read_text())["failed"]
+    assert failed["file"].endswith("misfit.mp4")
+
+
+def test_several_workers_leave_the_same(run, make_video, tmp_path, fake_workers):
+    """One of them dies: that costs only its video."""
     videos = [make_video(f"{name}.mp4", shots=[20, 9], fps=20) for name in ("a", "crash", "c")]
     one = run(*videos[::2], "--out", tmp_path / "one", "--json")
     two = run(*videos, "--out", tmp_path / "two", "--workers", "2", "--json")

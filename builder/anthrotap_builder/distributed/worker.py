@@ -22,17 +22,17 @@ from anthrotap_builder.distributed.state import BuildError, rows_path
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_builder.utils.row_file import DamagedRowsError, RowReader, quarantine
-from anthrotap_builder.video_result import SYSTEM_ERRORS, VideoResult, describe_error
+from anthrotap_builder.utils.thread_limits import thread_environment
+from anthrotap_builder.video_result import SYSTEM_ERRORS, VideoResult, concerns_all_videos, describe_error
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import one_line
-from anthrotap_hf.utils.workers import LimitExceededError, Worker, WorkerDiedError
+from anthrotap_hf.utils.workers import LimitExceededError, Worker, WorkerCancelledError, WorkerDiedError
 
 logger = logging.getLogger(__name__)
 
 PROCESS_NAME = "anthrotap labeling"
 # Starts in a row that fail, before the build gives up.
 MAX_STARTS = 5
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 GOES_ON = "once that is repaired, the same command goes on"
 
 
@@ -74,7 +74,7 @@ class LabelWorker:
         self.job = job
         self.limits = limits
         self.log = log
-        environment = {**dict.fromkeys(THREAD_VARIABLES, str(job.threads)), "TMPDIR": os.fspath(job.scratch)}
+        environment = {**thread_environment(job.threads), "TMPDIR": os.fspath(job.scratch)}
         self._worker = Worker(PROCESS_NAME, prepare, (job,), environment, log)
 
     def close(self, kill: bool = False) -> None:
@@ -86,7 +86,8 @@ class LabelWorker:
         """Start the process, if none runs, and wait until it has loaded what it needs.
 
         Raises:
-            BuildError: if something that every video needs is missing.
+            BuildError: if something that every video needs is missing, or can't be loaded.
+            WorkerCancelledError: if this is closed.
         """
         for attempt in range(1, MAX_STARTS + 1):
             try:
@@ -94,9 +95,14 @@ class LabelWorker:
                 return
             except WorkerDiedError as error:
                 if attempt == MAX_STARTS:
-                    raise BuildError(
-                        f"the labeling process does not start ({error})", hint=f"see {self.log}"
-                    ) from error
+                    raise self._no_start(str(error)) from error
+            except (BuildError, WorkerCancelledError):
+                raise
+            except Exception as error:
+                raise self._no_start(describe_error(error)) from error
+
+    def _no_start(self, reason: str) -> BuildError:
+        return BuildError(f"the labeling process does not start ({reason})", hint=f"see {self.log}")
 
     def label(self, source: Source) -> VideoResult:
         """Label one video, into `job.videos`.
@@ -124,8 +130,15 @@ class LabelWorker:
         except (LimitExceededError, WorkerDiedError) as error:
             result = _new_result(source)
             result.fail_with_worker(error)
-            result.seconds = time.monotonic() - begin
-            return result
+        except (BuildError, WorkerCancelledError):
+            raise
+        except Exception as error:
+            if concerns_all_videos(error):
+                raise
+            result = _new_result(source)
+            result.fail(describe_error(error), "error")
+        result.seconds = time.monotonic() - begin
+        return result
 
 
 def _new_result(source: Source) -> VideoResult:
@@ -159,7 +172,12 @@ def prepare(job: LabelJob) -> None:
 
 
 def label_source(job: LabelJob, source: Source) -> VideoResult:
-    """Label a video, if that was not done. Errors of the build are raised, those of the video are in the result."""
+    """Label a video, if that was not done. What is foreseen to be wrong with a video is in the result.
+
+    Raises:
+        BuildError: for what is no video's fault.
+        Exception: for anything unforeseen.
+    """
     begin = time.perf_counter()
     result = _new_result(source)
     with _build_errors():
@@ -173,6 +191,9 @@ def label_source(job: LabelJob, source: Source) -> VideoResult:
                 raise
             logger.exception(source.display_name)
             result.fail(describe_error(error), "unavailable")
+        except Exception:
+            logger.exception(source.display_name)
+            raise
     result.clips = []
     result.seconds = time.perf_counter() - begin
     return result
@@ -196,7 +217,8 @@ def _label_file(job: LabelJob, source: Source, path: Path, result: VideoResult) 
         except FileNotFoundError:
             logger.info("%s: another rank has just gathered it", rows)
             return result
-        except DamagedRowsError:
+        except (DamagedRowsError, KeyError, ValueError, TypeError):
+            # Or its note is missing, or not what this release writes.
             quarantine(rows)
         else:
             return replace(done, video=result.video, name=result.name, source=result.source)

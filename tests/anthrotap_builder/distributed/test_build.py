@@ -157,6 +157,7 @@ def test_labels_only(built, run, labeled, tmp_path):
         pytest.param("hang", {"seconds": 2}, "took longer than 0.0333 minutes", marks=pytest.mark.slow),
         ("hungry", {"memory": 1 << 30}, "needed more than 1 GB of memory"),
         ("raise", {}, "the native library is in a bad mood"),
+        ("misfit", {}, "RuntimeError: no row for this clip"),
         ("leave", {}, "no such file"),
     ],
 )
@@ -266,6 +267,14 @@ def test_missing_parts_are_reported_before_any_video(videos, run, labeled, marks
     with pytest.raises(BuildError, match="pip install gold"):
         run(videos)
     assert labeled() == []
+
+
+def test_networks_that_do_not_load_are_one_line(videos, run, marks, tmp_path):
+    site = tmp_path / "site/sitecustomize.py"
+    broken = "\ndef broken(*_):\n    raise RuntimeError('CUDA is\\nin a bad mood')\n"
+    site.write_text(f"{site.read_text()}{broken}labeling.load_parts = broken\n")
+    with pytest.raises(BuildError, match=r"does not start \(RuntimeError: CUDA is in a bad mood\); see .*log"):
+        run(videos)
 
 
 def test_a_torn_line_of_the_journal_is_ignored(tmp_path):
