@@ -170,7 +170,9 @@ def fake_workers(tmp_path, monkeypatch):
     site.mkdir()
     (site / "sitecustomize.py").write_text(FAKE_IN_WORKERS)
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    # Python looks for sitecustomize, which takes the tests' helpers, before a worker has the path of this process.
+    path = [str(site), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
 
 
 def test_an_error_of_a_worker_costs_only_its_video(run, make_video, tmp_path, fake_workers):

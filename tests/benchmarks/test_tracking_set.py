@@ -266,7 +266,7 @@ def test_files_are_tapvids_and_clips_are_drawn_once(tmp_path: Path, monkeypatch:
         assert video.clip_id == clip.name
         np.testing.assert_array_equal(video.frames, expected.frames)
         np.testing.assert_allclose(video.tracks.xy, expected.xy, atol=1e-4)
-        np.testing.assert_array_equal(video.visible, expected.visible)
+        np.testing.assert_array_equal(video.tracks.visible, expected.visible)
 
 
 @pytest.mark.slow
