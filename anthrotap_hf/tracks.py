@@ -23,7 +23,8 @@ class Tracks:
 
     Attributes:
         xy: [N, T, 2] float32, raster pixels: the image spans (0, 0) to (width, height) and the center of the
-            first pixel is (0.5, 0.5). An invalid label holds the nearest valid position of its track in time.
+            first pixel is (0.5, 0.5). An invalid label holds the nearest valid position of its track in time. It may
+            be float64: TAP-Vid's ground truth stays so, for metrics as published.
         visible: [N, T] bool, whether the point is in view. It is False wherever `valid` is.
         valid: [N, T] bool, whether the label may be trusted.
         height, width: size of the frames that `xy` refers to, pixels.
@@ -34,8 +35,8 @@ class Tracks:
             given that this point is in view. For other labels it is 0.
 
     Raises:
-        ValueError: if shapes disagree, a position is not finite, or a label is visible but not valid. Use
-            `Tracks.from_labels` for arrays that do not keep these rules yet.
+        ValueError: if shapes disagree, `visible` or `valid` is not bool, a position is not finite, or a label is
+            visible but not valid. Use `Tracks.from_labels` for arrays that do not keep these rules yet.
     """
 
     xy: np.ndarray
@@ -54,6 +55,8 @@ class Tracks:
             raise ValueError(f"person and vertex need one value for each of the {shape[0]} tracks")
         if self.confidence is not None and self.confidence.shape != shape:
             raise ValueError(f"confidence must be [N, T] = {shape}, got {self.confidence.shape}")
+        if self.visible.dtype != bool or self.valid.dtype != bool:
+            raise ValueError(f"visible and valid must be bool, got {self.visible.dtype} and {self.valid.dtype}")
         if (self.visible & ~self.valid).any():
             raise ValueError("a visible label must be valid; Tracks.from_labels clears the others")
         if not np.isfinite(self.xy).all():
@@ -74,30 +77,39 @@ class Tracks:
     ) -> Self:
         """Tracks from arrays that may hold anything where a label is invalid.
 
+        Arrays are cast to the types of `Tracks`, except `xy`, which keeps its own.
+
         Args:
             xy: [N, T, 2], raster pixels; may be NaN where not valid.
-            visible: [N, T] bool, ignored where not valid.
-            valid: [N, T] bool; when left out, labels with a finite position are valid.
+            visible: [N, T], ignored where not valid.
+            valid: [N, T]; when left out, labels with a finite position are valid.
             height, width: size of the frames, pixels.
             person, vertex: [N] int; zeros when left out.
-            confidence: [N, T] or None.
+            confidence: [N, T], ignored where not visible, or None.
 
         Raises:
             ValueError: if shapes disagree, or a valid label has no finite position.
         """
-        valid = np.isfinite(xy).all(-1) if valid is None else valid
+        valid = np.isfinite(xy).all(-1) if valid is None else np.asarray(valid, bool)
+        visible = np.asarray(visible, bool)
         _check_shapes(xy, visible, valid)
         if not np.isfinite(xy).all() and not np.isfinite(xy[valid]).all():
             raise ValueError("a valid label has a position that is not finite")
+        visible = visible & valid
+        if confidence is not None:
+            confidence = np.asarray(confidence, np.float32)
+            # The constructor reports another shape.
+            if confidence.shape == visible.shape and confidence[~visible].any():
+                confidence = np.where(visible, confidence, np.float32(0))
         zeros = np.zeros(len(xy), np.int32)
         return cls(
             xy=fill_invalid(xy, valid),
-            visible=visible & valid,
+            visible=visible,
             valid=valid,
             height=height,
             width=width,
-            person=zeros if person is None else person,
-            vertex=zeros if vertex is None else vertex,
+            person=zeros if person is None else np.asarray(person, np.int32),
+            vertex=zeros if vertex is None else np.asarray(vertex, np.int32),
             confidence=confidence,
         )
 
@@ -207,11 +219,11 @@ class TrackedClip:
         """
         from anthrotap_hf.video import VideoError, decode_video
 
-        if isinstance(self.video, np.ndarray):
-            return self.video
         if self.video is None:
             raise VideoError(f"{self.clip_id}: this clip has labels only, no video")
-        if callable(self.video):
+        if isinstance(self.video, np.ndarray):
+            frames = self.video
+        elif callable(self.video):
             frames = np.stack(list(self.video(range(self.tracks.num_frames))))
         else:
             frames = decode_video(self.video)

@@ -78,6 +78,26 @@ def test_a_visible_label_must_be_valid_and_every_position_finite():
         Tracks.from_labels(np.full((1, 2, 2), np.nan), *np.ones((2, 1, 2), bool), height=4, width=4)
 
 
+def test_labels_are_cast_and_only_visible_ones_have_a_confidence():
+    xy = np.ones((1, 3, 2))
+    visible, valid = np.array([[1, 1, 0]], np.uint8), np.array([[1, 0, 1]], np.uint8)
+    confidence = np.full((1, 3), 0.5)
+    tracks = Tracks.from_labels(
+        xy, visible, valid, height=4, width=4, person=np.zeros(1, int), vertex=np.zeros(1, int), confidence=confidence
+    )
+    assert (tracks.visible.dtype, tracks.valid.dtype) == (bool, bool)
+    assert (tracks.person.dtype, tracks.vertex.dtype, tracks.confidence.dtype) == (np.int32, np.int32, np.float32)
+    assert tracks.confidence.tolist() == [[0.5, 0, 0]]
+    assert confidence.tolist() == [[0.5, 0.5, 0.5]]
+    assert tracks.xy.dtype == np.float64
+    for name in ("visible", "valid"):
+        with pytest.raises(ValueError, match="must be bool") as caught:
+            replace(tracks, **{name: getattr(tracks, name).astype(np.uint8)})
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="confidence must be"):
+        Tracks.from_labels(xy, visible, height=4, width=4, confidence=confidence[:, :2])
+
+
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4), st.integers(0, 9))
 def test_an_invalid_label_holds_the_nearest_valid_position_in_time(valid: list[list[bool]], seed: int):
     mask = np.array(valid)
@@ -121,3 +141,5 @@ def test_a_clip_decodes_its_frames_when_asked():
         TrackedClip(tracks, clip_id="b").frames  # noqa: B018
     with pytest.raises(VideoError, match="2 frames"):
         TrackedClip(tracks, lambda numbers: iter(frames[:2])).frames  # noqa: B018
+    with pytest.raises(VideoError, match="2 frames"):
+        TrackedClip(tracks, frames[:2]).frames  # noqa: B018
