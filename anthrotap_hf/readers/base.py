@@ -62,6 +62,7 @@ class Reader(Protocol):
 
         Raises:
             DatasetError: if there is no dataset of this layout.
+            ShardError: the same, of our own shards (`ShardClips`).
         """
         return cls(data)  # type: ignore[call-arg]
 

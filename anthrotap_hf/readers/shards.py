@@ -63,7 +63,10 @@ class ShardClips(Reader):
 
     def find(self, clip_id: str) -> int:
         """Return the number of the first clip with this id; raise DatasetError if there is none."""
-        ids = [name for (name,) in self._rows.columns(["clip_id"])]
+        if isinstance(self._rows, ShardReader):
+            ids = [name for (name,) in self._rows.columns(["clip_id"])]
+        else:
+            ids = list(self._rows.with_format(None)["clip_id"])
         if clip_id not in ids:
             known = ", ".join(map(str, ids[:3]))
             raise DatasetError(f"no clip {clip_id!r} in it; it has {known} ...", path=self.name)
@@ -94,4 +97,6 @@ def _undecoded(dataset: Any, name: str) -> Any:
     from datasets import Video
 
     check_columns(dataset.column_names or [], name)
-    return dataset.cast_column("video", Video(decode=False)).with_format("numpy")
+    if "video" in dataset.column_names:
+        dataset = dataset.cast_column("video", Video(decode=False))
+    return dataset.with_format("numpy")

@@ -292,6 +292,11 @@ def shards(rows, tmp_path_factory):
 def test_our_shards(rows):
     source = ShardClips(rows)
     assert len(source) == 6
+    assert source.find("clip-2") == 2
+    with pytest.raises(DatasetError, match="no clip 'other' in it"):
+        source.find("other")
+    labels = ShardClips(rows.remove_columns(["video"]))[2]
+    assert (labels.clip_id, labels.video) == ("clip-2", None)
     clip = source[2]
     assert clip.clip_id == "clip-2"
     assert clip.tracks.visible.shape == (5, 10)
