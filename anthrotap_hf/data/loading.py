@@ -35,7 +35,8 @@ def load_dataset(
         name: the recipe, a published configuration of the labels.
         data_files: videos to label now: paths, patterns or addresses, or a dict of them by split.
         data_dir: a folder; without `data_files`, all videos in and below it are labeled, as split "train".
-            With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO.
+            With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO. The argument
+            `revision` wins over a revision in ANTHROTAP_REPO.
         split, streaming: as in `datasets.load_dataset`.
         options: other arguments of `datasets.load_dataset`, such as `cache_dir`, `num_proc` and `download_mode`; for
             videos also `settings={"clips": {"fps": 10}}`, changes to the recipe, nested as
@@ -53,7 +54,8 @@ def load_dataset(
         options |= {"data_files": data_files, "data_dir": data_dir, "split": split, "streaming": streaming}
         if path == DATASET_NAME:
             path, revision = split_revision(published_path())
-            options |= {} if revision is None else {"revision": revision}
+            if options.get("revision") is None and revision is not None:
+                options["revision"] = revision
         return datasets.load_dataset(path, name, **options)
     preparation = {key: options.pop(key) for key in ("num_proc", "download_mode") if key in options}
     builder = _builder_module().AnthroTap(
@@ -95,7 +97,7 @@ def register_dataset_name(module: ModuleType) -> None:
         files, folder = given.get("data_files"), given.get("data_dir")
         if files is None and folder is None:
             given["path"], revision = split_revision(published_path())
-            if revision is not None:
+            if given.get("revision") is None and revision is not None:
                 given["revision"] = revision
             return original(*bound.args, **bound.kwargs)
         found = _find_files(files, folder, given.get("download_config"))

@@ -188,6 +188,11 @@ def test_a_hub_id_goes_to_the_hub(monkeypatch):
     module.dataset_module_factory("anthrotap", revision="v1", cache_dir="c")
     module.dataset_module_factory("other/data", data_files="a.csv")
     assert asked == [("someone/labels", "v1", {"cache_dir": "c"}), ("other/data", None, {})]
+    asked.clear()
+    monkeypatch.setenv("ANTHROTAP_REPO", "someone/labels@v1")
+    module.dataset_module_factory("anthrotap", revision=None)
+    module.dataset_module_factory("anthrotap", revision="v2")
+    assert asked == [("someone/labels", "v1", {}), ("someone/labels", "v2", {})]
 
 
 def test_other_datasets_are_untouched(tmp_path, cache):
