@@ -38,7 +38,7 @@ KINDS = ("visible", "occluded", "invalid")
 NO_FILTER: tuple[Any, ...] = ("", "all", "any", 0, 0)
 
 
-class DatasetError(AnthroTapError):
+class BrowsingError(AnthroTapError):
     """A dataset cannot be shown; the message is a sentence for the visitor."""
 
 
@@ -72,7 +72,7 @@ class OpenDataset:
         total: the number of all clips.
 
     Raises:
-        DatasetError: there is no such dataset, or it is not one of this project.
+        BrowsingError: there is no such dataset, or it is not one of this project.
     """
 
     def __init__(self, name: str, on_clip: Callable[[int, int], object]) -> None:
@@ -96,7 +96,7 @@ class OpenDataset:
             raise _unreadable(name, error) from error
         self.clips = pd.DataFrame(clips)
         if not clips:
-            raise DatasetError(f"The dataset {display_name(name)} has no clips.")
+            raise BrowsingError(f"The dataset {display_name(name)} has no clips.")
 
     def read(self, clip: Any) -> TrackedClip:
         """Return all of a clip. Raises DamagedShardError if it cannot be read."""
@@ -104,8 +104,8 @@ class OpenDataset:
             return self._readers[clip.split].clip(clip.row)
 
 
-def _unreadable(name: str, reason: object) -> DatasetError:
-    return DatasetError(f"The dataset {display_name(name)} can't be read: {one_line(reason, 400)}")
+def _unreadable(name: str, reason: object) -> BrowsingError:
+    return BrowsingError(f"The dataset {display_name(name)} can't be read: {one_line(reason, 400)}")
 
 
 def is_hub_id(name: str) -> bool:
@@ -122,15 +122,15 @@ def check_name(name: str, offered: tuple[str, ...]) -> str:
     """Return the name of a dataset that a visitor asks for.
 
     Raises:
-        DatasetError: it is neither offered by the page nor a Hub id.
+        BrowsingError: it is neither offered by the page nor a Hub id.
     """
     name = name.strip()
     if name in offered:
         return name
     if not name:
-        raise DatasetError("Type the name of a dataset on the Hugging Face Hub first, such as someone/labels.")
+        raise BrowsingError("Type the name of a dataset on the Hugging Face Hub first, such as someone/labels.")
     if not is_hub_id(name):
-        raise DatasetError("Only datasets on the Hugging Face Hub can be opened here: a name such as someone/labels.")
+        raise BrowsingError("Only datasets on the Hugging Face Hub can be opened here: a name such as someone/labels.")
     return name
 
 
@@ -312,7 +312,7 @@ class BrowsingTab:
                 while len(self.datasets) > MAX_DATASETS:
                     self.datasets.popitem(last=False)
             dataset = self.datasets[name]
-        except DatasetError as error:
+        except BrowsingError as error:
             return {self.message: note(error.reason, "bad"), self.found: gr.Column(visible=False)}
         some = f"The first {len(dataset.clips):,} of {dataset.total:,} clips."
         return {
