@@ -101,6 +101,23 @@ def _use(device: str) -> bool:
     kind, _, number = device.partition(":")
     if number and kind == "cuda":
         # Before torch first looks for GPUs: it then knows this one only.
-        os.environ["CUDA_VISIBLE_DEVICES"] = number
+        os.environ["CUDA_VISIBLE_DEVICES"] = _visible_gpu(device, number)
     check_device(kind)
     return kind == "cpu"
+
+
+def _visible_gpu(device: str, number: str) -> str:
+    """Return what CUDA_VISIBLE_DEVICES calls the GPU of this number: its numbers count the GPUs that it lists."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        reason = "a numbered device can't be used by several processes"
+        raise AnthroTapError(reason, path=device, hint="use cuda: each process takes its own GPU", argument="device")
+    if not number.isdecimal():
+        raise AnthroTapError("not a GPU's number", path=device, hint="use cuda:0", argument="device")
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return number
+    gpus = [gpu.strip() for gpu in listed.split(",") if gpu.strip()]
+    if int(number) >= len(gpus):
+        reason = f"there is no such GPU: CUDA_VISIBLE_DEVICES={listed} has {len(gpus)}"
+        raise AnthroTapError(reason, path=device, argument="device")
+    return gpus[int(number)]

@@ -59,6 +59,28 @@ def test_the_device_is_the_trainer_s(train, monkeypatch):
     assert "--device nonsense: can't be used on this machine" in result.stderr
     monkeypatch.setattr("anthrotap_hf.utils.devices.check_device", lambda name: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     _, recipe = train("tiny-procedural", "--device", "cuda:1")
     assert recipe.training["use_cpu"] is False
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_a_numbered_device_counts_the_visible_gpus_and_is_for_one_process(train, monkeypatch):
+    monkeypatch.setattr("anthrotap_hf.utils.devices.check_device", lambda name: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7f")
+    train("tiny-procedural", "--device", "cuda:1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7f"
+    for listed, device, processes, reason in (
+        ("4,7", "cuda:2", "1", "there is no such GPU: CUDA_VISIBLE_DEVICES=4,7 has 2"),
+        ("", "cuda:0", "1", "there is no such GPU: CUDA_VISIBLE_DEVICES= has 0"),
+        ("4,7", "cuda:first", "1", "not a GPU's number"),
+        ("4,7", "cuda:0", "2", "a numbered device can't be used by several processes"),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        result, recipe = train("tiny-procedural", "--device", device)
+        assert (result.exit_code, recipe) == (2, None)
+        assert f"--device {device}: {reason}" in result.stderr
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == listed
+    _, recipe = train("tiny-procedural", "--device", "cuda")
+    assert recipe.training["use_cpu"] is False
