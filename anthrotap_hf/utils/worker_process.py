@@ -70,8 +70,8 @@ def serve(parent: int) -> None:
     _answers = os.fdopen(os.dup(1), "wb", buffering=0)
     # What libraries print is no answer.
     os.dup2(2, 1)
-    # Calls come in on a descriptor of their own, which nothing that a call starts inherits. Unbuffered, since at the end
-    # Python would wait for the lock of a buffer that a thread is reading.
+    # Calls come in on a descriptor of their own, which nothing that a call starts inherits. It is unbuffered: when the
+    # process ends, Python would wait for the lock of a buffer that a thread is reading.
     incoming = os.fdopen(os.dup(0), "rb", buffering=0)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
