@@ -203,4 +203,4 @@ def fail(reason: str) -> NoReturn:
 def print_error(message: str, style: str = "red") -> None:
     """Print one line to the error stream. Names of files and extras may hold square brackets: no markup."""
     line = " ".join(message.split())
-    Console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
