@@ -27,12 +27,10 @@ from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFile
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.overlay_files import OverlayFiles
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
-from anthrotap_builder.utils.assets import AssetError
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.utils.thread_limits import thread_environment
 from anthrotap_builder.video_result import (
-    SYSTEM_ERRORS,
     VideoResult,
     concerns_all_videos,
     describe_error,
@@ -129,15 +127,14 @@ class VideoLabeling:
                 yield clip
         except VideoError as error:
             result.fail(format_error(error.reason, None, error.hint), "content")
-        except (AssetError, ImportError, MemoryError):
-            raise
-        except OSError as error:
-            if error.errno in SYSTEM_ERRORS:
-                raise
-            result.fail(describe_error(error), "unavailable")
         except Exception as error:
-            logger.debug("%s", job.path, exc_info=True)
-            result.fail(f"stopped by an error in labeling ({describe_error(error)})", "error")
+            if concerns_all_videos(error):
+                raise
+            if isinstance(error, OSError):
+                result.fail(describe_error(error), "unavailable")
+            else:
+                logger.debug("%s", job.path, exc_info=True)
+                result.fail(f"stopped by an error in labeling ({describe_error(error)})", "error")
         if not result.rows and not result.failure:
             reasons = dict.fromkeys(frames.reason for frames in result.skipped)
             result.fail(f"no label ({'; '.join(reasons) or 'no clip'})", "content")
