@@ -25,7 +25,7 @@ from anthrotap_hf.cli.common import (
     print_json,
     progress_bars,
 )
-from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, ShortSide, Threads, labeling_changes
+from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, Quality, ShortSide, Threads, labeling_changes
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
 
@@ -49,6 +49,7 @@ def build(
     fps: Fps = None,
     short_side: ShortSide = None,
     points: Points = None,
+    quality: Quality = None,
     recipe: LabelRecipe = "open",
     settings: Set = None,
     column: Annotated[str, typer.Option(help="Column of the videos in Parquet files.")] = "video",
@@ -123,7 +124,7 @@ def build(
         if executor == "local":
             for name in devices:
                 check_device(name)
-        changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points)
+        changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points, quality=quality)
         config = labeling_config(recipe, changes)
         if config.mesh_source == "file":
             raise ValueError("meshes from files go with `anthrotap label --meshes`, video by video")

@@ -26,7 +26,7 @@ from anthrotap_hf.cli.common import (
     print_json,
     progress_bars,
 )
-from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, ShortSide, Threads, labeling_changes
+from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, Quality, ShortSide, Threads, labeling_changes
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
 
@@ -46,6 +46,7 @@ def label(
     fps: Fps = None,
     short_side: ShortSide = None,
     points: Points = None,
+    quality: Quality = None,
     recipe: LabelRecipe = "open",
     settings: Set = None,
     meshes: Annotated[
@@ -74,7 +75,7 @@ def label(
         fail(str(missing_extra(error)))
 
     with cli_errors(out):
-        changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points)
+        changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points, quality=quality)
         check_device(device)
         check_writable(out)
         videos = find_videos(inputs)

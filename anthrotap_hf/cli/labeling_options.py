@@ -9,16 +9,23 @@ import typer
 Fps = Annotated[float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")]
 ShortSide = Annotated[int | None, typer.Option(help="Labeling size, pixels. Default: 480.")]
 Points = Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        help="How people's landmarks are found: fast (default), or best, which takes longer.",
+        autocompletion=lambda: ["fast", "best"],
+    ),
+]
 LabelWorkers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Videos labeled at once, each by its own process.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Frames of a video worked on at once.")]
 
-SETTINGS = {"fps": "clips.fps", "short_side": "clips.short_side", "points": "points"}
+SETTINGS = {"fps": "clips.fps", "short_side": "clips.short_side", "points": "points", "quality": "detection.quality"}
 """The setting that each option of these changes; ranges are those of the setting."""
 
 
-def labeling_changes(settings: list[str] | None, **options: float | None) -> dict[str, Any]:
+def labeling_changes(settings: list[str] | None, **options: float | str | None) -> dict[str, Any]:
     """The changes to a recipe that a command line asks for: an option counts more than a setting.
 
     Args:

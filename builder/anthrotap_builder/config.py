@@ -114,7 +114,7 @@ class DetectionSettings(_ChoiceSettings):
     """How people are detected and tracked. A setting that the detector does not use is an error."""
 
     CHOICE = "detector"
-    OWN = {"blazepose": {"num_passes", "detect_every"}, "boxes": {"detector_model"}}  # noqa: RUF012
+    OWN = {"blazepose": {"quality", "num_passes", "detect_every"}, "boxes": {"detector_model"}}  # noqa: RUF012
 
     detector: Annotated[str, _name_in(DETECTORS)] = Field(
         "blazepose",
@@ -123,6 +123,11 @@ class DetectionSettings(_ChoiceSettings):
     detector_model: Source = Field(
         "ustc-community/dfine-medium-coco",
         description="boxes: folder or Hub id of the detector; the default is D-FINE, Apache-2.0",
+    )
+    quality: Literal["fast", "best"] = Field(
+        "fast",
+        description="blazepose: its landmark network: fast is its full network, best its heavy one, which takes three "
+        "times as long and comes by npm",
     )
     num_passes: int = Field(
         3,

@@ -40,7 +40,8 @@ def test_a_recipe_may_be_a_file_of_ones_own(tmp_path):
 
 def test_settings_that_change_labels_change_the_version():
     assert LabelingConfig().version() == LabelingConfig().version()
-    assert labeling_config(settings={"filter": {"max_drift": 2.0}}).version() != LabelingConfig().version()
+    for settings in ({"filter": {"max_drift": 2.0}}, {"detection": {"quality": "best"}}):
+        assert labeling_config(settings=settings).version() != LabelingConfig().version()
 
 
 def test_an_option_of_the_other_flow_is_an_error():
@@ -51,6 +52,8 @@ def test_an_option_of_the_other_flow_is_an_error():
         FlowSettings(model="raft", preset="medium")
     with pytest.raises(ValueError, match=r"detection: .*boxes does not use num_passes"):
         labeling_config(settings={"detection": {"detector": "boxes", "num_passes": 1, "high_score_threshold": 0.6}})
+    with pytest.raises(ValueError, match=r"detection: .*boxes does not use quality"):
+        labeling_config(settings={"detection": {"detector": "boxes", "quality": "best"}})
     with pytest.raises(ValueError, match=r"detection: .*blazepose does not use detector_model"):
         labeling_config(settings={"detection": {"detector_model": "mine"}})
     settings = FlowSettings(model="raft", raft_size="small", weights="raft.pth")

@@ -106,6 +106,7 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
         (["missing.mp4"], "missing.mp4: no such file"),
         (["--recipe", "nonsense", "VIDEO"], "no recipe 'nonsense'"),
         (["--points", "0", "VIDEO"], "points: Input should be greater"),
+        (["--quality", "better", "VIDEO"], "detection.quality: Input should be 'fast' or 'best'"),
         (["--fps", "-3", "VIDEO"], "clips.fps: Input should be greater"),
         (["EMPTY"], "no video in this folder"),
     ],
@@ -212,7 +213,7 @@ def test_label_and_build_have_the_same_options():
     options = [
         {option.name: (option.opts, option.help) for option in commands[name].params} for name in ("label", "build")
     ]
-    shared = ("fps", "short_side", "points", "recipe", "settings", "workers", "threads")
+    shared = ("fps", "short_side", "points", "quality", "recipe", "settings", "workers", "threads")
     assert [options[0][name] for name in shared] == [options[1][name] for name in shared]
 
 

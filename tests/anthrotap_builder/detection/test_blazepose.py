@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, association, detect_people
-from anthrotap_builder.detection.blazepose_networks import BlazePose, Region, anchors, suppress
+from anthrotap_builder.detection.blazepose_networks import BlazePose, Region, anchors, borrow_networks, suppress
 from anthrotap_builder.utils.assets import AssetError, blazepose_paths
 from helpers.clip_contexts import clip_context
 
@@ -28,14 +28,18 @@ regions = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def networks() -> BlazePose:
+def load(quality: str) -> BlazePose:
     pytest.importorskip("ai_edge_litert", reason="needs anthrotap[builder]")
     try:
-        blazepose_paths()
+        blazepose_paths(quality)
     except AssetError as error:
         pytest.skip(str(error))
-    return BlazePose()
+    return BlazePose(quality)
+
+
+@pytest.fixture(scope="module")
+def networks() -> BlazePose:
+    return load("fast")
 
 
 def read(path: Path, start: int = 0, count: int = 48, short_side: int = 480) -> np.ndarray:
@@ -127,6 +131,24 @@ def test_a_turned_picture_has_turned_landmarks(networks, clips_dir):
     turned_mask = np.zeros(turned_frame.shape[:2], bool)
     turned_mask[window] = confidence > 0
     assert np.mean(np.rot90(mask) != turned_mask) < 0.002
+
+
+def test_both_qualities_find_the_same_person_by_different_networks(networks, clips_dir):
+    (frame,) = read(clips_dir / "juggle.mp4", count=1)
+    load("best")
+    poses = []
+    for quality in ("fast", "best"):
+        with borrow_networks(quality) as pair:
+            score, region = pair.detect(frame, 0.5)[0]
+            poses.append(pair.estimate_pose(frame, region, score, 0))
+    fast, best = poses
+    assert fast.region == best.region  # one detector
+    assert best.pose_score > 0.9
+    distance = np.linalg.norm(fast.landmarks[:, :2] - best.landmarks[:, :2], axis=1)[association.JOINTS]
+    assert 0.1 < np.median(distance) < 0.02 * region.size
+    assert np.count_nonzero(fast.cells & best.cells) > 0.9 * np.count_nonzero(fast.cells | best.cells)
+    with borrow_networks("fast") as again:
+        assert np.array_equal(again.estimate_pose(frame, region, score, 0).landmarks, fast.landmarks)
 
 
 def test_a_rotated_image_is_detected_rotated(networks, clips_dir):

