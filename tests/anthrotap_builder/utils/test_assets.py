@@ -124,15 +124,15 @@ def test_the_error_has_the_line_of_npm_that_says_why(cache, clients, monkeypatch
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(AssetError, match=r"cannot get heavy\.tflite \(FetchError: connection refused\)") as error:
         blazepose_paths("best")
-    hint = rf"npm pack @mediapipe/pose@0.5.1675469404 --pack-destination .` .*\.tgz.*, unpack package/heavy.tflite.*{cache}"
-    assert error.match(hint)
+    for part in ("npm pack @mediapipe/pose@0.5.1675469404", ".tgz", "package/heavy.tflite", str(cache)):
+        assert part in str(error.value)
     assert detector.exists()
 
 
 def test_without_npm_the_error_says_how_to_place_the_file_by_hand(cache, clients, monkeypatch):
     blazepose_paths("fast")
     monkeypatch.setattr("shutil.which", lambda program: None)
-    with pytest.raises(AssetError, match="fetched by npm, which is not on this machine.*npm pack") as error:
+    with pytest.raises(AssetError, match=r"fetched by npm, which is not on this machine.*npm pack") as error:
         blazepose_paths("best")
     assert str(cache) in str(error.value)
     (cache / "heavy.tflite").write_bytes(IN_NPM["heavy.tflite"])
