@@ -114,5 +114,7 @@ def _person_table(rows: Mapping[str, Counts]) -> Table:
             plain(figures["wrong_person_24"]),
             *(str(counts.get(key, 0)) for key in ("masked_frames", "masked_frames_bare")),
         )
-    table.caption = "percentages; his own: people whose visible labels lie mostly in the mask; coverage of the mask's pixels"
+    table.caption = (
+        "percentages; his own: people whose visible labels lie mostly in the mask; coverage of the mask's pixels"
+    )
     return table
