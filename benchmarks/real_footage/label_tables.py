@@ -70,8 +70,8 @@ def _time_table(rows: Mapping[str, Counts]) -> Table:
         ]
         table.add_row(*row)
     table.caption = (
-        "percentages; within 2/4/8 px (at 256x256) of chains of Lucas-Kanade and DIS that agree; bare: without a visible "
-        "label (of anybody; of a labeled person); blank: bare between two frames with one"
+        "percentages; within 2/4/8 px (at 256x256) of chains of Lucas-Kanade and DIS that agree; bare: without a "
+        "visible label (of anybody; of a labeled person); blank: bare between two frames with one"
     )
     return table
 

@@ -242,7 +242,7 @@ def test_a_folder_without_the_clips_is_named(tmp_path):
 def test_the_benchmark_ends_with_that_error_message(tmp_path):
     command = [sys.executable, "-m", "benchmarks.real_footage", "--only", "references", "--clips", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "not found; name the folder" in done.stderr
     assert "Traceback" not in done.stderr
 
