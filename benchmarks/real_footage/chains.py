@@ -31,7 +31,6 @@ class Chains:
 
     def __init__(self, grays: Sequence[np.ndarray]) -> None:
         self._grays = grays
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._flows: dict[tuple[int, int], np.ndarray] = {}
 
     def lucas_kanade(self, xy: np.ndarray, start: int, end: int, window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +97,9 @@ class Chains:
 
     def _flow(self, a: int, b: int) -> np.ndarray:
         if (a, b) not in self._flows:
-            self._flows[a, b] = self._dis.calc(self._grays[a], self._grays[b], None)
+            # An estimator keeps a little of the pair before.
+            estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+            self._flows[a, b] = estimator.calc(self._grays[a], self._grays[b], None)
         return self._flows[a, b]
 
 

@@ -102,8 +102,8 @@ def _covered(mask: np.ndarray, xy: np.ndarray, visible: np.ndarray) -> int:
     covered = 0
     for t in range(len(mask)):
         away = np.ones(mask.shape[1:], np.uint8)
-        column, row = np.floor(xy[visible[:, t], t]).astype(int).T
-        away[row.clip(0, away.shape[0] - 1), column.clip(0, away.shape[1] - 1)] = 0
+        pixel = np.floor(xy[visible[:, t], t]).astype(int)
+        away[pixel[:, 1].clip(0, away.shape[0] - 1), pixel[:, 0].clip(0, away.shape[1] - 1)] = 0
         if not away.all():
             distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             covered += int((mask[t] & (distance <= REACH)).sum())
