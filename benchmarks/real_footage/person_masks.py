@@ -100,10 +100,11 @@ def _needs_labels(mask: np.ndarray) -> np.ndarray:
 def _covered(mask: np.ndarray, xy: np.ndarray, visible: np.ndarray) -> int:
     """How many pixels of masks [T, H, W] are near a visible label of xy [N, T, 2]."""
     covered = 0
+    height, width = mask.shape[1:]
     for t in range(len(mask)):
-        away = np.ones(mask.shape[1:], np.uint8)
-        pixel = np.floor(xy[visible[:, t], t]).astype(int)
-        away[pixel[:, 1].clip(0, away.shape[0] - 1), pixel[:, 0].clip(0, away.shape[1] - 1)] = 0
+        away = np.ones((height, width), np.uint8)
+        pixels = np.floor(xy[visible[:, t], t]).astype(int)
+        away[pixels[:, 1].clip(0, height - 1), pixels[:, 0].clip(0, width - 1)] = 0
         if not away.all():
             distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             covered += int((mask[t] & (distance <= REACH)).sum())
