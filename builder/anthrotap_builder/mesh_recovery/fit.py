@@ -13,6 +13,7 @@ from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.facing import resolve_sides
 from anthrotap_builder.mesh_recovery.interpolation import interpolate, mean_rotation, unwrap
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.masks import MIN_OVERLAP, mask_overlap
@@ -102,7 +103,7 @@ def fit_body(context: ClipContext, person: PersonTrack, people_mask: np.ndarray)
     if person.mask is None:
         raise ValueError("the fit needs masks of the people: detect them with blazepose")
     body, camera = context.body_model, context.camera
-    landmarks = Landmarks.of(body, person, camera)
+    landmarks = Landmarks.of(body, person, camera, context.fps)
     # Landmarks first, from a rough start; then the silhouette; then flow, measured around the pose so far.
     problem = Problem.of(
         context,
@@ -135,6 +136,7 @@ class Landmarks:
         reliable: [T, K] bool, those that the reprojection error is taken over.
         size: [T, 1] float64, the person's size, pixels.
         torso: [T, 4, 3] float64 meters: left and right shoulder, left and right hip.
+        cut: [T] bool, see `Sides`.
     """
 
     xy: np.ndarray
@@ -143,9 +145,10 @@ class Landmarks:
     reliable: np.ndarray
     size: np.ndarray
     torso: np.ndarray
+    cut: np.ndarray
 
     @classmethod
-    def of(cls, body: Body, person: PersonTrack, camera: Camera) -> Landmarks:
+    def of(cls, body: Body, person: PersonTrack, camera: Camera, fps: float) -> Landmarks:
         """Take the landmarks of a person. Raise ValueError if there are none, or the body has no keypoints."""
         if person.landmarks is None or person.world_landmarks is None:
             raise ValueError("the fit needs landmarks of the people: detect them with blazepose")
@@ -155,8 +158,8 @@ class Landmarks:
                 "only meshes that come from elsewhere can use this body"
             )
         found, chosen = person.found, body.keypoint_landmarks
-        landmarks = interpolate(person.landmarks, found)
-        world = interpolate(person.world_landmarks, found)
+        sides = resolve_sides(person.landmarks, person.world_landmarks, found, fps)
+        landmarks, world = interpolate(sides.landmarks, found), interpolate(sides.world_landmarks, found)
         xy, confidence = landmarks[:, chosen, :2], np.clip(landmarks[:, chosen, 2], 0, 1)
         inside = camera.contains(xy)
         weights = body.keypoint_weights * confidence * np.where(inside, 1, OUTSIDE_WEIGHT)
@@ -165,7 +168,7 @@ class Landmarks:
         extent = np.linalg.norm(xy.max(1) - xy.min(1), axis=-1)
         size = (0.4 * np.median(extent[found]) + 0.4 * extent).clip(16)[:, None]
         reliable = (confidence > MIN_CONFIDENCE) & inside & found[:, None]
-        return cls(xy, world[:, chosen], weights, reliable, size, world[:, TORSO])
+        return cls(xy, world[:, chosen], weights, reliable, size, world[:, TORSO], sides.cut)
 
     @property
     def relative(self) -> np.ndarray:
