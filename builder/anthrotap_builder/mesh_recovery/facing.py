@@ -135,8 +135,8 @@ def _solve(evidence: _Evidence) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         swapped: [M, 2] bool, the hypothesis of upper and lower half.
-        margin: [M - 1], of each step, how much more the best solution costs in which both halves, from this step on, have
-            the other hypothesis relative to the frames before.
+        margin: [M - 1], of each step, how much more the best solution costs in which both halves, from this step on,
+            have the other hypothesis relative to the frames before.
     """
     # The four states of a frame: hypothesis of the upper and of the lower half.
     halves = np.array([[0, 0, 1, 1], [0, 1, 0, 1]])
