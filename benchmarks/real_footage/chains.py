@@ -72,6 +72,30 @@ class Chains:
         apart = np.linalg.norm(by_lk - by_dis, axis=1)
         return (by_lk + by_dis) / 2, (lk_error < LK_RETURN) & (dis_error < DIS_RETURN) & (apart < AGREEMENT)
 
+    def by_two_windows(
+        self,
+        xy: np.ndarray,
+        frames: tuple[int, int],
+        windows: tuple[int, int],
+        max_return: float,
+        max_apart: float,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Follow points by Lucas-Kanade with two windows.
+
+        Args:
+            xy: [M, 2] float, raster pixels of the first frame.
+            frames: numbers of the first and the last frame.
+            windows: sides of both, pixels.
+            max_return: how far from its start either may return, pixels.
+            max_apart: how far apart both may end, pixels.
+
+        Returns:
+            [M, 2] float64, the end by the first window, and [M] bool, whether both return and agree.
+        """
+        (there, error), (other, other_error) = (self.lucas_kanade(xy, *frames, window) for window in windows)
+        apart = np.linalg.norm(there - other, axis=1)
+        return there, (np.maximum(error, other_error) < max_return) & (apart < max_apart)
+
     def _follow(self, xy: np.ndarray, steps: list[tuple[int, int]], window: int) -> tuple[np.ndarray, np.ndarray]:
         # OpenCV's first pixel center is at 0, ours at 0.5.
         points = (xy - 0.5).astype(np.float32)[:, None]

@@ -13,7 +13,6 @@ class Example:
     """Two places in two frames that should be, or should not be, the same point.
 
     Attributes:
-        clip: the clip's name.
         frames: the numbers of both frames in the clip.
         xy: the label in both frames, [2] each, raster pixels.
         expected: [2], where the picture says that it is in the second frame; None where it says nothing.
@@ -21,7 +20,6 @@ class Example:
         text: what to write beside it.
     """
 
-    clip: str
     frames: tuple[int, int]
     xy: tuple[np.ndarray, np.ndarray]
     expected: np.ndarray | None

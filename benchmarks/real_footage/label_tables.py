@@ -20,6 +20,22 @@ def label_tables(result: Mapping[str, Any]) -> list[Table]:
     return [_time_table(rows), _person_table(rows)]
 
 
+def cut_table(result: Mapping[str, Any]) -> Table:
+    """What `cuts.measure_cuts` found, for the console."""
+    table = Table(title="Shot changes: each clip is one shot", title_justify="left")
+    for heading in ("", "frames", "lost", "false cuts", "true cuts", "found"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, own in (*result["clips"].items(), ("all clips", result["all"])):
+        if name == "all clips":
+            table.add_section()
+        table.add_row(name, *(str(own[key]) for key in ("frames", "lost", "false_cuts")), "", "")
+    if "joined" in result:
+        joined = result["joined"]
+        keys = ("frames", "lost", "false_cuts", "true_cuts", "found")
+        table.add_row("joined end to end", *(str(joined[key]) for key in keys))
+    return table
+
+
 def percent(counts: Counts, part: str, whole: str) -> float | None:
     """The percentage that a count is of another; None for fewer than `MIN_CASES` cases."""
     total = counts.get(whole, 0)
@@ -36,6 +52,9 @@ def percentages(counts: Counts) -> dict[str, float | None]:
         "wrong_person_24": percent(counts, "mask_pairs_wrong", "mask_pairs"),
         "occluded_shows": percent(counts, "occluded_shows", "occluded_near"),
     }
+    figures["ghosts"] = percent(counts, "ghosts", "visible")
+    for limit in (2, 4, 8):
+        figures[f"gap_within_{limit}"] = percent(counts, f"gap_chains_within_{limit}", "gap_chains")
     for lag in (8, 24):
         figures[f"given_{lag}"] = percent(counts, f"given_{lag}", f"start_{lag}")
         for limit in (2, 4, 8):
@@ -48,7 +67,8 @@ def _time_table(rows: Mapping[str, Counts]) -> Table:
     headings = ["", "frames\n(lost)", "visible\nlabels"]
     for lag in (8, 24):
         headings += [f"lag {lag}:\ngiven", "within\n2/4/8 px", "\nof"]
-    headings += ["occluded\nlabels", "still\nshow", "\nof", "frames\nbare", "people\nx frames", "\nbare", "\nblank"]
+    headings += ["gaps", "within\n2/4/8 px", "\nof", "occluded\nlabels", "still\nshow", "\nof"]
+    headings += ["ghosts", "\n%", "frames\nbare", "people\nx frames", "\nbare", "\nblank"]
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left")
     for name, counts in rows.items():
@@ -63,15 +83,20 @@ def _time_table(rows: Mapping[str, Counts]) -> Table:
         for lag in (8, 24):
             within = "/".join(plain(figures[f"within_{limit}_{lag}"], 0) for limit in (2, 4, 8))
             row += [plain(figures[f"given_{lag}"], 0), within, str(counts.get(f"pairs_{lag}", 0))]
+        within = "/".join(plain(figures[f"gap_within_{limit}"], 0) for limit in (2, 4, 8))
+        row += [str(counts.get("gaps", 0)), within, str(counts.get("gap_chains", 0))]
         row += [str(counts.get("occluded", 0)), plain(figures["occluded_shows"]), str(counts.get("occluded_near", 0))]
+        row += [str(counts.get("ghosts", 0)), plain(figures["ghosts"], 2)]
         row += [
             str(counts.get(key, 0))
             for key in ("frames_bare", "person_frames", "person_frames_bare", "person_frames_blank")
         ]
         table.add_row(*row)
     table.caption = (
-        "percentages; within 2/4/8 px (at 256x256) of chains of Lucas-Kanade and DIS that agree; bare: without a "
-        "visible label (of anybody; of a labeled person); blank: bare between two frames with one"
+        "percentages; within 2/4/8 px (at 256x256) of chains of optical flow that agree; gaps: labels on both sides of "
+        "one; still show: occluded labels whose point is plainly visible; ghosts: visible labels on no person (at "
+        "least); bare: without a visible label (of anybody; of a labeled person); blank: bare between two frames with "
+        "one"
     )
     return table
 

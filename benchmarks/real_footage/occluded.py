@@ -55,7 +55,7 @@ def measure_occluded(clip: FootageClip, chains: Chains) -> Measured:
         counts["occluded_shows_far"] += int((off[shows] > MISPLACED).sum())
         examples += [
             Example(
-                clip.name, (start, end), (first[i], label[i]), shown[i], float(abs(end - start)),
+                (start, end), (first[i], label[i]), shown[i], float(abs(end - start)),
                 f"person {tracks.person[rows[i]]}, {off[i]:.0f} px",
             )
             for i in np.flatnonzero(shows)
@@ -76,8 +76,7 @@ def point_shows(
     Returns:
         [M, 2] float64, where it is in the frame `end`, and [M] bool, whether it shows there.
     """
-    (there, error), (other, other_error) = (chains.lucas_kanade(xy, start, end, window) for window in WINDOWS)
-    shows = (np.maximum(error, other_error) < RETURN) & (np.linalg.norm(there - other, axis=1) < AGREEMENT)
+    there, shows = chains.by_two_windows(xy, (start, end), WINDOWS, RETURN, AGREEMENT)
     margin = PATCH // 2 + 2
     shows &= ((there > margin) & (there < np.array([clip.tracks.width, clip.tracks.height]) - margin)).all(1)
     rows = np.flatnonzero(shows)

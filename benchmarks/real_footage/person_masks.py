@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from anthrotap_hf.tracks import Tracks
 from benchmarks.real_footage.examples import Example, Measured
 from benchmarks.real_footage.footage import FootageClip
 
@@ -43,8 +44,8 @@ def measure_masked_person(clip: FootageClip) -> Measured:
         }
         for person in np.unique(tracks.person)
     ]
-    own_people = [each["person"] for each in people if 2 * each["inside"] > each["visible"]]
-    own = np.isin(tracks.person, own_people)
+    owners = own_people(tracks, mask)
+    own = np.isin(tracks.person, owners)
     pairs, examples = _wrong_pairs(clip, inside)
     with_mask = _needs_labels(mask)
     counts = {
@@ -59,10 +60,18 @@ def measure_masked_person(clip: FootageClip) -> Measured:
         "masked_frames": int(with_mask.sum()),
         "masked_frames_bare": int((with_mask & ~inside[own].any(0)).sum()),
         "masked_clips": 1,
-        "masked_clips_bare": int(not own_people),
-        "own_people": len(own_people),
+        "masked_clips_bare": int(not owners),
+        "own_people": len(owners),
     }
     return Measured(counts, {"wrong_person": examples}, people)
+
+
+def own_people(tracks: Tracks, mask: np.ndarray) -> list[int]:
+    """The people whose visible labels lie mostly in masks [T, H, W]."""
+    inside = inside_mask(mask, tracks.xy) & tracks.visible
+    people = np.unique(tracks.person).tolist()
+    own = [tracks.person == person for person in people]
+    return [p for p, rows in zip(people, own, strict=True) if 2 * inside[rows].sum() > tracks.visible[rows].sum()]
 
 
 def unlabeled_masks(mask: np.ndarray) -> dict[str, int]:
@@ -127,7 +136,7 @@ def _wrong_pairs(clip: FootageClip, inside: np.ndarray) -> tuple[dict[str, int],
     chosen = wrong[np.linspace(0, len(wrong) - 1, min(len(wrong), 40)).astype(int)]
     examples = [
         Example(
-            clip.name, (int(t), int(t) + LAG), (tracks.xy[row, t], tracks.xy[row, t + LAG]), None, 0.0,
+            (int(t), int(t) + LAG), (tracks.xy[row, t], tracks.xy[row, t + LAG]), None, 0.0,
             f"person {tracks.person[row]} {'leaves' if leaves[row, t] else 'comes'}",
         )
         for row, t in chosen
