@@ -37,6 +37,7 @@ def fake_label_video(
             source_video=clip.source_video,
             source_sha256=clip.source_sha256,
             start_frame=clip.start_frame,
+            source_frames=clip.source_frames,
             info={
                 "body_model": config.body,
                 "mesh_source": config.mesh_source,
