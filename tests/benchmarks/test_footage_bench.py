@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.fake_labels import fake_label_video
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -30,6 +29,7 @@ from benchmarks.real_footage.footage import (
 )
 from benchmarks.real_footage.label_measures import measure_footage, worst
 from benchmarks.real_footage.label_tables import label_tables, percentages
+from helpers.fake_labels import fake_label_video
 
 
 @pytest.fixture

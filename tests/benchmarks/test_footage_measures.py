@@ -271,7 +271,9 @@ def test_a_clip_without_tracks_has_counts_too():
     frames, mask = _scene()
     clip = FootageClip("clip", Tracks.empty(T, SIZE, SIZE), frames, mask)
     chains = _chains(clip)
-    measured: list[Measured] = [measure(clip, chains) for measure in (measure_visible_pairs, measure_occluded, measure_gaps)]
+    measured: list[Measured] = [
+        measure(clip, chains) for measure in (measure_visible_pairs, measure_occluded, measure_gaps)
+    ]
     measured += [measure_missing(clip), measure_masked_person(clip), measure_ghosts(clip)]
     total = summed(each.counts for each in measured)
     assert total["frames_bare"] == total["masked_frames_bare"] == T
