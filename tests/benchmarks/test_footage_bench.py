@@ -1,4 +1,4 @@
-"""The bench on real footage as a whole: finding clips, keeping and reading labels, shot changes, tables, the command."""
+"""The bench on real footage as a whole: finding clips, keeping labels, shot changes, tables, the command."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_chains_are_not_reliable_for_what_is_covered():
     clip = _clip(_on_person())
     # On the wall, where the person will be.
     wall = np.array([[160.5, 110.5], [165.5, 120.5], [150.5, 130.5]])
-    assert not clip.grays[0][110, 160] == clip.grays[30][110, 160]
+    assert clip.grays[0][110, 160] != clip.grays[30][110, 160]
     assert not _chains(clip).agreed(wall, 0, 30)[1].any()
 
 
@@ -201,7 +201,7 @@ def test_occluded_labels_behind_something_do_not_show():
     assert counts["occluded_shows"] < 0.1 * counts["occluded_near"]
 
 
-@pytest.mark.parametrize("offset, within", [(0.0, {2: 1, 4: 1, 8: 1}), (6.0, {2: 0, 4: 0, 8: 1})])
+@pytest.mark.parametrize(("offset", "within"), [(0.0, {2: 1, 4: 1, 8: 1}), (6.0, {2: 0, 4: 0, 8: 1})])
 def test_labels_across_gaps(offset, within):
     xy = _on_person()
     visible = np.ones(xy.shape[:2], bool)
