@@ -39,7 +39,7 @@ class RecordedStages:
     def __init__(self) -> None:
         self.people: list[PersonTrack] = []
         self.points: SurfaceTracks | None = None
-        self.flow: TrackFlow | None = None
+        self.flow: list[TrackFlow] = []
         self.tracks: Tracks | None = None
 
     def stages(self) -> Stages:
@@ -58,12 +58,12 @@ class RecordedStages:
         self.points = project_and_test_visibility(context, meshes)
         return self.points
 
-    def _flow(self, context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> TrackFlow:
+    def _flow(self, context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> list[TrackFlow]:
         self.flow = track_flow(context, xy, visible)
         return self.flow
 
     def _filtering(
-        self, context: ClipContext, points: SurfaceTracks, people: list[PersonTrack], flow: TrackFlow
+        self, context: ClipContext, points: SurfaceTracks, people: list[PersonTrack], flow: list[TrackFlow]
     ) -> tuple[Tracks, float]:
         self.tracks, rejected_fraction = filter_labels(context, points, people, flow)
         return self.tracks, rejected_fraction
@@ -82,7 +82,7 @@ def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
     recorded = RecordedStages()
     clip = label_clip(frames, fps, stages=recorded.stages())
     points, flow, tracks = recorded.points, recorded.flow, recorded.tracks
-    if points is None or flow is None or tracks is None:
+    if points is None or not flow or tracks is None:
         raise ValueError("no person was found in the clip")
     # The frame with most occlusion.
     t = int(clip.tracks.occluded.sum(0).argmax())
@@ -94,7 +94,7 @@ def stage_pictures(frames: np.ndarray, fps: float) -> dict[str, np.ndarray]:
         "mesh-recovery": _draw_meshes(image, clip, t),
         "projection": _dots(image, points.xy[:, t], PEOPLE_COLORS[points.person % 2]),
         "visibility": _draw_visibility(image, points, t),
-        "flow": _draw_flow(image, points, flow, t),
+        "flow": _draw_flow(image, points, flow[0], t),
         "filtering": _draw_filtering(image, points, tracks, t),
         "tracks": draw_tracks(image, clip.tracks, t, track_colors(clip.tracks), trail=8),
     }

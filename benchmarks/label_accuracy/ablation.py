@@ -151,7 +151,7 @@ class Workbench:
                 return self._once(("true visibility", *key), *work)
             return points
 
-        def flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> TrackFlow:
+        def flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> list[TrackFlow]:
             key = ("flow", id(xy), id(visible), context.config.flow)
             found = self._once(key, usual.flow, context, xy, visible)
             if "flow" in variant.truths:
@@ -238,13 +238,16 @@ def _true_visibility(
     return replace(points, visible=visible, certain=np.ones_like(visible))
 
 
-def _true_flow(truth: GroundTruth, found: TrackFlow, xy: np.ndarray) -> TrackFlow:
+def _true_flow(truth: GroundTruth, found: list[TrackFlow], xy: np.ndarray) -> list[TrackFlow]:
     """Return how the surface points under the labels move; off the body the flow is unchanged."""
-    displacement, fb_error = found.displacement.copy(), found.fb_error.copy()
-    for t in range(truth.num_frames - 1):
+    true = [replace(each, displacement=each.displacement.copy(), fb_error=each.fb_error.copy()) for each in found]
+    for t in range(truth.num_frames):
         point = truth.surface_point_under(t, xy[:, t])
         on_body = point[0] >= 0
-        end = truth.camera(t + 1).project(truth.points(t + 1, *point))
-        displacement[on_body, t] = (end - xy[:, t])[on_body]
-        fb_error[on_body, t] = 0
-    return TrackFlow(displacement, fb_error)
+        for each in true:
+            for index in np.flatnonzero(each.start == t):
+                later = t + each.lag
+                end = truth.camera(later).project(truth.points(later, *point))
+                each.displacement[on_body, index] = (end - xy[:, t])[on_body]
+                each.fb_error[on_body, index] = 0
+    return true

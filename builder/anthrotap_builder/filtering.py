@@ -1,17 +1,21 @@
 """Filtering of labels by masks and by flow: a label is valid where the mesh moves as the picture does.
 
 The paper rejects single steps in which mesh and reliable flow differ. A slow slide of the mesh over the body passes
-that check, so the signed difference is also summed along the track (its *drift*): frames whose drift is alike are of
-one point of the body.
+that check, so the signed difference is also followed along the track (its *drift*, see `flow.drift`): frames whose
+drift is alike are of one point of the body.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
+from anthrotap_builder.flow.chains import find_shown
+from anthrotap_builder.flow.drift import measure_drift
 from anthrotap_builder.flow.track_flow import TrackFlow, sample_flow
 from anthrotap_builder.surface_tracks import SurfaceTracks
 from anthrotap_hf.tracks import Tracks
@@ -22,6 +26,13 @@ RELATIVE_STEP_ERROR = 0.25
 MIN_TRACK_FRACTION = 0.3
 # An occluded label is valid only with a valid visible one of its track this near, frames.
 MAX_FRAMES_FROM_VISIBLE = 24
+# A point may be shown for so many frames more than the mesh says, because contours of the mesh are a little off. If it
+# is shown for longer, occluded labels so near in time are not valid either. If so many occluded labels of a person,
+# and this fraction of them, are shown in a frame, none is valid there.
+MAX_FRAMES_SHOWN = 2
+FRAMES_AROUND_SHOWN = 4
+MIN_SHOWN = 8
+MAX_SHOWN_FRACTION = 0.2
 
 # How often a visible label whose point is truly visible was within 2 pixels (at 256x256) of the point that its track
 # is of, by its drift in pixels of a frame with a short side of 256: measured on the tuning half of the synthetic
@@ -31,7 +42,7 @@ WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
 
 
 def filter_labels(
-    context: ClipContext, points: SurfaceTracks, people: list[PersonTrack], flow: TrackFlow
+    context: ClipContext, points: SurfaceTracks, people: list[PersonTrack], flow: list[TrackFlow]
 ) -> tuple[Tracks, float]:
     """Find the valid labels: those that lie in masks, move with flow, and have a certain visibility.
 
@@ -39,7 +50,7 @@ def filter_labels(
         context: the clip; `config.filter` has the thresholds.
         points: the labels by the meshes.
         people: whose masks they must lie in.
-        flow: at the labels.
+        flow: at the labels, by lag; between neighboring frames first.
 
     Returns:
         The tracks, and the fraction of the (track, frame) labels, visible by the mesh inside frame and mask, that flow
@@ -57,7 +68,10 @@ def filter_labels(
     rejected_fraction = float((candidates & ~consistent).sum() / max(candidates.sum(), 1))
     # What is left are labels of a certain visibility, and occluded ones near a valid visible one of their track.
     valid = consistent & points.certain
-    valid |= ~visible & in_mask & points.certain & _near(valid, MAX_FRAMES_FROM_VISIBLE)
+    occluded = ~visible & in_mask & points.certain & _near(valid, MAX_FRAMES_FROM_VISIBLE)
+    if settings.rule == "drift":
+        occluded &= ~_contradicted(find_shown(context, xy, valid, occluded), valid, occluded, points.person)
+    valid |= occluded
     confidence = None
     if drift is not None:
         confidence = np.where(valid & visible, np.interp(drift, DRIFT, WITHIN_2_PIXELS), 0).astype(np.float32)
@@ -85,6 +99,29 @@ def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> 
         rows = person == index
         own[rows] = mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
     return own, union_mask(people)[frames, cells[..., 1], cells[..., 0]]
+
+
+def _contradicted(shown: np.ndarray, visible: np.ndarray, occluded: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Find the occluded labels that the picture contradicts, by those that it shows.
+
+    Besides the labels that are shown themselves, these are: where a point is shown well after it should have
+    disappeared, the labels around that frame, up to the next visible label of the track; and all of a person in a frame
+    in which many are shown, because there the body faces the wrong way, or another body is in front.
+
+    Args:
+        shown: [N, T] bool, as `find_shown` gives it.
+        visible, occluded: [N, T] bool, the labels.
+        person: [N] int, the labels' person.
+    """
+    # The stretches between the visible labels of all tracks, numbered.
+    stretch = np.cumsum(visible, axis=1) + np.arange(len(visible))[:, None] * (visible.shape[1] + 1)
+    late = shown & ~_near(visible, MAX_FRAMES_SHOWN)
+    contradicted = shown | (_near(shown, FRAMES_AROUND_SHOWN) & np.isin(stretch, stretch[late]))
+    for one in np.unique(person):
+        rows = person == one
+        count = shown[rows].sum(0)
+        contradicted[rows] |= (count >= MIN_SHOWN) & (count > MAX_SHOWN_FRACTION * occluded[rows].sum(0))
+    return contradicted & occluded
 
 
 def filter_tracks(
@@ -131,20 +168,20 @@ def filter_tracks(
         displacement[:, t] = sample_flow(forward_flow[t], xy[:, t])
         back = sample_flow(backward_flow[t], xy[:, t] + displacement[:, t])
         fb_error[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
-    flow = TrackFlow(displacement, fb_error)
-    valid, _ = _flow_consistent(xy, visible & inside, flow, config, min(height, width) / 256)
+    flow = TrackFlow(1, np.arange(frames - 1), displacement, fb_error)
+    valid, _ = _flow_consistent(xy, visible & inside, [flow], config, min(height, width) / 256)
     return valid | (~visible & inside & _near(valid, MAX_FRAMES_FROM_VISIBLE))
 
 
 def _flow_consistent(
-    xy: np.ndarray, candidates: np.ndarray, flow: TrackFlow, settings: FilterSettings, unit: float
+    xy: np.ndarray, candidates: np.ndarray, flow: Sequence[TrackFlow], settings: FilterSettings, unit: float
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Find which labels agree with flow.
 
     Args:
         xy: [N, T, 2] raster pixels.
         candidates: [N, T] bool, the visible labels that may be valid.
-        flow: at the labels.
+        flow: at the labels, by lag; between neighboring frames first.
         settings: thresholds.
         unit: pixels of this frame for one of the thresholds.
 
@@ -156,23 +193,20 @@ def _flow_consistent(
     if settings.rule == "none":
         return candidates, None
     # How the track moves in each step, less how flow does: [N, T - 1, 2].
+    steps = flow[0]
     both = candidates[:, 1:] & candidates[:, :-1]
     motion = np.diff(xy, axis=1)
-    difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0)
-    reliable = both & (np.nan_to_num(flow.fb_error, nan=np.inf) <= settings.fb_threshold * unit)
+    difference = np.where(both[..., None], np.nan_to_num(motion - steps.displacement), 0)
+    reliable = both & (np.nan_to_num(steps.fb_error, nan=np.inf) <= settings.fb_threshold * unit)
     tolerance = settings.max_step_error * unit + RELATIVE_STEP_ERROR * np.nan_to_num(np.linalg.norm(motion, axis=-1))
     agrees = np.linalg.norm(difference, axis=-1) <= tolerance
     distance = None
     if settings.rule == "steps":
         valid = candidates & ~_at_either_end(reliable & ~agrees)
     else:
-        # Where flow is unreliable its difference counts all the same: a wrong one costs a good label, dropping it
-        # would let a jump of the mesh through. While a point is occluded, or out of its mask because something is in
-        # front, flow says nothing of it, and the mesh's motion is taken.
-        drift = np.zeros((*candidates.shape, 2))
-        np.cumsum(difference, axis=1, out=drift[:, 1:])
+        drift = measure_drift(xy, candidates, flow, settings.fb_threshold, unit)
         flow_consistent = candidates & _at_either_end(reliable & agrees)
-        distance = _from_densest(drift / unit, flow_consistent, settings.max_drift)
+        distance = _from_densest(drift, flow_consistent, settings.max_drift)
         valid = flow_consistent & (distance <= settings.max_drift)
     kept = valid.sum(1) >= np.maximum(MIN_TRACK_FRACTION * candidates.sum(1), 1)
     valid &= kept[:, None]

@@ -76,15 +76,15 @@ class Stages:
         detection: context -> people.
         mesh_recovery: context, people, meshes of a file or None -> meshes.
         visibility: context, meshes -> surface tracks.
-        flow: context, xy, visible -> flow at the tracks.
+        flow: context, xy, visible -> flow at the tracks, by lag; between neighboring frames first.
         filtering: context, surface tracks, people, flow -> labels, and the fraction that flow rejected.
     """
 
     detection: Callable[[ClipContext], list[PersonTrack]] = detect_people
     mesh_recovery: Callable[[ClipContext, list[PersonTrack], list[MeshTrack] | None], list[MeshTrack]] = recover_meshes
     visibility: Callable[[ClipContext, list[MeshTrack]], SurfaceTracks] = project_and_test_visibility
-    flow: Callable[[ClipContext, np.ndarray, np.ndarray], TrackFlow] = track_flow
-    filtering: Callable[[ClipContext, SurfaceTracks, list[PersonTrack], TrackFlow], tuple[Tracks, float]] = (
+    flow: Callable[[ClipContext, np.ndarray, np.ndarray], list[TrackFlow]] = track_flow
+    filtering: Callable[[ClipContext, SurfaceTracks, list[PersonTrack], list[TrackFlow]], tuple[Tracks, float]] = (
         filter_labels
     )
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from anthrotap_builder import filtering
 from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.detection import PersonTrack
-from anthrotap_builder.filtering import filter_labels, filter_tracks
+from anthrotap_builder.filtering import _contradicted, filter_labels, filter_tracks
 from anthrotap_builder.flow.track_flow import TrackFlow
 from anthrotap_builder.surface_tracks import SurfaceTracks
 from helpers.clip_contexts import clip_context
@@ -145,7 +145,7 @@ def filtered(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **setti
     """Five points that go with the flow, in a person's mask [T, H, W]."""
     xy, _, _, _ = scene()
     points = SurfaceTracks(xy, visible, certain, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
-    flow = TrackFlow(np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))
+    flow = [TrackFlow(1, np.arange(T - 1), np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))]
     person = PersonTrack(np.zeros((T, 4), np.float32), mask=mask)
     context = clip_context(np.zeros((T, SIZE, SIZE, 3), np.uint8), filter=settings)
     return filter_labels(context, points, [person], flow)
@@ -175,3 +175,28 @@ def test_an_occluded_label_needs_a_visible_one_that_is_valid_in_the_end():
 def test_only_summed_drift_gives_a_confidence():
     everywhere, mask = np.ones((5, T), bool), np.ones((T, SIZE, SIZE), bool)
     assert filtered(everywhere, everywhere, mask, rule="steps")[0].confidence is None
+
+
+def test_occluded_labels_that_the_picture_shows_are_contradicted():
+    visible = np.zeros((1, 30), bool)
+    visible[0, [0, 20]] = True
+    occluded = ~visible
+    shown = np.zeros((1, 30), bool)
+    # A frame or two too early is the mesh's contour: only these labels go.
+    shown[0, 1:3] = True
+    assert np.flatnonzero(_contradicted(shown, visible, occluded, np.zeros(1, int))).tolist() == [1, 2]
+    # Later than that, the labels around go too, but none beyond the next visible label.
+    shown[0, 17] = True
+    assert np.flatnonzero(_contradicted(shown, visible, occluded, np.zeros(1, int))).tolist() == [
+        *range(1, 7),
+        *range(13, 20),
+    ]
+
+
+def test_a_person_who_is_mostly_shown_has_no_occluded_label_in_that_frame():
+    visible, occluded, shown = np.zeros((40, 5), bool), np.ones((40, 5), bool), np.zeros((40, 5), bool)
+    person = np.repeat([0, 1], 20)
+    shown[:10, 2] = True
+    contradicted = _contradicted(shown, visible, occluded, person)
+    assert contradicted[:20, 2].all()
+    assert not contradicted[20:].any()

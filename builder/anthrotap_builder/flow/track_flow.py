@@ -18,35 +18,43 @@ from anthrotap_builder.flow import Flow
 from anthrotap_builder.registries import FLOWS
 from anthrotap_builder.utils.torch_threads import one_torch_thread
 
+# Frames between the two ends of a measurement -> step between measurements. Neighboring frames are compared for every
+# motion; frames further apart hold a slow drift, which sums of small errors would hide.
+LAGS = {1: 1, 8: 4, 24: 8}
 # Pixels around a body that guided flow may use.
 WINDOW_MARGIN = 24
 # Pixels from a point up to which its predicted motion is taken over.
 MAX_SPREAD = 25
 
+Pair = TypeVar("Pair")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class TrackFlow:
-    """Flow at tracks, from each frame to the next.
+    """Flow at tracks over a number of frames.
 
     Attributes:
-        displacement: [N, T - 1, 2] float32 pixels, from the track's position; NaN where unknown.
-        fb_error: [N, T - 1] float32 pixels, the forward-backward error: the distance from the start after the flow
+        lag: frames between the two ends.
+        start: [n] int, the earlier frames.
+        displacement: [N, n, 2] float32 pixels, from the track's position; NaN where unknown.
+        fb_error: [N, n] float32 pixels, the forward-backward error: the distance from the start after the flow
             forth and back; NaN likewise.
     """
 
+    lag: int
+    start: np.ndarray
     displacement: np.ndarray
     fb_error: np.ndarray
 
 
-def for_each_pair(context: ClipContext, work: Callable[[Flow, int], Result], pairs: Iterable[int]) -> list[Result]:
+def for_each_pair(context: ClipContext, work: Callable[[Flow, Pair], Result], pairs: Iterable[Pair]) -> list[Result]:
     """Return what `work` returns for each frame pair, in order.
 
     Args:
         context: the clip, whose configuration says which flow.
         work: is called with the flow and one of `pairs`, by several threads at once.
-        pairs: numbers of frame pairs.
+        pairs: what `work` knows frame pairs by.
 
     Raises:
         ImportError, AssetError: the flow needs a package or weights that are missing.
@@ -58,8 +66,8 @@ def for_each_pair(context: ClipContext, work: Callable[[Flow, int], Result], pai
         return list(pool.map(partial(work, flow), pairs))
 
 
-def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> TrackFlow:
-    """Measure flow at tracks, between neighboring frames, guided by the tracks themselves.
+def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> list[TrackFlow]:
+    """Measure flow at tracks, between neighboring frames and over each other of LAGS, guided by the tracks themselves.
 
     Args:
         context: the clip.
@@ -70,16 +78,21 @@ def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> Tra
         ImportError, AssetError: the flow needs a package or weights that are missing.
     """
     frames = context.frames
-    steps = len(frames) - 1
-    found = TrackFlow(np.empty((len(xy), steps, 2), np.float32), np.empty((len(xy), steps), np.float32))
+    found = []
+    for lag, step in LAGS.items():
+        start = np.arange(0, len(frames) - lag, step)
+        count = len(xy), len(start)
+        found.append(TrackFlow(lag, start, np.empty((*count, 2), np.float32), np.empty(count, np.float32)))
 
-    def work(flow: Flow, t: int) -> None:
-        pair = slice(t, t + 2)
-        found.displacement[:, t], found.fb_error[:, t] = guided_displacement(
-            flow, frames[t], frames[t + 1], xy[:, pair], visible[:, pair]
+    def work(flow: Flow, pair: tuple[int, int]) -> None:
+        of_lag, index = found[pair[0]], pair[1]
+        first = int(of_lag.start[index])
+        ends = [first, first + of_lag.lag]
+        of_lag.displacement[:, index], of_lag.fb_error[:, index] = guided_displacement(
+            flow, frames[ends[0]], frames[ends[1]], xy[:, ends], visible[:, ends]
         )
 
-    for_each_pair(context, work, range(steps))
+    for_each_pair(context, work, [(number, i) for number, each in enumerate(found) for i in range(len(each.start))])
     return found
 
 

@@ -99,7 +99,7 @@ def test_settings_reach_the_network_and_tracks_get_its_last_flow(monkeypatch: py
     settings = {"model": "raft", "raft_size": "small", "weights": "mine.pth"}
     frames, xy = np.zeros((4, 90, 80, 3), np.uint8), np.full((3, 4, 2), 40.5, np.float32)
     one, two = (
-        track_flow(clip_context(frames, threads=threads, flow=settings), xy, np.ones((3, 4), bool))
+        track_flow(clip_context(frames, threads=threads, flow=settings), xy, np.ones((3, 4), bool))[0]
         for threads in (1, 2)
     )
     np.testing.assert_allclose(one.displacement, np.broadcast_to([0.5, -0.25], (3, 3, 2)), atol=1e-5)

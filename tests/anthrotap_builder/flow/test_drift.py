@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from anthrotap_builder.flow.drift import measure_drift
+from anthrotap_builder.flow.track_flow import LAGS, TrackFlow
+
+T = 40
+
+
+def flows(truth: np.ndarray, noise: float, lags: tuple[int, ...]) -> list[TrackFlow]:
+    """Flow at points that truly move as `truth` [N, T, 2], with an error of `noise` pixels in each measurement."""
+    rng = np.random.default_rng(0)
+    found = []
+    for lag in lags:
+        start = np.arange(0, T - lag, LAGS[lag])
+        displacement = truth[:, start + lag] - truth[:, start]
+        displacement = displacement + rng.normal(0, noise, displacement.shape)
+        found.append(TrackFlow(lag, start, displacement, np.zeros(displacement.shape[:2])))
+    return found
+
+
+def tracks_and_truth(slide: float) -> tuple[np.ndarray, np.ndarray]:
+    """Twenty points; their tracks slide off them by `slide` pixels in all."""
+    truth = np.cumsum(np.random.default_rng(1).normal(0, 2, (20, T, 2)), axis=1) + 100
+    return truth + np.linspace(0, slide, T)[:, None] * [1.0, 0.0], truth
+
+
+@pytest.mark.parametrize("lags", [(1,), (1, 8, 24)])
+def test_drift_is_what_the_track_slides(lags: tuple[int, ...]):
+    xy, truth = tracks_and_truth(3.0)
+    drift = measure_drift(xy, np.ones((20, T), bool), flows(truth, 0, lags), 0.7, unit=1.0)
+    np.testing.assert_allclose(drift - drift[:, :1], xy - truth - (xy - truth)[:, :1], atol=1e-6)
+
+
+def test_comparisons_over_many_frames_hold_the_errors_of_single_steps():
+    xy, truth = tracks_and_truth(0.0)
+    visible = np.ones((20, T), bool)
+    errors = [
+        np.abs(measure_drift(xy, visible, flows(truth, 0.3, lags), 0.7, 1.0)[:, -1]).mean()
+        for lags in ((1,), (1, 8, 24))
+    ]
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_a_false_match_over_many_frames_does_not_move_the_drift():
+    xy, truth = tracks_and_truth(0.0)
+    found = flows(truth, 0.05, (1, 8, 24))
+    found[2].displacement[:, 0] += 3.5
+    drift = measure_drift(xy, np.ones((20, T), bool), found, 0.7, 1.0)
+    assert np.abs(drift).max() < 1
+
+
+def test_while_a_point_is_not_visible_its_track_is_taken_at_its_word():
+    xy, truth = tracks_and_truth(0.0)
+    visible = np.ones((20, T), bool)
+    visible[:, 10:20] = False
+    found = flows(truth, 0, (1,))
+    found[0].displacement[:, 10:19] += 5
+    np.testing.assert_allclose(measure_drift(xy, visible, found, 0.7, 1.0), 0, atol=1e-6)
+
+
+def test_pixels_scale_with_the_frame():
+    xy, truth = tracks_and_truth(3.0)
+    visible = np.ones((20, T), bool)
+    one = measure_drift(xy, visible, flows(truth, 0, (1, 8, 24)), 0.7, 1.0)
+    two = measure_drift(2 * xy, visible, flows(2 * truth, 0, (1, 8, 24)), 0.7, 2.0)
+    np.testing.assert_allclose(one, two, atol=1e-6)
