@@ -57,12 +57,12 @@ def filter_labels(
         rejected.
     """
     xy, visible, camera, settings = points.xy, points.visible, context.camera, context.config.filter
-    # Outside its person's mask a point that the mesh calls visible is off the body or behind something; outside
-    # the masks of all people, a point that it calls occluded is where no person is.
+    # Outside its person's mask a point that the mesh calls visible is off the body or behind something. A point that it
+    # calls occluded must lie where a person is: another person, if the point's own body is not in front of it.
     in_mask = camera.contains(xy)
     if settings.masks:
         in_own, in_any = _in_masks(xy, points.person, people)
-        in_mask &= np.where(visible, in_own, in_any)
+        in_mask &= np.where(visible, in_own, in_any & (points.self_occluded | ~in_own))
     candidates = visible & in_mask
     consistent, drift = _flow_consistent(xy, candidates, flow, settings, context.unit)
     rejected_fraction = float((candidates & ~consistent).sum() / max(candidates.sum(), 1))

@@ -36,6 +36,7 @@ class SurfaceTracks:
         xy: [N, T, 2] float32, raster pixels; NaN in frames without a mesh.
         visible: [N, T] bool, no mesh is in front of the point.
         certain: [N, T] bool, visible or occluded by more than the margin.
+        self_occluded: [N, T] bool, a part of the point's own body is in front of it.
         person: [N] int32, index of the person in the clip.
         vertex: [N] int32, the nearest vertex.
     """
@@ -43,6 +44,7 @@ class SurfaceTracks:
     xy: np.ndarray
     visible: np.ndarray
     certain: np.ndarray
+    self_occluded: np.ndarray
     person: np.ndarray
     vertex: np.ndarray
 
@@ -54,7 +56,7 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
     frames = len(meshes[0].vertices)
     xy = np.full((len(meshes), len(surface), frames, 2), np.nan, np.float32)
     visible = np.zeros((len(meshes), len(surface), frames), bool)
-    certain = np.zeros_like(visible)
+    certain, self_occluded = np.zeros_like(visible), np.zeros_like(visible)
 
     def test(t: int) -> None:
         present = [index for index, mesh in enumerate(meshes) if mesh.present[t]]
@@ -63,6 +65,10 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
         for index, mesh_vertices, result in zip(present, vertices, results, strict=True):
             xy[index, :, t] = camera.project(surface.positions(mesh_vertices, body.faces))
             visible[index, :, t], certain[index, :, t] = result
+            alone = result[0]
+            if len(present) > 1 and context.config.visibility != "none":
+                (alone,) = visible_points([mesh_vertices], [body.faces], [surface])
+            self_occluded[index, :, t] = ~alone
 
     with ThreadPoolExecutor(context.threads) as pool:
         list(pool.map(test, range(frames)))
@@ -70,6 +76,7 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
         xy.reshape(-1, frames, 2),
         visible.reshape(-1, frames),
         certain.reshape(-1, frames),
+        self_occluded.reshape(-1, frames),
         np.repeat([mesh.person for mesh in meshes], len(surface)).astype(np.int32),
         np.tile(surface.vertex, len(meshes)),
     )

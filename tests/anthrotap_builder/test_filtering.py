@@ -141,10 +141,17 @@ def test_thresholds_scale_with_the_frame(seed: int, scale: float):
     assert (small != large).mean() < 0.02  # rounding at a threshold
 
 
-def filtered(visible: np.ndarray, certain: np.ndarray, mask: np.ndarray, **settings: object):
-    """Five points that go with the flow, in a person's mask [T, H, W]."""
+def filtered(
+    visible: np.ndarray,
+    certain: np.ndarray,
+    mask: np.ndarray,
+    self_occluded: np.ndarray | None = None,
+    **settings: object,
+):
+    """Five points that go with the flow, in a person's mask [T, H, W]; what occludes them is their own body."""
     xy, _, _, _ = scene()
-    points = SurfaceTracks(xy, visible, certain, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
+    self_occluded = ~visible if self_occluded is None else self_occluded
+    points = SurfaceTracks(xy, visible, certain, self_occluded, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
     flow = [TrackFlow(1, np.arange(T - 1), np.diff(xy, axis=1), np.zeros((5, T - 1), np.float32))]
     person = PersonTrack(np.zeros((T, 4), np.float32), mask=mask)
     context = clip_context(np.zeros((T, SIZE, SIZE, 3), np.uint8), filter=settings)
@@ -200,3 +207,13 @@ def test_a_person_who_is_mostly_shown_has_no_occluded_label_in_that_frame():
     contradicted = _contradicted(shown, visible, occluded, person)
     assert contradicted[:20, 2].all()
     assert not contradicted[20:].any()
+
+
+def test_a_point_behind_another_person_must_lie_where_one_is():
+    visible = np.ones((5, T), bool)
+    visible[:, 10:] = False
+    own_mask, everywhere = np.ones((T, SIZE, SIZE), bool), np.ones((5, T), bool)
+    # In its own mask, only its own body can be in front of it.
+    assert filtered(visible, everywhere, own_mask)[0].occluded[:, 10:].all()
+    others_only = np.zeros((5, T), bool)
+    assert not filtered(visible, everywhere, own_mask, others_only)[0].valid[:, 10:].any()
