@@ -19,7 +19,9 @@ PATCH_RADIUS = 4.3
 MIN_CONTRAST = 5.0
 MIN_CORRELATION = 0.85
 
-_LUCAS_KANADE = {"winSize": (21, 21), "maxLevel": 3, "criteria": (3, 20, 0.02)}
+# Side of the window and levels of the pyramid of Lucas and Kanade's method; it ends after so many iterations, or below so
+# many pixels.
+WINDOW, MAX_LEVEL, MAX_ITERATIONS, MIN_CHANGE = 21, 3, 20, 0.02
 
 
 def find_shown(context: ClipContext, xy: np.ndarray, visible: np.ndarray, occluded: np.ndarray) -> np.ndarray:
@@ -88,13 +90,20 @@ def _frames_to_next(flags: np.ndarray) -> np.ndarray:
 
 def _step(first: np.ndarray, second: np.ndarray, points: np.ndarray, max_error: float) -> tuple[np.ndarray, np.ndarray]:
     """Follow points [N, 2] from one image to the next; also return which come back to where they were, [N] bool."""
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(first, second, points[:, None], None, **_LUCAS_KANADE)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(second, first, moved, None, **_LUCAS_KANADE)
-    moved, back = moved[:, 0], back[:, 0]
+    moved, found = _lucas_kanade(first, second, points)
+    back, found_back = _lucas_kanade(second, first, moved)
     height, width = first.shape
     inside = ((moved >= 0) & (moved <= (width - 1, height - 1))).all(1)
-    good = (found[:, 0] > 0) & (found_back[:, 0] > 0) & inside
-    return moved, good & (np.linalg.norm(back - points, axis=1) <= max_error)
+    return moved, found & found_back & inside & (np.linalg.norm(back - points, axis=1) <= max_error)
+
+
+def _lucas_kanade(first: np.ndarray, second: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where points [N, 2] of one image are in another, and which were found, [N] bool."""
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, MAX_ITERATIONS, MIN_CHANGE)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        first, second, points[:, None], None, winSize=(WINDOW, WINDOW), maxLevel=MAX_LEVEL, criteria=criteria
+    )
+    return moved[:, 0], found[:, 0] > 0
 
 
 def _patches(image: np.ndarray, points: np.ndarray, radius: int) -> np.ndarray:

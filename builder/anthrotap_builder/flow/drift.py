@@ -78,7 +78,7 @@ def _solve(
 ) -> np.ndarray:
     """Return the drifts [N, T, 2] that minimize sum_e w_e rho(|drift[end_e] - drift[start_e] - difference_e|^2)."""
     frames = np.arange(num_frames)
-    drift = np.zeros((len(weight), num_frames, 2))
+    drift: np.ndarray = np.zeros((len(weight), num_frames, 2))
     robust = weight
     for _ in range(ITERATIONS):
         matrix = np.zeros((len(weight), num_frames, num_frames))

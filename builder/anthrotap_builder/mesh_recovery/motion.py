@@ -67,7 +67,7 @@ def measure_motion(
         def work(flow: Flow, t: int, lag: int = lag) -> tuple[np.ndarray, np.ndarray]:
             return points.displacement(flow, t, t + lag)
 
-        displacement, good = map(np.stack, zip(*for_each_pair(context, work, start), strict=True))
+        displacement, good = map(np.stack, zip(*for_each_pair(context, work, start.tolist()), strict=True))
         weights = good * (FLOW_WEIGHT / FLOW_POINTS)
         sigma = points.pixels(SIGMA_FLOW, lag)
         motions.append(FlowMotion(lag, start, displacement.astype(np.float64), weights, sigma))
