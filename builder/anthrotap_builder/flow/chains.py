@@ -18,9 +18,8 @@ MAX_FB_ERROR = 0.5
 PATCH_RADIUS = 4.3
 MIN_CONTRAST = 5.0
 MIN_CORRELATION = 0.85
-
-# Side of the window and levels of the pyramid of Lucas and Kanade's method; it ends after so many iterations, or below so
-# many pixels.
+# Side of the window and levels of the pyramid of Lucas and Kanade's method; it ends after so many iterations, or at a
+# smaller change, pixels.
 WINDOW, MAX_LEVEL, MAX_ITERATIONS, MIN_CHANGE = 21, 3, 20, 0.02
 
 
