@@ -49,7 +49,8 @@ def evaluate_footage(
         typer.Option(help="Only this part; may be repeated. The references (two views, markers) only if named."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Measure the labels in this folder of shards, not those of this code.")
+        Path | None,
+        typer.Option(help="Measure the labels in this folder of shards, not those of this code (then no cuts)."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for kept labels, tables and sheets of pictures.")] = Path(
         "outputs/real_footage"
@@ -69,7 +70,8 @@ def evaluate_footage(
 
     Example: python -m benchmarks.real_footage --clip breakdance --clip two_cam03 --json outputs/real_footage.json
     """
-    parts, progress = only or [Part.labels, Part.cuts], Console(stderr=True)
+    parts = only or ([Part.labels] if labels else [Part.labels, Part.cuts])
+    progress = Console(stderr=True)
     result: dict[str, Any] = {}
     tables: list[Table] = []
     with cli_errors(out, interrupted="labels of finished clips are kept: the same command goes on"):

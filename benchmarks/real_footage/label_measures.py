@@ -81,6 +81,8 @@ def measure_footage(
             continue
         say(f"measuring {each.name}")
         clips[each.name] = _measure_video(video, out / "sheets")
+    if not clips:
+        raise ValueError(f"{labels}: has no labels of {', '.join(absent)}")
     total = summed(own["counts"] for own in clips.values())
     return {"clips": clips, "all": {"counts": total, "percent": percentages(total)}, "without_labels": absent}
 

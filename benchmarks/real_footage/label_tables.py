@@ -17,7 +17,10 @@ Counts = Mapping[str, int]
 def label_tables(result: Mapping[str, Any]) -> list[Table]:
     """What `measure_footage` found, for the console."""
     rows = {name: own["counts"] for name, own in result["clips"].items()} | {"all clips": result["all"]["counts"]}
-    return [_time_table(rows), _person_table(rows)]
+    tables = [_time_table(rows), _person_table(rows)]
+    if result["without_labels"]:
+        tables[-1].caption = f"{tables[-1].caption}; no labels: {', '.join(result['without_labels'])}"
+    return tables
 
 
 def cut_table(result: Mapping[str, Any]) -> Table:

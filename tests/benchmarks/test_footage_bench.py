@@ -200,3 +200,7 @@ def test_the_command_measures_labels_and_cuts(make_video, tmp_path, fake_labels)
     done = CliRunner().invoke(app, [*map(str, options), "--clip", "jump"])
     assert done.exit_code == 2
     assert "no clip jump" in done.output
+
+    done = CliRunner().invoke(app, [*map(str, options), "--labels", str(tmp_path / "shards")])
+    assert done.exit_code == 2
+    assert "has no labels of walk" in " ".join(done.output.split())
