@@ -19,7 +19,7 @@ from anthrotap_builder.filtering import filter_labels
 from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery import MeshTrack, recover_meshes
-from anthrotap_builder.mesh_recovery.masks import match_masks
+from anthrotap_builder.mesh_recovery.masks import fill_masks, match_masks
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFile
 from anthrotap_builder.registries import FLOWS
 from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
@@ -215,7 +215,8 @@ def label_clip(
         with clock.stage("flow"):
             flow = stages.flow(context, points.xy, points.visible)
         with clock.stage("filtering"):
-            tracks, rejected_fraction = stages.filtering(context, points, people, flow)
+            seen = fill_masks(people, recovered, context.camera)
+            tracks, rejected_fraction = stages.filtering(context, points, seen, flow)
             tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
     info = {
         "body_model": config.body,

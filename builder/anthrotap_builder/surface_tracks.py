@@ -72,13 +72,20 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
 
     with ThreadPoolExecutor(context.threads) as pool:
         list(pool.map(test, range(frames)))
+    # One entry for each segment of a mesh: a track has labels of one segment.
+    parts = []
+    for index, mesh in enumerate(meshes):
+        segment = np.zeros(frames, int) if mesh.segment is None else mesh.segment
+        parts += [(index, segment == one) for one in np.unique(segment[mesh.present])]
+    of_part = [index for index, _ in parts]
+    within = np.array([frames_of_part for _, frames_of_part in parts], bool).reshape(-1, 1, frames)
     return SurfaceTracks(
-        xy.reshape(-1, frames, 2),
-        visible.reshape(-1, frames),
-        certain.reshape(-1, frames),
-        self_occluded.reshape(-1, frames),
-        np.repeat([mesh.person for mesh in meshes], len(surface)).astype(np.int32),
-        np.tile(surface.vertex, len(meshes)),
+        np.where(within[..., None], xy[of_part], np.float32(np.nan)).reshape(-1, frames, 2),
+        (visible[of_part] & within).reshape(-1, frames),
+        (certain[of_part] & within).reshape(-1, frames),
+        (self_occluded[of_part] & within).reshape(-1, frames),
+        np.repeat([meshes[index].person for index in of_part], len(surface)).astype(np.int32),
+        np.tile(surface.vertex, len(of_part)),
     )
 
 

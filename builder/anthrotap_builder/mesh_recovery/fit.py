@@ -13,11 +13,13 @@ from anthrotap_builder.bodies.body import Body
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.mesh_recovery.depth_order import order_in_depth
 from anthrotap_builder.mesh_recovery.facing import resolve_sides
 from anthrotap_builder.mesh_recovery.interpolation import interpolate, mean_rotation, unwrap
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.masks import MIN_OVERLAP, mask_overlap
-from anthrotap_builder.mesh_recovery.motion import measure_motion
+from anthrotap_builder.mesh_recovery.motion import agreement, measure_motion
+from anthrotap_builder.mesh_recovery.presence import bridge_gaps, keep_runs, misplaced, short_gaps
 from anthrotap_builder.mesh_recovery.problem import FLOW_ITERATIONS, SILHOUETTE_ITERATIONS, Problem, solve
 from anthrotap_builder.mesh_recovery.terms import HIPS, SIGMA_2D, Landmarks2D, Landmarks3D, Prior, Silhouette
 from anthrotap_builder.mesh_recovery.track import MeshTrack
@@ -29,10 +31,8 @@ OUTSIDE_WEIGHT = 0.1
 # The same in frames where the person was not detected, whose landmarks are interpolated.
 MISSING_WEIGHT = 1e-3
 LANDMARK_ITERATIONS = 14
-# A frame with a larger reprojection error, as a fraction of the person's size, is rejected; and a person with a larger
-# fraction of rejected frames is rejected altogether.
+# A frame with a larger reprojection error, as a fraction of the person's size, is rejected.
 MAX_REPROJECTION_ERROR = 0.06
-MAX_REJECTED = 0.3
 # BlazePose's landmarks of left and right shoulder, left and right hip.
 TORSO = [11, 12, 23, 24]
 
@@ -56,18 +56,30 @@ def recover_meshes(context: ClipContext, people: list[PersonTrack]) -> list[Mesh
         vertices = body.pose_vertices(pose)
         overlap = mask_overlap(camera.project(vertices), mask, people_mask & ~mask)
         with np.errstate(invalid="ignore"):
-            good = result.reprojection_error <= MAX_REPROJECTION_ERROR * result.size[:, 0]
-        present = person.found & good & (overlap >= MIN_OVERLAP)
-        if present.sum() < (1 - MAX_REJECTED) * person.found.sum():
-            # A body that fits so seldom is no body: a coat, a statue's shadow, two people in one.
-            present[:] = False
+            fits = result.reprojection_error <= MAX_REPROJECTION_ERROR * result.size[:, 0]
+        # The mask may be as misplaced as the landmarks are.
+        on_mask = (overlap >= MIN_OVERLAP).astype(float)
+        on_mask[np.isnan(overlap) | (~result.placed & (on_mask == 0))] = np.nan
+        good = fits & (on_mask == 1)
+        bridged = bridge_gaps(good, on_mask, result.agrees_with_flow, context.fps)
+        present = keep_runs(good | bridged, good, person.found, context.fps)
         vertices[~present] = np.nan
-        recovered = np.isfinite(result.reprojection_error)
-        return MeshTrack(index, vertices, present, result.reprojection_error, overlap, pose, recovered)
+        return MeshTrack(
+            person=index,
+            vertices=vertices,
+            present=present,
+            reprojection_error=result.reprojection_error,
+            mask_overlap=overlap,
+            pose=pose,
+            recovered=person.found | bridged,
+            off_mask=present & (on_mask != 1),
+            segment=np.cumsum(result.cut),
+        )
 
     # One BLAS thread: the solve is many small steps, which several threads slow down five times.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(context.threads) as pool:
-        return list(pool.map(fit, range(len(people))))
+        meshes = list(pool.map(fit, range(len(people))))
+        return order_in_depth(meshes, masks, camera, context.fps)
 
 
 @dataclass(frozen=True)
@@ -79,12 +91,19 @@ class Fit:
         reprojection_error: [T] float, median distance of keypoints from reliable landmarks, pixels; NaN without any.
         size: [T, 1] float, the person's size by the landmarks, pixels.
         iterations: Levenberg-Marquardt steps taken.
+        placed: [T] bool, frames in which the person was found, and not somewhere else.
+        agrees_with_flow: [T - 1] float, whether the surface moves to the next frame as flow does, 1 or 0; NaN where
+            too little flow is known.
+        cut: [T] bool, frames before which the facing may have changed, see `Sides`.
     """
 
     parameters: PoseParameters
     reprojection_error: np.ndarray
     size: np.ndarray
     iterations: int
+    placed: np.ndarray
+    agrees_with_flow: np.ndarray
+    cut: np.ndarray
 
 
 def fit_body(context: ClipContext, person: PersonTrack, people_mask: np.ndarray) -> Fit:
@@ -114,15 +133,29 @@ def fit_body(context: ClipContext, person: PersonTrack, people_mask: np.ndarray)
         ),
     )
     parameters, iterations = solve(problem, landmarks.initial_pose(body, camera), LANDMARK_ITERATIONS)
-    problem = replace(problem, silhouette=Silhouette.of(people_mask, person.found, landmarks.size))
+    problem = replace(problem, silhouette=Silhouette.of(people_mask, landmarks.placed, landmarks.size))
     parameters, taken = solve(problem, parameters, SILHOUETTE_ITERATIONS)
     iterations += taken
+    agrees = np.full(len(person.found) - 1, np.nan)
     if context.config.fit_flow:
-        motions = measure_motion(context, problem.surface, parameters, person.mask)
+        # In short gaps the person has no mask, or a wrong one, but is not where others are.
+        mask = person.mask & landmarks.placed[:, None, None]
+        gaps = short_gaps(landmarks.placed, context.fps)
+        mask[gaps] = ~(people_mask[gaps] & ~person.mask[gaps])
+        motions = measure_motion(context, problem.surface, parameters, mask)
         parameters, taken = solve(replace(problem, motions=motions), parameters, FLOW_ITERATIONS)
         iterations += taken
+        agrees = agreement(motions, parameters.points(body, problem.surface_chains), context)
     xy = camera.project(parameters.points(body, problem.keypoints))
-    return Fit(parameters, landmarks.reprojection_error(xy), landmarks.size, iterations)
+    return Fit(
+        parameters,
+        landmarks.reprojection_error(xy),
+        landmarks.size,
+        iterations,
+        landmarks.placed,
+        agrees,
+        landmarks.cut,
+    )
 
 
 @dataclass(frozen=True)
@@ -136,6 +169,7 @@ class Landmarks:
         reliable: [T, K] bool, those that the reprojection error is taken over.
         size: [T, 1] float64, the person's size, pixels.
         torso: [T, 4, 3] float64 meters: left and right shoulder, left and right hip.
+        placed: [T] bool, frames in which the person was found, and not somewhere else.
         cut: [T] bool, see `Sides`.
     """
 
@@ -145,6 +179,7 @@ class Landmarks:
     reliable: np.ndarray
     size: np.ndarray
     torso: np.ndarray
+    placed: np.ndarray
     cut: np.ndarray
 
     @classmethod
@@ -159,16 +194,18 @@ class Landmarks:
             )
         found, chosen = person.found, body.keypoint_landmarks
         sides = resolve_sides(person.landmarks, person.world_landmarks, found, fps)
-        landmarks, world = interpolate(sides.landmarks, found), interpolate(sides.world_landmarks, found)
-        xy, confidence = landmarks[:, chosen, :2], np.clip(landmarks[:, chosen, 2], 0, 1)
+        points = sides.landmarks[:, chosen]
+        size = _size(points, found)
+        placed = found & ~misplaced(sides.landmarks[:, TORSO, :2], size, found, fps)
+        points, world = interpolate(points, placed), interpolate(sides.world_landmarks, placed)
+        xy, confidence = points[..., :2], np.clip(points[..., 2], 0, 1)
         inside = camera.contains(xy)
         weights = body.keypoint_weights * confidence * np.where(inside, 1, OUTSIDE_WEIGHT)
-        weights *= np.where(found, 1, MISSING_WEIGHT)[:, None]
-        # 0.8 times the diagonal of the landmarks' box, half of it as in the median frame; at least 16 pixels.
-        extent = np.linalg.norm(xy.max(1) - xy.min(1), axis=-1)
-        size = (0.4 * np.median(extent[found]) + 0.4 * extent).clip(16)[:, None]
-        reliable = (confidence > MIN_CONFIDENCE) & inside & found[:, None]
-        return cls(xy, world[:, chosen], weights, reliable, size, world[:, TORSO], sides.cut)
+        weights *= np.where(placed, 1, MISSING_WEIGHT)[:, None]
+        reliable = (confidence > MIN_CONFIDENCE) & inside & placed[:, None]
+        return cls(
+            xy, world[:, chosen], weights, reliable, _size(points, placed), world[:, TORSO], placed, sides.cut
+        )
 
     @property
     def relative(self) -> np.ndarray:
@@ -214,6 +251,13 @@ class Landmarks:
         known = np.isfinite(distance).any(1)
         error[known] = np.nanmedian(distance[known], axis=1)
         return error
+
+
+def _size(landmarks: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the person's size by landmarks [T, K, 2 or more], [T, 1] pixels; in frames that are not known, any."""
+    # 0.8 times the diagonal of the landmarks' box, half of it as in the median frame; at least 16 pixels.
+    extent = np.linalg.norm(np.ptp(landmarks[..., :2], axis=1), axis=-1)
+    return (0.4 * np.median(extent[known]) + 0.4 * np.nan_to_num(extent)).clip(16)[:, None]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

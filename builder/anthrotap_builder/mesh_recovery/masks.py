@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # Intersection over union of mesh and mask below which a frame's mesh is rejected.
 MIN_OVERLAP = 0.45
+# Cells along a person, of the grid that outlines of meshes are drawn on: so coarse that vertices leave no holes.
+OUTLINE_CELLS = 64
 # Mean overlap from which a mesh of a file and a detected person may be the same, and how many frames are compared.
 MIN_MATCH_OVERLAP = 0.1
 MATCHED_FRAMES = 12
@@ -52,20 +54,59 @@ def mask_overlap(vertices_xy: np.ndarray, mask: np.ndarray, others: np.ndarray) 
         rows, columns = np.flatnonzero(mask[t].any(1)), np.flatnonzero(mask[t].any(0))
         if not len(rows):
             continue
-        # The grid is so coarse that vertices leave no holes: about 64 cells along the person.
-        step = max(1, round(max(np.ptp(rows), np.ptp(columns)) / 64))
-        shape = (height // step + 1, width // step + 1)
-        cells = np.nan_to_num(xy / step, nan=-1)
-        cells = cells[((cells >= 0) & (cells < shape[::-1])).all(1)].astype(int)
-        mesh = np.zeros(shape, np.uint8)
-        mesh[cells[:, 1], cells[:, 0]] = 1
-        mesh = cv2.morphologyEx(mesh, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+        step = max(1, round(max(np.ptp(rows), np.ptp(columns)) / OUTLINE_CELLS))
+        mesh = _outline(xy, step, (height, width))
         # Masks are sampled at the center of each cell.
         center = slice(step // 2, None, step)
         own, other = mask[t, center, center], others[t, center, center]
-        outline = mesh[: own.shape[0], : own.shape[1]].astype(bool) & ~other
+        outline = mesh[: own.shape[0], : own.shape[1]] & ~other
         overlap[t] = (outline & own).sum() / max((outline | own).sum(), 1)
     return overlap
+
+
+def _outline(xy: np.ndarray, step: int, size: tuple[int, int]) -> np.ndarray:
+    """Return which cells of `step` pixels a mesh covers: [H // step + 1, W // step + 1] bool.
+
+    Args:
+        xy: [V, 2] float, its vertices in raster pixels, NaN where behind the camera.
+        step: so large that vertices leave no holes.
+        size: H and W of the frame.
+    """
+    shape = (size[0] // step + 1, size[1] // step + 1)
+    cells = np.nan_to_num(xy / step, nan=-1)
+    cells = cells[((cells >= 0) & (cells < shape[::-1])).all(1)].astype(int)
+    mesh = np.zeros(shape, np.uint8)
+    mesh[cells[:, 1], cells[:, 0]] = 1
+    return cv2.morphologyEx(mesh, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def fill_masks(people: list[PersonTrack], meshes: list[MeshTrack], camera: Camera) -> list[PersonTrack]:
+    """Put the outline of each mesh, where no one else is, in the place of masks that are missing or wrong.
+
+    Args:
+        people: with masks.
+        meshes: whose `off_mask` names the frames.
+        camera: that they are projected with.
+
+    Returns:
+        The people; those with such frames have another mask.
+    """
+    filled = list(people)
+    for mesh in meshes:
+        if mesh.off_mask is None or not mesh.off_mask.any():
+            continue
+        own = people[mesh.person]
+        others = [person.mask for person in people if person is not own and person.mask is not None]
+        assert own.mask is not None
+        mask = own.mask.copy()
+        for t in np.flatnonzero(mesh.off_mask).tolist():
+            xy = camera.project(mesh.vertices[t])
+            step = max(1, round(float(np.nanmax(np.nanmax(xy, 0) - np.nanmin(xy, 0))) / OUTLINE_CELLS))
+            coarse = _outline(xy, step, (camera.height, camera.width))
+            outline = np.repeat(np.repeat(coarse, step, 0), step, 1)[: camera.height, : camera.width]
+            mask[t] = outline & ~np.any([other[t] for other in others], axis=0)
+        filled[mesh.person] = replace(own, mask=mask)
+    return filled
 
 
 def match_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[PersonTrack]:

@@ -29,6 +29,10 @@ FLOW_WEIGHT = 240.0
 SIGMA_FLOW = 0.45
 FB_THRESHOLD = 0.8
 LONG_LAG_FACTOR = 1.5
+# The surface agrees with flow in a step if the median error is at most so much, pixels of such a frame; that is known
+# if so large a fraction of the points counts.
+MAX_STEP_ERROR = 1.5
+MIN_KNOWN = 0.1
 # Side of the square by which a mask is eroded: points nearer to its edge do not count, pixels.
 MASK_EROSION = 5
 
@@ -72,6 +76,27 @@ def measure_motion(
         sigma = points.pixels(SIGMA_FLOW, lag)
         motions.append(FlowMotion(lag, start, displacement.astype(np.float64), weights, sigma))
     return tuple(motions)
+
+
+def agreement(motions: tuple[FlowMotion, ...], points: np.ndarray, context: ClipContext) -> np.ndarray:
+    """Return whether the surface moves to the next frame as flow does: [T - 1] float, 1 or 0, NaN if unknown.
+
+    Args:
+        motions: what `measure_motion` gave.
+        points: [T, FLOW_POINTS or more, 3], the surface points where the fit has them.
+        context: the clip.
+    """
+    agrees = np.full(len(points) - 1, np.nan)
+    for motion in motions:
+        if motion.lag != 1:
+            continue
+        moved = np.diff(context.camera.project(points[:, :FLOW_POINTS]), axis=0)
+        for t, flow, weights in zip(motion.start, motion.flow, motion.weights, strict=True):
+            known = weights > 0
+            if known.sum() >= MIN_KNOWN * FLOW_POINTS:
+                error = np.linalg.norm(moved[t] - flow, axis=-1)[known]
+                agrees[t] = np.median(error) <= MAX_STEP_ERROR * context.unit
+    return agrees
 
 
 def _well_inside(mask: np.ndarray | None, xy: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ class MeshTrack:
             is none.
         pose: what the vertices were made from if that is a body; any value in frames that are not present.
         recovered: [T] bool, frames in which the source had a mesh, valid or not; the present ones if left out.
+        off_mask: [T] bool, present frames in which the person has no mask, or a wrong one, that the mesh could lie on;
+            none if left out.
+        segment: [T] int: labels of frames with different numbers do not belong to one track, since the mesh may have
+            turned its front into its back between them; all the same if left out.
     """
 
     person: int
@@ -32,6 +36,8 @@ class MeshTrack:
     mask_overlap: np.ndarray
     pose: BodyPose | None = None
     recovered: np.ndarray | None = None
+    off_mask: np.ndarray | None = None
+    segment: np.ndarray | None = None
 
     @property
     def rejected(self) -> np.ndarray:
