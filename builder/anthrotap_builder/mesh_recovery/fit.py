@@ -203,9 +203,7 @@ class Landmarks:
         weights = body.keypoint_weights * confidence * np.where(inside, 1, OUTSIDE_WEIGHT)
         weights *= np.where(placed, 1, MISSING_WEIGHT)[:, None]
         reliable = (confidence > MIN_CONFIDENCE) & inside & placed[:, None]
-        return cls(
-            xy, world[:, chosen], weights, reliable, _size(points, placed), world[:, TORSO], placed, sides.cut
-        )
+        return cls(xy, world[:, chosen], weights, reliable, _size(points, placed), world[:, TORSO], placed, sides.cut)
 
     @property
     def relative(self) -> np.ndarray:
