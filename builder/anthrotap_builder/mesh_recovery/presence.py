@@ -5,6 +5,8 @@ The fit is over the whole track, so a frame with bad landmarks between good fram
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 # A gap of so many seconds is bridged, and one of so many frames at any rate.
@@ -25,7 +27,7 @@ def short_gaps(known: np.ndarray, fps: float) -> np.ndarray:
     """Return [T] bool: frames that are not `known` [T] bool, in short gaps between known ones."""
     times = np.flatnonzero(known)
     short = np.zeros(len(known), bool)
-    for before, after in zip(times[:-1], times[1:], strict=True):
+    for before, after in pairwise(times.tolist()):
         if after - before - 1 <= longest_gap(fps):
             short[before + 1 : after] = True
     return short
@@ -75,7 +77,7 @@ def bridge_gaps(good: np.ndarray, on_mask: np.ndarray, agrees: np.ndarray, fps: 
     """
     bridged = np.zeros(len(good), bool)
     times = np.flatnonzero(good)
-    for before, after in zip(times[:-1], times[1:], strict=True):
+    for before, after in pairwise(times.tolist()):
         gap = slice(before + 1, after)
         steps = agrees[before:after]
         # Each frame needs its mask, or flow on both sides.
