@@ -18,6 +18,9 @@ from anthrotap_builder.mesh_recovery import MeshTrack
 
 # Cosine between the surface's normal and the direction to the camera: visible points below it are uncertain.
 MIN_NORMAL_COSINE = 0.3
+# How many frames the mesh may be ahead of a turning body, or behind: visible points that such a turn would bring below
+# that cosine are uncertain too.
+TURNING_FRAMES = 1.0
 # Distance of the four neighbors of a point, pixels of a frame with a short side of 256: contours may be off by so much.
 CONTOUR_TOLERANCE = 2.0
 # How much nearer to the camera the neighbors are, meters.
@@ -57,6 +60,7 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
     xy = np.full((len(meshes), len(surface), frames, 2), np.nan, np.float32)
     visible = np.zeros((len(meshes), len(surface), frames), bool)
     certain, self_occluded = np.zeros_like(visible), np.zeros_like(visible)
+    cosine = np.full(visible.shape, np.nan, np.float32)
 
     def test(t: int) -> None:
         present = [index for index, mesh in enumerate(meshes) if mesh.present[t]]
@@ -65,6 +69,7 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
         for index, mesh_vertices, result in zip(present, vertices, results, strict=True):
             xy[index, :, t] = camera.project(surface.positions(mesh_vertices, body.faces))
             visible[index, :, t], certain[index, :, t] = result
+            cosine[index, :, t] = surface.view_cosines(mesh_vertices, body.faces)
             alone = result[0]
             if len(present) > 1 and context.config.visibility != "none":
                 (alone,) = visible_points([mesh_vertices], [body.faces], [surface])
@@ -72,6 +77,11 @@ def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -
 
     with ThreadPoolExecutor(context.threads) as pool:
         list(pool.map(test, range(frames)))
+    if context.config.visibility == "margin":
+        # The change of each cosine in a frame, the larger one of before and after; where a neighbor has no mesh, none.
+        steps = np.pad(np.abs(np.nan_to_num(np.diff(cosine, axis=2))), ((0, 0), (0, 0), (1, 1)))
+        turning = np.maximum(steps[..., 1:], steps[..., :-1])
+        certain &= ~visible | (cosine - TURNING_FRAMES * turning > MIN_NORMAL_COSINE)
     # One entry for each segment of a mesh: a track has labels of one segment.
     parts = []
     for index, mesh in enumerate(meshes):
@@ -95,7 +105,8 @@ def visibility_with_margin(
     """Find which surface points of all people are visible in a frame, and which by more than the margin.
 
     Rays are cast to each point and, for the margin, to four neighbors of it that are moved towards the camera.
-    Visible is certain if the normal is not at a grazing angle and all four are visible: no contour passes nearby.
+    Visible is certain if the normal is not at a grazing angle and all four are visible: no contour passes nearby
+    (`project_and_test_visibility` also takes into account how fast the surface turns).
     Occluded is certain if MIN_OCCLUDED_NEIGHBORS of the four are occluded: what occludes the point reaches further,
     and is nearer by more than the offset.
 
@@ -124,10 +135,7 @@ def visibility_with_margin(
     for mesh in vertices:
         positions = surface.positions(mesh.astype(np.float64), faces)
         to_camera = -positions / np.linalg.norm(positions, axis=1, keepdims=True)
-        corners = mesh[faces[surface.face]].astype(np.float64)
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-        cosines.append((normal * to_camera).sum(1))
+        cosines.append(surface.view_cosines(mesh, faces))
         # Pixels to meters at each point's depth.
         sideways = CONTOUR_TOLERANCE * context.unit / camera.focal * positions[:, 2:]
         moved = [DEPTH_OFFSET * to_camera + sideways * direction for direction in directions]

@@ -7,7 +7,8 @@ from anthrotap_builder import surface_tracks
 from anthrotap_builder.bodies import MeshSurface
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.surface import SurfacePoints
-from anthrotap_builder.surface_tracks import CONTOUR_TOLERANCE, visibility_with_margin
+from anthrotap_builder.mesh_recovery import MeshTrack
+from anthrotap_builder.surface_tracks import CONTOUR_TOLERANCE, project_and_test_visibility, visibility_with_margin
 from helpers.clip_contexts import clip_context
 
 CAMERA = Camera(focal=256.0, width=256, height=256)
@@ -97,6 +98,32 @@ def test_a_surface_at_a_grazing_angle_is_not_certainly_visible():
     _, visible, certain = cast(square(2.0, 0.0, 0.1, slope=15.0))
     assert visible.any()
     assert not certain.any()
+
+
+@pytest.mark.parametrize(("degrees_per_frame", "known"), [(0, True), (2, True), (25, False)])
+def test_a_surface_that_turns_away_fast_is_uncertain_before_it_is_at_a_grazing_angle(
+    degrees_per_frame: float, known: bool
+):
+    angles = np.radians(60 + degrees_per_frame * np.array([-1, 0, 1]))
+    sheets = np.stack([square(2.0, -0.05 * np.cos(a), 0.05 * np.cos(a), slope=np.tan(a)) for a in angles])
+    mesh = MeshTrack(0, sheets.astype(np.float32), np.ones(3, bool), np.zeros(3), np.ones(3))
+    context = clip_context(np.repeat(FRAMES, 3, axis=0), MeshSurface("mesh", sheets[0], FACES), CAMERA)
+    tracks = project_and_test_visibility(context, [mesh])
+    inside = np.abs(tracks.xy[:, 1] - 128).max(1) < 40
+    assert tracks.visible[inside, 1].all()
+    assert (tracks.certain[inside, 1] == known).all()
+
+
+def test_the_own_body_is_told_from_another_one_in_front():
+    sheets = [square(2.0, -0.5, 0.5), square(1.0, -0.5, 0.5)]
+    meshes = [
+        MeshTrack(i, sheet[None].astype(np.float32), np.ones(1, bool), np.zeros(1), np.ones(1))
+        for i, sheet in enumerate(sheets)
+    ]
+    tracks = project_and_test_visibility(CONTEXT, meshes)
+    behind = tracks.person == 0
+    assert not tracks.visible[behind].any()
+    assert not tracks.self_occluded.any()
 
 
 def test_no_people_have_no_visibility():

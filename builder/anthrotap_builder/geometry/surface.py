@@ -33,6 +33,19 @@ class SurfacePoints:
         corners = vertices[..., faces[self.face], :]
         return np.einsum("...kcx,kc->...kx", corners, self.barycentric)
 
+    def view_cosines(self, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """Return the cosines [K] float64 between the surface's normal at each point and the direction to the camera.
+
+        Args:
+            vertices: [V, 3] float, camera coordinates.
+            faces: [F, 3] int, counterclockwise as seen from outside.
+        """
+        corners = vertices[faces[self.face]].astype(np.float64)
+        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        position = self.positions(vertices.astype(np.float64), faces)
+        lengths = np.linalg.norm(normal, axis=1) * np.linalg.norm(position, axis=1)
+        return -(normal * position).sum(1) / np.maximum(lengths, 1e-12)
+
 
 def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, seed: int, allowed: np.ndarray | None = None
