@@ -31,8 +31,8 @@ SIGMA_STEP = 0.02
 MAX_STEP_COST = 8.0
 # What it costs to contradict the network in one half of a frame, for each 1/30 second: it errs in many frames in a row.
 SWAP_COST = 0.5
-# What shoulders cost that face against the hips; up to a right angle they cost nothing.
-TWIST_COST = 8.0
+# What shoulders cost that are turned against the hips by more than 60 degrees, for each unit of cosine beyond.
+TWIST_COST, MIN_TWIST_COSINE = 8.0, 0.5
 # Toes are lower in the image than heels where a person faces the camera, and higher where they face away, since cameras
 # look down on the floor: by so much on average, and with this spread, as fractions of the person's size.
 FOOT_DROP = 0.03
@@ -106,13 +106,16 @@ class _Evidence:
         across = across / np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-6)
         # Cosines of the angle between shoulders and hips. Swapped and mirrored, x changes its sign and z does not.
         cosine = np.stack([(across[:, 0] * across[:, 1] * [sign, 1]).sum(-1) for sign in (1, -1)], axis=1)
-        twist = TWIST_COST * np.maximum(-cosine, 0)
+        twist = TWIST_COST * np.maximum(MIN_TWIST_COSINE - cosine, 0)
 
         frame = np.zeros((len(xy), 2, 2))
         frame[:, :, 1] = SWAP_COST * pace
         # Two normal distributions of equal spread, at FOOT_DROP and -FOOT_DROP; who is seen from the side has neither.
         drop = (xy[:, TOES, 1] - xy[:, HEELS, 1]).mean(-1) / size
-        sure = confidence[:, [*TOES, *HEELS]].min(-1)
+        # Feet stand on the floor only below an upright torso.
+        torso = xy[:, HIPS].mean(1) - xy[:, SHOULDERS].mean(1)
+        upright = np.maximum(torso[:, 1] / np.maximum(np.linalg.norm(torso, axis=-1), 1e-6), 0)
+        sure = confidence[:, [*TOES, *HEELS]].min(-1) * upright
         ratio = 2 * FOOT_DROP / SIGMA_FOOT**2 * np.clip(drop, -SIGMA_FOOT, SIGMA_FOOT) * across[:, 1, 0]
         frame[:, 1, 1] += FOOT_WEIGHT * pace * sure * ratio
 
