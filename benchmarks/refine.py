@@ -29,8 +29,9 @@ from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.mesh_file import BodyParameters, ClipMeshes, MeshFile
 from anthrotap_builder.pipeline import Stages, label_clip
 from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
+from benchmarks.synthetic.clip_sets import load_clip, rendered_set
+from benchmarks.synthetic.clip_spec import HALVES, ClipSpec
 from benchmarks.synthetic.renderer import LEAD, Scene
-from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, standard_set
 
 JOINT_ERROR, ALIGNED_ERROR = 0.071, 0.0443  # meters
 LASTING = 0.5  # seconds
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    specs = [spec for spec in standard_set(options.half) if not options.clip or spec.name in options.clip]
+    specs = [spec for spec in rendered_set(options.half, "standard") if not options.clip or spec.name in options.clip]
     with ProcessPoolExecutor(options.processes) as pool:
         by_clip = list(pool.map(partial(label_all_ways, folder=options.folder), specs))
     sizes = np.concatenate([found["errors"] for found in by_clip])

@@ -18,7 +18,8 @@ from rich.console import Console
 from anthrotap_builder.config import LabelingConfig
 from benchmarks.label_accuracy.ablation import Variant, Workbench
 from benchmarks.label_accuracy.measure import evaluate_labels, mean_of, pooled, results_table
-from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, standard_set
+from benchmarks.synthetic.clip_sets import load_clip, rendered_set
+from benchmarks.synthetic.clip_spec import HALVES, ClipSpec
 
 # Settings by their dotted names, constants by those of their modules.
 SWEEP: dict[str, tuple[Any, ...]] = {
@@ -64,7 +65,7 @@ def main() -> None:
                 changed = {setting: value}
                 variant = Variant(constants=changed) if constant else Variant(settings=changed)
                 variants[f"{name} = {value}"] = variant
-    specs = standard_set(options.half)
+    specs = rendered_set(options.half, "standard")
     with ProcessPoolExecutor(options.processes) as pool:
         by_clip = list(pool.map(partial(sweep, variants=variants, folder=options.folder), specs))
     rows = {name: [figures[name] for figures in by_clip] for name in variants}

@@ -1,4 +1,4 @@
-"""Render the standard set, label each clip, and compare the labels with the ground truth."""
+"""Render the sets of clips, label each clip, and compare the labels with the ground truth."""
 
 from __future__ import annotations
 
@@ -36,10 +36,13 @@ from benchmarks.label_accuracy.measure import (
     pooled,
     results_table,
 )
-from benchmarks.synthetic.standard_set import HALVES, ClipSpec, load_clip, standard_set
+from benchmarks.label_accuracy.people import people_table
+from benchmarks.synthetic.clip_sets import GROUPS, load_clip, rendered_set, renderer_version
+from benchmarks.synthetic.clip_spec import HALVES, ClipSpec
+from benchmarks.synthetic.code_version import code_hash
 
-# Bars of the default configuration on the held-out half, all labels together: a figure's path in a result, its name,
-# the bar, and whether the bar is a minimum or a maximum.
+# Bars of the default configuration on the standard group's held-out half, all labels together: a figure's path in a
+# result, its name, the bar, and whether the bar is a minimum or a maximum.
 BARS: tuple[tuple[tuple[str, ...], str, float, Callable[[float, float], bool]], ...] = (
     (("lags", "24", "average_delta"), "average delta at lag 24, at least", 88, float.__ge__),
     (("lags", "24", "within", "8"), "within 8 px at lag 24, at least", 95, float.__ge__),
@@ -54,6 +57,8 @@ BARS: tuple[tuple[tuple[str, ...], str, float, Callable[[float, float], bool]], 
 )
 
 
+# What is evaluated when no group is named.
+USUAL_GROUPS = ("standard", "hard")
 # Characters that the tables need.
 WIDTH = 190
 # Points of average delta that the forward-backward check must add.
@@ -62,19 +67,18 @@ CHECK_GAIN = 5
 
 def evaluate_and_report(
     out: Path,
-    half: str | None,
-    names: Sequence[str],
+    specs: Sequence[ClipSpec],
     recipe: str | Path,
     ablation: bool,
     processes: int,
     console: Console,
 ) -> dict[str, Any]:
-    """Evaluate labels on the standard set, with a progress bar, and write figures and plots to a folder.
+    """Evaluate labels on rendered clips, with a progress bar, and write figures and plots to a folder.
 
     Args:
         out: the folder: `labels.json`, `labels.txt` (the tables) and `labels.png`, besides what
             `evaluate_set` keeps there.
-        half, names: which clips (`choose_clips`).
+        specs: the clips (`choose_clips`).
         recipe: how to label, as for `labeling_config`.
         ablation: whether to evaluate all of `ABLATION`, or only the recipe.
         processes: clips processed at once.
@@ -83,7 +87,7 @@ def evaluate_and_report(
     Returns:
         What `evaluate_set` returns.
     """
-    specs, config = choose_clips(half, names), labeling_config(recipe)
+    config = labeling_config(recipe)
     variants = ABLATION if ablation else {DEFAULT: ABLATION[DEFAULT]}
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
@@ -99,17 +103,19 @@ def evaluate_and_report(
     return report
 
 
-def choose_clips(half: str | None = None, names: Sequence[str] = ()) -> list[ClipSpec]:
-    """Return the clips of a half (of both if None), or those named.
+def choose_clips(
+    half: str | None = None, groups: Sequence[str] = USUAL_GROUPS, names: Sequence[str] = ()
+) -> list[ClipSpec]:
+    """Return the clips of a half (of both if None) and of groups, or those named, of whatever group.
 
     Raises:
-        ValueError: if there is no such half or clip; the message lists the known ones.
+        ValueError: if there is no such half, group or clip; the message lists the known ones.
     """
-    specs = standard_set(half)
+    specs = rendered_set(half) if names else [spec for group in groups for spec in rendered_set(half, group)]
     unknown = sorted(set(names) - {spec.name for spec in specs})
     if unknown:
         known = ", ".join(spec.name for spec in specs)
-        raise ValueError(f"no clip {', '.join(unknown)} in the standard set{f' ({half})' if half else ''}: {known}")
+        raise ValueError(f"no clip {', '.join(unknown)} in the rendered sets{f' ({half})' if half else ''}: {known}")
     return [spec for spec in specs if not names or spec.name in names]
 
 
@@ -121,7 +127,7 @@ def evaluate_set(
     processes: int = 2,
     on_done: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Label clips of the standard set in one or more ways, and evaluate each.
+    """Label rendered clips in one or more ways, and evaluate each.
 
     Args:
         specs: the clips.
@@ -133,7 +139,7 @@ def evaluate_set(
         on_done: called with the name of each clip that is done.
 
     Returns:
-        A dict that JSON can hold: `label_version`, and by variant and half the `clips` (by name, as
+        A dict that JSON can hold: `label_version`, and by variant, group and half the `clips` (by name, as
         `evaluate_labels` gives them), their `mean` and all labels `pooled`.
     """
     kept = folder / f"figures-{config.version()}-{code_version()}"
@@ -155,9 +161,13 @@ def evaluate_set(
         "label_version": config.version(),
         "variants": {
             name: {
-                half: _together({spec.name: by_clip[spec.name][name] for spec in specs if spec.half == half})
-                for half in HALVES
-                if any(spec.half == half for spec in specs)
+                group: {
+                    half: _together({spec.name: by_clip[spec.name][name] for spec in found})
+                    for half in HALVES
+                    if (found := [spec for spec in specs if (spec.group, spec.half) == (group, half)])
+                }
+                for group in GROUPS
+                if any(spec.group == group for spec in specs)
             }
             for name in variants
         },
@@ -168,7 +178,7 @@ def _figures(
     spec: ClipSpec, config: LabelingConfig, folder: Path, kept: Path, variants: Mapping[str, Variant]
 ) -> dict[str, Any]:
     """Return a clip's figures by variant; those in its file in `kept` are reused, new ones are added to it."""
-    path = kept / f"{spec.name}.json"
+    path = kept / f"{spec.name}-{renderer_version(spec.group)}-{measure_version()}.json"
     try:
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
@@ -196,26 +206,33 @@ def code_version() -> str:
     return digest.hexdigest()[:10]
 
 
+def measure_version() -> str:
+    """Return a hash of the code that compares labels with the ground truth."""
+    return code_hash(f"../label_accuracy/{name}.py" for name in ("ablation", "measure", "people", "percentages"))
+
+
 def report_tables(report: Mapping[str, Any]) -> Group:
-    """Make tables of the figures of `evaluate_set`: clips, body parts, the ablation, and the bars."""
+    """Make tables of the figures of `evaluate_set`: clips, people, body parts, the ablation, and the bars."""
     tables: list[Table] = []
     default = report["variants"].get(DEFAULT, {})
-    for half in HALVES:
-        if half not in default:
-            continue
-        found = default[half]
-        rows = {**found["clips"], "mean of clips": found["mean"], "all labels": found["pooled"]}
-        tables.append(results_table(rows, f"{half.replace('_', ' ')}: labels {report['label_version']}"))
-        tables.append(parts_table(found["pooled"], f"{half.replace('_', ' ')}: all labels by body part"))
-        tables.append(reliability_table(found, f"{half.replace('_', ' ')}: is the confidence calibrated?"))
+    for group, halves in default.items():
+        for half, found in halves.items():
+            title = f"{group.replace('_', ' ')}, {half.replace('_', ' ')}"
+            rows = {**found["clips"], "mean of clips": found["mean"], "all labels": found["pooled"]}
+            tables.append(results_table(rows, f"{title}: labels {report['label_version']}"))
+            tables.append(people_table(rows, f"{title}: who is labeled"))
+            tables.append(parts_table(found["pooled"], f"{title}: all labels by body part"))
+            tables.append(reliability_table(found, f"{title}: is the confidence calibrated?"))
     if len(report["variants"]) > 1:
-        for half in HALVES:
-            rows = {name: found[half]["pooled"] for name, found in report["variants"].items() if half in found}
-            if rows:
-                tables.append(results_table(rows, f"{half.replace('_', ' ')}: what each stage contributes, all labels"))
-    if len(default.get("held_out", {}).get("clips", ())) == len(standard_set("held_out")):
+        for group, halves in default.items():
+            for half in halves:
+                rows = {name: found[group][half]["pooled"] for name, found in report["variants"].items()}
+                title = f"{group.replace('_', ' ')}, {half.replace('_', ' ')}"
+                tables.append(results_table(rows, f"{title}: what each stage contributes, all labels"))
+    standard = default.get("standard", {}).get("held_out", {"clips": ()})
+    if len(standard["clips"]) == len(rendered_set("held_out", "standard")):
         unchecked = report["variants"].get(UNCHECKED)
-        tables.append(bars_table(default["held_out"], unchecked and unchecked["held_out"]))
+        tables.append(bars_table(standard, unchecked and unchecked["standard"]["held_out"]))
     return Group(*tables)
 
 
@@ -249,16 +266,17 @@ def bars_table(found: Mapping[str, Any], unchecked: Mapping[str, Any] | None) ->
 
 
 def plot_report(report: Mapping[str, Any], path: Path) -> None:
-    """Write a plot of the figures: accuracy against survival for each variant, and by clip and body part."""
-    half = "held_out" if "held_out" in report["variants"][DEFAULT] else "tuning"
-    found = report["variants"][DEFAULT][half]
+    """Write a plot of the first group's figures: accuracy against survival for each variant, by clip and body part."""
+    group, by_half = next(iter(report["variants"][DEFAULT].items()))
+    half = "held_out" if "held_out" in by_half else "tuning"
+    found = by_half[half]
     figure = Figure(figsize=(15, 9), layout="constrained")
     survival, by_lag, calibration, parts = figure.subplot_mosaic(
         [["survival", "lags"], ["calibration", "parts"]]
     ).values()
 
-    for number, (name, halves) in enumerate(report["variants"].items(), 1):
-        figures = halves[half]["pooled"]["lags"]["24"]
+    for number, (name, groups) in enumerate(report["variants"].items(), 1):
+        figures = groups[group][half]["pooled"]["lags"]["24"]
         if figures["average_delta"] is None:
             continue
         point = figures["survival"], figures["average_delta"]
@@ -297,7 +315,8 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     parts.set_xticks(range(len(names)), names)
     parts.set(ylabel="%", title="by body part")
     parts.legend(loc="lower right")
-    count = f"{len(clips)} of {len(standard_set(half))} clips of the {half.replace('_', ' ')} half"
+    total = len(rendered_set(half, group))
+    count = f"{len(clips)} of {total} clips of the {half.replace('_', ' ')} half, {group.replace('_', ' ')} group"
     figure.suptitle(f"Labels {report['label_version']} against ground truth, {count}")
     with atomic_write(path) as tmp_path:
         figure.savefig(tmp_path, dpi=110)

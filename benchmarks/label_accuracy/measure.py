@@ -20,6 +20,8 @@ from scipy.spatial import cKDTree
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.bodies.anny import JOINTS
 from anthrotap_hf.tracks import Tracks
+from benchmarks.label_accuracy.people import VisibleArea, people_figures
+from benchmarks.label_accuracy.percentages import MIN_CASES, percentage, plain
 from benchmarks.synthetic.ground_truth import GroundTruth
 
 LAGS = (8, 24, 48)
@@ -27,8 +29,6 @@ LAGS = (8, 24, 48)
 THRESHOLDS = (2, 4, 8, 16)
 # Frames between queries.
 QUERY_EVERY = 4
-# A percentage of fewer cases means nothing, and is None.
-MIN_CASES = 20
 # Pixels between the positions at which coverage is sampled.
 COVERAGE_STEP = 6
 # Pixels of a 256x256 frame: a position this near to a visible label is covered.
@@ -71,6 +71,7 @@ def evaluate_labels(
         num_tracks: number of tracks.
         off_body: queries under which there is no body (background, furniture).
         coverage: the visible body area that is near a visible label (`COVERAGE_RADIUS`).
+        people: who is labeled, as `people.people_figures` gives it.
         lags: by lag (as a string):
             within: by threshold, *evaluated* labels nearer than it to their true position. Evaluated are labels that
                 are visible at query and lag and whose point is truly visible there; labels whose query is off the
@@ -79,6 +80,7 @@ def evaluate_labels(
             median_error: pixels; None where more than half fail off the body.
             survival: of on-body queries whose point is truly visible at the lag, those whose label is visible.
             visible_but_occluded: of labels visible at the lag, those whose point is not.
+            wrong_person: of labels visible at the lag whose query is on a body, those that lie on another person's.
             occluded_precision: of labels occluded whose point is in frame, those whose point is occluded.
             occluded_recall: of points in frame and occluded whose label is valid, those whose label is occluded.
             occluded_found: of all points in frame and occluded, invalid labels included, those whose label is occluded.
@@ -101,34 +103,33 @@ def evaluate_labels(
         tracks = tracks.resized(truth.height, truth.width)
     query_frames = range(0, tracks.num_frames, query_every)
     queries = {t: _query(tracks, truth, t, start_frame) for t in query_frames}
-    results = {
-        lag: _QueryResults.concatenate(
-            [
-                _evaluate(tracks, truth, queries[t], t + lag, start_frame)
-                for t in query_frames
-                if t + lag < tracks.num_frames
-            ]
-        )
-        for lag in lags
-    }
-    area, near = _coverage(tracks, truth, query_frames, start_frame)
+    results = {}
+    for lag in lags:
+        found = []
+        for t in query_frames:
+            if t + lag < tracks.num_frames:
+                later = queries[t + lag] if t + lag in queries else _query(tracks, truth, t + lag, start_frame)
+                found.append(_evaluate(tracks, truth, queries[t], later, start_frame))
+        results[lag] = _QueryResults.concatenate(found)
+    area = _coverage(tracks, truth, query_frames, start_frame)
     off = np.concatenate([query.part < 0 for query in queries.values()])
     parts = {}
     for number, part in enumerate(PARTS):
         of_part = {lag: _summary(result.select(result.part == number)) for lag, result in results.items()}
         parts[part] = {
-            "coverage": percentage(near[area == number]),
+            "coverage": percentage(area.near[area.part == number]),
             "lags": {str(lag): figures for lag, figures in of_part.items()},
-            "counts": {"positions": int((area == number).sum())},
+            "counts": {"positions": int((area.part == number).sum())},
         }
     return {
         "num_tracks": len(tracks),
         "off_body": percentage(off),
-        "coverage": percentage(near),
+        "coverage": percentage(area.near),
+        "people": people_figures(area, [query.person for query in queries.values()], len(truth.people)),
         "lags": {str(lag): _summary(result) for lag, result in results.items()},
         "reliability": _reliability(tracks, truth, start_frame),
         "parts": parts,
-        "counts": {"queries": len(off), "positions": len(near)},
+        "counts": {"queries": len(off), "positions": len(area.near)},
     }
 
 
@@ -149,8 +150,9 @@ def mean_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 # What each percentage is of, by its name in `counts`.
 _COUNT_OF = {
-    "off_body": "queries", "coverage": "positions", "average_delta": "evaluated", "survival": "truly_visible",
-    "visible_but_occluded": "called_visible", "occluded_precision": "called_occluded",
+    "off_body": "queries", "coverage": "positions", "main_coverage": "main_positions", "unlabeled": "appearances",
+    "average_delta": "evaluated", "survival": "truly_visible",
+    "visible_but_occluded": "called_visible", "wrong_person": "called_visible", "occluded_precision": "called_occluded",
     "occluded_recall": "labeled_and_occluded", "occluded_found": "truly_occluded",
     "occluded_average_delta": "correctly_occluded",
     **{str(limit): "evaluated" for limit in THRESHOLDS},
@@ -249,8 +251,9 @@ def parts_table(result: Mapping[str, Any], title: str = "") -> Table:
 
 @dataclass(frozen=True)
 class _Query:
-    """Labels visible at a frame and what is under them: track [K], person [K] (-1: none), face, barycentric, part."""
+    """Labels visible at frame t, and what is under them: track [K], person [K] (-1: none), face, barycentric, part."""
 
+    t: int
     track: np.ndarray
     person: np.ndarray
     face: np.ndarray
@@ -267,6 +270,7 @@ class _QueryResults:
         error: [K] float64, pixels at 256x256; inf where the query is off the body or the label is invalid.
         visible, occluded: [K] bool, the label.
         truly_visible, truly_occluded: [K] bool, the ground truth: the point is visible; it is in frame, but occluded.
+        on_another: [K] bool, the label is visible, and lies on another person than the query.
     """
 
     part: np.ndarray
@@ -275,6 +279,7 @@ class _QueryResults:
     occluded: np.ndarray
     truly_visible: np.ndarray
     truly_occluded: np.ndarray
+    on_another: np.ndarray
 
     def select(self, index: np.ndarray) -> _QueryResults:
         return _QueryResults(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
@@ -282,7 +287,7 @@ class _QueryResults:
     @classmethod
     def concatenate(cls, results: list[_QueryResults]) -> _QueryResults:
         empty = np.zeros(0, bool)
-        nothing = cls(np.zeros(0, np.int64), np.zeros(0), empty, empty, empty, empty)
+        nothing = cls(np.zeros(0, np.int64), np.zeros(0), *[empty] * 5)
         return cls(
             *(
                 np.concatenate([getattr(part, name) for part in (nothing, *results)])
@@ -295,13 +300,17 @@ def _query(tracks: Tracks, truth: GroundTruth, t: int, start_frame: int) -> _Que
     track = np.nonzero(tracks.visible[:, t])[0]
     person, face, barycentric = truth.surface_point_under(start_frame + t, tracks.xy[track, t])
     part = np.where(person >= 0, part_of_face()[face], -1)
-    return _Query(track, person, face, barycentric, part)
+    return _Query(t, track, person, face, barycentric, part)
 
 
-def _evaluate(tracks: Tracks, truth: GroundTruth, query: _Query, t: int, start_frame: int) -> _QueryResults:
+def _evaluate(tracks: Tracks, truth: GroundTruth, query: _Query, later: _Query, start_frame: int) -> _QueryResults:
+    """Compare the labels of a query with the ground truth at the frame of a later one."""
+    t = later.t
     xy, truly_visible = truth.locate(start_frame + t, query.person, query.face, query.barycentric)
     in_frame = truth.camera(start_frame + t).contains(xy)
     error = np.linalg.norm((tracks.xy[query.track, t] - xy) * _to_256(truth), axis=1)
+    owner = np.full(len(tracks), -1)
+    owner[later.track] = later.person
     return _QueryResults(
         part=query.part,
         error=np.where(np.isfinite(error), error, np.inf),
@@ -309,6 +318,7 @@ def _evaluate(tracks: Tracks, truth: GroundTruth, query: _Query, t: int, start_f
         occluded=tracks.occluded[query.track, t],
         truly_visible=truly_visible,
         truly_occluded=in_frame & ~truly_visible,
+        on_another=(owner[query.track] >= 0) & (owner[query.track] != query.person),
     )
 
 
@@ -327,6 +337,7 @@ def _summary(result: _QueryResults) -> dict[str, Any]:
         "median_error": median if np.isfinite(median) else None,
         "survival": percentage(result.visible[on_body & result.truly_visible]),
         "visible_but_occluded": percentage(~result.truly_visible[on_body & result.visible]),
+        "wrong_person": percentage(result.on_another[on_body & result.visible]),
         "occluded_precision": percentage(result.truly_occluded[result.occluded & in_frame]),
         "occluded_recall": percentage(result.occluded[result.truly_occluded & labeled]),
         "occluded_found": percentage(result.occluded[result.truly_occluded]),
@@ -367,26 +378,26 @@ def _reliability(tracks: Tracks, truth: GroundTruth, start_frame: int) -> dict[s
     return {**percentages, "counts": counts}
 
 
-def _coverage(tracks: Tracks, truth: GroundTruth, frames: range, start_frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sample positions evenly over the visible people; return the body part of each and whether it is covered."""
+def _coverage(tracks: Tracks, truth: GroundTruth, frames: range, start_frame: int) -> VisibleArea:
+    """Sample positions evenly over the visible people, and find which are near a visible label."""
     x, y = np.meshgrid(
         np.arange(COVERAGE_STEP / 2, truth.width, COVERAGE_STEP),
         np.arange(COVERAGE_STEP / 2, truth.height, COVERAGE_STEP),
     )
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
     scale = _to_256(truth)
-    parts, near = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-    for t in frames:
+    parts: list[VisibleArea] = []
+    for index, t in enumerate(frames):
         person, face, _ = truth.surface_point_under(start_frame + t, grid)
         on_body = person >= 0
         labels = tracks.xy[tracks.visible[:, t], t] * scale
-        parts.append(part_of_face()[face[on_body]])
+        near = np.zeros(on_body.sum(), bool)
         if len(labels):
             distance, _ = cKDTree(labels).query(grid[on_body] * scale, distance_upper_bound=COVERAGE_RADIUS)
-            near.append(np.isfinite(distance))
-        else:
-            near.append(np.zeros(on_body.sum(), bool))
-    return np.concatenate(parts), np.concatenate(near)
+            near = np.isfinite(distance)
+        frame = np.full(len(near), index)
+        parts.append(VisibleArea(frame, person[on_body], part_of_face()[face[on_body]], near))
+    return VisibleArea.concatenate(parts)
 
 
 @lru_cache(maxsize=1)
@@ -401,16 +412,6 @@ def _to_256(truth: GroundTruth) -> np.ndarray:
     return np.array([256 / truth.width, 256 / truth.height])
 
 
-def percentage(cases: np.ndarray) -> float | None:
-    """Return the percentage of true cases; None for fewer than `MIN_CASES`."""
-    return float(100 * cases.mean()) if len(cases) >= MIN_CASES else None
-
-
 def _average(percentages: list[float | None]) -> float | None:
     known = [value for value in percentages if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def plain(value: float | None, digits: int = 1) -> str:
-    """Format a percentage for a table; a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"

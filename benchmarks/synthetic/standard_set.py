@@ -1,86 +1,18 @@
-"""The standard set: rendered clips on which labels are evaluated, a half for tuning and a half held out."""
+"""The standard set: one to three people in motions of all kinds, a half for tuning and a half held out."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from anthrotap_hf.video import decode_video, write_video
 from benchmarks.synthetic import motion
-from benchmarks.synthetic.clothing import Clothing
-from benchmarks.synthetic.code_version import RENDERER, code_hash
-from benchmarks.synthetic.ground_truth import GroundTruth
-from benchmarks.synthetic.motion import Motion
-from benchmarks.synthetic.renderer import (
-    Actor,
-    CameraPath,
-    RenderedClip,
-    Scene,
-    render_scene,
-)
+from benchmarks.synthetic.clip_spec import RATE, ClipSpec, random_person
+from benchmarks.synthetic.renderer import Actor, CameraPath, Scene
 from benchmarks.synthetic.room import Furniture, build_room, crates, pillar, table
 
-HALVES = ("tuning", "held_out")
 FRAMES = 72
 FPS = 24.0
 SECONDS = FRAMES / FPS
-# Motion samples a second.
-RATE = 192.0
-
-
-@dataclass(frozen=True)
-class ClipSpec:
-    """A clip of the standard set: `build()` makes its scene, `crf` is how hard H.264 compresses it."""
-
-    name: str
-    half: str
-    build: Callable[[], Scene]
-    crf: int = 21
-
-
-def standard_set(half: str | None = None) -> list[ClipSpec]:
-    """Return the clips of a half, or of both.
-
-    The halves share the themes, but neither motions, people, rooms nor seeds.
-    """
-    if half is not None and half not in HALVES:
-        raise ValueError(f"no half {half!r}: choose from {', '.join(HALVES)}")
-    return [spec for spec in _SET if half in (None, spec.half)]
-
-
-def load_clip(spec: ClipSpec, folder: Path, threads: int = 2) -> RenderedClip:
-    """Load a clip of the set as it is labeled, decoded from its mp4; render it into `folder` on first use.
-
-    Files of other versions of the renderer are neither used nor removed: each version has a folder of its
-    own.
-    """
-    home = Path(folder) / f"standard-{renderer_version()}"
-    home.mkdir(parents=True, exist_ok=True)
-    video, truth = home / f"{spec.name}.mp4", home / f"{spec.name}.npz"
-    if not truth.exists():
-        clip = render_scene(spec.build(), threads)
-        write_video(video, clip.frames, clip.fps, spec.crf)
-        tmp_path = truth.with_suffix(".incomplete")
-        clip.truth.save(tmp_path)
-        tmp_path.replace(truth)
-    return RenderedClip(decode_video(video), FPS, GroundTruth.load(truth))
-
-
-def renderer_version() -> str:
-    """Return a hash of the code, without its comments, that decides what the clips look like."""
-    return code_hash((*RENDERER, "standard_set.py"))
-
-
-def _person(rng: np.random.Generator, controls: np.ndarray, start: tuple[float, float] = (0.0, 0.0),
-            stay: float | None = 0.9, **clothing: object) -> Actor:  # fmt: skip
-    """Make a person of random shape and clothing who does `controls` around `start`."""
-    shape = np.clip(rng.normal(size=10), -1.5, 1.5) * [0.35, *[0.9] * 9]
-    seed = int(rng.integers(1 << 30))
-    return Actor(Motion(controls, RATE, start, stay), shape, Clothing.random(rng, **clothing), seed)
 
 
 def _camera(
@@ -116,56 +48,56 @@ def _scene(style: str, seed: int, actors: list[Actor], camera: CameraPath, shutt
 
 def _walk_across() -> Scene:
     rng = np.random.default_rng(101)
-    walker = _person(rng, motion.walk(SECONDS, RATE, rng, heading=1.15, pace=0.9), (-0.35, 0.2), None)
+    walker = random_person(rng, motion.walk(SECONDS, RATE, rng, heading=1.15, pace=0.9), (-0.35, 0.2), None)
     return _scene("gallery", 101, [walker], _camera(pan=(-0.33, 0.27), shake=1.0, seed=1), cup=True)
 
 
 def _walk_round() -> Scene:
     rng = np.random.default_rng(201)
-    walker = _person(rng, motion.walk(SECONDS, RATE, rng, heading=-0.9, pace=1.05, turn=0.9), (-0.45, 0.3), None)
+    walker = random_person(rng, motion.walk(SECONDS, RATE, rng, heading=-0.9, pace=1.05, turn=0.9), (-0.45, 0.3), None)
     return _scene("yard", 201, [walker], _camera(move=(0.8, 0.3, 0.1), shake=1.5, seed=2), noise=2.0)
 
 
 def _dance_near() -> Scene:
     rng = np.random.default_rng(102)
-    dancer = _person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.9), looseness=0.018)
+    dancer = random_person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.9), looseness=0.018)
     return _scene("studio", 102, [dancer], _camera(focal=1150.0), shutter=0.25)
 
 
 def _dance_two() -> Scene:
     rng = np.random.default_rng(202)
-    dancers = [_person(rng, motion.dance(SECONDS, RATE, rng, tempo=2.2), (x, 0.1)) for x in (-0.8, 0.75)]
+    dancers = [random_person(rng, motion.dance(SECONDS, RATE, rng, tempo=2.2), (x, 0.1)) for x in (-0.8, 0.75)]
     return _scene("loft", 202, dancers, _camera(move=(0.3, 0, 0)), shutter=0.25, cup=True)
 
 
 def _crouch() -> Scene:
     rng = np.random.default_rng(103)
-    return _scene("loft", 103, [_person(rng, motion.crouch(SECONDS, RATE, rng, heading=0.5))], _camera())
+    return _scene("loft", 103, [random_person(rng, motion.crouch(SECONDS, RATE, rng, heading=0.5))], _camera())
 
 
 def _lunges() -> Scene:
     rng = np.random.default_rng(203)
-    person = _person(rng, motion.lunge(SECONDS, RATE, rng, heading=-0.75))
+    person = random_person(rng, motion.lunge(SECONDS, RATE, rng, heading=-0.75))
     return _scene("studio", 203, [person], _camera(shake=0.7, seed=3))
 
 
 def _turn() -> Scene:
     rng = np.random.default_rng(104)
-    person = _person(rng, motion.turn_around(SECONDS, RATE, rng, speed=1.7))
+    person = random_person(rng, motion.turn_around(SECONDS, RATE, rng, speed=1.7))
     return _scene("studio", 104, [person], _camera(focal=1100.0, shake=2.5, seed=4))
 
 
 def _turn_fast() -> Scene:
     rng = np.random.default_rng(204)
-    person = _person(rng, motion.turn_around(SECONDS, RATE, rng, speed=2.6), long_hair=True)
+    person = random_person(rng, motion.turn_around(SECONDS, RATE, rng, speed=2.6), long_hair=True)
     return _scene("gallery", 204, [person], _camera(zoom=1.2))
 
 
 def _crossing() -> Scene:
     rng = np.random.default_rng(105)
     walkers = [
-        _person(rng, motion.walk(SECONDS, RATE, rng, heading=1.45, pace=0.85), (0.0, -0.35), None),
-        _person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.4, pace=0.8), (0.1, 0.55), None),
+        random_person(rng, motion.walk(SECONDS, RATE, rng, heading=1.45, pace=0.85), (0.0, -0.35), None),
+        random_person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.4, pace=0.8), (0.1, 0.55), None),
     ]
     return _scene("yard", 105, walkers, _camera(position=(0, -5.4, 1.3)))
 
@@ -173,23 +105,23 @@ def _crossing() -> Scene:
 def _crossing_three() -> Scene:
     rng = np.random.default_rng(205)
     people = [
-        _person(rng, motion.walk(SECONDS, RATE, rng, heading=1.5, pace=0.95), (0.0, -0.5), None),
-        _person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.7, energy=0.8), (-0.55, 0.35)),
-        _person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.6, pace=0.8), (0.3, 1.1), None),
+        random_person(rng, motion.walk(SECONDS, RATE, rng, heading=1.5, pace=0.95), (0.0, -0.5), None),
+        random_person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.7, energy=0.8), (-0.55, 0.35)),
+        random_person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.6, pace=0.8), (0.3, 1.1), None),
     ]
     return _scene("gallery", 205, people, _camera(position=(0, -5.4, 1.3), pan=(-0.03, 0.03)))
 
 
 def _behind_table() -> Scene:
     rng = np.random.default_rng(106)
-    person = _person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.7, energy=0.9))
+    person = random_person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.7, energy=0.9))
     front = [table((0.1, -0.95), (1.5, 0.6, 0.75), 1), crates((0.75, -1.05), 0.42, 3, 6)]
     return _scene("loft", 106, [person], _camera(move=(0.25, 0, 0)), furniture=front)
 
 
 def _behind_pillars() -> Scene:
     rng = np.random.default_rng(206)
-    walker = _person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.3, pace=0.75), (0.35, 0.2), None)
+    walker = random_person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.3, pace=0.75), (0.35, 0.2), None)
     front = [pillar((-0.55, -0.7), 0.24, 2.6, 3), pillar((0.65, -0.6), 0.2, 2.6, 8),
              crates((0.05, -0.8), 0.5, 1, 9)]  # fmt: skip
     return _scene("studio", 206, [walker], _camera(), furniture=front)
@@ -197,29 +129,31 @@ def _behind_pillars() -> Scene:
 
 def _fast_arms() -> Scene:
     rng = np.random.default_rng(107)
-    return _scene("studio", 107, [_person(rng, motion.wave_arms(SECONDS, RATE, rng))], _camera(), shutter=0.6)
+    return _scene("studio", 107, [random_person(rng, motion.wave_arms(SECONDS, RATE, rng))], _camera(), shutter=0.6)
 
 
 def _boxing() -> Scene:
     rng = np.random.default_rng(207)
-    return _scene("gallery", 207, [_person(rng, motion.box(SECONDS, RATE, rng))], _camera(focal=1150.0), shutter=0.6)
+    return _scene(
+        "gallery", 207, [random_person(rng, motion.box(SECONDS, RATE, rng))], _camera(focal=1150.0), shutter=0.6
+    )
 
 
 def _upper_body() -> Scene:
     rng = np.random.default_rng(108)
-    person = _person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.6, energy=0.8), decal="7", shirt="plain")
+    person = random_person(rng, motion.dance(SECONDS, RATE, rng, tempo=1.6, energy=0.8), decal="7", shirt="plain")
     return _scene("studio", 108, [person], _camera((0.1, -3.4, 1.35), tilt=-0.02, zoom=1.25, shake=1.5, seed=5))
 
 
 def _in_and_out() -> Scene:
     rng = np.random.default_rng(208)
-    walker = _person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.0, pace=0.95), (0.5, -0.5), None)
+    walker = random_person(rng, motion.walk(SECONDS, RATE, rng, heading=-1.0, pace=0.95), (0.5, -0.5), None)
     return _scene("loft", 208, [walker], _camera((0.3, -4.2, 1.2), pan=(0.06, -0.06)))
 
 
 def _close_limbs() -> Scene:
     rng = np.random.default_rng(109)
-    person = _person(rng, motion.hands_on_body(SECONDS, RATE, rng), sleeves="long")
+    person = random_person(rng, motion.hands_on_body(SECONDS, RATE, rng), sleeves="long")
     return _scene("gallery", 109, [person], _camera(focal=1150.0))
 
 
@@ -227,22 +161,22 @@ def _close_limbs_turned() -> Scene:
     rng = np.random.default_rng(209)
     controls = motion.hands_on_body(SECONDS, RATE, rng)
     controls[:, motion.INDEX["heading"]] += 0.7 * np.sin(1.4 * motion.sample_times(SECONDS, RATE) + 1)
-    return _scene("yard", 209, [_person(rng, controls)], _camera(focal=1100.0, shake=1.0, seed=6), noise=2.5)
+    return _scene("yard", 209, [random_person(rng, controls)], _camera(focal=1100.0, shake=1.0, seed=6), noise=2.5)
 
 
 def _loose_clothes() -> Scene:
     rng = np.random.default_rng(110)
-    person = _person(rng, motion.dance(SECONDS, RATE, rng, tempo=2.0), looseness=0.03, slip=0.035, shirt="print")
+    person = random_person(rng, motion.dance(SECONDS, RATE, rng, tempo=2.0), looseness=0.03, slip=0.035, shirt="print")
     return _scene("yard", 110, [person], _camera(shake=1.0, seed=7), noise=3.0)
 
 
 def _loose_jumping() -> Scene:
     rng = np.random.default_rng(210)
-    person = _person(rng, motion.jumping_jacks(SECONDS, RATE, rng), looseness=0.03, slip=0.035, shirt="plaid")
+    person = random_person(rng, motion.jumping_jacks(SECONDS, RATE, rng), looseness=0.03, slip=0.035, shirt="plaid")
     return _scene("loft", 210, [person], _camera(zoom=0.9), noise=3.0, shutter=0.35)
 
 
-_SET = [
+STANDARD_CLIPS = [
     ClipSpec("walk", "tuning", _walk_across),
     ClipSpec("dance", "tuning", _dance_near),
     ClipSpec("crouch", "tuning", _crouch, crf=28),

@@ -18,9 +18,9 @@ from benchmarks.label_accuracy import evaluation
 from benchmarks.label_accuracy.__main__ import app
 from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, TRUTHS, Variant, Workbench
 from benchmarks.label_accuracy.measure import evaluate_labels
+from benchmarks.synthetic.clip_spec import ClipSpec
 from benchmarks.synthetic.demo import demo_scene
 from benchmarks.synthetic.renderer import render_scene
-from benchmarks.synthetic.standard_set import ClipSpec
 
 CONFIG = LabelingConfig(points=200)
 
@@ -116,7 +116,8 @@ def test_a_variant_changes_the_settings_that_it_names_and_no_other():
 @pytest.fixture
 def short_set(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ClipSpec("short", "held_out", short_scene)
-    monkeypatch.setattr(evaluation, "standard_set", lambda half=None: [spec] * (half != "tuning"))
+    chosen = {(None, "standard"), ("held_out", "standard")}
+    monkeypatch.setattr(evaluation, "rendered_set", lambda half=None, group=None: [spec] * ((half, group) in chosen))
     monkeypatch.setattr(evaluation, "code_version", lambda: "test")
 
 
@@ -130,7 +131,7 @@ def test_the_command_writes_figures_and_plots_and_resumes(
     assert "bars" in first.output
     report = json.loads((tmp_path / "labels.json").read_text())
     assert set(report["variants"]) == {DEFAULT}
-    assert report["variants"][DEFAULT]["held_out"]["clips"]["short"]["num_tracks"] > 0
+    assert report["variants"][DEFAULT]["standard"]["held_out"]["clips"]["short"]["num_tracks"] > 0
     assert (tmp_path / "labels.png").stat().st_size > 10_000
 
     def label_again(*_: object) -> None:
@@ -146,7 +147,7 @@ def test_the_command_writes_figures_and_plots_and_resumes(
     ("arguments", "reason"),
     [
         (["--half", "third"], "no half 'third'"),
-        (["--clip", "nonsense"], "no clip nonsense in the standard set: walk, "),
+        (["--clip", "nonsense"], "no clip nonsense in the rendered sets: walk, "),
         (["--recipe", "nowhere.yaml"], "no recipe"),
     ],
 )

@@ -192,3 +192,19 @@ def test_pooling_counts_labels_alike_where_the_mean_counts_clips(truth: GroundTr
     fraction = 100 * counts[0] / sum(counts)
     assert pooled([good, bad])["lags"]["8"]["average_delta"] == pytest.approx(fraction, abs=0.1)
     assert pooled([good, bad])["counts"]["queries"] == good["counts"]["queries"] + bad["counts"]["queries"]
+
+
+def test_labels_that_change_to_another_person_are_on_the_wrong_one(truth: GroundTruth, perfect: Tracks) -> None:
+    """A second body stands beside the first, and half of the labels jump to it from frame 24 on."""
+    beside = truth.people[0] + np.array([1.2, 0, 0], np.float32)
+    two = replace(truth, people=[truth.people[0], beside], faces=truth.faces * 2)
+    body = load_body("anny")
+    points = body.surface_points(600, 0)
+    xy, visible = perfect.xy.copy(), perfect.visible.copy()
+    for t in range(24, T):
+        xy[::2, t], visible[::2, t] = two.locate(t, np.ones(300, int), points.face[::2], points.barycentric[::2])
+    jumped = evaluate_labels(replace(perfect, xy=xy, visible=visible), two, lags=LAGS)
+    assert 40 < at(jumped, 24)["wrong_person"] < 70  # the bar hides less of the second
+    assert at(evaluate_labels(perfect, two, lags=LAGS), 24)["wrong_person"] < 1
+    assert jumped["people"]["counts"]["people_labeled"] == 2
+    assert at(jumped, 24)["counts"]["called_visible"] > 100

@@ -22,7 +22,6 @@ from benchmarks.synthetic.renderer import (
     render_scene,
 )
 from benchmarks.synthetic.room import build_room, crates
-from benchmarks.synthetic.standard_set import HALVES, standard_set
 
 T = 4
 
@@ -213,14 +212,6 @@ def test_joints_keep_to_their_limits() -> None:
             low, high = body.prior.lower[joint] - 0.12, body.prior.upper[joint] + 0.12
             assert (angle >= low).all(), (make.__name__, joint)
             assert (angle <= high).all(), (make.__name__, joint)
-
-
-def test_the_set_has_two_halves_without_common_names() -> None:
-    names = [spec.name for spec in standard_set()]
-    assert len(set(names)) == len(names) >= 12
-    assert {spec.half for spec in standard_set()} == set(HALVES)
-    with pytest.raises(ValueError, match="tuning"):
-        standard_set("testing")
 
 
 def test_unknown_room() -> None:

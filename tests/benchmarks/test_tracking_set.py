@@ -11,7 +11,7 @@ import pytest
 
 from anthrotap_hf.evaluation import read_tapvid
 from benchmarks import tracking_set as script
-from benchmarks.synthetic import creatures, objects, paths, shapes, standard_set, tracking_set
+from benchmarks.synthetic import clip_sets, creatures, objects, paths, shapes, tracking_set
 from benchmarks.synthetic.baselines import LucasKanade, Static
 from benchmarks.synthetic.objects import ObjectScene, render_objects
 from benchmarks.synthetic.renderer import CameraPath, RenderedClip
@@ -234,7 +234,7 @@ def test_evaluation_and_validation_clips_are_disjoint() -> None:
     assert len({clip.seed for clip in clips}) == len({clip.name for clip in clips}) == len(clips)
     counts = {file: len(tracking_set.tracking_set([file])) for file in tracking_set.FILES}
     assert counts == {"humans": 15, "objects": 14, "validation": 8}
-    assert not {clip.name for clip in clips} & {spec.name for spec in standard_set.standard_set()}
+    assert not {clip.name for clip in clips} & {spec.name for spec in clip_sets.rendered_set()}
     with pytest.raises(ValueError, match="validation"):
         tracking_set.tracking_set(["training"])
 
