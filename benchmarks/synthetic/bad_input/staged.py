@@ -119,7 +119,8 @@ def hung(center: tuple[float, float, float], side: float, frame: float = 0.05) -
     """
     x, y, z = center
     half, outer = side / 2, side / 2 + frame
-    vertices, faces = [], []
+    vertices: list[tuple[float, float, float]] = []
+    faces: list[tuple[int, int, int]] = []
     for reach, depth in ((outer, 0.0), (half, -0.02)):
         first = len(vertices)
         vertices += [(x + sx * reach, y + depth, z + sz * reach) for sx, sz in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
