@@ -18,6 +18,7 @@ from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.filtering import filter_labels
 from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
+from anthrotap_builder.identity import VideoPeople
 from anthrotap_builder.mesh_recovery import MeshTrack, recover_meshes
 from anthrotap_builder.mesh_recovery.masks import fill_masks, match_masks
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFile
@@ -137,6 +138,10 @@ def label_video(
     """
     config = config or LabelingConfig()
     limit_malloc_arenas()
+    people: VideoPeople | None = None
+    if meshes is None:
+        body = load_body(config.body, config.gender, config.body_file)
+        people = VideoPeople(body.surface_points(config.points, config.seed).vertex)
     begin = time.perf_counter()
     for clip in prefetch(read_clips(path, config.clips, on_skipped), threads):
         reading = time.perf_counter() - begin
@@ -150,7 +155,7 @@ def label_video(
             meshes=None if meshes is None else ClipMeshes(meshes, clip.source_frames),
         )
         labeled.seconds["reading"] = reading
-        yield replace(
+        labeled = replace(
             labeled,
             clip_id=clip.clip_id,
             source_video=clip.source_video,
@@ -158,6 +163,8 @@ def label_video(
             start_frame=clip.start_frame,
             source_frames=clip.source_frames,
         )
+        # A file of meshes numbers its people itself.
+        yield labeled if people is None else people.number(labeled)
         if on_stage:
             on_stage("reading")
         begin = time.perf_counter()
