@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+from anthrotap_builder.detection.scene_motion import SceneMotion
 
 # BlazePose's nose, shoulders, elbows, wrists, hips, knees and ankles: the joints that poses are compared by.
 JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
@@ -28,6 +31,8 @@ MASK_OVERLAP_THRESHOLD = 0.6
 # this far from the track's (Hellinger distance).
 MIN_LINK_SIMILARITY = 0.3
 MAX_APPEARANCE_DISTANCE = 0.7
+# Over so many frames the picture's motion says where a pose and a mask go: longer, and its errors add up.
+MAX_CARRIED = 4
 # Cost of an appearance at distance 1; a wholly different pose costs 1.
 APPEARANCE_WEIGHT = 0.5
 # Longest gap of a track, frames, and for how many frames without a detection a track is propagated.
@@ -123,15 +128,20 @@ def predict(track: Track[D], frame: int) -> np.ndarray:
     return landmarks
 
 
-def link(detections: dict[int, list[D]]) -> list[Track[D]]:
-    """Link detections of distinct people, by frame, into tracks: frame after frame, at least total cost."""
+def link(detections: dict[int, list[D]], motion: SceneMotion | None = None) -> list[Track[D]]:
+    """Link detections of distinct people, by frame, into tracks: frame after frame, at least total cost.
+
+    Args:
+        detections: by frame index.
+        motion: of the clip; None: poses are compared without it.
+    """
     tracks: list[Track[D]] = []
     for frame in sorted(detections):
         candidates = detections[frame]
         open_tracks = [track for track in tracks if frame - max(track) <= MAX_GAP]
         unmatched = set(range(len(candidates)))
         if open_tracks and candidates:
-            cost = np.array([[_link_cost(track, frame, d) for d in candidates] for track in open_tracks])
+            cost = np.array([[_link_cost(track, frame, d, motion) for d in candidates] for track in open_tracks])
             # The Hungarian method matches all that it can; matches at the cost of no link are none.
             for i, j in zip(*linear_sum_assignment(cost), strict=True):
                 if cost[i, j] < _NO_LINK:
@@ -141,9 +151,9 @@ def link(detections: dict[int, list[D]]) -> list[Track[D]]:
     return tracks
 
 
-def _link_cost(track: Track[D], frame: int, detection: D) -> float:
+def _link_cost(track: Track[D], frame: int, detection: D, motion: SceneMotion | None) -> float:
     distance = appearance_distance(track[_nearest(track, frame)].appearance, detection.appearance)
-    similarity = similarity_to_prediction(track, frame, detection)
+    similarity = similarity_to_prediction(track, frame, detection, motion)
     if similarity < MIN_LINK_SIMILARITY or distance > MAX_APPEARANCE_DISTANCE:
         return _NO_LINK
     return 1 - similarity + APPEARANCE_WEIGHT * distance
@@ -153,27 +163,47 @@ def _nearest(track: Track[D], frame: int) -> int:
     return min(track, key=lambda t: (abs(t - frame), t))
 
 
-def similarity_to_prediction(track: Track[D], frame: int, detection: D) -> float:
+def similarity_to_prediction(
+    track: Track[D], frame: int, detection: D, motion: SceneMotion | None = None
+) -> float:
     """Return how similar a detection is to what a track predicts, in [0, 1]; more tolerant after a gap.
 
-    The track may have gone on as before or have stopped (or turned, at the top of a jump): the better counts.
+    The track may have gone on as before or have stopped (or turned, at the top of a jump), or have gone where the
+    picture went: the best counts. Where the picture's motion is known, so does the overlap of the masks, half: a pose
+    that jumps to a neighbor of similar posture is not where the picture went.
     The network often takes a mostly occluded person for one upside down: a turn of more than 90 degrees counts 0.
     """
     near = _nearest(track, frame)
-    if _is_turned(track[near], detection):
+    last = track[near]
+    if _is_turned(last, detection):
         return 0.0
-    tolerance = JOINT_TOLERANCE + JOINT_MOTION * abs(frame - near)
-    return max(
-        pose_similarity(landmarks, detection.landmarks, tolerance * track[near].size)
-        for landmarks in (predict(track, frame), track[near].landmarks)
+    tolerance = (JOINT_TOLERANCE + JOINT_MOTION * abs(frame - near)) * last.size
+    similarity = max(
+        pose_similarity(landmarks, detection.landmarks, tolerance)
+        for landmarks in (predict(track, frame), last.landmarks)
     )
+    if motion is None or abs(frame - near) > MAX_CARRIED:
+        return similarity
+    carried = motion.carry_points(last.landmarks[:, :2], near, frame)
+    similarity = max(similarity, pose_similarity(carried, detection.landmarks, tolerance))
+    return (similarity + overlap(motion.carry_cells(last.cells, near, frame), detection.cells)) / 2
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the intersection over union of two masks, bool of one shape; 0 if both are empty."""
+    return np.count_nonzero(a & b) / max(1, np.count_nonzero(a | b))
 
 
 def _is_turned(a: Detection, b: Detection) -> bool:
     return math.cos(a.angle - b.angle) < 0
 
 
-def propagate(track: Track[D], frames: range, observe: Callable[[int, Track[D]], D | None]) -> Track[D]:
+def propagate(
+    track: Track[D],
+    frames: range,
+    observe: Callable[[int, Track[D]], D | None],
+    motion: SceneMotion | None = None,
+) -> Track[D]:
     """Find detections for a run of frames in which the track has none.
 
     Goes inwards from each end of the run where the track has a detection, by turns, and on as long as `observe`,
@@ -189,7 +219,7 @@ def propagate(track: Track[D], frames: range, observe: Callable[[int, Track[D]],
         if frame in found or frame not in frames:
             continue
         detection = observe(frame, known)
-        if detection and similarity_to_prediction(known, frame, detection) >= MIN_LINK_SIMILARITY:
+        if detection and similarity_to_prediction(known, frame, detection, motion) >= MIN_LINK_SIMILARITY:
             known[frame] = found[frame] = detection
             missed = 0
         else:
@@ -263,7 +293,7 @@ def has_id_conflict(detection: D, frame: int, track: Track[D], others: list[Trac
     )
 
 
-def link_tracklets(tracks: list[Track[D]]) -> list[Track[D]]:
+def link_tracklets(tracks: list[Track[D]], motion: SceneMotion | None = None) -> list[Track[D]]:
     """Join tracks that fill each other's gaps where motion, pose and appearance agree, best first; drop empty ones."""
     tracks = [track for track in tracks if track]
     while True:
@@ -271,7 +301,7 @@ def link_tracklets(tracks: list[Track[D]]) -> list[Track[D]]:
             (cost, i, j)
             for i, whole in enumerate(tracks)
             for j, piece in enumerate(tracks)
-            if i != j and (cost := _join_cost(whole, piece)) < _NO_LINK
+            if i != j and (cost := _join_cost(whole, piece, motion)) < _NO_LINK
         ]
         if not pairs:
             return tracks
@@ -280,7 +310,7 @@ def link_tracklets(tracks: list[Track[D]]) -> list[Track[D]]:
         del tracks[j]
 
 
-def _join_cost(whole: Track[D], piece: Track[D]) -> float:
+def _join_cost(whole: Track[D], piece: Track[D], motion: SceneMotion | None) -> float:
     """Return the cost of putting a piece into, before or after a track: that of its better end."""
     first, last = min(piece), max(piece)
     before = max((t for t in whole if t < first), default=None)
@@ -289,17 +319,17 @@ def _join_cost(whole: Track[D], piece: Track[D]) -> float:
         return _NO_LINK
     costs = [_NO_LINK]
     if before is not None and first - before <= MAX_GAP:
-        costs.append(_link_cost({t: d for t, d in whole.items() if t <= before}, first, piece[first]))
+        costs.append(_link_cost({t: d for t, d in whole.items() if t <= before}, first, piece[first], motion))
     if after is not None and after - last <= MAX_GAP:
-        costs.append(_link_cost(piece, after, whole[after]))
+        costs.append(_link_cost(piece, after, whole[after], motion))
     return min(costs)
 
 
 def is_duplicate(a: Detection, b: Detection) -> bool:
     """Return whether two detections of one frame are one person: similar poses, or one mostly inside the other."""
-    overlap = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
+    shared = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
     return (
-        overlap > MASK_OVERLAP_THRESHOLD
+        shared > MASK_OVERLAP_THRESHOLD
         or pose_similarity(a.landmarks, b.landmarks, JOINT_TOLERANCE * min(a.size, b.size)) > OKS_THRESHOLD
     )
 

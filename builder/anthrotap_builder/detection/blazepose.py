@@ -29,13 +29,15 @@ from anthrotap_builder.detection.association import (
     velocity,
 )
 from anthrotap_builder.detection.blazepose_networks import (
-    CELL,
+    GRAY,
     NUM_LANDMARKS,
     BlazePose,
     Pose,
     Region,
     borrow_networks,
 )
+from anthrotap_builder.detection.moving_people import MovingPeople
+from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 
 # Detector probability that makes a detection.
 SCORE_THRESHOLD = 0.5
@@ -46,8 +48,6 @@ MIN_POSE_CONFIDENCE = 0.3
 MIN_INSIDE = 0.3
 # A pose with a larger fraction on people who are masked out is none.
 MAX_MASKED_OVERLAP = 0.5
-# The gray level of people who are masked out.
-GRAY = 127
 # A score that is low for no visible reason is often high in a region this much wider.
 RETRY_WIDENING = 1.2
 # Step of the detector's tiles as a fraction of their side, at most: two tiles cover a frame of 16:9. A detection that
@@ -62,9 +62,14 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
     people: list[Track[Pose]] = []
     rest: list[Track[Pose]] = []
     with ThreadPoolExecutor(context.threads) as pool:
+        motion = SceneMotion.of(context.frames, pool)
         for layer in range(settings.num_passes):
-            found = _Pass(context.frames, layer, people, settings, pool).run()
-            tracks = link_tracklets(people + merge_duplicates(found + rest, people))
+            search = _Pass(context.frames, motion, layer, people, settings, pool)
+            found = search.run()
+            if layer == 0:
+                moving = search.moving_people(found)
+                found = [*moving, *merge_duplicates(found, moving)]
+            tracks = link_tracklets(people + merge_duplicates(found + rest, people), motion)
             num_before = sum(map(len, people))
             confirmed = [is_confirmed(track, settings.high_score_threshold) for track in tracks]
             people = [track for track, is_person in zip(tracks, confirmed, strict=True) if is_person]
@@ -81,6 +86,7 @@ class _Pass:
 
     Attributes:
         frames: [T, H, W, 3] uint8 RGB.
+        motion: of the frames.
         layer: the number of the pass.
         known: the people of the passes before.
         settings: of the detection.
@@ -88,6 +94,7 @@ class _Pass:
     """
 
     frames: np.ndarray
+    motion: SceneMotion
     layer: int
     known: list[Track[Pose]]
     settings: DetectionSettings
@@ -105,7 +112,7 @@ class _Pass:
                 return []
         poses = self.pool.map(self._estimate, key_frames, [regions[t] for t in key_frames])
         detections = {t: suppress_duplicates(found) for t, found in zip(key_frames, poses, strict=True)}
-        tentative = [track for track in link(detections) if is_tentative(track, threshold)]
+        tentative = [track for track in link(detections, self.motion) if is_tentative(track, threshold)]
         tracks = merge_duplicates(tentative, self.known)
         # The detector's region is a rough one: estimate again in the one that the landmarks give.
         for track in tracks:
@@ -122,11 +129,16 @@ class _Pass:
             others = [other for j, other in enumerate(tracks) if done[j] and j != i]
             observe = partial(self._observe, others=others)
             runs = list(gaps(track, len(self.frames)))
-            for found in list(self.pool.map(propagate, repeat(track), runs, repeat(observe))):
+            for found in list(self.pool.map(propagate, repeat(track), runs, repeat(observe), repeat(self.motion))):
                 tracks[i] = {**tracks[i], **found}
             done[i] = tracks[i]
             tracks = merge_duplicates(tracks, self.known)
         return tracks
+
+    def moving_people(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
+        """Return tracks of people whose motion shows that they are not, or not steadily, on the tracks of `people`."""
+        thresholds = SCORE_THRESHOLD, self.settings.high_score_threshold
+        return MovingPeople(self.frames, self.motion, self._estimate, *thresholds, self.pool).find(people)
 
     def _known_in(self, t: int) -> list[Pose]:
         return [track[t] for track in self.known if t in track]

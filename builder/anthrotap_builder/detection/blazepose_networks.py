@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.detection.association import Detection
+from anthrotap_builder.detection.scene_motion import CELL
 from anthrotap_builder.utils.assets import BLAZEPOSE, blazepose_paths
 
 # Side of the detector's input, pixels, and the strides of its layers; each cell and layer has two anchors.
@@ -37,8 +38,8 @@ NUM_LANDMARKS = 33
 HEAT_WINDOW = 7
 # Logits of the mask are squashed to x / (|x| + this).
 MASK_SOFTNESS = 4.0
-# Side of a cell of the coarse grid over the frame, pixels.
-CELL = 8
+# The gray level of what the networks are not to see.
+GRAY = 127
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Region:
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         """Frame coordinates of points [..., 2] given in the unit square of the crop."""
         return (xy - 0.5) @ (self.size * self.rotation.T) + (self.x, self.y)
+
+    def of_crop(self, inner: Region, side: int) -> Region:
+        """The region of the frame that a region `inner` of this region's crop, side x side pixels, is."""
+        x, y = self.to_frame(np.array([inner.x, inner.y]) / side)
+        return Region(float(x), float(y), inner.size * self.size / side, self.angle + inner.angle)
 
     def is_near(self, other: Region) -> bool:
         """Whether two regions are so alike that the landmark network would find the same person in both."""
@@ -222,6 +228,12 @@ class BlazePose:
             hips, rim = np.average(points[group], axis=0, weights=scores[group])
             found.append((float(scores[group[0]]), Region.from_hips_and_rim(hips, rim)))
         return found
+
+    def detect_in(self, image: np.ndarray, region: Region, min_score: float) -> list[tuple[float, Region]]:
+        """Detect persons whose heads are up in a region of an image, which may be turned; best first."""
+        warp, size = region.warp(DETECTOR_SIZE), (DETECTOR_SIZE, DETECTOR_SIZE)
+        crop = cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        return [(score, region.of_crop(found, DETECTOR_SIZE)) for score, found in self.detect(crop, min_score)]
 
     def estimate_pose(self, frame: np.ndarray, region: Region, detector_score: float, layer: int) -> Pose:
         """Estimate the pose of the person in a region of a frame [H, W, 3] uint8 RGB."""
