@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -163,9 +162,7 @@ def _nearest(track: Track[D], frame: int) -> int:
     return min(track, key=lambda t: (abs(t - frame), t))
 
 
-def similarity_to_prediction(
-    track: Track[D], frame: int, detection: D, motion: SceneMotion | None = None
-) -> float:
+def similarity_to_prediction(track: Track[D], frame: int, detection: D, motion: SceneMotion | None = None) -> float:
     """Return how similar a detection is to what a track predicts, in [0, 1]; more tolerant after a gap.
 
     The track may have gone on as before or have stopped (or turned, at the top of a jump), or have gone where the

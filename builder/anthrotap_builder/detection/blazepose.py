@@ -36,6 +36,7 @@ from anthrotap_builder.detection.blazepose_networks import (
     Region,
     borrow_networks,
 )
+from anthrotap_builder.detection.identity import resolve_identities
 from anthrotap_builder.detection.moving_people import MovingPeople
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 
@@ -50,6 +51,9 @@ MIN_INSIDE = 0.3
 MAX_MASKED_OVERLAP = 0.5
 # A score that is low for no visible reason is often high in a region this much wider.
 RETRY_WIDENING = 1.2
+# In a crowd, so many people of a clip at most are kept, those whose labels are worth most: fitting takes as long for
+# one far away as for a main one.
+MAX_PEOPLE = 16
 # Step of the detector's tiles as a fraction of their side, at most: two tiles cover a frame of 16:9. A detection that
 # is larger than a tile by more than this factor is mostly wrong: the tile holds a part of the person at best.
 TILE_STEP = 0.8
@@ -76,8 +80,20 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
             rest = [track for track, is_person in zip(tracks, confirmed, strict=True) if not is_person]
             if sum(map(len, people)) == num_before:
                 break
+    people = [track for track in resolve_identities(people) if is_confirmed(track, settings.high_score_threshold)]
+    people = sorted(people, key=lambda track: (-_worth(track, motion), min(track)))[:MAX_PEOPLE]
     people.sort(key=lambda track: (-len(track), min(track)))
     return _person_tracks(people, context.frames)
+
+
+def _worth(track: Track[Pose], motion: SceneMotion) -> float:
+    """Return what labels of a track are worth: the sum of its masks' diameters, moving ones twice, by confidence."""
+    return sum(
+        math.sqrt(np.count_nonzero(pose.cells))
+        * (1 + np.count_nonzero(pose.cells & motion.moving(t)) / max(1, np.count_nonzero(pose.cells)))
+        * float(pose.landmarks[:, 2].mean())
+        for t, pose in track.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -137,8 +153,8 @@ class _Pass:
 
     def moving_people(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
         """Return tracks of people whose motion shows that they are not, or not steadily, on the tracks of `people`."""
-        thresholds = SCORE_THRESHOLD, self.settings.high_score_threshold
-        return MovingPeople(self.frames, self.motion, self._estimate, *thresholds, self.pool).find(people)
+        search = MovingPeople(self.frames, self.motion, self._estimate, SCORE_THRESHOLD, self.settings, self.pool)
+        return search.find(people)
 
     def _known_in(self, t: int) -> list[Pose]:
         return [track[t] for track in self.known if t in track]

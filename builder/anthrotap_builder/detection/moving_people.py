@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from anthrotap_builder.config import DetectionSettings
 from anthrotap_builder.detection.association import JOINTS, MIN_FRAMES, Track, is_duplicate, overlap
 from anthrotap_builder.detection.blazepose_networks import GRAY, Pose, Region, borrow_networks
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
@@ -65,7 +66,8 @@ class MovingPeople:
         frames: [T, H, W, 3] uint8 RGB.
         motion: of the frames.
         estimate: the poses of a frame's regions, with scores of the detector, that hold a person.
-        min_score, high_score: of the detector; a person needs several of the first and one of the second.
+        min_score: of the detector; a person needs several of these, and one of `settings.high_score_threshold`.
+        settings: of the detection.
         pool: that the work is done in.
     """
 
@@ -73,7 +75,7 @@ class MovingPeople:
     motion: SceneMotion
     estimate: Callable[[int, list[tuple[float, Region]]], list[Pose]]
     min_score: float
-    high_score: float
+    settings: DetectionSettings
     pool: Executor
 
     def find(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
@@ -194,10 +196,7 @@ class MovingPeople:
             ]
         track = self._best_sequence(candidates, area)
         # The area is a rough guess of where the person is; the poses found there, and in the frames beside, are better.
-        more = [
-            (t, [(0.0, track[near].next_region) for near in (t - 1, t, t + 1) if near in track])
-            for t in frames
-        ]
+        more = [(t, [(0.0, track[near].next_region) for near in (t - 1, t, t + 1) if near in track]) for t in frames]
         for (t, _), poses in zip(more, self.pool.map(self.estimate, *zip(*more, strict=True)), strict=True):
             candidates[t] += poses
         track = self._best_sequence(candidates, area)
@@ -241,7 +240,7 @@ class MovingPeople:
         scores = dict(zip(chosen, self.pool.map(self._detect_alone, chosen, [track[t] for t in chosen]), strict=True))
         if sum(score >= self.min_score for score in scores.values()) < len(scores) / 2:
             return {}
-        if max(scores.values()) < self.high_score:
+        if max(scores.values()) < self.settings.high_score_threshold:
             return {}
         return {t: replace(pose, detector_score=scores.get(t, 0.0)) for t, pose in track.items()}
 
@@ -254,7 +253,7 @@ class MovingPeople:
         around = cv2.dilate(alone, np.ones((2 * ALONE_MARGIN + 1, 2 * ALONE_MARGIN + 1), np.uint8)) > 0
         image = np.where(around[..., None], frame, np.uint8(GRAY))
         best = 0.0
-        with borrow_networks() as networks:
+        with borrow_networks(self.settings.quality) as networks:
             for width in CONFIRMING_WIDTHS:
                 for turn in CONFIRMING_ANGLES:
                     view = replace(region, size=width * region.size, angle=region.angle + turn)

@@ -131,11 +131,13 @@ class _Grid:
     def residual(self, flow: np.ndarray) -> np.ndarray:
         """[h, w] float32, how far the flow [h, w, 2] at the cells is from the background's."""
         moved = self.centers + flow.reshape(-1, 2)
-        homography, _ = cv2.findHomography(
-            self.centers, moved, cv2.RANSAC, BACKGROUND_TOLERANCE, maxIters=RANSAC_ITERATIONS
-        )
+        homography = None
+        if len(moved) >= 4:
+            homography, _ = cv2.findHomography(
+                self.centers, moved, cv2.RANSAC, BACKGROUND_TOLERANCE, maxIters=RANSAC_ITERATIONS
+            )
         if homography is None:
-            # No motion of the whole that flow agrees with: a still camera is the safe guess.
+            # A tiny frame, or no motion that most of the flow agrees with: as if the camera stood still.
             homography = np.eye(3)
         background = cv2.perspectiveTransform(self.centers[None], homography)[0]
         return np.linalg.norm(moved - background, axis=-1).reshape(self.shape).astype(np.float32)
