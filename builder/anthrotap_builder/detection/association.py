@@ -188,7 +188,12 @@ def similarity_to_prediction(track: Track[D], frame: int, detection: D, motion: 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Return the intersection over union of two masks, bool of one shape; 0 if both are empty."""
-    return np.count_nonzero(a & b) / max(1, np.count_nonzero(a | b))
+    return int((a & b).sum()) / max(1, int((a | b).sum()))
+
+
+def covered_fraction(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how much of the smaller of two masks lies in the other, bool of one shape; 0 if one is empty."""
+    return int((a & b).sum()) / max(1, min(int(a.sum()), int(b.sum())))
 
 
 def _is_turned(a: Detection, b: Detection) -> bool:
@@ -324,9 +329,8 @@ def _join_cost(whole: Track[D], piece: Track[D], motion: SceneMotion | None) -> 
 
 def is_duplicate(a: Detection, b: Detection) -> bool:
     """Return whether two detections of one frame are one person: similar poses, or one mostly inside the other."""
-    shared = np.count_nonzero(a.cells & b.cells) / max(1, min(a.cells.sum(), b.cells.sum()))
     return (
-        shared > MASK_OVERLAP_THRESHOLD
+        covered_fraction(a.cells, b.cells) > MASK_OVERLAP_THRESHOLD
         or pose_similarity(a.landmarks, b.landmarks, JOINT_TOLERANCE * min(a.size, b.size)) > OKS_THRESHOLD
     )
 

@@ -88,12 +88,12 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
 
 def _worth(track: Track[Pose], motion: SceneMotion) -> float:
     """Return what labels of a track are worth: the sum of its masks' diameters, moving ones twice, by confidence."""
-    return sum(
-        math.sqrt(np.count_nonzero(pose.cells))
-        * (1 + np.count_nonzero(pose.cells & motion.moving(t)) / max(1, np.count_nonzero(pose.cells)))
-        * float(pose.landmarks[:, 2].mean())
-        for t, pose in track.items()
-    )
+    worth = 0.0
+    for t, pose in track.items():
+        area = int(pose.cells.sum())
+        moving = int((pose.cells & motion.moving(t)).sum()) / max(1, area)
+        worth += math.sqrt(area) * (1 + moving) * float(pose.landmarks[:, 2].mean())
+    return worth
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from anthrotap_builder.detection.association import (
     D,
     Track,
     appearance_distance,
+    covered_fraction,
     mean_appearance,
     velocity,
 )
@@ -80,14 +81,14 @@ def _hidden(track: Track[D], tracks: list[Track[D]]) -> set[int]:
     for other in tracks:
         if other is track or appearance_distance(mean_appearance(track), mean_appearance(other)) > MAX_CHANGE:
             continue
-        shared = [t for t in sorted(track.keys() & other.keys()) if _overlap(track[t], other[t]) > HIDDEN_OVERLAP]
+        shared = [
+            t
+            for t in sorted(track.keys() & other.keys())
+            if covered_fraction(track[t].cells, other[t].cells) > HIDDEN_OVERLAP
+        ]
         # The end of each run of such frames.
         cuts |= {t + 1 for t in shared if t + 1 not in shared}
     return cuts
-
-
-def _overlap(a: D, b: D) -> float:
-    return np.count_nonzero(a.cells & b.cells) / max(1, min(np.count_nonzero(a.cells), np.count_nonzero(b.cells)))
 
 
 def _pieces(track: Track[D], cuts: set[int]) -> list[Track[D]]:
