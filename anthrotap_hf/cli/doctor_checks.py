@@ -155,10 +155,10 @@ def _devices(online: bool) -> Check:
 
 
 def _label_files(online: bool) -> Check:
-    from anthrotap_builder.utils.assets import BLAZEPOSE, AssetError, cache_dir, find_tokenhmr, is_intact, manual_hint
+    from anthrotap_builder.utils.assets import BLAZEPOSE, AssetError, cache_dir, find_tokenhmr, is_intact
 
     for asset in dict.fromkeys(asset for assets in BLAZEPOSE.values() for asset in assets):
-        option = "" if asset in BLAZEPOSE["fast"] else " --quality best"
+        option = "" if asset in BLAZEPOSE["best"] else " --quality fast"
         path = cache_dir() / asset.name
         if is_intact(path, asset):
             yield ok(asset.name, path)
@@ -166,8 +166,6 @@ def _label_files(online: bool) -> Check:
         found = f"{path} is damaged" if path.is_file() else "not downloaded yet"
         found += f" (only for{option})" if option else ""
         fix = f"nothing: `anthrotap label{option}` downloads it ({asset.package.megabytes} MB, once)"
-        if asset.package.client == "npm" and shutil.which("npm") is None:
-            fix = f"install npm, or {manual_hint([asset])}"
         yield note(asset.name, found, fix)
     try:
         from anthrotap_builder.bodies.anny import compact_path

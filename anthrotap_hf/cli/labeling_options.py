@@ -12,7 +12,7 @@ Points = Annotated[int | None, typer.Option(help="Surface points a person. Defau
 Quality = Annotated[
     str | None,
     typer.Option(
-        help="How people's landmarks are found: fast (default), or best, which takes longer.",
+        help="How people's landmarks are found: best (default), or fast, on clear footage.",
         autocompletion=lambda: ["fast", "best"],
     ),
 ]

@@ -30,7 +30,7 @@ from anthrotap_hf.utils.registry import Registry
 from anthrotap_hf.utils.settings import Settings, read_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-LABEL_CODE_VERSION = 4
+LABEL_CODE_VERSION = 5
 """Raise it when the code changes labels under the same settings."""
 
 BY_CONTENT = "by content"
@@ -125,9 +125,9 @@ class DetectionSettings(_ChoiceSettings):
         description="boxes: folder or Hub id of the detector; the default is D-FINE, Apache-2.0",
     )
     quality: Literal["fast", "best"] = Field(
-        "fast",
+        "best",
         description="blazepose: its landmark network: fast is its full network, best its heavy one, which takes three "
-        "times as long and comes by npm",
+        "times as long and finds far more people rightly",
     )
     num_passes: int = Field(
         3,

