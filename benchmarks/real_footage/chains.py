@@ -8,7 +8,7 @@ where they fail.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -21,9 +21,16 @@ LK_RETURN = 1.0
 DIS_RETURN = 1.5
 AGREEMENT = 3.0
 
+Frames = int | np.ndarray
+Move = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+"""Moves points [M, 2] from one frame to the next: where they are, and [M] bool, whether they were found."""
+
 
 class Chains:
-    """Chains of optical flow through a clip; the flow of two frames is computed once.
+    """Chains of optical flow through a clip; points of all frames go together, so the pictures are compared once.
+
+    Everywhere, `xy` is [M, 2] float, raster pixels; `start` and `end` are the numbers of frames that each point is
+    followed from and to, [M] int or one for all, and `end` may be the earlier one.
 
     Args:
         grays: frames, each [H, W] uint8.
@@ -33,36 +40,45 @@ class Chains:
         self._grays = grays
         self._flows: dict[tuple[int, int], np.ndarray] = {}
 
-    def lucas_kanade(self, xy: np.ndarray, start: int, end: int, window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
-        """Follow points from a frame to another, which may be an earlier one, and back.
-
-        Args:
-            xy: [M, 2] float, raster pixels of the frame `start`.
-            start, end: numbers of frames.
-            window: side of the square that is compared, pixels.
+    def lucas_kanade(
+        self, xy: np.ndarray, start: Frames, end: Frames, window: int = WINDOW
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Follow points from frame to frame and back; squares with sides of `window` pixels are compared.
 
         Returns:
             [M, 2] float64, where they are in the frame `end`, and [M] float64, how far from its start each returns,
             pixels; infinite where it was lost.
         """
-        if not len(xy):
-            return np.zeros((0, 2)), np.zeros(0)
-        there, found = self._follow(xy, _steps(start, end), window)
-        back, returned = self._follow(there, _steps(end, start), window)
-        error = np.linalg.norm(back - xy, axis=1)
-        return there, np.where(found & returned, error, np.inf)
 
-    def dis(self, xy: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same by DIS flow, which is dense; arguments and results as those of `lucas_kanade`."""
-        there = self._drift(xy, _steps(start, end))
-        return there, np.linalg.norm(self._drift(there, _steps(end, start)) - xy, axis=1)
+        def move(points: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+            # OpenCV's first pixel center is at 0, ours at 0.5.
+            there, status, _ = cv2.calcOpticalFlowPyrLK(
+                self._grays[a],
+                self._grays[b],
+                (points - 0.5).astype(np.float32)[:, None],
+                None,
+                winSize=(window, window),
+                maxLevel=PYRAMID_LEVELS,
+                criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
+            )
+            return there[:, 0].astype(np.float64) + 0.5, status[:, 0] > 0
 
-    def agreed(self, xy: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        there, found = self._follow(xy, start, end, move)
+        back, returned = self._follow(there, end, start, move)
+        return there, np.where(found & returned, np.linalg.norm(back - xy, axis=1), np.inf)
+
+    def dis(self, xy: np.ndarray, start: Frames, end: Frames) -> tuple[np.ndarray, np.ndarray]:
+        """The same by DIS flow, which is dense."""
+
+        def move(points: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+            return points + _sample(self._flow(a, b), points), np.ones(len(points), bool)
+
+        there, _ = self._follow(xy, start, end, move)
+        back, _ = self._follow(there, end, start, move)
+        return there, np.linalg.norm(back - xy, axis=1)
+
+    def agreed(self, xy: np.ndarray, start: Frames, end: Frames) -> tuple[np.ndarray, np.ndarray]:
         """Follow points by both kinds.
-
-        Args:
-            xy: [M, 2] float, raster pixels of the frame `start`.
-            start, end: numbers of frames.
 
         Returns:
             [M, 2] float64, the middle of both ends in the frame `end`, and [M] bool, whether both return and agree.
@@ -73,18 +89,12 @@ class Chains:
         return (by_lk + by_dis) / 2, (lk_error < LK_RETURN) & (dis_error < DIS_RETURN) & (apart < AGREEMENT)
 
     def by_two_windows(
-        self,
-        xy: np.ndarray,
-        frames: tuple[int, int],
-        windows: tuple[int, int],
-        max_return: float,
-        max_apart: float,
+        self, xy: np.ndarray, start: Frames, end: Frames, windows: tuple[int, int], max_return: float, max_apart: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Follow points by Lucas-Kanade with two windows.
 
         Args:
-            xy: [M, 2] float, raster pixels of the first frame.
-            frames: numbers of the first and the last frame.
+            xy, start, end: the points.
             windows: sides of both, pixels.
             max_return: how far from its start either may return, pixels.
             max_apart: how far apart both may end, pixels.
@@ -92,32 +102,23 @@ class Chains:
         Returns:
             [M, 2] float64, the end by the first window, and [M] bool, whether both return and agree.
         """
-        (there, error), (other, other_error) = (self.lucas_kanade(xy, *frames, window) for window in windows)
+        (there, error), (other, other_error) = (self.lucas_kanade(xy, start, end, window) for window in windows)
         apart = np.linalg.norm(there - other, axis=1)
         return there, (np.maximum(error, other_error) < max_return) & (apart < max_apart)
 
-    def _follow(self, xy: np.ndarray, steps: list[tuple[int, int]], window: int) -> tuple[np.ndarray, np.ndarray]:
-        # OpenCV's first pixel center is at 0, ours at 0.5.
-        points = (xy - 0.5).astype(np.float32)[:, None]
-        found = np.ones(len(xy), bool)
-        for a, b in steps:
-            points, status, _ = cv2.calcOpticalFlowPyrLK(
-                self._grays[a],
-                self._grays[b],
-                points,
-                None,
-                winSize=(window, window),
-                maxLevel=PYRAMID_LEVELS,
-                criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
-            )
-            found &= status[:, 0] > 0
-        return points[:, 0].astype(np.float64) + 0.5, found
-
-    def _drift(self, xy: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
-        xy = np.asarray(xy, np.float64)
-        for step in steps:
-            xy = xy + _sample(self._flow(*step), xy)
-        return xy
+    def _follow(self, xy: np.ndarray, start: Frames, end: Frames, move: Move) -> tuple[np.ndarray, np.ndarray]:
+        """[M, 2] float64, where points are in the end, and [M] bool, whether none of their steps was lost."""
+        xy, found = np.array(xy, np.float64), np.ones(len(xy), bool)
+        start, end = np.broadcast_to(start, len(xy)), np.broadcast_to(end, len(xy))
+        last = len(self._grays) - 1
+        # First those that go forward in time, then those that go back; each waits until its start comes by.
+        forward = [(t, t + 1, (start <= t) & (end > t)) for t in range(last)]
+        backward = [(t, t - 1, (start >= t) & (end < t)) for t in range(last, 0, -1)]
+        for a, b, moving in forward + backward:
+            if moving.any():
+                xy[moving], kept = move(xy[moving], a, b)
+                found[moving] &= kept
+        return xy, found
 
     def _flow(self, a: int, b: int) -> np.ndarray:
         if (a, b) not in self._flows:
@@ -127,23 +128,29 @@ class Chains:
         return self._flows[a, b]
 
 
-def _steps(start: int, end: int) -> list[tuple[int, int]]:
-    way = 1 if end >= start else -1
-    return [(t, t + way) for t in range(start, end, way)]
-
-
 def _sample(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """[M, 2], a flow field [H, W, 2] at points [M, 2], raster pixels."""
-    if not len(xy):
-        return np.zeros((0, 2))
     x, y = (np.ascontiguousarray(column, np.float32)[:, None] for column in (xy - 0.5).T)
     values = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(values[:, 0], np.float64)
 
 
-def patches(gray: np.ndarray, xy: np.ndarray, side: int) -> np.ndarray:
-    """[M, side, side] float32, the squares of a frame around points [M, 2], raster pixels, sampled between pixels."""
-    squares = [cv2.getRectSubPix(gray, (side, side), (float(x) - 0.5, float(y) - 0.5)) for x, y in xy]
+def patches(grays: Sequence[np.ndarray], frames: Sequence[int] | np.ndarray, xy: np.ndarray, side: int) -> np.ndarray:
+    """Cut squares out of frames, sampled between pixels.
+
+    Args:
+        grays: frames, each [H, W] uint8.
+        frames: [M], the number of the frame of each square.
+        xy: [M, 2] float, its center, raster pixels.
+        side: pixels.
+
+    Returns:
+        [M, side, side] float32.
+    """
+    squares = [
+        cv2.getRectSubPix(grays[frame], (side, side), (float(x) - 0.5, float(y) - 0.5))
+        for frame, (x, y) in zip(frames, xy, strict=True)
+    ]
     return np.asarray(squares, np.float32).reshape(-1, side, side)
 
 

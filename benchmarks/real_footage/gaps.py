@@ -40,18 +40,23 @@ def measure_gaps(clip: FootageClip, chains: Chains) -> Measured:
         groups.setdefault((start, end), []).append(row)
     rng = np.random.default_rng(0)
     drawn = dict.fromkeys(gaps[i][:2] for i in rng.permutation(len(gaps)))
-    examples: list[Example] = []
+    tested = []
     for start, end in [*drawn][:DRAWN_PAIRS]:
         rows = np.array(groups[start, end])
         rows = np.sort(rng.choice(rows, min(DRAWN_GAPS, len(rows)), replace=False))
-        first, second = (tracks.xy[rows, frame].astype(np.float64) for frame in (start, end))
-        expected, reliable = chains.by_two_windows(first, (start, end), WINDOWS, RETURN, AGREEMENT)
-        error = np.linalg.norm((second - expected) * clip.to_256, axis=1)
-        counts["gap_chains"] += int(reliable.sum())
-        for limit in WITHIN:
-            counts[f"gap_chains_within_{limit}"] += int((error[reliable] <= limit).sum())
-        examples += [
-            Example((start, end), (first[i], second[i]), expected[i], float(error[i]), f"{error[i]:.0f} px")
-            for i in np.flatnonzero(reliable)
-        ]
+        tested += [(row, start, end) for row in rows]
+    rows, starts, ends = np.array(tested, int).reshape(-1, 3).T
+    first, second = (tracks.xy[rows, frames].astype(np.float64) for frames in (starts, ends))
+    expected, reliable = chains.by_two_windows(first, starts, ends, WINDOWS, RETURN, AGREEMENT)
+    error = np.linalg.norm((second - expected) * clip.to_256, axis=1)
+    counts["gap_chains"] = int(reliable.sum())
+    for limit in WITHIN:
+        counts[f"gap_chains_within_{limit}"] = int((error[reliable] <= limit).sum())
+    examples = [
+        Example(
+            (int(starts[i]), int(ends[i])), (first[i], second[i]), expected[i], float(error[i]),
+            f"person {tracks.person[rows[i]]}, {error[i]:.0f} px",
+        )
+        for i in np.flatnonzero(reliable)
+    ]  # fmt: skip
     return Measured(counts, {"gaps": examples})

@@ -35,51 +35,51 @@ def measure_occluded(clip: FootageClip, chains: Chains) -> Measured:
     tracks = clip.tracks
     hidden = np.argwhere(tracks.occluded)
     counts = {"valid": int(tracks.valid.sum()), "occluded": len(hidden)}
-    counts |= {"occluded_near": 0, "occluded_shows": 0, "occluded_shows_far": 0}
-    examples: list[Example] = []
     drawn = np.random.default_rng(0).choice(len(hidden), min(DRAWN, len(hidden)), replace=False)
-    # Labels with the same two frames are followed together.
-    groups: dict[tuple[int, int], list[int]] = {}
+    tested = []
     for row, t in hidden[np.sort(drawn)]:
         seen = np.flatnonzero(tracks.visible[row])
         if len(seen):
-            nearest = int(seen[np.abs(seen - t).argmin()])
+            nearest = seen[np.abs(seen - t).argmin()]
             if abs(nearest - t) <= NEAR:
-                groups.setdefault((nearest, int(t)), []).append(int(row))
-    for (start, end), rows in groups.items():
-        first, label = (tracks.xy[rows, frame].astype(np.float64) for frame in (start, end))
-        shown, shows = point_shows(clip, chains, first, start, end)
-        off = np.linalg.norm((label - shown) * clip.to_256, axis=1)
-        counts["occluded_near"] += len(rows)
-        counts["occluded_shows"] += int(shows.sum())
-        counts["occluded_shows_far"] += int((off[shows] > MISPLACED).sum())
-        examples += [
-            Example(
-                (start, end), (first[i], label[i]), shown[i], float(abs(end - start)),
-                f"person {tracks.person[rows[i]]}, {off[i]:.0f} px",
-            )
-            for i in np.flatnonzero(shows)
-        ]  # fmt: skip
+                tested.append((row, nearest, t))
+    rows, starts, ends = np.array(tested, int).reshape(-1, 3).T
+    first, label = (tracks.xy[rows, frames].astype(np.float64) for frames in (starts, ends))
+    shown, shows = points_that_show(clip, chains, first, starts, ends)
+    off = np.linalg.norm((label - shown) * clip.to_256, axis=1)
+    counts |= {
+        "occluded_near": len(rows),
+        "occluded_shows": int(shows.sum()),
+        "occluded_shows_far": int((off[shows] > MISPLACED).sum()),
+    }
+    examples = [
+        Example(
+            (int(starts[i]), int(ends[i])), (first[i], label[i]), shown[i], float(abs(ends[i] - starts[i])),
+            f"person {tracks.person[rows[i]]}, {off[i]:.0f} px",
+        )
+        for i in np.flatnonzero(shows)
+    ]  # fmt: skip
     return Measured(counts, {"occluded": examples})
 
 
-def point_shows(
-    clip: FootageClip, chains: Chains, xy: np.ndarray, start: int, end: int
+def points_that_show(
+    clip: FootageClip, chains: Chains, xy: np.ndarray, start: np.ndarray, end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Say whether what is at points of one frame shows in another.
+    """Say which points of some frames show in others.
 
     Args:
         clip, chains: the frames.
-        xy: [M, 2] float, raster pixels of the frame `start`.
-        start, end: numbers of frames.
+        xy: [M, 2] float, raster pixels of the frames `start`.
+        start, end: [M] int, numbers of frames.
 
     Returns:
-        [M, 2] float64, where it is in the frame `end`, and [M] bool, whether it shows there.
+        [M, 2] float64, where they are in the frames `end`, and [M] bool, whether they show there.
     """
-    there, shows = chains.by_two_windows(xy, (start, end), WINDOWS, RETURN, AGREEMENT)
+    there, shows = chains.by_two_windows(xy, start, end, WINDOWS, RETURN, AGREEMENT)
     margin = PATCH // 2 + 2
     shows &= ((there > margin) & (there < np.array([clip.tracks.width, clip.tracks.height]) - margin)).all(1)
     rows = np.flatnonzero(shows)
-    before, after = patches(clip.grays[start], xy[rows], PATCH), patches(clip.grays[end], there[rows], PATCH)
+    before = patches(clip.grays, start[rows], xy[rows], PATCH)
+    after = patches(clip.grays, end[rows], there[rows], PATCH)
     shows[rows] = (before.std(axis=(1, 2)) > TEXTURE) & (correlation(before, after) > ALIKE)
     return there, shows

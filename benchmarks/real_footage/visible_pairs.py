@@ -34,20 +34,22 @@ def measure_visible_pairs(clip: FootageClip, chains: Chains) -> Measured:
             continue
         start, both = tracks.visible[:, :-lag], tracks.visible[:, :-lag] & tracks.visible[:, lag:]
         counts[f"start_{lag}"], counts[f"given_{lag}"] = int(start.sum()), int(both.sum())
+        drawn = []
         for t in range(0, tracks.num_frames - lag, START_STEP):
             rows = np.flatnonzero(both[:, t])
-            rows = np.sort(rng.choice(rows, min(DRAWN, len(rows)), replace=False))
-            first, second = (tracks.xy[rows, frame].astype(np.float64) for frame in (t, t + lag))
-            expected, reliable = chains.agreed(first, t, t + lag)
-            error = np.linalg.norm((second - expected) * clip.to_256, axis=1)
-            counts[f"pairs_{lag}"] += int(reliable.sum())
-            for limit in WITHIN:
-                counts[f"pairs_{lag}_within_{limit}"] += int((error[reliable] <= limit).sum())
-            examples += [
-                Example(
-                    (t, t + lag), (first[i], second[i]), expected[i], float(error[i]),
-                    f"person {tracks.person[rows[i]]}, {error[i]:.0f} px",
-                )
-                for i in np.flatnonzero(reliable)
-            ]  # fmt: skip
+            drawn += [(row, t) for row in np.sort(rng.choice(rows, min(DRAWN, len(rows)), replace=False))]
+        rows, starts = np.array(drawn, int).reshape(-1, 2).T
+        first, second = (tracks.xy[rows, frames].astype(np.float64) for frames in (starts, starts + lag))
+        expected, reliable = chains.agreed(first, starts, starts + lag)
+        error = np.linalg.norm((second - expected) * clip.to_256, axis=1)
+        counts[f"pairs_{lag}"] = int(reliable.sum())
+        for limit in WITHIN:
+            counts[f"pairs_{lag}_within_{limit}"] = int((error[reliable] <= limit).sum())
+        examples += [
+            Example(
+                (int(starts[i]), int(starts[i]) + lag), (first[i], second[i]), expected[i], float(error[i]),
+                f"person {tracks.person[rows[i]]}, {error[i]:.0f} px",
+            )
+            for i in np.flatnonzero(reliable)
+        ]  # fmt: skip
     return Measured(counts, {"visible_pairs": examples})

@@ -90,15 +90,27 @@ def test_chains_are_not_reliable_for_what_is_covered():
     assert not _chains(clip).agreed(wall, 0, 30)[1].any()
 
 
+def test_points_of_several_frames_go_together():
+    clip = _clip(_on_person())
+    xy, chains = clip.tracks.xy.astype(np.float64), _chains(clip)
+    start, end = np.array([4, 20, 9, 9]), np.array([12, 3, 9, 30])
+    there, error = chains.lucas_kanade(xy[range(4), start], start, end)
+    assert there == pytest.approx(xy[range(4), end], abs=0.1)
+    assert error[2] == 0
+    for i in range(4):
+        alone, _ = chains.lucas_kanade(xy[i : i + 1, start[i]], int(start[i]), int(end[i]))
+        assert (alone == there[i]).all()
+
+
 def test_no_points_give_no_chains():
-    end, reliable = _chains(_clip(_on_person())).agreed(np.zeros((0, 2)), 0, 4)
+    end, reliable = _chains(_clip(_on_person())).agreed(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int))
     assert end.shape == (0, 2)
     assert reliable.shape == (0,)
 
 
 def test_patches_are_centered_on_raster_pixels_and_correlation_ignores_brightness():
     gray = _texture(3, 40, 40)
-    (patch,) = patches(gray, np.array([[20.5, 10.5]]), 5)
+    (patch,) = patches([gray], [0], np.array([[20.5, 10.5]]), 5)
     assert (patch == gray[8:13, 18:23]).all()
     alike = correlation(np.stack([patch, patch, patch]), np.stack([0.5 * patch + 9, -patch, np.full((5, 5), 7.0)]))
     assert alike == pytest.approx([1, -1, 0])
