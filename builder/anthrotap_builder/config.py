@@ -171,7 +171,9 @@ class FilterSettings(Settings):
         "as the paper does; drift: reject also where the signed difference, summed along the track, drifts away",
     )
     fb_threshold: float = Field(
-        0.7, ge=0, description="flow is reliable if its forward-backward error is at most this, pixels"
+        0.7,
+        ge=0,
+        description="flow is reliable if its forward-backward error is at most this plus a tenth of its motion, pixels",
     )
     max_step_error: float = Field(1.0, ge=0, description="largest difference of mesh and flow in one step, pixels")
     max_drift: float = Field(

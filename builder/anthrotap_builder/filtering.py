@@ -197,7 +197,7 @@ def _flow_consistent(
     both = candidates[:, 1:] & candidates[:, :-1]
     motion = np.diff(xy, axis=1)
     difference = np.where(both[..., None], np.nan_to_num(motion - steps.displacement), 0)
-    reliable = both & (np.nan_to_num(steps.fb_error, nan=np.inf) <= settings.fb_threshold * unit)
+    reliable = both & steps.within(settings.fb_threshold * unit)
     tolerance = settings.max_step_error * unit + RELATIVE_STEP_ERROR * np.nan_to_num(np.linalg.norm(motion, axis=-1))
     agrees = np.linalg.norm(difference, axis=-1) <= tolerance
     distance = None

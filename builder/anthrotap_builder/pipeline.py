@@ -18,7 +18,6 @@ from anthrotap_builder.detection import PersonTrack, detect_people
 from anthrotap_builder.filtering import filter_labels
 from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.identity import VideoPeople
 from anthrotap_builder.mesh_recovery import MeshTrack, recover_meshes
 from anthrotap_builder.mesh_recovery.masks import fill_masks, match_masks
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFile
@@ -26,6 +25,7 @@ from anthrotap_builder.registries import FLOWS
 from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
 from anthrotap_builder.utils.malloc import limit_malloc_arenas
 from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
 

@@ -64,11 +64,10 @@ def _differences(
     both = visible[:, flow.start] & visible[:, ends]
     motion = xy[:, ends].astype(np.float64) - xy[:, flow.start]
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0) / unit
-    fb_error = np.nan_to_num(flow.fb_error, nan=np.inf) / unit
     if flow.lag == 1:
-        sigma = np.where(fb_error <= fb_threshold, SIGMA_RELIABLE, SIGMA_UNRELIABLE)
+        sigma = np.where(flow.within(fb_threshold * unit), SIGMA_RELIABLE, SIGMA_UNRELIABLE)
         return difference, np.where(both, sigma, SIGMA_UNSEEN) ** -2.0
-    used = both & (fb_error <= LONG_FB_FACTOR * fb_threshold)
+    used = both & flow.within(LONG_FB_FACTOR * fb_threshold * unit)
     used &= np.linalg.norm(difference, axis=-1) <= MAX_LONG_DIFFERENCE
     return difference, used / SIGMA_LONG**2
 

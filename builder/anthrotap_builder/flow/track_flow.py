@@ -21,6 +21,9 @@ from anthrotap_builder.utils.torch_threads import one_torch_thread
 # Frames between the two ends of a measurement -> step between measurements. Neighboring frames are compared for every
 # motion; frames further apart hold a slow drift, which sums of small errors would hide.
 LAGS = {1: 1, 8: 4, 24: 8}
+# The forward-backward error may be larger by this fraction of the motion: as in Sundaram et al., "Dense Point
+# Trajectories by GPU-accelerated Large Displacement Optical Flow" (ECCV 2010), who compare squares with 0.01.
+RELATIVE_FB_ERROR = 0.1
 # Pixels around a body that guided flow may use.
 WINDOW_MARGIN = 24
 # Pixels from a point up to which its predicted motion is taken over.
@@ -46,6 +49,12 @@ class TrackFlow:
     start: np.ndarray
     displacement: np.ndarray
     fb_error: np.ndarray
+
+    def within(self, threshold: float) -> np.ndarray:
+        """Return [N, n] bool: whether the forward-backward error is at most `threshold` pixels plus
+        RELATIVE_FB_ERROR of the motion; False where it is unknown."""
+        limit = threshold + RELATIVE_FB_ERROR * np.nan_to_num(np.linalg.norm(self.displacement, axis=-1))
+        return np.nan_to_num(self.fb_error, nan=np.inf) <= limit
 
 
 def for_each_pair(context: ClipContext, work: Callable[[Flow, Pair], Result], pairs: Iterable[Pair]) -> list[Result]:

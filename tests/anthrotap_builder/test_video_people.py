@@ -3,9 +3,9 @@
 import numpy as np
 
 from anthrotap_builder.geometry.camera import Camera
-from anthrotap_builder.identity import VideoPeople
 from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.pipeline import LabeledClip
+from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.tracks import Tracks
 
 T, K = 9, 64
