@@ -21,10 +21,13 @@ from anthrotap_builder.detection.association import (
     velocity,
 )
 
-# A track's looks change where the mean appearances (Hellinger distance) of so many frames before and after differ by
-# more than this: of one person they differ by about 0.1, of two by 0.3 and more.
+# A track's looks may change where the mean appearances (Hellinger distance) of so many frames before and after differ
+# by more than this: of one person they differ by about 0.1, of two by 0.3 and more. They do change if then they
+# resemble those of another track more, or if they differ by more than the second: a person who is hidden in part, or
+# turns round, changes less.
 WINDOW = 6
 MAX_CHANGE = 0.22
+LARGE_CHANGE = 0.32
 # Frames on each side of a cut that are not kept: there the pose is of both people.
 TRANSITION = 1
 # One person hides another if so much of the smaller mask is in the other's. If they look alike, both are cut there.
@@ -44,7 +47,7 @@ _NO_JOIN = 1e3
 
 def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
     """Return tracks of one person each: the tracks, cut and joined anew where needed."""
-    cuts = [_changes(track) | _hidden(track, tracks) for track in tracks]
+    cuts = [_changes(track, tracks) | _hidden(track, tracks) for track in tracks]
     if not any(cuts):
         return tracks
     joined = _join([piece for track, at in zip(tracks, cuts, strict=True) for piece in _pieces(track, at)])
@@ -59,8 +62,8 @@ def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
     return joined
 
 
-def _changes(track: Track[D]) -> set[int]:
-    """Return the frames at which a track begins to look like another person."""
+def _changes(track: Track[D], tracks: list[Track[D]]) -> set[int]:
+    """Return the frames at which one of the tracks begins to look like another person."""
     frames = sorted(track)
     distances = np.zeros(len(frames))
     for i in range(WINDOW, len(frames) - WINDOW + 1):
@@ -70,9 +73,19 @@ def _changes(track: Track[D]) -> set[int]:
     changes = set()
     while len(distances) and distances.max() > MAX_CHANGE:
         i = int(distances.argmax())
-        changes.add(frames[i])
+        changed = _mean(track, frames[i : i + WINDOW])
+        others = [looks for other in tracks if other is not track for looks in _looks_around(other, frames[i])]
+        nearest = min((appearance_distance(changed, looks) for looks in others), default=1.0)
+        if distances[i] > min(LARGE_CHANGE, nearest):
+            changes.add(frames[i])
         distances[max(0, i - WINDOW) : i + WINDOW + 1] = 0
     return changes
+
+
+def _looks_around(track: Track[D], frame: int) -> list[np.ndarray]:
+    """Return a track's mean appearances over runs of its frames that a join over this frame could reach."""
+    frames = [t for t in sorted(track) if abs(t - frame) <= MAX_BRIDGE]
+    return [_mean(track, frames[i : i + WINDOW]) for i in range(0, len(frames), WINDOW)]
 
 
 def _hidden(track: Track[D], tracks: list[Track[D]]) -> set[int]:
