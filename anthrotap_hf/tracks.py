@@ -32,7 +32,8 @@ class Tracks:
         vertex: [N] int32, the body-model vertex nearest to the surface point that the track follows.
         confidence: [N, T] float32 in [0, 1], or None where it is not known. For a visible label it is the probability
             that the label lies within 2 pixels (in a frame scaled to 256x256) of the point that its track follows,
-            given that this point is in view. For other labels it is 0.
+            given that this point is in view. For an occluded one it is the probability that the point is occluded
+            there. For invalid labels it is 0.
 
     Raises:
         ValueError: if shapes disagree, `visible` or `valid` is not bool, a position is not finite, or a label is
@@ -85,7 +86,7 @@ class Tracks:
             valid: [N, T]; when left out, labels with a finite position are valid.
             height, width: size of the frames, pixels.
             person, vertex: [N] int; zeros when left out.
-            confidence: [N, T], ignored where not visible, or None.
+            confidence: [N, T], ignored where not valid, or None.
 
         Raises:
             ValueError: if shapes disagree, or a valid label has no finite position.
@@ -99,8 +100,8 @@ class Tracks:
         if confidence is not None:
             confidence = np.asarray(confidence, np.float32)
             # The constructor reports another shape.
-            if confidence.shape == visible.shape and confidence[~visible].any():
-                confidence = np.where(visible, confidence, np.float32(0))
+            if confidence.shape == valid.shape and confidence[~valid].any():
+                confidence = np.where(valid, confidence, np.float32(0))
         zeros = np.zeros(len(xy), np.int32)
         return cls(
             xy=fill_invalid(xy, valid),

@@ -197,17 +197,17 @@ def _check_labels(arrays: dict[str, np.ndarray], row: dict[str, Any], expected: 
     for problem, where in counts.items():
         if count := int(where.sum()):
             yield f"{problem}: {count}"
-    yield from _check_confidence(confidence[:, :num_frames], (visible & valid)[:, :num_frames])
+    yield from _check_confidence(confidence[:, :num_frames], valid[:, :num_frames])
 
 
-def _check_confidence(percent: np.ndarray, visible: np.ndarray) -> Iterator[str]:
+def _check_confidence(percent: np.ndarray, valid: np.ndarray) -> Iterator[str]:
     unknown = percent == UNKNOWN_CONFIDENCE
     if ((percent > 100) & ~unknown).any():
         yield f"confidence is {percent[~unknown].max()}, not 0 to 100 or {UNKNOWN_CONFIDENCE} (unknown)"
     elif unknown.any() and not unknown.all():
         yield f"confidence is {UNKNOWN_CONFIDENCE} (unknown) for some labels and known for others"
-    elif not unknown.any() and (count := int((percent[~visible] > 0).sum())):
-        yield f"labels that are not visible, but have a confidence: {count}"
+    elif not unknown.any() and (count := int((percent[~valid] > 0).sum())):
+        yield f"invalid labels that have a confidence: {count}"
 
 
 def _array(column: pa.Array, dimensions: int) -> np.ndarray:

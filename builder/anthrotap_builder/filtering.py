@@ -39,6 +39,10 @@ MAX_SHOWN_FRACTION = 0.2
 # benchmark, whose report compares it to the ground truth (`reliability`).
 DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
 WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
+# How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
+# measured likewise.
+FRAMES_FROM_VISIBLE = (1, 3, 5, 8, 11, 16, 22)
+TRULY_OCCLUDED = (0.65, 0.70, 0.72, 0.82, 0.85, 0.88, 0.93)
 
 
 def filter_labels(
@@ -74,7 +78,9 @@ def filter_labels(
     valid |= occluded
     confidence = None
     if drift is not None:
-        confidence = np.where(valid & visible, np.interp(drift, DRIFT, WITHIN_2_PIXELS), 0).astype(np.float32)
+        of_visible = np.interp(drift, DRIFT, WITHIN_2_PIXELS)
+        of_occluded = np.interp(_frames_to(valid & visible), FRAMES_FROM_VISIBLE, TRULY_OCCLUDED)
+        confidence = np.where(visible, of_visible, of_occluded)
     tracks = Tracks.from_labels(
         xy,
         visible,
@@ -241,9 +247,13 @@ def _at_either_end(steps: np.ndarray) -> np.ndarray:
 
 def _near(frames: np.ndarray, reach: int) -> np.ndarray:
     """Return the frames, [N, T] bool, within `reach` of one of `frames` [N, T] bool, before or after."""
-    count = frames.shape[1]
-    at = np.arange(count)
+    return _frames_to(frames) <= reach
+
+
+def _frames_to(frames: np.ndarray) -> np.ndarray:
+    """Return [N, T] int, how far each frame is from the nearest of `frames` [N, T] bool; a million if there is none."""
+    at, far = np.arange(frames.shape[1]), 1_000_000
     # The last one before each frame, and the first one after it.
-    before = np.maximum.accumulate(np.where(frames, at, -reach - 1), axis=1)
-    after = np.minimum.accumulate(np.where(frames, at, count + reach)[:, ::-1], axis=1)[:, ::-1]
-    return (at - before <= reach) | (after - at <= reach)
+    before = np.maximum.accumulate(np.where(frames, at, at - far), axis=1)
+    after = np.minimum.accumulate(np.where(frames, at, at + far)[:, ::-1], axis=1)[:, ::-1]
+    return np.minimum(at - before, after - at)

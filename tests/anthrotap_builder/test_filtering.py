@@ -176,7 +176,9 @@ def test_an_occluded_label_needs_a_visible_one_that_is_valid_in_the_end():
     tracks, _ = filtered(visible, certain, np.ones((T, SIZE, SIZE), bool))
     assert not tracks.valid[0].any()
     assert tracks.occluded[1, 10:].all()
-    assert (tracks.confidence > 0).tolist() == tracks.visible.tolist()
+    assert (tracks.confidence > 0).tolist() == tracks.valid.tolist()
+    # The longer a point has not been visible, the surer it is occluded.
+    assert (np.diff(tracks.confidence[1, 10:]) > 0).all()
 
 
 def test_only_summed_drift_gives_a_confidence():

@@ -78,7 +78,7 @@ def test_a_visible_label_must_be_valid_and_every_position_finite():
         Tracks.from_labels(np.full((1, 2, 2), np.nan), *np.ones((2, 1, 2), bool), height=4, width=4)
 
 
-def test_labels_are_cast_and_only_visible_ones_have_a_confidence():
+def test_labels_are_cast_and_invalid_ones_have_no_confidence():
     xy = np.ones((1, 3, 2))
     visible, valid = np.array([[1, 1, 0]], np.uint8), np.array([[1, 0, 1]], np.uint8)
     confidence = np.full((1, 3), 0.5)
@@ -87,7 +87,7 @@ def test_labels_are_cast_and_only_visible_ones_have_a_confidence():
     )
     assert (tracks.visible.dtype, tracks.valid.dtype) == (bool, bool)
     assert (tracks.person.dtype, tracks.vertex.dtype, tracks.confidence.dtype) == (np.int32, np.int32, np.float32)
-    assert tracks.confidence.tolist() == [[0.5, 0, 0]]
+    assert tracks.confidence.tolist() == [[0.5, 0, 0.5]]
     assert confidence.tolist() == [[0.5, 0.5, 0.5]]
     assert tracks.xy.dtype == np.float64
     for name in ("visible", "valid"):

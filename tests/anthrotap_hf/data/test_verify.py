@@ -213,7 +213,7 @@ ROW_DAMAGE = {
     "half unknown confidence": (put("confidence", (0, 0), 255), "for some labels and known for others"),
     "confidence of an invalid label": (
         put("confidence", (0, 9), 50),
-        "labels that are not visible, but have a confidence: 1",
+        "invalid labels that have a confidence: 1",
     ),
     "no video": (columns(video=None), "no video"),
     "a path": (columns(video={"bytes": None, "path": "/etc/passwd"}), "no video, only its path"),
