@@ -22,8 +22,11 @@ from anthrotap_hf.tracks import Tracks
 
 # Mesh and flow may differ in one step by this fraction of the motion, beside `max_step_error`.
 RELATIVE_STEP_ERROR = 0.25
+# Drift may reach so much further, as a fraction of the motion in a step: where limbs are fast and blurred, mesh and
+# flow are less exact.
+RELATIVE_DRIFT = 0.1
 # Tracks with a smaller fraction of valid labels, among those visible in the mask, are dropped.
-MIN_TRACK_FRACTION = 0.3
+MIN_TRACK_FRACTION = 0.2
 # An occluded label is valid only with a valid visible one of its track this near, frames.
 MAX_FRAMES_FROM_VISIBLE = 24
 # A point may be shown for so many frames more than the mesh says, because contours of the mesh are a little off. If it
@@ -41,8 +44,8 @@ DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
 WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
 # How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
 # measured likewise.
-FRAMES_FROM_VISIBLE = (1, 3, 5, 8, 11, 16, 22)
-TRULY_OCCLUDED = (0.65, 0.70, 0.72, 0.82, 0.85, 0.88, 0.93)
+FRAMES_FROM_VISIBLE = (4, 7, 10, 15, 22)
+TRULY_OCCLUDED = (0.72, 0.74, 0.79, 0.84, 0.91)
 
 
 def filter_labels(
@@ -213,7 +216,10 @@ def _flow_consistent(
         drift = measure_drift(xy, candidates, flow, settings.fb_threshold, unit)
         flow_consistent = candidates & _at_either_end(reliable & agrees)
         distance = _from_densest(drift, flow_consistent, settings.max_drift)
-        valid = flow_consistent & (distance <= settings.max_drift)
+        # The larger motion of the steps to and from each label.
+        length = np.pad(np.nan_to_num(np.linalg.norm(motion, axis=-1)), ((0, 0), (1, 1)))
+        fastest = np.maximum(length[:, 1:], length[:, :-1]) / unit
+        valid = flow_consistent & (distance <= settings.max_drift + RELATIVE_DRIFT * fastest)
     kept = valid.sum(1) >= np.maximum(MIN_TRACK_FRACTION * candidates.sum(1), 1)
     valid &= kept[:, None]
     return valid, distance

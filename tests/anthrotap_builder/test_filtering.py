@@ -178,7 +178,8 @@ def test_an_occluded_label_needs_a_visible_one_that_is_valid_in_the_end():
     assert tracks.occluded[1, 10:].all()
     assert (tracks.confidence > 0).tolist() == tracks.valid.tolist()
     # The longer a point has not been visible, the surer it is occluded.
-    assert (np.diff(tracks.confidence[1, 10:]) > 0).all()
+    assert (np.diff(tracks.confidence[1, 10:]) >= 0).all()
+    assert tracks.confidence[1, -1] > tracks.confidence[1, 10]
 
 
 def test_only_summed_drift_gives_a_confidence():

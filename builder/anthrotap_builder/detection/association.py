@@ -44,7 +44,7 @@ MAX_SEPARATE_FRAMES = 2
 # confidence (those of pictures of people have less).
 MIN_FRAMES = 8
 MIN_DETECTIONS = 2
-MIN_TRACK_CONFIDENCE = 0.6
+MIN_TRACK_CONFIDENCE = 0.55
 
 _NO_LINK = 1e3
 
