@@ -39,7 +39,7 @@ def load(quality: str) -> BlazePose:
 
 @pytest.fixture(scope="module")
 def networks() -> BlazePose:
-    return load("fast")
+    return load(LabelingConfig().detection.quality)
 
 
 def read(path: Path, start: int = 0, count: int = 48, short_side: int = 480) -> np.ndarray:
@@ -133,11 +133,11 @@ def test_a_turned_picture_has_turned_landmarks(networks, clips_dir):
     assert np.mean(np.rot90(mask) != turned_mask) < 0.002
 
 
-def test_both_qualities_find_the_same_person_by_different_networks(networks, clips_dir):
+def test_both_qualities_find_the_same_person_by_different_networks(clips_dir):
     (frame,) = read(clips_dir / "juggle.mp4", count=1)
-    load("best")
     poses = []
     for quality in ("fast", "best"):
+        load(quality)
         with borrow_networks(quality) as pair:
             score, region = pair.detect(frame, 0.5)[0]
             poses.append(pair.estimate_pose(frame, region, score, 0))
