@@ -168,7 +168,7 @@ class FilterSettings(Settings):
     rule: Literal["none", "steps", "drift"] = Field(
         "drift",
         description="none: no check against flow; steps: reject single steps in which mesh and reliable flow differ, "
-        "as the paper does; drift: reject also where the signed difference, summed along the track, drifts away",
+        "as the paper does; drift: reject also where their difference drifts away along the track",
     )
     fb_threshold: float = Field(
         0.7,
@@ -177,7 +177,7 @@ class FilterSettings(Settings):
     )
     max_step_error: float = Field(1.0, ge=0, description="largest difference of mesh and flow in one step, pixels")
     max_drift: float = Field(
-        1.5, ge=0, description="drift: radius within which the summed difference must stay, pixels"
+        1.5, ge=0, description="drift: radius within which it must stay, pixels, plus a tenth of a step's motion"
     )
 
 
