@@ -36,7 +36,7 @@ MEASURES: tuple[Callable[[FootageClip, Chains], Measured], ...] = (
     measure_visible_pairs,
     measure_occluded,
     measure_gaps,
-    lambda clip, _: measure_ghosts(clip),
+    measure_ghosts,
 )
 # Pairs of labels of a clip, and of a video, that are drawn of each kind.
 DRAWN_CLIP = 24

@@ -97,9 +97,9 @@ def _time_table(rows: Mapping[str, Counts]) -> Table:
         table.add_row(*row)
     table.caption = (
         "percentages; within 2/4/8 px (at 256x256) of chains of optical flow that agree; gaps: labels on both sides of "
-        "one; still show: occluded labels whose point is plainly visible; ghosts: visible labels on no person (at "
-        "least); bare: without a visible label (of anybody; of a labeled person); blank: bare between two frames with "
-        "one"
+        "one; still show: occluded labels whose point is plainly visible; ghosts: visible labels on no person, or "
+        "sliding over one who stands still (at least); bare: without a visible label (of anybody; of a labeled person)"
+        "; blank: bare between two frames with one"
     )
     return table
 
