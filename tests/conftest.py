@@ -109,7 +109,7 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def fake_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """`label_video` in no time: clips are read as ever, two tracks stand still on each."""
-    pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+    pytest.importorskip("numba", reason="needs anthrotap[builder]")
     from anthrotap_builder import pipeline
     from helpers.fake_labels import fake_label_video
 

@@ -164,6 +164,10 @@ def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
         print_error(line)
     if len(report.failed) > MAX_FAILURES:
         print_error(f"and {len(report.failed) - MAX_FAILURES} more: {out / 'videos.jsonl'}")
+    for line in report.warnings[:MAX_FAILURES]:
+        print_error(line, "yellow")
+    if len(report.warnings) > MAX_FAILURES:
+        print_error(f"and {len(report.warnings) - MAX_FAILURES} more: {out / 'videos.jsonl'}", "yellow")
     if report.exceeded:
         print_error(f"{' and '.join(LIMIT_OPTIONS[limit] for limit in report.exceeded)} may allow more")
     if report.rows is None:
@@ -173,6 +177,11 @@ def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
     failed = f", {len(report.failed)} failed" if report.failed else ""
     again = "; --retry-failed tries the failed ones again" if report.failed else ""
     print(f"{report.videos} videos, {report.labeled} labeled now{failed}; clips: {rows}")
+    print(f"people: {report.people} with labels, of {report.people_found} found")
+    for reason, count in report.skipped.items():
+        print(f"left out: {count} frames: {reason}")
+    for reason, count in report.unlabeled.items():
+        print(f"without labels: people in {count} clips: {reason}")
     print(f"dataset: {out} (card README.md, manifest.json, videos.jsonl){again}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from anthrotap_builder.video_result import VideoResult
 
 LEGEND = (
-    "visible, occluded, invalid: fractions of all labels; rejected: by flow, of what the mesh sees;\n"
-    "fit: median distance of mesh from landmarks; fps: frames labeled a second"
+    "people: with labels, of those found; visible, occluded, invalid: fractions of all labels; rejected: by flow, of\n"
+    "what the mesh sees; fit: median distance of mesh from landmarks; fps: frames labeled a second"
 )
+# Lines about one video under the table; the rest is in the manifest.
+MAX_LINES = 10
 
 
 def label(
@@ -92,11 +94,15 @@ def label(
     for result in results:
         if result.message:
             print_error(result.message)
+        for warning in result.warnings:
+            print_error(f"{result.video}: {warning}", "yellow")
     if as_json:
         print_json([_as_json(result) for result in results])
     else:
         Console().print(summary_table(results))
         print(LEGEND)
+        for line in _left_out(results):
+            print(line)
     if not any(result.rows for result in results):
         raise typer.Exit(1)
     if not as_json:
@@ -132,10 +138,22 @@ def _as_json(result: VideoResult) -> dict[str, Any]:
     return {
         "video": result.video,
         "failure": result.message,
-        "skipped": [f"{result.video}: {frames}" for frames in result.skipped],
+        **{
+            name: [f"{result.video}: {line}" for line in getattr(result, name)]
+            for name in ("skipped", "unlabeled", "warnings")
+        },
         **result.totals(),
         "per_clip": result.clips,
     }
+
+
+def _left_out(results: list[VideoResult]) -> Iterator[str]:
+    """Lines about the frames and the people without labels, with the reason for each."""
+    for result in results:
+        lines = [f"{result.name}: {line}" for line in (*result.skipped, *result.unlabeled)]
+        yield from lines[:MAX_LINES]
+        if len(lines) > MAX_LINES:
+            yield f"{result.name}: and {len(lines) - MAX_LINES} more: manifest.json"
 
 
 def summary_table(results: list[VideoResult]) -> Table:
@@ -152,7 +170,9 @@ def summary_table(results: list[VideoResult]) -> Table:
         fit_error = total["fit_error"]
         table.add_row(
             result.name,
-            *(f"{total[key]}" for key in ("frames", "people", "tracks")),
+            f"{total['frames']}",
+            f"{total['people']} of {total['people_found']}",
+            f"{total['tracks']}",
             *(f"{100 * total[key]:.0f} %" for key in ("visible", "occluded", "invalid", "rejected")),
             f"{fit_error:.1f} px" if fit_error == fit_error else "-",
             f"{total['frames'] / result.seconds:.1f}",

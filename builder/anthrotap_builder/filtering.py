@@ -17,6 +17,7 @@ from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.flow.chains import find_shown
 from anthrotap_builder.flow.drift import measure_drift
 from anthrotap_builder.flow.track_flow import TrackFlow, sample_flow
+from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.surface_tracks import SurfaceTracks
 from anthrotap_hf.tracks import Tracks
 
@@ -99,15 +100,45 @@ def filter_labels(
 
 def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
     """Return whether a point lies in its own person's mask, and in that of any person, [N, T] bool each."""
-    masks = person_masks(people)
-    height, width = masks[0].shape[1:]
-    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
-    frames = np.arange(xy.shape[1])
     own = np.zeros(xy.shape[:2], bool)
-    for index, mask in enumerate(masks):
+    for index, mask in enumerate(person_masks(people)):
         rows = person == index
-        own[rows] = mask[frames, cells[rows, :, 1], cells[rows, :, 0]]
-    return own, union_mask(people)[frames, cells[..., 1], cells[..., 0]]
+        own[rows] = _in_mask(xy[rows], mask)
+    return own, _in_mask(xy, union_mask(people))
+
+
+def _in_mask(xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return whether points [N, T, 2] lie in a mask [T, H, W] bool; any value outside the frame."""
+    height, width = mask.shape[1:]
+    columns, rows = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp).transpose(2, 0, 1)
+    return mask[np.arange(len(mask)), rows, columns]
+
+
+def why_no_track(
+    context: ClipContext, mesh: MeshTrack, points: SurfaceTracks, people: list[PersonTrack], tracks: Tracks
+) -> str:
+    """Return in a few words why a person has no track.
+
+    Args:
+        context: the clip.
+        mesh: of the person.
+        points: the labels of all people, by their meshes.
+        people: whose masks the labels must lie in.
+        tracks: of all people, also those that are visible in fewer frames than `min_visible`.
+    """
+    config = context.config
+    rejected, frames = int(mesh.rejected.sum()), int((mesh.rejected | mesh.present).sum())
+    if rejected > frames / 2 or not frames:
+        return f"the mesh does not fit landmarks and mask in {rejected} of {frames} frames"
+    own = points.person == mesh.person
+    visible = points.visible[own] & context.camera.contains(points.xy[own])
+    if not visible.any():
+        return "hidden or out of the frame wherever there is a mesh"
+    if config.filter.masks and not (visible & _in_mask(points.xy[own], person_masks(people)[mesh.person])).any():
+        return "the mesh does not lie on the mask"
+    if not tracks.visible[tracks.person == mesh.person].any():
+        return "none agrees with optical flow" if config.filter.rule != "none" else "none is certain"
+    return f"no track is visible in {config.min_visible} frames (min_visible)"
 
 
 def _contradicted(shown: np.ndarray, visible: np.ndarray, occluded: np.ndarray, person: np.ndarray) -> np.ndarray:

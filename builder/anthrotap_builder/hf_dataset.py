@@ -15,7 +15,7 @@ import datasets
 from datasets.builder import Key
 
 from anthrotap_builder.config import LABEL_CODE_VERSION, LabelingConfig, labeling_config
-from anthrotap_builder.video_result import VideoResult
+from anthrotap_builder.video_result import LISTED, VideoResult
 from anthrotap_hf.schema import encode_row, features
 from anthrotap_hf.utils.errors import missing_extra
 from anthrotap_hf.video import VideoError
@@ -45,7 +45,8 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
     """Labels videos: one example a clip, with the columns of `schema.features`; each video is a shard of work.
 
     A video that can't be labeled is skipped, one that can't be labeled to its end is cut short, both with a warning
-    and a line in `failed-<split>.jsonl` beside the cached data. If no video of a split gives a clip, it is an error.
+    and a line in `failed-<split>.jsonl` beside the cached data, which also says what was left out of others. If no
+    video of a split gives a clip, it is an error.
     """
 
     BUILDER_CONFIG_CLASS = AnthroTapConfig
@@ -102,10 +103,12 @@ class AnthroTap(datasets.GeneratorBasedBuilder):
         """Warn of a failure, and keep it for the end of the split."""
         if result.failure:
             logger.warning("%s%s", result.message, "" if result.rows else "; skipped")
+        for warning in result.warnings:
+            logger.warning("%s: %s", result.video, warning)
         if log:
-            if result.failure or result.skipped:
-                skipped = [str(frames) for frames in result.skipped]
-                _append(log, {"file": name, "reason": result.message, "skipped": skipped})
+            lines = {kind: [str(line) for line in getattr(result, kind)] for kind in LISTED}
+            if result.failure or any(lines.values()):
+                _append(log, {"file": name, "reason": result.message, **lines})
         elif not result.rows:
             # Streaming: there is no end of a split to report at.
             failed = self._without_clips.setdefault(split, set())

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.clips import SkippedFrames
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
@@ -31,6 +30,7 @@ from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.utils.thread_limits import thread_environment
 from anthrotap_builder.video_result import (
+    LISTED,
     VideoResult,
     concerns_all_videos,
     describe_error,
@@ -145,14 +145,12 @@ class VideoLabeling:
         result = self.result
         result.sha256 = clip.source_sha256
         result.tally.add(clip.tracks, clip.rejected_fraction)
+        result.motion += clip.motion
+        for person in clip.people:
+            result.see(person["person"], clip.start_frame, clip.tracks.num_frames, person["no_track"])
         if clip.skipped:
             result.skipped.append(clip.skipped)
             return
-        for person in clip.people:
-            if not person["tracks"]:
-                rejected = f"{person['rejected_frames']} of the meshes were rejected"
-                reason = f"person {person['person']} has no valid track; {rejected}"
-                result.skipped.append(SkippedFrames(clip.start_frame, clip.tracks.num_frames, reason))
         result.rows = (result.rows or 0) + 1
         result.frames += clip.tracks.num_frames
         result.clips.append(summarize_clip(clip))
@@ -339,7 +337,9 @@ def _describe_videos(results: Sequence[VideoResult], meshes: Sequence[MeshFile |
     return {
         "inputs": inputs,
         "failed": [{"file": result.video, "reason": result.message} for result in results if result.failure],
-        "skipped": [f"{result.video}: {frames}" for result in results for frames in result.skipped],
+        **{
+            name: [f"{result.video}: {line}" for result in results for line in getattr(result, name)] for name in LISTED
+        },
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from anthrotap_builder.clips import OnSkipped, SkippedFrames, read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
-from anthrotap_builder.filtering import filter_labels
+from anthrotap_builder.detection.labeled_motion import LabeledMotion, measure_labeled_motion
+from anthrotap_builder.filtering import filter_labels, why_no_track
 from anthrotap_builder.flow.track_flow import TrackFlow, track_flow
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery import MeshTrack, recover_meshes
@@ -38,7 +40,9 @@ class LabeledClip(TrackedClip):
     """A `TrackedClip` and what each stage found. Its `info` holds `schema.INFO_COLUMNS`.
 
     Attributes:
-        people: quality of the meshes of each person of the clip (plain numbers, for reports and manifests).
+        people: quality of the meshes of each person found in the clip, number of tracks, and why if there is none
+            (plain values, for reports and manifests).
+        motion: what moves in the clip, and how much of it has labels.
         source_frames: [T] int, the number of each frame among the decoded frames of the source video.
         meshes: the meshes of all people.
         camera: the camera that the meshes are projected with.
@@ -46,7 +50,8 @@ class LabeledClip(TrackedClip):
     """
 
     fps: float = 0.0
-    people: list[dict[str, float]] = field(default_factory=list)
+    people: list[dict[str, Any]] = field(default_factory=list)
+    motion: LabeledMotion = field(default_factory=LabeledMotion)
     source_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     meshes: list[MeshTrack] = field(default_factory=list)
     camera: Camera | None = None
@@ -65,7 +70,8 @@ class LabeledClip(TrackedClip):
         of_file = self.info["mesh_source"] == "file"
         reason = "the file has no mesh in these frames" if of_file else "no person was found"
         if self.people:
-            reason = "no label of the people found is valid"
+            who = "the person" if len(self.people) == 1 else f"the {len(self.people)} people"
+            reason = f"no label of {who} found is valid"
         return SkippedFrames(self.start_frame, len(self.frames), reason)
 
 
@@ -213,6 +219,7 @@ def label_clip(
             if given:
                 people = match_masks(given, people, context.camera)
     tracks, rejected_fraction = Tracks.empty(len(frames), *frames.shape[1:3]), 0.0
+    qualities: list[dict[str, Any]] = []
     recovered: list[MeshTrack] = []
     if people if given is None else given:
         with clock.stage("mesh_recovery"):
@@ -223,8 +230,12 @@ def label_clip(
             flow = stages.flow(context, points.xy, points.visible)
         with clock.stage("filtering"):
             seen = fill_masks(people, recovered, context.camera)
-            tracks, rejected_fraction = stages.filtering(context, points, seen, flow)
-            tracks = tracks.select(tracks.visible.sum(1) >= config.min_visible)
+            labels, rejected_fraction = stages.filtering(context, points, seen, flow)
+            tracks = labels.select(labels.visible.sum(1) >= config.min_visible)
+            for mesh in recovered:
+                qualities.append(_quality(mesh, tracks))
+                if not qualities[-1]["tracks"]:
+                    qualities[-1]["no_track"] = why_no_track(context, mesh, points, seen, labels)
     info = {
         "body_model": config.body,
         "mesh_source": config.mesh_source,
@@ -237,14 +248,15 @@ def label_clip(
         video=frames,
         fps=fps,
         info=info,
-        people=[_quality(mesh, tracks) for mesh in recovered],
+        people=qualities,
+        motion=measure_labeled_motion(context, tracks),
         meshes=recovered,
         camera=context.camera,
         seconds=clock.seconds,
     )
 
 
-def _quality(mesh: MeshTrack, tracks: Tracks) -> dict[str, float]:
+def _quality(mesh: MeshTrack, tracks: Tracks) -> dict[str, Any]:
     """Return the quality of one person's meshes, and how many tracks they gave."""
     return {
         "person": mesh.person,
@@ -253,6 +265,7 @@ def _quality(mesh: MeshTrack, tracks: Tracks) -> dict[str, float]:
         "reprojection_error": _median(mesh.reprojection_error),
         "mask_overlap": _median(mesh.mask_overlap),
         "tracks": int((tracks.person == mesh.person).sum()),
+        "no_track": None,
     }
 
 

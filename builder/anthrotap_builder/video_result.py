@@ -1,4 +1,4 @@
-"""What came of labeling one video: `VideoResult`, and the sentences about what went wrong."""
+"""What came of labeling one video: `VideoResult`, and the sentences about what was left out and what went wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anthrotap_builder.clips import SkippedFrames
+from anthrotap_builder.detection.labeled_motion import LabeledMotion
 from anthrotap_builder.shards import Tally
 from anthrotap_builder.utils.assets import AssetError
 from anthrotap_hf.utils.errors import one_line
@@ -18,9 +19,35 @@ from anthrotap_hf.utils.workers import LimitExceededError, WorkerDiedError, Work
 if TYPE_CHECKING:
     from anthrotap_builder.pipeline import LabeledClip
 
+# Where a larger fraction of the moving area has no label near, somebody may have none; if at least so many cells move.
+MAX_UNLABELED_MOTION = 0.5
+MIN_MOVING_CELLS = 30
 # Errors of the system that are no video's fault: all other videos would meet them too.
 SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE}
+# What a `VideoResult` lists in lines, beside the failure.
+LISTED = ("skipped", "unlabeled", "warnings")
 FailureKind = Literal["content", "error", "limit", "unavailable"]
+
+
+@dataclass(frozen=True)
+class UnlabeledPerson:
+    """A person who was found in a clip and has no track there. As text: "person 3, 48 frames from frame 0 on: no label:
+    reason".
+
+    Attributes:
+        person: the number in the video.
+        start_frame: the number of the clip's first frame among the decoded frames of the video.
+        num_frames: of the clip.
+        reason: why, in a few words.
+    """
+
+    person: int
+    start_frame: int
+    num_frames: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"person {self.person}, {SkippedFrames(self.start_frame, self.num_frames, f'no label: {self.reason}')}"
 
 
 @dataclass
@@ -36,6 +63,10 @@ class VideoResult:
         frames: of these clips.
         tally: counts over all clips, also those without labels.
         skipped: frames that make no row.
+        people: the numbers of all people found. One who is not recognized in a later clip has another number there.
+        labeled_people: those of them who have tracks.
+        unlabeled: people without a track in a clip, clip by clip.
+        motion: what moves, and how much of it has labels.
         failure: why it gave no labels, or not all of them, without its name; None if all went well.
         failure_kind: "content" for what is in the file (also if there is nothing to label), "error" for an error in
             labeling or of its process, "limit" for one that takes too much, "unavailable" for a file that can't be
@@ -54,6 +85,10 @@ class VideoResult:
     frames: int = 0
     tally: Tally = field(default_factory=Tally)
     skipped: list[SkippedFrames] = field(default_factory=list)
+    people: list[int] = field(default_factory=list)
+    labeled_people: list[int] = field(default_factory=list)
+    unlabeled: list[UnlabeledPerson] = field(default_factory=list)
+    motion: LabeledMotion = field(default_factory=LabeledMotion)
     failure: str | None = None
     failure_kind: FailureKind = "content"
     exceeded: dict[str, float] = field(default_factory=dict)
@@ -67,9 +102,26 @@ class VideoResult:
         return self.failure and f"{self.video}: {self.failure}"
 
     @property
+    def warnings(self) -> list[str]:
+        """What to look at in a video with labels, a line each without its name."""
+        unlabeled = self.motion.unlabeled_fraction
+        if not self.rows or self.motion.moving < MIN_MOVING_CELLS or unlabeled <= MAX_UNLABELED_MOTION:
+            return []
+        return [f"{100 * unlabeled:.0f} % of the area that moves has no label near: look at the overlay"]
+
+    @property
     def is_final(self) -> bool:
         """Whether another attempt at the same file under the same limits would give the same."""
         return self.failure is None or self.failure_kind in ("content", "limit")
+
+    def see(self, person: int, start_frame: int, num_frames: int, no_track: str | None) -> None:
+        """Count a person of a clip, who has tracks there, or none for the reason `no_track`."""
+        if person not in self.people:
+            self.people.append(person)
+        if no_track is not None:
+            self.unlabeled.append(UnlabeledPerson(person, start_frame, num_frames, no_track))
+        elif person not in self.labeled_people:
+            self.labeled_people.append(person)
 
     def fail(self, reason: str, kind: FailureKind) -> None:
         """Set the failure."""
@@ -99,11 +151,16 @@ class VideoResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> VideoResult:
         """The result that `as_json` gave."""
-        skipped = [SkippedFrames(**frames) for frames in values["skipped"]]
-        return cls(**{**values, "skipped": skipped, "tally": Tally(**values["tally"])})
+        made = {
+            "skipped": [SkippedFrames(**frames) for frames in values["skipped"]],
+            "unlabeled": [UnlabeledPerson(**person) for person in values["unlabeled"]],
+            "motion": LabeledMotion(**values["motion"]),
+            "tally": Tally(**values["tally"]),
+        }
+        return cls(**{**values, **made})
 
     def totals(self) -> dict[str, Any]:
-        """Numbers of the whole video: counts are sums, `people` is the most in one clip, the rest are means."""
+        """Numbers of the whole video: counts are sums, `people` those with labels, the rest are means."""
         labels = max(sum(clip["labels"] for clip in self.clips), 1)
 
         def mean(key: str) -> float:
@@ -113,7 +170,9 @@ class VideoResult:
         return {
             "frames": self.frames,
             "clips": len(self.clips),
-            "people": max((clip["people"] for clip in self.clips), default=0),
+            "people": len(self.labeled_people),
+            "people_found": len(self.people),
+            "unlabeled_motion": self.motion.unlabeled_fraction,
             "tracks": sum(clip["tracks"] for clip in self.clips),
             **{key: sum(clip[key] for clip in self.clips) / labels for key in ("visible", "occluded", "invalid")},
             **{key: mean(key) for key in ("rejected", "fit_error", "mask_overlap")},
@@ -140,6 +199,7 @@ def summarize_clip(clip: LabeledClip) -> dict[str, Any]:
         "rejected": clip.rejected_fraction,
         "fit_error": mean("reprojection_error"),
         "mask_overlap": mean("mask_overlap"),
+        "unlabeled_motion": clip.motion.unlabeled_fraction,
         "stages": clip.seconds,
         "fits": clip.people,
     }

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from anthrotap_builder import filtering
 from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.detection import PersonTrack
-from anthrotap_builder.filtering import _contradicted, filter_labels, filter_tracks
+from anthrotap_builder.filtering import _contradicted, filter_labels, filter_tracks, why_no_track
 from anthrotap_builder.flow.track_flow import TrackFlow
+from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.surface_tracks import SurfaceTracks
+from anthrotap_hf.tracks import Tracks
 from helpers.clip_contexts import clip_context
 
 T, SIZE = 20, 256  # thresholds are in pixels of a frame with a short side of 256: here, pixels
@@ -220,3 +222,34 @@ def test_a_point_behind_another_person_must_lie_where_one_is():
     assert filtered(visible, everywhere, own_mask)[0].occluded[:, 10:].all()
     others_only = np.zeros((5, T), bool)
     assert not filtered(visible, everywhere, own_mask, others_only)[0].valid[:, 10:].any()
+
+
+def test_a_person_without_a_track_has_a_reason():
+    """Each reason is that of the first stage that leaves nothing."""
+    frames = 10
+    context = clip_context(np.zeros((frames, 64, 64, 3), np.uint8), min_visible=4)
+    mask = np.zeros((frames, 64, 64), bool)
+    mask[:, 10:30, 10:30] = True
+    person = PersonTrack(np.full((frames, 4), 10.0), mask=mask)
+    xy = np.full((3, frames, 2), 20.0, np.float32)
+
+    def why(present=frames, at=xy, visible=True, labels=0, config=context):
+        there = np.arange(frames) < present
+        unknown = np.full(frames, np.nan)
+        mesh = MeshTrack(0, np.zeros((frames, 3, 3)), there, unknown, unknown, recovered=np.ones(frames, bool))
+        shown = np.full((3, frames), visible)
+        which = np.zeros(3, np.int32)
+        points = SurfaceTracks(at, shown, shown, np.zeros_like(shown), which, which)
+        valid = np.zeros((3, frames), bool)
+        valid[0, :labels] = True
+        tracks = Tracks.from_labels(at, valid, valid, height=64, width=64, person=which)
+        return why_no_track(config, mesh, points, [person], tracks)
+
+    assert why(present=2) == "the mesh does not fit landmarks and mask in 8 of 10 frames"
+    assert why(visible=False) == "hidden or out of the frame wherever there is a mesh"
+    assert why(at=xy + 100) == "hidden or out of the frame wherever there is a mesh"
+    assert why(at=xy + 20) == "the mesh does not lie on the mask"
+    assert why() == "none agrees with optical flow"
+    assert why(labels=3) == "no track is visible in 4 frames (min_visible)"
+    unchecked = clip_context(context.frames, filter={"masks": False, "rule": "none"})
+    assert why(at=xy + 20, config=unchecked) == "no label is certain"

@@ -100,6 +100,40 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
     assert "5 frames" in result.stderr
 
 
+def test_the_command_says_what_was_left_out_and_why(run, make_video, tmp_path):
+    video = make_video("unlabeled.mp4", shots=[20, 5, 30])
+    lines = [
+        "5 frames from frame 20 on: fewer than the 8 frames that a clip needs",
+        "person 1, 20 frames from frame 0 on: no label: hidden",
+        "person 1, 30 frames from frame 25 on: no label: hidden",
+    ]
+    warning = f"{video}: 80 % of the area that moves has no label near: look at the overlay"
+    result = run(video, "--out", tmp_path / "out")
+    assert [line for line in result.stdout.splitlines() if line.startswith("unlabeled.mp4: ")] == [
+        f"unlabeled.mp4: {line}" for line in lines
+    ]
+    assert " 1 of 2 " in result.stdout
+    assert warning in result.stderr
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    result = run(video, "--out", tmp_path / "out", "--overwrite", "--json")
+    (summary,) = json.loads(result.stdout)
+    for report in (manifest, summary):
+        assert report["skipped"] == [f"{video}: {lines[0]}"]
+        assert report["unlabeled"] == [f"{video}: {line}" for line in lines[1:]]
+        assert report["warnings"] == [warning]
+    assert (summary["people"], summary["people_found"], summary["unlabeled_motion"]) == (1, 2, 0.8)
+
+
+def test_few_lines_of_one_video_are_printed(run, make_video, tmp_path):
+    result = run(make_video("unlabeled.mp4", shots=[8, 9] * 7), "--out", tmp_path / "out")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("unlabeled.mp4: ")]
+    assert len(lines) == 11
+    assert lines[-1] == "unlabeled.mp4: and 4 more: manifest.json"
+    result = run(make_video("good.mp4", shots=[20]), "--out", tmp_path / "good")
+    assert "good.mp4: " not in result.stdout
+    assert not result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -102,7 +102,7 @@ def test_one_frame_gives_no_valid_label(frames: np.ndarray, anny: Body, dance: P
     still = Stages(detection=lambda *_: [as_person(anny, pose, camera)])
     labeled = label_clip(frames[:1], fps=24.0, config=CONFIG, stages=still)
     assert len(labeled.tracks) == 0
-    assert "no label of the people found is valid" in str(labeled.skipped)
+    assert "no label of the person found is valid" in str(labeled.skipped)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_us
     no_people = Stages(detection=lambda *_: [])
     rejected = label_clip(frames, 24.0, config, stages=no_people, meshes=meshes)
     assert len(rejected.tracks) == 0
-    assert "no label of the people found is valid" in str(rejected.skipped)
+    assert "no label of the person found is valid" in str(rejected.skipped)
 
     def never(*_: object) -> list:
         raise AssertionError("no person is to be detected")
@@ -211,7 +211,7 @@ def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, true_st
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_damaged_video_gives_its_clips_before_the_error(make_video, threads: int):
-    path = make_video(shots=[20, 5, 96], size=(96, 160), gop=24)
+    path = make_video(shots=[20, 5, 96], size=(64, 96), gop=24)
     data = bytearray(path.read_bytes())
     at = data.index(b"mdat") + 4 * (len(data) - data.index(b"mdat")) // 5
     data[at : at + 400] = np.random.default_rng(0).bytes(400)

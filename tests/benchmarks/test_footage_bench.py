@@ -172,7 +172,7 @@ def test_videos_are_measured_and_pooled(make_video, tmp_path, fake_labels):
     assert dance["counts"]["masked_frames_bare"] == 4
     assert dance["percent"]["given_8"] == 100
     assert dance["people"] == [{"clip": "dance 0", "person": 0, "visible": 60, "inside": 60}]
-    assert dance["skipped"] == ["4 frames from frame 30 on: 4 frames are fewer than the 8 that a clip needs"]
+    assert dance["skipped"] == ["4 frames from frame 30 on: fewer than the 8 frames that a clip needs"]
     assert both["frames"] == 50
     assert both["frames_skipped"] == 4
     assert both["visible"] == 2 * 50

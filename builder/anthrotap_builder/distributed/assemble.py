@@ -32,7 +32,7 @@ from anthrotap_builder.shards import (
     shard_name,
 )
 from anthrotap_builder.utils.row_file import DamagedRowsError, RowLocation, RowReader, quarantine
-from anthrotap_builder.video_result import VideoResult
+from anthrotap_builder.video_result import LISTED, VideoResult
 from anthrotap_hf.data.shard_reader import find_shards, split_of
 from anthrotap_hf.schema import VIDEO_LIST, features
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
@@ -255,7 +255,9 @@ def _describe_videos(results: list[VideoResult], clips: Counter[str], output: Ou
                 "clips": clips[result.sha256] if result.sha256 and copy is None else 0,
                 "copy_of": copy,
                 "failure": result.failure,
-                "skipped": [str(frames) for frames in result.skipped],
+                "people": len(result.labeled_people),
+                "people_found": len(result.people),
+                **{name: [str(line) for line in getattr(result, name)] for name in LISTED},
             }
         )
     return described

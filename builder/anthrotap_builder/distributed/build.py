@@ -68,6 +68,11 @@ class BuildReport:
         videos: how many it was given.
         labeled: how many of them in this run.
         failed: a line for each video that gave no labels, or not all of them.
+        skipped: how many frames make no row, by reason.
+        people: how many have labels, added up over the videos.
+        people_found: how many were found.
+        unlabeled: in how many clips people have no label, by reason.
+        warnings: a line for each video to look at.
         rows: by split; None while Slurm is at work.
         jobs: numbers of Slurm jobs.
         exceeded: the limits that videos exceeded, of those of `ResourceLimits`.
@@ -77,6 +82,11 @@ class BuildReport:
     videos: int
     labeled: int = 0
     failed: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    people: int = 0
+    people_found: int = 0
+    unlabeled: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     rows: dict[str, int] | None = None
     jobs: list[str] = field(default_factory=list)
     exceeded: list[str] = field(default_factory=list)
@@ -137,6 +147,14 @@ def build_dataset(
         results = folder.results()
     found = [results[source.key] for source in sources]
     report.failed = [result.message for result in found if result.message]
+    report.warnings = [f"{result.video}: {line}" for result in found for line in result.warnings]
+    report.people = sum(len(result.labeled_people) for result in found)
+    report.people_found = sum(len(result.people) for result in found)
+    for result in found:
+        for frames in result.skipped:
+            report.skipped[frames.reason] = report.skipped.get(frames.reason, 0) + frames.num_frames
+        for person in result.unlabeled:
+            report.unlabeled[person.reason] = report.unlabeled.get(person.reason, 0) + 1
     report.exceeded = sorted({limit for result in found for limit in result.exceeded})
     report.rows = _rows_by_split(folder.out)
     report.seconds = time.perf_counter() - begin

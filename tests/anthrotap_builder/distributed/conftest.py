@@ -32,12 +32,17 @@ def once(name):
 def label_video(path, config, threads=1, device="cpu", on_stage=None, on_skipped=None, meshes=None):
     import numpy as np
     from anthrotap_builder.clips import read_clips
+    from anthrotap_builder.detection.labeled_motion import LabeledMotion
     from anthrotap_hf.tracks import TrackedClip, Tracks
 
     class LabeledClip(TrackedClip):
         skipped = None
         rejected_fraction = 0.25
-        people = ()
+        people = (
+            dict(person=0, tracks=2, no_track=None, reprojection_error=1.5, mask_overlap=0.9),
+            dict(person=1, tracks=0, no_track="too far away", reprojection_error=1.5, mask_overlap=0.9),
+        )
+        motion = LabeledMotion(100, 80)
         seconds = {}
 
     name = Path(path).stem

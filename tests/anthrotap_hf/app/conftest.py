@@ -91,7 +91,7 @@ def serve() -> Callable:
 
 def write_dataset(folder: Path, pattern: Callable[..., np.ndarray]) -> Path:
     """Three clips of the split train, one of test: other people in each, and other fractions of occluded labels."""
-    pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+    pytest.importorskip("numba", reason="needs anthrotap[builder]")
     from anthrotap_builder.pipeline import LabeledClip
     from anthrotap_builder.shards import ShardWriter
     from anthrotap_hf.schema import INFO_COLUMNS

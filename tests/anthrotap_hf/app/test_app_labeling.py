@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+pytest.importorskip("numba", reason="needs anthrotap[builder]")
 
 
 def label(page, video: Path) -> str:

@@ -230,11 +230,11 @@ def test_help_imports_nothing_heavy():
 
 def test_without_the_builder_the_line_to_install_is_given(tmp_path):
     """A process in which numba and the like can't be imported."""
-    blocked = tmp_path / "scenedetect.py"
-    blocked.write_text("raise ModuleNotFoundError(\"No module named 'scenedetect'\", name='scenedetect')\n")
+    blocked = tmp_path / "numba.py"
+    blocked.write_text("raise ModuleNotFoundError(\"No module named 'numba'\", name='numba')\n")
     result = anthrotap("label", "x.mp4", "--out", tmp_path / "out", PYTHONPATH=str(tmp_path))
     assert result.returncode == 2
-    assert "scenedetect: pip install 'anthrotap[builder]'" in result.stderr
+    assert "numba: pip install 'anthrotap[builder]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -202,7 +202,7 @@ def test_other_datasets_are_untouched(tmp_path, cache):
 
 
 @each_way_of_loading
-@pytest.mark.parametrize("module", ["pydantic", "scenedetect"])
+@pytest.mark.parametrize("module", ["pydantic", "numba"])
 def test_without_the_builder_s_packages(load, cache, make_video, monkeypatch, module):
     for name in [*sys.modules]:
         if name.startswith("anthrotap_builder") or name.split(".")[0] == module:

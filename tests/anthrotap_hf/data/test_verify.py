@@ -25,7 +25,7 @@ from anthrotap_hf.utils.workers import WorkerPool
 from anthrotap_hf.video import encode_video
 from helpers.worker_calls import negate
 
-pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+pytest.importorskip("numba", reason="needs anthrotap[builder]")
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.shards import ShardWriter, Tally, write_manifest

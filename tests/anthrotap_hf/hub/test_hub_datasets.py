@@ -12,7 +12,7 @@ import pytest
 from anthrotap_hf.utils.atomic_files import file_sha256
 from helpers.hub_server import READER, Repository
 
-pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+pytest.importorskip("numba", reason="needs anthrotap[builder]")
 LOAD = """
 import sys
 import anthrotap_hf

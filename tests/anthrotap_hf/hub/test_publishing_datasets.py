@@ -19,7 +19,7 @@ from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.licenses import VideoLicense, VideoLicenses
 from anthrotap_hf.utils.atomic_files import file_sha256
 
-pytest.importorskip("scenedetect", reason="needs anthrotap[builder]")
+pytest.importorskip("numba", reason="needs anthrotap[builder]")
 FREE = VideoLicenses({}, VideoLicense("cc0-1.0"))
 
 

@@ -63,16 +63,22 @@ def test_short_pieces_are_reported(make_video, caplog):
     with caplog.at_level("INFO"):
         clips = list(read_clips(path, ClipSettings(), skipped.append))
     assert [clip.start_frame for clip in clips] == [0, 25]
-    reason = "5 frames are fewer than the 8 that a clip needs"
+    reason = "fewer than the 8 frames that a clip needs"
     assert skipped == [SkippedFrames(20, 5, reason)]
-    assert f"{path}: skipped from frame 20 on: {reason}" in caplog.messages
     assert str(skipped[0]) == f"5 frames from frame 20 on: {reason}"
+    assert f"{path}: {skipped[0]}" in caplog.messages
+    assert str(SkippedFrames(3, 1, reason)) == f"1 frame from frame 3 on: {reason}"
+    skipped.clear()
+    assert not list(read_clips(make_video(shots=[15], fps=30), ClipSettings(fps=10), skipped.append))
+    assert skipped == [SkippedFrames(0, 5, f"{reason}, at 10 frames a second (clips.fps)")]
 
 
-def test_a_flash_ends_a_clip(make_video, moving_pattern):
+def test_a_flash_stays_in_its_clip_and_a_longer_one_does_not(make_video, moving_pattern):
     frames = moving_pattern(40, 64, 96)
     frames[20] = 255
-    assert lengths(make_video(frames=frames)) == [(0, 20), (21, 19)]
+    assert lengths(make_video(frames=frames)) == [(0, 40)]
+    frames[20:28] = 255
+    assert lengths(make_video(frames=frames)) == [(0, 20), (20, 8), (28, 12)]
 
 
 def test_resampling(make_video):
@@ -86,6 +92,16 @@ def test_resampling(make_video):
 def test_resampling_starts_anew_at_a_shot(make_video):
     path = make_video(shots=[31, 40], fps=30)
     assert lengths(path, fps=10) == [(0, 11), (31, 14)]
+
+
+def test_resampling_does_not_change_where_shots_do(make_video):
+    path = make_video(shots=[23, 31, 37], fps=30)
+    full, slow = (
+        [(clip.source_frames[0], clip.source_frames[-1]) for clip in read_clips(path, ClipSettings(fps=fps))]
+        for fps in (None, 15)
+    )
+    assert full == [(0, 22), (23, 53), (54, 90)]
+    assert slow == [(0, 22), (23, 53), (54, 90)]
 
 
 def test_resampling_a_variable_rate_takes_the_nearest_frame(make_video):
@@ -152,12 +168,19 @@ def test_memory_is_flat_in_length(make_video):
         tracemalloc.stop()
         return memory
 
-    short, long = make_video("short.mp4", shots=[50]), make_video("long.mp4", shots=[600])
+    short, long = make_video("short.mp4", shots=[100]), make_video("long.mp4", shots=[300])
     assert peak(long) < peak(short) + 4 * 64 * 96 * 3
 
 
 def test_real_shots(clips_dir):
     """None of these has a shot change; fast motion must not look like one."""
-    for name, num_frames in [("bedroom.mp4", 200), ("juggle.mp4", 247), ("upper_body.mkv", 89)]:
+    for name, num_frames in [("squats_5fps.mp4", 50), ("selfie_wave.mp4", 58), ("corridor_two_people.mp4", 35)]:
+        clips = lengths(clips_dir / name, short_side=128, clip_frames=400)
+        assert clips == [(0, num_frames)], name
+
+
+@pytest.mark.slow
+def test_real_shots_of_moving_cameras(clips_dir):
+    for name, num_frames in [("bedroom.mp4", 200), ("skatepark.mp4", 192), ("cyclist_road.mp4", 240)]:
         clips = lengths(clips_dir / name, short_side=128, clip_frames=400)
         assert clips == [(0, num_frames)], name

@@ -1,4 +1,4 @@
-"""The first stage: a video is cut at its shot changes into clips, the unit that all other stages work on."""
+"""Reads the clips of a video: shots, cut in pieces of a size that can be labeled at once."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from scenedetect import FrameTimecode
-from scenedetect.detectors import ContentDetector
 
+from anthrotap_builder.clips.shots import number_shots
 from anthrotap_builder.config import ClipSettings
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.video import Frame, VideoError, iter_frames, probe
 
 logger = logging.getLogger(__name__)
 
-# Shot changes are detected in frames of this width, pixels.
-DETECTION_WIDTH = 160
-# Two frames further apart in time than this, in seconds, belong to two shots.
-LONGEST_STEP = 1.0
-# The threshold of scenedetect's ContentDetector.
-SHOT_THRESHOLD = 27.0
 # Shorter pieces between two shot changes are skipped.
 MIN_CLIP_FRAMES = 8
 
@@ -43,7 +35,8 @@ class SkippedFrames:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.num_frames} frames from frame {self.start_frame} on: {self.reason}"
+        frames = "1 frame" if self.num_frames == 1 else f"{self.num_frames} frames"
+        return f"{frames} from frame {self.start_frame} on: {self.reason}"
 
 
 OnSkipped = Callable[[SkippedFrames], object]
@@ -101,14 +94,17 @@ def read_clips(
             logger.warning("%s: has %.4g frames a second, less than %.4g; all are kept", name, rate, fps)
         fps = None
     digest = file_sha256(path)
-    shots = _number_shots(iter_frames(path, settings.short_side), SHOT_THRESHOLD)
+    shots = number_shots(iter_frames(path, settings.short_side))
     for piece in _cut(shots if fps is None else _resample(shots, fps), settings):
         start = piece[0].index
         if len(piece) < MIN_CLIP_FRAMES:
-            reason = f"{len(piece)} frames are fewer than the {MIN_CLIP_FRAMES} that a clip needs"
-            logger.info("%s: skipped from frame %d on: %s", name, start, reason)
+            reason = f"fewer than the {MIN_CLIP_FRAMES} frames that a clip needs"
+            if fps is not None:
+                reason += f", at {fps:g} frames a second (clips.fps)"
+            skipped = SkippedFrames(start, len(piece), reason)
+            logger.info("%s: %s", name, skipped)
             if on_skipped:
-                on_skipped(SkippedFrames(start, len(piece), reason))
+                on_skipped(skipped)
             continue
         clip = VideoClip(
             frames=np.stack([frame.image for frame in piece]),
@@ -120,22 +116,6 @@ def read_clips(
         )
         piece.clear()
         yield clip
-
-
-def _number_shots(frames: Iterator[Frame], threshold: float) -> Iterator[tuple[int, Frame]]:
-    """Each frame with the number of its shot."""
-    # Every jump ends a shot: also a flash, across which no point can be followed by its appearance.
-    detector = ContentDetector(threshold=threshold, min_scene_len=0)
-    shot = 0
-    time: float | None = None
-    for number, frame in enumerate(frames):
-        scale = min(1.0, DETECTION_WIDTH / frame.image.shape[1])
-        small = cv2.resize(frame.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        jump = detector.process_frame(FrameTimecode(number, fps=1.0), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        if jump or frame.after_gap or (time is not None and not 0 <= frame.time - time <= LONGEST_STEP):
-            shot += 1
-        time = frame.time
-        yield shot, frame
 
 
 def _resample(shots: Iterator[tuple[int, Frame]], fps: float) -> Iterator[tuple[int, Frame]]:
