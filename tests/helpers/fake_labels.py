@@ -10,6 +10,7 @@ import numpy as np
 
 from anthrotap_builder.clips import OnSkipped, read_clips
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.detection.labeled_motion import LabeledMotion
 from anthrotap_builder.pipeline import LabeledClip
 from anthrotap_hf.tracks import Tracks
 
