@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -136,8 +137,11 @@ class VideoLabeling:
                 logger.debug("%s", job.path, exc_info=True)
                 result.fail(f"stopped by an error in labeling ({describe_error(error)})", "error")
         if not result.rows and not result.failure:
-            reasons = dict.fromkeys(frames.reason for frames in result.skipped)
-            result.fail(f"no label ({'; '.join(reasons) or 'no clip'})", "content")
+            left_out = Counter[str]()
+            for frames in result.skipped:
+                left_out[frames.reason] += frames.num_frames
+            reasons = "; ".join(f"{count} frames: {reason}" for reason, count in left_out.items())
+            result.fail(f"no label ({reasons or 'no clip'})", "content")
         result.skipped.sort(key=lambda frames: frames.start_frame)
         result.seconds = time.perf_counter() - begin
 

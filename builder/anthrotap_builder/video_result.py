@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anthrotap_builder.pipeline import LabeledClip
 
 # Where a larger fraction of the moving area has no label near, somebody may have none; if at least so many cells move.
-MAX_UNLABELED_MOTION = 0.5
+MAX_UNLABELED_MOTION = 0.6
 MIN_MOVING_CELLS = 30
 # Errors of the system that are no video's fault: all other videos would meet them too.
 SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE}

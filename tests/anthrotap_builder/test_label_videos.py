@@ -97,7 +97,7 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
     short = make_video("short.mp4", shots=[5])
     result = run(short, "--out", tmp_path / "out2")
     assert result.exit_code == 1
-    assert "no label (fewer than the 8 frames that a clip needs)" in result.stderr
+    assert "no label (5 frames: fewer than the 8 frames that a clip needs)" in result.stderr
 
 
 def test_the_command_says_what_was_left_out_and_why(run, make_video, tmp_path):

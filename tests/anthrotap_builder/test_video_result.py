@@ -32,7 +32,7 @@ def test_people_are_counted_once_and_their_reasons_by_clip():
 
 @pytest.mark.parametrize(
     ("moving", "unlabeled", "rows", "warns"),
-    [(100, 51, 1, True), (100, 50, 1, False), (20, 20, 1, False), (0, 0, 1, False), (100, 90, 0, False)],
+    [(100, 61, 1, True), (100, 60, 1, False), (20, 20, 1, False), (0, 0, 1, False), (100, 90, 0, False)],
 )
 def test_a_video_whose_moving_area_mostly_has_no_label_is_to_be_looked_at(moving, unlabeled, rows, warns):
     result = VideoResult("a.mp4", rows=rows, motion=LabeledMotion(moving, unlabeled))

@@ -33,7 +33,7 @@ def labels(columns: range, visible: bool = True) -> Tracks:
     x, y = (grid.ravel() for grid in np.meshgrid(np.array(columns[::4]), np.arange(2, SIDE, 4)))
     xy = np.stack([100 + x[:, None] + STEP * np.arange(FRAMES), np.repeat(80 + y[:, None], FRAMES, 1)], -1)
     given = np.ones((len(x), FRAMES), bool)
-    return Tracks(xy.astype(np.float32), given & visible, given, HEIGHT, WIDTH)
+    return Tracks.from_labels(xy.astype(np.float32), given & visible, given, height=HEIGHT, width=WIDTH)
 
 
 def test_labels_all_over_the_square_leave_nothing(frames):
