@@ -163,7 +163,7 @@ class FilterSettings(Settings):
 
     masks: bool = Field(
         True,
-        description="visible labels must lie in their person's mask, occluded ones in the mask of any person",
+        description="visible labels must lie in their person's mask, occluded ones in that of one who can hide them",
     )
     rule: Literal["none", "steps", "drift"] = Field(
         "drift",
@@ -173,7 +173,8 @@ class FilterSettings(Settings):
     fb_threshold: float = Field(
         0.7,
         ge=0,
-        description="flow is reliable if its forward-backward error is at most this plus a tenth of its motion, pixels",
+        description="flow is reliable if its forward-backward error is at most this, pixels; by the rule drift, plus "
+        "a tenth of its motion",
     )
     max_step_error: float = Field(1.0, ge=0, description="largest difference of mesh and flow in one step, pixels")
     max_drift: float = Field(

@@ -16,7 +16,7 @@ from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.flow.chains import find_shown
 from anthrotap_builder.flow.drift import measure_drift
-from anthrotap_builder.flow.track_flow import TrackFlow, sample_flow
+from anthrotap_builder.flow.track_flow import RELATIVE_FB_ERROR, TrackFlow, sample_flow
 from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.surface_tracks import SurfaceTracks
 from anthrotap_hf.tracks import Tracks
@@ -128,7 +128,9 @@ def why_no_track(
     """
     config = context.config
     rejected, frames = int(mesh.rejected.sum()), int((mesh.rejected | mesh.present).sum())
-    if rejected > frames / 2 or not frames:
+    if not frames:
+        return "there is no mesh"
+    if rejected > frames / 2:
         return f"the mesh does not fit landmarks and mask in {rejected} of {frames} frames"
     own = points.person == mesh.person
     visible = points.visible[own] & context.camera.contains(points.xy[own])
@@ -237,7 +239,9 @@ def _flow_consistent(
     both = candidates[:, 1:] & candidates[:, :-1]
     motion = np.diff(xy, axis=1)
     difference = np.where(both[..., None], np.nan_to_num(motion - steps.displacement), 0)
-    reliable = both & steps.within(settings.fb_threshold * unit)
+    # The paper's rule knows no error that grows with the motion.
+    relative = RELATIVE_FB_ERROR if settings.rule == "drift" else 0.0
+    reliable = both & steps.within(settings.fb_threshold * unit, relative)
     tolerance = settings.max_step_error * unit + RELATIVE_STEP_ERROR * np.nan_to_num(np.linalg.norm(motion, axis=-1))
     agrees = np.linalg.norm(difference, axis=-1) <= tolerance
     distance = None

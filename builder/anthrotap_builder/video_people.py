@@ -85,6 +85,7 @@ class VideoPeople:
         self._vertices = np.unique(vertices)
         self._known: dict[int, _Appearance] = {}
         self._last_frame: int | None = None
+        self._next_number = 0
 
     def number(self, clip: LabeledClip) -> LabeledClip:
         """Return a labeled clip with the numbers of the clips before; people who were not there get new ones."""
@@ -97,7 +98,8 @@ class VideoPeople:
         # New people: also those who have no mesh to be known by.
         for mesh in clip.meshes:
             if mesh.person not in numbers:
-                numbers[mesh.person] = max([-1, *self._known, *numbers.values()]) + 1
+                numbers[mesh.person] = self._next_number
+                self._next_number += 1
         for person, appearance in found.items():
             before = self._known.get(numbers[person])
             self._known[numbers[person]] = before.and_then(appearance) if before else appearance

@@ -252,4 +252,4 @@ def test_a_person_without_a_track_has_a_reason():
     assert why() == "none agrees with optical flow"
     assert why(labels=3) == "no track is visible in 4 frames (min_visible)"
     unchecked = clip_context(context.frames, filter={"masks": False, "rule": "none"})
-    assert why(at=xy + 20, config=unchecked) == "no label is certain"
+    assert why(at=xy + 20, config=unchecked) == "none is certain"

@@ -1,5 +1,7 @@
 """People keep their numbers from clip to clip."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from anthrotap_builder.geometry.camera import Camera
@@ -96,3 +98,12 @@ def test_who_leaves_and_returns_keeps_the_number():
 def test_a_clip_without_people_is_left_as_it_is():
     empty = LabeledClip(Tracks.empty(T, HEIGHT, WIDTH), source_frames=np.arange(T), fps=25.0)
     assert VideoPeople(np.arange(K)).number(empty).tracks is empty.tracks
+
+
+def test_a_number_is_not_given_twice_even_if_its_person_had_no_mesh():
+    first = clip(0, (-0.8, RED), (0.8, BLUE))
+    hidden = replace(first.meshes[1], present=np.zeros(T, bool))
+    people = VideoPeople(np.arange(K))
+    assert [mesh.person for mesh in people.number(replace(first, meshes=[first.meshes[0], hidden])).meshes] == [0, 1]
+    later = people.number(clip(T, (-0.8, RED), (0.0, BLUE)))
+    assert [mesh.person for mesh in later.meshes] == [0, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ from anthrotap_builder.detection.blazepose_networks import (
 from anthrotap_builder.detection.identity import resolve_identities
 from anthrotap_builder.detection.moving_people import MovingPeople
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
+
+logger = logging.getLogger(__name__)
 
 # Detector probability that makes a detection.
 SCORE_THRESHOLD = 0.5
@@ -81,7 +84,10 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
             if sum(map(len, people)) == num_before:
                 break
     people = [track for track in resolve_identities(people) if is_confirmed(track, settings.high_score_threshold)]
-    people = sorted(people, key=lambda track: (-_worth(track, motion), min(track)))[:MAX_PEOPLE]
+    people = sorted(people, key=lambda track: (-_worth(track, motion), min(track)))
+    if len(people) > MAX_PEOPLE:
+        logger.warning("of %d people found in a clip only the main %d are labeled", len(people), MAX_PEOPLE)
+    people = people[:MAX_PEOPLE]
     people.sort(key=lambda track: (-len(track), min(track)))
     return _person_tracks(people, context.frames)
 

@@ -105,11 +105,13 @@ def _hidden(track: Track[D], tracks: list[Track[D]]) -> set[int]:
 
 
 def _pieces(track: Track[D], cuts: set[int]) -> list[Track[D]]:
-    """Cut a track before each of some frames; without the frames around the cuts."""
+    """Cut a track before each of some frames, in which it may have no detection; without the frames around the cuts."""
     pieces: list[Track[D]] = [{}]
+    previous = min(track)
     for t in sorted(track):
-        if t in cuts:
+        if any(previous < cut <= t for cut in cuts):
             pieces.append({})
+        previous = t
         if not any(cut - TRANSITION <= t < cut + TRANSITION for cut in cuts):
             pieces[-1][t] = track[t]
     return [piece for piece in pieces if piece]

@@ -50,10 +50,10 @@ class TrackFlow:
     displacement: np.ndarray
     fb_error: np.ndarray
 
-    def within(self, threshold: float) -> np.ndarray:
-        """Return [N, n] bool: whether the forward-backward error is at most `threshold` pixels plus
-        RELATIVE_FB_ERROR of the motion; False where it is unknown."""
-        limit = threshold + RELATIVE_FB_ERROR * np.nan_to_num(np.linalg.norm(self.displacement, axis=-1))
+    def within(self, threshold: float, relative: float = RELATIVE_FB_ERROR) -> np.ndarray:
+        """Return [N, n] bool: whether the forward-backward error is at most `threshold` pixels plus this fraction of
+        the motion; False where it is unknown."""
+        limit = threshold + relative * np.nan_to_num(np.linalg.norm(self.displacement, axis=-1))
         return np.nan_to_num(self.fb_error, nan=np.inf) <= limit
 
 
@@ -76,7 +76,7 @@ def for_each_pair(context: ClipContext, work: Callable[[Flow, Pair], Result], pa
 
 
 def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> list[TrackFlow]:
-    """Measure flow at tracks, between neighboring frames and over each other of LAGS, guided by the tracks themselves.
+    """Measure flow at tracks, guided by them: between neighboring frames, for the rule "drift" over all LAGS.
 
     Args:
         context: the clip.
@@ -88,7 +88,8 @@ def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> lis
     """
     frames = context.frames
     found = []
-    for lag, step in LAGS.items():
+    lags = LAGS if context.config.filter.rule == "drift" else {1: LAGS[1]}
+    for lag, step in lags.items():
         start = np.arange(0, len(frames) - lag, step)
         count = len(xy), len(start)
         found.append(TrackFlow(lag, start, np.empty((*count, 2), np.float32), np.empty(count, np.float32)))

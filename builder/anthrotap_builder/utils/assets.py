@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +187,9 @@ def _fetch(assets: Sequence[Asset], folder: Path) -> None:
         subprocess.CalledProcessError,
         tarfile.TarError,
         zipfile.BadZipFile,
+        zlib.error,
+        http.client.HTTPException,
+        EOFError,
         KeyError,
         ValueError,
     ) as error:
