@@ -266,7 +266,7 @@ def test_a_file_of_parameters_finds_its_body_at_the_configured_path(model_files,
 def test_the_initial_pose_of_bodies_with_other_axes_is_the_same_person(anny: Body, people, dance, camera: Camera):
     person = as_person(anny, dance, camera)
     for body in (anny, people["smpl"]):
-        guess = Landmarks.of(body, person, camera).initial_pose(body, camera)
+        guess = Landmarks.of(body, person, camera, 30.0).initial_pose(body, camera)
         rotations = guess.posed(body).rotations[:, 0]
         left, back, up = np.moveaxis(rotations[:4] @ body.axes, -1, 0)
         assert (left[:, 0] > 0.8).all()  # the dance begins facing the camera
@@ -296,7 +296,7 @@ def test_animals_have_no_keypoints_and_fitting_them_is_an_error(model_files, ann
     assert body.keypoints.moment_directions.shape == (10, 0, 33, 3)
     assert len(body.surface_points(64, 0)) == 64
     with pytest.raises(ValueError, match="where landmarks are on the body, and of smal it does not") as caught:
-        Landmarks.of(body, as_person(anny, dance, camera), camera)
+        Landmarks.of(body, as_person(anny, dance, camera), camera, 30.0)
     assert "\n" not in str(caught.value)
     # A person of unknown vertices has none either.
     assert len(load_body("smpl", file=model_files["smpl"]).keypoints) == 0
