@@ -105,7 +105,7 @@ class VideoResult:
     def warnings(self) -> list[str]:
         """What to look at in a video with labels, a line each without its name."""
         unlabeled = self.motion.unlabeled_fraction
-        if not self.rows or self.motion.moving < MIN_MOVING_CELLS or unlabeled <= MAX_UNLABELED_MOTION:
+        if self.rows == 0 or self.motion.moving < MIN_MOVING_CELLS or unlabeled <= MAX_UNLABELED_MOTION:
             return []
         return [f"{100 * unlabeled:.0f} % of the area that moves has no label near: look at the overlay"]
 

@@ -148,9 +148,11 @@ def build_dataset(
     found = [results[source.key] for source in sources]
     report.failed = [result.message for result in found if result.message]
     report.warnings = [f"{result.video}: {line}" for result in found for line in result.warnings]
-    report.people = sum(len(result.labeled_people) for result in found)
-    report.people_found = sum(len(result.people) for result in found)
-    for result in found:
+    # Copies of a video count once.
+    contents = list({result.sha256 or result.source: result for result in found}.values())
+    report.people = sum(len(result.labeled_people) for result in contents)
+    report.people_found = sum(len(result.people) for result in contents)
+    for result in contents:
         for frames in result.skipped:
             report.skipped[frames.reason] = report.skipped.get(frames.reason, 0) + frames.num_frames
         for person in result.unlabeled:

@@ -20,7 +20,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,8 +69,16 @@ class BuildFolder:
         return plan
 
     def results(self) -> dict[str, VideoResult]:
-        """What came of each video, by `Source.key`; the last plan that has it counts."""
-        return {result.source: result for plan in self.plans() for result in plan.results()}
+        """What came of each video, by `Source.key`; the last plan that has it counts.
+
+        A video whose bytes an earlier plan has labeled, under another name, has what came of them there.
+        """
+        results = {result.source: result for plan in self.plans() for result in plan.results()}
+        labeled = {result.sha256: result for result in results.values() if result.rows is not None}
+        for key, result in results.items():
+            if result.rows is None and (first := labeled.get(result.sha256)):
+                results[key] = replace(first, video=result.video, name=result.name, source=result.source, rows=None)
+        return results
 
     def row_files(self) -> list[Path]:
         """All files with rows: of ranks, and of videos whose rank is not done."""

@@ -65,20 +65,20 @@ def test_videos_become_a_dataset(videos, run, tmp_path, described):
 
 
 def test_what_was_left_out_is_reported_with_its_reason(make_video, run, tmp_path, described):
-    for name, shots in (("a", [20, 3, 12]), ("b", [9])):
+    for name, shots in (("a", [20, 5, 12]), ("b", [9])):
         make_video(f"videos/{name}.mp4", shots=shots, fps=20)
     report = run(tmp_path / "videos")
-    assert report.skipped == {"fewer than the 8 frames that a clip needs": 3}
+    assert report.skipped == {"fewer than the 8 frames that a clip needs": 5}
     assert (report.people, report.people_found) == (2, 4)
     assert report.unlabeled == {"too far away": 3}
     warning = "80 % of the area that moves has no label near: look at the overlay"
     assert [line.partition(": ")[2] for line in report.warnings] == [warning] * 2
     line = described()["a.mp4"]
     assert (line["people"], line["people_found"], line["warnings"]) == (1, 2, [warning])
-    assert line["skipped"] == ["3 frames from frame 20 on: fewer than the 8 frames that a clip needs"]
+    assert line["skipped"] == ["5 frames from frame 20 on: fewer than the 8 frames that a clip needs"]
     assert line["unlabeled"] == [
         "person 1, 20 frames from frame 0 on: no label: too far away",
-        "person 1, 12 frames from frame 23 on: no label: too far away",
+        "person 1, 12 frames from frame 25 on: no label: too far away",
     ]
 
 
