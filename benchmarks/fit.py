@@ -39,7 +39,7 @@ def main() -> None:
             ClipContext.of(frames, probe(video).fps or 30, LabelingConfig(fit_flow=flow), threads=1)
             for flow in (False, True)
         ]
-        people = detect_people(contexts[0])
+        people = [person for person in detect_people(contexts[0]) if not person.left_out]
         if not people:
             print(f"| {video.name} | no person was found |")
             continue

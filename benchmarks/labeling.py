@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anthrotap_hf.video import VideoWriter, iter_frames, probe
 
-STAGES = ("reading", "detection", "mesh_recovery", "visibility", "flow", "filtering")
+STAGES = ("reading", "detection", "mesh_recovery", "visibility", "flow", "filtering", "labeled_motion")
 
 
 def label(video: Path, out: Path, *options: str) -> tuple[dict, float]:

@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-STAGES = ("reading", "detection", "mesh_recovery", "visibility", "flow", "filtering", "writing")
+STAGES = ("reading", "detection", "mesh_recovery", "visibility", "flow", "filtering", "labeled_motion", "writing")
 ARRANGEMENTS = {
     "1 process, 1 thread": (1, 1),
     "1 process, 2 threads": (1, 2),

@@ -22,6 +22,7 @@ STAGES = {
     "visibility": "testing visibility",
     "flow": "measuring motion",
     "filtering": "filtering labels",
+    "labeled_motion": "looking for what has no label",
 }
 
 

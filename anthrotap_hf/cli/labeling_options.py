@@ -6,6 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+
+def _quality_names() -> list[str]:
+    """Return the names of the qualities, for the shell's completion."""
+    from anthrotap_builder.utils.assets import BLAZEPOSE
+
+    return list(BLAZEPOSE)
+
+
 Fps = Annotated[float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")]
 ShortSide = Annotated[int | None, typer.Option(help="Labeling size, pixels. Default: 480.")]
 Points = Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")]
@@ -13,7 +21,7 @@ Quality = Annotated[
     str | None,
     typer.Option(
         help="How people's landmarks are found: best (default), or fast, on clear footage.",
-        autocompletion=lambda: ["fast", "best"],
+        autocompletion=_quality_names,
     ),
 ]
 LabelWorkers = Annotated[

@@ -24,7 +24,7 @@ from pydantic import (
 
 from anthrotap_builder.bodies.smpl_files import MODELS, find_model_file
 from anthrotap_builder.registries import BODIES, DETECTORS, FLOWS, MESH_SOURCES
-from anthrotap_builder.utils.assets import find_tokenhmr
+from anthrotap_builder.utils.assets import BLAZEPOSE, find_tokenhmr
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.registry import Registry
 from anthrotap_hf.utils.settings import Settings, read_recipe
@@ -62,8 +62,8 @@ def _file_hash(path: Path, mtime_ns: int, size: int) -> str:
     return file_sha256(path)
 
 
-def _name_in(registry: Registry, *others: str) -> AfterValidator:
-    """Accept the names of a registry, and `others`."""
+def _name_in(registry: Registry | Mapping[str, object], *others: str) -> AfterValidator:
+    """Accept the names of a registry, or the keys of a table, and `others`."""
 
     def check(name: str) -> str:
         known = [*registry, *others]
@@ -124,7 +124,7 @@ class DetectionSettings(_ChoiceSettings):
         "ustc-community/dfine-medium-coco",
         description="boxes: folder or Hub id of the detector; the default is D-FINE, Apache-2.0",
     )
-    quality: Literal["fast", "best"] = Field(
+    quality: Annotated[str, _name_in(BLAZEPOSE)] = Field(
         "best",
         description="blazepose: its landmark network: fast is its full network, best its heavy one, which takes three "
         "times as long and finds far more people rightly",

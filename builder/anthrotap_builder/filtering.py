@@ -131,15 +131,20 @@ def why_no_track(
     if not frames:
         return "there is no mesh"
     if rejected > frames / 2:
-        return f"the mesh does not fit landmarks and mask in {rejected} of {frames} frames"
+        what = "fit landmarks and mask" if config.mesh_source == "fit" else "lie on the mask"
+        return f"the mesh does not {what} in {rejected} of {frames} frames"
     own = points.person == mesh.person
     visible = points.visible[own] & context.camera.contains(points.xy[own])
     if not visible.any():
         return "hidden or out of the frame wherever there is a mesh"
-    if config.filter.masks and not (visible & _in_mask(points.xy[own], person_masks(people)[mesh.person])).any():
-        return "the mesh does not lie on the mask"
+    if config.filter.masks:
+        visible &= _in_mask(points.xy[own], person_masks(people)[mesh.person])
+    if not visible.any():
+        return "no visible point of the mesh lies on the mask"
+    if not (visible & points.certain[own]).any():
+        return "whatever is visible of the mesh is near a contour or seen at a grazing angle"
     if not tracks.visible[tracks.person == mesh.person].any():
-        return "none agrees with optical flow" if config.filter.rule != "none" else "none is certain"
+        return "none agrees with optical flow"
     return f"no track is visible in {config.min_visible} frames (min_visible)"
 
 

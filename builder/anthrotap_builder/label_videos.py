@@ -30,6 +30,7 @@ from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.utils.thread_limits import thread_environment
+from anthrotap_builder.utils.video_paths import OVERLAY
 from anthrotap_builder.video_result import (
     LISTED,
     VideoResult,
@@ -87,7 +88,8 @@ class VideoJob:
 
     def new_result(self) -> VideoResult:
         """The result before anything has happened."""
-        return VideoResult(self.video or os.fspath(self.path), self.name or self.path.name)
+        overlay = self.overlay.name + OVERLAY if self.overlay else None
+        return VideoResult(self.video or os.fspath(self.path), self.name or self.path.name, overlay=overlay)
 
 
 class VideoLabeling:

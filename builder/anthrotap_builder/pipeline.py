@@ -41,7 +41,7 @@ class LabeledClip(TrackedClip):
 
     Attributes:
         people: quality of the meshes of each person found in the clip, number of tracks, and why if there is none
-            (plain values, for reports and manifests).
+            (plain values, for reports and manifests); also of people who are left out.
         motion: what moves in the clip, and how much of it has labels.
         source_frames: [T] int, the number of each frame among the decoded frames of the source video.
         meshes: the meshes of all people.
@@ -213,11 +213,15 @@ def label_clip(
     context = ClipContext.of(frames, fps, config, threads, device, meshes.file if meshes else None)
     given = meshes.file.tracks(meshes.frames, context.body, context.camera) if meshes else None
     people: list[PersonTrack] = []
+    left_out: list[PersonTrack] = []
     if config.needs_detection and given != []:
         with clock.stage("detection"):
-            people = stages.detection(context)
+            found = stages.detection(context)
+            people = [person for person in found if not person.left_out]
             if given:
                 people = match_masks(given, people, context.camera)
+            else:
+                left_out = [person for person in found if person.left_out]
     tracks, rejected_fraction = Tracks.empty(len(frames), *frames.shape[1:3]), 0.0
     qualities: list[dict[str, Any]] = []
     recovered: list[MeshTrack] = []
@@ -236,6 +240,9 @@ def label_clip(
                 qualities.append(_quality(mesh, tracks))
                 if not qualities[-1]["tracks"]:
                     qualities[-1]["no_track"] = why_no_track(context, mesh, points, seen, labels)
+    qualities += [_quality_without_mesh(number, person) for number, person in enumerate(left_out, len(people))]
+    with clock.stage("labeled_motion"):
+        motion = measure_labeled_motion(context, tracks)
     info = {
         "body_model": config.body,
         "mesh_source": config.mesh_source,
@@ -249,7 +256,7 @@ def label_clip(
         fps=fps,
         info=info,
         people=qualities,
-        motion=measure_labeled_motion(context, tracks),
+        motion=motion,
         meshes=recovered,
         camera=context.camera,
         seconds=clock.seconds,
@@ -266,6 +273,20 @@ def _quality(mesh: MeshTrack, tracks: Tracks) -> dict[str, Any]:
         "mask_overlap": _median(mesh.mask_overlap),
         "tracks": int((tracks.person == mesh.person).sum()),
         "no_track": None,
+    }
+
+
+def _quality_without_mesh(number: int, person: PersonTrack) -> dict[str, Any]:
+    """Return the same of a person who is not labeled."""
+    nan = float("nan")
+    return {
+        "person": number,
+        "frames": 0,
+        "rejected_frames": 0,
+        "reprojection_error": nan,
+        "mask_overlap": nan,
+        "tracks": 0,
+        "no_track": person.left_out,
     }
 
 

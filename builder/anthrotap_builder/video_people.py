@@ -96,9 +96,9 @@ class VideoPeople:
         numbers = self._going_on(found, spacing) if continues else {}
         numbers |= self._coming_back({p: one for p, one in found.items() if p not in numbers}, numbers)
         # New people: also those who have no mesh to be known by.
-        for mesh in clip.meshes:
-            if mesh.person not in numbers:
-                numbers[mesh.person] = self._next_number
+        for person in [*(mesh.person for mesh in clip.meshes), *(int(quality["person"]) for quality in clip.people)]:
+            if person not in numbers:
+                numbers[person] = self._next_number
                 self._next_number += 1
         for person, appearance in found.items():
             before = self._known.get(numbers[person])

@@ -75,6 +75,7 @@ class VideoResult:
         attempts: how often it was tried.
         seconds: wall time of the last attempt.
         clips: the numbers of each clip with labels, by `summarize_clip`.
+        overlay: the name of the overlay video that is left for it; None if there is none.
     """
 
     video: str
@@ -95,6 +96,7 @@ class VideoResult:
     attempts: int = 1
     seconds: float = 0.0
     clips: list[dict[str, Any]] = field(default_factory=list)
+    overlay: str | None = None
 
     @property
     def message(self) -> str | None:
@@ -107,7 +109,8 @@ class VideoResult:
         unlabeled = self.motion.unlabeled_fraction
         if self.rows == 0 or self.motion.moving < MIN_MOVING_CELLS or unlabeled <= MAX_UNLABELED_MOTION:
             return []
-        return [f"{100 * unlabeled:.0f} % of the area that moves has no label near: look at the overlay"]
+        look = f"look at {self.overlay}" if self.overlay else "`anthrotap label` draws an overlay of it to look at"
+        return [f"{100 * unlabeled:.0f} % of the area that moves has no label near: {look}"]
 
     @property
     def is_final(self) -> bool:
@@ -150,12 +153,12 @@ class VideoResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> VideoResult:
-        """The result that `as_json` gave."""
+        """The result that `as_json` gave; fields that an older version did not have are as in a new result."""
         made = {
-            "skipped": [SkippedFrames(**frames) for frames in values["skipped"]],
-            "unlabeled": [UnlabeledPerson(**person) for person in values["unlabeled"]],
-            "motion": LabeledMotion(**values["motion"]),
-            "tally": Tally(**values["tally"]),
+            "skipped": [SkippedFrames(**frames) for frames in values.get("skipped", [])],
+            "unlabeled": [UnlabeledPerson(**person) for person in values.get("unlabeled", [])],
+            "motion": LabeledMotion(**values.get("motion", {})),
+            "tally": Tally(**values.get("tally", {})),
         }
         return cls(**{**values, **made})
 

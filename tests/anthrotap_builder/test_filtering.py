@@ -233,13 +233,13 @@ def test_a_person_without_a_track_has_a_reason():
     person = PersonTrack(np.full((frames, 4), 10.0), mask=mask)
     xy = np.full((3, frames, 2), 20.0, np.float32)
 
-    def why(present=frames, at=xy, visible=True, labels=0, config=context):
+    def why(present=frames, at=xy, visible=True, certain=True, labels=0, config=context):
         there = np.arange(frames) < present
         unknown = np.full(frames, np.nan)
         mesh = MeshTrack(0, np.zeros((frames, 3, 3)), there, unknown, unknown, recovered=np.ones(frames, bool))
         shown = np.full((3, frames), visible)
         which = np.zeros(3, np.int32)
-        points = SurfaceTracks(at, shown, shown, np.zeros_like(shown), which, which)
+        points = SurfaceTracks(at, shown, shown & certain, np.zeros_like(shown), which, which)
         valid = np.zeros((3, frames), bool)
         valid[0, :labels] = True
         tracks = Tracks.from_labels(at, valid, valid, height=64, width=64, person=which)
@@ -248,8 +248,12 @@ def test_a_person_without_a_track_has_a_reason():
     assert why(present=2) == "the mesh does not fit landmarks and mask in 8 of 10 frames"
     assert why(visible=False) == "hidden or out of the frame wherever there is a mesh"
     assert why(at=xy + 100) == "hidden or out of the frame wherever there is a mesh"
-    assert why(at=xy + 20) == "the mesh does not lie on the mask"
+    assert why(at=xy + 20) == "no visible point of the mesh lies on the mask"
+    assert why(certain=False) == "whatever is visible of the mesh is near a contour or seen at a grazing angle"
     assert why() == "none agrees with optical flow"
     assert why(labels=3) == "no track is visible in 4 frames (min_visible)"
-    unchecked = clip_context(context.frames, filter={"masks": False, "rule": "none"})
-    assert why(at=xy + 20, config=unchecked) == "none is certain"
+    unmasked = clip_context(context.frames, filter={"masks": False})
+    assert why(at=xy + 20, config=unmasked) == "none agrees with optical flow"
+    # The fit compares meshes to landmarks too, other sources only to masks.
+    other = clip_context(context.frames, mesh_source="tokenhmr", body="smpl")
+    assert why(present=2, config=other) == "the mesh does not lie on the mask in 8 of 10 frames"

@@ -1,17 +1,21 @@
 """The stages together, on a rendered person whom a perfect landmark network has found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.clips import read_clips
 from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip, label_video
+from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.video import VideoError
 from helpers.posed_people import as_person, textured_frames
 
@@ -95,6 +99,25 @@ def test_no_people_give_no_track_and_a_reason():
     assert len(labeled.tracks) == 0
     assert labeled.tracks.xy.shape == (0, 5, 2)
     assert "no person was found" in str(labeled.skipped)
+
+
+def test_people_who_are_left_out_are_counted_with_the_reason(
+    true_stages: Stages, labeled: LabeledClip, frames: np.ndarray
+):
+    """They change no label, and have numbers of their own through the video."""
+    boxes = np.full((len(frames), 4), 5, np.float32)
+    crowd = Stages(detection=lambda *_: [*true_stages.detection(), PersonTrack(boxes, left_out="one too many")])
+    found = label_clip(frames, fps=24.0, config=CONFIG, stages=crowd)
+    np.testing.assert_array_equal(found.tracks.xy, labeled.tracks.xy)
+    assert [(person["person"], person["tracks"], person["no_track"]) for person in found.people] == [
+        (0, len(labeled.tracks), None),
+        (1, 0, "one too many"),
+    ]
+    assert found.seconds["labeled_motion"] > 0
+    numbering = VideoPeople(np.unique(found.tracks.vertex))
+    first = replace(found, source_frames=np.arange(len(frames)))
+    later = replace(found, source_frames=np.arange(len(frames)) + 1000)
+    assert [person["person"] for clip in (first, later) for person in numbering.number(clip).people] == [0, 1, 0, 2]
 
 
 def test_one_frame_gives_no_valid_label(frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera):

@@ -36,8 +36,13 @@ def test_people_are_counted_once_and_their_reasons_by_clip():
 )
 def test_a_video_whose_moving_area_mostly_has_no_label_is_to_be_looked_at(moving, unlabeled, rows, warns):
     result = VideoResult("a.mp4", rows=rows, motion=LabeledMotion(moving, unlabeled))
-    expected = [f"{unlabeled} % of the area that moves has no label near: look at the overlay"] if warns else []
-    assert result.warnings == expected
+    for overlay, look in (
+        ("a.tracks.mp4", "look at a.tracks.mp4"),
+        (None, "`anthrotap label` draws an overlay of it to look at"),
+    ):
+        result.overlay = overlay
+        expected = [f"{unlabeled} % of the area that moves has no label near: {look}"] if warns else []
+        assert result.warnings == expected
 
 
 def test_a_result_comes_back_from_json():
@@ -47,3 +52,10 @@ def test_a_result_comes_back_from_json():
     again = VideoResult.from_json(json.loads(json.dumps(result.as_json())))
     assert again == result
     assert asdict(again) == asdict(result)
+
+
+def test_a_result_of_an_older_version_is_read():
+    """Of one that knew only names, rows and frames."""
+    again = VideoResult.from_json({"video": "a.mp4", "rows": 2, "frames": 96})
+    assert (again.people, again.unlabeled, again.skipped, again.overlay) == ([], [], [], None)
+    assert again == VideoResult("a.mp4", rows=2, frames=96)

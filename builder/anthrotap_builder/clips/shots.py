@@ -183,42 +183,40 @@ class _Look:
         """Standard deviation of the texture, levels."""
         return float(self.texture.std())
 
+    def difference(self, other: _Look) -> float:
+        """Return the mean absolute difference of two frames, levels."""
+        return float(cv2.absdiff(self.color, other.color).mean())
 
-def _found(a: _Look, b: _Look) -> float:
-    """Return the fraction of the textured blocks of one frame that are found in the other; NaN if neither has any."""
-    if a.textured.sum() < b.textured.sum():
-        a, b = b, a
-    if not a.textured.any():
-        return float("nan")
-    displacement = np.full((len(a.corners), 2), np.nan)
-    correlation = np.zeros(len(a.corners))
-    for index in np.flatnonzero(a.textured):
-        scores = cv2.matchTemplate(b.texture, a.patterns[index].reshape(BLOCK, BLOCK), cv2.TM_CCOEFF_NORMED)
-        _, correlation[index], _, (x, y) = cv2.minMaxLoc(scores)
-        displacement[index] = (y, x) - a.corners[index]
-    grid = displacement.reshape(*a.shape, 2)
-    same = np.zeros(a.shape, bool)
-    # Untextured blocks have no displacement: comparisons with NaN are false.
-    vertical = (np.abs(grid[1:] - grid[:-1]) <= MAX_DIFFERENCE).all(-1)
-    horizontal = (np.abs(grid[:, 1:] - grid[:, :-1]) <= MAX_DIFFERENCE).all(-1)
-    same[1:] |= vertical
-    same[:-1] |= vertical
-    same[:, 1:] |= horizontal
-    same[:, :-1] |= horizontal
-    found = same.ravel() & (correlation > MIN_CORRELATION)
-    return float(found.sum() / a.textured.sum())
+    def relit_difference(self, other: _Look) -> float:
+        """Return the mean absolute difference of two frames, levels, apart from a change of brightness and contrast."""
+        x, y = self.color.mean(-1).ravel(), other.color.mean(-1).ravel()
+        gain = float(np.cov(x, y)[0, 1] / max(float(x.var()), 1e-6))
+        return float(np.abs(y - y.mean() - gain * (x - x.mean())).mean())
 
-
-def _relit_difference(a: _Look, b: _Look) -> float:
-    """Return the mean absolute difference of two frames, levels, apart from a change of brightness and contrast."""
-    x, y = a.color.mean(-1).ravel(), b.color.mean(-1).ravel()
-    gain = float(np.cov(x, y)[0, 1] / max(float(x.var()), 1e-6))
-    return float(np.abs(y - y.mean() - gain * (x - x.mean())).mean())
-
-
-def _difference(a: _Look, b: _Look) -> float:
-    """Return the mean absolute difference of two frames, levels."""
-    return float(cv2.absdiff(a.color, b.color).mean())
+    def found_in(self, other: _Look) -> float:
+        """Return the fraction of the textured blocks of one frame that are in the other; NaN if both are plain."""
+        a, b = self, other
+        if a.textured.sum() < b.textured.sum():
+            a, b = b, a
+        if not a.textured.any():
+            return float("nan")
+        displacement = np.full((len(a.corners), 2), np.nan)
+        correlation = np.zeros(len(a.corners))
+        for index in np.flatnonzero(a.textured):
+            scores = cv2.matchTemplate(b.texture, a.patterns[index].reshape(BLOCK, BLOCK), cv2.TM_CCOEFF_NORMED)
+            _, correlation[index], _, (x, y) = cv2.minMaxLoc(scores)
+            displacement[index] = (y, x) - a.corners[index]
+        grid = displacement.reshape(*a.shape, 2)
+        same = np.zeros(a.shape, bool)
+        # Untextured blocks have no displacement: comparisons with NaN are false.
+        vertical = (np.abs(grid[1:] - grid[:-1]) <= MAX_DIFFERENCE).all(-1)
+        horizontal = (np.abs(grid[:, 1:] - grid[:, :-1]) <= MAX_DIFFERENCE).all(-1)
+        same[1:] |= vertical
+        same[:-1] |= vertical
+        same[:, 1:] |= horizontal
+        same[:, :-1] |= horizontal
+        found = same.ravel() & (correlation > MIN_CORRELATION)
+        return float(found.sum() / a.textured.sum())
 
 
 class _Window:
@@ -245,7 +243,7 @@ class _Window:
         self._frames.append(frame)
         self._looks[self._read] = _Look.of(frame.image)
         if self._read:
-            self._differences[self._read] = self._difference(self._read - 1, self._read)
+            self._differences[self._read] = self._looks[self._read - 1].difference(self._looks[self._read])
         self._read += 1
         if len(self._frames) > REACH:
             yield self._decide()
@@ -267,12 +265,9 @@ class _Window:
         self._fractions = {pair: value for pair, value in self._fractions.items() if pair[0] > old}
         return changed, self._frames.popleft()
 
-    def _difference(self, a: int, b: int) -> float:
-        return _difference(self._looks[a], self._looks[b])
-
     def _found(self, a: int, b: int) -> float:
         if (a, b) not in self._fractions:
-            self._fractions[a, b] = _found(self._looks[a], self._looks[b])
+            self._fractions[a, b] = self._looks[a].found_in(self._looks[b])
         return self._fractions[a, b]
 
     def _near(self, t: int) -> list[int]:
@@ -304,7 +299,7 @@ class _Window:
         if fewer or (found < FEW_FOUND and (jump or (rich and usually_found > ENOUGH_FOUND))):
             return not self._is_flash(t, FEW_FOUND if rich else ENOUGH_FOUND, math.inf if rich else PLAIN_RETURN)
         largest = max(self._differences.get(k, 0) for k in range(t - NEAR, t + NEAR + 1) if k != t)
-        relit = _relit_difference(self._looks[t - 1], self._looks[t])
+        relit = self._looks[t - 1].relit_difference(self._looks[t])
         jump_cut = change >= max(JUMP_CUT_CHANGE, JUMP * largest) and relit > JUMP_CUT_RELIT * change
         return jump_cut and not self._is_flash(t, JUMP_CUT_FOUND, PLAIN_RETURN)
 
@@ -319,7 +314,7 @@ class _Window:
         found, change = np.nan_to_num(self._found(t - 1, t)), self._differences[t]
         same = max(same, min(found + MORE_FOUND, JUMP_CUT_FOUND))
         for end in range(t + 1, min(t + 1 + FLASH_FRAMES, self._read)):
-            again, difference = self._found(t - 1, end), self._difference(t - 1, end)
+            again, difference = self._found(t - 1, end), self._looks[t - 1].difference(self._looks[end])
             # Without texture the colors decide.
             if difference <= PLAIN_RETURN * change if np.isnan(again) else again > same and difference <= part * change:
                 self._flash_end = end + 1
@@ -351,7 +346,7 @@ class _Window:
             return False
         for reach in DISSOLVE_REACH:
             before, after = self._looks.get(t - reach), self._looks.get(t + reach)
-            if before is None or after is None or _difference(before, after) < PLAIN_CHANGE:
+            if before is None or after is None or before.difference(after) < PLAIN_CHANGE:
                 continue
             later = _later_share(before, now, after)
             contrasts = [self._looks[k].contrast for k in (t - DISSOLVE_STEP, t + DISSOLVE_STEP)]

@@ -25,12 +25,14 @@ class PersonTrack:
         world_landmarks: [T, 33, 3] float32, meters, relative to the middle of the hips, x right, y down,
             z away from the camera; NaN in the same frames. None likewise.
         mask: [T, H, W] bool, the person's pixels; False where not found. None likewise.
+        left_out: why the person is not to be labeled, in a few words; then there are boxes alone. None for all others.
     """
 
     boxes: np.ndarray
     landmarks: np.ndarray | None = None
     world_landmarks: np.ndarray | None = None
     mask: np.ndarray | None = None
+    left_out: str | None = None
 
     @property
     def found(self) -> np.ndarray:
@@ -64,7 +66,7 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
     Nothing is smoothed over time.
 
     Returns:
-        One track a person, longest first; empty if no person is found.
+        One track a person, longest first; empty if no person is found. People who are left out come last.
 
     Raises:
         AssetError: the detector's network files are missing.

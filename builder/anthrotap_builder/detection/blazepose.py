@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -40,8 +39,6 @@ from anthrotap_builder.detection.blazepose_networks import (
 from anthrotap_builder.detection.identity import resolve_identities
 from anthrotap_builder.detection.moving_people import MovingPeople
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
-
-logger = logging.getLogger(__name__)
 
 # Detector probability that makes a detection.
 SCORE_THRESHOLD = 0.5
@@ -85,11 +82,9 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
                 break
     people = [track for track in resolve_identities(people) if is_confirmed(track, settings.high_score_threshold)]
     people = sorted(people, key=lambda track: (-_worth(track, motion), min(track)))
-    if len(people) > MAX_PEOPLE:
-        logger.warning("of %d people found in a clip only the main %d are labeled", len(people), MAX_PEOPLE)
-    people = people[:MAX_PEOPLE]
+    people, others = people[:MAX_PEOPLE], people[MAX_PEOPLE:]
     people.sort(key=lambda track: (-len(track), min(track)))
-    return _person_tracks(people, context.frames)
+    return _person_tracks(people, context.frames) + [_left_out(track, context.frames) for track in others]
 
 
 def _worth(track: Track[Pose], motion: SceneMotion) -> float:
@@ -280,6 +275,17 @@ def _person_tracks(people: list[Track[Pose]], frames: np.ndarray) -> list[Person
         PersonTrack(_boxes(points, mask), points, world, mask)
         for points, world, mask in zip(landmarks, world_landmarks, masks, strict=True)
     ]
+
+
+def _left_out(person: Track[Pose], frames: np.ndarray) -> PersonTrack:
+    """Return where a person is who is one too many: the boxes alone."""
+    landmarks = np.full((len(frames), NUM_LANDMARKS, 3), np.nan, np.float32)
+    for t, pose in person.items():
+        landmarks[t] = pose.landmarks
+    return PersonTrack(
+        _boxes(landmarks, np.zeros((len(frames), 1, 1), bool)),
+        left_out=f"of the people in a clip only the main {MAX_PEOPLE} are labeled",
+    )
 
 
 def _boxes(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:

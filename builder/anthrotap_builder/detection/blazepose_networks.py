@@ -326,7 +326,7 @@ _idle_networks: dict[str, SimpleQueue[BlazePose]] = {quality: SimpleQueue() for 
 
 @contextmanager
 def borrow_networks(quality: str) -> Iterator[BlazePose]:
-    """Lend a pair of networks of a quality ("fast" or "best") that no other thread uses meanwhile."""
+    """Lend a pair of networks of a quality that no other thread uses meanwhile."""
     idle = _idle_networks[quality]
     try:
         networks = idle.get_nowait()

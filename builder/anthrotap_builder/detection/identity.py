@@ -125,7 +125,7 @@ def _join(pieces: list[Track[D]]) -> list[Track[D]]:
     for i, before in enumerate(pieces):
         for j, after in enumerate(pieces):
             if i != j and 0 < min(after) - max(before) <= MAX_BRIDGE:
-                costs[i, j] = _join_cost(before, after, appearance_distance(looks[i], looks[j]))
+                costs[i, j] = _piece_cost(before, after, appearance_distance(looks[i], looks[j]))
     # At most one successor and one predecessor each.
     successors: dict[int, int] = {}
     for i, j in zip(*linear_sum_assignment(costs), strict=True):
@@ -148,7 +148,7 @@ def _meet(a: Track[D], b: Track[D]) -> bool:
     return min(a) <= max(b) and min(b) <= max(a)
 
 
-def _join_cost(before: Track[D], after: Track[D], distance: float) -> float:
+def _piece_cost(before: Track[D], after: Track[D], distance: float) -> float:
     """Return the cost of a join of two pieces whose appearances have a distance."""
     last, first = max(before), min(after)
     gap = first - last

@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solveh_banded
 
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.masks import OUTLINE_CELLS
@@ -27,6 +28,8 @@ ITERATIONS = 12
 
 def order_in_depth(meshes: list[MeshTrack], masks: list[np.ndarray], camera: Camera, fps: float) -> list[MeshTrack]:
     """Scale meshes about the camera, so that who is in front agrees with the masks; images do not change.
+
+    Time and memory grow with the number of frames, not with its square. Meshes that are scaled lose their `pose`.
 
     Args:
         meshes: of all people, with vertices NaN where they are not present.
@@ -51,7 +54,9 @@ def order_in_depth(meshes: list[MeshTrack], masks: list[np.ndarray], camera: Cam
     scales = np.exp(_solve(overlaps, members, len(meshes[0].present), fps)).astype(np.float32)
     ordered = list(meshes)
     for index, scale in zip(members, scales, strict=True):
-        ordered[index] = replace(meshes[index], vertices=meshes[index].vertices * scale[:, None, None])
+        # A body of another size has no pose that makes it.
+        vertices = meshes[index].vertices * scale[:, None, None]
+        ordered[index] = replace(meshes[index], vertices=vertices, pose=None)
     return ordered
 
 
@@ -132,23 +137,30 @@ def _solve(overlaps: list[_Overlap], members: list[int], frames: int, fps: float
     of what sign * (ratio + s_first - s_second) lacks to MIN_DEPTH_RATIO, over SIGMA_ORDER. What lacks is found by
     iteration.
     """
-    size = len(members) * frames
-    difference = np.diff(np.eye(frames), axis=0)
-    steps = difference.T @ difference * (fps / 30) / SIGMA_SCALE_STEP**2
-    base = np.kron(np.eye(len(members)), np.eye(frames) / SIGMA_SCALE**2 + steps)
+    count = len(members)
+    size = count * frames
+    # Unknowns are ordered by frame, so that the system's matrix is banded: an unknown meets others of its frame and
+    # itself in the next one. Row d holds the d-th diagonal below the main one, as scipy has it.
+    base = np.zeros((count + 1, size))
+    between = fps / 30 / SIGMA_SCALE_STEP**2
+    base[0] = 1 / SIGMA_SCALE**2
+    base[0, count:] += between
+    base[0, : size - count] += between
+    base[count, : size - count] = -between
     t, first, second, ratio, sign, cells = (np.array(column) for column in zip(*overlaps, strict=True))
-    first, second = (np.searchsorted(members, index) * frames + t for index in (first, second))
+    first, second = (t * count + np.searchsorted(members, index) for index in (first, second))
+    low, high = np.minimum(first, second), np.maximum(first, second)
     weight = cells / cells.max() / SIGMA_ORDER**2
     scale = np.zeros(size)
     for _ in range(ITERATIONS):
         lacking = sign * (ratio + scale[first] - scale[second]) < MIN_DEPTH_RATIO
         active = np.where(lacking, weight, 0)
         system, right = base.copy(), np.zeros(size)
-        for one, other in ((first, second), (second, first)):
-            np.add.at(system, (one, one), active)
-            np.add.at(system, (one, other), -active)
+        np.add.at(system, (0, first), active)
+        np.add.at(system, (0, second), active)
+        np.add.at(system, (high - low, low), -active)
         target = active * (sign * MIN_DEPTH_RATIO - ratio)
         np.add.at(right, first, target)
         np.add.at(right, second, -target)
-        scale = np.linalg.solve(system, right)
-    return scale.reshape(len(members), frames)
+        scale = solveh_banded(system, right, lower=True)
+    return np.asarray(scale).reshape(frames, count).T

@@ -83,6 +83,8 @@ def _outline(xy: np.ndarray, step: int, size: tuple[int, int]) -> np.ndarray:
 def fill_masks(people: list[PersonTrack], meshes: list[MeshTrack], camera: Camera) -> list[PersonTrack]:
     """Put the outline of each mesh, where no one else is, in the place of masks that are missing or wrong.
 
+    Each pixel stays one person's: that of a mask that is right, else that of the nearest of the meshes.
+
     Args:
         people: with masks.
         meshes: whose `off_mask` names the frames.
@@ -91,22 +93,24 @@ def fill_masks(people: list[PersonTrack], meshes: list[MeshTrack], camera: Camer
     Returns:
         The people; those with such frames have another mask.
     """
-    filled = list(people)
-    for mesh in meshes:
-        if mesh.off_mask is None or not mesh.off_mask.any():
-            continue
-        own = people[mesh.person]
-        others = [person.mask for person in people if person is not own and person.mask is not None]
-        assert own.mask is not None
-        mask = own.mask.copy()
-        for t in np.flatnonzero(mesh.off_mask).tolist():
-            xy = camera.project(mesh.vertices[t])
+    masks = {mesh.person: person_masks(people)[mesh.person].copy() for mesh in meshes if _is_off(mesh).any()}
+    for t in np.flatnonzero(np.any([_is_off(mesh) for mesh in meshes], axis=0)).tolist():
+        off = {mesh.person: mesh.vertices[t] for mesh in meshes if _is_off(mesh)[t]}
+        right = [person.mask[t] for index, person in enumerate(people) if index not in off and person.mask is not None]
+        taken = np.any([np.zeros((camera.height, camera.width), bool), *right], axis=0)
+        for index, vertices in sorted(off.items(), key=lambda one: float(np.nanmedian(one[1][:, 2]))):
+            xy = camera.project(vertices)
             step = max(1, round(float(np.nanmax(np.nanmax(xy, 0) - np.nanmin(xy, 0))) / OUTLINE_CELLS))
             coarse = _outline(xy, step, (camera.height, camera.width))
             outline = np.repeat(np.repeat(coarse, step, 0), step, 1)[: camera.height, : camera.width]
-            mask[t] = outline & ~np.any([other[t] for other in others], axis=0)
-        filled[mesh.person] = replace(own, mask=mask)
-    return filled
+            masks[index][t] = outline & ~taken
+            taken |= outline
+    return [replace(person, mask=masks.get(index, person.mask)) for index, person in enumerate(people)]
+
+
+def _is_off(mesh: MeshTrack) -> np.ndarray:
+    """[T] bool, `MeshTrack.off_mask`, or none."""
+    return np.zeros_like(mesh.present) if mesh.off_mask is None else mesh.off_mask
 
 
 def match_masks(meshes: list[MeshTrack], people: list[PersonTrack], camera: Camera) -> list[PersonTrack]:

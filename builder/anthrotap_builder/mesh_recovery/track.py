@@ -21,7 +21,7 @@ class MeshTrack:
             where there are none.
         mask_overlap: [T] float, intersection over union of the mesh's outline and the person's mask; NaN where there
             is none.
-        pose: what the vertices were made from if that is a body; any value in frames that are not present.
+        pose: what the vertices were made from if that is a body, as it is; any value in frames that are not present.
         recovered: [T] bool, frames in which the source had a mesh, valid or not; the present ones if left out.
         off_mask: [T] bool, present frames in which the person has no mask, or a wrong one, that the mesh could lie on;
             none if left out.

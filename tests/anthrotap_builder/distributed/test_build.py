@@ -71,7 +71,7 @@ def test_what_was_left_out_is_reported_with_its_reason(make_video, run, tmp_path
     assert report.skipped == {"fewer than the 8 frames that a clip needs": 5}
     assert (report.people, report.people_found) == (2, 4)
     assert report.unlabeled == {"too far away": 3}
-    warning = "80 % of the area that moves has no label near: look at the overlay"
+    warning = "80 % of the area that moves has no label near: `anthrotap label` draws an overlay of it to look at"
     assert [line.partition(": ")[2] for line in report.warnings] == [warning] * 2
     line = described()["a.mp4"]
     assert (line["people"], line["people_found"], line["warnings"]) == (1, 2, [warning])

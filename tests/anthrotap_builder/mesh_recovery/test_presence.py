@@ -1,5 +1,7 @@
 """Which frames of a fitted track count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.mesh_recovery.fit import recover_meshes
 from anthrotap_builder.mesh_recovery.masks import fill_masks
 from anthrotap_builder.mesh_recovery.presence import bridge_gaps, keep_runs, misplaced
+from anthrotap_builder.mesh_recovery.track import MeshTrack
 from helpers.posed_people import as_person, textured_frames
 
 
@@ -80,3 +83,31 @@ def test_frames_without_the_person_are_bridged_and_get_a_mask(anny, dance, camer
         overlap = (filled.mask[t] & truth.mask[t]).sum() / (filled.mask[t] | truth.mask[t]).sum()
         assert overlap > 0.7
     np.testing.assert_array_equal(filled.mask[14], person.mask[14])
+
+
+def test_where_masks_are_missing_each_pixel_becomes_one_person_s(camera):
+    """Two boards of dots that overlap, without masks, and a third person whose mask is right."""
+
+    def board(person: int, x: float, depth: float) -> MeshTrack:
+        side = np.linspace(-0.5, 0.5, 80)
+        points = np.stack([*np.meshgrid(side + x, side), np.full((80, 80), depth)], -1).reshape(1, -1, 3)
+        unknown, there = np.full(1, np.nan), np.ones(1, bool)
+        return MeshTrack(person, points.astype(np.float32), there, unknown, unknown, off_mask=there)
+
+    wrong, right = np.zeros((2, 1, camera.height, camera.width), bool)
+    wrong[:, :5] = True
+    right[:, :, int(camera.center[0]) - 4 : int(camera.center[0]) + 4] = True
+    boxes = np.zeros((1, 4), np.float32)
+    people = [PersonTrack(boxes, mask=mask) for mask in (wrong, wrong.copy(), right)]
+    third = replace(board(2, 0.0, 5.0), off_mask=None)
+    far, near, same = fill_masks(people, [board(0, -0.2, 4.2), board(1, 0.2, 4.0), third], camera)
+    assert same.mask is right
+    owners = np.sum([person.mask for person in (far, near, same)], axis=0)
+    assert owners.max() == 1
+    row = int(camera.center[1])
+    pixel = int(camera.center[0] + 0.2 * camera.focal / 4.1)
+    assert near.mask[0, row, pixel]
+    assert far.mask[0, row, int(camera.center[0] - 0.5 * camera.focal / 4.2)]
+    # The wrong masks are gone.
+    assert not far.mask[0, 0, 0]
+    assert not near.mask[0, 0, 0]

@@ -18,6 +18,7 @@ from anthrotap_builder.utils.assets import AssetError, blazepose_paths
 
 IN_WHEEL = {"detector.tflite": b"a network", "landmarks.tflite": b"another network"}
 IN_NPM = {"heavy.tflite": b"a larger network"}
+ADDRESS = "https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz"
 
 
 @pytest.fixture
@@ -111,19 +112,44 @@ def test_without_network_the_error_names_the_command_and_the_folder(cache, monke
 
 
 @pytest.mark.parametrize("prefix", ["npm error", "npm ERR!"])
-def test_the_error_has_the_line_of_npm_that_says_why(cache, clients, monkeypatch, prefix):
+def test_where_npm_fails_the_archive_is_downloaded_from_its_address(cache, clients, monkeypatch, caplog, prefix):
+    blazepose_paths("fast")
+    monkeypatch.setattr(subprocess, "run", failing_npm(prefix))
+    monkeypatch.setattr("urllib.request.urlopen", lambda address, timeout: io.BytesIO(npm_archive()))
+    assert blazepose_paths("best")[1].read_bytes() == IN_NPM["heavy.tflite"]
+    assert f"npm: FetchError: connection refused; fetching {ADDRESS}" in caplog.text
+
+
+def test_where_npm_and_the_address_fail_the_error_has_both_reasons_and_how_to_place_the_file(
+    cache, clients, monkeypatch
+):
     detector, _ = blazepose_paths("fast")
+    monkeypatch.setattr(subprocess, "run", failing_npm("npm error"))
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(AssetError) as error:
+        blazepose_paths("best")
+    reasons = f"cannot get heavy.tflite (npm: FetchError: connection refused; {ADDRESS}: no route to host)"
+    for part in (reasons, "npm pack @mediapipe/pose@0.5.1675469404", "package/heavy.tflite", str(cache)):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    assert detector.exists()
+    (cache / "heavy.tflite").write_bytes(IN_NPM["heavy.tflite"])
+    assert blazepose_paths("best")[1] == cache / "heavy.tflite"
+
+
+def failing_npm(prefix: str):
+    """A stand-in for npm without a connection: leaves half an archive."""
     lines = ["code ECONNREFUSED", "errno ECONNREFUSED", "FetchError: connection refused", "A complete log of this run"]
 
-    def run(command, **_):
+    def run(command: list[str], **_) -> None:
+        (Path(command[-1]) / "half.tgz").write_bytes(npm_archive()[:20])
         raise subprocess.CalledProcessError(1, command, stderr="".join(f"{prefix} {line}\n" for line in lines))
 
-    monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(AssetError, match=r"cannot get heavy\.tflite \(FetchError: connection refused\)") as error:
-        blazepose_paths("best")
-    for part in ("npm pack @mediapipe/pose@0.5.1675469404", ".tgz", "package/heavy.tflite", str(cache)):
-        assert part in str(error.value)
-    assert detector.exists()
+    return run
+
+
+def unreachable(address: str, timeout: float) -> None:
+    raise urllib.error.URLError("no route to host")
 
 
 def npm_archive() -> bytes:
@@ -143,21 +169,15 @@ def test_without_npm_the_archive_is_downloaded_from_its_address(cache, clients, 
         "urllib.request.urlopen", lambda address, timeout: asked.append(address) or io.BytesIO(npm_archive())
     )
     assert blazepose_paths("best")[1].read_bytes() == IN_NPM["heavy.tflite"]
-    assert asked == ["https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz"]
+    assert asked == [ADDRESS]
 
 
-def test_without_npm_and_network_the_error_says_how_to_place_the_file_by_hand(cache, clients, monkeypatch):
-    def unreachable(address: str, timeout: float) -> None:
-        raise urllib.error.URLError("no route to host")
-
+def test_without_npm_and_network_the_error_says_so(cache, clients, monkeypatch):
     blazepose_paths("fast")
     monkeypatch.setattr("shutil.which", lambda program: None)
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    with pytest.raises(AssetError, match=r"pose-0.5.1675469404.tgz: no route to host.*npm pack") as error:
+    with pytest.raises(AssetError, match=r"npm is not on this machine; https.*tgz: no route to host.*npm pack"):
         blazepose_paths("best")
-    assert str(cache) in str(error.value)
-    (cache / "heavy.tflite").write_bytes(IN_NPM["heavy.tflite"])
-    assert blazepose_paths("best")[1] == cache / "heavy.tflite"
 
 
 @pytest.mark.parametrize(
