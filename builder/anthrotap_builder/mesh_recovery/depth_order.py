@@ -156,8 +156,8 @@ def _solve(overlaps: list[_Overlap], members: list[int], frames: int, fps: float
         lacking = sign * (ratio + scale[first] - scale[second]) < MIN_DEPTH_RATIO
         active = np.where(lacking, weight, 0)
         system, right = base.copy(), np.zeros(size)
-        np.add.at(system, (0, first), active)
-        np.add.at(system, (0, second), active)
+        np.add.at(system[0], first, active)
+        np.add.at(system[0], second, active)
         np.add.at(system, (high - low, low), -active)
         target = active * (sign * MIN_DEPTH_RATIO - ratio)
         np.add.at(right, first, target)
