@@ -144,6 +144,17 @@ class Tracks:
             confidence=None if self.confidence is None else self.confidence[index],
         )
 
+    def at_frames(self, frames: np.ndarray) -> Tracks:
+        """The labels of some frames, [M] numbers; tracks may be left without a valid label."""
+        valid = self.valid[:, frames]
+        return replace(
+            self,
+            xy=fill_invalid(self.xy[:, frames], valid),
+            visible=self.visible[:, frames],
+            valid=valid,
+            confidence=None if self.confidence is None else self.confidence[:, frames],
+        )
+
     def resized(self, height: int, width: int) -> Tracks:
         """The same tracks in frames of another size: pure scaling, by the raster convention."""
         scale = np.array([width / self.width, height / self.height], self.xy.dtype)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "people: with labels, of those found; visible, occluded, invalid: fractions of all labels; rejected: by flow, of\n"
-    "what the mesh sees; fit: median distance of mesh from landmarks; fps: frames labeled a second"
+    "what the mesh sees; fit: median distance of mesh from landmarks; fps: stored frames labeled a second"
 )
 # Lines about one video under the table; the rest is in the manifest.
 MAX_LINES = 10

@@ -14,7 +14,7 @@ def _quality_names() -> list[str]:
     return list(BLAZEPOSE)
 
 
-Fps = Annotated[float | None, typer.Option(help="Resample to this rate (the paper: 10). Default: keep it.")]
+Fps = Annotated[float | None, typer.Option(help="Frames a second to store (the paper: 10). Default: all.")]
 ShortSide = Annotated[int | None, typer.Option(help="Labeling size, pixels. Default: 480.")]
 Points = Annotated[int | None, typer.Option(help="Surface points a person. Default: 1024.")]
 Quality = Annotated[

@@ -105,9 +105,10 @@ class ClipSettings(Settings):
     fps: float | None = Field(
         None,
         gt=0,
-        description="resample to this rate, frames a second (the paper: 10); null keeps all frames",
+        description="store this many frames a second (the paper: 10); null stores all. Labels are made on the frames "
+        "between the stored ones too",
     )
-    clip_frames: int = Field(48, ge=2, description="longest clip, frames")
+    clip_frames: int = Field(48, ge=2, description="longest clip, stored frames")
 
 
 class DetectionSettings(_ChoiceSettings):
@@ -210,7 +211,7 @@ class LabelingConfig(Settings):
     refine: bool = Field(False, description="refine the bodies of a mesh source other than fit with mask and flow")
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")
-    min_visible: int = Field(4, ge=0, description="tracks that are visible in fewer frames are dropped")
+    min_visible: int = Field(4, ge=0, description="tracks that are visible in fewer stored frames are dropped")
     visibility: Literal["none", "rays", "margin"] = Field(
         "margin",
         description="none: every projected point counts as visible; rays: by ray casting; margin: by ray casting, and "

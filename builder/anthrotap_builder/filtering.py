@@ -272,7 +272,7 @@ def _from_densest(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.n
     """
     distance = np.full(counted.shape, np.inf)
     # Blocks bound memory: [block, T, T].
-    block = 512
+    block = max(1, 2_000_000 // counted.shape[1] ** 2)
     for first in range(0, len(counted), block):
         part, count = drift[first : first + block], counted[first : first + block]
         squared = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)

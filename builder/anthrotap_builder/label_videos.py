@@ -184,7 +184,7 @@ def label_into_rows(job: VideoJob) -> VideoResult:
             if overlay:
                 overlay.add(clip)
             if meshes and clip.camera:
-                meshes.add(clip.source_frames, clip.meshes, clip.camera)
+                meshes.add(clip.mesh_frames, clip.meshes, clip.camera)
             if not clip.skipped:
                 rows.write(encode_table([encode_row(clip, job.config.clips.clip_frames)], columns))
             done += clip.tracks.num_frames

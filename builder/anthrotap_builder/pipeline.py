@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.bodies import load_body
-from anthrotap_builder.clips import OnSkipped, SkippedFrames, read_clips
+from anthrotap_builder.clips import OnSkipped, SkippedFrames, StoredFrames, VideoClip, read_clips
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, detect_people
@@ -44,7 +44,9 @@ class LabeledClip(TrackedClip):
             (plain values, for reports and manifests); also of people who are left out.
         motion: what moves in the clip, and how much of it has labels.
         source_frames: [T] int, the number of each frame among the decoded frames of the source video.
-        meshes: the meshes of all people.
+        meshes: the meshes of all people, over the frames that labels were made on: the T frames of the clip and, where
+            `clips.fps` leaves some out, those between them.
+        mesh_frames: [M] int, the number of each of these frames, likewise.
         camera: the camera that the meshes are projected with.
         seconds: wall seconds spent in each stage; for reading, how long the labeling waited for it.
     """
@@ -54,12 +56,14 @@ class LabeledClip(TrackedClip):
     motion: LabeledMotion = field(default_factory=LabeledMotion)
     source_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     meshes: list[MeshTrack] = field(default_factory=list)
+    mesh_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     camera: Camera | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def rejected_fraction(self) -> float:
-        """Fraction of the (track, frame) labels, visible by the mesh inside frame and mask, that flow rejected."""
+        """Fraction of the (track, frame) labels, visible by the mesh inside frame and mask, that flow rejected; of all
+        frames that labels were made on."""
         return float(self.info["rejected_fraction"])
 
     @property
@@ -127,8 +131,10 @@ def label_video(
 ) -> Generator[LabeledClip, None, None]:
     """Label a video clip by clip; nothing needs the whole video in memory.
 
-    Unless `threads` is 1, the next clip is read while one is labeled: then frames of up to four clips are in memory,
-    and of three most of the time.
+    Labels are made on all frames, or on about 30 a second of a video much faster than that (see `clips.read_clips`);
+    what is yielded has only the frames that are stored, `config.clips.fps` a second. Unless `threads` is 1, the next
+    clip is read while one is labeled: then frames of up to four clips are in memory, and of three most of the time,
+    those between stored frames included.
 
     Args:
         path: the video.
@@ -149,8 +155,10 @@ def label_video(
         body = load_body(config.body, config.gender, config.body_file)
         people = VideoPeople(body.surface_points(config.points, config.seed).vertex)
     begin = time.perf_counter()
-    for clip in prefetch(read_clips(path, config.clips, on_skipped), threads):
+    for clip in prefetch(read_clips(path, config.clips, on_skipped, between=True), threads):
         reading = time.perf_counter() - begin
+        if meshes is not None:
+            clip = _with_meshes(clip, meshes)
         labeled = label_clip(
             clip.frames,
             fps=clip.fps,
@@ -168,12 +176,55 @@ def label_video(
             source_sha256=clip.source_sha256,
             start_frame=clip.start_frame,
             source_frames=clip.source_frames,
+            mesh_frames=clip.source_frames,
         )
         # A file of meshes numbers its people itself.
-        yield labeled if people is None else people.number(labeled)
+        if people is not None:
+            labeled = people.number(labeled)
+        if clip.stored is not None:
+            labeled = _stored_only(labeled, clip.stored, config.min_visible)
+        # While the caller uses the clip, frames that are not stored are no longer needed.
+        del clip
+        yield labeled
         if on_stage:
             on_stage("reading")
         begin = time.perf_counter()
+
+
+def _with_meshes(clip: VideoClip, meshes: MeshFile) -> VideoClip:
+    """Return the clip without the frames between stored ones, if the file has meshes for none of them."""
+    if clip.stored is None:
+        return clip
+    between = np.delete(clip.source_frames, clip.stored.index)
+    return clip if np.isin(between, meshes.frame).any() else clip.stored_only()
+
+
+def _stored_only(clip: LabeledClip, stored: StoredFrames, min_visible: int) -> LabeledClip:
+    """Return a labeled clip with the labels of its stored frames; only `meshes` keep all.
+
+    Args:
+        clip: the labels of all frames.
+        stored: which of them are stored.
+        min_visible: tracks that are visible in fewer of these are dropped.
+    """
+    tracks = clip.tracks.at_frames(stored.index)
+    tracks = tracks.select(tracks.visible.sum(1) >= min_visible)
+    meshes = {mesh.person: mesh for mesh in clip.meshes}
+    people = []
+    for person in clip.people:
+        quality = {**person, **_quality(meshes[person["person"]], tracks, stored.index)}
+        quality["no_track"] = person["no_track"]
+        if not quality["tracks"] and person["no_track"] is None:
+            quality["no_track"] = f"no track is visible in {min_visible} stored frames (min_visible)"
+        people.append(quality)
+    return replace(
+        clip,
+        tracks=tracks,
+        video=clip.frames[stored.index],
+        fps=stored.fps,
+        people=people,
+        source_frames=clip.source_frames[stored.index],
+    )
 
 
 def label_clip(
@@ -263,14 +314,14 @@ def label_clip(
     )
 
 
-def _quality(mesh: MeshTrack, tracks: Tracks) -> dict[str, Any]:
-    """Return the quality of one person's meshes, and how many tracks they gave."""
+def _quality(mesh: MeshTrack, tracks: Tracks, frames: np.ndarray | slice = slice(None)) -> dict[str, Any]:
+    """Return the quality of one person's meshes in some frames, and how many tracks they gave."""
     return {
         "person": mesh.person,
-        "frames": int(mesh.present.sum()),
-        "rejected_frames": int(mesh.rejected.sum()),
-        "reprojection_error": _median(mesh.reprojection_error),
-        "mask_overlap": _median(mesh.mask_overlap),
+        "frames": int(mesh.present[frames].sum()),
+        "rejected_frames": int(mesh.rejected[frames].sum()),
+        "reprojection_error": _median(mesh.reprojection_error[frames]),
+        "mask_overlap": _median(mesh.mask_overlap[frames]),
         "tracks": int((tracks.person == mesh.person).sum()),
         "no_track": None,
     }

@@ -1,13 +1,15 @@
 """The stages together, on a rendered person whom a perfect landmark network has found."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import Body
 from anthrotap_builder.clips import read_clips
-from anthrotap_builder.config import LabelingConfig
+from anthrotap_builder.config import ClipSettings, LabelingConfig
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility import visible_points
@@ -205,6 +207,76 @@ def test_refined_meshes_lie_nearer_to_the_truth(
         offset = clip.camera.project(surface.positions(mesh.vertices, anny.faces)) - truth
         slide[refine] = np.nanmedian(np.linalg.norm(offset[8:] - offset[:-8], axis=-1))
     assert slide[True] < 0.5 * slide[False]
+
+
+def test_stored_frames_have_the_labels_of_all_frames(
+    true_stages: Stages, frames: np.ndarray, anny: Body, make_video, monkeypatch, tmp_path
+):
+    """Labels are made at 24 frames a second, also where 8 are stored; and again by the meshes that were written."""
+    monkeypatch.setattr(pipeline, "label_clip", partial(label_clip, stages=true_stages))
+    path = make_video(frames=frames, fps=24)
+    (full,) = label_video(path, CONFIG, 1)
+    slow = CONFIG.model_copy(update={"clips": ClipSettings(fps=8)})
+    (clip,) = label_video(path, slow, 1)
+    assert (clip.fps, clip.source_frames.tolist()) == (8, list(range(0, 24, 3)))
+    np.testing.assert_array_equal(clip.frames, full.frames[::3])
+    expected = full.tracks.at_frames(np.arange(0, 24, 3))
+    expected = expected.select(expected.visible.sum(1) >= CONFIG.min_visible)
+    assert len(expected) > 60
+    for name in ("xy", "visible", "valid", "person", "vertex", "confidence"):
+        np.testing.assert_array_equal(getattr(clip.tracks, name), getattr(expected, name))
+    (person,) = clip.people
+    assert (person["frames"], person["tracks"], person["no_track"]) == (8, len(clip.tracks), None)
+
+    # The meshes are of all frames, and give the same labels again.
+    assert clip.mesh_frames.tolist() == list(range(24))
+    with MeshWriter(tmp_path / "all.meshes.npz", anny) as writer:
+        writer.add(clip.mesh_frames, clip.meshes, clip.camera)
+    given = slow.model_copy(update={"mesh_source": "file"})
+    (again,) = label_video(path, given, 1, meshes=read_meshes(tmp_path / "all.meshes.npz"))
+    np.testing.assert_array_equal(again.tracks.xy, clip.tracks.xy)
+    np.testing.assert_array_equal(again.tracks.visible, clip.tracks.visible)
+
+
+def test_meshes_of_the_stored_frames_alone_are_enough(
+    frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, make_video, monkeypatch, tmp_path
+):
+    times = np.arange(0, 24, 3)
+    vertices = anny.pose_vertices(dance.posed(anny))[times]
+    np.savez(
+        tmp_path / "slow.npz",
+        frame=times,
+        person=np.zeros(8, int),
+        size=np.array(frames.shape[1:3]),
+        focal=np.array(camera.focal),
+        body=np.array("anny"),
+        vertices=vertices,
+    )
+    seen = []
+
+    def label(frames: np.ndarray, **options) -> LabeledClip:
+        seen.append((len(frames), options["fps"]))
+        return label_clip(frames, **options)
+
+    monkeypatch.setattr(pipeline, "label_clip", label)
+    unmasked = {"points": 300, "mesh_source": "file", "filter": {"masks": False}, "clips": {"fps": 8}}
+    path, meshes = make_video(frames=frames, fps=24), read_meshes(tmp_path / "slow.npz")
+    (clip,) = label_video(path, LabelingConfig(**unmasked), 1, meshes=meshes)
+    assert seen == [(8, 8)]
+    assert len(clip.tracks) > 60
+    assert clip.mesh_frames.tolist() == times.tolist()
+
+
+def test_a_person_whose_tracks_are_too_short_at_the_stored_frames_has_a_reason(
+    labeled: LabeledClip, true_stages: Stages, frames: np.ndarray, make_video, monkeypatch
+):
+    most = int(labeled.tracks.visible.sum(1).max())
+    monkeypatch.setattr(pipeline, "label_clip", partial(label_clip, stages=true_stages))
+    config = CONFIG.model_copy(update={"clips": ClipSettings(fps=8), "min_visible": most})
+    (clip,) = label_video(make_video(frames=frames, fps=24), config, 1)
+    assert len(clip.tracks) == 0
+    assert clip.people[0]["no_track"] == f"no track is visible in {most} stored frames (min_visible)"
+    assert (clip.skipped.start_frame, clip.skipped.num_frames) == (0, 8)
 
 
 def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_used(

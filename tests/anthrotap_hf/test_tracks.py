@@ -53,6 +53,18 @@ def test_select_and_concatenate_undo_each_other():
     assert len(Tracks.empty(5, 60, 80)) == 0
 
 
+def test_labels_of_some_frames_are_filled_in_anew():
+    tracks = replace(some_tracks(20), confidence=np.linspace(0, 1, 100, dtype=np.float32).reshape(20, 5))
+    frames = np.array([0, 2, 4])
+    some = tracks.at_frames(frames)
+    for name in ("visible", "valid", "confidence"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(tracks, name)[:, frames])
+    np.testing.assert_array_equal(some.xy[some.valid], tracks.xy[:, frames][some.valid])
+    # An invalid label holds a position of the frames that are left.
+    np.testing.assert_array_equal(some.xy, fill_invalid(some.xy, some.valid))
+    assert (some.person.shape, some.vertex.tolist()) == ((20,), list(range(20)))
+
+
 @pytest.mark.parametrize("wrong", ["xy", "valid", "person"])
 def test_shapes_that_disagree_are_rejected(wrong: str):
     parts = {name: getattr(some_tracks(), name) for name in ("xy", "visible", "valid", "person", "vertex")}

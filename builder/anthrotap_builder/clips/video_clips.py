@@ -1,11 +1,15 @@
-"""Reads the clips of a video: shots, cut in pieces of a size that can be labeled at once."""
+"""Reads the clips of a video: shots, cut in pieces of a size that can be labeled at once.
+
+`clips.fps` says which frames are stored. Labels are made on more of them: from frame to frame bodies move less, so that
+flow and tracks are surer, and what the frames between prove holds for the stored ones.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,8 +20,15 @@ from anthrotap_hf.video import Frame, VideoError, iter_frames, probe
 
 logger = logging.getLogger(__name__)
 
-# Shorter pieces between two shot changes are skipped.
+# Pieces between two shot changes with fewer stored frames are skipped.
 MIN_CLIP_FRAMES = 8
+# Labels are made on about this many frames a second, where fewer are stored: a whole number for each stored frame, and
+# at most so many, which bounds memory.
+LABELED_RATE = 30.0
+MAX_LABELED_PER_STORED = 6
+# They are made on all frames of a video that is at most this many times faster: if one frame and two were left out in
+# turn, smooth motion would look uneven.
+ALL_FRAMES_FACTOR = 1.7
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,20 @@ OnSkipped = Callable[[SkippedFrames], object]
 
 
 @dataclass(frozen=True)
+class StoredFrames:
+    """The frames of a clip that are stored.
+
+    Attributes:
+        index: [S] int64, their numbers among the frames of the clip, rising. Where a video is slower than it says, one
+            may be there twice.
+        fps: how many there are a second.
+    """
+
+    index: np.ndarray
+    fps: float
+
+
+@dataclass(frozen=True)
 class VideoClip:
     """Consecutive frames of one shot of a video, not labeled yet.
 
@@ -54,6 +79,7 @@ class VideoClip:
         source_frames: [T] int64, the number of each frame.
         source_video: the video's path, as given.
         source_sha256: the SHA-256 of the video file's bytes, 64 hexadecimal digits.
+        stored: which of the frames are stored; None for all.
     """
 
     frames: np.ndarray
@@ -62,26 +88,45 @@ class VideoClip:
     source_frames: np.ndarray
     source_video: str
     source_sha256: str
+    stored: StoredFrames | None = None
 
     @property
     def clip_id(self) -> str:
         """Sixteen digits of the file's SHA-256, and the start frame; it does not depend on the path or other videos."""
         return f"{self.source_sha256[:16]}-{self.start_frame:06d}"
 
+    def stored_only(self) -> VideoClip:
+        """Return the clip without the frames that are not stored."""
+        if self.stored is None:
+            return self
+        index = self.stored.index
+        return replace(
+            self,
+            frames=self.frames[index],
+            fps=self.stored.fps,
+            source_frames=self.source_frames[index],
+            stored=None,
+        )
+
 
 def read_clips(
-    path: str | os.PathLike[str], settings: ClipSettings, on_skipped: OnSkipped | None = None
+    path: str | os.PathLike[str],
+    settings: ClipSettings,
+    on_skipped: OnSkipped | None = None,
+    between: bool = False,
 ) -> Generator[VideoClip, None, None]:
     """Yield the clips of a video in order. At most three clips' frames are in memory, two between clips.
 
-    Shots longer than `settings.clip_frames` are cut in pieces of that length; the last two get half of
+    Shots with more than `settings.clip_frames` stored frames are cut in pieces of that length; the last two get half of
     their frames each if the last would be shorter. A damaged part or a step of more than a second also ends a clip.
     Where the video is slower than `settings.fps`, all its frames are kept and the clip's `fps` is the video's own.
 
     Args:
         path: the video file.
         settings: size, rate and lengths.
-        on_skipped: is called with each piece shorter than `MIN_CLIP_FRAMES`.
+        on_skipped: is called with each piece of fewer stored frames than `MIN_CLIP_FRAMES`.
+        between: whether the clips have the frames between the stored ones too, as labels need them: all, or where the
+            video is much faster than `LABELED_RATE`, about that many a second.
 
     Raises:
         VideoError: if the video can't be read; after the clips before it, if a part is damaged.
@@ -94,65 +139,108 @@ def read_clips(
             logger.warning("%s: has %.4g frames a second, less than %.4g; all are kept", name, rate, fps)
         fps = None
     digest = file_sha256(path)
-    shots = number_shots(iter_frames(path, settings.short_side))
-    for piece in _cut(shots if fps is None else _resample(shots, fps), settings):
-        start = piece[0].index
-        if len(piece) < MIN_CLIP_FRAMES:
+    frames = number_shots(iter_frames(path, settings.short_side))
+    for piece in _cut(_choose(frames, fps, rate, between), settings):
+        start, num_stored = piece[0].frame.index, sum(item.stored for item in piece)
+        if num_stored < MIN_CLIP_FRAMES:
             reason = f"fewer than the {MIN_CLIP_FRAMES} frames that a clip needs"
             if fps is not None:
                 reason += f", at {fps:g} frames a second (clips.fps)"
-            skipped = SkippedFrames(start, len(piece), reason)
+            skipped = SkippedFrames(start, num_stored, reason)
             logger.info("%s: %s", name, skipped)
             if on_skipped:
                 on_skipped(skipped)
             continue
-        clip = VideoClip(
-            frames=np.stack([frame.image for frame in piece]),
-            fps=fps or _own_rate(piece, rate),
-            start_frame=start,
-            source_frames=np.array([frame.index for frame in piece]),
-            source_video=name,
-            source_sha256=digest,
-        )
-        piece.clear()
-        yield clip
+        stored = None
+        if between and fps is not None:
+            index = _leave_out_repeated(piece)
+            stored = StoredFrames(index, fps)
+        clip_fps = _own_rate(piece, rate) if stored or fps is None else fps
+        source_frames = np.array([item.frame.index for item in piece])
+        # No name of this function holds the clip while it is labeled.
+        yield VideoClip(_stack(piece), clip_fps, start, source_frames, name, digest, stored)
 
 
-def _resample(shots: Iterator[tuple[int, Frame]], fps: float) -> Iterator[tuple[int, Frame]]:
-    """For each tick of a clock the frame that is nearest in time; the clock starts anew with each shot."""
+@dataclass(frozen=True)
+class _Item:
+    """A frame of a clip, and whether it is stored; one that is stored twice is there twice."""
+
+    frame: Frame
+    stored: bool = True
+
+
+def _choose(
+    frames: Iterator[tuple[int, Frame]], fps: float | None, rate: float | None, between: bool
+) -> Iterator[tuple[int, _Item]]:
+    """Choose the frames that are stored, `fps` a second, and those between them that labels are made on.
+
+    Args:
+        frames: of the video, each with the number of its shot.
+        fps: frames a second that are stored; None for all.
+        rate: of the video; None where it is not known.
+        between: whether frames that are not stored are wanted.
+    """
+    if fps is None:
+        yield from ((shot, _Item(frame)) for shot, frame in frames)
+        return
+    # A clock with some whole number of ticks for each stored frame.
+    ticks_per_stored = min(max(round(LABELED_RATE / fps), 1), MAX_LABELED_PER_STORED)
+    take_all = rate is not None and rate <= ALL_FRAMES_FACTOR * ticks_per_stored * fps
+    for shot, frame, ticks in _ticks(frames, fps, ticks_per_stored):
+        num_stored = sum(tick % ticks_per_stored == 0 for tick in ticks)
+        for _ in range(num_stored):
+            yield shot, _Item(frame)
+        if not num_stored and between and (take_all or ticks):
+            yield shot, _Item(frame, stored=False)
+
+
+def _ticks(frames: Iterator[tuple[int, Frame]], fps: float, ticks: int) -> Iterator[tuple[int, Frame, range]]:
+    """Yield each frame with its shot and the ticks of a clock that it is nearest to in time.
+
+    Args:
+        frames: each with the number of its shot; the clock starts anew with each.
+        fps, ticks: the clock has `ticks` for each of `fps` frames a second.
+    """
     held: tuple[int, Frame] | None = None
-    start = due = 0.0
-    ticks = 0
-    for shot, frame in shots:
-        if held is not None and held[0] == shot:
-            while due <= (held[1].time + frame.time) / 2:
-                yield held
-                ticks += 1
-                due = start + ticks / fps
-        else:
-            # Timestamps may be rounded.
-            if held is not None and due <= held[1].time + 0.1 / fps:
-                yield held
-            start = due = frame.time
-            ticks = 0
+    start, tick = 0.0, 0
+
+    def ticks_until(time: float, slack: float = 0.0) -> range:
+        nonlocal tick
+        first = tick
+        while start + tick / ticks / fps <= time + (slack if tick % ticks == 0 else slack / ticks):
+            tick += 1
+        return range(first, tick)
+
+    def last_ticks(time: float) -> range:
+        # Timestamps may be rounded.
+        return ticks_until(time, slack=0.1 / fps)
+
+    for shot, frame in frames:
+        new_shot = held is None or held[0] != shot
+        if held is not None:
+            time = held[1].time
+            yield (*held, last_ticks(time) if new_shot else ticks_until((time + frame.time) / 2))
+        if new_shot:
+            start, tick = frame.time, 0
         held = shot, frame
-    if held is not None and due <= held[1].time + 0.1 / fps:
-        yield held
+    if held is not None:
+        yield (*held, last_ticks(held[1].time))
 
 
-def _cut(shots: Iterator[tuple[int, Frame]], settings: ClipSettings) -> Iterator[list[Frame]]:
-    """Pieces of one shot each, of at most `clip_frames` frames; the caller may empty them."""
+def _cut(items: Iterator[tuple[int, _Item]], settings: ClipSettings) -> Iterator[list[_Item]]:
+    """Pieces of one shot each, of at most `clip_frames` stored frames; the caller may empty them."""
     length = settings.clip_frames
-    held: list[Frame] = []
-    current = 0
+    held: list[_Item] = []
+    current = num_stored = 0
     try:
-        for shot, frame in shots:
+        for shot, item in items:
             if shot != current:
                 yield from _split_end(held, settings)
-                held, current = [], shot
-            held.append(frame)
-            if len(held) == 2 * length:
-                piece, held = held[:length], held[length:]
+                held, current, num_stored = [], shot, 0
+            held.append(item)
+            num_stored += item.stored
+            if num_stored == 2 * length:
+                piece, held, num_stored = held, _split_off(held, length), length
                 yield piece
     except VideoError:
         # What came before the damage is good.
@@ -161,24 +249,49 @@ def _cut(shots: Iterator[tuple[int, Frame]], settings: ClipSettings) -> Iterator
     yield from _split_end(held, settings)
 
 
-def _split_end(frames: list[Frame], settings: ClipSettings) -> Iterator[list[Frame]]:
-    """The end of a shot, fewer than two full pieces, as one or two pieces. `frames` becomes the first one."""
-    if len(frames) <= settings.clip_frames:
-        middle = len(frames)
-    elif len(frames) // 2 >= MIN_CLIP_FRAMES:
-        middle = (len(frames) + 1) // 2
+def _split_end(items: list[_Item], settings: ClipSettings) -> Iterator[list[_Item]]:
+    """The end of a shot, fewer than two full pieces, as one or two pieces. `items` becomes the first one."""
+    num_stored = sum(item.stored for item in items)
+    if num_stored <= settings.clip_frames:
+        middle = num_stored
+    elif num_stored // 2 >= MIN_CLIP_FRAMES:
+        middle = (num_stored + 1) // 2
     else:
         middle = settings.clip_frames
-    rest = frames[middle:]
-    del frames[middle:]
-    for piece in (frames, rest):
+    rest = _split_off(items, middle)
+    for piece in (items, rest):
         if piece:
             yield piece
 
 
-def _own_rate(piece: list[Frame], rate: float | None) -> float:
+def _split_off(items: list[_Item], count: int) -> list[_Item]:
+    """Remove what comes after `count` stored frames and those that follow them up to the next stored one; return it."""
+    at = [number for number, item in enumerate(items) if item.stored][count:][:1] or [len(items)]
+    rest = items[at[0] :]
+    del items[at[0] :]
+    return rest
+
+
+def _leave_out_repeated(items: list[_Item]) -> np.ndarray:
+    """Leave each frame in `items` once, and return the numbers of the stored ones among them, [S] int64."""
+    row = np.cumsum(np.diff([item.frame.index for item in items], prepend=-1) > 0) - 1
+    stored = row[[item.stored for item in items]]
+    items[:] = [items[first] for first in np.unique(row, return_index=True)[1]]
+    return stored
+
+
+def _stack(items: list[_Item]) -> np.ndarray:
+    """Return the frames, [T, H, W, 3], and empty the list on the way, so that memory does not hold them twice."""
+    frames = np.empty((len(items), *items[0].frame.image.shape), np.uint8)
+    items.reverse()
+    for image in frames:
+        image[:] = items.pop().frame.image
+    return frames
+
+
+def _own_rate(piece: list[_Item], rate: float | None) -> float:
     """Frames a second: as the file says if its timestamps agree, else as measured by them."""
-    seconds = piece[-1].time - piece[0].time
+    seconds = piece[-1].frame.time - piece[0].frame.time
     if seconds <= 0:
         return rate or 25.0
     measured = (len(piece) - 1) / seconds

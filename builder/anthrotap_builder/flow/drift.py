@@ -22,8 +22,8 @@ MAX_LONG_DIFFERENCE = 4.0
 # cost, in standard deviations, and how often weights are updated.
 ROBUST_SCALE = 2.0
 ITERATIONS = 3
-# Tracks that are solved for at once; it bounds memory.
-BLOCK = 512
+# Elements of the matrices, [tracks, T, T], that are solved for at once; it bounds memory.
+MAX_ELEMENTS = 2_000_000
 
 
 def measure_drift(
@@ -50,8 +50,9 @@ def measure_drift(
     difference = np.concatenate([difference for difference, _ in parts], axis=1)
     weight = np.concatenate([weight for _, weight in parts], axis=1)
     drift = np.zeros(xy.shape)
-    for first in range(0, len(xy), BLOCK):
-        block = slice(first, first + BLOCK)
+    at_once = max(1, MAX_ELEMENTS // xy.shape[1] ** 2)
+    for first in range(0, len(xy), at_once):
+        block = slice(first, first + at_once)
         drift[block] = _solve(xy.shape[1], start, end, difference[block], weight[block])
     return drift
 

@@ -29,6 +29,9 @@ def prefetch(items: Generator[Item, None, None], threads: int) -> Iterator[Item]
             coming = thread.submit(next, items, _END)
             while (item := coming.result()) is not _END:
                 coming = thread.submit(next, items, _END)
-                yield item  # type: ignore[misc]
+                # Only the caller holds the item while it is used: items are large.
+                given = [item]
+                del item
+                yield given.pop()  # type: ignore[misc]
     finally:
         items.close()

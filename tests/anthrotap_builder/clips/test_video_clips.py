@@ -117,6 +117,62 @@ def test_resampling_a_variable_rate_takes_the_nearest_frame(make_video):
     np.testing.assert_array_equal(clip.frames, np.stack([source[index].image for index in nearest]))
 
 
+@pytest.mark.parametrize(
+    ("fps", "stored_fps", "step"),
+    [
+        (24, 10, 1),
+        (30, 10, 1),
+        (50, 10, 1),
+        (60, 10, 2),
+        (120, 10, 4),
+        (240, 10, 8),
+        (60, 30, 2),
+        (60, 50, 1),
+        # Six frames for a stored one at most.
+        (30, 1, 5),
+    ],
+)
+def test_labels_are_made_on_about_30_frames_a_second(make_video, fps, stored_fps, step):
+    num_frames = max(int(10 * fps / stored_fps), 60)
+    path = make_video(shots=[num_frames], fps=fps, size=(64, 64))
+    settings = ClipSettings(fps=stored_fps, clip_frames=60)
+    (stored,) = read_clips(path, settings)
+    (clip,) = read_clips(path, settings, between=True)
+    # The last frame of a shot stands for a stored one that would come right after it.
+    *steps, last = np.diff(clip.source_frames).tolist()
+    assert (set(steps), last in (step, step - 1)) == ({step}, True)
+    assert num_frames - clip.source_frames[-1] <= step
+    assert clip.fps == pytest.approx(fps / step, rel=0.02)
+    # Which frames are stored does not depend on it.
+    assert clip.stored.fps == stored.fps == stored_fps
+    np.testing.assert_array_equal(clip.source_frames[clip.stored.index], stored.source_frames)
+    np.testing.assert_array_equal(clip.stored_only().frames, stored.frames)
+    assert (clip.clip_id, clip.stored_only().fps) == (stored.clip_id, stored.fps)
+    assert stored.stored is None
+
+
+def test_the_length_of_a_clip_is_that_of_its_stored_frames(make_video):
+    path = make_video(shots=[100, 20, 61], fps=30, size=(64, 64))
+    settings, skipped = ClipSettings(fps=10, clip_frames=10), []
+    stored, clips = [list(read_clips(path, settings, skipped.append, between)) for between in (False, True)]
+    assert [len(clip.stored.index) for clip in clips] == [len(clip.frames) for clip in stored] == [10] * 5
+    assert [clip.start_frame for clip in clips] == [clip.start_frame for clip in stored]
+    assert all(clip.stored.index[0] == 0 for clip in clips)
+    # No frame is left out between clips.
+    assert np.concatenate([clip.source_frames for clip in clips[:3]]).tolist() == list(range(90))
+    assert [(each.start_frame, each.num_frames) for each in skipped] == 2 * [(90, 4), (100, 7), (180, 1)]
+
+
+def test_a_frame_that_is_stored_twice_is_labeled_once(make_video):
+    times = [*np.arange(20) / 25, *(0.8 + np.arange(10) * 0.25)]
+    path = make_video(shots=[30], times=times)
+    settings = ClipSettings(fps=10, clip_frames=200)
+    (stored,), (clip,) = read_clips(path, settings), read_clips(path, settings, between=True)
+    assert len(set(stored.source_frames.tolist())) < len(stored.source_frames)
+    np.testing.assert_array_equal(clip.source_frames, np.arange(30))
+    np.testing.assert_array_equal(clip.source_frames[clip.stored.index], stored.source_frames)
+
+
 def test_a_rate_above_the_video_s_keeps_all_frames(make_video, caplog):
     (clip,) = read_clips(make_video(shots=[20], fps=12), ClipSettings(fps=30))
     assert len(clip.frames) == 20
