@@ -211,11 +211,13 @@ def _stored_only(clip: LabeledClip, stored: StoredFrames, min_visible: int) -> L
     tracks = tracks.select(tracks.visible.sum(1) >= min_visible)
     meshes = {mesh.person: mesh for mesh in clip.meshes}
     people = []
-    for person in clip.people:
-        quality = {**person, **_quality(meshes[person["person"]], tracks, stored.index)}
-        quality["no_track"] = person["no_track"]
-        if not quality["tracks"] and person["no_track"] is None:
-            quality["no_track"] = f"no track is visible in {min_visible} stored frames (min_visible)"
+    for quality in clip.people:
+        # Who was left out has no mesh.
+        if mesh := meshes.get(quality["person"]):
+            no_track = quality["no_track"]
+            quality = _quality(mesh, tracks, stored.index)
+            if not quality["tracks"]:
+                quality["no_track"] = no_track or f"no track is visible in {min_visible} stored frames (min_visible)"
         people.append(quality)
     return replace(
         clip,
