@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Generator
 
 import pytest
@@ -55,6 +56,19 @@ def test_closing_early_ends_the_generator_and_the_thread(threads: int):
     items.close()
     assert closed == [True]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_item_is_freed_as_soon_as_its_user_drops_it(threads: int):
+    class Large:
+        pass
+
+    items = prefetch((Large() for _ in range(3)), threads)
+    used = next(items)
+    held = weakref.ref(used)
+    del used
+    assert held() is None
+    items.close()
 
 
 def test_an_item_that_counts_as_false_is_an_item():
