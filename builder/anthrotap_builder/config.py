@@ -169,7 +169,8 @@ class FilterSettings(Settings):
     rule: Literal["none", "steps", "drift"] = Field(
         "drift",
         description="none: no check against flow; steps: reject single steps in which mesh and reliable flow differ, "
-        "as the paper does; drift: reject also where their difference drifts away along the track",
+        "as the paper does; drift: follow their difference along the track, move labels by it to the point that the track "
+        "is of, and reject them where that is uncertain",
     )
     fb_threshold: float = Field(
         0.7,
@@ -179,7 +180,7 @@ class FilterSettings(Settings):
     )
     max_step_error: float = Field(1.0, ge=0, description="largest difference of mesh and flow in one step, pixels")
     max_drift: float = Field(
-        1.5, ge=0, description="drift: radius within which it must stay, pixels, plus a tenth of a step's motion"
+        1.5, ge=0, description="drift: radius within which labels of a track are taken to be of one point, pixels"
     )
 
 

@@ -1,13 +1,15 @@
-"""Filtering of labels by masks and by flow: a label is valid where the mesh moves as the picture does.
+"""Filtering of labels by masks and by flow: a label is valid where it moves as the picture does.
 
 The paper rejects single steps in which mesh and reliable flow differ. A slow slide of the mesh over the body passes
 that check, so the signed difference is also followed along the track (its *drift*, see `flow.drift`): frames whose
-drift is alike are of one point of the body.
+drift is alike are of one point of the body. In other frames the drift says where that point is: the label is moved
+there, if flow is certain enough of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
 from anthrotap_builder.flow.chains import find_shown
-from anthrotap_builder.flow.drift import measure_drift
+from anthrotap_builder.flow.drift import MIN_RUN, distance_from_densest, follow_points, measure_drift
 from anthrotap_builder.flow.track_flow import RELATIVE_FB_ERROR, TrackFlow, sample_flow
 from anthrotap_builder.mesh_recovery import MeshTrack
 from anthrotap_builder.surface_tracks import SurfaceTracks
@@ -39,10 +41,10 @@ MIN_SHOWN = 8
 MAX_SHOWN_FRACTION = 0.2
 
 # How often a visible label whose point is truly visible was within 2 pixels (at 256x256) of the point that its track
-# is of, by its drift in pixels of a frame with a short side of 256: measured on the tuning half of the synthetic
-# benchmark, whose report compares it to the ground truth (`reliability`).
-DRIFT = (0.0, 0.125, 0.375, 0.625, 0.875, 1.25, 1.75, 2.5, 4.0)
-WITHIN_2_PIXELS = (0.96, 0.953, 0.913, 0.857, 0.810, 0.751, 0.682, 0.607, 0.586)
+# is of, by the uncertainty of its position in pixels of a frame with a short side of 256: measured on the tuning half
+# of the synthetic benchmark, whose report compares it to the ground truth (`reliability`).
+UNCERTAINTY = (0.0, 0.2, 0.37, 0.49, 0.59, 0.69, 0.79, 1.2)
+WITHIN_2_PIXELS = (0.99, 0.98, 0.95, 0.88, 0.76, 0.66, 0.59, 0.45)
 # How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
 # measured likewise.
 FRAMES_FROM_VISIBLE = (4, 7, 10, 15, 22)
@@ -64,16 +66,24 @@ def filter_labels(
         The tracks, and the fraction of the (track, frame) labels, visible by the mesh inside frame and mask, that flow
         rejected.
     """
-    xy, visible, camera, settings = points.xy, points.visible, context.camera, context.config.filter
+    camera, settings, unit = context.camera, context.config.filter, context.unit
     # Outside its person's mask a point that the mesh calls visible is off the body or behind something. A point that it
     # calls occluded must lie where a person is: another person, if the point's own body is not in front of it.
-    in_mask = camera.contains(xy)
+    in_mask = camera.contains(points.xy)
     if settings.masks:
-        in_own, in_any = _in_masks(xy, points.person, people)
-        in_mask &= np.where(visible, in_own, in_any & (points.self_occluded | ~in_own))
-    candidates = visible & in_mask
-    consistent, drift = _flow_consistent(xy, candidates, flow, settings, context.unit)
-    rejected_fraction = float((candidates & ~consistent).sum() / max(candidates.sum(), 1))
+        in_own, in_any = _in_masks(points.xy, points.person, people)
+        in_mask &= np.where(points.visible, in_own, in_any & (points.self_occluded | ~in_own))
+    candidates = points.visible & in_mask
+    uncertainty = None
+    if settings.rule == "drift":
+        track, points, consistent, uncertainty = _follow_flow(context, points, candidates, people, flow)
+        in_mask = in_mask[track]
+    else:
+        track, consistent = np.arange(len(candidates)), _flow_consistent(points.xy, candidates, flow, settings, unit)
+    proved = np.zeros_like(candidates)
+    np.logical_or.at(proved, track, consistent)
+    rejected_fraction = float((candidates & ~proved).sum() / max(candidates.sum(), 1))
+    xy, visible = points.xy, points.visible
     # What is left are labels of a certain visibility, and occluded ones near a valid visible one of their track.
     valid = consistent & points.certain
     occluded = ~visible & in_mask & points.certain & _near(valid, MAX_FRAMES_FROM_VISIBLE)
@@ -81,8 +91,8 @@ def filter_labels(
         occluded &= ~_contradicted(find_shown(context, xy, valid, occluded), valid, occluded, points.person)
     valid |= occluded
     confidence = None
-    if drift is not None:
-        of_visible = np.interp(drift, DRIFT, WITHIN_2_PIXELS)
+    if uncertainty is not None:
+        of_visible = np.interp(uncertainty, UNCERTAINTY, WITHIN_2_PIXELS)
         of_occluded = np.interp(_frames_to(valid & visible), FRAMES_FROM_VISIBLE, TRULY_OCCLUDED)
         confidence = np.where(visible, of_visible, of_occluded)
     tracks = Tracks.from_labels(
@@ -96,6 +106,48 @@ def filter_labels(
         confidence=confidence,
     )
     return tracks, rejected_fraction
+
+
+def _follow_flow(
+    context: ClipContext,
+    points: SurfaceTracks,
+    candidates: np.ndarray,
+    people: list[PersonTrack],
+    flow: Sequence[TrackFlow],
+) -> tuple[np.ndarray, SurfaceTracks, np.ndarray, np.ndarray]:
+    """Move visible labels to the points of the body that their tracks follow by flow.
+
+    Args:
+        context: the clip.
+        points: the labels by the meshes.
+        candidates: [N, T] bool, the visible labels that may be valid.
+        people: whose masks they must lie in, there too.
+        flow: at the labels, by lag; between neighboring frames first.
+
+    Returns:
+        track: [M] int, the track that each of the new ones is of; a track that follows one point after another gives
+            several.
+        points: the M tracks.
+        valid: [M, T] bool, which visible labels agree with flow.
+        uncertainty: [M, T], that of their positions, pixels of the thresholds.
+    """
+    settings, unit = context.config.filter, context.unit
+    reliable, _ = _compare_steps(points.xy, candidates, flow[0], settings, unit)
+    considered = candidates & _at_either_end(reliable)
+    followed = follow_points(
+        points.xy, candidates, considered, flow, settings.fb_threshold, unit, radius=settings.max_drift
+    )
+    track = followed.track
+    there = points.select(track)
+    moved = np.where(there.visible[..., None], there.xy - followed.drift * unit, there.xy).astype(np.float32)
+    there = replace(there, xy=moved)
+    of_track = replace(flow[0], displacement=flow[0].displacement[track], fb_error=flow[0].fb_error[track])
+    reliable, agrees = _compare_steps(moved, candidates[track], of_track, settings, unit)
+    valid = followed.frames & _at_either_end(reliable & agrees) & context.camera.contains(moved)
+    if settings.masks:
+        valid &= _in_masks(moved, there.person, people)[0]
+    valid &= (valid.sum(1) >= MIN_RUN)[:, None]
+    return track, there, valid, followed.uncertainty
 
 
 def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:
@@ -216,14 +268,14 @@ def filter_tracks(
         back = sample_flow(backward_flow[t], xy[:, t] + displacement[:, t])
         fb_error[:, t] = np.linalg.norm(displacement[:, t] + back, axis=1)
     flow = TrackFlow(1, np.arange(frames - 1), displacement, fb_error)
-    valid, _ = _flow_consistent(xy, visible & inside, [flow], config, min(height, width) / 256)
+    valid = _flow_consistent(xy, visible & inside, [flow], config, min(height, width) / 256)
     return valid | (~visible & inside & _near(valid, MAX_FRAMES_FROM_VISIBLE))
 
 
 def _flow_consistent(
     xy: np.ndarray, candidates: np.ndarray, flow: Sequence[TrackFlow], settings: FilterSettings, unit: float
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Find which labels agree with flow.
+) -> np.ndarray:
+    """Find which labels agree with flow where they are, [N, T] bool.
 
     Args:
         xy: [N, T, 2] raster pixels.
@@ -231,56 +283,41 @@ def _flow_consistent(
         flow: at the labels, by lag; between neighboring frames first.
         settings: thresholds.
         unit: pixels of this frame for one of the thresholds.
-
-    Returns:
-        valid: [N, T] bool.
-        distance: [N, T], by the rule "drift" how far the label's drift is from that of most of its track, in pixels of
-            the thresholds, inf where the track has none; else None.
     """
     if settings.rule == "none":
-        return candidates, None
-    # How the track moves in each step, less how flow does: [N, T - 1, 2].
-    steps = flow[0]
+        return candidates
+    reliable, agrees = _compare_steps(xy, candidates, flow[0], settings, unit)
+    if settings.rule == "steps":
+        valid = candidates & ~_at_either_end(reliable & ~agrees)
+    else:
+        drift = measure_drift(xy, candidates, flow, settings.fb_threshold, unit)
+        flow_consistent = candidates & _at_either_end(reliable & agrees)
+        distance = distance_from_densest(drift, flow_consistent, settings.max_drift)
+        # The larger motion of the steps to and from each label.
+        length = np.pad(np.nan_to_num(np.linalg.norm(np.diff(xy, axis=1), axis=-1)), ((0, 0), (1, 1)))
+        fastest = np.maximum(length[:, 1:], length[:, :-1]) / unit
+        valid = flow_consistent & (distance <= settings.max_drift + RELATIVE_DRIFT * fastest)
+    kept = valid.sum(1) >= np.maximum(MIN_TRACK_FRACTION * candidates.sum(1), 1)
+    return valid & kept[:, None]
+
+
+def _compare_steps(
+    xy: np.ndarray, candidates: np.ndarray, steps: TrackFlow, settings: FilterSettings, unit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say in which steps between neighboring frames flow is reliable, and in which it agrees with tracks.
+
+    Returns:
+        reliable, agrees: [N, T - 1] bool each; reliable only where both ends are candidates.
+    """
     both = candidates[:, 1:] & candidates[:, :-1]
+    # How the track moves in each step, and how that differs from flow: [N, T - 1, 2].
     motion = np.diff(xy, axis=1)
     difference = np.where(both[..., None], np.nan_to_num(motion - steps.displacement), 0)
     # The paper's rule knows no error that grows with the motion.
     relative = RELATIVE_FB_ERROR if settings.rule == "drift" else 0.0
     reliable = both & steps.within(settings.fb_threshold * unit, relative)
     tolerance = settings.max_step_error * unit + RELATIVE_STEP_ERROR * np.nan_to_num(np.linalg.norm(motion, axis=-1))
-    agrees = np.linalg.norm(difference, axis=-1) <= tolerance
-    distance = None
-    if settings.rule == "steps":
-        valid = candidates & ~_at_either_end(reliable & ~agrees)
-    else:
-        drift = measure_drift(xy, candidates, flow, settings.fb_threshold, unit)
-        flow_consistent = candidates & _at_either_end(reliable & agrees)
-        distance = _from_densest(drift, flow_consistent, settings.max_drift)
-        # The larger motion of the steps to and from each label.
-        length = np.pad(np.nan_to_num(np.linalg.norm(motion, axis=-1)), ((0, 0), (1, 1)))
-        fastest = np.maximum(length[:, 1:], length[:, :-1]) / unit
-        valid = flow_consistent & (distance <= settings.max_drift + RELATIVE_DRIFT * fastest)
-    kept = valid.sum(1) >= np.maximum(MIN_TRACK_FRACTION * candidates.sum(1), 1)
-    valid &= kept[:, None]
-    return valid, distance
-
-
-def _from_densest(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:
-    """Return the distance of drifts [N, T, 2] from the densest one of their track: [N, T], inf in tracks without any.
-
-    The densest is the drift of the counted frame that has most of the counted [N, T] bool within the radius.
-    """
-    distance = np.full(counted.shape, np.inf)
-    # Blocks bound memory: [block, T, T].
-    block = max(1, 2_000_000 // counted.shape[1] ** 2)
-    for first in range(0, len(counted), block):
-        part, count = drift[first : first + block], counted[first : first + block]
-        squared = ((part[:, :, None] - part[:, None]) ** 2).sum(-1)
-        near = (squared <= radius**2) & count[:, None, :]
-        densest = part[np.arange(len(part)), np.where(count, near.sum(2), -1).argmax(1)]
-        from_densest = np.linalg.norm(part - densest[:, None], axis=-1)
-        distance[first : first + block] = np.where(count.any(1, keepdims=True), from_densest, np.inf)
-    return distance
+    return reliable, np.linalg.norm(difference, axis=-1) <= tolerance
 
 
 def _at_either_end(steps: np.ndarray) -> np.ndarray:

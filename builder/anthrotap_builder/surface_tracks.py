@@ -7,7 +7,7 @@ could change the visibility of a point, which makes its label invalid.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -50,6 +50,10 @@ class SurfaceTracks:
     self_occluded: np.ndarray
     person: np.ndarray
     vertex: np.ndarray
+
+    def select(self, tracks: np.ndarray) -> SurfaceTracks:
+        """Return some of the tracks, in the order of their indices, [M] int; one may come several times."""
+        return SurfaceTracks(*(getattr(self, each.name)[tracks] for each in fields(self)))
 
 
 def project_and_test_visibility(context: ClipContext, meshes: list[MeshTrack]) -> SurfaceTracks:

@@ -1,18 +1,25 @@
-"""How far tracks drift: the signed difference of a mesh's motion and flow's, from one frame to any other of a track."""
+"""How far tracks drift: the signed difference of a mesh's motion and flow's, from one frame to any other of a track.
+
+A track that drifts does not stay on one point of the body. Where flow supports it, the drift is also where the point
+is: the label less the drift (`follow_points`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from anthrotap_builder.flow.track_flow import TrackFlow
 
-# Errors of the difference between neighboring frames, pixels of a frame with a short side of 256: where flow is
-# reliable; where it is not (its difference counts all the same: a wrong one costs a good label, dropping it would let a
-# jump of the mesh through); and where the point is occluded, or out of its mask because something is in front, so that
-# flow says nothing of it and the mesh's motion is taken.
-SIGMA_RELIABLE, SIGMA_UNRELIABLE, SIGMA_UNSEEN = 0.3, 0.5, 1.0
+# Error of the difference between neighboring frames, pixels of a frame with a short side of 256: that of reliable flow,
+# and by what it grows with the forward-backward error. Flow with an error of more than MAX_FB_FACTOR of the threshold
+# (plus a fraction of the motion) says little, as where the point is occluded, or out of its mask because something is
+# in front, and the mesh's motion is taken: those errors are SIGMA_UNSEEN and a fraction of the motion.
+SIGMA_FLOW, SIGMA_OF_FB_ERROR = 0.3, 0.5
+MAX_FB_FACTOR = 2.0
+SIGMA_UNSEEN, SIGMA_OF_MOTION = 0.8, 0.1
 # The same over more than one frame, where the two ends are compared directly; how much larger than between neighboring
 # frames the forward-backward error may be; and from which difference on flow has probably found something else.
 SIGMA_LONG = 0.4
@@ -22,8 +29,54 @@ MAX_LONG_DIFFERENCE = 4.0
 # cost, in standard deviations, and how often weights are updated.
 ROBUST_SCALE = 2.0
 ITERATIONS = 3
+# How far the mesh is from a point of the body that it should be at, pixels: where flow says little, a label stays near
+# the mesh.
+SIGMA_MESH = 3.0
+# Mesh and flow rarely differ much unless one of them is wrong, so a label is also uncertain by a fraction of its drift.
+# Labels up to MAX_UNCERTAINTY, pixels, follow one point; what is left of a track follows others, in at most MAX_RUNS
+# runs of at least MIN_RUN frames.
+SIGMA_OF_DRIFT = 0.25
+MAX_UNCERTAINTY = 1.2
+MAX_RUNS, MIN_RUN = 3, 4
 # Elements of the matrices, [tracks, T, T], that are solved for at once; it bounds memory.
 MAX_ELEMENTS = 2_000_000
+
+
+@dataclass(frozen=True)
+class FollowedPoints:
+    """Points of the body that tracks follow for some of their frames.
+
+    Attributes:
+        track: [M] int, the track of each point; those of one track are different points, in different frames.
+        drift: [M, T, 2] float64, the label's position less the point's, pixels of a frame with a short side of 256.
+        uncertainty: [M, T] float64, the standard deviation of the point's position, of the same pixels, as it is known
+            from the frame whose drift most frames share.
+        frames: [M, T] bool, the frames in which the track follows this point: those with little uncertainty.
+    """
+
+    track: np.ndarray
+    drift: np.ndarray
+    uncertainty: np.ndarray
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """The motion of N tracks less flow's, between frames.
+
+    Attributes:
+        start, end: [n] int, the frames.
+        difference: [N, n, 2] float64, pixels of a frame with a short side of 256.
+        weight: [N, n] float64, one over the variance.
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    difference: np.ndarray
+    weight: np.ndarray
+
+    def of(self, tracks: slice | np.ndarray) -> _Differences:
+        return _Differences(self.start, self.end, self.difference[tracks], self.weight[tracks])
 
 
 def measure_drift(
@@ -44,17 +97,108 @@ def measure_drift(
     Returns:
         [N, T, 2] float64, pixels of a frame with a short side of 256, up to a constant for each track.
     """
+    differences = _all_differences(xy, visible, flows, fb_threshold, unit)
+    return _measure(differences, xy.shape[1])
+
+
+def follow_points(
+    xy: np.ndarray,
+    visible: np.ndarray,
+    considered: np.ndarray,
+    flows: Sequence[TrackFlow],
+    fb_threshold: float,
+    unit: float,
+    radius: float,
+) -> FollowedPoints:
+    """Find the points that tracks follow, and where they are.
+
+    A track follows the point that it is on in most frames: those whose drifts lie within a radius. In the others, the
+    point is where the drift says, if that is certain enough: by least squares over the differences at all lags and the
+    distance from the mesh, whose covariance says how well flow ties a frame to those. What is left of a track follows
+    another point, likewise, and so on.
+
+    Args:
+        xy, visible, flows, fb_threshold, unit: as for `measure_drift`.
+        considered: [N, T] bool, the labels that may follow a point.
+        radius: pixels of a frame with a short side of 256.
+
+    Returns:
+        The first points of all tracks that have one, then the second ones, and so on.
+    """
+    num_frames = xy.shape[1]
+    differences = _all_differences(xy, visible, flows, fb_threshold, unit)
+    drift = _measure(differences, num_frames)
+    left = considered.copy()
+    runs: list[FollowedPoints] = []
+    while len(runs) < MAX_RUNS and len(tracks := np.flatnonzero(left.sum(1) >= MIN_RUN)):
+        shape = len(tracks), num_frames
+        run = FollowedPoints(tracks, np.zeros((*shape, 2)), np.zeros(shape), np.zeros(shape, bool))
+        for block in _blocks(len(tracks), num_frames):
+            rows = tracks[block]
+            one = np.arange(len(rows))
+            anchor, near = _densest(drift[rows], left[rows], radius)
+            center = (drift[rows] * near[..., None]).sum(1) / near.sum(1)[:, None]
+            held, covariance = _solve(num_frames, differences.of(rows), center)
+            # The variance of the difference from the frame that most are like.
+            own = covariance[:, np.arange(num_frames), np.arange(num_frames)]
+            variance = own + own[one, anchor][:, None] - 2 * covariance[one, anchor]
+            far = np.linalg.norm(drift[rows] - center[:, None], axis=-1)
+            run.drift[block] = held - center[:, None]
+            run.uncertainty[block] = np.sqrt(np.maximum(variance, 0) + (SIGMA_OF_DRIFT * far) ** 2)
+        run.frames[:] = left[tracks] & (run.uncertainty <= MAX_UNCERTAINTY)
+        left[tracks] &= ~run.frames
+        # Without frames of the one, a track has no other.
+        left[tracks[~run.frames.any(1)]] = False
+        runs.append(run)
+    if not runs:
+        none = np.zeros((0, num_frames))
+        return FollowedPoints(np.zeros(0, np.intp), np.zeros((0, num_frames, 2)), none, none > 0)
+    return FollowedPoints(
+        *(np.concatenate([getattr(run, each.name) for run in runs]) for each in fields(FollowedPoints))
+    )
+
+
+def distance_from_densest(drift: np.ndarray, counted: np.ndarray, radius: float) -> np.ndarray:
+    """Return the distance of drifts [N, T, 2] from the densest one of their track: [N, T], inf in tracks without any.
+
+    The densest is the drift of the counted frame that has most of the counted [N, T] bool within the radius.
+    """
+    distance = np.full(counted.shape, np.inf)
+    for block in _blocks(*counted.shape):
+        part, count = drift[block], counted[block]
+        densest, _ = _densest(part, count, radius)
+        from_densest = np.linalg.norm(part - part[np.arange(len(part)), densest][:, None], axis=-1)
+        distance[block] = np.where(count.any(1, keepdims=True), from_densest, np.inf)
+    return distance
+
+
+def _blocks(tracks: int, num_frames: int) -> Iterator[slice]:
+    """Yield the tracks that are solved for at once."""
+    at_once = max(1, MAX_ELEMENTS // num_frames**2)
+    return (slice(first, first + at_once) for first in range(0, tracks, at_once))
+
+
+def _densest(drift: np.ndarray, counted: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counted frame that has most of the counted [N, T] bool within the radius, [N], and those, [N, T] bool.
+
+    Memory is [N, T, T]: for blocks of tracks.
+    """
+    squared = ((drift[:, :, None] - drift[:, None]) ** 2).sum(-1)
+    near = (squared <= radius**2) & counted[:, None, :]
+    densest = np.where(counted, near.sum(2), -1).argmax(1)
+    return densest, near[np.arange(len(drift)), densest]
+
+
+def _all_differences(
+    xy: np.ndarray, visible: np.ndarray, flows: Sequence[TrackFlow], fb_threshold: float, unit: float
+) -> _Differences:
     parts = [_differences(xy, visible, flow, fb_threshold, unit) for flow in flows]
-    start = np.concatenate([flow.start for flow in flows])
-    end = np.concatenate([flow.start + flow.lag for flow in flows])
-    difference = np.concatenate([difference for difference, _ in parts], axis=1)
-    weight = np.concatenate([weight for _, weight in parts], axis=1)
-    drift = np.zeros(xy.shape)
-    at_once = max(1, MAX_ELEMENTS // xy.shape[1] ** 2)
-    for first in range(0, len(xy), at_once):
-        block = slice(first, first + at_once)
-        drift[block] = _solve(xy.shape[1], start, end, difference[block], weight[block])
-    return drift
+    return _Differences(
+        np.concatenate([flow.start for flow in flows]),
+        np.concatenate([flow.start + flow.lag for flow in flows]),
+        np.concatenate([difference for difference, _ in parts], axis=1),
+        np.concatenate([weight for _, weight in parts], axis=1),
+    )
 
 
 def _differences(
@@ -66,34 +210,61 @@ def _differences(
     motion = xy[:, ends].astype(np.float64) - xy[:, flow.start]
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0) / unit
     if flow.lag == 1:
-        sigma = np.where(flow.within(fb_threshold * unit), SIGMA_RELIABLE, SIGMA_UNRELIABLE)
-        return difference, np.where(both, sigma, SIGMA_UNSEEN) ** -2.0
+        seen = both & flow.within(MAX_FB_FACTOR * fb_threshold * unit)
+        by_flow = np.hypot(SIGMA_FLOW, SIGMA_OF_FB_ERROR * np.nan_to_num(flow.fb_error) / unit)
+        length = np.nan_to_num(np.linalg.norm(motion, axis=-1)) / unit
+        sigma = np.where(seen, by_flow, np.hypot(SIGMA_UNSEEN, SIGMA_OF_MOTION * length))
+        return difference, sigma**-2.0
     used = both & flow.within(LONG_FB_FACTOR * fb_threshold * unit)
     used &= np.linalg.norm(difference, axis=-1) <= MAX_LONG_DIFFERENCE
     return difference, used / SIGMA_LONG**2
 
 
-def _solve(
-    num_frames: int, start: np.ndarray, end: np.ndarray, difference: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """Return the drifts [N, T, 2] that minimize sum_e w_e rho(|drift[end_e] - drift[start_e] - difference_e|^2)."""
+def _measure(differences: _Differences, num_frames: int) -> np.ndarray:
+    """Return the drifts [N, T, 2] by the differences alone."""
+    tracks = len(differences.weight)
+    drift = np.zeros((tracks, num_frames, 2))
+    for block in _blocks(tracks, num_frames):
+        drift[block], _ = _solve(num_frames, differences.of(block))
+    return drift
+
+
+def _solve(num_frames: int, of: _Differences, center: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the drifts [N, T, 2] that minimize sum_e w_e rho(|drift[end_e] - drift[start_e] - difference_e|^2).
+
+    Args:
+        num_frames: T.
+        of: the differences e.
+        center: [N, 2], drifts that the mesh is right with: adds sum_t |drift[t] - center|^2 / SIGMA_MESH^2. Without
+            it the first frame's drift is zero.
+
+    Returns:
+        The drifts, and with a center their covariance [N, T, T], else nothing, [N, 0, 0].
+    """
     frames = np.arange(num_frames)
+    start, end, weight = of.start, of.end, of.weight
     drift: np.ndarray = np.zeros((len(weight), num_frames, 2))
+    matrix = np.zeros((len(weight), num_frames, num_frames))
     robust = weight
     for _ in range(ITERATIONS):
-        matrix = np.zeros((len(weight), num_frames, num_frames))
+        matrix[:] = 0
         right = np.zeros_like(drift)
         # An edge appears once in the matrix, but a frame is an end of several: they are added lag by lag.
         matrix[:, start, end] = matrix[:, end, start] = -robust
         matrix[:, frames, frames] = -matrix.sum(2)
-        pull = robust[..., None] * difference
+        pull = robust[..., None] * of.difference
         for lag in np.unique(end - start):
             of_lag = end - start == lag
             right[:, end[of_lag]] += pull[:, of_lag]
             right[:, start[of_lag]] -= pull[:, of_lag]
-        # Differences leave a constant open: the first frame's drift is zero.
-        matrix[:, 0, 0] += 1.0
+        if center is None:
+            # Differences leave a constant open.
+            matrix[:, 0, 0] += 1.0
+        else:
+            matrix[:, frames, frames] += SIGMA_MESH**-2.0
+            right += center[:, None] * SIGMA_MESH**-2.0
         drift = np.linalg.solve(matrix, right)
-        squared = ((drift[:, end] - drift[:, start] - difference) ** 2).sum(-1) * weight
+        squared = ((drift[:, end] - drift[:, start] - of.difference) ** 2).sum(-1) * weight
         robust = weight * (ROBUST_SCALE**2 / (ROBUST_SCALE**2 + squared)) ** 2
-    return drift
+    covariance = np.zeros((len(weight), 0, 0)) if center is None else np.linalg.inv(matrix)
+    return drift, covariance

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from anthrotap_builder.flow.drift import measure_drift
+from anthrotap_builder.flow.drift import follow_points, measure_drift
 from anthrotap_builder.flow.track_flow import LAGS, TrackFlow
 
 T = 40
@@ -65,3 +65,50 @@ def test_pixels_scale_with_the_frame():
     one = measure_drift(xy, visible, flows(truth, 0, (1, 8, 24)), 0.7, 1.0)
     two = measure_drift(2 * xy, visible, flows(2 * truth, 0, (1, 8, 24)), 0.7, 2.0)
     np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def follow(xy: np.ndarray, found: list[TrackFlow], visible: np.ndarray | None = None):
+    visible = np.ones(xy.shape[:2], bool) if visible is None else visible
+    return follow_points(xy, visible, visible, found, 0.7, unit=1.0, radius=1.5)
+
+
+def test_a_point_is_where_the_drift_says():
+    xy, truth = tracks_and_truth(4.0)
+    points = follow(xy, flows(truth, 0.1, (1, 8, 24)))
+    assert points.track.tolist() == list(range(20))
+    assert points.frames.all()
+    error = xy - points.drift - truth
+    # Up to a constant: the point that the track is on in most frames within 1.5 px of each other, not at an end.
+    assert np.linalg.norm(error - error.mean(1, keepdims=True), axis=-1).max() < 0.8
+    np.testing.assert_allclose(error.mean(1), np.broadcast_to([2.0, 0.0], (20, 2)), atol=0.8)
+
+
+def test_the_further_from_most_frames_the_less_certain():
+    xy, truth = tracks_and_truth(2.0)
+    near = follow(xy, flows(truth, 0, (1,))).uncertainty
+    assert (near.max(1) > 2 * near.min(1)).all()
+    # Comparisons over many frames tie them closer together.
+    assert (follow(xy, flows(truth, 0, (1, 8, 24))).uncertainty[:20].mean(1) < near[:20].mean(1)).all()
+
+
+def test_where_flow_is_lost_a_track_goes_on_with_another_point():
+    xy, truth = tracks_and_truth(0.0)
+    xy[:5, 25:] += 9.0
+    found = flows(truth, 0, (1, 8, 24))
+    for flow in found:
+        across = (flow.start < 25) & (flow.start + flow.lag >= 25)
+        flow.fb_error[:5, across] = 9.0
+    points = follow(xy, found)
+    assert points.track.tolist() == [*range(20), *range(5)]
+    np.testing.assert_array_equal(points.frames[:5], np.broadcast_to(np.arange(T) < 25, (5, T)))
+    np.testing.assert_array_equal(points.frames[20:], np.broadcast_to(np.arange(T) >= 25, (5, T)))
+    assert np.abs(points.drift[points.frames]).max() < 0.3
+
+
+def test_tracks_without_enough_labels_follow_nothing():
+    xy, truth = tracks_and_truth(0.0)
+    visible = np.zeros((20, T), bool)
+    visible[:, :3] = True
+    points = follow(xy, flows(truth, 0, (1, 8, 24)), visible)
+    assert points.drift.shape == (0, T, 2)
+    assert points.frames.shape == points.uncertainty.shape == (0, T)
