@@ -169,8 +169,8 @@ class FilterSettings(Settings):
     rule: Literal["none", "steps", "drift"] = Field(
         "drift",
         description="none: no check against flow; steps: reject single steps in which mesh and reliable flow differ, "
-        "as the paper does; drift: follow their difference along the track, move labels by it to the point that the track "
-        "is of, and reject them where that is uncertain",
+        "as the paper does; drift: follow their difference along the track, move labels by it to the point that the "
+        "track is of, and reject them where that is uncertain",
     )
     fb_threshold: float = Field(
         0.7,
