@@ -31,6 +31,12 @@ from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
 
+# The detector sees the whole frame and squares of its shorter side, at 224 pixels: of the people in a rendered crowd and
+# of real ones that were made smaller it found those from a quarter of the side on, and none of a fifth.
+NOBODY = (
+    "no person was found (people must be in plain view, and at least a quarter as tall as the frame's shorter side is "
+    "long: crop the video around smaller ones)"
+)
 StageReport = Callable[[str], object]
 """Is called with the name of each stage as it begins."""
 
@@ -72,7 +78,7 @@ class LabeledClip(TrackedClip):
         if len(self.tracks):
             return None
         of_file = self.info["mesh_source"] == "file"
-        reason = "the file has no mesh in these frames" if of_file else "no person was found"
+        reason = "the file has no mesh in these frames" if of_file else NOBODY
         if self.people:
             who = "the person" if len(self.people) == 1 else f"the {len(self.people)} people"
             reason = f"no label of {who} found is valid"

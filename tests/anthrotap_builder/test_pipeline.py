@@ -100,7 +100,8 @@ def test_no_people_give_no_track_and_a_reason():
     labeled = label_clip(np.zeros((5, 64, 64, 3), np.uint8), fps=10, stages=no_people)
     assert len(labeled.tracks) == 0
     assert labeled.tracks.xy.shape == (0, 5, 2)
-    assert "no person was found" in str(labeled.skipped)
+    assert "no person was found (people must be in plain view" in str(labeled.skipped)
+    assert "crop the video" in str(labeled.skipped)
 
 
 def test_people_who_are_left_out_are_counted_with_the_reason(

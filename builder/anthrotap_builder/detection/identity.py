@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from anthrotap_builder.detection.association import (
     TORSO,
     D,
+    Detection,
     Track,
     appearance_distance,
     covered_fraction,
@@ -28,6 +29,9 @@ from anthrotap_builder.detection.association import (
 WINDOW = 6
 MAX_CHANGE = 0.22
 LARGE_CHANGE = 0.32
+# A large change counts as well if it is one without so many frames on each side: where two people hold each other, a
+# track goes over from one to the other in several frames.
+APART = 2
 # Frames on each side of a cut that are not kept: there the pose is of both people.
 TRANSITION = 1
 # One person hides another if so much of the smaller mask is in the other's. If they look alike, both are cut there.
@@ -42,11 +46,15 @@ MAX_OFFSET_STEP = 0.05
 OFFSET_WEIGHT = 0.2
 MIN_MARGIN = 0.05
 
+# A torso shorter than this fraction of the person's size points to the camera or away from it.
+MIN_TORSO = 0.08
+
 _NO_JOIN = 1e3
 
 
 def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
-    """Return tracks of one person each: the tracks, cut and joined anew where needed."""
+    """Return tracks of one person each: the tracks, cut and joined anew where needed, without turned poses."""
+    tracks = [drop_turned(track) for track in tracks]
     cuts = [_changes(track, tracks) | _hidden(track, tracks) for track in tracks]
     if not any(cuts):
         return tracks
@@ -62,13 +70,52 @@ def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
     return joined
 
 
+def drop_turned(track: Track[D]) -> Track[D]:
+    """Return a track without the poses whose torso is turned by more than a right angle from one frame to the next.
+
+    Nobody turns so fast: a person who is mostly hidden the landmark network sees now upright and now upside down. Kept
+    are the runs of frames between such turns that agree with each other and have the most frames, by dynamic
+    programming.
+    """
+    frames = sorted(track)
+    torsos = [_torso(track[t]) for t in frames]
+    # In units of the person's size, this is negative where the torso turns by more than a right angle, and near zero
+    # where it points to the camera and its direction in the picture means nothing.
+    turned = [float(a @ b) < -(MIN_TORSO**2) for a, b in zip(torsos, torsos[1:], strict=False)]
+    starts = [0, *(i for i in range(1, len(frames)) if turned[i - 1] and frames[i] == frames[i - 1] + 1)]
+    runs = [range(a, b) for a, b in zip(starts, [*starts[1:], len(frames)], strict=True)]
+    # The largest number of frames kept up to the end of each run, and the run that is kept before it.
+    totals: list[int] = []
+    before: list[int | None] = []
+    for index, run in enumerate(runs):
+        agreeing = [k for k in range(index) if float(torsos[runs[k][-1]] @ torsos[run[0]]) >= 0]
+        best = max(agreeing, key=lambda k: totals[k], default=None)
+        before.append(best)
+        totals.append(len(run) + (totals[best] if best is not None else 0))
+    kept: set[int] = set()
+    last = max(range(len(runs)), key=lambda k: totals[k], default=None)
+    while last is not None:
+        kept.update(runs[last])
+        last = before[last]
+    return {t: track[t] for i, t in enumerate(frames) if i in kept}
+
+
+def _torso(detection: Detection) -> np.ndarray:
+    """Return the vector [2] from the middle of the hips to that of the shoulders, in units of the person's size."""
+    shoulders, hips = detection.landmarks[TORSO, :2].reshape(2, 2, 2).mean(1)
+    torso: np.ndarray = (shoulders - hips) / detection.size
+    return torso
+
+
 def _changes(track: Track[D], tracks: list[Track[D]]) -> set[int]:
     """Return the frames at which one of the tracks begins to look like another person."""
     frames = sorted(track)
-    distances = np.zeros(len(frames))
+    distances, apart = np.zeros((2, len(frames)))
     for i in range(WINDOW, len(frames) - WINDOW + 1):
-        before, after = frames[i - WINDOW : i], frames[i : i + WINDOW]
-        distances[i] = appearance_distance(_mean(track, before), _mean(track, after))
+        for found, skipped in ((distances, 0), (apart, APART)):
+            before = frames[max(0, i - WINDOW - skipped) : i - skipped]
+            after = frames[i + skipped : i + WINDOW + skipped]
+            found[i] = appearance_distance(_mean(track, before), _mean(track, after))
     # The largest change of each stretch of large ones.
     changes = set()
     while len(distances) and distances.max() > MAX_CHANGE:
@@ -76,7 +123,7 @@ def _changes(track: Track[D], tracks: list[Track[D]]) -> set[int]:
         changed = _mean(track, frames[i : i + WINDOW])
         others = [looks for other in tracks if other is not track for looks in _looks_around(other, frames[i])]
         nearest = min((appearance_distance(changed, looks) for looks in others), default=1.0)
-        if distances[i] > min(LARGE_CHANGE, nearest):
+        if apart[i] > LARGE_CHANGE or distances[i] > min(LARGE_CHANGE, nearest):
             changes.add(frames[i])
         distances[max(0, i - WINDOW) : i + WINDOW + 1] = 0
     return changes
