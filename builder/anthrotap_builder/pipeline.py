@@ -31,8 +31,8 @@ from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
 
-# The detector sees the whole frame and squares of its shorter side, at 224 pixels: of the people in a rendered crowd and
-# of real ones that were made smaller it found those from a quarter of the side on, and none of a fifth.
+# The detector sees the whole frame and squares of its shorter side, at 224 pixels. Of a juggler whose picture was made
+# smaller it found one of a quarter of that side, and none of a fifth.
 NOBODY = (
     "no person was found (people must be in plain view, and at least a quarter as tall as the frame's shorter side is "
     "long: crop the video around smaller ones)"

@@ -188,3 +188,31 @@ def test_people_without_labels_are_counted() -> None:
         ["1.5"],
         ["12.3"],
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "people"),
+    [
+        ("tiny_crowd", 0),
+        ("from_above", 1),
+        ("mirror", 2),
+        ("poster", 2),
+        ("television", 1),
+        ("mannequins", 3),
+        ("handstand", 1),
+        ("never_part", 2),
+    ],
+)
+def test_bad_input_gives_labels_or_one_line(name: str, people: int, tmp_path: Path) -> None:
+    """Images of people are labeled like people."""
+    from anthrotap_builder.pipeline import label_clip
+
+    (spec,) = (spec for spec in rendered_set(None, "bad_input") if spec.name == name)
+    clip = load_clip(spec, tmp_path)
+    labeled = label_clip(clip.frames, clip.fps)
+    assert len(np.unique(labeled.tracks.person)) == people
+    if people:
+        assert labeled.skipped is None
+    else:
+        assert "no person was found (people must be in plain view" in str(labeled.skipped)

@@ -8,6 +8,8 @@ nearly as good: what is left apart is several people, of whom each has one ident
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -81,7 +83,7 @@ def drop_turned(track: Track[D]) -> Track[D]:
     torsos = [_torso(track[t]) for t in frames]
     # In units of the person's size, this is negative where the torso turns by more than a right angle, and near zero
     # where it points to the camera and its direction in the picture means nothing.
-    turned = [float(a @ b) < -(MIN_TORSO**2) for a, b in zip(torsos, torsos[1:], strict=False)]
+    turned = [float(a @ b) < -(MIN_TORSO**2) for a, b in pairwise(torsos)]
     starts = [0, *(i for i in range(1, len(frames)) if turned[i - 1] and frames[i] == frames[i - 1] + 1)]
     runs = [range(a, b) for a, b in zip(starts, [*starts[1:], len(frames)], strict=True)]
     # The largest number of frames kept up to the end of each run, and the run that is kept before it.
