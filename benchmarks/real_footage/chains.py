@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from anthrotap_builder.flow.lucas_kanade import lucas_kanade, patches
+
 # Windows of Lucas-Kanade, pixels.
 WINDOW = 21
 PYRAMID_LEVELS = 4
@@ -51,17 +53,7 @@ class Chains:
         """
 
         def move(points: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
-            # OpenCV's first pixel center is at 0, ours at 0.5.
-            there, status, _ = cv2.calcOpticalFlowPyrLK(
-                self._grays[a],
-                self._grays[b],
-                (points - 0.5).astype(np.float32)[:, None],
-                None,
-                winSize=(window, window),
-                maxLevel=PYRAMID_LEVELS,
-                criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
-            )
-            return there[:, 0].astype(np.float64) + 0.5, status[:, 0] > 0
+            return lucas_kanade(self._grays[a], self._grays[b], points, window, PYRAMID_LEVELS)
 
         there, found = self._follow(xy, start, end, move)
         back, returned = self._follow(there, end, start, move)
@@ -136,30 +128,22 @@ def _sample(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return np.asarray(values[:, 0], np.float64)
 
 
-def patches(grays: Sequence[np.ndarray], frames: Sequence[int] | np.ndarray, xy: np.ndarray, side: int) -> np.ndarray:
-    """Cut squares out of frames, sampled between pixels.
+def patches_of_frames(
+    grays: Sequence[np.ndarray], frames: Sequence[int] | np.ndarray, xy: np.ndarray, side: int
+) -> np.ndarray:
+    """Cut squares out of frames, as `lucas_kanade.patches` does.
 
     Args:
         grays: frames, each [H, W] uint8.
         frames: [M], the number of the frame of each square.
         xy: [M, 2] float, its center, raster pixels.
-        side: pixels.
+        side: pixels, odd.
 
     Returns:
         [M, side, side] float32.
     """
-    squares = [
-        cv2.getRectSubPix(grays[frame], (side, side), (float(x) - 0.5, float(y) - 0.5))
-        for frame, (x, y) in zip(frames, xy, strict=True)
-    ]
-    return np.asarray(squares, np.float32).reshape(-1, side, side)
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[M] float64, how alike patches [M, side, side] look: normalized cross-correlation, at most 1; 0 for bare ones."""
-    size = a.shape[1] * a.shape[2]
-    a, b = (each.reshape(len(each), size).astype(np.float64) for each in (a, b))
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    alike: np.ndarray = (a * b).sum(1) / np.maximum(scale, 1e-6)
-    return alike
+    found = np.zeros((len(xy), side, side), np.float32)
+    frames = np.asarray(frames, int)
+    for frame in np.unique(frames):
+        found[frames == frame] = patches(grays[frame], xy[frames == frame], side)
+    return found

@@ -12,7 +12,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from benchmarks.real_footage.chains import Chains, patches
+from anthrotap_builder.flow.lucas_kanade import lucas_kanade
+from benchmarks.real_footage.chains import PYRAMID_LEVELS, Chains, patches_of_frames
 from benchmarks.real_footage.examples import Example, Measured
 from benchmarks.real_footage.footage import FootageClip
 from benchmarks.real_footage.person_masks import grown, inside_mask, own_people
@@ -98,7 +99,7 @@ def labels_on_background(clip: FootageClip, chains: Chains) -> tuple[np.ndarray,
         np.linalg.norm((picture - place) * clip.to_256, axis=1) for place in (second, np.reshape(stays, (-1, 2)))
     )
     ghost = reliable & (from_background < STAYED) & (from_label > MOVED)
-    own, there = (patches(clip.grays, f, xy, CENTER) for f, xy in ((starts, first), (ends, picture)))
+    own, there = (patches_of_frames(clip.grays, f, xy, CENTER) for f, xy in ((starts, first), (ends, picture)))
     ghost &= np.abs(own - there).mean((1, 2)) < DIFFERENCE
     found, judged = np.zeros_like(tracks.visible), np.zeros_like(tracks.visible)
     judged[rows[reliable], starts[reliable]] = True
@@ -118,8 +119,9 @@ def background_motion(gray: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     points = cv2.goodFeaturesToTrack(gray, 400, 0.01, 8)
     if points is None:
         return None
-    there, found, _ = cv2.calcOpticalFlowPyrLK(gray, other, points, None, winSize=(21, 21), maxLevel=4)
-    first, second = (each[found[:, 0] > 0].reshape(-1, 2) + 0.5 for each in (points, there))
+    corners = points[:, 0] + 0.5
+    there, found = lucas_kanade(gray, other, corners, levels=PYRAMID_LEVELS)
+    first, second = corners[found], there[found]
     if len(first) < MIN_POINTS:
         return None
     # The estimate draws samples from a generator of OpenCV's own; USAC's starts anew each time.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.real_footage.chains import Chains, correlation, patches
+from anthrotap_builder.flow.lucas_kanade import correlation
+from benchmarks.real_footage.chains import Chains, patches_of_frames
 from benchmarks.real_footage.examples import Example, Measured
 from benchmarks.real_footage.footage import FootageClip
 
@@ -79,7 +80,7 @@ def points_that_show(
     margin = PATCH // 2 + 2
     shows &= ((there > margin) & (there < np.array([clip.tracks.width, clip.tracks.height]) - margin)).all(1)
     rows = np.flatnonzero(shows)
-    before = patches(clip.grays, start[rows], xy[rows], PATCH)
-    after = patches(clip.grays, end[rows], there[rows], PATCH)
+    before = patches_of_frames(clip.grays, start[rows], xy[rows], PATCH)
+    after = patches_of_frames(clip.grays, end[rows], there[rows], PATCH)
     shows[rows] = (before.std(axis=(1, 2)) > TEXTURE) & (correlation(before, after) > ALIKE)
     return there, shows

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from anthrotap_builder.flow.lucas_kanade import lucas_kanade
 from anthrotap_hf.evaluation.runner import EvaluatedModel
 
 
@@ -60,22 +61,13 @@ class LucasKanade:
                 if not len(moving):
                     continue
                 start = tracks[moving, t]
-                end, found = self._step(gray[t], gray[t + step], start)
-                back, found_back = self._step(gray[t + step], gray[t], end)
+                end, found = lucas_kanade(gray[t], gray[t + step], start, self.window, self.levels)
+                back, found_back = lucas_kanade(gray[t + step], gray[t], end, self.window, self.levels)
                 kept = found & found_back & (np.linalg.norm(back - start, axis=1) <= self.tolerance)
                 kept &= ((end >= 0) & (end <= size)).all(1)
                 tracks[moving[kept], t + step] = end[kept]
                 visible[moving[kept], t + step] = True
         return {"tracks": tracks, "visible": visible}
-
-    def _step(self, first: np.ndarray, second: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where points [N, 2] go, and whether they were found [N]."""
-        # OpenCV's first pixel center is (0, 0).
-        start = (xy - 0.5).astype(np.float32)[:, None]
-        end, found, _ = cv2.calcOpticalFlowPyrLK(
-            first, second, start, None, winSize=(self.window, self.window), maxLevel=self.levels
-        )
-        return end[:, 0] + 0.5, found[:, 0] == 1
 
 
 def baselines() -> list[EvaluatedModel]:

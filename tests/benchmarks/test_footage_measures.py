@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anthrotap_hf.tracks import Tracks
-from benchmarks.real_footage.chains import Chains, correlation, patches
+from benchmarks.real_footage.chains import Chains, patches_of_frames
 from benchmarks.real_footage.examples import Measured, summed
 from benchmarks.real_footage.footage import FootageClip
 from benchmarks.real_footage.gaps import measure_gaps
@@ -108,12 +108,11 @@ def test_no_points_give_no_chains():
     assert reliable.shape == (0,)
 
 
-def test_patches_are_centered_on_raster_pixels_and_correlation_ignores_brightness():
-    gray = _texture(3, 40, 40)
-    (patch,) = patches([gray], [0], np.array([[20.5, 10.5]]), 5)
-    assert (patch == gray[8:13, 18:23]).all()
-    alike = correlation(np.stack([patch, patch, patch]), np.stack([0.5 * patch + 9, -patch, np.full((5, 5), 7.0)]))
-    assert alike == pytest.approx([1, -1, 0])
+def test_patches_are_of_their_frames():
+    grays = [_texture(seed, 40, 40) for seed in (3, 4)]
+    found = patches_of_frames(grays, [1, 0, 1], np.array([[20.5, 10.5], [20.5, 10.5], [7.5, 8.5]]), 5)
+    expected = [grays[1][8:13, 18:23], grays[0][8:13, 18:23], grays[1][6:11, 5:10]]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_visible_pairs_that_go_with_the_picture_are_right():

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from anthrotap_builder.context import ClipContext
+from anthrotap_builder.flow.lucas_kanade import correlation, lucas_kanade, patches
 
 # Frames that a point is followed for.
 MAX_STEPS = 8
@@ -18,9 +19,8 @@ MAX_FB_ERROR = 0.5
 PATCH_RADIUS = 4.3
 MIN_CONTRAST = 5.0
 MIN_CORRELATION = 0.85
-# Side of the window and levels of the pyramid of Lucas and Kanade's method; it ends after so many iterations, or at a
-# smaller change, pixels.
-WINDOW, MAX_LEVEL, MAX_ITERATIONS, MIN_CHANGE = 21, 3, 20, 0.02
+# A step ends after so many iterations, or at a smaller change, pixels: sooner than elsewhere, since there are many.
+STOP = (20, 0.02)
 
 
 def find_shown(context: ClipContext, xy: np.ndarray, visible: np.ndarray, occluded: np.ndarray) -> np.ndarray:
@@ -53,28 +53,29 @@ def _follow(
     grays: list[np.ndarray], xy: np.ndarray, visible: np.ndarray, occluded: np.ndarray, unit: float
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield, for each frame that has some, the tracks whose occluded label chains from earlier frames show."""
-    radius = round(PATCH_RADIUS * unit)
+    side = 2 * round(PATCH_RADIUS * unit) + 1
     ahead = _frames_to_next(occluded)
-    # The chains under way: their tracks, positions by OpenCV's pixel centers, ages, and the patches they began with.
+    # The chains under way: their tracks, positions, ages, and the patches they began with.
     tracks = np.zeros(0, np.intp)
     points = np.zeros((0, 2), np.float32)
     ages = np.zeros(0, np.intp)
-    patches = np.zeros((0, (2 * radius + 1) ** 2), np.float32)
+    looks = np.zeros((0, side, side), np.float32)
     for t in range(len(grays) - 1):
         # A visible label ends its track's chain, and begins another one if an occluded label comes soon.
         kept = ~visible[tracks, t] & (ages < MAX_STEPS)
         begun = np.flatnonzero(visible[:, t] & (ahead[:, t] <= MAX_STEPS))
-        start = (xy[begun, t] - 0.5).astype(np.float32)
-        new = _patches(grays[t], start, radius)
+        start = xy[begun, t].astype(np.float32)
+        new = patches(grays[t], start, side)
         tracks, ages = np.concatenate([tracks[kept], begun]), np.concatenate([ages[kept], np.zeros_like(begun)])
-        points, patches = np.concatenate([points[kept], start]), np.concatenate([patches[kept], new])
+        points, looks = np.concatenate([points[kept], start]), np.concatenate([looks[kept], new])
         if not len(tracks):
             continue
         points, good = _step(grays[t], grays[t + 1], points, MAX_FB_ERROR * unit)
-        tracks, ages, points, patches = tracks[good], ages[good] + 1, points[good], patches[good]
+        tracks, ages, points, looks = tracks[good], ages[good] + 1, points[good], looks[good]
         asked = np.flatnonzero(occluded[tracks, t + 1])
         if len(asked):
-            same = _look_alike(patches[asked], _patches(grays[t + 1], points[asked], radius))
+            now = patches(grays[t + 1], points[asked], side)
+            same = (looks[asked].std((1, 2)) >= MIN_CONTRAST) & (correlation(looks[asked], now) >= MIN_CORRELATION)
             yield t + 1, tracks[asked[same]]
 
 
@@ -89,39 +90,9 @@ def _frames_to_next(flags: np.ndarray) -> np.ndarray:
 
 def _step(first: np.ndarray, second: np.ndarray, points: np.ndarray, max_error: float) -> tuple[np.ndarray, np.ndarray]:
     """Follow points [N, 2] from one image to the next; also return which come back to where they were, [N] bool."""
-    moved, found = _lucas_kanade(first, second, points)
-    back, found_back = _lucas_kanade(second, first, moved)
+    moved, found = lucas_kanade(first, second, points, stop=STOP)
+    back, found_back = lucas_kanade(second, first, moved, stop=STOP)
     height, width = first.shape
-    inside = ((moved >= 0) & (moved <= (width - 1, height - 1))).all(1)
+    # Between the centers of the first and the last pixels.
+    inside = ((moved >= 0.5) & (moved <= (width - 0.5, height - 0.5))).all(1)
     return moved, found & found_back & inside & (np.linalg.norm(back - points, axis=1) <= max_error)
-
-
-def _lucas_kanade(first: np.ndarray, second: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where points [N, 2] of one image are in another, and which were found, [N] bool."""
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, MAX_ITERATIONS, MIN_CHANGE)
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(
-        first, second, points[:, None], None, winSize=(WINDOW, WINDOW), maxLevel=MAX_LEVEL, criteria=criteria
-    )
-    return moved[:, 0], found[:, 0] > 0
-
-
-def _patches(image: np.ndarray, points: np.ndarray, radius: int) -> np.ndarray:
-    """Return the patches [N, (2 radius + 1)^2] float32 around points [N, 2], by OpenCV's pixel centers."""
-    offsets = np.arange(-radius, radius + 1, dtype=np.float32)
-    side = len(offsets)
-    # One row of the map for each patch: OpenCV takes no more than 32,767 rows.
-    parts = []
-    for first in range(0, len(points), 32_000):
-        part = points[first : first + 32_000]
-        x = part[:, :1] + np.tile(offsets, side)
-        y = part[:, 1:] + np.repeat(offsets, side)
-        parts.append(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, side * side), np.float32)
-
-
-def _look_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return [N] bool: whether patches [N, P] have contrast and are correlated."""
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    correlation = (a * b).sum(1) / np.maximum(norm_a * norm_b, 1e-6)
-    return (norm_a >= MIN_CONTRAST * np.sqrt(a.shape[1])) & (correlation >= MIN_CORRELATION)
