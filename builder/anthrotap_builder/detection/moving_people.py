@@ -34,8 +34,8 @@ REACH = 3
 # The network's region is this much wider than the area, and is turned by each of these angles, degrees.
 REGION_WIDTH = 1.3
 ANGLES = range(0, 360, 45)
-# An area is probed in three frames; in two of them a pose must have this score (of the network, times the mean
-# confidence of its landmarks) and overlap the area by this intersection over union.
+# An area is probed in its middle frame and in two others. In the first and in one of those a pose must have this score
+# (of the network, times the mean confidence of its landmarks) and overlap the area by this intersection over union.
 MIN_PROBE_SCORE = 0.5
 MIN_PROBE_OVERLAP = 0.4
 # So many areas are probed in a clip, largest motion first, and so many are people at most: a look at all frames from
@@ -163,19 +163,19 @@ class MovingPeople:
     def _is_promising(self, area: dict[int, np.ndarray], steady: list[list[Pose]]) -> bool:
         """Return whether the network sees a person in an area who is on nobody's track."""
         frames = sorted(area)
-        good = 0
         # The middle frame first: in a short area the first and the last ones are less sure.
-        for left, i in zip((2, 1, 0), np.linspace(0, len(frames) - 1, 7).astype(int)[[3, 1, 5]], strict=True):
-            t = frames[i]
-            good += any(
-                _score(pose) >= MIN_PROBE_SCORE
-                and overlap(pose.cells, area[t]) >= MIN_PROBE_OVERLAP
-                and not any(is_duplicate(pose, other) for other in steady[t])
-                for pose in self._look(t, area[t], ANGLES[::2])
-            )
-            if good == 2 or good + left < 2:
-                break
-        return good == 2
+        middle, early, late = (frames[i] for i in np.linspace(0, len(frames) - 1, 7).astype(int)[[3, 1, 5]])
+        return self._shows_person(middle, area[middle], steady[middle]) and any(
+            self._shows_person(t, area[t], steady[t]) for t in (early, late)
+        )
+
+    def _shows_person(self, t: int, cells: np.ndarray, steady: list[Pose]) -> bool:
+        return any(
+            _score(pose) >= MIN_PROBE_SCORE
+            and overlap(pose.cells, cells) >= MIN_PROBE_OVERLAP
+            and not any(is_duplicate(pose, other) for other in steady)
+            for pose in self._look(t, cells, ANGLES[::2])
+        )
 
     def _look(self, t: int, cells: np.ndarray, angles: range = ANGLES) -> list[Pose]:
         """Return the poses that the network sees in an area of a frame, turned by each of some angles, degrees."""
