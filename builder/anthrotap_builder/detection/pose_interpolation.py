@@ -55,14 +55,16 @@ def agree(motion: SceneMotion, first: Pose, frame: int, second: Pose, to: int) -
 def interpolate(motion: SceneMotion, first: Pose, frame: int, second: Pose, to: int, at: int) -> Pose:
     """Return the pose in a frame `at` between those of two poses of one person that agree."""
     late = (at - frame) / (to - frame)
-    ends = ((first, frame, 1 - late), (second, to, late))
-    landmarks = sum(weight * pose.landmarks for pose, _, weight in ends)
-    landmarks[:, :2] = sum(weight * motion.carry_points(pose.landmarks[:, :2], t, at) for pose, t, weight in ends)
+    landmarks = (1 - late) * first.landmarks + late * second.landmarks
+    here, there = (motion.carry_points(pose.landmarks[:, :2], t, at) for pose, t in ((first, frame), (second, to)))
+    landmarks[:, :2] = (1 - late) * here + late * there
+    world = (1 - late) * first.world_landmarks + late * second.world_landmarks
     region = mean_region(first.region, second.region, late)
     next_region = mean_region(first.next_region, second.next_region, late)
-    mask = sum(weight * _carried_mask(motion, pose, t, region, at) for pose, t, weight in ends)
+    mask = (1 - late) * _carried_mask(motion, first, frame, region, at)
+    mask += late * _carried_mask(motion, second, to, region, at)
     return Pose(
-        landmarks=landmarks.astype(np.float32),
+        landmarks=landmarks,
         size=next_region.size / REGION_MARGIN,
         angle=next_region.angle,
         appearance=(first if late < 0.5 else second).appearance,
@@ -71,13 +73,14 @@ def interpolate(motion: SceneMotion, first: Pose, frame: int, second: Pose, to: 
         detector_score=0.0,
         region=region,
         next_region=next_region,
-        world_landmarks=sum(weight * pose.world_landmarks for pose, _, weight in ends).astype(np.float32),
-        mask=mask.astype(np.float32),
+        world_landmarks=world,
+        mask=mask,
         layer=max(first.layer, second.layer),
     )
 
 
 def mean_region(a: Region, b: Region, late: float) -> Region:
+    """Return the region between two of one person, at this fraction of the way."""
     early = 1 - late
     turn = math.remainder(b.angle - a.angle, 2 * math.pi)
     return Region(
