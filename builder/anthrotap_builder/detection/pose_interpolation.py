@@ -49,7 +49,7 @@ def agree(motion: SceneMotion, first: Pose, frame: int, second: Pose, to: int) -
     between = np.count_nonzero((carried > 0) != (second.mask > 0))
     length = max(1, (_contour_length(carried) + _contour_length(second.mask)) / 2)
     pixel = second.region.size / LANDMARK_SIZE / size
-    return between / length * pixel * gap <= MAX_CONTOUR_DISTANCE
+    return bool(between / length * pixel * gap <= MAX_CONTOUR_DISTANCE)
 
 
 def interpolate(motion: SceneMotion, first: Pose, frame: int, second: Pose, to: int, at: int) -> Pose:

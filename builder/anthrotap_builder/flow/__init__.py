@@ -16,6 +16,6 @@ class Flow(Protocol):
         The caller may change the array.
 
         Args:
-            first, second: [H, W, 3] uint8 RGB.
+            first, second: [H, W, 3] uint8 RGB; or [H, W] uint8 gray, for a flow that knows no more (see `flow_images`).
         """
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ RELATIVE_FB_ERROR = 0.1
 WINDOW_MARGIN = 24
 # Pixels from a point up to which its predicted motion is taken over.
 MAX_SPREAD = 25
+# Side of the cells in which the nearest point is looked up, pixels.
+SPREAD_STEP = 2
 
 Pair = TypeVar("Pair")
 Result = TypeVar("Result")
@@ -75,6 +77,13 @@ def for_each_pair(context: ClipContext, work: Callable[[Flow, Pair], Result], pa
         return list(pool.map(partial(work, flow), pairs))
 
 
+def flow_images(context: ClipContext) -> Sequence[np.ndarray]:
+    """Return the clip's frames as its flow takes them: those of DIS in gray, which is all that it knows."""
+    if context.config.flow.model != "dis":
+        return context.frames
+    return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in context.frames]
+
+
 def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> list[TrackFlow]:
     """Measure flow at tracks, guided by them: between neighboring frames, for the rule "drift" over all LAGS.
 
@@ -86,11 +95,11 @@ def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> lis
     Raises:
         ImportError, AssetError: the flow needs a package or weights that are missing.
     """
-    frames = context.frames
+    images = flow_images(context)
     found = []
     lags = LAGS if context.config.filter.rule == "drift" else {1: LAGS[1]}
     for lag, step in lags.items():
-        start = np.arange(0, len(frames) - lag, step)
+        start = np.arange(0, len(images) - lag, step)
         count = len(xy), len(start)
         found.append(TrackFlow(lag, start, np.empty((*count, 2), np.float32), np.empty(count, np.float32)))
 
@@ -99,7 +108,7 @@ def track_flow(context: ClipContext, xy: np.ndarray, visible: np.ndarray) -> lis
         first = int(of_lag.start[index])
         ends = [first, first + of_lag.lag]
         of_lag.displacement[:, index], of_lag.fb_error[:, index] = guided_displacement(
-            flow, frames[ends[0]], frames[ends[1]], xy[:, ends], visible[:, ends]
+            flow, images[ends[0]], images[ends[1]], xy[:, ends], visible[:, ends]
         )
 
     for_each_pair(context, work, [(number, i) for number, each in enumerate(found) for i in range(len(each.start))])
@@ -144,7 +153,7 @@ def guided_displacement(
 
     Args:
         flow: which flow.
-        first, second: [H, W, 3] uint8 RGB.
+        first, second: images of `flow_images`.
         xy: [N, 2, 2] float32, predicted raster positions of the points in the first and in the second frame; NaN
             where unknown.
         visible: [N, 2] bool, which of them are visible.
@@ -180,7 +189,7 @@ def _guided_flow(
 
     Args:
         flow: which flow.
-        images: two of [H, W, 3] uint8 RGB.
+        images: two windows of `flow_images`.
         start, end: [N, 2] positions of visible points in the first image, and where the prediction moves them.
         xy: where the flow is sampled.
     """
@@ -201,28 +210,29 @@ def _guided_flow(
 
 def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return [h, w, 2] float32: at each pixel the value of the nearest point within MAX_SPREAD pixels, else zero; and
-    the pixel's position plus it, in OpenCV's coordinates."""
+    the pixel's position plus it, in OpenCV's coordinates. The nearest point is that of a cell of 2 x 2 pixels."""
     height, width = size
     inside = ((xy >= 0) & (xy < [width, height])).all(1) & np.isfinite(values).all(1)
-    columns, rows = xy[inside].astype(np.intp).T
-    # The distance transform labels each pixel with its nearest point, and the table has the value of each label.
-    empty = np.ones(size, np.uint8)
+    columns, rows = (xy[inside] / SPREAD_STEP).astype(np.intp).T
+    # The distance transform labels each cell with its nearest point, and the table has the value of each label.
+    empty = np.ones((-(-height // SPREAD_STEP), -(-width // SPREAD_STEP)), np.uint8)
     empty[rows, columns] = 0
     distance, label = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     table = np.zeros((int(label.max()) + 1, 2), np.float32)
     table[label[rows, columns]] = values[inside]
-    return _look_up(distance, label, table)
+    return _look_up(distance, label, table, height, width)
 
 
 @njit(cache=True, nogil=True)
-def _look_up(distance, label, table):
-    spread = np.zeros((*label.shape, 2), np.float32)
-    positions = np.empty((*label.shape, 2), np.float32)
-    for y in range(label.shape[0]):
-        for x in range(label.shape[1]):
-            if distance[y, x] <= MAX_SPREAD:
-                spread[y, x, 0] = table[label[y, x], 0]
-                spread[y, x, 1] = table[label[y, x], 1]
+def _look_up(distance, label, table, height, width):
+    spread = np.zeros((height, width, 2), np.float32)
+    positions = np.empty((height, width, 2), np.float32)
+    for y in range(height):
+        for x in range(width):
+            i, j = y // SPREAD_STEP, x // SPREAD_STEP
+            if distance[i, j] * SPREAD_STEP <= MAX_SPREAD:
+                spread[y, x, 0] = table[label[i, j], 0]
+                spread[y, x, 1] = table[label[i, j], 1]
             positions[y, x, 0] = np.float32(x) + spread[y, x, 0]
             positions[y, x, 1] = np.float32(y) + spread[y, x, 1]
     return spread, positions

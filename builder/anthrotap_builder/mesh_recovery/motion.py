@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.flow import Flow
-from anthrotap_builder.flow.track_flow import for_each_pair, guided_displacement
+from anthrotap_builder.flow.track_flow import flow_images, for_each_pair, guided_displacement
 from anthrotap_builder.geometry.surface import SurfacePoints
 from anthrotap_builder.geometry.visibility import visible_points
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
@@ -61,7 +62,7 @@ def measure_motion(
 
     with ThreadPoolExecutor(context.threads) as pool:
         visible = np.stack(list(pool.map(see, vertices)), axis=1) & camera.contains(xy)
-    points = _Points(context, xy, visible, visible & _well_inside(mask, xy))
+    points = _Points(context, flow_images(context), xy, visible, visible & _well_inside(mask, xy))
     motions = []
     for lag, step in FLOW_LAGS.items():
         start = np.arange(0, len(context.frames) - lag, step)
@@ -112,9 +113,11 @@ def _well_inside(mask: np.ndarray | None, xy: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Points:
-    """Surface points in the image: xy [N, T, 2], and where they are visible and usable, [N, T] bool."""
+    """Surface points in the images, which flow is measured on: xy [N, T, 2], and where they are visible and usable,
+    [N, T] bool."""
 
     context: ClipContext
+    images: Sequence[np.ndarray]
     xy: np.ndarray
     visible: np.ndarray
     usable: np.ndarray
@@ -129,9 +132,9 @@ class _Points:
         both = self.usable[:FLOW_POINTS, first] & self.usable[:FLOW_POINTS, second]
         if not both.any():
             return np.zeros((FLOW_POINTS, 2), np.float32), both
-        frames, ends = self.context.frames, [first, second]
+        ends = [first, second]
         displacement, fb_error = guided_displacement(
-            flow, frames[first], frames[second], self.xy[:, ends], self.visible[:, ends], FLOW_POINTS
+            flow, self.images[first], self.images[second], self.xy[:, ends], self.visible[:, ends], FLOW_POINTS
         )
         limit = self.pixels(FB_THRESHOLD, second - first)
         return np.nan_to_num(displacement), both & (np.nan_to_num(fb_error, nan=np.inf) < limit)

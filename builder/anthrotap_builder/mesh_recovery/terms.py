@@ -239,21 +239,26 @@ class FlowMotion:
     def add_to(self, system: NormalEquations, xy: np.ndarray, rows: np.ndarray) -> None:
         residuals = self._residuals(xy)
         scale = robust_scale(residuals, self.weights)
-        ends = _rows_of_ends(rows, self.start, self.lag, scale / self.sigma)
-        system.add_pairs(self.lag, self.start, ends, residuals * scale[..., None])
+        # Only points that count anywhere: those first, as many as the frame that has most.
+        order = np.argsort(self.weights == 0, axis=1, kind="stable")
+        order = order[:, : int((self.weights > 0).sum(1).max(initial=0))]
+        scale, residuals = np.take_along_axis(scale, order, 1), np.take_along_axis(residuals, order[..., None], 1)
+        ends = _rows_of_ends(rows, self.start, self.lag, order, scale / self.sigma)
+        system.add_pairs(self.lag, self.start, ends, (residuals * scale[..., None]).astype(np.float32))
 
 
 @njit(cache=True, nogil=True)
-def _rows_of_ends(rows, start, lag, scale):
-    """Return [2, n, K, 2, Q]: rows [T, K, 2, Q] of frames `start` [n] and `start + lag`, times `scale` [n, K]."""
-    _, count, _, size = rows.shape
-    ends = np.empty((2, len(start), count, 2, size))
+def _rows_of_ends(rows, start, lag, points, scale):
+    """Return [2, n, k, 2, Q] float32: rows [T, K, 2, Q] of frames `start` [n] and `start + lag` at `points` [n, k],
+    times `scale` [n, k]."""
+    size = rows.shape[3]
+    ends = np.empty((2, len(start), points.shape[1], 2, size), np.float32)
     for i in range(len(start)):
         for end in range(2):
-            for k in range(count):
+            for k in range(points.shape[1]):
                 for a in range(2):
                     for q in range(size):
-                        ends[end, i, k, a, q] = rows[start[i] + end * lag, k, a, q] * scale[i, k]
+                        ends[end, i, k, a, q] = rows[start[i] + end * lag, points[i, k], a, q] * scale[i, k]
     return ends
 
 
