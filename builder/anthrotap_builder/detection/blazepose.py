@@ -47,6 +47,10 @@ from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 # Detector probability that makes a detection; and that of a hint, for which further frames are looked at.
 SCORE_THRESHOLD = 0.5
 WEAK_SCORE = 0.3
+# A hint so near to the center of a detection, as a fraction of its size, is a part of it.
+PART_DISTANCE = 0.25
+# Behind others, people are looked for in further frames if a detection lacks no more than this to a sure one.
+PROMISING_MARGIN = 0.1
 # A pose needs this probability of a person, this mean confidence of landmarks, and this fraction of its joints in the
 # frame.
 MIN_POSE_SCORE = 0.5
@@ -67,7 +71,7 @@ MAX_PEOPLE = 16
 # is larger than a tile by more than this factor is mostly wrong: the tile holds a part of the person at best.
 TILE_STEP = 0.8
 MAX_REGION_IN_TILE = 1.3
-# Who is behind a person may reach so far beyond them on each side, as a fraction of their longer side.
+# Who is behind a person may reach so far beyond them on each side, as a fraction of their size.
 VIEW_MARGIN = 0.15
 
 
@@ -155,17 +159,23 @@ class _Pass:
         num_frames = len(self.frames)
         key_frames = sorted({*range(0, num_frames, self.settings.detect_every), num_frames - 1})
         coarse = sorted({*key_frames[::2], key_frames[-1]})
-        found = dict(zip(coarse, self.pool.map(self._detect, coarse), strict=True))
-        threshold = self.settings.high_score_threshold
-        # Few clips have people who can be found only behind others.
-        if self.layer == 0 or any(score >= threshold for regions in found.values() for score, _ in regions):
+        found: dict[int, list[tuple[float, Region]]] = {}
+
+        def detect(frames: list[int]) -> None:
+            found.update(zip(frames, self.pool.map(self._detect, frames), strict=True))
+
+        # Few clips have people who can be found only behind others: some frames mostly decide it.
+        if self.layer > 0:
+            detect(sorted({*key_frames[::3], key_frames[-1]}))
+        promising = self.settings.high_score_threshold - PROMISING_MARGIN
+        if self.layer == 0 or any(score >= promising for regions in found.values() for score, _ in regions):
+            detect([t for t in coarse if t not in found])
             between = [
                 key_frames[key_frames.index(first) + 1]
                 for first, last in pairwise(coarse)
                 if not self._is_same(found[first], first, found[last], last)
             ]
-            fine = [t for t in between if t not in found]
-            found.update(zip(fine, self.pool.map(self._detect, fine), strict=True))
+            detect([t for t in between if t not in found])
         return {t: [one for one in regions if one[0] >= SCORE_THRESHOLD] for t, regions in found.items()}
 
     def _is_same(
@@ -173,10 +183,11 @@ class _Pass:
     ) -> bool:
         """Return whether the detections of two frames are of the same people, with nobody whom a frame between them
         might show better."""
-        if len(detections) != len(others) or any(score < SCORE_THRESHOLD for score, _ in [*detections, *others]):
+        ends = [_without_parts(detections), _without_parts(others)]
+        if len(ends[0]) != len(ends[1]) or any(score < SCORE_THRESHOLD for found in ends for score, _ in found):
             return False
-        left = [region for _, region in others]
-        for _, region in detections:
+        left = [region for _, region in ends[1]]
+        for _, region in ends[0]:
             ((x, y),) = self.motion.carry_points(np.array([[region.x, region.y]]), frame, to).tolist()
             near = [other for other in left if replace(region, x=x, y=y).is_near(other)]
             if not near:
@@ -258,7 +269,7 @@ class _Pass:
         views = _views(image.shape[0], image.shape[1])
         if self.layer > 0:
             # Who is away from all who are masked out was in full view in the first pass.
-            views = sorted({_view_around(pose, views, image.shape) for pose in known})
+            views = [view for view in views if any(_touches(view, pose) for pose in known)]
         with borrow_networks(self.settings.quality) as networks:
             return _detect_in_views(networks, image, views, WEAK_SCORE)
 
@@ -311,23 +322,25 @@ def _views(height: int, width: int) -> list[tuple[int, int, int, int]]:
     return whole + [tile for tile in tiles if tile != whole[0]]
 
 
-def _view_around(
-    pose: Pose, views: list[tuple[int, int, int, int]], shape: tuple[int, ...]
-) -> tuple[int, int, int, int]:
-    """Return the smallest view that has a person, and who is behind, as far as they are in the frame."""
+def _without_parts(detections: list[tuple[float, Region]]) -> list[tuple[float, Region]]:
+    """Return detections, best first, without the improbable ones in the middle of probable ones."""
+    kept: list[tuple[float, Region]] = []
+    for score, region in detections:
+        near = any(math.hypot(region.x - sure.x, region.y - sure.y) < PART_DISTANCE * sure.size for _, sure in kept)
+        if score >= SCORE_THRESHOLD or not near:
+            kept.append((score, region))
+    return kept
+
+
+def _touches(view: tuple[int, int, int, int], pose: Pose) -> bool:
+    """Return whether a person, or who is right behind, may be in a view."""
+    left, top, width, height = view
     y, x = np.nonzero(pose.cells)
     if not len(x):
-        return views[0]
-    low = np.array([x.min(), y.min()]) * CELL
-    high = np.minimum(np.array([x.max() + 1, y.max() + 1]) * CELL, shape[1::-1])
-    margin = VIEW_MARGIN * (high - low).max()
-    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, shape[1::-1])
-    around = [
-        view
-        for view in views
-        if view[0] <= low[0] and view[1] <= low[1] and view[0] + view[2] >= high[0] and view[1] + view[3] >= high[1]
-    ]
-    return min(around, key=lambda view: view[2] * view[3])
+        return False
+    margin = VIEW_MARGIN * pose.size
+    beyond_x = x.max() * CELL + margin < left or x.min() * CELL - margin > left + width
+    return not (beyond_x or y.max() * CELL + margin < top or y.min() * CELL - margin > top + height)
 
 
 def _detect_in_views(

@@ -210,7 +210,8 @@ def _guided_flow(
 
 def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return [h, w, 2] float32: at each pixel the value of the nearest point within MAX_SPREAD pixels, else zero; and
-    the pixel's position plus it, in OpenCV's coordinates. The nearest point is that of a cell of 2 x 2 pixels."""
+    the pixel's position plus it, in OpenCV's coordinates. The nearest point is found for cells of SPREAD_STEP pixels,
+    and values are interpolated between their centers."""
     height, width = size
     inside = ((xy >= 0) & (xy < [width, height])).all(1) & np.isfinite(values).all(1)
     columns, rows = (xy[inside] / SPREAD_STEP).astype(np.intp).T
@@ -220,19 +221,24 @@ def _spread(xy: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> tuple[
     distance, label = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     table = np.zeros((int(label.max()) + 1, 2), np.float32)
     table[label[rows, columns]] = values[inside]
-    return _look_up(distance, label, table, height, width)
+    cells = _look_up(distance, label, table)
+    # The last cells may reach over the edge.
+    full = (cells.shape[1] * SPREAD_STEP, cells.shape[0] * SPREAD_STEP)
+    spread = cv2.resize(cells, full, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    return spread, spread + _pixels(height, width)
 
 
 @njit(cache=True, nogil=True)
-def _look_up(distance, label, table, height, width):
-    spread = np.zeros((height, width, 2), np.float32)
-    positions = np.empty((height, width, 2), np.float32)
-    for y in range(height):
-        for x in range(width):
-            i, j = y // SPREAD_STEP, x // SPREAD_STEP
+def _look_up(distance, label, table):
+    spread = np.zeros((*label.shape, 2), np.float32)
+    for i in range(label.shape[0]):
+        for j in range(label.shape[1]):
             if distance[i, j] * SPREAD_STEP <= MAX_SPREAD:
-                spread[y, x, 0] = table[label[i, j], 0]
-                spread[y, x, 1] = table[label[i, j], 1]
-            positions[y, x, 0] = np.float32(x) + spread[y, x, 0]
-            positions[y, x, 1] = np.float32(y) + spread[y, x, 1]
-    return spread, positions
+                spread[i, j, 0] = table[label[i, j], 0]
+                spread[i, j, 1] = table[label[i, j], 1]
+    return spread
+
+
+def _pixels(height: int, width: int) -> np.ndarray:
+    """Return [h, w, 2] float32, the position of each pixel in OpenCV's coordinates."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
