@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -77,10 +77,10 @@ def for_each_pair(context: ClipContext, work: Callable[[Flow, Pair], Result], pa
         return list(pool.map(partial(work, flow), pairs))
 
 
-def flow_images(context: ClipContext) -> Sequence[np.ndarray]:
+def flow_images(context: ClipContext) -> list[np.ndarray]:
     """Return the clip's frames as its flow takes them: those of DIS in gray, which is all that it knows."""
     if context.config.flow.model != "dis":
-        return context.frames
+        return list(context.frames)
     return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in context.frames]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -117,7 +116,7 @@ class _Points:
     [N, T] bool."""
 
     context: ClipContext
-    images: Sequence[np.ndarray]
+    images: list[np.ndarray]
     xy: np.ndarray
     visible: np.ndarray
     usable: np.ndarray
