@@ -43,8 +43,8 @@ MAX_SHOWN_FRACTION = 0.2
 # How often a visible label whose point is truly visible was within 2 pixels (at 256x256) of the point that its track
 # is of, by the uncertainty of its position in pixels of a frame with a short side of 256: measured on the tuning half
 # of the synthetic benchmark, whose report compares it to the ground truth (`reliability`).
-UNCERTAINTY = (0.0, 0.2, 0.37, 0.49, 0.59, 0.69, 0.79, 1.2)
-WITHIN_2_PIXELS = (0.99, 0.98, 0.95, 0.88, 0.76, 0.66, 0.59, 0.45)
+UNCERTAINTY = (0.2, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.2)
+WITHIN_2_PIXELS = (0.995, 0.99, 0.974, 0.916, 0.849, 0.763, 0.697, 0.655, 0.64, 0.62)
 # How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
 # measured likewise.
 FRAMES_FROM_VISIBLE = (4, 7, 10, 15, 22)
@@ -140,14 +140,16 @@ def _follow_flow(
     track = followed.track
     there = points.select(track)
     moved = np.where(there.visible[..., None], there.xy - followed.drift * unit, there.xy).astype(np.float32)
-    there = replace(there, xy=moved)
     of_track = replace(flow[0], displacement=flow[0].displacement[track], fb_error=flow[0].fb_error[track])
     reliable, agrees = _compare_steps(moved, candidates[track], of_track, settings, unit)
     valid = followed.frames & _at_either_end(reliable & agrees) & context.camera.contains(moved)
     if settings.masks:
         valid &= _in_masks(moved, there.person, people)[0]
     valid &= (valid.sum(1) >= MIN_RUN)[:, None]
-    return track, there, valid, followed.uncertainty
+    # The runs of a track together.
+    count = np.bincount(track, valid.sum(1), len(candidates))
+    valid &= (count >= MIN_TRACK_FRACTION * candidates.sum(1))[track][:, None]
+    return track, replace(there, xy=moved), valid, followed.uncertainty
 
 
 def _in_masks(xy: np.ndarray, person: np.ndarray, people: list[PersonTrack]) -> tuple[np.ndarray, np.ndarray]:

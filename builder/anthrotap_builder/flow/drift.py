@@ -13,13 +13,13 @@ import numpy as np
 
 from anthrotap_builder.flow.track_flow import TrackFlow
 
-# Error of the difference between neighboring frames, pixels of a frame with a short side of 256: that of reliable flow,
-# and by what it grows with the forward-backward error. Flow with an error of more than MAX_FB_FACTOR of the threshold
+# Error of the difference between neighboring frames, pixels of a frame with a short side of 256: that of flow, which
+# grows with the forward-backward error. Flow with an error of more than MAX_FB_FACTOR of the threshold
 # (plus a fraction of the motion) says little, as where the point is occluded, or out of its mask because something is
 # in front, and the mesh's motion is taken: those errors are SIGMA_UNSEEN and a fraction of the motion.
 SIGMA_FLOW, SIGMA_OF_FB_ERROR = 0.3, 0.5
 MAX_FB_FACTOR = 2.0
-SIGMA_UNSEEN, SIGMA_OF_MOTION = 0.8, 0.1
+SIGMA_UNSEEN, SIGMA_OF_MOTION = 0.8, 0.3
 # The same over more than one frame, where the two ends are compared directly; how much larger than between neighboring
 # frames the forward-backward error may be; and from which difference on flow has probably found something else.
 SIGMA_LONG = 0.4
@@ -35,7 +35,7 @@ SIGMA_MESH = 3.0
 # Mesh and flow rarely differ much unless one of them is wrong, so a label is also uncertain by a fraction of its drift.
 # Labels up to MAX_UNCERTAINTY, pixels, follow one point; what is left of a track follows others, in at most MAX_RUNS
 # runs of at least MIN_RUN frames.
-SIGMA_OF_DRIFT = 0.25
+SIGMA_OF_DRIFT = 0.3
 MAX_UNCERTAINTY = 1.2
 MAX_RUNS, MIN_RUN = 3, 4
 # Elements of the matrices, [tracks, T, T], that are solved for at once; it bounds memory.
@@ -209,15 +209,27 @@ def _differences(
     both = visible[:, flow.start] & visible[:, ends]
     motion = xy[:, ends].astype(np.float64) - xy[:, flow.start]
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0) / unit
+    by_error = SIGMA_OF_FB_ERROR * np.nan_to_num(flow.fb_error) / unit
     if flow.lag == 1:
         seen = both & flow.within(MAX_FB_FACTOR * fb_threshold * unit)
-        by_flow = np.hypot(SIGMA_FLOW, SIGMA_OF_FB_ERROR * np.nan_to_num(flow.fb_error) / unit)
-        length = np.nan_to_num(np.linalg.norm(motion, axis=-1)) / unit
-        sigma = np.where(seen, by_flow, np.hypot(SIGMA_UNSEEN, SIGMA_OF_MOTION * length))
+        # Through frames without a mesh, its motion is that from the last frame to the next that has one.
+        length = np.nan_to_num(np.linalg.norm(np.diff(_bridged(xy), axis=1), axis=-1)) / unit
+        sigma = np.where(seen, np.hypot(SIGMA_FLOW, by_error), np.hypot(SIGMA_UNSEEN, SIGMA_OF_MOTION * length))
         return difference, sigma**-2.0
     used = both & flow.within(LONG_FB_FACTOR * fb_threshold * unit)
     used &= np.linalg.norm(difference, axis=-1) <= MAX_LONG_DIFFERENCE
-    return difference, used / SIGMA_LONG**2
+    return difference, used / np.hypot(SIGMA_LONG, by_error) ** 2
+
+
+def _bridged(xy: np.ndarray) -> np.ndarray:
+    """Return positions [N, T, 2] with those that are unknown between known ones, NaN, interpolated in time."""
+    at = np.arange(xy.shape[1])
+    known = np.isfinite(xy).all(-1)
+    before = np.maximum.accumulate(np.where(known, at, 0), axis=1)
+    after = np.minimum.accumulate(np.where(known, at, len(at) - 1)[:, ::-1], axis=1)[:, ::-1]
+    fraction = (at - before) / np.maximum(after - before, 1)
+    first, last = (np.take_along_axis(xy, index[..., None], axis=1) for index in (before, after))
+    return first + fraction[..., None] * (last - first)
 
 
 def _measure(differences: _Differences, num_frames: int) -> np.ndarray:

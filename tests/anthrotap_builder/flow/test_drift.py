@@ -112,3 +112,14 @@ def test_tracks_without_enough_labels_follow_nothing():
     points = follow(xy, flows(truth, 0, (1, 8, 24)), visible)
     assert points.drift.shape == (0, T, 2)
     assert points.frames.shape == points.uncertainty.shape == (0, T)
+
+
+def test_the_further_the_mesh_went_while_there_was_none_the_less_certain():
+    truth = np.full((2, T, 2), 100.0)
+    xy = truth.copy()
+    xy[:, 20:22] = np.nan
+    xy[1, 22:] += 20.0
+    points = follow(xy, flows(truth, 0, (1,)), np.isfinite(xy).all(-1))
+    assert points.track[:2].tolist() == [0, 1]
+    assert not points.frames[1, 22:].any()
+    assert points.uncertainty[1, 22] > 1.3 * points.uncertainty[0, 22]
