@@ -216,9 +216,18 @@ class _Pass:
         return tracks
 
     def _fill(
-        self, track: Track[Pose], frames: range, observe: Callable[[int, Track[Pose]], Pose | None]
+        self,
+        track: Track[Pose],
+        frames: range,
+        observe: Callable[[int, Track[Pose]], Pose | None],
     ) -> Track[Pose]:
-        """Return poses for a run of frames in which a track has none: by as few looks as tell them."""
+        """Return poses for a run of frames in which a track has none: by as few looks as tell them.
+
+        Args:
+            track: that is to be filled.
+            frames: the run.
+            observe: looks at the person of a track in a frame.
+        """
         known = dict(track)
         if frames.start - 1 in known and frames.stop in known:
             self._fill_between(known, frames.start - 1, frames.stop, observe)
@@ -233,14 +242,18 @@ class _Pass:
         return {t: known[t] for t in frames if t in known} | propagate(known, rest, observe, self.motion)
 
     def _fill_between(
-        self, known: Track[Pose], first: int, last: int, observe: Callable[[int, Track[Pose]], Pose | None]
+        self,
+        known: Track[Pose],
+        first: int,
+        last: int,
+        observe: Callable[[int, Track[Pose]], Pose | None],
     ) -> None:
         """Add the poses between two frames of a track: interpolated where those of the two agree, else by halves."""
         middle = (first + last) // 2
         if middle == first:
             return
-        if last - first <= MAX_INTERPOLATED and agree(self.motion, known[first], first, known[last], last):
-            ends = known[first], first, known[last], last
+        ends = known[first], first, known[last], last
+        if last - first <= MAX_INTERPOLATED and agree(self.motion, *ends):
             known.update((t, interpolate(self.motion, *ends, t)) for t in range(first + 1, last))
         elif pose := self._look(middle, known, observe):
             known[middle] = pose

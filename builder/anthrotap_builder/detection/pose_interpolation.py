@@ -20,9 +20,9 @@ from anthrotap_builder.detection.scene_motion import SceneMotion
 # Two poses agree if their joints are apart by no more than this on average and at most, their contours on average (all
 # as fractions of the person's size), and their joints in 3D, meters. Those in the image are for neighboring frames: the
 # error in the middle grows with the gap, so they are divided by its square root. On real clips, gaps of two frames at
-# these limits have errors of 0.009, 0.03 and 0.005 in the middle, where a look of the network itself errs by 0.006.
-MAX_MEAN_DISTANCE, MAX_DISTANCE = 0.042, 0.14
-MAX_CONTOUR_DISTANCE = 0.028
+# these limits have errors of 0.008, 0.025 and 0.004 in the middle, where a look of the network itself errs by 0.006.
+MAX_MEAN_DISTANCE, MAX_DISTANCE = 0.034, 0.11
+MAX_CONTOUR_DISTANCE = 0.022
 MAX_DISTANCE_3D = 0.08
 # Landmarks of less confidence do not count.
 MIN_CONFIDENCE = 0.5

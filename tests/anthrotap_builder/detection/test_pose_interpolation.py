@@ -83,5 +83,5 @@ def test_who_changes_is_looked_at_again(motion, change):
 
 
 def test_a_long_gap_must_agree_better(motion):
-    assert agree(motion, pose(0), 0, pose(1, x=5.5), 1)
-    assert not agree(motion, pose(0), 0, pose(4, x=5.5), 4)
+    assert agree(motion, pose(0), 0, pose(1, x=4.5), 1)
+    assert not agree(motion, pose(0), 0, pose(4, x=4.5), 4)
