@@ -90,13 +90,6 @@ class Region:
         turn = math.cos(self.angle - other.angle)
         return distance < 0.1 * size and max(self.size, other.size) < 1.4 * size and turn > 0.8
 
-    def is_almost(self, other: Region) -> bool:
-        """Whether the network's landmarks in both regions differ no more than by its own errors."""
-        size = min(self.size, other.size)
-        distance = math.hypot(self.x - other.x, self.y - other.y)
-        turn = abs(math.remainder(self.angle - other.angle, 2 * math.pi))
-        return distance < 0.05 * size and max(self.size, other.size) < 1.15 * size and turn < 0.14
-
     def warp(self, side: int) -> np.ndarray:
         """[2, 3] float64, from a crop of side x side pixels to the frame, both by OpenCV's pixel centers."""
         linear = self.size / side * self.rotation
@@ -262,13 +255,20 @@ class BlazePose:
         # The mask's logits reach from -2000 to 270: squashed, a bilinear warp leaves the contour in place.
         mask = mask[..., 0] / (np.abs(mask[..., 0]) + MASK_SOFTNESS)
         height, width = frame.shape[:2]
+        grid = np.array([[1 / CELL, 0, 0.5 / CELL - 0.5], [0, 1 / CELL, 0.5 / CELL - 0.5], [0, 0, 1]])
+        cells = cv2.warpAffine(
+            mask,
+            (grid @ np.vstack([region.warp(LANDMARK_SIZE), [0, 0, 1]]))[:2],
+            (-(-width // CELL), -(-height // CELL)),
+            borderValue=-1,
+        )
         next_region = Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1])
         return Pose(
             landmarks=np.column_stack([xy[:NUM_LANDMARKS], confidence]).astype(np.float32),
             size=next_region.size / REGION_MARGIN,
             angle=next_region.angle,
             appearance=_color_histogram(crop, mask),
-            cells=cells_of(mask, region, (-(-height // CELL), -(-width // CELL))),
+            cells=cells > 0,
             pose_score=float(score[0]),
             detector_score=detector_score,
             region=region,
@@ -277,14 +277,6 @@ class BlazePose:
             mask=mask,
             layer=layer,
         )
-
-
-def cells_of(mask: np.ndarray, region: Region, shape: tuple[int, ...]) -> np.ndarray:
-    """Return which cells of the grid over a frame, of `shape` rows and columns, a mask [256, 256] of a region covers,
-    bool."""
-    grid = np.array([[1 / CELL, 0, 0.5 / CELL - 0.5], [0, 1 / CELL, 0.5 / CELL - 0.5], [0, 0, 1]])
-    warp = (grid @ np.vstack([region.warp(LANDMARK_SIZE), [0, 0, 1]]))[:2]
-    return cv2.warpAffine(mask, warp, shape[::-1], borderValue=-1) > 0
 
 
 def refine_landmarks(xy: np.ndarray, heat: np.ndarray) -> np.ndarray:

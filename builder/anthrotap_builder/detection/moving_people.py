@@ -34,13 +34,10 @@ REACH = 3
 # The network's region is this much wider than the area, and is turned by each of these angles, degrees.
 REGION_WIDTH = 1.3
 ANGLES = range(0, 360, 45)
-# An area with a smaller fraction of what moves in its frames is not probed. The others are probed in three frames; in
-# two of them a pose must have this score (of the network, times the mean confidence of its landmarks) and overlap the
-# area by this intersection over union. A frame without a pose that overlaps it by the last one ends the probe.
-MIN_SHARE = 0.1
+# An area is probed in three frames; in two of them a pose must have this score (of the network, times the mean
+# confidence of its landmarks) and overlap the area by this intersection over union.
 MIN_PROBE_SCORE = 0.5
 MIN_PROBE_OVERLAP = 0.4
-MIN_HINT_OVERLAP = 0.25
 # So many areas are probed in a clip, largest motion first, and so many are people at most: a look at all frames from
 # all sides costs as much as several people who stand.
 MAX_PROBED = 3
@@ -165,24 +162,18 @@ class MovingPeople:
 
     def _is_promising(self, area: dict[int, np.ndarray], steady: list[list[Pose]]) -> bool:
         """Return whether the network sees a person in an area who is on nobody's track."""
-        moving = sum(float(self.motion.residual[t][self.motion.moving(t)].sum()) for t in area)
-        if sum(float(self.motion.residual[t][cells].sum()) for t, cells in area.items()) < MIN_SHARE * moving:
-            return False
         frames = sorted(area)
         good = 0
         # The middle frame first: in a short area the first and the last ones are less sure.
         for left, i in zip((2, 1, 0), np.linspace(0, len(frames) - 1, 7).astype(int)[[3, 1, 5]], strict=True):
             t = frames[i]
-            poses = [
-                pose
-                for pose in self._look(t, area[t], ANGLES[::2])
-                if overlap(pose.cells, area[t]) >= MIN_HINT_OVERLAP
-                and not any(is_duplicate(pose, other) for other in steady[t])
-            ]
             good += any(
-                _score(pose) >= MIN_PROBE_SCORE and overlap(pose.cells, area[t]) >= MIN_PROBE_OVERLAP for pose in poses
+                _score(pose) >= MIN_PROBE_SCORE
+                and overlap(pose.cells, area[t]) >= MIN_PROBE_OVERLAP
+                and not any(is_duplicate(pose, other) for other in steady[t])
+                for pose in self._look(t, area[t], ANGLES[::2])
             )
-            if not poses or good == 2 or good + left < 2:
+            if good == 2 or good + left < 2:
                 break
         return good == 2
 

@@ -19,8 +19,6 @@ PRESET = "ultrafast"
 # The background's motion is the homography that most of the flow agrees with, to this many pixels of those frames.
 BACKGROUND_TOLERANCE = 1.0
 RANSAC_ITERATIONS = 300
-# Every n-th cell in both directions takes part in that.
-BACKGROUND_STEP = 2
 # A cell moves if it leaves the background's motion by more pixels of those frames than this, and by more than this
 # fraction of the fastest cells (98th percentile): in a scene of some depth, near things move a little too.
 MIN_RESIDUAL = 1.0
@@ -95,11 +93,11 @@ class SceneMotion:
         """Return where the picture carries points [N, 2], raster pixels, of one frame in another one."""
         step = 1 if to > frame else -1
         moved = np.array(xy, np.float32)
+        rows, columns = self.residual.shape[1:]
         for t in range(frame, to, step):
             flow = self.forward[t] if step > 0 else self.backward[t - 1]
-            # By OpenCV's coordinates of the grid, whose first center is at (0, 0).
-            at = moved[:, None] / CELL - 0.5
-            moved += cv2.remap(flow, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            x, y = (moved.T // CELL).astype(int)
+            moved += flow[y.clip(0, rows - 1), x.clip(0, columns - 1)]
         return moved
 
 
@@ -134,11 +132,9 @@ class _Grid:
         """[h, w] float32, how far the flow [h, w, 2] at the cells is from the background's."""
         moved = self.centers + flow.reshape(-1, 2)
         homography = None
-        step = slice(None, None, BACKGROUND_STEP)
-        here, there = (points.reshape(*self.shape, 2)[step, step].reshape(-1, 2) for points in (self.centers, moved))
-        if len(here) >= 4:
+        if len(moved) >= 4:
             homography, _ = cv2.findHomography(
-                here, there, cv2.RANSAC, BACKGROUND_TOLERANCE, maxIters=RANSAC_ITERATIONS
+                self.centers, moved, cv2.RANSAC, BACKGROUND_TOLERANCE, maxIters=RANSAC_ITERATIONS
             )
         if homography is None:
             # A tiny frame, or no motion that most of the flow agrees with: as if the camera stood still.

@@ -133,17 +133,6 @@ def test_a_turned_picture_has_turned_landmarks(networks, clips_dir):
     assert np.mean(np.rot90(mask) != turned_mask) < 0.002
 
 
-def test_a_person_who_stands_still_is_looked_at_seldom(networks, clips_dir, monkeypatch):
-    (frame,) = read(clips_dir / "juggle.mp4", count=1)
-    looks = []
-    estimate = BlazePose.estimate_pose
-    monkeypatch.setattr(BlazePose, "estimate_pose", lambda *args: looks.append(args) or estimate(*args))
-    (person,) = detect_people(clip_context(np.repeat(frame[None], 24, axis=0)))
-    assert person.found.all()
-    assert len(looks) <= 8
-    assert np.ptp(person.landmarks[:, association.JOINTS, :2], axis=0).max() < 0.01 * 480
-
-
 def test_both_qualities_find_the_same_person_by_different_networks(clips_dir):
     (frame,) = read(clips_dir / "juggle.mp4", count=1)
     poses = []
@@ -191,7 +180,7 @@ def tracks_of(networks, clips_dir):
         ("juggle.mp4", [48]),
         ("balance_cam01.mp4", [48, 48]),  # and the bystander
         ("two_people_cam01.mp4", [48, 48, 48]),  # and the bystander
-        ("bedroom.mp4", [48, 18]),  # the boy, until the girl hides most of him
+        ("bedroom.mp4", [48, 20]),  # the boy hides behind the girl
         ("upper_body.mkv", [48]),
         ("hands_only.mp4", []),
         pytest.param("balance_cam03.mp4", [48], marks=pytest.mark.slow),
