@@ -43,8 +43,8 @@ MAX_SHOWN_FRACTION = 0.2
 # How often a visible label whose point is truly visible was within 2 pixels (at 256x256) of the point that its track
 # is of, by the uncertainty of its position in pixels of a frame with a short side of 256: measured on the tuning half
 # of the synthetic benchmark, whose report compares it to the ground truth (`reliability`).
-UNCERTAINTY = (0.2, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.2)
-WITHIN_2_PIXELS = (0.995, 0.99, 0.974, 0.916, 0.849, 0.763, 0.697, 0.655, 0.64, 0.62)
+UNCERTAINTY = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.2)
+WITHIN_2_PIXELS = (0.995, 0.986, 0.961, 0.893, 0.813, 0.735, 0.667, 0.64, 0.63, 0.6)
 # How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
 # measured likewise.
 FRAMES_FROM_VISIBLE = (4, 7, 10, 15, 22)

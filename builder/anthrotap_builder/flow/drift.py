@@ -35,9 +35,9 @@ SIGMA_MESH = 3.0
 # Mesh and flow rarely differ much unless one of them is wrong, so a label is also uncertain by a fraction of its drift.
 # Labels up to MAX_UNCERTAINTY, pixels, follow one point; what is left of a track follows others, in at most MAX_RUNS
 # runs of at least MIN_RUN frames.
-SIGMA_OF_DRIFT = 0.3
+SIGMA_OF_DRIFT = 0.15
 MAX_UNCERTAINTY = 1.2
-MAX_RUNS, MIN_RUN = 3, 4
+MAX_RUNS, MIN_RUN = 8, 4
 # Elements of the matrices, [tracks, T, T], that are solved for at once; it bounds memory.
 MAX_ELEMENTS = 2_000_000
 
