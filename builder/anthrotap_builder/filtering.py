@@ -139,13 +139,14 @@ def _follow_flow(
     )
     track = followed.track
     there = points.select(track)
-    moved = np.where(there.visible[..., None], there.xy - followed.drift * unit, there.xy).astype(np.float32)
+    # Occluded labels move along: drift varies smoothly through frames that flow says nothing of.
+    moved = (there.xy - followed.drift * unit).astype(np.float32)
     of_track = replace(flow[0], displacement=flow[0].displacement[track], fb_error=flow[0].fb_error[track])
     reliable, agrees = _compare_steps(moved, candidates[track], of_track, settings, unit)
     valid = followed.frames & _at_either_end(reliable & agrees) & context.camera.contains(moved)
     if settings.masks:
         valid &= _in_masks(moved, there.person, people)[0]
-    valid &= (valid.sum(1) >= MIN_RUN)[:, None]
+    valid &= (valid.sum(1) >= min(MIN_RUN, max(context.config.min_visible, 1)))[:, None]
     # The runs of a track together.
     count = np.bincount(track, valid.sum(1), len(candidates))
     valid &= (count >= MIN_TRACK_FRACTION * candidates.sum(1))[track][:, None]

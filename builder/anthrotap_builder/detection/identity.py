@@ -31,7 +31,7 @@ from anthrotap_builder.detection.association import (
 WINDOW = 6
 MAX_CHANGE = 0.22
 LARGE_CHANGE = 0.32
-# A large change counts as well if it is one without so many frames on each side: where two people hold each other, a
+# A change also counts if it is large when so many frames on each side are left out: where two people hold each other, a
 # track goes over from one to the other in several frames.
 APART = 2
 # Frames on each side of a cut that are not kept: there the pose is of both people.

@@ -149,7 +149,8 @@ def build_dataset(
     report.failed = [result.message for result in found if result.message]
     report.warnings = [f"{result.video}: {line}" for result in found for line in result.warnings]
     # Copies of a video count once.
-    contents = list({result.sha256 or result.source: result for result in found}.values())
+    in_order = sorted(found, key=lambda result: result.rows != 0)
+    contents = list({result.sha256 or result.source: result for result in in_order}.values())
     report.people = sum(len(result.labeled_people) for result in contents)
     report.people_found = sum(len(result.people) for result in contents)
     for result in contents:

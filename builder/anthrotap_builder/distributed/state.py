@@ -74,7 +74,7 @@ class BuildFolder:
         A video whose bytes an earlier plan has labeled, under another name, has what came of them there.
         """
         results = {result.source: result for plan in self.plans() for result in plan.results()}
-        labeled = {result.sha256: result for result in results.values() if result.rows is not None}
+        labeled = {result.sha256: result for result in results.values() if result.rows}
         for key, result in results.items():
             if result.rows is None and (first := labeled.get(result.sha256)):
                 results[key] = replace(first, video=result.video, name=result.name, source=result.source, rows=None)

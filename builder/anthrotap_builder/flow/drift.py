@@ -15,8 +15,8 @@ from anthrotap_builder.flow.track_flow import TrackFlow
 
 # Error of the difference between neighboring frames, pixels of a frame with a short side of 256: that of flow, which
 # grows with the forward-backward error. Flow with an error of more than MAX_FB_FACTOR of the threshold
-# (plus a fraction of the motion) says little, as where the point is occluded, or out of its mask because something is
-# in front, and the mesh's motion is taken: those errors are SIGMA_UNSEEN and a fraction of the motion.
+# (plus a fraction of the motion) says little, and nothing where the point is occluded, or out of its mask because
+# something is in front: those errors are SIGMA_UNSEEN and a fraction of the motion.
 SIGMA_FLOW, SIGMA_OF_FB_ERROR = 0.3, 0.5
 MAX_FB_FACTOR = 2.0
 SIGMA_UNSEEN, SIGMA_OF_MOTION = 0.8, 0.3
@@ -38,6 +38,9 @@ SIGMA_MESH = 3.0
 SIGMA_OF_DRIFT = 0.15
 MAX_UNCERTAINTY = 1.2
 MAX_RUNS, MIN_RUN = 8, 4
+# A mesh that moves in a step by more than JUMP pixels and JUMP_FACTOR times what it moves in the JUMP_REACH steps
+# before and after has jumped, perhaps to another person, unless flow saw the step: no point is followed across.
+JUMP, JUMP_FACTOR, JUMP_REACH = 6.0, 3.0, 3
 # Elements of the matrices, [tracks, T, T], that are solved for at once; it bounds memory.
 MAX_ELEMENTS = 2_000_000
 
@@ -128,11 +131,13 @@ def follow_points(
     num_frames = xy.shape[1]
     differences = _all_differences(xy, visible, flows, fb_threshold, unit)
     drift = _measure(differences, num_frames)
+    segment = _segments(xy, visible, flows[0], fb_threshold, unit)
     left = considered.copy()
     runs: list[FollowedPoints] = []
     while len(runs) < MAX_RUNS and len(tracks := np.flatnonzero(left.sum(1) >= MIN_RUN)):
         shape = len(tracks), num_frames
         run = FollowedPoints(tracks, np.zeros((*shape, 2)), np.zeros(shape), np.zeros(shape, bool))
+        joined = np.zeros(shape, bool)
         for block in _blocks(len(tracks), num_frames):
             rows = tracks[block]
             one = np.arange(len(rows))
@@ -144,8 +149,9 @@ def follow_points(
             variance = own + own[one, anchor][:, None] - 2 * covariance[one, anchor]
             far = np.linalg.norm(drift[rows] - center[:, None], axis=-1)
             run.drift[block] = held - center[:, None]
+            joined[block] = segment[rows] == segment[rows, anchor][:, None]
             run.uncertainty[block] = np.sqrt(np.maximum(variance, 0) + (SIGMA_OF_DRIFT * far) ** 2)
-        run.frames[:] = left[tracks] & (run.uncertainty <= MAX_UNCERTAINTY)
+        run.frames[:] = left[tracks] & joined & (run.uncertainty <= MAX_UNCERTAINTY)
         left[tracks] &= ~run.frames
         # Without frames of the one, a track has no other.
         left[tracks[~run.frames.any(1)]] = False
@@ -212,13 +218,30 @@ def _differences(
     by_error = SIGMA_OF_FB_ERROR * np.nan_to_num(flow.fb_error) / unit
     if flow.lag == 1:
         seen = both & flow.within(MAX_FB_FACTOR * fb_threshold * unit)
-        # Through frames without a mesh, its motion is that from the last frame to the next that has one.
-        length = np.nan_to_num(np.linalg.norm(np.diff(_bridged(xy), axis=1), axis=-1)) / unit
+        length = _step_lengths(xy) / unit
         sigma = np.where(seen, np.hypot(SIGMA_FLOW, by_error), np.hypot(SIGMA_UNSEEN, SIGMA_OF_MOTION * length))
         return difference, sigma**-2.0
     used = both & flow.within(LONG_FB_FACTOR * fb_threshold * unit)
     used &= np.linalg.norm(difference, axis=-1) <= MAX_LONG_DIFFERENCE
     return difference, used / np.hypot(SIGMA_LONG, by_error) ** 2
+
+
+def _segments(xy: np.ndarray, visible: np.ndarray, steps: TrackFlow, fb_threshold: float, unit: float) -> np.ndarray:
+    """Number the frames of each track between jumps of its mesh, [N, T] int, rising."""
+    seen = visible[:, 1:] & visible[:, :-1] & steps.within(MAX_FB_FACTOR * fb_threshold * unit)
+    length = _step_lengths(xy) / unit
+    # The steps before and after each, without itself.
+    around = np.pad(length, ((0, 0), (JUMP_REACH, JUMP_REACH)), constant_values=np.nan)
+    offsets = [reach for reach in range(2 * JUMP_REACH + 1) if reach != JUMP_REACH]
+    near = np.stack([around[:, reach : reach + length.shape[1]] for reach in offsets])
+    usual = np.nanmedian(near, axis=0) if length.shape[1] > 1 else np.inf
+    jumped = ~seen & (length > JUMP + JUMP_FACTOR * usual)
+    return np.pad(jumped.cumsum(1), ((0, 0), (1, 0)))
+
+
+def _step_lengths(xy: np.ndarray) -> np.ndarray:
+    """Return how far the mesh moves in each step, [N, T - 1]; through frames without a mesh, evenly."""
+    return np.nan_to_num(np.linalg.norm(np.diff(_bridged(xy), axis=1), axis=-1))
 
 
 def _bridged(xy: np.ndarray) -> np.ndarray:

@@ -114,12 +114,30 @@ def test_tracks_without_enough_labels_follow_nothing():
     assert points.frames.shape == points.uncertainty.shape == (0, T)
 
 
-def test_a_track_follows_its_point_past_a_missing_mesh_unless_it_jumped():
+@pytest.mark.parametrize("gap", [1, 2])
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_track_follows_its_point_past_a_gap_unless_its_mesh_jumped(gap, hidden):
     truth = np.full((2, T, 2), 100.0)
     xy = truth.copy()
-    xy[:, 20] = np.nan
-    xy[1, 21:] += 20.0
-    points = follow(xy, flows(truth, 0, (1,)), np.isfinite(xy).all(-1))
+    xy[1, 20 + gap :] += 30.0
+    visible = np.ones((2, T), bool)
+    visible[:, 20 : 20 + gap] = False
+    if not hidden:
+        # There is no mesh.
+        xy[:, 20 : 20 + gap] = np.nan
+    points = follow(xy, flows(truth, 0, (1, 8, 24)), visible)
     assert points.track[:2].tolist() == [0, 1]
-    assert points.frames[0, 21:23].all()
-    assert not points.frames[1, 21:].any()
+    assert points.frames[0, ~np.isin(np.arange(T), np.arange(20, 20 + gap))].all()
+    # The jumped part is of another point.
+    assert not points.frames[1, :20].any() or not points.frames[1, 20 + gap :].any()
+
+
+def test_fast_motion_is_no_jump():
+    # It speeds up to 12 pixels a frame, and flow is lost at its fastest.
+    truth = np.full((3, T, 2), 100.0)
+    truth[..., 0] += np.cumsum(12 * np.sin(np.linspace(0, np.pi, T)))
+    found = flows(truth, 0, (1, 8, 24))
+    found[0].fb_error[:, 19:21] = 9.0
+    points = follow(truth, found)
+    assert points.track.tolist() == [0, 1, 2]
+    assert points.frames.all()
