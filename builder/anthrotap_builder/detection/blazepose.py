@@ -36,7 +36,7 @@ from anthrotap_builder.detection.blazepose_networks import (
     Region,
     borrow_networks,
 )
-from anthrotap_builder.detection.identity import resolve_identities
+from anthrotap_builder.detection.identity import MIN_TURN_RATE, drop_turned, resolve_identities
 from anthrotap_builder.detection.moving_people import MovingPeople
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 
@@ -80,6 +80,8 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
             rest = [track for track, is_person in zip(tracks, confirmed, strict=True) if not is_person]
             if sum(map(len, people)) == num_before:
                 break
+    if context.fps >= MIN_TURN_RATE:
+        people = [drop_turned(track) for track in people]
     people = [track for track in resolve_identities(people) if is_confirmed(track, settings.high_score_threshold)]
     people = sorted(people, key=lambda track: (-_worth(track, motion), min(track)))
     people, others = people[:MAX_PEOPLE], people[MAX_PEOPLE:]

@@ -50,13 +50,15 @@ MIN_MARGIN = 0.05
 
 # A torso shorter than this fraction of the person's size points to the camera or away from it.
 MIN_TORSO = 0.08
+# Frames a second from which on nobody turns by more than a right angle in one frame: dancers turn over in a fifth of a
+# second.
+MIN_TURN_RATE = 20.0
 
 _NO_JOIN = 1e3
 
 
 def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
-    """Return tracks of one person each: the tracks, cut and joined anew where needed, without turned poses."""
-    tracks = [drop_turned(track) for track in tracks]
+    """Return tracks of one person each: the tracks, cut and joined anew where needed."""
     cuts = [_changes(track, tracks) | _hidden(track, tracks) for track in tracks]
     if not any(cuts):
         return tracks
@@ -75,8 +77,9 @@ def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
 def drop_turned(track: Track[D]) -> Track[D]:
     """Return a track without the poses whose torso is turned by more than a right angle from one frame to the next.
 
-    Nobody turns so fast: a person who is mostly hidden the landmark network sees now upright and now upside down. Kept
-    are the runs of frames between such turns that agree with each other and have the most frames, by dynamic
+    At MIN_TURN_RATE frames a second or more nobody turns so fast: a person who is mostly hidden the landmark network
+    sees now upright and now upside down. Kept are the runs of frames between such turns that agree with each other and
+    have the most frames, by dynamic
     programming.
     """
     frames = sorted(track)
