@@ -21,6 +21,7 @@ from anthrotap_hf.cli.common import (
     check_writable,
     cli_errors,
     fail,
+    first_lines,
     print_error,
     print_json,
     progress_bars,
@@ -160,14 +161,10 @@ def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), **asdict(report)})
         return
-    for line in report.failed[:MAX_FAILURES]:
+    for line in first_lines(report.failed, MAX_FAILURES, out / "videos.jsonl"):
         print_error(line)
-    if len(report.failed) > MAX_FAILURES:
-        print_error(f"and {len(report.failed) - MAX_FAILURES} more: {out / 'videos.jsonl'}")
-    for line in report.warnings[:MAX_FAILURES]:
+    for line in first_lines(report.warnings, MAX_FAILURES, out / "videos.jsonl"):
         print_error(line, "yellow")
-    if len(report.warnings) > MAX_FAILURES:
-        print_error(f"and {len(report.warnings) - MAX_FAILURES} more: {out / 'videos.jsonl'}", "yellow")
     if report.exceeded:
         print_error(f"{' and '.join(LIMIT_OPTIONS[limit] for limit in report.exceeded)} may allow more")
     if report.rows is None:

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Protocol
@@ -198,6 +198,13 @@ def fail(reason: str) -> NoReturn:
     """Print why, in one line, and end with exit code 2."""
     print_error(reason)
     raise typer.Exit(2)
+
+
+def first_lines(lines: Sequence[str], limit: int, place: object) -> Iterator[str]:
+    """Yield so many lines at most, and one that says how many more there are, and in which file."""
+    yield from lines[:limit]
+    if len(lines) > limit:
+        yield f"and {len(lines) - limit} more: {place}"
 
 
 def print_error(message: str, style: str = "red") -> None:

@@ -22,6 +22,7 @@ from anthrotap_hf.cli.common import (
     check_writable,
     cli_errors,
     fail,
+    first_lines,
     print_error,
     print_json,
     progress_bars,
@@ -135,13 +136,12 @@ def _report_to(on_progress: OnProgress, videos: Sequence[Path]) -> Callable[[Pat
 
 
 def _as_json(result: VideoResult) -> dict[str, Any]:
+    from anthrotap_builder.video_result import LISTED
+
     return {
         "video": result.video,
         "failure": result.message,
-        **{
-            name: [f"{result.video}: {line}" for line in getattr(result, name)]
-            for name in ("skipped", "unlabeled", "warnings")
-        },
+        **{name: [f"{result.video}: {line}" for line in getattr(result, name)] for name in LISTED},
         **result.totals(),
         "per_clip": result.clips,
     }
@@ -150,10 +150,8 @@ def _as_json(result: VideoResult) -> dict[str, Any]:
 def _left_out(results: list[VideoResult]) -> Iterator[str]:
     """Lines about the frames and the people without labels, with the reason for each."""
     for result in results:
-        lines = [f"{result.name}: {line}" for line in (*result.skipped, *result.unlabeled)]
-        yield from lines[:MAX_LINES]
-        if len(lines) > MAX_LINES:
-            yield f"{result.name}: and {len(lines) - MAX_LINES} more: manifest.json"
+        lines = [str(line) for line in (*result.skipped, *result.unlabeled)]
+        yield from (f"{result.name}: {line}" for line in first_lines(lines, MAX_LINES, "manifest.json"))
 
 
 def summary_table(results: list[VideoResult]) -> Table:

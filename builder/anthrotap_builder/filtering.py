@@ -115,7 +115,7 @@ def _follow_flow(
     people: list[PersonTrack],
     flow: Sequence[TrackFlow],
 ) -> tuple[np.ndarray, SurfaceTracks, np.ndarray, np.ndarray]:
-    """Move visible labels to the points of the body that their tracks follow by flow.
+    """Move labels to the points of the body that their tracks follow by flow.
 
     Args:
         context: the clip.

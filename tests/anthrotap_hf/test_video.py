@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from anthrotap_hf.video import (
     select_frames,
     write_video,
 )
+from helpers.memory import traced_memory
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -329,12 +329,10 @@ def test_frames_that_cannot_be_selected(make_video, tmp_path):
 
 def test_memory_is_flat_in_length(make_video):
     def peak(path: Path) -> int:
-        tracemalloc.start()
-        for _ in iter_frames(path):
-            pass
-        memory = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return memory
+        with traced_memory() as memory:
+            for _ in iter_frames(path):
+                pass
+        return memory.peak
 
     short, long = make_video("short.mp4", shots=[40]), make_video("long.mp4", shots=[800])
     assert peak(long) < peak(short) + 64 * 96 * 3 * 10

@@ -117,8 +117,8 @@ def follow_points(
 
     A track follows the point that it is on in most frames: those whose drifts lie within a radius. In the others, the
     point is where the drift says, if that is certain enough: by least squares over the differences at all lags and the
-    distance from the mesh, whose covariance says how well flow ties a frame to those. What is left of a track follows
-    another point, likewise, and so on.
+    distance from the mesh, whose covariance says how well flow ties a frame to those. No point is followed across a
+    jump of the mesh. What is left of a track follows another point, likewise, and so on.
 
     Args:
         xy, visible, flows, fb_threshold, unit: as for `measure_drift`.
@@ -217,8 +217,7 @@ def _differences(
     difference = np.where(both[..., None], np.nan_to_num(motion - flow.displacement), 0) / unit
     by_error = SIGMA_OF_FB_ERROR * np.nan_to_num(flow.fb_error) / unit
     if flow.lag == 1:
-        seen = both & flow.within(MAX_FB_FACTOR * fb_threshold * unit)
-        length = _step_lengths(xy) / unit
+        seen, length = _steps(xy, visible, flow, fb_threshold, unit)
         sigma = np.where(seen, np.hypot(SIGMA_FLOW, by_error), np.hypot(SIGMA_UNSEEN, SIGMA_OF_MOTION * length))
         return difference, sigma**-2.0
     used = both & flow.within(LONG_FB_FACTOR * fb_threshold * unit)
@@ -228,8 +227,7 @@ def _differences(
 
 def _segments(xy: np.ndarray, visible: np.ndarray, steps: TrackFlow, fb_threshold: float, unit: float) -> np.ndarray:
     """Number the frames of each track between jumps of its mesh, [N, T] int, rising."""
-    seen = visible[:, 1:] & visible[:, :-1] & steps.within(MAX_FB_FACTOR * fb_threshold * unit)
-    length = _step_lengths(xy) / unit
+    seen, length = _steps(xy, visible, steps, fb_threshold, unit)
     # The steps before and after each, without itself.
     around = np.pad(length, ((0, 0), (JUMP_REACH, JUMP_REACH)), constant_values=np.nan)
     offsets = [reach for reach in range(2 * JUMP_REACH + 1) if reach != JUMP_REACH]
@@ -239,9 +237,15 @@ def _segments(xy: np.ndarray, visible: np.ndarray, steps: TrackFlow, fb_threshol
     return np.pad(jumped.cumsum(1), ((0, 0), (1, 0)))
 
 
-def _step_lengths(xy: np.ndarray) -> np.ndarray:
-    """Return how far the mesh moves in each step, [N, T - 1]; through frames without a mesh, evenly."""
-    return np.nan_to_num(np.linalg.norm(np.diff(_bridged(xy), axis=1), axis=-1))
+def _steps(
+    xy: np.ndarray, visible: np.ndarray, steps: TrackFlow, fb_threshold: float, unit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say which steps between neighboring frames flow sees, [N, T - 1] bool, and how far the mesh moves in each.
+
+    Lengths are [N, T - 1], pixels of a frame with a short side of 256; through frames without a mesh it moves evenly.
+    """
+    seen = visible[:, 1:] & visible[:, :-1] & steps.within(MAX_FB_FACTOR * fb_threshold * unit)
+    return seen, np.nan_to_num(np.linalg.norm(np.diff(_bridged(xy), axis=1), axis=-1)) / unit
 
 
 def _bridged(xy: np.ndarray) -> np.ndarray:

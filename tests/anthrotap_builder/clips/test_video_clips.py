@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from anthrotap_builder.clips import SkippedFrames, read_clips
 from anthrotap_builder.config import ClipSettings
 from anthrotap_hf.video import VideoError, iter_frames
+from helpers.memory import traced_memory
 
 
 def lengths(path, **settings) -> list[tuple[int, int]]:
@@ -217,12 +217,10 @@ def test_unreadable_files(tmp_path):
 
 def test_memory_is_flat_in_length(make_video):
     def peak(path) -> int:
-        tracemalloc.start()
-        for _ in read_clips(path, ClipSettings(clip_frames=16)):
-            pass
-        memory = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return memory
+        with traced_memory() as memory:
+            for _ in read_clips(path, ClipSettings(clip_frames=16)):
+                pass
+        return memory.peak
 
     short, long = make_video("short.mp4", shots=[100]), make_video("long.mp4", shots=[300])
     assert peak(long) < peak(short) + 4 * 64 * 96 * 3

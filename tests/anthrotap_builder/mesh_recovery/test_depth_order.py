@@ -1,7 +1,6 @@
 """Who is in front of whom, by the masks."""
 
 import time
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from anthrotap_builder.bodies.body import BodyPose
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.mesh_recovery.depth_order import _Overlap, _solve, order_in_depth
 from anthrotap_builder.mesh_recovery.track import MeshTrack
+from helpers.memory import traced_memory
 
 CAMERA = Camera(focal=300.0, width=200, height=160)
 FRAMES = 10
@@ -115,11 +115,9 @@ def test_scales_are_those_of_the_documented_sum_of_squares():
 def test_a_thousand_frames_of_sixteen_people_take_little_time_and_memory():
     """A dense system of them would have 16,000 rows and columns: 2 GB."""
     overlaps = [_Overlap(t, i, i + 1, 0.05, -1.0, 40) for t in range(1000) for i in range(0, 16, 2)]
-    tracemalloc.start()
     begin = time.process_time()
-    scale = _solve(overlaps, list(range(16)), 1000, 24.0)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    with traced_memory() as memory:
+        scale = _solve(overlaps, list(range(16)), 1000, 24.0)
     assert time.process_time() - begin < 5
-    assert peak < 50e6
+    assert memory.peak < 50e6
     assert (0.05 + scale[0::2] - scale[1::2] < 0).all()

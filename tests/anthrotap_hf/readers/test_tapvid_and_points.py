@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from anthrotap_hf.readers.tapvid import TapVidClips
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.video import decode_video, write_video
 from helpers.benchmark_files import jpegs, some_videos, tapvid_video, write_tapvid
+from helpers.memory import traced_memory
 
 LAYOUTS = ("davis", "rgb-stacking", "kinetics", "robotap")
 
@@ -74,12 +74,10 @@ def test_a_big_pickle_is_not_held_in_memory(tmp_path):
     for protocol in (4, 5):
         path = tmp_path / f"{protocol}.pkl"
         path.write_bytes(pickle.dumps(videos, protocol))
-        tracemalloc.start()
-        count = sum(len(resize_clip(video, 64, 64).frames) == 20 for video in read_tapvid(path))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        with traced_memory() as memory:
+            count = sum(len(resize_clip(video, 64, 64).frames) == 20 for video in read_tapvid(path))
         assert count == 20
-        assert peak < 2 * frames.nbytes
+        assert memory.peak < 2 * frames.nbytes
 
 
 class Calls:
