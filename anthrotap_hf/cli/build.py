@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -150,7 +148,7 @@ def build(
             videos_per_rank=videos_per_rank,
             retry_failed=retry_failed,
         )
-        with _stopped_by_signals(), progress_bars() as on_progress:
+        with progress_bars() as on_progress:
             report = build_dataset(build_config, sources, options, _report_to(on_progress))
     _print_report(report, out, as_json)
     if report.rows is not None and not any(report.rows.values()):
@@ -202,17 +200,3 @@ def _report_to(on_progress: OnProgress) -> Callable[[str, int | None, int, int],
         on_progress(stage, done, total, f"{rate} · {failed} failed" if failed else rate)
 
     return report
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM, as schedulers send it, stops as Ctrl-C does."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

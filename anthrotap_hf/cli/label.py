@@ -127,7 +127,8 @@ def _report_to(on_progress: OnProgress, videos: Sequence[Path]) -> Callable[[Pat
     names = Counter(video.name for video in videos)
 
     def report(video: Path, stage: str, done: int, expected: int | None) -> None:
-        seconds = time.monotonic() - begins.setdefault(video, time.monotonic())
+        now = time.monotonic()
+        seconds = now - begins.setdefault(video, now)
         rate = f"{done / seconds:.1f} frames/s" if done and seconds else ""
         label = video.name if names[video.name] == 1 else str(video)
         on_progress(label, done, expected, f"{stage:<13} {rate}")

@@ -23,6 +23,7 @@ from anthrotap_hf.cli import (
     train,
     verify,
 )
+from anthrotap_hf.utils.stop_signals import stopped_by_signals
 
 EXIT_CODES = "Exit codes: 0 done, 1 something is wrong or missing in the result, 2 it can't be done, 130 stopped."
 
@@ -59,6 +60,7 @@ def _version(asked: bool) -> None:
 
 @app.callback(epilog=EXIT_CODES)
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
     ] = False,
@@ -67,6 +69,7 @@ def main(
 
     Example: anthrotap label dance.mp4 --out labels
     """
+    context.with_resource(stopped_by_signals())
 
 
 if __name__ == "__main__":

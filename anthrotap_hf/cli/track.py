@@ -13,6 +13,7 @@ import typer
 from anthrotap_hf.cli import common
 from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from anthrotap_hf.video import VideoInfo
@@ -72,29 +73,29 @@ def track(
         }
         size = None if resolution is None else _read_resolution(resolution)
         files = track_files(out, video.stem)
-        existing = [str(file) for file in files if file.exists()]
-        if existing and not overwrite:
-            raise AnthroTapError("exists already", path=", ".join(existing), hint="--overwrite replaces it")
         common.check_writable(out)
-        info = probe(video)
-        _check_points(given or [], info)
-        tracker = load_tracker(model, device)
-        start = time.perf_counter()
-        found = tracker(
-            str(video),
-            **queries,
-            resolution=size,
-            frame_chunk_size=frame_chunk,
-            query_chunk_size=query_chunk,
-            window_size=window,
-        )
-        seconds = time.perf_counter() - start
-        count, frames = found["visible"].shape
-        name = f"{tracker.model.config.model_type} {model or '(default)'}"
-        asked = query_points(frames, info.height, info.width, **queries)
-        out.mkdir(parents=True, exist_ok=True)
-        with common.progress_bars() as on_progress:
-            write_tracks(files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames))
+        with locked_folder(out):
+            _check_free(files, overwrite)
+            info = probe(video)
+            _check_points(given or [], info)
+            tracker = load_tracker(model, device)
+            start = time.perf_counter()
+            found = tracker(
+                str(video),
+                **queries,
+                resolution=size,
+                frame_chunk_size=frame_chunk,
+                query_chunk_size=query_chunk,
+                window_size=window,
+            )
+            seconds = time.perf_counter() - start
+            count, frames = found["visible"].shape
+            name = f"{tracker.model.config.model_type} {model or '(default)'}"
+            asked = query_points(frames, info.height, info.width, **queries)
+            # Another program may have written some meanwhile.
+            _check_free(files, overwrite)
+            with common.progress_bars() as on_progress:
+                write_tracks(files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames))
     visible, rate = float(found["visible"].mean()), frames / seconds
     if as_json:
         summary = {
@@ -111,6 +112,12 @@ def track(
         return
     print(f"{count} points over {frames} frames by {name}, {visible:.0%} visible, {rate:.1f} frames/s")
     print("\n".join(map(str, files)))
+
+
+def _check_free(files: list[Path], overwrite: bool) -> None:
+    existing = [str(file) for file in files if file.exists()]
+    if existing and not overwrite:
+        raise AnthroTapError("exists already", path=", ".join(existing), hint="--overwrite replaces it")
 
 
 def _check_points(points: list[list[float]], info: VideoInfo) -> None:

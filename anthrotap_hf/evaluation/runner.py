@@ -32,6 +32,7 @@ from anthrotap_hf.readers.base import DatasetError, Reader
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.folder_lock import locked_folder
 
 # Height and width that TAP-Vid is scored at.
 RESOLUTION = (256, 256)
@@ -184,8 +185,20 @@ def evaluate(
 
     Raises:
         DatasetError, VideoError: if a video cannot be used, or nothing can be scored in any.
+        FolderInUseError: if another run is at work in the folder.
         ValueError: if two models have one label.
     """
+    with locked_folder(folder, "videos"):
+        return _evaluate(models, benchmark, folder, limit, on_step)
+
+
+def _evaluate(
+    models: Sequence[EvaluatedModel],
+    benchmark: Benchmark,
+    folder: Path,
+    limit: int | None,
+    on_step: Callable[[str, str | None], object],
+) -> dict[str, Any]:
     labels = [model.label for model in models]
     if len(set(labels)) < len(labels):
         raise ValueError(f"a model is named twice: {', '.join(labels)}")

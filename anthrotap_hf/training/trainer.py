@@ -7,6 +7,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from anthrotap_hf.training.losses import locotrack_loss, tapnext_loss
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 from anthrotap_hf.utils.safe_pickle import DAMAGE
 
@@ -78,12 +80,19 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
         The model's folder.
 
     Raises:
+        FolderInUseError: if another run is at work in the folder.
         TrainingError: if the loss is not finite any more, or the folder holds another recipe's run.
         TooManyBadSamplesError: if the data are mostly bad.
         DatasetError: if a source cannot be read.
         ValueError: if the initial weights or a setting cannot be used.
     """
     arguments = _arguments(recipe, out)
+    # The first process locks the folder for all.
+    with locked_folder(out) if arguments.process_index == 0 else nullcontext():
+        return _train(recipe, arguments, out, on_start)
+
+
+def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_start: Callable[[str], object]) -> Path:
     if recipe.evaluation is not None:
         check_evaluation(recipe.evaluation)
     components = [

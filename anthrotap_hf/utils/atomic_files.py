@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# What `beside` names: a process, a random number, a state and the name that the path is to have.
+_BESIDE = re.compile(r"\.\d+-[0-9a-f]{8}-(?P<state>incomplete|before)-(?P<name>.+)", re.DOTALL)
+# What earlier releases left.
+_OF_OLD_RELEASES = re.compile(r"\.label-\w{8}|\..+\.\d+\.incomplete", re.DOTALL)
 
 
 @contextmanager
@@ -32,21 +38,45 @@ def atomic_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a folder beside `path` to write to, as `atomic_write` does for files; it replaces an old folder."""
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path, old = beside(path, "incomplete"), beside(path, "before")
+    tmp_path = beside(path, "incomplete")
     tmp_path.mkdir()
     try:
         yield tmp_path
+        replace_dir(tmp_path, path)
+    finally:
+        shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def replace_dir(new: Path, path: Path) -> None:
+    """Give a folder another name of the same file system; a folder that has it is deleted, unless this fails."""
+    old = beside(path, "before")
+    try:
         if path.exists():
             path.rename(old)
-        try:
-            tmp_path.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        new.rename(path)
     finally:
-        for folder in (tmp_path, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        # Also where Ctrl-C comes between the two renames.
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what runs that were killed left half-written in a folder; what they had moved away comes back.
+
+    No other run may be at work there: `locked_folder` sees to that.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _BESIDE.fullmatch(path.name)
+        if match is None and not _OF_OLD_RELEASES.fullmatch(path.name):
+            continue
+        if match and match["state"] == "before" and not (folder / match["name"]).exists():
+            # Killed between two renames.
+            path.rename(folder / match["name"])
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -56,5 +86,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def beside(path: Path, state: str) -> Path:
-    """Return a hidden path in the same folder, with the same suffix, that no process of any machine uses."""
+    """Return a hidden path in the same folder, with the same suffix, that no process of any machine uses.
+
+    `sweep` deletes it in a later run if this one is killed.
+    """
     return path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}-{state}-{path.name}")

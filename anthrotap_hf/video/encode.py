@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from anthrotap_hf.utils.atomic_files import beside
 from anthrotap_hf.video.decode import SCALE, THREADS
 
 # OpenCV's CPU_AVX512_SKX, which its Python lacks.
@@ -57,7 +58,7 @@ class VideoWriter:
             raise ValueError(f"fps must be positive, got {fps}")
         self.path = Path(path)
         self.num_frames = 0
-        self._tmp_path = self.path.with_name(f".{self.path.name}.{os.getpid()}.incomplete")
+        self._tmp_path = beside(self.path, "incomplete")
         self._container = av.open(str(self._tmp_path), "w", format="mp4", options={"movflags": "faststart"})
         self._stream = self._container.add_stream(
             "libx264",

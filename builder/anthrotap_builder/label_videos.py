@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -25,8 +25,8 @@ from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
-from anthrotap_builder.overlay_files import OverlayFiles
-from anthrotap_builder.shards import ShardWriter, Tally, write_manifest
+from anthrotap_builder.overlay_files import SHEET, OverlayFiles
+from anthrotap_builder.shards import ShardWriter, Tally, check_no_shards, write_manifest
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.utils.thread_limits import thread_environment
@@ -38,9 +38,11 @@ from anthrotap_builder.video_result import (
     describe_error,
     summarize_clip,
 )
-from anthrotap_hf.schema import encode_row, encode_table, features
-from anthrotap_hf.utils.atomic_files import file_sha256
+from anthrotap_hf.schema import MANIFEST, encode_row, encode_table, features
+from anthrotap_hf.utils.atomic_files import beside, file_sha256, replace_dir
 from anthrotap_hf.utils.errors import format_error
+from anthrotap_hf.utils.folder_lock import locked_folder
+from anthrotap_hf.utils.stop_signals import uninterrupted
 from anthrotap_hf.utils.workers import WorkerError, WorkerPool, progress_reporter
 from anthrotap_hf.video import VideoError, probe
 
@@ -188,14 +190,23 @@ def label_into_rows(job: VideoJob) -> VideoResult:
             if not clip.skipped:
                 rows.write(encode_table([encode_row(clip, job.config.clips.clip_frames)], columns))
             done += clip.tracks.num_frames
-        if not job.path.exists():
-            # It may not have been read to its end.
-            result.fail("vanished while it was labeled", "unavailable")
-        if not result.is_final and not job.keep_partial:
+        change = _change(job.path, result.sha256)
+        if change:
+            # Which of its bytes were read, nobody knows.
+            result.fail(f"{change} while it was labeled", "unavailable")
+        if change == "changed" or (not result.is_final and not job.keep_partial):
             rows.discard()
             result.rows, result.frames = 0, 0
         rows.notes[RESULT] = json.dumps(result.as_json())
     return result
+
+
+def _change(path: Path, sha256: str | None) -> str | None:
+    """What has become of a file since it had this SHA-256 (None: it is not known); None for nothing."""
+    try:
+        return "changed" if sha256 and file_sha256(path) != sha256 else None if path.exists() else "vanished"
+    except OSError:
+        return "vanished"
 
 
 def _mesh_writer(job: VideoJob) -> MeshWriter:
@@ -261,6 +272,7 @@ def label_videos(
         AssetError, ImportError: for what labeling needs and is missing.
         MemoryError, OSError: for what no other video would get around, as `VideoLabeling`.
         FileExistsError: if `out` holds shards that may not be replaced.
+        FolderInUseError: if another run is at work there.
     """
     options = options or LabelOptions()
     given = options.meshes or {}
@@ -270,37 +282,74 @@ def label_videos(
     for file in given.values():
         file.surface(config.body, config.gender, config.body_file)
     names = _unique_names(videos)
-    out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        clip_frames = config.clips.clip_frames
-        shards = stack.enter_context(ShardWriter(out / "data", clip_frames, overwrite=options.overwrite))
-        waiting = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".label-", dir=out)))
-        jobs = [
-            VideoJob(
-                path=video,
-                config=config,
-                threads=options.threads,
-                device=options.device,
-                meshes=given.get(video),
-                rows=waiting / f"{number}.rows",
-                overlay=out / names[video],
-                write_meshes=options.write_meshes,
-                keep_partial=True,
-            )
-            for number, video in enumerate(videos)
-        ]
-        found = _label_jobs(jobs, options.workers, options.threads, on_progress)
-        for job, result in zip(jobs, found, strict=True):
-            # A process may have died between its file and its answer: that is a failed video, without rows.
-            if result.rows:
-                for row in RowReader(job.rows):
-                    shards.write_row(row)
-    if shards.paths or not (out / "manifest.json").exists():
-        tally = Tally.merge(result.tally for result in found)
-        write_manifest(out, config, tally, _describe_videos(found, [given.get(video) for video in videos]))
-    else:
-        logger.warning("%s: nothing was labeled, so what an earlier run left in it stays", out)
+    # All that is written waits in a folder of its own: a run that does not end leaves nothing.
+    staged = beside(out / "labels", "incomplete")
+    with locked_folder(out, "data"):
+        if not options.overwrite:
+            check_no_shards(out / "data")
+        (staged / "rows").mkdir(parents=True)
+        (staged / "overlays").mkdir()
+        try:
+            jobs = [
+                VideoJob(
+                    path=video,
+                    config=config,
+                    threads=options.threads,
+                    device=options.device,
+                    meshes=given.get(video),
+                    rows=staged / f"rows/{number}.rows",
+                    overlay=staged / "overlays" / names[video],
+                    write_meshes=options.write_meshes,
+                    keep_partial=True,
+                )
+                for number, video in enumerate(videos)
+            ]
+            found = _label_jobs(jobs, options.workers, options.threads, on_progress)
+            with ShardWriter(staged / "data", config.clips.clip_frames) as shards:
+                for job, result in zip(jobs, found, strict=True):
+                    # A process may have died between its file and its answer: that is a failed video, without rows.
+                    if result.rows:
+                        for row in RowReader(job.rows):
+                            shards.write_row(row)
+            if shards.paths or not (out / MANIFEST).exists():
+                _keep_other_files(out / "data", staged / "data")
+                tally = Tally.merge(result.tally for result in found)
+                write_manifest(staged, config, tally, _describe_videos(found, [given.get(video) for video in videos]))
+            else:
+                logger.warning("%s: nothing was labeled, so what an earlier run left in it stays", out)
+            with uninterrupted():
+                with_rows = [names[video] for video, result in zip(videos, found, strict=True) if result.rows]
+                _move_results(staged, out, with_rows, options.overwrite)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
     return found
+
+
+def _keep_other_files(data: Path, staged: Path) -> None:
+    """Let a new folder of shards have the files of the old one that label no videos: of other splits, or a user's."""
+    others = [path for path in data.glob("*") if not path.match("train-?????-of-?????.parquet")]
+    for path in others:
+        staged.mkdir(exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, staged / path.name)
+        else:
+            shutil.copyfile(path, staged / path.name)
+
+
+def _move_results(staged: Path, out: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Give the results of a run their places, and what lies beside the shards for the videos of these names."""
+    for name in names:
+        for suffix in (OVERLAY, SHEET, SUFFIX):
+            if (path := staged / "overlays" / (name + suffix)).exists():
+                path.replace(out / path.name)
+    if not (staged / MANIFEST).exists():
+        return
+    if not overwrite:
+        # Another program may have written some meanwhile.
+        check_no_shards(out / "data")
+    if (staged / "data").exists():
+        replace_dir(staged / "data", out / "data")
+    (staged / MANIFEST).replace(out / MANIFEST)
 
 
 def _label_jobs(

@@ -18,7 +18,7 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_hf.data.shard_reader import find_shards, read_footer
 from anthrotap_hf.schema import LABEL_COLUMNS, MANIFEST, decode_tracks, encode_row, encode_table, features
 from anthrotap_hf.tracks import TrackedClip, Tracks
-from anthrotap_hf.utils.atomic_files import atomic_write, file_sha256
+from anthrotap_hf.utils.atomic_files import atomic_write, beside, file_sha256
 
 # A row group is ended by whichever is reached first.
 GROUP_BYTES = 32 << 20
@@ -142,10 +142,8 @@ class ShardWriter:
     def __enter__(self) -> Self:
         self._made_directory = not self.directory.exists()
         self.directory.mkdir(parents=True, exist_ok=True)
-        if not self.overwrite and (earlier := self._earlier()):
-            raise FileExistsError(
-                f"{self.directory}: already holds {earlier[0].name}; take another folder or delete its shards"
-            )
+        if not self.overwrite:
+            check_no_shards(self.directory, self.stem)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -170,22 +168,32 @@ class ShardWriter:
         if last is None or (last.num_bytes >= self.max_shard_bytes and last.is_group_complete):
             if last:
                 last.close()
-            path = self.directory / f".{self.stem}-{len(self._shards):05d}.{os.getpid()}.incomplete"
+            path = beside(self.directory / f"{self.stem}-{len(self._shards):05d}.parquet", "incomplete")
             self._shards.append(ShardFile(path, self.features.arrow_schema, self.group_rows))
         self._shards[-1].write(row)
 
-    def _earlier(self) -> list[Path]:
-        return sorted(self.directory.glob(f"{self.stem}-?????-of-?????.parquet"))
-
     def _finish(self) -> None:
+        # Another program may have written some meanwhile.
+        if not self.overwrite:
+            check_no_shards(self.directory, self.stem)
         # A run that made nothing replaces nothing.
-        stale = set(self._earlier()) if self._shards else set()
+        stale = set(_shards_of(self.directory, self.stem)) if self._shards else set()
         for number, shard in enumerate(self._shards):
             path = self.directory / shard_name(self.stem, number, len(self._shards))
             os.replace(shard.path, path)
             self.paths.append(path)
         for path in stale - set(self.paths):
             path.unlink()
+
+
+def check_no_shards(directory: Path, stem: str = "train") -> None:
+    """Raise FileExistsError if a folder holds shards of this stem."""
+    if earlier := _shards_of(directory, stem):
+        raise FileExistsError(f"{directory}: already holds {earlier[0].name}; take another folder or delete its shards")
+
+
+def _shards_of(directory: Path, stem: str) -> list[Path]:
+    return sorted(directory.glob(f"{stem}-?????-of-?????.parquet"))
 
 
 def shard_name(stem: str, number: int, count: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.label_videos import find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
 from anthrotap_hf.cli.main import app
+from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.video import decode_video
 from helpers.fake_labels import fake_label_video
 
@@ -182,6 +184,62 @@ def test_an_interrupted_run_leaves_nothing_half_written(run, make_video, tmp_pat
     assert run(make_video(), "--out", out).exit_code == 130
     assert not list(out.rglob("*.parquet"))
     assert not leftovers(out)
+
+
+def test_a_second_run_in_the_folder_ends_with_one_line(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    with locked_folder(out):
+        (out / "mine.txt").write_text("words")
+        result = run(make_video(), "--out", out)
+    assert result.exit_code == 2
+    assert result.stderr.strip() == (
+        f"{out}: another run is at work here (process {os.getpid()} on {socket.gethostname()}); "
+        "wait for it, stop it, or take another folder"
+    )
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_what_a_killed_run_left_is_deleted_by_the_next(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    for folder in (".label-abcd_123/data", ".12-0123abcd-incomplete-labels/rows", "data"):
+        (out / folder).mkdir(parents=True)
+    halves = [".a.tracks.mp4.7.incomplete", "data/.train-00000.7.incomplete", "data/.7-0123abcd-incomplete-x"]
+    for file in (*halves, ".own"):
+        (out / file).write_text("half")
+    assert run(make_video("a.mp4"), "--out", out).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(".own", "a.tracks.jpg", "a.tracks.mp4", "data", "manifest.json")
+    ]
+    assert [path.name for path in (out / "data").iterdir()] == ["train-00000-of-00001.parquet"]
+
+
+def test_a_video_that_changes_while_it_is_read_gives_no_row(run, make_video, tmp_path, monkeypatch):
+    video, other = make_video("a.mp4", shots=[20, 20]), make_video("b.mp4", shots=[30])
+
+    def replaced(path, config, *args, **options):
+        for clip in fake_label_video(path, config, *args, **options):
+            yield clip
+            video.write_bytes(other.read_bytes())
+
+    monkeypatch.setattr(pipeline, "label_video", replaced)
+    result = run(video, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == f"{video}: changed while it was labeled"
+    assert json.loads(result.stdout)[0]["clips"] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+def test_shards_of_other_splits_stay(run, make_video, tmp_path):
+    out = tmp_path / "out"
+    assert run(make_video(), "--out", out).exit_code == 0
+    other = (out / "data/train-00000-of-00001.parquet").rename(out / "data/validation-00000-of-00001.parquet")
+    before = other.read_bytes()
+    assert run(make_video(), "--out", out).exit_code == 0
+    assert other.read_bytes() == before
+    assert [file["name"] for file in json.loads((out / "manifest.json").read_text())["files"]] == [
+        "data/train-00000-of-00001.parquet",
+        "data/validation-00000-of-00001.parquet",
+    ]
 
 
 def test_an_unforeseen_error_costs_only_its_video(run, make_video, tmp_path, monkeypatch):

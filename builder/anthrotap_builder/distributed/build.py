@@ -25,6 +25,8 @@ from anthrotap_builder.distributed.steps import (
 from anthrotap_builder.distributed.video_sources import Source
 from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf.schema import MANIFEST, VIDEO_LIST
+from anthrotap_hf.utils.atomic_files import sweep
+from anthrotap_hf.utils.folder_lock import locked_folder
 
 EXECUTORS = ("local", "slurm", "ray")
 # What a build puts beside its `.build`, and may replace.
@@ -116,7 +118,8 @@ def build_dataset(
     report = BuildReport(len(sources))
     note = folder.state / "slurm.json"
     _check_out(folder, sources)
-    with folder.locked():
+    # Slurm jobs may be at work there: only then is it known what is left of runs that were killed.
+    with locked_folder(folder.out, clean=False):
         if jobs := executors.slurm_jobs_at_work(note):
             done = len({source.key for source in sources} & folder.results().keys())
             raise BuildError(
@@ -239,13 +242,8 @@ def _run(steps: list[BuildStep], options: RunOptions, on_progress: OnProgress | 
 def _clean(folder: BuildFolder) -> None:
     """Delete what processes that were killed left half-written."""
     shutil.rmtree(folder.scratch, ignore_errors=True)
-    for before in folder.out.glob(".*-before-data"):
-        # Killed between two renames.
-        if not (folder.out / "data").exists():
-            before.rename(folder.out / "data")
-    halves = [*folder.out.glob(".*-incomplete-*"), *folder.out.glob(".*-before-data")]
-    for half in [*halves, *folder.state.rglob(".*-incomplete-*")]:
-        shutil.rmtree(half) if half.is_dir() else half.unlink()
+    for path in (folder.out, *(Path(state) for state, _, _ in os.walk(folder.state))):
+        sweep(path)
 
 
 def _starts_several(options: RunOptions) -> bool:

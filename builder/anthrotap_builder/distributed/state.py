@@ -1,6 +1,5 @@
 """What a build has done so far, in the folder `.build` beside the data: the next run resumes from it.
 
-    .build/lock                                        held by the run at work
     .build/inputs.jsonl                                the videos of the last run, as they were found
     .build/<label version>/videos/ab/<sha256>.rows     rows of one video, until its rank is done
     .build/<label version>/plan-000/sources.jsonl      the videos that were not yet labeled when the plan was made
@@ -14,12 +13,10 @@ A video is known by the SHA-256 of its bytes. `anthrotap_builder.utils.row_file`
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -93,29 +90,6 @@ class BuildFolder:
     def load_inputs(self) -> list[Source]:
         """What the last run was asked for."""
         return [Source(**line) for line in read_lines(self.inputs)]
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs out of the folder, of this machine and, if the file system has locks, of others.
-
-        Raises:
-            BuildError: if one does.
-        """
-        self.state.mkdir(parents=True, exist_ok=True)
-        with open(self.state / "lock", "a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                lock.seek(0)
-                raise BuildError(
-                    f"another build is at work here ({lock.read().strip() or 'it just began'})",
-                    path=self.out,
-                    hint="wait for it, or stop it",
-                ) from error
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-            yield
 
 
 def rows_path(videos: Path, sha256: str) -> Path:

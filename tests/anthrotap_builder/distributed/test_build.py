@@ -19,6 +19,7 @@ import pytest
 from anthrotap_builder.distributed.state import BuildError, Journal
 from anthrotap_builder.video_result import VideoResult
 from anthrotap_hf import decode_row
+from anthrotap_hf.utils.folder_lock import FolderInUseError
 from helpers.dataset_content import content
 
 pytestmark = pytest.mark.usefixtures("marks")
@@ -271,9 +272,9 @@ def test_rows_that_are_gone_are_labeled_again(built, run, labeled, tmp_path):
 
 def test_a_second_build_in_the_folder_is_rejected(videos, run, tmp_path):
     (tmp_path / "out/.build").mkdir(parents=True)
-    with open(tmp_path / "out/.build/lock", "w") as lock:
+    with open(tmp_path / "out/.anthrotap.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BuildError, match="another build is at work here"):
+        with pytest.raises(FolderInUseError, match="another run is at work here"):
             run(videos)
     assert run(videos).labeled == 4
 

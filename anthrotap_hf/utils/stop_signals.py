@@ -1,0 +1,96 @@
+"""How a run is stopped: SIGTERM and a closed terminal do as Ctrl-C does, and a second one of them ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+EXIT_CODE = 130
+# Seconds that a run gets to end in good order.
+PATIENCE = 10.0
+
+_AT_ONCE = b"stopped at once; the next run deletes what is half-written\n"
+
+
+class _Stop:
+    """Whether a signal came, and whether it must wait."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.is_pending = False
+        self.held = 0
+
+
+_stop = _Stop()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does.
+
+    A second signal ends the process at once with exit code 130, and so do PATIENCE seconds after the first: what it
+    leaves is no worse than after `kill -9`. Signals that are ignored stay so (`nohup`, jobs in the background).
+    Elsewhere than in the main thread, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def on_signal(number: int, _: object) -> None:
+        if os.getpid() != owner:
+            # A process that was forked: it does as it would without this.
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif _stop.held:
+            _stop.is_pending = True
+        elif _stop.asked:
+            os.write(2, _AT_ONCE)
+            os._exit(EXIT_CODE)
+        else:
+            _raise()
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # None: it was not set by Python, which cannot set it back.
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let signals of `stopped_by_signals` wait until the block ends: for short work that must not be half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _stop.held += 1
+    try:
+        yield
+    finally:
+        _stop.held -= 1
+        if _stop.is_pending and not _stop.held:
+            _stop.is_pending = False
+            if not _stop.asked:
+                _raise()
+
+
+def _raise() -> None:
+    _stop.asked = True
+    threading.Thread(target=_end, daemon=True).start()
+    raise KeyboardInterrupt
+
+
+def _end() -> None:
+    time.sleep(PATIENCE)
+    os._exit(EXIT_CODE)

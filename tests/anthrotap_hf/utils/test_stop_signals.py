@@ -1,0 +1,60 @@
+"""SIGTERM, a closed terminal and Ctrl-C end a run alike."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+RUN = """
+import os, signal, sys, time
+from anthrotap_hf.utils.stop_signals import stopped_by_signals, uninterrupted
+numbers = [int(text) for text in sys.argv[2:]]
+with stopped_by_signals():
+    try:
+        if sys.argv[1] == "held":
+            with uninterrupted():
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+                print("whole")
+        else:
+            os.kill(os.getpid(), numbers[0])
+    except KeyboardInterrupt:
+        print("stopped")
+        for number in numbers[1:] if sys.argv[1] != "held" else ():
+            os.kill(os.getpid(), number)
+        print("in good order")
+        sys.exit(130)
+print("not stopped")
+"""
+
+
+def run(how: str, *numbers: int, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", RUN, how, *map(str, map(int, numbers))]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(sys.path)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_stops_in_good_order(number):
+    result = run("plain", number)
+    assert (result.returncode, result.stdout.split("\n"), result.stderr) == (130, ["stopped", "in good order", ""], "")
+
+
+def test_a_second_signal_ends_it_at_once():
+    result = run("plain", signal.SIGINT, signal.SIGTERM)
+    assert (result.returncode, result.stdout) == (130, "stopped\n")
+    assert result.stderr == "stopped at once; the next run deletes what is half-written\n"
+
+
+def test_short_work_is_not_interrupted():
+    result = run("held", signal.SIGTERM, signal.SIGINT)
+    assert (result.returncode, result.stdout) == (130, "whole\nstopped\nin good order\n")
+
+
+def test_ignored_signals_stay_ignored():
+    result = run("plain", signal.SIGHUP, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert (result.returncode, result.stdout) == (0, "not stopped\n")
