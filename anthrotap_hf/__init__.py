@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anthrotap_hf.data.streaming import StreamedClips, stream_clips
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+    from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
     from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
     from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
@@ -33,6 +34,8 @@ __all__ = [
     "PointTrackingImageProcessor",
     "PointTrackingPipeline",
     "StreamedClips",
+    "TAPIRConfig",
+    "TAPIRForPointTracking",
     "TAPNextConfig",
     "TAPNextForPointTracking",
     "TokenHMRConfig",
@@ -55,6 +58,7 @@ _lazy_getattr, _, _ = lazy_loader.attach(
         "data.streaming": ["StreamedClips", "stream_clips"],
         "models.flowchain": ["FlowChainConfig", "FlowChainForPointTracking"],
         "models.locotrack": ["LocoTrackConfig", "LocoTrackForPointTracking"],
+        "models.tapir": ["TAPIRConfig", "TAPIRForPointTracking"],
         "models.tapnext": ["TAPNextConfig", "TAPNextForPointTracking"],
         "models.tokenhmr": ["TokenHMRConfig", "TokenHMRForHumanMeshRecovery"],
         "pipelines": ["PointTrackingImageProcessor", "PointTrackingPipeline"],

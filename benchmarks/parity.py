@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
+from anthrotap_hf.models.tapir.convert_tapir import convert_tapir
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 from anthrotap_hf.models.tokenhmr.convert_tokenhmr import convert_tokenhmr
 
@@ -120,6 +121,110 @@ LOCOTRACK = (
 )
 
 
+# Factors on the stand-in weights, by which the first guess is not all but constant (README.md of the cases).
+TAPIR_GAINS = {
+    "hid1.weight": 2,
+    "hid3.weight": 3,
+    "hid4.weight": 3,
+    "occ_out.weight": -1,
+    "torch_pips_mixer.linear_1.weight": 0.3,
+    "torch_pips_mixer.linear_1.bias": 0.3,
+}
+
+
+@dataclass(frozen=True)
+class TAPIRCase:
+    """A case of TAPIR; `keys` names the released layout, `released` whether the released sampler's error is kept."""
+
+    title: str
+    name: str
+    keys: str
+    seed: int
+    video: tuple[int, int, int]
+    released: bool = False
+    causal: bool = False
+
+    def weights(self, reference: Reference) -> dict[str, Tensor]:
+        weights = reference.fill(reference.shapes(self.keys), self.seed)
+        for name, tensor in weights.items():
+            for ending, gain in TAPIR_GAINS.items():
+                if name.endswith(ending):
+                    tensor *= gain
+        return weights
+
+    def model(self, reference: Reference, scratch: Path) -> Any:
+        torch.save(self.weights(reference), scratch / "x.pt")
+        model = convert_tapir(scratch / "x.pt", causal=self.causal)
+        model.config.released_patches = self.released
+        return model
+
+    def answers(self, reference: Reference, scratch: Path) -> list[Pair]:
+        """Of the whole clip, and of causal weights frame by frame, too."""
+        case = reference.case(self.name)
+        model = self.model(reference, scratch)
+        video, queries = reference.inputs(case, *self.video, self.seed)
+        with torch.inference_mode():
+            whole = model(pixel_values_videos=video, query_points=queries)
+        if self.causal:
+            return self._pairs(case, "whole_", whole) + self._by_frame(case, model, video, queries)
+        prefix = "" if self.released or self.video[1] == self.video[2] else "as_meant_"
+        pairs = self._pairs(case, prefix, whole)
+        for step, tracks in enumerate(whole.unrefined_tracks):
+            pairs += [
+                pair("tracks", tracks[0], case[f"{prefix}iter_tracks_xy_{step}"]),
+                pair("logits", whole.unrefined_occlusion_logits[step][0], case[f"{prefix}iter_occlusion_{step}"]),
+                pair(
+                    "logits",
+                    whole.unrefined_expected_distance_logits[step][0],
+                    case[f"{prefix}iter_expected_dist_{step}"],
+                ),
+            ]
+        return pairs
+
+    def _pairs(self, case: Any, prefix: str, out: Any) -> list[Pair]:
+        return [
+            pair("tracks", out.tracks[0], case[f"{prefix}tracks_xy"]),
+            pair("logits", out.occlusion_logits[0], case[f"{prefix}occlusion"]),
+            pair("logits", out.expected_distance_logits[0], case[f"{prefix}expected_dist"]),
+        ]
+
+    def _by_frame(self, case: Any, model: Any, video: Tensor, queries: Tensor) -> list[Pair]:
+        with torch.inference_mode():
+            features = model.get_query_features(model.get_video_features(video), queries)
+            state, found = model.start(queries, features), []
+            for frame in video.split(1, dim=1):
+                found.append(model(pixel_values_videos=frame, state=state))
+                state = found[-1].state
+        tracks, occlusion, distance = (
+            torch.cat([getattr(out, name)[0] for out in found], dim=1)
+            for name in ("tracks", "occlusion_logits", "expected_distance_logits")
+        )
+        first, last = state.layers[0], state.layers[-1]
+        return [
+            pair("tracks", tracks, case["online_tracks_xy"]),
+            pair("logits", occlusion, case["online_occlusion"]),
+            pair("logits", distance, case["online_expected_dist"]),
+            pair("logits", first[0][0, :2], case["online_state_block_0_causal_1"]),
+            # Our copies of a channel follow one another, theirs lie side by side.
+            pair(
+                "logits",
+                last[1][0, :2].unflatten(-1, (-1, 512)).transpose(-1, -2).flatten(-2),
+                case["online_state_block_11_causal_2_last"],
+            ),
+        ]
+
+
+TAPIR = (
+    TAPIRCase("TAPIR, 256x256", "tapir_256", "tapir", 1, (8, 256, 256)),
+    TAPIRCase("BootsTAPIR, 256x256", "bootstapir_256", "bootstapir", 1, (8, 256, 256)),
+    TAPIRCase("BootsTAPIR, 192x320", "bootstapir_192x320", "bootstapir", 2, (5, 192, 320)),
+    TAPIRCase("the same, as released", "bootstapir_192x320", "bootstapir", 2, (5, 192, 320), released=True),
+    TAPIRCase("BootsTAPIR, 320x320", "bootstapir_320", "bootstapir", 2, (4, 320, 320)),
+    TAPIRCase("causal TAPIR, 256x256", "causal_tapir_256", "tapir", 2, (6, 256, 256), causal=True),
+    TAPIRCase("causal BootsTAPIR, 256x256", "causal_bootstapir_256", "bootstapir", 1, (8, 256, 256), causal=True),
+)
+
+
 def tapnext_file(reference: Reference, name: str, seed: int, layout: Layout, scratch: Path) -> Path:
     """The case's weights in one of the released layouts."""
     if layout == "jax":
@@ -211,6 +316,8 @@ def main() -> None:
         scratch = Path(folder)
         for case in LOCOTRACK:
             print(line(case.title, case.answers(reference, scratch)), flush=True)
+        for tapir in TAPIR:
+            print(line(tapir.title, tapir.answers(reference, scratch)), flush=True)
         name = "tapnext_w96d3"
         files = (tapnext_file(reference, name, 1, layout, scratch) for layout in LAYOUTS)
         small = [tapnext_answers(reference, name, file, 6, 1) for file in files]

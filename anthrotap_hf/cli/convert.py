@@ -54,6 +54,38 @@ def locotrack(
 
 
 @app.command()
+def tapir(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    causal: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether these are weights for tracking frame by frame, which the file does not tell. By default, "
+            "those whose name has causal or online are.",
+            show_default=False,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Softmax temperature of the first guess. By default 10 for BootsTAPIR as .npy, else 20.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """TAPIR and BootsTAPIR, offline or causal: a PyTorch .pt or a JAX .npy.
+
+    Example: anthrotap convert tapir bootstapir_checkpoint_v2.pt bootstapir
+    """
+    from anthrotap_hf.models.tapir.convert_tapir import convert_tapir
+
+    _convert(lambda: convert_tapir(checkpoint, causal, temperature), folder, overwrite, as_json)
+
+
+@app.command()
 def tapnext(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: Json = False) -> None:
     """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
 

@@ -12,6 +12,7 @@ TRACKERS = Registry(
     {
         "flowchain": "anthrotap_hf.models.flowchain.modeling_flowchain:FlowChainForPointTracking",
         "locotrack": "anthrotap_hf.models.locotrack.modeling_locotrack:LocoTrackForPointTracking",
+        "tapir": "anthrotap_hf.models.tapir.modeling_tapir:TAPIRForPointTracking",
         "tapnext": "anthrotap_hf.models.tapnext.modeling_tapnext:TAPNextForPointTracking",
     },
 )
@@ -29,6 +30,7 @@ CONFIGS = Registry(
     {
         "flowchain": "anthrotap_hf.models.flowchain.configuration_flowchain:FlowChainConfig",
         "locotrack": "anthrotap_hf.models.locotrack.configuration_locotrack:LocoTrackConfig",
+        "tapir": "anthrotap_hf.models.tapir.configuration_tapir:TAPIRConfig",
         "tapnext": "anthrotap_hf.models.tapnext.configuration_tapnext:TAPNextConfig",
         "tokenhmr": "anthrotap_hf.models.tokenhmr.configuration_tokenhmr:TokenHMRConfig",
     },

@@ -53,7 +53,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             # FlowChain takes bytes.
             return cls({"shortest_edge": config.shortest_edge}, do_rescale=False)
         if hasattr(config, "initial_resolution"):
-            # LocoTrack.
+            # LocoTrack and TAPIR.
             height, width = config.initial_resolution
             return cls({"height": height, "width": width}, size_divisor=8)
         if hasattr(config, "image_size"):

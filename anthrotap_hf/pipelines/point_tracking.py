@@ -101,9 +101,11 @@ class PointTrackingPipeline(Pipeline):
         if not {"pixel_values_videos", "query_points"} <= self._arguments:
             raise ValueError(
                 f"{type(self.model).__name__} is no point tracker: its forward takes no pixel_values_videos and "
-                "query_points; name a LocoTrack, TAPNext or FlowChain model"
+                "query_points; name a LocoTrack, TAPIR, TAPNext or FlowChain model"
             )
-        if not hasattr(self.model, "start" if "state" in self._arguments else "num_steps"):
+        # A TAPIR takes a state only with causal weights.
+        self._frame_by_frame = "state" in self._arguments and getattr(self.model, "carries_state", True)
+        if not hasattr(self.model, "start" if self._frame_by_frame else "num_steps"):
             raise ValueError(
                 f"{type(self.model).__name__} must either carry a state, which `start(query_points)` gives, or say by "
                 "`num_steps(num_frames, query_points)` how often it calls the `progress` that its forward takes"
@@ -272,7 +274,7 @@ class PointTrackingPipeline(Pipeline):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return tracks [B, N, T, 2] and visible logits [B, N, T]; frame by frame where the model carries a state."""
         T, model = pixels.shape[1], self.model
-        if "state" in self._arguments:
+        if self._frame_by_frame:
             # Such a model runs forward in time: what comes before a query, it tracks in the reversed video.
             back = bool((queries[..., 0] > 0).any())
             with _progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
-from anthrotap_hf.utils.safe_pickle import DAMAGE, SafeUnpickler, Stub, UnsafeFileError, safe_load_npz
+from anthrotap_hf.utils.safe_pickle import (
+    DAMAGE,
+    SafeUnpickler,
+    Stub,
+    UnsafeFileError,
+    array_of,
+    safe_load_npy,
+    safe_load_npz,
+)
 
 # Where training scripts put the weights, if not at the top.
 HOLDERS = ("state_dict", "model_state_dict", "model")
@@ -65,7 +73,7 @@ _SAFE_PICKLE = SimpleNamespace(Unpickler=_TensorUnpickler, load=_load_pickle, __
 
 
 def load_tensors(path: Path, anchors: Sequence[str] = (), holders: Sequence[str] = HOLDERS) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name: of an `.npz`, or of a PyTorch file.
+    """Return the tensors of a checkpoint by name: of an `.npz`, of haiku's `.npy`, or of a PyTorch file.
 
     No code of the file is run. What a Lightning file holds beside them (hyper-parameters, callbacks) is skipped.
 
@@ -80,7 +88,12 @@ def load_tensors(path: Path, anchors: Sequence[str] = (), holders: Sequence[str]
     """
     if not path.is_file():
         raise FileNotFoundError(2, "no such checkpoint", str(path))
-    tensors = _load_npz(path) if path.suffix == ".npz" else _load_torch(path, holders)
+    if path.suffix == ".npz":
+        tensors = _load_npz(path)
+    elif path.suffix == ".npy":
+        tensors = _load_haiku(path)
+    else:
+        tensors = _load_torch(path, holders)
     prefix = _prefix(tensors, anchors)
     if not prefix:
         return tensors
@@ -109,6 +122,22 @@ def _load_npz(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(error.reason, path=path) from error
     except ValueError as error:
         raise CheckpointError(f"it is no .npz of numbers: {one_line(error)}", path=path) from error
+
+
+def _load_haiku(path: Path) -> dict[str, Tensor]:
+    """Read what haiku's parameters are saved as by `numpy.save`: {"params": {module: {"w": array, ...}}}."""
+    try:
+        content = safe_load_npy(path)
+        modules = content.get("params") if isinstance(content, dict) else None
+        if not isinstance(modules, dict) or not all(isinstance(leaves, dict) for leaves in modules.values()):
+            raise CheckpointError("it holds no params", path=path)
+        return {
+            f"{module}/{leaf}": torch.from_numpy(array_of(array).astype(np.float32))
+            for module, leaves in modules.items()
+            for leaf, array in leaves.items()
+        }
+    except UnsafeFileError as error:
+        raise CheckpointError(error.reason, path=path) from error
 
 
 def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
+from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
 
 TINY_LOCOTRACK: dict[str, Any] = {
@@ -19,6 +20,16 @@ TINY_LOCOTRACK: dict[str, Any] = {
     "correlation_kernels": [5, 2],
     "correlation_strides": [4, 2],
     "num_iterations": 1,
+    "initial_resolution": [32, 32],
+}
+TINY_TAPIR: dict[str, Any] = {
+    "stage_channels": [8, 12, 16, 16],
+    "stage_blocks": [1, 1, 1, 1],
+    "extra_channels": 20,
+    "cost_channels": [4, 6, 8],
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_iterations": 2,
     "initial_resolution": [32, 32],
 }
 TINY_TAPNEXT: dict[str, Any] = {
@@ -34,6 +45,12 @@ def tiny_locotrack(seed: int = 1, **settings: Any) -> LocoTrackForPointTracking:
     """Make a LocoTrack; `settings` change its configuration."""
     torch.manual_seed(seed)
     return LocoTrackForPointTracking(LocoTrackConfig(**TINY_LOCOTRACK | settings)).eval()
+
+
+def tiny_tapir(seed: int = 1, **settings: Any) -> TAPIRForPointTracking:
+    """Make a TAPIR; `settings` change its configuration."""
+    torch.manual_seed(seed)
+    return TAPIRForPointTracking(TAPIRConfig(**TINY_TAPIR | settings)).eval()
 
 
 def tiny_tapnext(seed: int = 1, **settings: Any) -> TAPNextForPointTracking:

@@ -96,6 +96,7 @@ IMPOSSIBLE = {
     "app": "--dataset nosuch",
     "train": "nosuch --out out",
     "convert locotrack": "no.ckpt out",
+    "convert tapir": "no.pt out",
     "convert tapnext": "no.npz out",
     "convert tokenhmr": "no.ckpt out --tokenizer no.pth --mean-parameters no.npz",
     "evaluate": "--benchmark shards --data no --out out",

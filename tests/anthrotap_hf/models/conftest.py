@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
+from anthrotap_hf.models.tapir import TAPIRForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from benchmarks.parity import Reference
-from helpers.trackers import tiny_locotrack, tiny_tapnext
+from helpers.trackers import tiny_locotrack, tiny_tapir, tiny_tapnext
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,17 @@ def reference(reference_dir: Path) -> Reference:
 @pytest.fixture
 def locotrack() -> LocoTrackForPointTracking:
     return tiny_locotrack(stage_blocks=[1, 2, 1, 1], num_hidden_layers=2, num_iterations=2, initial_resolution=[32, 48])
+
+
+@pytest.fixture
+def tapir() -> TAPIRForPointTracking:
+    """Like BootsTAPIR: with a pyramid and extra blocks."""
+    return tiny_tapir(pyramid_level=1, num_extra_blocks=2)
+
+
+@pytest.fixture
+def causal_tapir() -> TAPIRForPointTracking:
+    return tiny_tapir(causal=True)
 
 
 @pytest.fixture
