@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from anthrotap_hf.data.loading import load_dataset
     from anthrotap_hf.data.streaming import StreamedClips, stream_clips
+    from anthrotap_hf.models.cotracker3 import CoTracker3Config, CoTracker3ForPointTracking
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
     from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from anthrotap_hf.tracks import TrackedClip, Tracks
 
 __all__ = [
+    "CoTracker3Config",
+    "CoTracker3ForPointTracking",
     "FlowChainConfig",
     "FlowChainForPointTracking",
     "LocoTrackConfig",
@@ -56,6 +59,7 @@ _lazy_getattr, _, _ = lazy_loader.attach(
     submod_attrs={
         "data.loading": ["load_dataset"],
         "data.streaming": ["StreamedClips", "stream_clips"],
+        "models.cotracker3": ["CoTracker3Config", "CoTracker3ForPointTracking"],
         "models.flowchain": ["FlowChainConfig", "FlowChainForPointTracking"],
         "models.locotrack": ["LocoTrackConfig", "LocoTrackForPointTracking"],
         "models.tapir": ["TAPIRConfig", "TAPIRForPointTracking"],

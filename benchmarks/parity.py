@@ -304,6 +304,8 @@ def line(title: str, pairs: Sequence[Pair]) -> str:
 
 
 def main() -> None:
+    from benchmarks.parity_joint import COTRACKER3
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slow", action="store_true", help="also TAPNext of the released size: minutes, 2 GB")
@@ -328,6 +330,8 @@ def main() -> None:
             whole, single = tapnext_answers(reference, "tapnext_full", file, 2, 2)
             print(line("TAPNext of the released size", whole))
             print(line("the same, frame by frame", single), flush=True)
+        for joint in COTRACKER3:
+            print(line(joint.title, joint.answers(reference, scratch)), flush=True)
         print(line("TokenHMR (mesh source), width 96", tokenhmr_answers(reference, scratch)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,27 @@ Folder = Annotated[Path, typer.Argument(help="Folder for the converted model.", 
 @app.callback()
 def main() -> None:
     """Convert released checkpoints for from_pretrained."""
+
+
+@app.command()
+def cotracker3(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    online: Annotated[
+        bool | None,
+        typer.Option("--online/--offline", help="Which kind it is. Default: online where its windows have 16 frames."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """CoTracker3, offline or online: a .pth. Its license is CC-BY-NC-4.0: for non-commercial use.
+
+    Example: anthrotap convert cotracker3 scaled_offline.pth cotracker3-offline
+    """
+    from anthrotap_hf.models.cotracker3.convert_cotracker3 import convert_cotracker3
+
+    save = partial(_save_with_provenance, checkpoint)
+    _convert(lambda: convert_cotracker3(checkpoint, online), folder, overwrite, as_json, save)
 
 
 @app.command()
@@ -131,6 +153,14 @@ def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
     from anthrotap_hf.pipelines import PointTrackingPipeline
 
     PointTrackingPipeline(model, device="cpu").save_pretrained(folder)
+
+
+def _save_with_provenance(checkpoint: Path, model: PreTrainedModel, folder: Path) -> None:
+    """Save a pipeline, and beside it under which license its weights were released: `publish` keeps to it."""
+    from anthrotap_hf.hub.provenance import Provenance
+
+    _save_pipeline(model, folder)
+    Provenance.of_conversion(checkpoint, model.config.model_type).write(folder)
 
 
 def _convert(

@@ -182,6 +182,8 @@ class TrackerCard:
             front["datasets"] = provenance.datasets
         values = {
             **vars(self),
+            # Converted weights have no recipe to tell of.
+            "provenance": provenance if provenance is not None and provenance.recipe else None,
             "front": _yaml(front),
             "components": _component_rows(self.components),
             "recipe_yaml": "" if provenance is None else _yaml(provenance.recipe),

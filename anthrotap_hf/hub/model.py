@@ -160,6 +160,8 @@ def _components(card: str | None, provenance: Provenance | None, kind: str, fold
     sources, weights = COMPONENTS["training_sources"], COMPONENTS["released_weights"]
     if card is not None and card.startswith("anthro-"):
         return [weights["anthrotap"], weights[kind], sources["panning-movi-e"], sources["letsdance"]]
+    if kind in weights and weights[kind].is_non_commercial:
+        return [weights[kind]]
     if kind == "flowchain":
         return [COMPONENTS["flows"]["dis"]]
     return [Component(f"weights of {folder.name}", UNKNOWN, "without provenance, their terms are not known")]

@@ -1,4 +1,4 @@
-"""Provenance of a trained tracker: what the trainer writes beside the weights, for the card that `publish` renders."""
+"""Provenance of a tracker: what the trainer or a converter writes beside the weights, for the card of `publish`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from anthrotap_hf.hub.licenses import UNKNOWN, Component
+from anthrotap_hf.hub.licenses import COMPONENTS, UNKNOWN, Component
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.hub_names import is_repository, split_revision
@@ -24,10 +24,11 @@ class Provenance:
     """What a tracker was trained with.
 
     Attributes:
-        recipe: The training recipe as JSON values, without paths of the machine that trained.
+        recipe: The training recipe as JSON values, without paths of the machine that trained; empty for
+            converted weights.
         start: The weights that training started from, with the commit if they came from the Hub; None for none.
         components: Everything that went into the weights, with its license.
-        versions: The versions of Python and of the packages that trained, by name.
+        versions: The versions of Python and of the packages that trained or converted, by name.
         evaluation: The last evaluation during training: `benchmark`, `mode`, `step` and `mean`, the metrics as
             fractions; None if there was none.
     """
@@ -51,14 +52,23 @@ class Provenance:
             AnthroTapError: if the provenance of the start can't be read.
             OSError: if the start can't be found.
         """
-        names = ("anthrotap", "torch", "transformers")
         before = () if start is None else _components_of_start(start)
         return cls(
             recipe=_without_paths(dict(recipe)),
             start=None if start is None else public_name(_with_commit(start)),
             components=tuple(dict.fromkeys([*before, *data])),
-            versions={name: version(name) for name in names} | {"Python": platform.python_version()},
+            versions=_versions(),
         )
+
+    @classmethod
+    def of_conversion(cls, checkpoint: Path, kind: str) -> Provenance:
+        """Say where converted weights come from, and under which license.
+
+        Args:
+            checkpoint: The released file.
+            kind: The model type, a name of `released_weights` in `components.yaml`.
+        """
+        return cls({}, public_name(checkpoint.name), (COMPONENTS["released_weights"][kind],), _versions())
 
     @classmethod
     def read(cls, model: str, revision: str | None = None) -> Provenance | None:
@@ -89,12 +99,17 @@ class Provenance:
     @property
     def datasets(self) -> list[str]:
         """The datasets of the Hub that it was trained on, sorted."""
-        named = (source.get("data", "") for source in self.recipe["sources"].values())
+        named = (source.get("data", "") for source in self.recipe.get("sources", {}).values())
         return sorted({split_revision(name)[0] for name in named if is_repository(name)})
 
     def write(self, folder: Path) -> None:
         """Write the provenance into a model's folder."""
         (folder / PROVENANCE_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    names = ("anthrotap", "torch", "transformers")
+    return {name: version(name) for name in names} | {"Python": platform.python_version()}
 
 
 def public_name(name: str) -> str:

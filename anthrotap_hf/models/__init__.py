@@ -10,6 +10,7 @@ from anthrotap_hf.utils.registry import Registry
 TRACKERS = Registry(
     "tracker",
     {
+        "cotracker3": "anthrotap_hf.models.cotracker3.modeling_cotracker3:CoTracker3ForPointTracking",
         "flowchain": "anthrotap_hf.models.flowchain.modeling_flowchain:FlowChainForPointTracking",
         "locotrack": "anthrotap_hf.models.locotrack.modeling_locotrack:LocoTrackForPointTracking",
         "tapir": "anthrotap_hf.models.tapir.modeling_tapir:TAPIRForPointTracking",
@@ -28,6 +29,7 @@ MODELS = Registry(
 CONFIGS = Registry(
     "model",
     {
+        "cotracker3": "anthrotap_hf.models.cotracker3.configuration_cotracker3:CoTracker3Config",
         "flowchain": "anthrotap_hf.models.flowchain.configuration_flowchain:FlowChainConfig",
         "locotrack": "anthrotap_hf.models.locotrack.configuration_locotrack:LocoTrackConfig",
         "tapir": "anthrotap_hf.models.tapir.configuration_tapir:TAPIRConfig",

@@ -52,6 +52,10 @@ class PointTrackingImageProcessor(BaseImageProcessor):
         if hasattr(config, "shortest_edge"):
             # FlowChain takes bytes.
             return cls({"shortest_edge": config.shortest_edge}, do_rescale=False)
+        if hasattr(config, "resolution"):
+            # CoTracker3.
+            height, width = config.resolution
+            return cls({"height": height, "width": width}, size_divisor=4)
         if hasattr(config, "initial_resolution"):
             # LocoTrack and TAPIR.
             height, width = config.initial_resolution

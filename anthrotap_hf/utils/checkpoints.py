@@ -149,6 +149,11 @@ def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
         raise CheckpointError(f"it is refused: {_first_line(error)}", path=path) from error
     except DAMAGE as error:
         raise CheckpointError(f"it is no PyTorch checkpoint: {_first_line(error)}", path=path) from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A file that is cut off: the reader seeks past its end.
+        raise CheckpointError(f"it is no whole PyTorch checkpoint: {_first_line(error)}", path=path) from error
     if isinstance(content, Mapping):
         held = (content[holder] for holder in holders if isinstance(content.get(holder), Mapping))
         content = next(held, content)

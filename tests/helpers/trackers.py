@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from anthrotap_hf.models.cotracker3 import CoTracker3Config, CoTracker3ForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
@@ -39,6 +40,33 @@ TINY_TAPNEXT: dict[str, Any] = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
+
+TINY_COTRACKER3: dict[str, Any] = {
+    "resolution": [32, 48],
+    "window_size": 4,
+    "stage_channels": [8, 8, 12, 16],
+    "feature_size": 16,
+    "num_levels": 2,
+    "support_radius": 1,
+    "correlation_hidden_size": 16,
+    "correlation_size": 8,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_virtual_tracks": 3,
+    "num_iterations": 2,
+    "support_grid_size": 2,
+}
+
+
+def tiny_cotracker3(seed: int = 1, **settings: Any) -> CoTracker3ForPointTracking:
+    """Make a CoTracker3; `settings` change its configuration."""
+    torch.manual_seed(seed)
+    model = CoTracker3ForPointTracking(CoTracker3Config(**TINY_COTRACKER3 | settings)).eval()
+    # At first its heads move nothing.
+    for head in (model.transformer.position_head, model.transformer.state_head):
+        head.reset_parameters()
+    return model
 
 
 def tiny_locotrack(seed: int = 1, **settings: Any) -> LocoTrackForPointTracking:

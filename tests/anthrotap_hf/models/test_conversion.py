@@ -14,12 +14,21 @@ from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from benchmarks.parity import LAYOUTS, LOCOTRACK, tapnext_answers, tapnext_file
+from benchmarks.parity_joint import COTRACKER3
 from helpers.parity_cases import assert_near
+from helpers.released_layouts import backwards
 
 
 @pytest.mark.parametrize("case", LOCOTRACK, ids=lambda case: case.name)
 @pytest.mark.filterwarnings("error:sizes of the checkpoint")
 def test_locotrack_outputs_are_as_released(case, reference, tmp_path):
+    assert_near(case.answers(reference, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", COTRACKER3, ids=lambda case: case.name)
+@pytest.mark.filterwarnings("error:sizes of the checkpoint")
+def test_cotracker3_outputs_are_as_released(case, reference, tmp_path):
     assert_near(case.answers(reference, tmp_path))
 
 
@@ -47,16 +56,6 @@ def released_locotrack(model: LocoTrackForPointTracking) -> dict[str, torch.Tens
     from anthrotap_hf.models.locotrack.convert_locotrack import TABLE
 
     return backwards(model, {line.target: line.sources for line in TABLE})
-
-
-def backwards(model, table: dict[str, tuple[str, ...]]) -> dict[str, torch.Tensor]:
-    result = {}
-    for name, tensor in model.state_dict().items():
-        numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
-        sources = table.get(name) or table[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
-        for source, part in zip(sources, tensor.chunk(len(sources)), strict=True):
-            result[source.format(*numbers)] = part.clone()
-    return result
 
 
 @pytest.fixture
@@ -268,6 +267,7 @@ def test_the_command_stops_with_one_line(tmp_path):
         (["tapnext", str(tmp_path / "no.npz"), str(tmp_path / "out")], "no such checkpoint"),
         (["tapnext", checkpoint, str(tmp_path / "out")], "no TAPNext"),
         (["locotrack", checkpoint, str(tmp_path / "out")], "no LocoTrack"),
+        (["cotracker3", checkpoint, str(tmp_path / "out")], "no CoTracker3"),
         (["locotrack", checkpoint, str(tmp_path / "taken")], "is a file"),
         (["locotrack", checkpoint, str(tmp_path / "out"), "--strides", "2;2"], "--strides must be"),
         (["tapnext", checkpoint, str(tmp_path / "out"), "--heads", "2"], "No such option: --heads"),

@@ -1,0 +1,4 @@
+from .configuration_cotracker3 import CoTracker3Config as CoTracker3Config
+from .modeling_cotracker3 import CoTracker3ForPointTracking as CoTracker3ForPointTracking
+from .modeling_cotracker3 import CoTracker3Output as CoTracker3Output
+from .modeling_cotracker3 import CoTracker3State as CoTracker3State

@@ -1,0 +1,19 @@
+"""Weights of a model in a released layout, by a converter's table read from right to left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def backwards(model: nn.Module, table: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
+    """Return the model's weights under the names that `table` gives for each of ours."""
+    result = {}
+    for name, tensor in model.state_dict().items():
+        numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
+        sources = table.get(name) or table[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
+        for source, part in zip(sources, tensor.chunk(len(sources)), strict=True):
+            result[source.format(*numbers)] = part.clone()
+    return result
