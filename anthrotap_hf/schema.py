@@ -223,12 +223,24 @@ def decode_tracks(row: Mapping[str, Any]) -> Tracks:
 
 
 def video_source(video: Any) -> Any:
-    """Bytes or a path, from what the column `video` may hold."""
+    """The bytes of a video, from what the column `video` may hold; None where the row has no video.
+
+    Rows come from anyone: a path in one is never opened, as it may name any file of this machine. A `Path` object is
+    no part of a file: whoever made the row means it, and gets it back.
+
+    Raises:
+        ValueError: there is a path and no bytes.
+    """
     video = getattr(video, "_hf_encoded", video)  # a torchcodec decoder, where decoding is on
     if isinstance(video, np.ndarray):  # how the format "numpy" has a row without video
         video = video.item()
+    path = video
     if isinstance(video, Mapping):
-        return video["path"] if video.get("bytes") is None else video["bytes"]
+        video, path = video.get("bytes"), video.get("path")
+    if video is None and path is None:
+        return None
+    if not isinstance(video, (bytes, Path)):
+        raise ValueError("its video is a path, which is never opened, and no bytes: build the shard again")
     return video
 
 

@@ -36,6 +36,9 @@ QUIET_SECONDS = 2
 # Seconds without an answer.
 URL_TIMEOUT = 60
 
+# The files beside the video reader that it imports.
+READER_FILES = ("containers.py", "images.py", "packets.py", "pictures.py")
+
 # Ways to say which points are tracked.
 QUERY_OPTIONS = {"points", "grid_size", "query_frame", "points_per_frame"}
 
@@ -344,7 +347,10 @@ class PointTrackingPipeline(Pipeline):
                 if value is not None:
                     setattr(config, name, value)
         # Code is copied along relative imports; the reader lies elsewhere while it is part of a package.
-        shutil.copyfile(inspect.getfile(iter_frames), Path(save_directory) / "video.py")
+        reader = Path(inspect.getfile(iter_frames))
+        shutil.copyfile(reader, Path(save_directory) / "video.py")
+        for name in READER_FILES:
+            shutil.copyfile(reader.with_name(name), Path(save_directory) / name)
 
 
 def video_source(video: Any) -> np.ndarray | VideoSource:

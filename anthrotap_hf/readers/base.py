@@ -9,10 +9,9 @@ from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, Tracks
-from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError, array_of, safe_load_npy, safe_load_npz
 from anthrotap_hf.video import VideoError
 
@@ -175,18 +174,3 @@ def _read_image(path: Path) -> np.ndarray:
         raise BadClipError("not a readable image", path=path)
     rgb: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return rgb
-
-
-def decode_image(source: Any) -> np.ndarray:
-    """Return an encoded image (a file, its path or its bytes in `io.BytesIO`) as [H, W, 3] uint8 RGB.
-
-    Raises:
-        ValueError: if it cannot be decoded.
-    """
-    try:
-        with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError("can't be decoded (it is no image)") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"can't be decoded ({one_line(error)})") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,18 @@ from anthrotap_hf.readers.base import (
     DatasetError,
     FilePath,
     Reader,
-    decode_image,
     make_tracks,
 )
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.errors import one_line
-from anthrotap_hf.video import VIDEO_SUFFIXES, iter_frames
+from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, image_folder, iter_frames, select_frames
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 COLUMNS = ("track", "t", "x", "y", "visible")
 _YES_OR_NO = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
 
 
 class PointClips(Reader):
-    """`NAME.csv` or `NAME.json` beside `NAME.mp4` (or another video, or a folder NAME of images, by name).
+    """`NAME.csv` or `NAME.json` beside `NAME.mp4` (or another video, or a folder NAME of images, in natural order).
 
     A CSV has a heading and the columns, in any order,
 
@@ -106,32 +105,22 @@ def _find_video(file: Path) -> Path:
 
 def _open_video(path: Path) -> tuple[FrameLoader | Path, int, int, int]:
     """Return what `TrackedClip.video` takes, the number of frames, height and width."""
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise BadClipError(f"no image in this folder ({', '.join(IMAGE_SUFFIXES)})", path=path)
-
-        def load(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-            return (_read_image(files[number]) for number in numbers)
-
-        shapes = {image.shape for image in load(range(len(files)))}
+    try:
+        folder = image_folder(path)
+        shapes = {folder.image(number).shape for number in range(len(folder))} if folder else set()
+    except VideoError as error:
+        raise BadClipError(error.reason, path=error.path, hint=error.hint) from error
+    if folder:
         if len(shapes) > 1:
             raise BadClipError("its images differ in size; points would mean nothing", path=path)
         height, width, _ = shapes.pop()
-        return load, len(files), height, width
+        return partial(select_frames, path), len(folder), height, width
     # A file's own number of frames is often a guess: count them.
     count, height, width = 0, 0, 0
     for frame in iter_frames(path):
         height, width = frame.image.shape[:2]
         count += 1
     return path, count, height, width
-
-
-def _read_image(file: Path) -> np.ndarray:
-    try:
-        return decode_image(file)
-    except ValueError as error:
-        raise BadClipError(error, path=file) from error
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:

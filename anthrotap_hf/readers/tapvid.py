@@ -15,11 +15,11 @@ from anthrotap_hf.readers.base import (
     DatasetError,
     FilePath,
     Reader,
-    decode_image,
     make_tracks,
 )
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, safe_load
+from anthrotap_hf.video import decode_image
 
 _PARTS = ("video", "points", "occluded")
 _WHICH = "name TAP-Vid's pickle or the folder of its shards"

@@ -80,9 +80,16 @@ def sweep(folder: Path) -> None:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits; of a folder, that of the names and bytes of files
+    right in it."""
+    if not os.path.isdir(path):
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for entry in sorted(Path(path).iterdir()):
+        if entry.is_file():
+            digest.update(f"{entry.name}\0{file_sha256(entry)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def beside(path: Path, state: str) -> Path:

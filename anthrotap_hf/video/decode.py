@@ -1,66 +1,76 @@
-"""Decoding videos frame by frame with PyAV.
+"""Decoding videos frame by frame with PyAV: what is sound, upright and with square pixels, with its time.
 
-The file stands alone: saved pipelines take a copy of it along, and run where this package is not installed.
+The file stands alone beside those that it imports: saved pipelines take copies along, and run where this package is
+not installed.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
-try:
-    from anthrotap_hf.utils.errors import AnthroTapError
-except ImportError:
-
-    class AnthroTapError(ValueError):  # type: ignore[no-redef]
-        """Stands for the error of that name in a copy of this file."""
-
-        def __init__(self, reason: object, *, path: object = None, hint: str | None = None) -> None:
-            self.reason, self.path, self.hint = str(reason), path, hint
-            super().__init__((f"{path}: " if path else "") + self.reason + (f"; {hint}" if hint else ""))
-
+from .containers import (
+    REENCODE,
+    VideoError,
+    VideoSource,
+    check_aspect,
+    check_size,
+    describe_choice,
+    open_video,
+    source_name,
+)
+from .images import ImageFolder, image_folder
+from .packets import Damage, SoundFrame, decode_frames
+from .pictures import Deinterlacer, is_high_dynamic_range, orientation, to_rgb
 
 logger = logging.getLogger(__name__)
 
-# FFmpeg's names of the containers that say when each frame is displayed.
+# FFmpeg's names of the containers that say when each frame is displayed, and of the codecs that display one frame for
+# each packet that is not hidden.
 SEEKABLE = ("mov,mp4", "matroska")
+ONE_FRAME_A_PACKET = ("av1", "ffv1", "h264", "hevc", "mjpeg", "png", "prores", "vp8", "vp9")
+# Rates of which one is so much larger than the other differ: the rate varies.
+SAME_RATE = 1.1
+# A size has the shape of another if width and height differ by so many parts.
+SAME_SHAPE = 1.02
 
-VideoSource = str | os.PathLike[str] | bytes
-
-# Workers run many videos side by side: a few threads a file, whatever the machine has.
-THREADS = 2
-# swscale's default rounding darkens by 1 of 255 levels. These flags cost nothing where it scales anyway, but twice the
-# time where it only converts.
-SCALE = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-CONVERT = Interpolation.AREA
-
-REENCODE = "re-encode the video or leave it out"
 FETCH = "fetch the file again"
 
 
-class VideoError(AnthroTapError):
-    """A video cannot be read, or not to its end."""
+class DamagedVideoError(VideoError):
+    """Parts of a video were left out; it is raised after the last sound frame.
+
+    Attributes:
+        num_lost: how many frames after the last sound one were left out.
+    """
+
+    num_lost = 0
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's file says: displayed size (after rotation and pixel aspect), frames/s, seconds."""
+    """What a video's file says, without reading it through.
+
+    Attributes:
+        width, height: displayed size, after rotation and pixel aspect.
+        fps: frames a second; the mean where the rate varies. None where the file says nothing.
+        duration: seconds; None where the file says nothing.
+        variable_rate: whether the rate varies, or time has holes, so that `fps` says little of any two frames.
+    """
 
     width: int
     height: int
     fps: float | None
     duration: float | None
+    variable_rate: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,75 +80,117 @@ class Frame:
     Attributes:
         image: [H, W, 3] uint8 RGB, upright and with square pixels.
         time: seconds, by the file's own clock (frame rates may vary).
-        index: which of the decoder's frames this is, counted from 0.
-        after_gap: whether damaged frames right before this one were skipped.
+        index: which of the video's frames this is, counted from 0, frames that were left out too.
+        num_lost: how many frames right before this one were left out, as damage reaches them.
+        new_size: whether the video's size or the shape of its pixels changes with this frame.
     """
 
     image: np.ndarray
     time: float
     index: int
-    after_gap: bool = False
+    num_lost: int = 0
+    new_size: bool = False
 
 
-def probe(source: VideoSource) -> VideoInfo:
+def probe(source: VideoSource, folder_fps: float | None = None) -> VideoInfo:
     """Return the size, rate (frames/s) and duration (s) of a video; the last two are None where the file has none.
+
+    Args:
+        source: as for `iter_frames`.
+        folder_fps: frames a second of a folder of pictures; None for `FOLDER_FPS`.
 
     Raises:
         VideoError: the first frame cannot be decoded.
     """
-    with _open(source) as (container, stream):
-        frame = next((frame for frame in _decode(container, stream, []) if frame is not None), None)
-        if frame is None:
-            raise VideoError("no frame can be decoded", path=_name(source), hint=REENCODE)
-        width, height = _display_size(frame, stream)
-        duration = container.duration
-        return VideoInfo(width, height, _rate(stream), duration / av.time_base if duration else None)
+    if folder := image_folder(source, folder_fps):
+        height, width = folder.image(0).shape[:2]
+        return VideoInfo(width, height, folder.fps, len(folder) / folder.fps)
+    name = source_name(source)
+    with open_video(source) as (container, stream):
+        first = next(decode_frames(container, stream, Damage()), None)
+        if first is None:
+            raise VideoError("no frame can be decoded", path=name, hint=REENCODE)
+        width, height = _display_size(first, name)
+        duration = container.duration / av.time_base if container.duration else None
+        fps, variable = _rate(stream)
+        return VideoInfo(width, height, fps, duration, variable)
 
 
-def iter_frames(source: VideoSource, short_side: int | None = None) -> Iterator[Frame]:
+def iter_frames(
+    source: VideoSource,
+    short_side: int | None = None,
+    *,
+    sizes: Literal["first", "own"] = "first",
+    deinterlace: bool = True,
+    tone_map: bool = True,
+    folder_fps: float | None = None,
+) -> Iterator[Frame]:
     """Yield the frames of a video one at a time, so that memory stays flat in its length.
 
-    The display matrix (a phone's rotation, mirroring) and the pixel aspect ratio are applied; frames whose
-    size changes on the way are brought back to the first one's.
+    The display matrix (a phone's rotation, mirroring) and the pixel aspect ratio are applied.
 
     Args:
-        source: a file (whatever FFmpeg reads: mp4, mkv, GIF, ...) or its bytes.
+        source: a file (mp4, mkv, GIF, ...; see `containers.FORMATS`), its bytes, or a folder of pictures, which are
+            read in natural order of their names.
         short_side: scale the shorter side to this many pixels, while converting colors. Videos are never
             enlarged. Sizes are then even, as H.264 wants them. None keeps the size.
+        sizes: "first" brings frames whose size changes on the way back to the first one's, and raises if their shape
+            does; "own" leaves each its own.
+        deinterlace: make whole pictures of interlaced frames, by FFmpeg's bwdif. Otherwise moving edges are combs.
+        tone_map: bring PQ and HLG to BT.709. Otherwise they look pale.
+        folder_fps: frames a second of a folder of pictures; None for `FOLDER_FPS`.
 
     Raises:
         VideoError: the file cannot be opened, has no video stream or no frame; or, after the last good frame, a part
-            was damaged. Frames from a damaged one to the next key frame are skipped (predicted frames carry the damage
-            on), so all that are yielded may be used.
+            was damaged. Frames from a damaged one to the next key frame are left out (predicted frames carry the
+            damage on), so all that are yielded may be used; `num_lost` of the error counts those at the end.
     """
-    name = _name(source)
-    damage: list[str] = []
-    count = 0
-    with _open(source) as (container, stream):
-        rate = _rate(stream)
-        reformatter = VideoReformatter()
-        size: tuple[int, int] | None = None
-        gap, time = False, 0.0
-        for index, frame in enumerate(_decode(container, stream, damage)):
-            if frame is None:
-                gap = True
-                continue
-            if size is None:
-                size = _fit(*_display_size(frame, stream), short_side)
-            if frame.time is not None:
-                time = frame.time
+    if folder := image_folder(source, folder_fps):
+        yield from _fit_all(folder, short_side, sizes)
+        return
+    name = source_name(source)
+    damage = Damage()
+    reformatter = VideoReformatter()
+    deinterlacer = Deinterlacer() if deinterlace else None
+    form: tuple[int, int] | None = None
+    size, index, count, time, step = (0, 0), 0, 0, 0.0, 0.0
+    with open_video(source) as (container, stream):
+        if choice := describe_choice(container, stream):
+            logger.warning("%s: %s", name, choice)
+        rate, _ = _rate(stream)
+        for sound in _deinterlaced(decode_frames(container, stream, damage), deinterlacer):
+            shown = _display_size(sound, name)
+            new_size = form not in (None, shown)
+            if form is None or (new_size and sizes == "own"):
+                size = _fit(*shown, short_side)
+            elif new_size and not _same_shape(shown, size):
+                raise _new_shape(name, shown, form, count)
+            form = shown
+            last = time
+            if sound.frame.time is not None:
+                time = sound.frame.time
             elif count:
                 time += 1 / (rate or 25.0)
-            yield Frame(_to_rgb(frame, reformatter, size), time, index, gap and count > 0)
-            count, gap = count + 1, False
-        if not damage and container.duration and count and time + 1 < (end := container.duration / av.time_base):
+            step = time - last if count else 0.0
+            if not count:
+                is_interlaced = sound.frame.interlaced_frame or bool(deinterlacer and deinterlacer.num_interlaced)
+                _say_conversions(name, sound.frame, is_interlaced, deinterlace, tone_map)
+            index += sound.num_lost
+            image = to_rgb(sound.frame, reformatter, size, tone_map)
+            yield Frame(image, time, index, sound.num_lost, new_size)
+            index, count = index + 1, count + 1
+        end = _end(container, stream)
+        if count and not damage.num_frames and end is not None and time + max(1.0, 2 * step) < end:
             logger.warning("%s: the video ends at %.1f s, the file says %.1f s; is it truncated?", name, time, end)
     if not count:
-        reason = f"no frame can be decoded ({damage[0]})" if damage else "the video stream has no frames"
+        reason = f"no frame can be decoded ({damage.reason})" if damage.reason else "the video stream has no frames"
         raise VideoError(reason, path=name, hint=REENCODE)
-    if damage:
+    if damage.reason:
+        lost = "1 frame is" if damage.num_frames == 1 else f"{damage.num_frames} frames are"
         hint = f"{count} frames could be read, fetch the file again for the rest"
-        raise VideoError(f"damaged ({damage[0]})", path=name, hint=hint)
+        error = DamagedVideoError(f"damaged ({damage.reason}): {lost} left out", path=name, hint=hint)
+        error.num_lost = damage.num_frames + count - index
+        raise error
 
 
 def decode_video(source: VideoSource) -> np.ndarray:
@@ -149,13 +201,14 @@ def decode_video(source: VideoSource) -> np.ndarray:
 def select_frames(source: VideoSource, indices: Sequence[int], short_side: int | None = None) -> Iterator[np.ndarray]:
     """Yield some frames of a video one at a time, each [H, W, 3] uint8 RGB, and decode little more than these.
 
-    Packets are listed first (not decoded): frame i is the i-th one in order of display. Decoding starts at the last key
-    frame before the first frame wanted, and skips frames that neither are wanted nor needed by others. It runs in one
-    thread, as training reads many videos side by side. Containers other than mp4 and Matroska, whose time stamps are
-    guesses, are decoded from the start.
+    They are those that `iter_frames` gives these indices. Packets are listed first (not decoded): frame i is the i-th
+    one in order of display. Decoding starts at the last key frame before the first frame wanted, and skips frames that
+    neither are wanted nor needed by others. Where packets do not tell (containers other than mp4 and Matroska, whose
+    time stamps are guesses; codecs whose packets do not have a frame each; interlaced video), the video is decoded from
+    the start.
 
     Args:
-        source: a file or its bytes.
+        source: a file, its bytes, or a folder of pictures.
         indices: frames, counted from 0, rising.
         short_side: scale the shorter side to at most this many pixels, as in `iter_frames`.
 
@@ -166,167 +219,180 @@ def select_frames(source: VideoSource, indices: Sequence[int], short_side: int |
     wanted = [int(index) for index in indices]
     if not wanted or wanted[0] < 0 or any(after <= before for before, after in pairwise(wanted)):
         raise ValueError("indices must be frame numbers from 0 on that rise")
-    name = _name(source)
-    damage: list[str] = []
+    name = source_name(source)
+    if folder := image_folder(source):
+        _check_count(name, wanted, len(folder))
+        yield from (frame.image for frame in _fit_all(folder, short_side, "first", wanted))
+        return
+    damage = Damage()
     reformatter = VideoReformatter()
-    size: tuple[int, int] | None = None
-    count = 0
-    with _open(source) as (container, stream):
-        if not container.format.name.startswith(SEEKABLE):
+    form: tuple[int, int] | None = None
+    size, count = (0, 0), 0
+    with open_video(source) as (container, stream):
+        times = _times_of(container, stream, wanted, name)
+        if times is None:
             yield from _count_frames(source, wanted, short_side)
             return
-        times = _times_of(container, stream, wanted, name)
-        stream.codec_context.thread_count = 1
         try:
             container.seek(times[0], stream=stream, backward=True)
         except av.error.FFmpegError as error:
             raise VideoError(f"damaged ({error.strerror})", path=name, hint=FETCH) from error
-        for frame in _decode(container, stream, damage, set(times)):
-            if frame is None or frame.pts != times[count]:
+        for sound in decode_frames(container, stream, damage, set(times)):
+            if sound.frame.pts != times[count]:
                 continue
-            if size is None:
-                size = _fit(*_display_size(frame, stream), short_side)
-            yield _to_rgb(frame, reformatter, size)
+            if sound.frame.interlaced_frame:
+                # Whole pictures take the frames before and after.
+                yield from _count_frames(source, wanted[count:], short_side)
+                return
+            shown = _display_size(sound, name)
+            if form is None:
+                size = _fit(*shown, short_side)
+            elif form != shown and not _same_shape(shown, size):
+                raise _new_shape(name, shown, form, wanted[count])
+            form = shown
+            yield to_rgb(sound.frame, reformatter, size, tone_map=True)
             count += 1
             if count == len(times):
                 return
-    reason = damage[0] if damage else f"frame {wanted[count]} is missing"
+    reason = damage.reason or f"frame {wanted[count]} is missing"
     raise VideoError(f"damaged ({reason})", path=name, hint="fetch the file again or leave it out")
 
 
-def _times_of(container: Any, stream: Any, wanted: Sequence[int], name: str) -> list[int]:
-    """Return the time stamps of frames by number, from the list of packets. Raises VideoError if one is missing."""
+def _times_of(container: Any, stream: Any, wanted: Sequence[int], name: str) -> list[int] | None:
+    """Return the time stamps of frames by number, from the list of packets; None where that does not tell.
+
+    Raises:
+        VideoError: there are too few frames.
+    """
+    codec = stream.codec_context.name
+    if not container.format.name.startswith(SEEKABLE) or codec not in ONE_FRAME_A_PACKET:
+        return None
     try:
-        times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        shown = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        times = [packet.pts for packet in shown if not _is_hidden(codec, packet)]
     except av.error.FFmpegError as error:
         raise VideoError(f"damaged ({error.strerror})", path=name, hint=FETCH) from error
-    if wanted[-1] >= len(times):
-        raise VideoError(f"frame {wanted[-1]} is wanted, it has {len(times)} frames", path=name)
-    if None in times:
-        raise VideoError("its frames have no time stamps to find them by", path=name, hint="re-encode it as mp4")
+    # Frames displayed before the first one that is decoded may not be decodable; of two at one time one is not shown.
+    if None in times or len(set(times)) < len(times) or (times and min(times) < times[0]):
+        return None
+    _check_count(name, wanted, len(times))
     times.sort()
     return [times[index] for index in wanted]
 
 
+def _is_hidden(codec: str, packet: Any) -> bool:
+    """Whether a packet of VP8 or VP9 holds a frame that others are predicted from and that is not displayed."""
+    data = memoryview(packet)
+    if codec == "vp8":
+        # RFC 6386, 9.1: bit 4 of the frame tag is show_frame.
+        return not data[0] & 0x10
+    # Frames of a VP9 superframe, whose last byte begins with 110, are displayed by its last one. Otherwise, in profiles
+    # 0 to 2, the bits 10pp are followed by show_existing_frame, frame_type and show_frame.
+    return codec == "vp9" and data[len(data) - 1] & 0xE0 != 0xC0 and data[0] & 0x38 != 0x38 and not data[0] & 0x0A
+
+
+def _check_count(name: str, wanted: Sequence[int], count: int) -> None:
+    if wanted[-1] >= count:
+        raise VideoError(f"frame {wanted[-1]} is wanted, it has {count} frames", path=name)
+
+
 def _count_frames(source: VideoSource, wanted: Sequence[int], short_side: int | None) -> Iterator[np.ndarray]:
-    """Do as `select_frames` where time stamps are no help: decode all frames up to the last one wanted."""
+    """Do as `select_frames` where packets do not tell: decode all frames up to the last one wanted."""
     count = total = 0
     for frame in iter_frames(source, short_side):
         total = frame.index + 1
         if frame.index > wanted[count]:
-            raise VideoError(f"frame {wanted[count]} is damaged", path=_name(source), hint=FETCH)
+            raise VideoError(f"frame {wanted[count]} is damaged", path=source_name(source), hint=FETCH)
         if frame.index == wanted[count]:
             yield frame.image
             count += 1
             if count == len(wanted):
                 return
-    raise VideoError(f"frame {wanted[count]} is wanted, it has {total} frames", path=_name(source))
+    _check_count(source_name(source), wanted, total)
 
 
-def _name(source: VideoSource) -> str:
-    return "video in memory" if isinstance(source, bytes) else os.fspath(source)
+def _fit_all(
+    folder: ImageFolder,
+    short_side: int | None,
+    sizes: Literal["first", "own"],
+    numbers: Sequence[int] | None = None,
+) -> Iterator[Frame]:
+    """Yield pictures of a folder, all by default, as frames of the sizes that `iter_frames` gives them."""
+    name = os.fspath(folder.path)
+    form: tuple[int, int] | None = None
+    size = (0, 0)
+    for number in range(len(folder)) if numbers is None else numbers:
+        image = folder.image(number)
+        shown = image.shape[1], image.shape[0]
+        new_size = form not in (None, shown)
+        if form is None or (new_size and sizes == "own"):
+            size = _fit(*shown, short_side)
+        elif new_size and not _same_shape(shown, size):
+            raise _new_shape(name, shown, form, number)
+        form = shown
+        if shown != size:
+            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            image = to_rgb(picture, VideoReformatter(), size, tone_map=False)
+        yield Frame(image, number / folder.fps, number, 0, new_size)
 
 
-@contextmanager
-def _open(source: VideoSource) -> Iterator[tuple[Any, Any]]:
-    """Yield the open container and its video stream."""
-    name = _name(source)
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if path.is_dir():
-            raise VideoError("this is a folder", path=name, hint="name the video files in it")
-        if not path.is_file():
-            raise VideoError("no such file", path=name, hint="check the path")
-        if not path.stat().st_size:
-            raise VideoError("the file is empty", path=name, hint="fetch it again")
-    # "file:" keeps a colon in the name from being read as a protocol.
-    file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{name}"
-    try:
-        # Titles and such come in any encoding.
-        container = av.open(file, metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        raise VideoError(
-            f"not a video that FFmpeg can open ({error.strerror})",
-            path=name,
-            hint="if it should be one, it is truncated or damaged: fetch it again",
-        ) from error
-    with container:
-        # A song's cover is a video stream, too, of one picture.
-        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-        if not streams:
-            raise VideoError("it has no video stream", path=name, hint="leave it out")
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise VideoError("no decoder for its video stream", path=name, hint="re-encode it as H.264")
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = THREADS
-        yield container, stream
+def _deinterlaced(frames: Iterator[SoundFrame], deinterlacer: Deinterlacer | None) -> Iterator[SoundFrame]:
+    if deinterlacer is None:
+        yield from frames
+        return
+    for sound in frames:
+        yield from deinterlacer.add(sound)
+    yield from deinterlacer.finish()
 
 
-def _decode(container: Any, stream: Any, damage: list[str], wanted: set[int] | None = None) -> Iterator[Any]:
-    """Yield the frames of a stream, and None for each one that damage reaches; `damage` gets the reasons.
-
-    Where `wanted` names time stamps, other frames are skipped unless they are needed to predict some.
-    """
-    # After damage, whether the next key frame is still to come.
-    waiting = False
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.FFmpegError as error:
-            damage.append(f"{error.strerror} while reading")
-            return
-        if packet is None:
-            return
-        if wanted is not None:
-            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError as error:
-            damage.append(f"{error.strerror} near {_time(packet)}")
-            waiting = True
-            yield None
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
-                damage.append(f"corrupt frame near {_time(frame)}")
-                waiting = True
-            elif frame.key_frame:
-                waiting = False
-            yield None if waiting else frame
+def _say_conversions(name: str, frame: Any, is_interlaced: bool, deinterlace: bool, tone_map: bool) -> None:
+    """Log what happens to the lines and colors of a video."""
+    if is_interlaced:
+        logger.warning("%s: interlaced; %s", name, "deinterlaced by bwdif" if deinterlace else "left as it is")
+    if is_high_dynamic_range(frame):
+        logger.warning("%s: HLG or PQ; %s", name, "tone-mapped to BT.709" if tone_map else "colors are left alone")
 
 
-def _time(part: Any) -> str:
-    return "the end" if part.pts is None else f"{float(part.pts * part.time_base):.1f} s"
+def _rate(stream: Any) -> tuple[float | None, bool]:
+    """Return the rate that a file says, in frames a second, and whether it varies."""
+    # The one is FFmpeg's guess by some time stamps, the other the number of frames by the duration.
+    guessed, average = (float(rate) if rate else None for rate in (stream.guessed_rate, stream.average_rate))
+    if guessed and average and max(guessed, average) > SAME_RATE * min(guessed, average):
+        return average, True
+    return guessed or average, False
 
 
-def _rate(stream: Any) -> float | None:
-    # Holes in time make the average too low.
-    rate = stream.guessed_rate or stream.average_rate
-    return float(rate) if rate else None
+def _end(container: Any, stream: Any) -> float | None:
+    """Return the time at which the file says that its video ends, in seconds; None if it says nothing of the video."""
+    if stream.duration is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if container.duration is None or len(container.streams) > 1:
+        # Sound may be longer.
+        return None
+    return float((container.start_time or 0) + container.duration) / av.time_base
 
 
-def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Return what brings a frame upright: whether to transpose, then to flip left-right, then to flip up-down.
-
-    The display matrix maps a pixel (x, y) to (a x + c y, b x + d y) (libavutil/display.h); angles that are no
-    multiple of 90 degrees are taken to the nearest one.
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
-    if abs(a) >= abs(b):
-        return False, a < 0, d < 0
-    return True, c < 0, b < 0
-
-
-def _display_size(frame: Any, stream: Any) -> tuple[int, int]:
-    """Return width and height in square pixels, upright."""
-    aspect = stream.sample_aspect_ratio
+def _display_size(sound: SoundFrame, name: str) -> tuple[int, int]:
+    """Return width and height in square pixels, upright. Raises VideoError if they exceed the limits."""
+    frame, aspect = sound.frame, sound.aspect
+    check_aspect(aspect, name)
     width = max(1, round(frame.width * aspect)) if aspect else frame.width
-    return (frame.height, width) if _orientation(frame)[0] else (width, frame.height)
+    check_size(width, frame.height, name)
+    return (frame.height, width) if orientation(frame)[0] else (width, frame.height)
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have the same ratio of sides, up to rounding."""
+    ratio = one[0] * other[1] / (one[1] * other[0])
+    return 1 / SAME_SHAPE <= ratio <= SAME_SHAPE
+
+
+def _new_shape(name: str, size: tuple[int, int], before: tuple[int, int], number: int) -> VideoError:
+    return VideoError(
+        f"changes from {before[0]}x{before[1]} to {size[0]}x{size[1]} at frame {number}",
+        path=name,
+        hint="cut it there; `anthrotap label` does so by itself",
+    )
 
 
 def _fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -334,18 +400,3 @@ def _fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
         return width, height
     scale = min(1.0, short_side / min(width, height))
     return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
-
-
-def _to_rgb(frame: Any, reformatter: VideoReformatter, size: tuple[int, int]) -> np.ndarray:
-    """Return a frame as [H, W, 3] uint8 RGB, upright and of `size` (width, height)."""
-    transpose, flip_x, flip_y = _orientation(frame)
-    width, height = size[::-1] if transpose else size
-    flags = CONVERT if (frame.width, frame.height) == (width, height) else SCALE
-    image = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=flags).to_ndarray()
-    if transpose:
-        image = image.transpose(1, 0, 2)
-    if flip_x:
-        image = image[:, ::-1]
-    if flip_y:
-        image = image[::-1]
-    return np.ascontiguousarray(image)

@@ -15,8 +15,10 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from anthrotap_hf.utils.atomic_files import beside
-from anthrotap_hf.video.decode import SCALE, THREADS
+from anthrotap_hf.video.pictures import SCALE
 
+# Of the encoder.
+THREADS = 2
 # OpenCV's CPU_AVX512_SKX, which its Python lacks.
 _AVX512 = 256
 # With AVX-512 the x264 of PyAV's wheels (18.1) gives other bytes each time; without, the same on one thread or two.

@@ -109,6 +109,8 @@ class ClipSettings(Settings):
         "between the stored ones too",
     )
     clip_frames: int = Field(48, ge=2, description="longest clip, stored frames")
+    deinterlace: bool = Field(True, description="make whole pictures of interlaced frames, by FFmpeg's bwdif")
+    tone_map: bool = Field(True, description="bring video of high dynamic range (HLG, PQ) to the colors of BT.709")
 
 
 class DetectionSettings(_ChoiceSettings):

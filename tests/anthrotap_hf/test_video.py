@@ -179,11 +179,36 @@ def test_scaling_is_an_area_mean(make_video, moving_pattern):
 
 
 def test_size_that_changes_on_the_way(make_video, tmp_path):
-    """Two sizes in one MPEG-TS stream: all frames come in the first one."""
+    """Two sizes in one MPEG-TS stream: all frames come in the first one, unless each is to keep its own."""
     parts = [make_video(f"{h}.ts", shots=[6], size=(h, 2 * h)).read_bytes() for h in (64, 32)]
     path = tmp_path / "both.ts"
     path.write_bytes(b"".join(parts))
     assert {frame.image.shape for frame in iter_frames(path)} == {(64, 128, 3)}
+    own = list(iter_frames(path, sizes="own"))
+    assert [frame.image.shape for frame in own] == [(64, 128, 3)] * 6 + [(32, 64, 3)] * 6
+    assert [frame.index for frame in own if frame.new_size] == [6]
+
+
+def test_a_shape_that_changes_on_the_way_is_no_stretched_video(make_video, tmp_path):
+    parts = [make_video(f"{w}.ts", shots=[6], size=(64, w)).read_bytes() for w in (128, 40)]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(parts))
+    frames, message = read_until_error(path)
+    assert len(frames) == 6
+    assert "changes from 128x64 to 40x64 at frame 6" in message
+    assert [frame.image.shape for frame in iter_frames(path, sizes="own")] == [(64, 128, 3)] * 6 + [(64, 40, 3)] * 6
+
+
+def test_a_pixel_aspect_that_changes_on_the_way(make_video, tmp_path):
+    parts = [
+        make_video(f"{n}.ts", shots=[6], size=(64, 64), aspect=aspect).read_bytes()
+        for n, aspect in enumerate([Fraction(1), Fraction(3, 2)])
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(parts))
+    own = list(iter_frames(path, sizes="own"))
+    assert [frame.image.shape for frame in own] == [(64, 64, 3)] * 6 + [(64, 96, 3)] * 6
+    assert [frame.index for frame in own if frame.new_size] == [6]
 
 
 def test_files_that_are_no_video(tmp_path):
@@ -249,7 +274,7 @@ def test_damage_in_the_middle(make_video):
     frames, message = read_until_error(path)
     assert "damaged" in message
     assert 48 < len(frames) < 96
-    assert [frame.after_gap for frame in frames].count(True) == 1
+    assert sum(frame.num_lost > 0 for frame in frames) == 1
     for frame in frames:
         assert psnr(frame.image, whole[frame.index]) > 40  # no concealed garbage
 

@@ -104,7 +104,7 @@ LONGEST_STEP = 1.0
 def number_shots(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
     """Yield each frame with the number of its shot, REACH frames after it was read.
 
-    A damaged part and a step of more than LONGEST_STEP seconds also change the shot.
+    A damaged part, another size and a step of more than LONGEST_STEP seconds also change the shot.
 
     Raises:
         VideoError: as `frames` does, after the frames before it.
@@ -119,7 +119,7 @@ def number_shots(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
         except VideoError as damage:
             frame, error = None, damage
         apart = frame is None or (
-            last is not None and (frame.after_gap or not 0 <= frame.time - last.time <= LONGEST_STEP)
+            last is not None and (frame.num_lost or frame.new_size or not 0 <= frame.time - last.time <= LONGEST_STEP)
         )
         if apart:
             for changed, waiting in window.finish():

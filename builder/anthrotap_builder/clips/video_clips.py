@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anthrotap_builder.clips.shots import number_shots
+from anthrotap_builder.clips.shots import LONGEST_STEP, number_shots
 from anthrotap_builder.config import ClipSettings
 from anthrotap_hf.utils.atomic_files import file_sha256
-from anthrotap_hf.video import Frame, VideoError, iter_frames, probe
+from anthrotap_hf.video import DamagedVideoError, Frame, VideoError, iter_frames, probe
 
 logger = logging.getLogger(__name__)
 
+# Why frames are skipped that damage reaches.
+DAMAGED = "damaged, or predicted from damaged frames"
 # Pieces between two shot changes with fewer stored frames are skipped.
 MIN_CLIP_FRAMES = 8
 # Labels are made on about this many frames a second, where fewer are stored: a whole number for each stored frame, and
@@ -59,8 +61,7 @@ class StoredFrames:
     """The frames of a clip that are stored.
 
     Attributes:
-        index: [S] int64, their numbers among the frames of the clip, rising. Where a video is slower than it says, one
-            may be there twice.
+        index: [S] int64, their numbers among the frames of the clip, rising.
         fps: how many there are a second.
     """
 
@@ -118,13 +119,16 @@ def read_clips(
     """Yield the clips of a video in order. At most three clips' frames are in memory, two between clips.
 
     Shots with more than `settings.clip_frames` stored frames are cut in pieces of that length; the last two get half of
-    their frames each if the last would be shorter. A damaged part or a step of more than a second also ends a clip.
-    Where the video is slower than `settings.fps`, all its frames are kept and the clip's `fps` is the video's own.
+    their frames each if the last would be shorter. A damaged part, another size and a step of more than a second also
+    end a clip.
+    Where the video is slower than `settings.fps`, each of its frames is there once and the clip's `fps` is its own.
+    Frames are never repeated.
 
     Args:
-        path: the video file.
+        path: the video file, or a folder of pictures, of which there are `settings.fps` a second.
         settings: size, rate and lengths.
-        on_skipped: is called with each piece of fewer stored frames than `MIN_CLIP_FRAMES`.
+        on_skipped: is called with the frames that damage took, and with pieces of fewer stored frames than
+            `MIN_CLIP_FRAMES`.
         between: whether the clips have the frames between the stored ones too, as labels need them: all, or where the
             video is much faster than `LABELED_RATE`, about that many a second.
 
@@ -132,41 +136,106 @@ def read_clips(
         VideoError: if the video can't be read; after the clips before it, if a part is damaged.
     """
     name = os.fspath(path)
-    rate = probe(path).fps
+    info = probe(path, settings.fps)
+    # Where the rate varies, only the frames' own times tell.
+    rate = None if info.variable_rate else info.fps
     fps = settings.fps
     if fps is not None and rate is not None and rate <= fps:
         if rate < fps:
             logger.warning("%s: has %.4g frames a second, less than %.4g; all are kept", name, rate, fps)
         fps = None
     digest = file_sha256(path)
-    frames = number_shots(iter_frames(path, settings.short_side))
-    for piece in _cut(_choose(frames, fps, rate, between), settings):
-        start, num_stored = piece[0].frame.index, sum(item.stored for item in piece)
-        if num_stored < MIN_CLIP_FRAMES:
-            reason = f"fewer than the {MIN_CLIP_FRAMES} frames that a clip needs"
-            if fps is not None:
-                reason += f", at {fps:g} frames a second (clips.fps)"
-            skipped = SkippedFrames(start, num_stored, reason)
-            logger.info("%s: %s", name, skipped)
-            if on_skipped:
-                on_skipped(skipped)
-            continue
-        stored = None
-        if between and fps is not None:
-            index = _leave_out_repeated(piece)
-            stored = StoredFrames(index, fps)
-        clip_fps = _own_rate(piece, rate) if stored or fps is None else fps
-        source_frames = np.array([item.frame.index for item in piece])
-        # No name of this function holds the clip while it is labeled.
-        yield VideoClip(_stack(piece), clip_fps, start, source_frames, name, digest, stored)
+    report = _SkippedReport(name, on_skipped)
+    frames = iter_frames(
+        path,
+        settings.short_side,
+        sizes="own",
+        deinterlace=settings.deinterlace,
+        tone_map=settings.tone_map,
+        folder_fps=settings.fps,
+    )
+    try:
+        for piece in _cut(_choose(number_shots(report.watch(frames)), fps, rate, between), settings):
+            if sum(item.stored for item in piece) < MIN_CLIP_FRAMES:
+                report.add_piece(piece, fps)
+                continue
+            start = piece[0].frame.index
+            clip_fps, stored = _rates(piece, rate, fps, between)
+            source_frames = np.array([item.frame.index for item in piece])
+            # No name of this function holds the clip while it is labeled.
+            yield VideoClip(_stack(piece), clip_fps, start, source_frames, name, digest, stored)
+    finally:
+        report.finish()
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A frame of a clip, and whether it is stored; one that is stored twice is there twice."""
+    """A frame of a clip.
+
+    Attributes:
+        frame: the frame.
+        stored: whether it is stored.
+        is_slow: whether another frame should have been stored before the next one, but the video has none.
+    """
 
     frame: Frame
     stored: bool = True
+    is_slow: bool = False
+
+
+class _SkippedReport:
+    """Tells of the frames that make no row: neighbors that are skipped for one reason together."""
+
+    def __init__(self, name: str, on_skipped: OnSkipped | None) -> None:
+        self._name = name
+        self._on_skipped = on_skipped
+        self._held: SkippedFrames | None = None
+        # The numbers of frames that are too long after the one before.
+        self._far: set[int] = set()
+
+    def watch(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Pass on the frames of a video, and tell of those that damage took. Raises VideoError as `frames` does."""
+        last: Frame | None = None
+        try:
+            for frame in frames:
+                if frame.num_lost:
+                    self._tell(SkippedFrames(frame.index - frame.num_lost, frame.num_lost, DAMAGED))
+                if last and not 0 <= frame.time - last.time <= LONGEST_STEP:
+                    self._far.add(frame.index)
+                last = frame
+                yield frame
+        except DamagedVideoError as error:
+            if error.num_lost:
+                self._tell(SkippedFrames(last.index + 1 if last else 0, error.num_lost, DAMAGED))
+            raise
+
+    def add_piece(self, piece: list[_Item], fps: float | None) -> None:
+        """A piece has too few frames to be stored."""
+        first, last = piece[0].frame.index, piece[-1].frame.index
+        if first in self._far or last + 1 in self._far:
+            reason = f"more than {LONGEST_STEP:g} s from frame to frame, too long to follow points"
+        else:
+            reason = f"fewer than the {MIN_CLIP_FRAMES} frames that a clip needs"
+            if fps is not None:
+                reason += f", at {fps:g} frames a second (clips.fps)"
+        skipped = SkippedFrames(first, sum(item.stored for item in piece), reason)
+        held = self._held
+        if held and reason == held.reason and first in self._far:
+            self._held = replace(held, num_frames=held.num_frames + skipped.num_frames)
+        else:
+            self.finish()
+            self._held = skipped
+
+    def finish(self) -> None:
+        """Tell of what is held back."""
+        if self._held:
+            self._tell(self._held)
+            self._held = None
+
+    def _tell(self, skipped: SkippedFrames) -> None:
+        logger.info("%s: %s", self._name, skipped)
+        if self._on_skipped:
+            self._on_skipped(skipped)
 
 
 def _choose(
@@ -188,9 +257,9 @@ def _choose(
     take_all = rate is not None and rate <= ALL_FRAMES_FACTOR * ticks_per_stored * fps
     for shot, frame, ticks in _ticks(frames, fps, ticks_per_stored):
         num_stored = sum(tick % ticks_per_stored == 0 for tick in ticks)
-        for _ in range(num_stored):
-            yield shot, _Item(frame)
-        if not num_stored and between and (take_all or ticks):
+        if num_stored:
+            yield shot, _Item(frame, is_slow=num_stored > 1)
+        elif between and (take_all or ticks):
             yield shot, _Item(frame, stored=False)
 
 
@@ -272,12 +341,19 @@ def _split_off(items: list[_Item], count: int) -> list[_Item]:
     return rest
 
 
-def _leave_out_repeated(items: list[_Item]) -> np.ndarray:
-    """Leave each frame in `items` once, and return the numbers of the stored ones among them, [S] int64."""
-    row = np.cumsum(np.diff([item.frame.index for item in items], prepend=-1) > 0) - 1
-    stored = row[[item.stored for item in items]]
-    items[:] = [items[first] for first in np.unique(row, return_index=True)[1]]
-    return stored
+def _rates(
+    piece: list[_Item], rate: float | None, fps: float | None, between: bool
+) -> tuple[float, StoredFrames | None]:
+    """Return the frames a second of a clip, and which are stored, for `VideoClip`."""
+    own_rate = _own_rate(piece, rate)
+    if fps is None:
+        return own_rate, None
+    stored = [item for item in piece if item.stored]
+    # Where the video is slower than what is asked for, no frame is repeated: the rate is the clip's own.
+    stored_fps = _own_rate(stored, None) if any(item.is_slow for item in stored[:-1]) else fps
+    if not between:
+        return stored_fps, None
+    return own_rate, StoredFrames(np.flatnonzero([item.stored for item in piece]), stored_fps)
 
 
 def _stack(items: list[_Item]) -> np.ndarray:

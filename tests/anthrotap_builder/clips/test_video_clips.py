@@ -6,9 +6,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anthrotap_builder.clips import SkippedFrames, read_clips
 from anthrotap_builder.config import ClipSettings
+from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.video import VideoError, iter_frames
 from helpers.memory import traced_memory
 
@@ -104,7 +106,7 @@ def test_resampling_does_not_change_where_shots_do(make_video):
     assert slow == [(0, 22), (23, 53), (54, 90)]
 
 
-def test_resampling_a_variable_rate_takes_the_nearest_frame(make_video):
+def test_resampling_a_variable_rate_takes_the_nearest_frames(make_video):
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.choice([0.02, 0.03, 0.11], 80))
     path = make_video(shots=[80], times=(times - times[0]).tolist())
@@ -112,7 +114,8 @@ def test_resampling_a_variable_rate_takes_the_nearest_frame(make_video):
     times = np.array([frame.time for frame in source])
     clips = list(read_clips(path, ClipSettings(fps=12.5, clip_frames=200)))
     ticks = np.arange(0, times[-1] + 1e-9, 0.08)
-    nearest = np.abs(times[None] - ticks[:, None]).argmin(1)
+    # Each frame once, also where the video is slower.
+    nearest = np.unique(np.abs(times[None] - ticks[:, None]).argmin(1))
     (clip,) = clips
     np.testing.assert_array_equal(clip.frames, np.stack([source[index].image for index in nearest]))
 
@@ -163,14 +166,62 @@ def test_the_length_of_a_clip_is_that_of_its_stored_frames(make_video):
     assert [(each.start_frame, each.num_frames) for each in skipped] == 2 * [(90, 4), (100, 7), (180, 1)]
 
 
-def test_a_frame_that_is_stored_twice_is_labeled_once(make_video):
+def test_no_frame_is_stored_twice_where_the_video_is_slower(make_video):
     times = [*np.arange(20) / 25, *(0.8 + np.arange(10) * 0.25)]
     path = make_video(shots=[30], times=times)
     settings = ClipSettings(fps=10, clip_frames=200)
     (stored,), (clip,) = read_clips(path, settings), read_clips(path, settings, between=True)
-    assert len(set(stored.source_frames.tolist())) < len(stored.source_frames)
+    assert (np.diff(stored.source_frames) > 0).all()
+    assert set(range(20, 30)) <= set(stored.source_frames.tolist())
+    seconds = times[stored.source_frames[-1]] - times[stored.source_frames[0]]
+    assert stored.fps == pytest.approx((len(stored.source_frames) - 1) / seconds, rel=1e-3)
     np.testing.assert_array_equal(clip.source_frames, np.arange(30))
     np.testing.assert_array_equal(clip.source_frames[clip.stored.index], stored.source_frames)
+    assert clip.stored.fps == stored.fps
+
+
+@pytest.mark.parametrize("fps", [8, 10, 25, None])
+def test_a_rate_that_varies_is_measured_by_time_stamps(make_video, fps):
+    """A rate between 8 and 12 frames/s that FFmpeg guesses to be 24, as webcams and screen recorders have it."""
+    times = np.cumsum([0, *np.random.default_rng(0).choice([2, 3], 47)]) / 24
+    path = make_video(shots=[48], times=times, fps=24)
+    (clip,) = read_clips(path, ClipSettings(fps=fps, clip_frames=200))
+    chosen = clip.source_frames
+    assert (np.diff(chosen) > 0).all()
+    assert len(chosen) == 48 if fps in (25, None) else len(chosen) > 30
+    measured = (len(chosen) - 1) / (times[chosen[-1]] - times[chosen[0]])
+    assert clip.fps == pytest.approx(measured, rel=0.03)
+
+
+def test_another_size_or_shape_begins_another_clip(make_video, tmp_path):
+    sizes = [(64, 128), (64, 40), (32, 64)]
+    parts = [make_video(f"{h}-{w}.ts", shots=[12], size=(h, w)).read_bytes() for h, w in sizes]
+    path = tmp_path / "three.ts"
+    path.write_bytes(b"".join(parts))
+    clips = list(read_clips(path, ClipSettings(short_side=480)))
+    assert [clip.frames.shape for clip in clips] == [(12, h, w, 3) for h, w in sizes]
+    assert [clip.start_frame for clip in clips] == [0, 12, 24]
+
+
+def test_a_time_lapse_is_skipped_for_one_reason(make_video):
+    skipped = []
+    path = make_video(shots=[20], times=2 * np.arange(20))
+    assert not list(read_clips(path, ClipSettings(), skipped.append))
+    assert [str(each) for each in skipped] == [
+        "20 frames from frame 0 on: more than 1 s from frame to frame, too long to follow points"
+    ]
+
+
+def test_a_folder_of_pictures_is_read_in_natural_order(tmp_path, moving_pattern):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    images = moving_pattern(12, 64, 96)
+    for number, image in enumerate(images, 1):
+        Image.fromarray(image).save(folder / f"shot{number}.png")
+    (clip,) = read_clips(folder, ClipSettings(fps=5))
+    np.testing.assert_array_equal(clip.frames, images)
+    assert clip.fps == 5
+    assert clip.source_sha256 == file_sha256(folder)
 
 
 def test_a_rate_above_the_video_s_keeps_all_frames(make_video, caplog):

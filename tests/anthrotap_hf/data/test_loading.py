@@ -242,14 +242,15 @@ def test_decode_row_of_every_kind_of_video(moving_pattern, tmp_path):
     for video in (
         data,
         path,
-        str(path),
         {"bytes": data, "path": "x"},
-        {"bytes": None, "path": str(path)},
         decoder,
     ):
         decoded, tracks = anthrotap_hf.decode_row(some_row(frames, video=video))
         assert decoded.shape == frames.shape
         assert (len(tracks), tracks.num_frames) == (0, 5)  # a clip without people is a row, too
+    for video in (str(path), {"bytes": None, "path": str(path)}):
+        with pytest.raises(ValueError, match="a path, which is never opened"):
+            anthrotap_hf.decode_row(some_row(frames, video=video))
     with pytest.raises(VideoError, match="a-1: the video has 5 frames, its tracks 6"):
         anthrotap_hf.decode_row(some_row(frames, video=data, num_frames=6))
     with pytest.raises(VideoError, match=r"a-1: frames are \[32, 48\] \(H, W\), but the tracks' \[16, 48\]"):

@@ -272,6 +272,17 @@ def test_the_name_and_other_addresses(shards, monkeypatch):
         rows[11]
 
 
+@pytest.mark.parametrize("kind", ["frames", "bytes"])
+def test_a_path_in_a_row_is_never_opened(tmp_path, video, kind):
+    (tmp_path / "private.mp4").write_bytes(video)
+    named = {"bytes": None, "path": str(tmp_path / "private.mp4")}
+    folder = write_shards(tmp_path / "rows", [3], video=lambda i: named if i == 1 else {"bytes": video, "path": "x"})
+    with pytest.raises(DamagedShardError, match=r"row 1: its video is a path, which is never opened"):
+        list(anthrotap_hf.stream_clips(str(folder), seed=None, video=kind))
+    clips = anthrotap_hf.stream_clips(str(folder), seed=None, video=kind, on_error="skip")
+    assert names(clips) == ["clip-0", "clip-2"]
+
+
 def test_damage(tmp_path, video, caplog):
     def broken(number: int) -> dict:
         return {"bytes": b"nonsense" if number in (3, 6) else video, "path": None}

@@ -219,7 +219,11 @@ ROW_DAMAGE = {
     "a path": (columns(video={"bytes": None, "path": "/etc/passwd"}), "no video, only its path"),
     "no mp4": (
         columns(video={"bytes": b"text", "path": None}),
-        "the video: not a video that FFmpeg can open",
+        "the video: not a video that can be read",
+    ),
+    "a playlist": (
+        columns(video={"bytes": b"#EXTM3U\n#EXTINF:1,\nprivate.ts\n", "path": None}),
+        "the video: a playlist or script that names other files, which are not opened",
     ),
     "short video": (lambda row: other_frames(row, 9, 32, 48), "the video has 9 frames, the row says 10"),
     "long video": (lambda row: other_frames(row, 14, 32, 48), "the video has more frames, the row says 10"),

@@ -1,0 +1,188 @@
+"""From packets to frames: which of the decoder's frames are sound, judged in the order of decoding.
+
+Frames are predicted from frames that are decoded before them, and may be displayed before those. So damage reaches
+every frame decoded after it, up to the next key frame that is sound; and, of the frames decoded after that one, those
+that are displayed before it, which may be predicted from what came earlier.
+
+Beside `decode.py` the file stands alone: saved pipelines take a copy of both along.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+from typing import Any
+
+import av
+from av.video.frame import PictureType
+
+# So many frames at most are decoded after a frame and displayed before it (H.264 and HEVC: 16 of them are kept).
+MAX_REORDERED = 16
+
+
+@dataclass
+class Damage:
+    """What damage was met while decoding.
+
+    Attributes:
+        reason: what the first damage was, in words; None if there was none.
+        num_frames: how many frames were left out.
+    """
+
+    reason: str | None = None
+    num_frames: int = 0
+
+
+@dataclass(frozen=True)
+class SoundFrame:
+    """A frame that no damage reaches.
+
+    Attributes:
+        frame: PyAV's frame.
+        aspect: width of a pixel over its height, as the stream says where the frame is decoded; None if it does not.
+        num_lost: how many frames right before this one were left out.
+    """
+
+    frame: Any
+    aspect: Fraction | None
+    num_lost: int
+
+
+class _Judge:
+    """Holds frames back until no damage can become known that reaches them, and leaves out those that it reaches.
+
+    Packets are numbered in the order in which they are decoded, and frames as their packets.
+    """
+
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
+        self._held: deque[tuple[int, Any, Fraction | None]] = deque()
+        # Packets by number that have given no frame so far, and their time stamps.
+        self._open: dict[int, int | None] = {}
+        # Numbers of damaged packets, sorted, after the last sound key frame that was displayed.
+        self._damaged: list[int] = []
+        # Time stamps of damaged packets that give no frame, as long as no later frame was displayed.
+        self._lost: list[int] = []
+        self._num_lost = 0
+
+    def add_packet(self, number: int, pts: int | None) -> None:
+        """A packet goes to the decoder."""
+        self._open[number] = pts
+
+    def add_damage(self, number: int, reason: str) -> None:
+        """What a packet holds is damaged."""
+        insort(self._damaged, number)
+        self._damage.reason = self._damage.reason or reason
+
+    def add_lost_frame(self, number: int, pts: int | None) -> None:
+        """The decoder makes no frame of a damaged packet."""
+        self._open.pop(number, None)
+        if pts is None:
+            self._lose_frame()
+        else:
+            self._lost.append(pts)
+
+    def add_frame(self, number: int, frame: Any, aspect: Fraction | None) -> None:
+        """The decoder displays the frame of a packet."""
+        self._open.pop(number, None)
+        if frame.pts is not None:
+            # Packets that would have been displayed by now are hidden, or were skipped.
+            for passed in [n for n, pts in self._open.items() if pts is not None and pts <= frame.pts]:
+                del self._open[passed]
+        if frame.is_corrupt:
+            self.add_damage(number, f"corrupt frame near {time_of(frame)}")
+        self._held.append((number, frame, aspect))
+
+    def sound_frames(self, at_end: bool = False) -> Iterator[SoundFrame]:
+        """Yield the frames that no damage reaches, and none can reach any more."""
+        while self._held:
+            number = self._held[0][0]
+            if not at_end and len(self._held) <= MAX_REORDERED and any(n < number for n in self._open):
+                return
+            _, frame, aspect = self._held.popleft()
+            self._lose_frames_until(frame.pts)
+            # The last damage up to this frame, if no sound key frame came after it.
+            before = bisect_right(self._damaged, number)
+            is_key = bool(frame.key_frame) and frame.pict_type in (PictureType.I, PictureType.NONE)
+            if before and not (is_key and self._damaged[before - 1] < number):
+                self._lose_frame()
+                continue
+            if is_key:
+                del self._damaged[:before]
+            lost, self._num_lost = self._num_lost, 0
+            yield SoundFrame(frame, aspect, lost)
+        if at_end:
+            self._lose_frames_until(None)
+
+    def _lose_frames_until(self, pts: int | None) -> None:
+        """Count the lost frames that were to be displayed before a time stamp; all of them for None."""
+        due = [lost for lost in self._lost if pts is None or lost < pts]
+        for lost in due:
+            self._lost.remove(lost)
+            self._lose_frame()
+
+    def _lose_frame(self) -> None:
+        self._num_lost += 1
+        self._damage.num_frames += 1
+
+
+def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] | None = None) -> Iterator[SoundFrame]:
+    """Yield the sound frames of a stream in the order in which they are displayed; `damage` says what was left out.
+
+    Args:
+        container, stream: as `open_video` gives them.
+        damage: is filled in.
+        wanted: time stamps; frames at others are skipped unless they are needed to predict some. None for all.
+    """
+    context = stream.codec_context
+    judge = _Judge(damage)
+    # What the file says of its pixels holds, unless the stream itself changes what it says.
+    aspect, stream_aspect = stream.sample_aspect_ratio, context.sample_aspect_ratio
+    aspects: dict[int, Fraction | None] = {}
+    packets = container.demux(stream)
+    for number in count():
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            judge.add_damage(number, f"{error.strerror} while reading")
+            packet = None
+        if packet is not None and not packet.size:
+            # At the end of a stream, and where AVI repeats a frame.
+            continue
+        if packet is not None:
+            packet.opaque = number
+            judge.add_packet(number, packet.pts)
+            if wanted is not None:
+                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        try:
+            frames = context.decode(packet)
+        except av.error.EOFError:
+            frames = []
+        except av.error.FFmpegError as error:
+            frames = []
+            where = "the end" if packet is None else time_of(packet)
+            judge.add_damage(number, f"{error.strerror} near {where}")
+            if packet is not None:
+                judge.add_lost_frame(number, packet.pts)
+        if stream_aspect not in (None, context.sample_aspect_ratio):
+            aspect = stream_aspect = context.sample_aspect_ratio
+        stream_aspect = context.sample_aspect_ratio
+        aspects[number] = aspect
+        for frame in frames:
+            if frame.time_base is None:
+                frame.time_base = stream.time_base
+            of_packet = number if frame.opaque is None else frame.opaque
+            judge.add_frame(of_packet, frame, aspects.get(of_packet, aspect))
+        aspects.pop(number - 4 * MAX_REORDERED, None)
+        yield from judge.sound_frames(at_end=packet is None)
+        if packet is None:
+            return
+
+
+def time_of(part: Any) -> str:
+    """Return the time of a packet or frame in words."""
+    return "the end" if part.pts is None else f"{float(part.pts * part.time_base):.1f} s"
