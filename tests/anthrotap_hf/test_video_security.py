@@ -13,8 +13,7 @@ import pytest
 from anthrotap_hf.video import VideoError, decode_video, iter_frames, probe, select_frames
 
 SDP = (
-    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
-    "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
 )
 SCRIPTS = {
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{file}\n#EXT-X-ENDLIST\n",
