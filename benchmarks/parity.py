@@ -265,6 +265,63 @@ def tapnext_answers(
     return at_once, by_frame
 
 
+# Factors on the stand-in weights of TAPNext++ (README.md of the cases).
+TAPNEXTPP_GAINS = {"image_pos_emb": 300, "coordinate_head.6.weight": 8}
+
+
+@dataclass(frozen=True)
+class TAPNextPPCase:
+    """TAPNext++ at one of its resolutions; coordinates of the case are those of a frame of 256 x 256."""
+
+    title: str
+    name: str
+    seed: int
+    frames: int
+    side: int
+
+    def model(self, reference: Reference, scratch: Path, layout: Layout = "lightning") -> Any:
+        weights = reference.fill(reference.shapes("tapnextpp_w96d3"), self.seed)
+        for name, gain in TAPNEXTPP_GAINS.items():
+            weights[name] *= gain
+        # The sines are a buffer.
+        del weights["query_pos_embed"]
+        file = scratch / ("tapnextpp_512.ckpt" if self.side == 512 else "tapnextpp_ckpt.pt")
+        named = {f"tapnext.{name}": tensor for name, tensor in weights.items()}
+        torch.save({"state_dict": named} if layout == "lightning" else weights, file)
+        return convert_tapnext(file)
+
+    def answers(self, reference: Reference, scratch: Path) -> list[Pair]:
+        """Of the whole clip at once, and frame by frame."""
+        case, scale = reference.case(self.name), 256 / self.side
+        model = self.model(reference, scratch)
+        video, queries = reference.inputs(case, self.frames, self.side, self.side, self.seed)
+        queries[..., 1:] /= scale
+        with torch.inference_mode():
+            whole = model(pixel_values_videos=video, query_points=queries, output_coordinate_logits=True)
+            state, found = model.start(queries), []
+            for frame in video.split(1, dim=1):
+                found.append(model(pixel_values_videos=frame, state=state, output_certainty=True))
+                state = found[-1].state
+        tracks, logits, certainty = (
+            torch.cat([out[name][0] for out in found], dim=1) for name in ("tracks", "visible_logits", "certainty")
+        )
+        first = whole.coordinate_logits[0, :, 0].flip(-2).flatten(-2)
+        return [
+            pair("tracks", whole.tracks[0] * scale, case["tracks_xy"]),
+            pair("logits", whole.visible_logits[0], case["visible_logits"]),
+            pair("logits", first, case["track_logits_frame0"]),
+            pair("tracks", tracks * scale, case["online_tracks_xy"]),
+            pair("logits", logits, case["online_visible_logits"]),
+            pair("others", certainty, case["certainty"]),
+        ]
+
+
+TAPNEXTPP = (
+    TAPNextPPCase("TAPNext++, width 96, 256x256", "tapnextpp_w96d3_256", 3, 5, 256),
+    TAPNextPPCase("TAPNext++, width 96, 512x512", "tapnextpp_w96d3_512", 4, 3, 512),
+)
+
+
 def tokenhmr_files(reference: Reference, scratch: Path) -> list[Path]:
     """In the released layout: checkpoint, tokenizer, mean parameters, configuration."""
     shapes, case = reference.shapes("tokenhmr_tiny"), reference.case("tokenhmr_tiny")
@@ -325,6 +382,8 @@ def main() -> None:
         small = [tapnext_answers(reference, name, file, 6, 1) for file in files]
         print(line("TAPNext, width 96, `.pt`, `.ckpt` and JAX `.npz`", [p for whole, _ in small for p in whole]))
         print(line("the same, frame by frame", [p for _, single in small for p in single]), flush=True)
+        for plus in TAPNEXTPP:
+            print(line(plus.title, plus.answers(reference, scratch)), flush=True)
         if options.slow:
             file = tapnext_file(reference, "tapnext_full", 2, "pt", scratch)
             whole, single = tapnext_answers(reference, "tapnext_full", file, 2, 2)

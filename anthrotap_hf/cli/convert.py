@@ -108,14 +108,28 @@ def tapir(
 
 
 @app.command()
-def tapnext(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: Json = False) -> None:
+def tapnext(
+    checkpoint: Checkpoint,
+    folder: Folder,
+    frame_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Side of the frames that the weights were trained on, which the file does not tell. By default 512 if "
+            "its name has that number, else 256.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
     """TAPNext, BootsTAPNext, Anthro-TAPNext and TAPNext++: a JAX .npz, a .pt or a Lightning .ckpt.
 
     Example: anthrotap convert tapnext bootstapnext_ckpt.npz bootstapnext
     """
     from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
 
-    _convert(lambda: convert_tapnext(checkpoint), folder, overwrite, as_json)
+    _convert(lambda: convert_tapnext(checkpoint, frame_size), folder, overwrite, as_json)
 
 
 @app.command()

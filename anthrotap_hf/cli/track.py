@@ -43,6 +43,10 @@ def track(
     resolution: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH that the model runs at. Default: the model's own.")
     ] = None,
+    support_points: Annotated[
+        int | None,
+        typer.Option(min=0, help="Points tracked around each one, for TAPNext, and dropped. Default: the model's own."),
+    ] = None,
     device: common.Device = "cpu",
     frame_chunk: Annotated[int | None, typer.Option(min=1, help="Frames processed at once, to bound memory.")] = None,
     query_chunk: Annotated[int | None, typer.Option(min=1, help="Points processed at once, to bound memory.")] = None,
@@ -84,6 +88,7 @@ def track(
                 str(video),
                 **queries,
                 resolution=size,
+                support_points=support_points,
                 frame_chunk_size=frame_chunk,
                 query_chunk_size=query_chunk,
                 window_size=window,

@@ -62,7 +62,7 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             return cls({"height": height, "width": width}, size_divisor=8)
         if hasattr(config, "image_size"):
             # TAPNext.
-            side = config.image_size
+            side = getattr(config, "frame_size", None) or config.image_size
             return cls({"height": side, "width": side}, size_divisor=config.patch_size)
         raise ValueError(
             f"which resolution does a {config.model_type} model want? Pass image_processor=, or save one with it"

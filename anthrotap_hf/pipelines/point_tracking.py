@@ -24,6 +24,7 @@ from transformers.utils.logging import tqdm
 
 from .image_processing_point_tracking import PointTrackingImageProcessor
 from .queries import query_points
+from .queries import support_points as add_support
 from .video import VideoError, VideoSource, iter_frames
 
 logger = logging.get_logger(__name__)
@@ -51,13 +52,15 @@ class TrackerInput:
 
     Attributes:
         pixels: [T, 3, h, w] uint8, at the model's resolution.
-        queries: [N, 3] float32 (t, x, y), xy in the model's pixels.
+        queries: [N + S, 3] float32 (t, x, y), xy in the model's pixels; support points last.
         scale: [2], pixels of the model for one of the video's, in x and y.
+        wanted: N, how many of the queries were asked for.
     """
 
     pixels: torch.Tensor
     queries: torch.Tensor
     scale: np.ndarray
+    wanted: int
 
 
 @dataclass
@@ -143,6 +146,8 @@ class PointTrackingPipeline(Pipeline):
             query_frame: the frame of `grid_size`; 0 by default.
             points_per_frame: instead of `points`: so many queries in every frame, spread evenly.
             resolution: (height, width) that the model sees the video at; the image processor's by default.
+            support_points: so many more points are tracked around each query, and dropped: they help trackers whose
+                queries attend to each other (TAPNext), and cost time. The model's own number by default, mostly 0.
             query_chunk_size, frame_chunk_size, window_size: bounds on memory; the model's by default.
             batch_size: how many videos the model works on at once. Only those of equal length and number of queries
                 are, the others go one by one, so results do not depend on it.
@@ -168,6 +173,7 @@ class PointTrackingPipeline(Pipeline):
     def _sanitize_parameters(
         self,
         resolution: tuple[int, int] | None = None,
+        support_points: int | None = None,
         query_chunk_size: int | None = None,
         frame_chunk_size: int | None = None,
         window_size: int | None = None,
@@ -189,13 +195,17 @@ class PointTrackingPipeline(Pipeline):
             if name not in self._arguments:
                 raise ValueError(f"{type(self.model).__name__} has no {name}: leave it out")
         shown = {} if progress is None else {"progress": progress}
-        before = {**queries, **shown} | ({} if resolution is None else {"resolution": resolution})
+        if support_points is not None and support_points < 0:
+            raise ValueError(f"support_points must be at least 0, got {support_points}")
+        given = {"resolution": resolution, "support_points": support_points}
+        before = {**queries, **shown} | {name: value for name, value in given.items() if value is not None}
         return before, {**chunks, **shown}, {}
 
     def preprocess(
         self,
         inputs: Any,
         resolution: tuple[int, int] | None = None,
+        support_points: int | None = None,
         progress: Progress = None,
         **queries: Any,
     ) -> dict[str, TrackerInput]:
@@ -205,11 +215,15 @@ class PointTrackingPipeline(Pipeline):
             inputs = inputs["video"]
         pixels, (height, width) = self._read(inputs, resolution, progress)
         points = query_points(len(pixels), height, width, **queries)
+        wanted = len(points)
+        support = getattr(self.model.config, "support_points", 0) if support_points is None else support_points
+        if support:
+            points = np.concatenate([points, add_support(points, support, height, width)])
         scale = np.array([pixels.shape[3] / width, pixels.shape[2] / height])
         # A border of the frame stays one in float32.
         limit = np.array([np.inf, pixels.shape[3], pixels.shape[2]])
         scaled = np.minimum(points * [1, *scale], limit)
-        return {"video": TrackerInput(pixels, torch.from_numpy(scaled.astype(np.float32)), scale)}
+        return {"video": TrackerInput(pixels, torch.from_numpy(scaled.astype(np.float32)), scale, wanted)}
 
     def _read(
         self, video: Any, resolution: tuple[int, int] | None, progress: Progress
@@ -265,7 +279,9 @@ class PointTrackingPipeline(Pipeline):
             queries = torch.stack([videos[index].queries for index in group]).to(self.device)
             tracks, logits = self._track(stacked.to(self.device), queries, chunks, progress)
             for n, index in enumerate(group):
-                outputs[index] = TrackerOutput(tracks[n].float().cpu(), logits[n].float().cpu(), videos[index].scale)
+                wanted = slice(videos[index].wanted)
+                found = tracks[n, wanted].float().cpu(), logits[n, wanted].float().cpu()
+                outputs[index] = TrackerOutput(*found, videos[index].scale)
         return {"video": outputs if isinstance(batch, list) else outputs[0]}
 
     def _track(

@@ -53,6 +53,28 @@ def query_points(
     return np.concatenate([number[:, None] // count, xy], axis=1)
 
 
+def support_points(points: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
+    """Return `count` queries around each one, for trackers whose queries attend to each other.
+
+    They lie in the query's frame, at the centers of a grid over a box of an eighth of the video's width and height, and
+    are moved into the video, as in TAPNext++'s entry of VOTSp2026 (google-deepmind/tapnet, tapnextpp).
+
+    Args:
+        points: [N, 3] (t, x, y), pixels of the video.
+        count: from 1 up; the grid's last row is cut to it.
+
+    Returns:
+        [N count, 3], those of the first query first.
+    """
+    box = np.array([width / 8, height / 8])
+    columns = max(1, round(float(np.sqrt(count * width / height))))
+    rows = -(-count // columns)
+    y, x = (axis.ravel()[:count] for axis in np.mgrid[:rows, :columns] + 0.5)
+    offsets = (np.stack([x / columns, y / rows], axis=1) - 0.5) * box
+    xy = np.clip(points[:, None, 1:] + offsets, 0, [width - 1, height - 1])
+    return np.concatenate([np.repeat(points[:, :1], count, axis=0), xy.reshape(-1, 2)], axis=1)
+
+
 def _whole(value: Any) -> int | None:
     """Return a whole number, numpy's too; None for anything else."""
     if isinstance(value, bool):

@@ -17,6 +17,12 @@ class TAPNextConfig(PreTrainedConfig):
         head_hidden_size: Of the two prediction heads.
         softmax_scale, soft_argmax_radius: Factor on coordinate logits, and bins counted on either side of their
             peak.
+        frame_size: Side of the square frames that the pipeline gives the model, where it is not `image_size`: 512 for
+            TAPNext++ of that resolution. Bins stay `image_size`, so that positions are as coarse as ever; patches are
+            more.
+        support_points: Points that the pipeline tracks around each query unless told otherwise, and drops: queries
+            attend to each other. TAPNext++ gained by 64.
+        certainty_radius: Bins around the predicted point whose probability is its certainty.
         frame_chunk_size: Frames worked on at once; bounds memory, changes no result.
     """
 
@@ -32,6 +38,9 @@ class TAPNextConfig(PreTrainedConfig):
     head_hidden_size: int = 256
     softmax_scale: float = 0.5
     soft_argmax_radius: int = 20
+    frame_size: int | None = None
+    support_points: int = 0
+    certainty_radius: int = 8
     frame_chunk_size: int = 4
 
     def __post_init__(self, **kwargs):
@@ -47,6 +56,10 @@ class TAPNextConfig(PreTrainedConfig):
                 f"num_attention_heads {self.num_attention_heads} must divide hidden_size {self.hidden_size} "
                 f"and recurrent_size {self.recurrent_size}"
             )
+        if self.frame_size is not None and (self.frame_size < 1 or self.frame_size % self.patch_size):
+            raise ValueError(f"patch_size {self.patch_size} must divide frame_size {self.frame_size}")
+        if self.support_points < 0 or self.certainty_radius < 1:
+            raise ValueError("support_points must be at least 0 and certainty_radius at least 1")
         if self.hidden_size % 4:
             raise ValueError(f"hidden_size must be a multiple of 4, got {self.hidden_size}")
         if self.soft_argmax_radius < 0 or not self.softmax_scale > 0:

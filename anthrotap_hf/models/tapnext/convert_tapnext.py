@@ -262,8 +262,12 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
         raise CheckpointError(f"the checkpoint's sizes make no TAPNext: {error}") from error
 
 
-def convert_tapnext(checkpoint: Path) -> TAPNextForPointTracking:
+def convert_tapnext(checkpoint: Path, frame_size: int | None = None) -> TAPNextForPointTracking:
     """Return the model of a released checkpoint file, and warn of sizes that are none of the released ones.
+
+    Args:
+        frame_size: side of the frames that the weights were trained on, which their shapes do not tell; None: 512 if
+            the file's name says so (tapnextpp_512.ckpt), else the number of bins.
 
     Raises:
         CheckpointError: tensors are missing, not expected or misshapen; or the file is unsafe.
@@ -271,6 +275,12 @@ def convert_tapnext(checkpoint: Path) -> TAPNextForPointTracking:
     tensors = load_tensors(checkpoint, ANCHORS)
     jax = any(name.startswith("backbone/") for name in tensors)
     config = config_of(tensors, jax)
+    if frame_size is None and re.search(r"(?<!\d)512(?!\d)", checkpoint.name):
+        frame_size = 512
+    if frame_size is not None:
+        if frame_size < 1 or frame_size % config.patch_size:
+            raise CheckpointError(f"frames of {frame_size} pixels do not consist of patches of {config.patch_size}")
+        config.frame_size = frame_size
     if not jax:
         _check_positions(tensors.pop(POSITION_TABLE, None), config)
     model = build_model(TAPNextForPointTracking, config, tensors, _table(jax))

@@ -55,6 +55,9 @@ class TAPNextOutput(ModelOutput):
         visible_logits: [B, N, T]; a point is visible where positive.
         coordinate_logits: [B, N, T, 2, image_size], of x then y, one bin a pixel of a frame of `image_size`; None
             unless `output_coordinate_logits`.
+        certainty: [B, N, T], the probability that the point is within `certainty_radius` bins of where it is said to
+            be; None unless `output_certainty`. TAPNext++ offers sigmoid(visible logit) certainty > 0.5 as a stricter
+            rule than visible logit > 0.
         state: for the frames that follow; None where the clip was run in both directions.
     """
 
@@ -62,6 +65,7 @@ class TAPNextOutput(ModelOutput):
     visible_logits: Tensor | None = None
     coordinate_logits: Tensor | None = None
     state: TAPNextState | None = None
+    certainty: Tensor | None = None
 
 
 # Recurrence over time
@@ -333,6 +337,28 @@ def soft_argmax(logits: Tensor, scale: float, radius: int) -> Tensor:
     return ((logits * scale).masked_fill(far, -torch.inf).softmax(-1) * (index + 0.5)).sum(-1)
 
 
+def position_certainty(logits: Tensor, points: Tensor, radius: int) -> Tensor:
+    """Return the probability [...] that bins within `radius` of points have.
+
+    As released (tracker_certainty of TAPNext++), the disc of bins lies in its window by the other axis's fraction of a
+    bin: its center is up to one bin beside the point.
+
+    Args:
+        logits: [..., 2, bins], of x then y, whose softmax are taken as independent.
+        points: [..., 2] xy in bins; the center of bin i is at i + 0.5.
+    """
+    bins, side = logits.shape[-1], 2 * radius + 1
+    # 1. The window of bins around each point, moved into the frame.
+    first = (points - side / 2).floor().clamp(0, max(bins - side, 0)).long()
+    index = (first[..., None] + torch.arange(side, device=logits.device)).clamp(max=bins - 1)  # [..., 2, side]
+    along_x, along_y = logits.softmax(-1).gather(-1, index).unbind(-2)
+    # 2. Bins of the window that are near enough count; x and y of the point in its window change places.
+    center = (points - first).flip(-1)
+    dx, dy = (torch.arange(side, device=logits.device) + 0.5 - center[..., None]).square().unbind(-2)
+    near = dx[..., None, :] + dy[..., :, None] <= radius**2
+    return (along_x[..., None, :] * along_y[..., :, None] * near).sum((-2, -1))
+
+
 # The model
 
 
@@ -391,6 +417,7 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
         state: TAPNextState | None = None,
         bidirectional: bool = False,
         output_coordinate_logits: bool = False,
+        output_certainty: bool = False,
         frame_chunk_size: int | None = None,
         return_dict: bool | None = None,
     ) -> TAPNextOutput | tuple:
@@ -405,6 +432,7 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             bidirectional: whether to run backward in time, too, for the frames before each query (TAP-Vid's strided
                 mode).
             output_coordinate_logits: whether to return the logits that tracks are read from.
+            output_certainty: whether to return how certain the positions are.
             frame_chunk_size: bound on memory; the configuration's by default.
 
         Raises:
@@ -444,18 +472,24 @@ class TAPNextForPointTracking(TAPNextPreTrainedModel):
             # Values cannot be checked in a compiled graph without breaking it.
             check_query_points(state.query_points, B, last, height, width)
 
-        tracks, logits, coordinates, end = self._run(pixel_values_videos, state, chunk, output_coordinate_logits)
+        keep = output_coordinate_logits or output_certainty
+        tracks, logits, coordinates, end = self._run(pixel_values_videos, state, chunk, keep)
         if bidirectional:
             # What comes before a query is tracked in the reversed video.
             times, xy = state.query_points.split([1, 2], dim=-1)
             flipped = TAPNextState(torch.cat([T - 1 - times, xy], dim=-1))
-            back = self._run(pixel_values_videos.flip(1), flipped, chunk, output_coordinate_logits)
+            back = self._run(pixel_values_videos.flip(1), flipped, chunk, keep)
             after_query = torch.arange(T, device=tracks.device) >= times  # [B, N, T]
             tracks = torch.where(after_query[..., None], tracks, back[0].flip(2))
             logits = torch.where(after_query, logits, back[1].flip(2))
             if coordinates is not None and back[2] is not None:
                 coordinates = torch.where(after_query[..., None, None], coordinates, back[2].flip(2))
-        output = TAPNextOutput(tracks, logits, coordinates, None if bidirectional else end)
+        output = TAPNextOutput(tracks, logits, state=None if bidirectional else end)
+        if output_coordinate_logits:
+            output.coordinate_logits = coordinates
+        if output_certainty and coordinates is not None:
+            to_bins = self.config.image_size / torch.tensor([width, height], device=tracks.device)
+            output.certainty = position_certainty(coordinates, tracks * to_bins, self.config.certainty_radius)
         return output.to_tuple() if return_dict is False else output
 
     def _run(

@@ -12,8 +12,10 @@ from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
 from anthrotap_hf.models.locotrack.convert_locotrack import convert_locotrack
 from anthrotap_hf.models.tapnext import TAPNextForPointTracking
 from anthrotap_hf.models.tapnext.convert_tapnext import convert_tapnext
+from anthrotap_hf.pipelines import PointTrackingPipeline
+from anthrotap_hf.pipelines.queries import support_points
 from anthrotap_hf.utils.checkpoints import CheckpointError
-from benchmarks.parity import LAYOUTS, LOCOTRACK, tapnext_answers, tapnext_file
+from benchmarks.parity import LAYOUTS, LOCOTRACK, TAPNEXTPP, tapnext_answers, tapnext_file
 from benchmarks.parity_joint import COTRACKER3
 from helpers.parity_cases import assert_near
 from helpers.released_layouts import backwards
@@ -38,6 +40,47 @@ def test_tapnext_outputs_are_as_released_in_every_layout(layout, reference, tmp_
     file = tapnext_file(reference, "tapnext_w96d3", 1, layout, tmp_path)
     for pairs in tapnext_answers(reference, "tapnext_w96d3", file, 6, 1):
         assert_near(pairs)
+
+
+@pytest.mark.parametrize(
+    "case", [TAPNEXTPP[0], pytest.param(TAPNEXTPP[1], marks=pytest.mark.slow)], ids=lambda case: case.name
+)
+@pytest.mark.filterwarnings("ignore:sizes of the checkpoint")
+def test_tapnextpp_outputs_are_as_released_at_either_size(case, reference, tmp_path):
+    assert_near(case.answers(reference, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:sizes of the checkpoint")
+def test_tapnextpp_of_512_tracks_with_support_points_as_the_released_wrapper(reference, tmp_path):
+    case = reference.case("tapnextpp_w96d3_wrapper")
+    model = TAPNEXTPP[1].model(reference, tmp_path)
+    assert model.config.frame_size == 512
+    frames = reference.stand_in.video(3, 120, 200, 4)
+    points = np.concatenate([np.zeros((6, 1)), case["query_points_xy"]], axis=1)
+    both = np.concatenate([points, support_points(points, 64, 120, 200)])
+    np.testing.assert_allclose(both[6:, 1:], case["support_points_xy"], atol=1e-5)
+
+    # 1. The model, on frames that are resized as there.
+    video = torch.nn.functional.interpolate(
+        torch.from_numpy(frames).permute(0, 3, 1, 2).float(), (512, 512), mode="bilinear"
+    )
+    scale = torch.tensor([512 / 200, 512 / 120])
+    queries = torch.from_numpy(both).float() * torch.tensor([1, *scale])
+    with torch.inference_mode():
+        out = model(pixel_values_videos=video[None] / 127.5 - 1, query_points=queries[None])
+    tracks = (out.tracks[0] / scale).numpy()
+    np.testing.assert_allclose(tracks[:6], case["tracks_xy"], atol=1e-2)
+    np.testing.assert_allclose(tracks[6:, -1], case["support_tracks_xy_last"], atol=1e-2)
+    assert ((out.visible_logits[0, :6] > 0).numpy() == case["visible"]).all()
+
+    # 2. The pipeline, which resizes bytes and rounds them.
+    tracker = PointTrackingPipeline(model, device="cpu")
+    found = tracker(frames, points=points, support_points=64)
+    assert found["tracks"].shape == (6, 3, 2)
+    assert np.median(np.abs(found["tracks"] - case["tracks_xy"])) < 0.1
+    alone = tracker(frames, points=points)
+    assert np.median(np.abs(alone["tracks"][:, -1] - case["tracks_xy_last_without_support"])) < 0.1
 
 
 @pytest.mark.slow
@@ -259,7 +302,10 @@ def _disk_full(*_, **__):
     raise OSError(28, "No space left on device", "weights")
 
 
-def test_the_command_stops_with_one_line(tmp_path):
+def test_the_command_stops_with_one_line(tmp_path, tapnext):
+    from anthrotap_hf.models.tapnext.convert_tapnext import TABLE
+
+    torch.save(backwards(tapnext, {row.ours: row.torch for row in TABLE}), tmp_path / "small.pt")
     torch.save({"fc.weight": torch.rand(2)}, tmp_path / "x.pt")
     (tmp_path / "taken").touch()
     checkpoint = str(tmp_path / "x.pt")
@@ -270,6 +316,7 @@ def test_the_command_stops_with_one_line(tmp_path):
         (["cotracker3", checkpoint, str(tmp_path / "out")], "no CoTracker3"),
         (["locotrack", checkpoint, str(tmp_path / "taken")], "is a file"),
         (["locotrack", checkpoint, str(tmp_path / "out"), "--strides", "2;2"], "--strides must be"),
+        (["tapnext", str(tmp_path / "small.pt"), str(tmp_path / "out"), "--frame-size", "500"], "frames of 500 pixels"),
         (["tapnext", checkpoint, str(tmp_path / "out"), "--heads", "2"], "No such option: --heads"),
     ):
         result = CliRunner().invoke(app, ["convert", *arguments])

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from transformers import AutoConfig, AutoModel
 
 from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
-from anthrotap_hf.models.tapnext.modeling_tapnext import bounded_sqrt, embed_position
+from anthrotap_hf.models.tapnext.modeling_tapnext import bounded_sqrt, embed_position, position_certainty
 
 
 def frame_by_frame(model, video, queries, frames_a_call=1):
@@ -34,6 +34,20 @@ def test_tracks_are_read_from_the_coordinate_logits_x_first(tapnext, video, quer
         out = tapnext(pixel_values_videos=video, query_points=queries, output_coordinate_logits=True)
     peak = (out.coordinate_logits.argmax(-1) + 0.5) * torch.tensor([48 / 32, 32 / 32])
     assert ((out.tracks - peak).abs() <= 5 * 1.5).all()
+
+
+def test_certainty_is_the_probability_of_the_bins_around_the_point():
+    logits = torch.full((2, 64), -20.0)
+    logits[0, [20, 40]], logits[1, [30, 34]] = 0.0, 0.0  # x, then y: a quarter each
+    for x, y, expected in (
+        (20.5, 32.5, 0.5),
+        (20.5, 30.5, 0.5),
+        (20.5, 24.5, 0.25),
+        (30.5, 32.5, 0.0),
+        (40.5, 24.5, 0.25),
+    ):
+        found = position_certainty(logits, torch.tensor([x, y]), 8)
+        torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=0)
 
 
 def test_saved_and_loaded_it_is_the_same(tapnext, video, queries, tmp_path):
@@ -228,6 +242,8 @@ def test_impossible_configurations_are_rejected():
         {"image_size": 250},
         {"hidden_size": 6, "num_attention_heads": 2, "recurrent_size": 6},
         {"conv_width": 1},
+        {"frame_size": 500},
+        {"support_points": -1},
     ):
         with pytest.raises(ValueError, match="must"):
             TAPNextConfig(**settings)

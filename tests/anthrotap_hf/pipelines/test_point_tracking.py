@@ -405,3 +405,22 @@ def test_a_model_that_was_loaded_from_a_saved_pipeline_names_no_code_when_saved(
     saved = json.loads((tmp_path / "model" / "config.json").read_text())
     assert "auto_map" not in saved
     assert "custom_pipelines" not in saved
+
+
+def test_support_points_are_tracked_around_each_query_and_dropped(monkeypatch):
+    tracker = PointTrackingPipeline(tiny_tapnext(support_points=3), device="cpu")
+    video = np.random.default_rng(0).integers(0, 256, (3, 40, 80, 3), dtype=np.uint8)
+    asked = []
+    start = tracker.model.start
+    monkeypatch.setattr(tracker.model, "start", lambda queries: asked.append(queries) or start(queries))
+    for options, count in (({}, 2 + 6), ({"support_points": 0}, 2), ({"support_points": 8}, 2 + 16)):
+        found = tracker(video, points=[[0, 1, 39], [0, 50, 20]], **options)
+        assert found["tracks"].shape == (2, 3, 2)
+        assert asked[-1].shape == (1, count, 3)
+    # A grid of 4 x 2 over a box of 10 x 5 pixels; what lies out of the frame is moved to its last pixel.
+    around = asked[-1][0, 2:, 1:].numpy() * [80 / 32, 40 / 32]
+    assert around[8:, 0].round(2).tolist() == [46.25, 48.75, 51.25, 53.75] * 2
+    assert around[8:, 1].round(2).tolist() == [18.75] * 4 + [21.25] * 4
+    assert around[:8].min() == 0
+    with pytest.raises(ValueError, match="support_points must be at least 0, got -1"):
+        tracker(video, points=[[0, 1, 2]], support_points=-1)
