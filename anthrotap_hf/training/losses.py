@@ -1,4 +1,4 @@
-"""What training minimizes: the losses of LocoTrack and TAPNext, as the AnthroTAP authors released them and as meant.
+"""What training minimizes: the losses of LocoTrack, TAPIR and TAPNext, as released and as meant.
 
 All functions take a batch as `samples.collate` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
 [B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster pixels of the
@@ -18,7 +18,7 @@ Two errors of the released code (cvlab-kaist/AnthroTAP, model_utils.py and exper
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackOutput
+    from anthrotap_hf.models.tapir.modeling_tapir import TAPIROutput
     from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextOutput
 
 # Both losses measure in pixels of a frame scaled to 256x256.
@@ -82,23 +83,64 @@ def locotrack_loss(
     """
     if output.tracks is None or output.occlusion_logits is None or output.uncertainty_logits is None:
         raise ValueError("LocoTrack's loss needs tracks, occlusion_logits and uncertainty_logits")
-    estimates = list(
-        zip(
-            (output.tracks, *(output.unrefined_tracks or ())),
-            (output.occlusion_logits, *(output.unrefined_occlusion_logits or ())),
-            (output.uncertainty_logits, *(output.unrefined_uncertainty_logits or ())),
-            strict=True,
-        )
+    return _refinement_loss(
+        (output.tracks, *(output.unrefined_tracks or ())),
+        (output.occlusion_logits, *(output.unrefined_occlusion_logits or ())),
+        (output.uncertainty_logits, *(output.unrefined_uncertainty_logits or ())),
+        batch,
+        dead_zone_loss=human and not as_released,
+        learn_visibility=not human or visibility_on_humans,
     )
-    valid, visible, scale = _labels(output.tracks, batch, LOSS_SIZE)
+
+
+def tapir_loss(
+    output: TAPIROutput,
+    batch: Mapping[str, Any],
+    *,
+    human: bool,
+    as_released: bool,
+    visibility_on_humans: bool = False,
+) -> dict[str, Tensor]:
+    """Return TAPIR's loss (arXiv 2306.08637, equation 1), which is that of `locotrack_loss`; the expected distance is
+    what is called uncertainty there.
+
+    TAPIR was not trained on people by its authors: on humans the choices are those of `locotrack_loss`, too.
+
+    Raises:
+        ValueError: if the output has no occlusion and expected-distance logits, or shapes disagree.
+    """
+    if output.tracks is None or output.occlusion_logits is None or output.expected_distance_logits is None:
+        raise ValueError("TAPIR's loss needs tracks, occlusion_logits and expected_distance_logits")
+    return _refinement_loss(
+        (output.tracks, *(output.unrefined_tracks or ())),
+        (output.occlusion_logits, *(output.unrefined_occlusion_logits or ())),
+        (output.expected_distance_logits, *(output.unrefined_expected_distance_logits or ())),
+        batch,
+        dead_zone_loss=human and not as_released,
+        learn_visibility=not human or visibility_on_humans,
+    )
+
+
+def _refinement_loss(
+    all_tracks: Sequence[Tensor],
+    all_occlusion_logits: Sequence[Tensor],
+    all_uncertainty_logits: Sequence[Tensor],
+    batch: Mapping[str, Any],
+    *,
+    dead_zone_loss: bool,
+    learn_visibility: bool,
+) -> dict[str, Tensor]:
+    """Return the sum over estimates; see `locotrack_loss`."""
+    valid, visible, scale = _labels(all_tracks[0], batch, LOSS_SIZE)
     occluded = (valid & ~visible).float()
-    learn_visibility = not human or visibility_on_humans
-    zero = output.tracks.new_zeros((), dtype=torch.float32)
+    zero = all_tracks[0].new_zeros((), dtype=torch.float32)
     position, visibility, uncertainty = zero, zero, zero
-    for tracks, occlusion_logits, uncertainty_logits in estimates:
+    for tracks, occlusion_logits, uncertainty_logits in zip(
+        all_tracks, all_occlusion_logits, all_uncertainty_logits, strict=True
+    ):
         squared = _squared_error(tracks.float() * scale, batch["tracks"].float() * scale, visible)
         distance = (squared + TINY).sqrt()
-        penalty = dead_zone(distance) if human and not as_released else huber(distance, 4.0)
+        penalty = dead_zone(distance) if dead_zone_loss else huber(distance, 4.0)
         position = position + 0.05 * (penalty * visible).mean()
         if learn_visibility:
             bce = F.binary_cross_entropy_with_logits(occlusion_logits.float(), occluded, reduction="none")

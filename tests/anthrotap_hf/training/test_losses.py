@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackOutput
+from anthrotap_hf.models.tapir.modeling_tapir import TAPIROutput
 from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextOutput
-from anthrotap_hf.training.losses import dead_zone, huber, locotrack_loss, tapnext_loss
+from anthrotap_hf.training.losses import dead_zone, huber, locotrack_loss, tapir_loss, tapnext_loss
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,25 @@ def test_locotrack_as_meant_uses_the_dead_zone_on_humans_only(case: dict[str, to
     assert float(meant["loss"]) == pytest.approx(expected, rel=1e-5)
     released = locotrack_loss(output, batch, human=False, as_released=True)
     assert locotrack_loss(output, batch, human=False, as_released=False) == released
+
+
+def test_tapir_learns_by_the_same_loss(case: dict[str, torch.Tensor]) -> None:
+    theirs, batch = locotrack_output(case), batch_of(case)
+    output = TAPIROutput(
+        tracks=theirs.tracks,
+        occlusion_logits=theirs.occlusion_logits,
+        expected_distance_logits=theirs.uncertainty_logits,
+        unrefined_tracks=theirs.unrefined_tracks,
+        unrefined_occlusion_logits=theirs.unrefined_occlusion_logits,
+        unrefined_expected_distance_logits=theirs.unrefined_uncertainty_logits,
+    )
+    loss = tapir_loss(output, batch, human=False, as_released=True)
+    assert float(loss["loss"]) == pytest.approx(float(case["loss_locotrack_synthetic"]), rel=1e-5)
+    for human in (False, True):
+        ours = tapir_loss(output, batch, human=human, as_released=False, visibility_on_humans=True)
+        assert ours == locotrack_loss(theirs, batch, human=human, as_released=False, visibility_on_humans=True)
+    with pytest.raises(ValueError, match="TAPIR's loss needs"):
+        tapir_loss(TAPIROutput(tracks=theirs.tracks), batch, human=False, as_released=True)
 
 
 def test_tapnext_as_released(case: dict[str, torch.Tensor]) -> None:

@@ -229,6 +229,20 @@ def test_tapnext_learns_and_starts_from_a_folder(tmp_path):
         train(recipe_with(model=deeper), tmp_path / "fourth")
 
 
+def test_tapir_learns_in_half_precision_and_tracks(tmp_path):
+    config = {
+        **{"stage_channels": [8, 8, 8, 8], "stage_blocks": [1, 1, 1, 1], "cost_channels": [4, 4, 4]},
+        **{"hidden_size": 16, "num_hidden_layers": 1, "num_iterations": 2, "initial_resolution": [32, 32]},
+        **{"num_extra_blocks": 1, "extra_channels": 8, "pyramid_level": 1},
+    }
+    options = {**TINY["training"], "bf16": True, "gradient_checkpointing": True}
+    folder = train(recipe_with(model={"type": "tapir", "config": config}, steps=2, training=options), tmp_path)
+    state = json.loads((tmp_path / "checkpoint-2/trainer_state.json").read_text())
+    assert all(state["log_history"][0][f"shapes/{part}"] > 0 for part in ("position", "visibility", "uncertainty"))
+    tracker = pipeline("point-tracking", model=str(folder))
+    assert tracker(np.zeros((5, 48, 64, 3), np.uint8), points=[[0, 20.5, 10.5]])["tracks"].shape == (1, 5, 2)
+
+
 def test_a_recipe_extends_a_file_beside_it(tmp_path):
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(TINY))
     (tmp_path / "mine.yaml").write_text("extends: base.yaml\nsteps: 9\n")
