@@ -13,6 +13,7 @@ import typer
 from anthrotap_hf.cli import common
 from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.file_limits import FileLimitError, read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _read_points(points: str) -> list[list[float]]:
     try:
         # utf-8-sig: files of Excel begin with a byte order mark.
         if suffix == ".json":
-            rows = _json_rows(json.loads(Path(points).read_text("utf-8-sig")))
+            rows = _json_rows(read_json(Path(points), "utf-8-sig"))
         elif suffix == ".csv":
             with Path(points).open(newline="", encoding="utf-8-sig") as file:
                 rows = [row for row in csv.reader(file) if row]
@@ -159,8 +160,8 @@ def _read_points(points: str) -> list[list[float]]:
         queries = [[float(value) for value in row] for row in rows]
     except UnicodeDecodeError as error:
         raise AnthroTapError("not a text file (not UTF-8)", path=path, argument="points") from error
-    except json.JSONDecodeError as error:
-        raise AnthroTapError(f"not JSON: {error}", path=path, argument="points") from error
+    except FileLimitError as error:
+        raise AnthroTapError(error.reason, path=path, argument="points") from error
     except (TypeError, ValueError, csv.Error) as error:
         raise AnthroTapError(f"not rows of t,x,y: {error}", path=path, argument="points") from error
     for row in queries:

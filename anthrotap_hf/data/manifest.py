@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from anthrotap_hf.schema import MANIFEST
-from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
+from anthrotap_hf.utils.errors import AnthroTapError, format_error
+from anthrotap_hf.utils.file_limits import FileLimitError, read_json
 
 T = TypeVar("T")
 
@@ -30,9 +30,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             format_error("no such file", str(path), "name a folder that `anthrotap label` or `build` wrote")
         )
     try:
-        manifest = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        reason = f"can't be read as JSON ({one_line(error)})"
+        manifest = read_json(path)
+    except FileLimitError as error:
+        reason = f"can't be read as JSON ({error.reason.removeprefix('not JSON: ')})"
         raise ManifestError(reason, path=path, hint="fetch it again") from error
     if not isinstance(manifest, dict):
         raise ManifestError("no manifest of a dataset: not a JSON object", path=path, hint="fetch it again")

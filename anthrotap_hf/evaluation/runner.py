@@ -32,6 +32,7 @@ from anthrotap_hf.readers.base import DatasetError, Reader
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.file_limits import FileLimitError, check_clip_size, read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
 
 # Height and width that TAP-Vid is scored at.
@@ -85,6 +86,10 @@ def resize_clip(clip: TrackedClip, height: int, width: int) -> TrackedClip:
     Raises:
         BadClipError, VideoError: if the frames cannot be decoded.
     """
+    try:
+        check_clip_size(clip.tracks.num_frames)
+    except FileLimitError as error:
+        raise DatasetError(error.reason, path=clip.clip_id) from error
     frames = np.empty((clip.tracks.num_frames, height, width, 3), np.uint8)
     count = 0
     for frame in clip.iter_frames(range(len(frames))):
@@ -146,7 +151,7 @@ class ResultCache:
         self._videos: dict[str, dict[str, Any]] = {}
         if path.exists():
             try:
-                self._videos = json.loads(path.read_text())["videos"]
+                self._videos = read_json(path)["videos"]
             except (ValueError, KeyError, TypeError) as error:
                 raise DatasetError(f"damaged ({error})", path=path, hint="delete it, and it is made again") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import re
@@ -10,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 from anthrotap_hf.hub.errors import PublishError
+from anthrotap_hf.utils.file_limits import read_json
 
 _NAMES = re.compile(
     r"(smpl[hx]?_(neutral|male|female)|basicmodel|smpl_mean_params|smal_|tokenhmr|j_regressor)"
@@ -39,7 +39,7 @@ def _licensed_content(path: Path) -> str | None:
     tokenhmr = "TokenHMR's weights, licensed for research"
     if path.name == "config.json":
         try:
-            kind = json.loads(path.read_text("utf-8")).get("model_type")
+            kind = read_json(path).get("model_type")
         except (ValueError, AttributeError):
             return None
         return tokenhmr if kind == "tokenhmr" else None

@@ -13,6 +13,7 @@ from typing import Any
 from anthrotap_hf.hub.licenses import COMPONENTS, UNKNOWN, Component
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.utils.hub_names import is_repository, split_revision
 
 PROVENANCE_FILE = "provenance.json"
@@ -83,7 +84,7 @@ class Provenance:
         if path is None:
             return None
         try:
-            values = json.loads(Path(path).read_text("utf-8"))
+            values = read_json(Path(path))
             components = tuple(Component(**each) for each in values.pop("components"))
             return cls(**values, components=components)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from anthrotap_hf.evaluation.report import MAIN
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.file_limits import read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResultEntry
@@ -59,7 +59,7 @@ def read_report(path: Path, key: str) -> dict[str, Any]:
         OSError: if it can't be opened.
     """
     try:
-        report = json.loads(path.read_text("utf-8"))
+        report = read_json(path)
         models = {model["key"]: model["mean"] for model in report["models"]}
         found = {name: report[name] for name in ("benchmark", "mode", "videos")}
     except (ValueError, KeyError, TypeError) as error:

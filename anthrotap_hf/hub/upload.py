@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anthrotap_hf.hub.errors import PublishError
+from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _read_listing(api: HfApi, target: dict[str, Any], existing: set[str]) -> dic
     if LISTING not in existing:
         return {}
     try:
-        listing = json.loads(Path(api.hf_hub_download(**target, filename=LISTING)).read_text("utf-8"))
+        listing = read_json(Path(api.hf_hub_download(**target, filename=LISTING)))
         return {"files": [*map(str, listing["files"])], "card_sha256": str(listing["card_sha256"])}
     except (ValueError, KeyError, TypeError):
         return {}

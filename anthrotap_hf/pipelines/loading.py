@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anthrotap_hf.pipelines import DEFAULT_MODEL, find_tracker
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.file_limits import MAX_CONFIG_LAYERS, MAX_CONFIG_NUMBER, FileLimitError, read_json
 from anthrotap_hf.utils.hub_errors import describe_hub_error
+from anthrotap_hf.utils.safe_pickle import DAMAGE
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -15,6 +19,39 @@ if TYPE_CHECKING:
 
 class TrackerError(AnthroTapError):
     """A tracker that can't be loaded; `path` is its name."""
+
+
+def _check_config(model: str, revision: str | None) -> None:
+    """Raise FileLimitError for a configuration of a network that nobody could build: no memory is taken for it."""
+    from transformers.utils import cached_file
+
+    path = cached_file(model, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    waiting = [] if path is None else [("", read_json(Path(path)))]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend((str(key), inner) for key, inner in value.items())
+        elif isinstance(value, list):
+            waiting.extend((name, inner) for inner in value)
+        elif isinstance(value, int | float):
+            most = MAX_CONFIG_LAYERS if re.search("layers|blocks|depth", name) else MAX_CONFIG_NUMBER
+            # Not a number, which is not below anything, is no size.
+            if not abs(value) <= most:
+                raise FileLimitError(f"config.json: {name} is {value}, and {most} is the limit")
+
+
+def _check_weights(tracker: Pipeline, model: str, revision: str | None) -> None:
+    """Raise TrackerError if the file lacks weights of the network: they would be random numbers."""
+    from safetensors import safe_open
+    from transformers.utils import cached_file
+
+    path = cached_file(model, "model.safetensors", revision=revision, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return
+    with safe_open(path, "pt") as file:
+        missing = sorted(tracker.model.state_dict().keys() - set(file.keys()))
+    if missing:
+        raise TrackerError(f"its weights lack {missing[0]} and {len(missing) - 1} others", path=model)
 
 
 def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
@@ -37,8 +74,20 @@ def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
     logging.disable_progress_bar()  # reading weights takes a moment only
     try:
         model, revision = (str(DEFAULT_MODEL), None) if name is None else find_tracker(name)
-        return pipeline("point-tracking", model=model, revision=revision, device=device)
-    except (OSError, ValueError, SafetensorError) as error:
+        _check_config(model, revision)
+        # Weights in a pickle could crash the reader, and code of a stranger is never run or asked about.
+        options = {"use_safetensors": True}
+        tracker = pipeline(
+            "point-tracking",
+            model=model,
+            revision=revision,
+            device=device,
+            trust_remote_code=False,
+            model_kwargs=options,
+        )
+        _check_weights(tracker, model, revision)
+        return tracker
+    except (*DAMAGE, OSError, SafetensorError) as error:
         known: AnthroTapError | None = describe_hub_error(error, str(name))
         if known is None and isinstance(error, AnthroTapError):
             known = error
@@ -46,7 +95,7 @@ def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
             raise TrackerError(known.reason, path=known.path or name, hint=known.hint, argument="model") from error
         # Where transformers tried several classes, it quotes the tracebacks of all; the last line is the error.
         text = str(error).strip()
-        reason = text.splitlines()[-1] if "Traceback (most" in text else text
+        reason = text.splitlines()[-1] if "Traceback (most" in text else text or type(error).__name__
         raise TrackerError(one_line(reason, 500), path=name, argument="model") from error
     finally:
         if had_progress_bar:

@@ -9,11 +9,15 @@ from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, Tracks
 from anthrotap_hf.utils.errors import AnthroTapError
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError, array_of, safe_load_npy, safe_load_npz
+from anthrotap_hf.utils.safe_npz import safe_load_npz
+from anthrotap_hf.utils.safe_pickle import UnsafeFileError, array_of, safe_load_npy
 from anthrotap_hf.video import VideoError
+from anthrotap_hf.video.containers import check_size
+from anthrotap_hf.video.images import IMAGE_DAMAGE
 
 FilePath = str | os.PathLike[str]
 
@@ -166,9 +170,12 @@ def load_images(folder: Path, num_frames: int) -> tuple[FrameLoader, int, int]:
 def _read_image(path: Path) -> np.ndarray:
     """Return an image file as [H, W, 3] uint8 RGB."""
     try:
+        with Image.open(path) as header:
+            check_size(*header.size, path)
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:
-        # The image is larger than OpenCV reads.
+    except VideoError as error:
+        raise BadClipError(error.reason, path=path) from error
+    except (*IMAGE_DAMAGE, cv2.error):
         image = None
     if image is None:
         raise BadClipError("not a readable image", path=path)

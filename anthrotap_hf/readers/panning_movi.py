@@ -6,6 +6,7 @@ object; per frame camera and objects' boxes. A track is a pixel's surface point,
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks
 from anthrotap_hf.readers.tfrecord import Feature, find_records, read_example
 from anthrotap_hf.tracks import TrackedClip
+from anthrotap_hf.video.containers import check_size
+from anthrotap_hf.video.images import IMAGE_DAMAGE
 
 # Strides of the grid that points are drawn from, which begins at a random pixel.
 TIME_STRIDE, PIXEL_STRIDE = 4, 2
@@ -329,8 +333,10 @@ def _array(value: Feature, name: str, num_frames: int) -> np.ndarray:
 def _image(data: Any, name: str, size: tuple[int, ...] | None = None) -> np.ndarray:
     """Decode [H, W] or [H, W, 3] RGB, uint16, but for colors and segments; raise ValueError for others."""
     try:
+        with Image.open(io.BytesIO(data)) as header:
+            check_size(*header.size, "an image")
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+    except (*IMAGE_DAMAGE, cv2.error):
         image = None
     dtype = np.uint8 if name in ("video", "segmentations") else np.uint16
     channels = 1 if image is None or image.ndim == 2 else image.shape[2]

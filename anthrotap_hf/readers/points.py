@@ -21,6 +21,7 @@ from anthrotap_hf.readers.base import (
 )
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.errors import one_line
+from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, image_folder, iter_frames, select_frames
 
 COLUMNS = ("track", "t", "x", "y", "visible")
@@ -128,7 +129,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     try:
         # Excel begins its files with a byte order mark: utf-8-sig drops it.
         if file.suffix.lower() == ".json":
-            rows = _json_rows(json.loads(file.read_text("utf-8-sig")))
+            rows = _json_rows(read_json(file, "utf-8-sig"))
         else:
             with file.open(newline="", encoding="utf-8-sig") as lines:
                 reader = csv.DictReader(lines, skipinitialspace=True)

@@ -18,6 +18,7 @@ from anthrotap_hf.readers.base import (
     make_tracks,
 )
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
+from anthrotap_hf.utils.file_limits import check_clip_size
 from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, safe_load
 from anthrotap_hf.video import decode_image
 
@@ -121,6 +122,7 @@ def _read_video(name: str, file: Path, content: Any) -> TrackedClip:
     video, num_frames = _frames(name, file, content["video"])
     if not num_frames:
         raise ValueError("video has no frame")
+    check_clip_size(num_frames)
     shape = (points.shape[0] if points.ndim else 0, num_frames)
     if points.shape != (*shape, 2) or occluded.shape != shape:
         raise ValueError(
@@ -129,6 +131,7 @@ def _read_video(name: str, file: Path, content: Any) -> TrackedClip:
         )
     first = video[0] if isinstance(video, np.ndarray) else next(video([0]))
     height, width = first.shape[:2]
+    check_clip_size(num_frames, height, width)
     xy = points.astype(np.float64) * [width, height]
     finite = np.isfinite(xy).all(-1)
     if not finite[~occluded].all():

@@ -26,6 +26,7 @@ from anthrotap_hf.training.losses import locotrack_loss, tapir_loss, tapnext_los
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 from anthrotap_hf.utils.safe_pickle import DAMAGE
@@ -222,7 +223,7 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
     note = out / RECIPE_FILE
     if note.exists():
         try:
-            kept = json.loads(note.read_text(encoding="utf-8"))
+            kept = read_json(note)
             before, number = TrainingRecipe.model_validate(kept["recipe"]), int(kept["processes"])
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"damaged ({one_line(error)})", path=note, hint="choose another folder") from error
@@ -259,7 +260,7 @@ def _damage(checkpoint: Path, step: int) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        state = read_json(checkpoint / STATE_FILE)
         if state["global_step"] != step:
             return f"{STATE_FILE} is that of step {state['global_step']}"
         # Opening it compares the header with the file's length.

@@ -19,15 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
-from anthrotap_hf.utils.safe_pickle import (
-    DAMAGE,
-    SafeUnpickler,
-    Stub,
-    UnsafeFileError,
-    array_of,
-    safe_load_npy,
-    safe_load_npz,
-)
+from anthrotap_hf.utils.safe_npz import safe_load_npz
+from anthrotap_hf.utils.safe_pickle import DAMAGE, SafeUnpickler, Stub, UnsafeFileError, array_of, safe_load_npy
 
 # Where training scripts put the weights, if not at the top.
 HOLDERS = ("state_dict", "model_state_dict", "model")
@@ -166,11 +159,9 @@ def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _load_content(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        # PyTorch's own safe reader needs every class in the file to be allowed by name and installed.
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_SAFE_PICKLE)
+    # PyTorch's own safe reader needs every class in the file to be allowed by name and installed, and a key that is
+    # nested deeply crashes it.
+    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_SAFE_PICKLE)
 
 
 def _is_torchscript(path: Path) -> bool:

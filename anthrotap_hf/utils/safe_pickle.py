@@ -8,6 +8,7 @@ than what is used of it.
 
 from __future__ import annotations
 
+import io
 import mmap
 import pickle
 import re
@@ -16,13 +17,20 @@ import tokenize
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import IO, Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.file_limits import (
+    MAX_EXPANDED_BYTES,
+    MAX_KEY_PARTS,
+    MAX_LIST_ITEMS,
+    MAX_NPY_HEADER,
+    MAX_PICKLE_STEPS,
+)
 
 # What pickle, numpy, zipfile and torch raise for a file that is damaged, hostile, encrypted or something else.
 DAMAGE = (
@@ -30,8 +38,6 @@ DAMAGE = (
     *(RecursionError, OverflowError, MemoryError, SyntaxError, NotImplementedError, struct.error, zlib.error),
     *(pickle.UnpicklingError, tokenize.TokenError, zipfile.BadZipFile),
 )
-# The most items of an array that is written as nested lists.
-_MOST_ITEMS = 1_000_000
 
 
 class UnsafeFileError(AnthroTapError):
@@ -136,6 +142,8 @@ class _Sparse(Stub):
             row, column = (array_of(each) for each in self.state["coords"])
         else:
             row, column = array_of(self.entry("row")), array_of(self.entry("col"))
+        if rows * columns * data.itemsize > MAX_EXPANDED_BYTES:
+            raise ValueError(f"a {self.asked} of {rows} x {columns}, which is too large")
         for index, size in ((row, rows), (column, columns)):
             if index.shape != data.shape or ((index < 0) | (index >= size)).any():
                 raise ValueError(f"a {self.asked} whose entries lie outside its {rows} x {columns}")
@@ -180,6 +188,49 @@ def _reconstructor(kind: Any = None, *_: Any) -> Stub:
     return kind()
 
 
+def _check_key(key: Any) -> None:
+    """Reject a key whose hash would take a deep recursion, in which Python crashes, or for ever."""
+    waiting, count = [key], 0
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, tuple | frozenset):
+            count += len(each) + 1
+            if count > MAX_KEY_PARTS:
+                raise pickle.UnpicklingError(f"it has a key of more than {MAX_KEY_PARTS} parts")
+            waiting.extend(each)
+
+
+def _set(items: Iterable[Any] = ()) -> set[Any]:
+    """`set(items)`."""
+    items = list(items)
+    for item in items:
+        _check_key(item)
+    return set(items)
+
+
+def _frozenset(items: Iterable[Any] = ()) -> frozenset[Any]:
+    """`frozenset(items)`."""
+    return frozenset(_set(items))
+
+
+def _ordered_dict(pairs: Iterable[Any] = ()) -> OrderedDict[Any, Any]:
+    """`collections.OrderedDict(pairs)`."""
+    pairs = [(key, value) for key, value in pairs]
+    for key, _ in pairs:
+        _check_key(key)
+    return OrderedDict(pairs)
+
+
+def _counted(step: Any) -> Callable[[Any], None]:
+    def counted(self: SafeUnpickler) -> None:
+        self.steps += 1
+        if self.steps > MAX_PICKLE_STEPS:
+            raise pickle.UnpicklingError(f"it has more than {MAX_PICKLE_STEPS} parts")
+        step(self)
+
+    return counted
+
+
 class SafeUnpickler(pickle._Unpickler):
     """Builds containers and stubs; rejects everything else by name.
 
@@ -201,12 +252,14 @@ class SafeUnpickler(pickle._Unpickler):
         ("builtins", "bytes"): _no_bytes,
         ("builtins", "object"): Stub,
         ("copyreg", "_reconstructor"): _reconstructor,
-        ("builtins", "set"): set,
-        ("builtins", "frozenset"): frozenset,
-        ("collections", "OrderedDict"): OrderedDict,
+        ("builtins", "set"): _set,
+        ("builtins", "frozenset"): _frozenset,
+        ("collections", "OrderedDict"): _ordered_dict,
     }
     stubs: ClassVar[tuple[tuple[re.Pattern[str], type[Stub]], ...]] = ()
     stack: list[Any]
+    metastack: list[list[Any]]
+    steps = 0
 
     def find_class(self, module: str, name: str) -> Any:
         # Python 2's names of these modules, which old protocols keep.
@@ -241,10 +294,43 @@ class SafeUnpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
         self.append(self.read(size))  # type: ignore[attr-defined]
 
+    def load_setitem(self) -> None:
+        _check_key(self.stack[-2])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        self._check_keys(2)
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        self._check_keys(2)
+        super().load_dict()  # type: ignore[misc]
+
+    def load_additems(self) -> None:
+        self._check_keys(1)
+        super().load_additems()  # type: ignore[misc]
+
+    def load_frozenset(self) -> None:
+        self._check_keys(1)
+        super().load_frozenset()  # type: ignore[misc]
+
+    def _check_keys(self, every: int) -> None:
+        """Check what stands since the last mark: all of it, or every second, which is a key."""
+        for key in self.stack[::every]:
+            _check_key(key)
+
     dispatch: ClassVar[dict[int, Any]] = {
-        **pickle._Unpickler.dispatch,
-        pickle.BUILD[0]: load_build,
-        pickle.BYTEARRAY8[0]: load_bytearray,
+        code: _counted(step)
+        for code, step in {
+            **pickle._Unpickler.dispatch,
+            pickle.BUILD[0]: load_build,
+            pickle.BYTEARRAY8[0]: load_bytearray,
+            pickle.SETITEM[0]: load_setitem,
+            pickle.SETITEMS[0]: load_setitems,
+            pickle.DICT[0]: load_dict,
+            pickle.ADDITEMS[0]: load_additems,
+            pickle.FROZENSET[0]: load_frozenset,
+        }.items()
     }
 
 
@@ -330,7 +416,7 @@ def safe_load_npy(path: Path) -> Any:
     return content.item()
 
 
-def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_npy_header(file: BinaryIO | IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return an array's shape, whether it is in Fortran's order, and its dtype; the file then stands at its content.
 
     Raises:
@@ -338,28 +424,16 @@ def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """
     try:
         version = np.lib.format.read_magic(file)
+        code = "<H" if version == (1, 0) else "<I"
+        length = file.read(struct.calcsize(code))
+        (size,) = struct.unpack(code, length)
+        if size > MAX_NPY_HEADER:
+            raise ValueError(f"a header of {size} bytes")
+        header = io.BytesIO(length + file.read(size))
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(file)
+        return read(header)
     except DAMAGE as error:
         raise UnsafeFileError(f"it is no .npy file, or a damaged one ({_line(error)})") from error
-
-
-def safe_load_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """Return the plain arrays of an `.npz` file by name: all of them, or those of `keys` that it has.
-
-    Raises:
-        UnsafeFileError: the file is no `.npz`, damaged, or one of these arrays holds objects.
-        OSError: the file cannot be read.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    name = "its directory"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files if keys is None else [key for key in keys if key in archive.files]:
-                arrays[name] = np.asarray(archive[name])
-    except DAMAGE as error:
-        raise UnsafeFileError(f"it is no .npz of plain arrays ({name}: {_line(error)})") from error
-    return arrays
 
 
 def array_of(value: Any) -> np.ndarray:
@@ -401,8 +475,8 @@ def _check_num_items(value: list | tuple) -> None:
     while waiting:
         each = waiting.pop()
         count += len(each)
-        if count > _MOST_ITEMS:
-            raise ValueError(f"a {type(value).__name__} of more than {_MOST_ITEMS} items; save it as an array")
+        if count > MAX_LIST_ITEMS:
+            raise ValueError(f"a {type(value).__name__} of more than {MAX_LIST_ITEMS} items; save it as an array")
         waiting.extend(item for item in each if isinstance(item, list | tuple))
 
 

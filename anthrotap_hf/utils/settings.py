@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.file_limits import MAX_RECIPE_BYTES, MAX_RECIPES
 
 
 class SettingsError(AnthroTapError):
@@ -58,12 +59,18 @@ def _read(folder: Path, recipe: str | Path, extending: tuple[str, ...]) -> dict[
     is_name = isinstance(recipe, str) and recipe.replace("-", "").replace("_", "").isalnum()
     path = folder / f"{recipe}.yaml" if is_name else Path(recipe)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MAX_RECIPE_BYTES + 1)
+        if len(text) > MAX_RECIPE_BYTES:
+            raise SettingsError(f"a recipe has at most {MAX_RECIPE_BYTES >> 10} kB", path=path)
+        values = yaml.safe_load(text.decode())
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         raise SettingsError(
             f"no recipe {str(recipe)!r}", hint=f"there is {known}, or the path of a YAML file"
         ) from error
+    except RecursionError as error:
+        raise SettingsError("it is nested too deeply", path=path) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"cannot be read as YAML: {one_line(error)}", path=path) from error
     if values is not None and not isinstance(values, dict):
@@ -73,7 +80,9 @@ def _read(folder: Path, recipe: str | Path, extending: tuple[str, ...]) -> dict[
     if base is None:
         return values
     if not isinstance(base, str) or base in extending:
-        raise SettingsError(f"extends must name another recipe or file, got {base!r}", path=path)
+        raise SettingsError(f"extends must name another recipe or file, got {one_line(repr(base))}", path=path)
+    if len(extending) >= MAX_RECIPES:
+        raise SettingsError(f"a chain of more than {MAX_RECIPES} recipes that extend one another", path=path)
     other = path.parent / base if base.endswith((".yaml", ".yml", ".json")) else base
     return merged(_read(folder, other, (*extending, base)), values)
 
@@ -91,8 +100,8 @@ def parse_settings(texts: Iterable[str], example: str) -> dict[str, Any]:
             raise SettingsError(f"a setting is NAME=VALUE, such as {example}; got {text!r}")
         try:
             change: Any = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{text!r}: the value is no YAML") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise SettingsError(f"{one_line(repr(text))}: the value is no YAML") from error
         for part in reversed(name.split(".")):
             change = {part: change}
         changes = merged(changes, change)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +84,17 @@ def natural_key(file: Path) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts], file.name
 
 
+# `check_size` rejects what Pillow would only warn of.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+IMAGE_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, EOFError),
+    *(RecursionError, struct.error, zlib.error, AssertionError, NotImplementedError, ZeroDivisionError),
+    *(Image.DecompressionBombError,),
+)
+"""What decoders of images raise for a file that is damaged or hostile."""
+
+
 def decode_image(source: Any) -> np.ndarray:
     """Return an encoded picture (a file, its path or its bytes in `io.BytesIO`) as [H, W, 3] uint8 RGB, upright.
 
@@ -96,8 +110,10 @@ def decode_image(source: Any) -> np.ndarray:
                 gray = (np.asarray(upright) / 257).round().astype(np.uint8)
                 return np.repeat(gray[..., None], 3, axis=-1)
             return np.asarray(upright.convert("RGB"))
+    except VideoError:
+        raise
     except UnidentifiedImageError as error:
         raise ValueError("can't be decoded (it is no image)") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except IMAGE_DAMAGE as error:
         text = " ".join(str(error).split())
         raise ValueError(f"can't be decoded ({text or type(error).__name__})") from error

@@ -196,7 +196,7 @@ def label_into_rows(job: VideoJob) -> VideoResult:
             result.fail(f"{change} while it was labeled", "unavailable")
         if change == "changed" or (not result.is_final and not job.keep_partial):
             rows.discard()
-            result.rows, result.frames = 0, 0
+            result.rows, result.frames, result.clips = 0, 0, []
         rows.notes[RESULT] = json.dumps(result.as_json())
     return result
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from anthrotap_hf.utils.checkpoints import (
     warn_unless_released,
 )
 from anthrotap_hf.utils.errors import one_line
+from anthrotap_hf.utils.file_limits import FileLimitError, read_json
 
 # What the checkpoint holds beside the network: the body model, what training needed.
 IGNORED = ("smpl.", "discriminator.", "initialized")
@@ -255,9 +255,9 @@ def _settings(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"not JSON: {error}", path=path) from error
+        values = read_json(path)
+    except FileLimitError as error:
+        raise CheckpointError(error.reason, path=path) from error
     if not isinstance(values, dict):
         raise CheckpointError('must be an object of settings, as {"decoder_heads": 8}', path=path)
     return values

@@ -14,6 +14,7 @@ import numpy as np
 
 from anthrotap_builder.geometry.surface import SurfacePoints, sample_surface
 from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.safe_npz import safe_load_npz
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,7 @@ class Body:
     @classmethod
     def load(cls, path: Path) -> Body:
         """Read what `save` wrote. Raise OSError, ValueError, TypeError or KeyError for another or a damaged file."""
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-
+        arrays = safe_load_npz(path)
         groups: dict[str, dict[str, Any]] = {"": {}, "keypoints": {}, "prior": {}}
         for key, array in arrays.items():
             group, _, name = key.rpartition(".")

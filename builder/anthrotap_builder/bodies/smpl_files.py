@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_builder.utils.assets import AssetError, cache_dir
-from anthrotap_hf.utils.safe_pickle import array_of, safe_load, safe_load_npz
+from anthrotap_hf.utils.safe_npz import safe_load_npz
+from anthrotap_hf.utils.safe_pickle import array_of, safe_load
 
 # Shape coefficients that are used, the first of a file's; SMPL's and SMPL-X's files have up to 300.
 NUM_SHAPES = 10

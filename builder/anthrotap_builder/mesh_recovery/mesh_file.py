@@ -44,7 +44,8 @@ from anthrotap_builder.mesh_recovery.track import MeshTrack
 from anthrotap_builder.registries import BODIES
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import AnthroTapError
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError, safe_load_npz
+from anthrotap_hf.utils.safe_npz import safe_load_npz
+from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 logger = logging.getLogger(__name__)
 

@@ -178,6 +178,8 @@ def test_chunks_and_device_reach_the_pipeline(make_video, tmp_path, monkeypatch)
 
     class Tracker:
         class model:  # noqa: N801
+            state_dict = dict
+
             class config:  # noqa: N801
                 model_type = "fake"
 
