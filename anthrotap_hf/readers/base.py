@@ -171,7 +171,7 @@ def _read_image(path: Path) -> np.ndarray:
     """Return an image file as [H, W, 3] uint8 RGB."""
     try:
         with Image.open(path) as header:
-            check_size(*header.size, path)
+            check_size(*header.size, str(path))
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     except VideoError as error:
         raise BadClipError(error.reason, path=path) from error
