@@ -279,7 +279,8 @@ class TAPNextPPCase:
     frames: int
     side: int
 
-    def model(self, reference: Reference, scratch: Path, layout: Layout = "lightning") -> Any:
+    def model(self, reference: Reference, scratch: Path) -> Any:
+        """Convert the weights: bare ones, or in a `state_dict` with a prefix for 512."""
         weights = reference.fill(reference.shapes("tapnextpp_w96d3"), self.seed)
         for name, gain in TAPNEXTPP_GAINS.items():
             weights[name] *= gain
@@ -287,7 +288,7 @@ class TAPNextPPCase:
         del weights["query_pos_embed"]
         file = scratch / ("tapnextpp_512.ckpt" if self.side == 512 else "tapnextpp_ckpt.pt")
         named = {f"tapnext.{name}": tensor for name, tensor in weights.items()}
-        torch.save({"state_dict": named} if layout == "lightning" else weights, file)
+        torch.save({"state_dict": named} if self.side == 512 else weights, file)
         return convert_tapnext(file)
 
     def answers(self, reference: Reference, scratch: Path) -> list[Pair]:

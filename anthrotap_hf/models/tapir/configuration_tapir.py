@@ -30,7 +30,7 @@ class TAPIRConfig(PreTrainedConfig):
         window_size: Frames whose features are held at once (3 MB each at 256 x 256); longer videos are gone through
             in windows of that length.
         window_context: Frames of a window before and after those that are kept from it. Each refinement step sees 24
-            frames to either side: 96 is exact for four steps at one resolution.
+            frames to either side (with causal weights 48 before): 96 is exact for four steps at one resolution.
     """
 
     model_type = "tapir"

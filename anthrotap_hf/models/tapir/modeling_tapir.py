@@ -876,10 +876,12 @@ class TAPIRForPointTracking(TAPIRPreTrainedModel):
         tracks, occlusion, distance = (
             [torch.cat(each, dim=1) for each in zip(*kind, strict=True)] for kind in zip(*found_steps, strict=True)
         )
-        layers = [
-            (torch.cat([inputs for inputs, _ in layer], dim=1), torch.cat([hidden for _, hidden in layer], dim=1))
-            for layer in zip(*ends, strict=True)
-        ]
+        layers = ends[0]
+        if len(ends) > 1:
+            layers = [
+                (torch.cat([inputs for inputs, _ in layer], dim=1), torch.cat([hidden for _, hidden in layer], dim=1))
+                for layer in zip(*ends, strict=True)
+            ]
 
         # 3. Where a query has not been seen, nothing is known but where it will be.
         if tracked is not None:

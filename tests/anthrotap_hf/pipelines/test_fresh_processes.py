@@ -12,13 +12,14 @@ import pytest
 from transformers import pipeline
 
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from helpers.trackers import tiny_locotrack, tiny_tapnext
+from helpers.trackers import tiny_locotrack, tiny_tapir, tiny_tapnext
 
 ROOT = Path(__file__).parents[3]
 QUERIES = [[0, 10.5, 8], [3, 40, 30]]
 TINY = {
     "flowchain": lambda: FlowChainForPointTracking(FlowChainConfig(error_tolerance=2.5)),
     "locotrack": tiny_locotrack,
+    "tapir": tiny_tapir,
     "tapnext": tiny_tapnext,
 }
 RUN = """
