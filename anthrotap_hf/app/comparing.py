@@ -74,7 +74,7 @@ def write_comparison(
     strip = max(24, round(height / 14))
     colors = {name: track_colors(each) for name, each in tracks.items()}
     with VideoWriter(path, info.fps or DEFAULT_FPS) as writer:
-        for t, frame in enumerate(iter_frames(video)):
+        for t, frame in enumerate(iter_frames(video, folder_fps=info.fps)):
             parts = []
             for name, each in tracks.items():
                 drawn = draw_tracks(frame.image, each, t, colors[name], TRAIL)
@@ -85,7 +85,7 @@ def write_comparison(
                 ]
             joined = np.concatenate(parts[:-1], axis=0 if below else 1).astype(np.uint8)
             odd = ((0, joined.shape[0] % 2), (0, joined.shape[1] % 2), (0, 0))
-            writer.write(np.pad(joined, odd, mode="edge"))
+            writer.write(np.pad(joined, odd, mode="edge"), frame.time)
             on_frame(t + 1)
 
 

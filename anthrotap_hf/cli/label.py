@@ -44,7 +44,7 @@ MAX_LINES = 10
 
 
 def label(
-    inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", metavar="VIDEO...")],
+    inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos or pictures.", metavar="VIDEO...")],
     out: Annotated[Path, typer.Option(help="Folder for shards, manifest, overlay videos and pictures.")],
     fps: Fps = None,
     short_side: ShortSide = None,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def track(
-    video: Annotated[Path, typer.Argument(help="The video.", metavar="VIDEO")],
+    video: Annotated[Path, typer.Argument(help="The video, or a folder of pictures.", metavar="VIDEO")],
     out: common.Out,
     points: Annotated[
         str | None,
@@ -47,6 +47,9 @@ def track(
     support_points: Annotated[
         int | None,
         typer.Option(min=0, help="Points tracked around each one, for TAPNext, and dropped. Default: the model's own."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.001, help="Frames a second of a folder of pictures. Default: 25.")
     ] = None,
     device: common.Device = "cpu",
     frame_chunk: Annotated[int | None, typer.Option(min=1, help="Frames processed at once, to bound memory.")] = None,
@@ -77,11 +80,13 @@ def track(
             "query_frame": query_frame,
         }
         size = None if resolution is None else _read_resolution(resolution)
+        if fps is not None and not video.is_dir():
+            raise AnthroTapError("--fps is for folders of pictures; a video file has times of its own", argument="fps")
         files = track_files(out, video.stem)
         common.check_writable(out)
         with locked_folder(out):
             _check_free(files, overwrite)
-            info = probe(video)
+            info = probe(video, fps)
             _check_points(given or [], info)
             tracker = load_tracker(model, device)
             start = time.perf_counter()

@@ -38,6 +38,17 @@ def frame_rate(clip: TrackedClip) -> float:
     return clip.fps
 
 
+def frame_times(clip: TrackedClip) -> np.ndarray:
+    """Return the time of each frame, [T] seconds from the first one on: as the clip knows it, else by its rate.
+
+    Raises:
+        ValueError: as `frame_rate`.
+    """
+    even = np.arange(clip.tracks.num_frames) / frame_rate(clip)
+    times = clip.info.get("times")
+    return even if times is None else np.asarray(times, np.float64)
+
+
 def exported_frames(clip: TrackedClip) -> Iterator[np.ndarray]:
     """Yield the frames of a clip, [H, W, 3] uint8 RGB, one at a time.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_hf.export.base import Format, exported_frames, frame_rate
+from anthrotap_hf.export.base import Format, exported_frames, frame_times
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.atomic_files import atomic_write
 from anthrotap_hf.utils.errors import missing_extra
@@ -37,7 +37,7 @@ def write_rerun(clip: TrackedClip, path: Path) -> None:
     except ImportError as error:
         raise missing_extra(error, "rerun") from error
 
-    tracks, fps = clip.tracks, frame_rate(clip)
+    tracks, times = clip.tracks, frame_times(clip)
     colors, radius = track_colors(tracks), dot_radius(tracks)
     frames: Iterable[np.ndarray | None] = repeat(None, tracks.num_frames)
     if clip.video is not None:
@@ -47,7 +47,7 @@ def write_rerun(clip: TrackedClip, path: Path) -> None:
         recording.save(tmp_path)
         for t, frame in enumerate(frames):
             recording.set_time("frame", sequence=t)
-            recording.set_time("time", duration=t / fps)
+            recording.set_time("time", duration=times[t])
             if frame is not None:
                 recording.log("video", rr.Image(frame).compress(jpeg_quality=QUALITY))
             for name, labels, opacity, size in (

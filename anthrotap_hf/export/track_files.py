@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.video import VideoInfo, iter_frames
+from anthrotap_hf.video import Frame, VideoInfo, iter_frames, measured_rate
 from anthrotap_hf.visualization.overlay import DEFAULT_FPS, write_overlay
 
 
@@ -38,6 +38,9 @@ def write_tracks(
 ) -> None:
     """Write the overlay and the tracks of a video, each file atomically.
 
+    The overlay plays with the video's own times. Beside the tracks the files hold `times` [T], seconds from the first
+    frame on, and `fps`, the mean rate by these times where they do not agree with what the video says.
+
     Args:
         files: the three paths, as `track_files` names them.
         video: the file.
@@ -47,17 +50,24 @@ def write_tracks(
         model: the tracker's name.
         on_frame: called with the number of frames of the overlay that are drawn.
     """
-    fps = info.fps or DEFAULT_FPS
+    times: list[float] = []
+
+    def frames() -> Iterator[Frame]:
+        for frame in iter_frames(video, folder_fps=info.fps):
+            times.append(frame.time)
+            yield frame
+
+    write_overlay(files[0], frames(), info.fps or DEFAULT_FPS, found_tracks(found, info), on_frame)
+    fps = measured_rate(times, None if info.variable_rate else info.fps) or DEFAULT_FPS
     arrays: dict[str, Any] = {
         **found,
         "queries": queries.astype(np.float32),
         "fps": np.float32(fps),
+        "times": np.array(times) - times[0],
         "size": np.array([info.height, info.width], np.int32),
         "model": np.array(model),
     }
     plain = {key: value.tolist() for key, value in arrays.items()}
-    images = (frame.image for frame in iter_frames(video))
-    write_overlay(files[0], images, fps, found_tracks(found, info), on_frame)
     with atomic_write(files[1]) as tmp_path:
         np.savez_compressed(tmp_path, **arrays)
     with atomic_write(files[2]) as tmp_path:

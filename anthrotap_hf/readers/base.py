@@ -100,14 +100,16 @@ def make_tracks(
         raise BadClipError(error, path=path) from error
 
 
-def load_labels(path: Path, keys: Sequence[str]) -> Mapping[str, Any]:
+def load_labels(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:
     """Return what a file holds under these keys: an `.npz`, or an `.npy` with a dict, whose pickle is not run.
+
+    Those of `optional` may be missing.
 
     Raises:
         BadClipError: if the file is damaged, or lacks one of the keys.
     """
     try:
-        labels = safe_load_npz(path, keys) if path.suffix == ".npz" else safe_load_npy(path)
+        labels = safe_load_npz(path, [*keys, *optional]) if path.suffix == ".npz" else safe_load_npy(path)
     except UnsafeFileError as error:
         raise BadClipError(error.reason, path=path, hint="fetch it again from where it is published") from error
     return require_keys(path, labels, keys)

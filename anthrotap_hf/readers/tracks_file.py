@@ -43,12 +43,15 @@ class TrackFileClips(Reader):
     def __getitem__(self, index: int) -> TrackedClip:
         if index:
             raise IndexError(f"clip {index} of 1")
-        arrays = load_labels(self.path, ("tracks", "visible", "size", "fps"))
+        arrays = load_labels(self.path, ("tracks", "visible", "size", "fps"), ("times",))
         try:
             xy, visible = arrays["tracks"].astype(np.float32), arrays["visible"].astype(bool)
             height, width = arrays["size"].tolist()
+            times = arrays["times"].astype(np.float64) if "times" in arrays else None
             fps, valid = float(arrays["fps"]), np.isfinite(xy).all(-1)
         except (TypeError, ValueError) as error:
             raise BadClipError(f"no {SUFFIX} of `anthrotap track` ({error})", path=self.path) from error
+        if times is not None and (times.shape != visible.shape[1:] or not np.isfinite(times).all()):
+            raise BadClipError(f"its times must be one finite number a frame, got {list(times.shape)}", path=self.path)
         tracks = make_tracks(self.path, xy, visible, valid, height=height, width=width)
-        return TrackedClip(tracks, self.video, fps, self.name)
+        return TrackedClip(tracks, self.video, fps, self.name, info={} if times is None else {"times": times})

@@ -7,6 +7,7 @@ from anthrotap_hf.video.decode import (
     VideoInfo,
     decode_video,
     iter_frames,
+    measured_rate,
     probe,
     select_frames,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "encode_video",
     "image_folder",
     "iter_frames",
+    "measured_rate",
     "pictures_in",
     "probe",
     "select_frames",

@@ -82,6 +82,7 @@ class Frame:
         time: seconds, by the file's own clock (frame rates may vary).
         index: which of the video's frames this is, counted from 0, frames that were left out too.
         num_lost: how many frames right before this one were left out, as damage reaches them.
+        after_loss: whether frames are missing right before this one: left out, or lost from a damaged file.
         new_size: whether the video's size or the shape of its pixels changes with this frame.
     """
 
@@ -89,6 +90,7 @@ class Frame:
     time: float
     index: int
     num_lost: int = 0
+    after_loss: bool = False
     new_size: bool = False
 
 
@@ -177,7 +179,7 @@ def iter_frames(
                 _say_conversions(name, sound.frame, is_interlaced, deinterlace, tone_map)
             index += sound.num_lost
             image = to_rgb(sound.frame, reformatter, size, tone_map)
-            yield Frame(image, time, index, sound.num_lost, new_size)
+            yield Frame(image, time, index, sound.num_lost, sound.after_loss, new_size)
             index, count = index + 1, count + 1
         end = _end(container, stream)
         if count and not damage.num_frames and end is not None and time + max(1.0, 2 * step) < end:
@@ -333,7 +335,21 @@ def _fit_all(
         if shown != size:
             picture = av.VideoFrame.from_ndarray(image, format="rgb24")
             image = to_rgb(picture, VideoReformatter(), size, tone_map=False)
-        yield Frame(image, number / folder.fps, number, 0, new_size)
+        yield Frame(image, number / folder.fps, number, new_size=new_size)
+
+
+def measured_rate(times: Sequence[float], said: float | None) -> float | None:
+    """Return the rate of frames at some times, seconds: the one that the file says if they agree with it within 2 %.
+
+    Args:
+        times: of frames in order.
+        said: frames a second by the file; None where it says nothing.
+    """
+    seconds = times[-1] - times[0]
+    if seconds <= 0:
+        return said
+    measured = (len(times) - 1) / seconds
+    return said if said and abs(measured / said - 1) < 0.02 else measured
 
 
 def _deinterlaced(frames: Iterator[SoundFrame], deinterlacer: Deinterlacer | None) -> Iterator[SoundFrame]:

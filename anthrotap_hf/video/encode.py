@@ -17,6 +17,8 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from anthrotap_hf.utils.atomic_files import beside
 from anthrotap_hf.video.pictures import SCALE
 
+# Units of time a second, where frames have times of their own: those of MPEG, which common rates divide.
+TICKS = 90000
 # Of the encoder.
 THREADS = 2
 # OpenCV's CPU_AVX512_SKX, which its Python lacks.
@@ -70,6 +72,9 @@ class VideoWriter:
         if keyframe_every is not None:
             self._stream.codec_context.gop_size = keyframe_every
         self._shape: tuple[int, ...] | None = None
+        # Of the first frame in seconds, and the last one's time stamp.
+        self._start: float | None = None
+        self._pts = -1
         self._reformatter = VideoReformatter()
 
     def __enter__(self) -> Self:
@@ -91,15 +96,26 @@ class VideoWriter:
         self._container.close()
         self._tmp_path.unlink(missing_ok=True)
 
-    def write(self, image: np.ndarray) -> None:
+    def write(self, image: np.ndarray, time: float | None = None) -> None:
         """Add a frame [H, W, 3] uint8 RGB.
 
-        Raises ValueError for an odd height or width, or another shape or dtype than the first.
+        Args:
+            image: the frame.
+            time: when it is shown, in seconds from whenever; the video begins with the first one. None for all frames
+                shows them at the writer's rate.
+
+        Raises ValueError for an odd height or width, another shape or dtype than the first, or a time for some frames
+        and none for others.
         """
+        if self._shape is not None and (time is None) != (self._start is None):
+            raise ValueError("either all frames have a time or none")
         if self._shape is None:
             shape = image.shape
             if len(shape) != 3 or shape[2] != 3 or shape[0] % 2 or shape[1] % 2 or 0 in shape:
                 raise ValueError(f"H.264 needs frames [even H, even W, 3], got {list(shape)}")
+            if time is not None:
+                self._start = time
+                self._stream.codec_context.time_base = Fraction(1, TICKS)
             _set_up_encoder(self._stream, shape[0], shape[1])
             self._shape = shape
         if image.shape != self._shape or image.dtype != np.uint8:
@@ -112,6 +128,10 @@ class VideoWriter:
             dst_color_range="MPEG",
             interpolation=SCALE,
         )
+        if time is not None and self._start is not None:
+            # Time stamps rise, whatever those of the source do.
+            self._pts = max(self._pts + 1, round((time - self._start) * TICKS))
+            yuv.pts, yuv.time_base = self._pts, Fraction(1, TICKS)
         self._container.mux(self._stream.encode(yuv))
         self.num_frames += 1
 

@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
+from statistics import median
 from typing import Any
 
 import av
 from av.video.frame import PictureType
+
+from .h264 import FrameNumbers
 
 # So many frames at most are decoded after a frame and displayed before it (H.264 and HEVC: 16 of them are kept).
 MAX_REORDERED = 16
@@ -45,11 +48,13 @@ class SoundFrame:
         frame: PyAV's frame.
         aspect: width of a pixel over its height, as the stream says where the frame is decoded; None if it does not.
         num_lost: how many frames right before this one were left out.
+        after_loss: whether frames are missing right before this one: left out, or lost from a damaged file.
     """
 
     frame: Any
     aspect: Fraction | None
-    num_lost: int
+    num_lost: int = 0
+    after_loss: bool = False
 
 
 class _Judge:
@@ -68,6 +73,9 @@ class _Judge:
         # Time stamps of damaged packets that give no frame, as long as no later frame was displayed.
         self._lost: list[int] = []
         self._num_lost = 0
+        # Of the last frame that was displayed, and of the steps between the last ones.
+        self._pts: int | None = None
+        self._steps: deque[int] = deque(maxlen=MAX_REORDERED)
 
     def add_packet(self, number: int, pts: int | None) -> None:
         """A packet goes to the decoder."""
@@ -114,9 +122,20 @@ class _Judge:
             if is_key:
                 del self._damaged[:before]
             lost, self._num_lost = self._num_lost, 0
-            yield SoundFrame(frame, aspect, lost)
+            # Before damage, what is lost may have been displayed between frames that are sound: a hole in time tells.
+            is_hole = self._note_step(frame.pts) and bool(self._damaged)
+            yield SoundFrame(frame, aspect, lost, lost > 0 or is_hole)
         if at_end:
             self._lose_frames_until(None)
+
+    def _note_step(self, pts: int | None) -> bool:
+        """Note the time stamp of a frame that is displayed; return whether the step to it is longer than usual."""
+        last, self._pts = self._pts, pts
+        if pts is None or last is None:
+            return False
+        is_long = bool(self._steps) and pts - last > 1.5 * median(self._steps)
+        self._steps.append(pts - last)
+        return is_long
 
     def _lose_frames_until(self, pts: int | None) -> None:
         """Count the lost frames that were to be displayed before a time stamp; all of them for None."""
@@ -140,6 +159,7 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
     """
     context = stream.codec_context
     judge = _Judge(damage)
+    numbers = FrameNumbers(context.extradata) if context.name == "h264" else None
     # What the file says of its pixels holds, unless the stream itself changes what it says.
     aspect, stream_aspect = stream.sample_aspect_ratio, context.sample_aspect_ratio
     aspects: dict[int, Fraction | None] = {}
@@ -156,6 +176,8 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
         if packet is not None:
             packet.opaque = number
             judge.add_packet(number, packet.pts)
+            if numbers is not None and numbers.is_after_loss(bytes(packet)):
+                judge.add_damage(number, f"frames lost before {time_of(packet)}")
             if wanted is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -49,7 +50,7 @@ class Deinterlacer:
         frame = sound.frame
         self.num_interlaced += bool(frame.interlaced_frame)
         form = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
-        if self._graph is not None and (form != self._form or sound.num_lost):
+        if self._graph is not None and (form != self._form or sound.after_loss):
             yield from self.finish()
         if self._graph is None:
             if not frame.interlaced_frame:
@@ -76,7 +77,7 @@ class Deinterlacer:
                 return
             sound = self._waiting.popleft()
             picture.pts, picture.time_base = sound.frame.pts, sound.frame.time_base
-            yield SoundFrame(picture, sound.aspect, sound.num_lost)
+            yield replace(sound, frame=picture)
 
     @staticmethod
     def _new_graph(frame: Any) -> Any:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.video import VideoWriter
+from anthrotap_hf.video import Frame, VideoWriter
 
 # Frames back that the trails of an overlay go.
 TRAIL = 12
@@ -138,22 +138,23 @@ def _draw_trails(
 
 def write_overlay(
     path: str | os.PathLike[str],
-    frames: Iterable[np.ndarray],
+    frames: Iterable[np.ndarray] | Iterable[Frame],
     fps: float,
     tracks: Tracks,
     on_frame: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Write a video of frames [H, W, 3] uint8 RGB with their points and trails.
 
-    It has a row or column more where a side is odd, as H.264 wants. `on_frame` is called with the number of frames
-    drawn.
+    It plays at `fps` frames a second, or with the times of each `Frame`. It has a row or column more where a side is
+    odd, as H.264 wants. `on_frame` is called with the number of frames drawn.
     """
     colors = track_colors(tracks)
     odd = ((0, tracks.height % 2), (0, tracks.width % 2), (0, 0))
     with VideoWriter(path, fps) as writer:
-        for t, image in enumerate(frames):
+        for t, frame in enumerate(frames):
+            image, time = (frame.image, frame.time) if isinstance(frame, Frame) else (frame, None)
             drawn = draw_tracks(image, tracks, t, colors, TRAIL)
-            writer.write(np.pad(drawn, odd, mode="edge"))
+            writer.write(np.pad(drawn, odd, mode="edge"), time)
             on_frame(t + 1)
 
 

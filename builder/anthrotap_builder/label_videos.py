@@ -25,12 +25,12 @@ from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
-from anthrotap_builder.overlay_files import SHEET, OverlayFiles
+from anthrotap_builder.overlay_files import OverlayFiles
 from anthrotap_builder.shards import ShardWriter, Tally, check_no_shards, write_manifest
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.utils.thread_limits import thread_environment
-from anthrotap_builder.utils.video_paths import OVERLAY
+from anthrotap_builder.utils.video_paths import OVERLAY, SHEET
 from anthrotap_builder.video_result import (
     LISTED,
     VideoResult,

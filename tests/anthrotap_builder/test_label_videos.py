@@ -5,18 +5,22 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
+import av
 import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from anthrotap_builder import pipeline
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.label_videos import find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
+from anthrotap_builder.utils.video_paths import find_videos
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.video import decode_video
@@ -100,6 +104,92 @@ def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_pa
     result = run(short, "--out", tmp_path / "out2")
     assert result.exit_code == 1
     assert "no label (5 frames: fewer than the 8 frames that a clip needs)" in result.stderr
+
+
+def test_clips_end_at_lost_packets_which_are_counted(run, make_video, tmp_path):
+    video = make_video("lost.mkv", shots=[60], gop=250)
+    without_packets(video, range(26, 30))
+    result = run(video, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    (summary,) = json.loads(result.stdout)
+    assert (summary["clips"], summary["failure"].count("damaged")) == (1, 1)
+    # What is displayed after a frame that was lost is no part of the clip either.
+    kept = summary["frames"]
+    assert 20 <= kept <= 26
+    assert "damaged, or predicted from damaged frames" in " ".join(summary["skipped"])
+    (row,) = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "c"))
+    assert (row["num_frames"], row["fps"]) == (kept, pytest.approx(24, rel=0.02))
+
+
+def test_another_shape_midway_is_another_row_and_fits_into_the_overlay(run, make_video, tmp_path):
+    parts = [make_video(f"{w}.ts", shots=[12], size=(64, w)).read_bytes() for w in (96, 40)]
+    video = tmp_path / "videos/two.ts"
+    video.parent.mkdir()
+    video.write_bytes(b"".join(parts))
+    result = run(video, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "c"))
+    assert [(row["width"], row["height"], row["start_frame"]) for row in rows] == [(96, 64, 0), (40, 64, 12)]
+    overlay = decode_video(tmp_path / "out/two.tracks.mp4")
+    assert overlay.shape == (24, 64, 96, 3)
+    # Black beside the narrow picture, which is not stretched.
+    assert overlay[18, :, :24].max() < 30
+    assert overlay[18, :, 34:62].mean() > 30
+
+
+def test_a_time_lapse_ends_in_one_line_with_the_reason(run, make_video, tmp_path):
+    result = run(make_video("lapse.mp4", shots=[12], times=2 * np.arange(12)), "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "no label (12 frames: more than 1 s from frame to frame, too long to follow points)" in result.stderr
+    assert sum("frame to frame" in line for line in result.output.splitlines()) <= 2
+
+
+def test_folders_of_pictures_are_videos(run, tmp_path, moving_pattern):
+    for name in ("bear", "camel"):
+        folder = tmp_path / "JPEGImages" / name
+        folder.mkdir(parents=True)
+        for number, image in enumerate(moving_pattern(10, 64, 96)):
+            Image.fromarray(image).save(folder / f"{number}.jpg", quality=95)
+    result = run(tmp_path / "JPEGImages", "--fps", 12, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert [Path(each["video"]).name for each in json.loads(result.stdout)] == ["bear", "camel"]
+    rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "c"))
+    found = [(row["source_video"], row["num_frames"], row["fps"]) for row in rows]
+    assert found == [("bear", 10, 12), ("camel", 10, 12)]
+
+
+def test_folders_are_searched_for_videos_of_all_kinds(tmp_path, caplog):
+    names = [
+        "a.3gp",
+        "b.M2TS",
+        "c.mxf",
+        "d.ogv",
+        "e.vob",
+        "f.y4m",
+        "g.insv",
+        "h.qt",
+        "i.divx",
+        "j.m2v",
+        "k.asf",
+        "l.3g2",
+    ]
+    for name in [*names, "x.movie", "notes.txt", "m.tracks.mp4", ".hidden.mp4"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in find_videos([tmp_path])] == sorted(names)
+    assert "skipped, name them to have them read: x.movie" in caplog.text
+
+
+def without_packets(path: Path, numbers: Container[int]) -> None:
+    """Take packets out of a video, as a camera or network loses them."""
+    whole = path.with_name(f"whole{path.suffix}")
+    path.rename(whole)
+    with av.open(str(whole)) as source, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number not in numbers:
+                packet.stream = stream
+                copy.mux(packet)
+    whole.unlink()
 
 
 def test_the_command_says_what_was_left_out_and_why(run, make_video, tmp_path):

@@ -119,7 +119,7 @@ def number_shots(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
         except VideoError as damage:
             frame, error = None, damage
         apart = frame is None or (
-            last is not None and (frame.num_lost or frame.new_size or not 0 <= frame.time - last.time <= LONGEST_STEP)
+            last is not None and (frame.after_loss or frame.new_size or not 0 <= frame.time - last.time <= LONGEST_STEP)
         )
         if apart:
             for changed, waiting in window.finish():

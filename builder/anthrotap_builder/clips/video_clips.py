@@ -16,7 +16,7 @@ import numpy as np
 from anthrotap_builder.clips.shots import LONGEST_STEP, number_shots
 from anthrotap_builder.config import ClipSettings
 from anthrotap_hf.utils.atomic_files import file_sha256
-from anthrotap_hf.video import DamagedVideoError, Frame, VideoError, iter_frames, probe
+from anthrotap_hf.video import FOLDER_FPS, DamagedVideoError, Frame, VideoError, iter_frames, measured_rate, probe
 
 logger = logging.getLogger(__name__)
 
@@ -345,12 +345,12 @@ def _rates(
     piece: list[_Item], rate: float | None, fps: float | None, between: bool
 ) -> tuple[float, StoredFrames | None]:
     """Return the frames a second of a clip, and which are stored, for `VideoClip`."""
-    own_rate = _own_rate(piece, rate)
+    own_rate = _rate_of(piece, rate)
     if fps is None:
         return own_rate, None
     stored = [item for item in piece if item.stored]
     # Where the video is slower than what is asked for, no frame is repeated: the rate is the clip's own.
-    stored_fps = _own_rate(stored, None) if any(item.is_slow for item in stored[:-1]) else fps
+    stored_fps = _rate_of(stored, None) if any(item.is_slow for item in stored[:-1]) else fps
     if not between:
         return stored_fps, None
     return own_rate, StoredFrames(np.flatnonzero([item.stored for item in piece]), stored_fps)
@@ -365,10 +365,6 @@ def _stack(items: list[_Item]) -> np.ndarray:
     return frames
 
 
-def _own_rate(piece: list[_Item], rate: float | None) -> float:
-    """Frames a second: as the file says if its timestamps agree, else as measured by them."""
-    seconds = piece[-1].frame.time - piece[0].frame.time
-    if seconds <= 0:
-        return rate or 25.0
-    measured = (len(piece) - 1) / seconds
-    return rate if rate and abs(measured / rate - 1) < 0.02 else measured
+def _rate_of(items: list[_Item], said: float | None) -> float:
+    """Return the frames a second of some frames, and of one that is alone what the video says."""
+    return measured_rate([item.frame.time for item in items], said) or FOLDER_FPS

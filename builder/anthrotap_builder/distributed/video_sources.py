@@ -136,12 +136,11 @@ def _sources(text: str, column: str, split: str | None, listed: bool = False) ->
     path = Path(text).expanduser()
     suffix = path.suffix.lower()
     if path.is_dir():
-        if any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*")):
-            yield from map(_local, find_videos([path]))
-        elif any(path.rglob(f"*{TABLE}")):
+        has_videos = any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*"))
+        if not has_videos and any(path.rglob(f"*{TABLE}")):
             yield from _of_dataset(os.fspath(path), column, split)
-        else:
-            raise FileNotFoundError(f"{text}: no video in this folder, and no Parquet file with some")
+            return
+        yield from map(_local, find_videos([path]))
     elif suffix == LIST and path.is_file():
         for line in _read_list(path):
             address = line if "://" in line else os.path.join(path.parent, line)
@@ -178,8 +177,10 @@ def _read_list(path: Path) -> list[str]:
 
 
 def _local(path: Path) -> Source:
-    state = path.stat()
-    return Source(os.path.abspath(path), size=state.st_size, changed=str(state.st_mtime_ns))
+    # Of a folder of pictures, that of all of them.
+    states = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+    size, changed = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+    return Source(os.path.abspath(path), size=size, changed=str(changed))
 
 
 def _at_address(text: str, column: str, split: str | None) -> Iterator[Source]:

@@ -1,17 +1,26 @@
-"""Finds the videos that a command was given."""
+"""Finds the videos that a command was given: files, and folders of pictures."""
 
 from __future__ import annotations
 
+import logging
+import mimetypes
 from pathlib import Path
 
-from anthrotap_hf.video import VIDEO_SUFFIXES
+from anthrotap_hf.video import VIDEO_SUFFIXES, pictures_in
+
+logger = logging.getLogger(__name__)
 
 OVERLAY = ".tracks.mp4"
 """The ending of the overlay videos of `anthrotap label`, which are not labeled themselves."""
+SHEET = ".tracks.jpg"
+"""The ending of the pictures that it leaves beside them."""
 
 
 def find_videos(inputs: list[Path]) -> list[Path]:
     """Find videos: files as given, each once, and those below folders, by suffix, in order, except overlays.
+
+    A folder without a video file, but with pictures right in it, is a video of these; so is each folder below. Files
+    below folders that seem to be videos, but have a suffix that is not known, are named in a warning.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or a folder without a video.
@@ -19,16 +28,32 @@ def find_videos(inputs: list[Path]) -> list[Path]:
     videos: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(
-                p
-                for p in path.rglob("*")
-                if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.endswith(OVERLAY)
-            )
+            found = _below(path)
             if not found:
-                raise FileNotFoundError(f"{path}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
+                suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+                raise FileNotFoundError(f"{path}: no video in this folder, and no pictures ({suffixes})")
             videos += found
         elif path.exists():
             videos.append(path)
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
     return list({path.resolve(): path for path in videos}.values())
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the videos in a folder and in those below."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    found = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.endswith(OVERLAY)]
+    skipped = [path for path in files if path.suffix.lower() not in VIDEO_SUFFIXES and _seems_video(path)]
+    if skipped:
+        names = ", ".join(path.name for path in skipped[:3]) + (" and others" if len(skipped) > 3 else "")
+        logger.warning("%s: skipped, name them to have them read: %s", folder, names)
+    if found:
+        return found
+    folders = dict.fromkeys(path.parent for path in files)
+    return sorted(each for each in folders if any(not p.name.endswith(SHEET) for p in pictures_in(each.iterdir())))
+
+
+def _seems_video(path: Path) -> bool:
+    kind, _ = mimetypes.guess_type(path.name)
+    return kind is not None and kind.startswith("video/")

@@ -215,7 +215,7 @@ def test_a_step_in_time_is_a_change_and_nothing_is_lost_by_damage():
 
     def damaged() -> Iterator[Frame]:
         for t, image in enumerate(frames):
-            yield Frame(image, t / 24, t, num_lost=int(t == 7))
+            yield Frame(image, t / 24, t, after_loss=t == 7)
         raise VideoError("damaged")
 
     seen = []

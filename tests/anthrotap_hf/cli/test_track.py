@@ -2,11 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from transformers import pipeline
 from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
-from anthrotap_hf.video import decode_video, probe
+from anthrotap_hf.export.base import frame_times
+from anthrotap_hf.readers.tracks_file import TrackFileClips
+from anthrotap_hf.video import decode_video, iter_frames, probe
 
 
 def track(*arguments: object):
@@ -39,6 +42,39 @@ def test_the_written_files(make_video, tmp_path):
         change = np.abs(overlay[t].astype(int) - frames[t]).max(-1)
         assert change[y, x] > 40
         assert np.median(change) < 10
+
+
+def test_a_rate_that_varies_stays_in_overlay_and_files(make_video, tmp_path):
+    """FFmpeg guesses 24 frames/s, the video has 9.6 on average."""
+    times = np.cumsum([0, *np.random.default_rng(0).choice([2, 3], 19)]) / 24
+    video = make_video(shots=[20], times=times, fps=24)
+    result = track(video, "--grid", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    overlay = [frame.time for frame in iter_frames(tmp_path / "out/video.tracks.mp4")]
+    assert overlay == pytest.approx(times.tolist(), abs=2e-3)
+    with np.load(tmp_path / "out/video.tracks.npz") as arrays:
+        assert arrays["times"] == pytest.approx(times, abs=2e-3)
+        assert arrays["fps"] == pytest.approx(19 / times[-1], rel=0.01)
+    (clip,) = TrackFileClips(tmp_path / "out/video.tracks.npz")
+    assert frame_times(clip) == pytest.approx(times, abs=2e-3)
+
+
+def test_a_folder_of_pictures(tmp_path, moving_pattern):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    images = moving_pattern(12, 64, 96)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"frame{number}.png")
+    result = track(folder, "--grid", 2, "--fps", 5, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out/frames.tracks.npz") as arrays:
+        assert arrays["fps"] == 5
+        expected = pipeline("point-tracking")(images, grid_size=2)["tracks"]
+        np.testing.assert_array_equal(arrays["tracks"], expected)
+    assert probe(tmp_path / "out/frames.tracks.mp4").fps == 5
+    result = track(tmp_path / "out/frames.tracks.mp4", "--grid", 2, "--fps", 5, "--out", tmp_path / "again")
+    assert result.exit_code != 0
+    assert "--fps is for folders of pictures" in result.output
 
 
 def test_the_summary_is_json_when_asked_for(make_video, tmp_path):
