@@ -72,10 +72,10 @@ CONTAINERS = {
     "gif": ("gif",),
 }
 # Seconds of each frame.
-RATES = {
+RATES: dict[str, list[float]] = {
     "24": [n / 24 for n in range(NUM_FRAMES)],
     "29.97": [n * 1001 / 30000 for n in range(NUM_FRAMES)],
-    "8 to 12": np.cumsum([0, *np.random.default_rng(0).choice([2, 3], NUM_FRAMES - 1)]).astype(float).__truediv__(24),
+    "8 to 12": (np.cumsum([0, *np.random.default_rng(0).choice([2, 3], NUM_FRAMES - 1)]) / 24).tolist(),
     "a hole": [n / 24 + 3 * (n >= 30) for n in range(NUM_FRAMES)],
     "0.5": [2.0 * n for n in range(NUM_FRAMES)],
 }
@@ -266,7 +266,7 @@ def main() -> None:
                     if rate != "24" and suffix not in VARIABLE:
                         continue
                     path = folder / f"{codec} {rate}.{suffix}".replace(" ", "_")
-                    make(path, codec, list(times))
+                    make(path, codec, times)
                     result = compare(path)
                     total, wrong = total + 1, wrong + (result != "equal")
                     if result != "equal":
@@ -279,7 +279,7 @@ def main() -> None:
             for suffix in (s for s in CONTAINERS[codec] if s in ("mp4", "mkv", "ts", "webm", "mpg", "avi")):
                 for gop in (GOP, 250):
                     path = folder / f"{codec} {gop}.{suffix}".replace(" ", "_")
-                    make(path, codec, list(RATES["24"]), gop)
+                    make(path, codec, RATES["24"], gop)
                     whole = read(path).frames
                     for seed, (fault, data) in enumerate(faults(path.read_bytes(), path, random.Random(gop))):
                         damaged = folder / f"{seed}_{path.name}"

@@ -138,7 +138,7 @@ def _draw_trails(
 
 def write_overlay(
     path: str | os.PathLike[str],
-    frames: Iterable[np.ndarray] | Iterable[Frame],
+    frames: Iterable[np.ndarray | Frame],
     fps: float,
     tracks: Tracks,
     on_frame: Callable[[int], object] = lambda _: None,
