@@ -211,3 +211,11 @@ def print_error(message: str, style: str = "red") -> None:
     """Print one line to the error stream. Names of files and extras may hold square brackets: no markup."""
     line = " ".join(message.split())
     Console(stderr=True).print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def read_resolution(resolution: str) -> tuple[int, int]:
+    """Return (height, width) of a `--resolution`; raise AnthroTapError for anything else."""
+    height, _, width = resolution.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise AnthroTapError(f"must be HEIGHTxWIDTH, as 384x512; got {resolution}", argument="resolution")
+    return int(height), int(width)

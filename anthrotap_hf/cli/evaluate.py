@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,14 +39,18 @@ def evaluate(
     mode: Annotated[
         Mode, typer.Option(help="Where queries are: each point's first frame, or every fifth frame.")
     ] = Mode.first,
+    resolution: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH that models see videos at. Default: each model's own.")
+    ] = None,
     limit: common.Limit = None,
     device: common.Device = "cpu",
     as_json: common.Json = False,
 ) -> None:
-    """Evaluate trackers by TAP-Vid's metrics at 256x256, on its benchmarks or on your own data.
+    """Evaluate trackers by TAP-Vid's metrics, on its benchmarks or on your own data.
 
-    Writes figures, tables and a plot. The results of each video are kept in the folder: the same command resumes, and
-    another model does not run the others again.
+    Each model sees videos at its own resolution; what it finds is scored at 256x256. Writes figures, tables and a plot.
+    The results of each video are kept in the folder: the same command resumes, and another model does not run the
+    others again.
 
     Example: anthrotap evaluate --benchmark tapvid-davis --data tapvid_davis.pkl --out evaluation --model flowchain
     """
@@ -54,7 +59,12 @@ def evaluate(
     interrupted = f"the results so far are kept in {out / 'videos'}: the same command resumes"
     with common.cli_errors(out, interrupted):
         common.check_writable(out)
-        report = _evaluate(benchmark, data, out, models or [], mode, limit, device)
+        size = None if resolution is None else common.read_resolution(resolution)
+
+        def load() -> list[EvaluatedModel]:
+            return _load_models(models or [], device, size)
+
+        report = _evaluate(benchmark, data, out, load, mode, limit)
         files = [out / f"{benchmark}-{mode}{suffix}" for suffix in (".json", ".txt", ".png")]
         written = common.write_report(report, files, write_text, plot_report)
     if as_json:
@@ -65,7 +75,7 @@ def evaluate(
 
 
 def _evaluate(
-    benchmark: str, data: Path, out: Path, models: list[str], mode: str, limit: int | None, device: str
+    benchmark: str, data: Path, out: Path, load: Callable[[], list[EvaluatedModel]], mode: str, limit: int | None
 ) -> dict[str, Any]:
     """Evaluate with a progress bar. What can be checked is checked before a model is loaded."""
     from anthrotap_hf.evaluation.runner import evaluate as run
@@ -74,7 +84,7 @@ def _evaluate(
     opened = open_benchmark(benchmark, data, mode)
     count = len(opened.videos)
     total = min(count, limit or count)
-    trackers = _load_models(models, device)
+    trackers = load()
     done = 0
     with common.progress_bars() as on_progress:
 
@@ -86,7 +96,7 @@ def _evaluate(
         return run(trackers, opened, out, limit, on_step)
 
 
-def _load_models(models: list[str], device: str) -> list[EvaluatedModel]:
+def _load_models(models: list[str], device: str, resolution: tuple[int, int] | None) -> list[EvaluatedModel]:
     from anthrotap_hf.evaluation.runner import EvaluatedModel
     from anthrotap_hf.pipelines import load_tracker
 
@@ -95,7 +105,7 @@ def _load_models(models: list[str], device: str) -> list[EvaluatedModel]:
     if not models:
         common.print_error("no --model: the bundled locotrack-tiny is evaluated", "yellow")
         models = ["locotrack-tiny"]
-    return [EvaluatedModel.of(model, load_tracker(model, device)) for model in models]
+    return [EvaluatedModel.of(model, load_tracker(model, device), resolution) for model in models]
 
 
 def _print_tables(report: dict[str, Any], text: Path) -> None:

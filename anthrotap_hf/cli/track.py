@@ -79,7 +79,7 @@ def track(
             "points_per_frame": points_per_frame,
             "query_frame": query_frame,
         }
-        size = None if resolution is None else _read_resolution(resolution)
+        size = None if resolution is None else common.read_resolution(resolution)
         if fps is not None and not video.is_dir():
             raise AnthroTapError("--fps is for folders of pictures; a video file has times of its own", argument="fps")
         files = track_files(out, video.stem)
@@ -190,10 +190,3 @@ def _json_rows(content: Any) -> list[Any]:
         if not isinstance(row, list):
             raise ValueError(f"entry {n} is {json.dumps(row)}, not a point [t, x, y]")
     return points
-
-
-def _read_resolution(resolution: str) -> tuple[int, int]:
-    height, _, width = resolution.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise AnthroTapError(f"must be HEIGHTxWIDTH, as 384x512; got {resolution}", argument="resolution")
-    return int(height), int(width)

@@ -39,11 +39,13 @@ def short_names(full: Sequence[str]) -> list[str]:
 
 
 def means_table(report: Mapping[str, Any]) -> Table:
-    """Return models side by side: means over videos and recall of occluded labels, percent, and seconds of tracking."""
+    """Return models side by side: height and width that each sees, means over videos and recall of occluded
+    labels, percent, and seconds of tracking."""
     title = f"{report['benchmark']}, {report['mode']}: mean of {report['videos']} videos, %"
     table = Table("", title=title, title_justify="left")
     for name in model_names(report):
         table.add_column(Text(name), justify="right", overflow="fold")
+    table.add_row("sees", *("{}x{}".format(*model["resolution"]) for model in report["models"]))
     for name in METRICS:
         table.add_row(NAMES[name], *(f"{100 * model['mean'][name]:.1f}" for model in report["models"]))
     recalls = [model["occlusion_recall"] for model in report["models"]]
@@ -123,6 +125,6 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     spread.set(title="average Jaccard of each video, %", xlabel="videos, worst to best, %")
     spread.set(xlim=(0, 100), ylim=(0, 103))
     spread.grid(alpha=0.3)
-    figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos at 256x256")
+    figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos, scored at 256x256")
     with atomic_write(path) as tmp_path:
         figure.savefig(tmp_path, dpi=110)

@@ -1,4 +1,4 @@
-"""Evaluation on a benchmark: every tracker on every video, at the benchmark's 256x256; results are kept and reused."""
+"""Evaluation on a benchmark: every tracker on every video, scored at 256x256; results are kept and reused."""
 
 from __future__ import annotations
 
@@ -110,21 +110,31 @@ class EvaluatedModel:
     Attributes:
         label: its name in tables.
         tracker: the pipeline, or what is called and answers as it does.
-        key: its kind and a hash of its weights, its configuration and its code.
+        key: its kind and a hash of its weights, its configuration, its resolution and its code.
+        resolution: (height, width) that it sees videos at.
     """
 
     label: str
     tracker: Callable[..., dict[str, np.ndarray]]
     key: str
+    resolution: tuple[int, int] = RESOLUTION
 
     @classmethod
-    def of(cls, label: str, tracker: Pipeline) -> EvaluatedModel:
-        return cls(label, tracker, f"{tracker.model.config.model_type}-{_tracker_key(tracker)}")
+    def of(cls, label: str, tracker: Pipeline, resolution: tuple[int, int] | None = None) -> EvaluatedModel:
+        """Return a tracker to be evaluated at a resolution: by default its own, that of its image processor.
+
+        A tracker of videos of any size sees them at 256x256.
+        """
+        if resolution is None:
+            size = tracker.image_processor.size or {}
+            resolution = (size["height"], size["width"]) if "height" in size else RESOLUTION
+        key = f"{tracker.model.config.model_type}-{_tracker_key(tracker, resolution)}"
+        return cls(label, tracker, key, resolution)
 
 
-def _tracker_key(tracker: Pipeline) -> str:
-    """Hash all that results follow from, besides the video: weights, configuration, and the code that is run."""
-    digest = hashlib.sha256()
+def _tracker_key(tracker: Pipeline, resolution: tuple[int, int]) -> str:
+    """Hash all that results follow from besides the video: weights, configuration, resolution, and the code."""
+    digest = hashlib.sha256(f"{resolution}".encode())
     config = tracker.model.config.to_dict()
     # These say nothing of what it computes.
     for name in ("_name_or_path", "transformers_version"):
@@ -183,8 +193,9 @@ def evaluate(
         on_step: called with a video and the model that starts on it, and with (video, None) after the last model.
 
     Returns:
-        A dict that JSON can hold: `benchmark`, `data`, `mode`, `resolution`, `videos` (how many are in the means),
-        `skipped` (reasons by video) and `models`: for each its `model` (label), `key`, `mean` of the metrics,
+        A dict that JSON can hold: `benchmark`, `data`, `mode`, `resolution` (of the pixels that are scored), `videos`
+        (how many are in the means), `skipped` (reasons by video) and `models`: for each its `model` (label), `key`,
+        `resolution` (height and width that it saw), `mean` of the metrics,
         `occlusion_recall` (of all occluded labels, the fraction predicted so; None where there are none) and `videos`:
         by name the metrics, `occluded` labels and `occluded_found`, `queries`, `frames`, `seconds` of tracking.
 
@@ -212,8 +223,8 @@ def _evaluate(
     results: list[dict[str, dict[str, Any]]] = [{} for _ in models]
     skipped: dict[str, str] = {}
     for video in itertools.islice(benchmark.videos, limit):
-        name = video.clip_id
-        video = resize_clip(video, *RESOLUTION)
+        name, original = video.clip_id, video
+        video = resize_clip(original, *RESOLUTION)
         tracks = video.tracks
         queries, index = sample_queries(tracks.xy, tracks.visible, mode)
         scored = scored_labels(queries, tracks.num_frames, mode, tracks.valid[index])
@@ -225,7 +236,7 @@ def _evaluate(
                 on_step(name, model.label)
                 known = cache.find(name, digest)
                 if known is None:
-                    known = {**_evaluate_video(model.tracker, video, queries, index, mode), "digest": digest}
+                    known = {**_evaluate_video(model, original, video, queries, index, mode), "digest": digest}
                     cache.keep(name, known)
                 of_model[name] = known
         on_step(name, None)
@@ -243,6 +254,7 @@ def _evaluate(
             {
                 "model": model.label,
                 "key": model.key,
+                "resolution": list(model.resolution),
                 "mean": mean_metrics([*of_model.values()]),
                 "occlusion_recall": occlusion_recall([*of_model.values()]),
                 "videos": of_model,
@@ -253,7 +265,8 @@ def _evaluate(
 
 
 def _evaluate_video(
-    tracker: Callable[..., dict[str, np.ndarray]],
+    model: EvaluatedModel,
+    original: TrackedClip,
     video: TrackedClip,
     queries: np.ndarray,
     index: np.ndarray,
@@ -261,14 +274,21 @@ def _evaluate_video(
 ) -> dict[str, Any]:
     """Measure one tracker on one video: `queries` [M, 3] (t, x, y) of the tracks `index` [M].
 
-    Annotators leave queries a hair out of frame. Those are moved to its border for the tracker, and counted.
+    It sees the original video at its own resolution, and is scored in the pixels of `video`. Annotators leave queries a
+    hair out of frame. Those are moved to its border for the tracker, and counted.
     """
     truth = video.tracks.select(index)
     asked = np.clip(queries, 0, [np.inf, truth.width, truth.height])
+    height, width = model.resolution
+    frames = (video if model.resolution == RESOLUTION else resize_clip(original, height, width)).frames
+    scale = np.array([width / truth.width, height / truth.height])
+    # A border of the frame stays one.
+    points = np.minimum(asked * [1, *scale], [np.inf, width, height])
     start = time.perf_counter()
-    found = tracker(video.frames, points=asked, resolution=RESOLUTION, progress=False)
+    found = model.tracker(frames, points=points, resolution=model.resolution, progress=False)
     seconds = time.perf_counter() - start
-    scores = tapvid_metrics(queries, truth.xy, truth.visible, found["tracks"], found["visible"], mode, truth.valid)
+    tracks = found["tracks"] / scale
+    scores = tapvid_metrics(queries, truth.xy, truth.visible, tracks, found["visible"], mode, truth.valid)
     occluded, recalled = count_occluded(queries, truth.visible, found["visible"], mode, truth.valid)
     return {
         **scores,

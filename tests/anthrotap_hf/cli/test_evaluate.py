@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
 from anthrotap_hf.evaluation.metrics import METRICS, count_occluded
-from anthrotap_hf.evaluation.runner import EvaluatedModel, resize_clip
+from anthrotap_hf.evaluation.runner import EvaluatedModel, open_benchmark, resize_clip
+from anthrotap_hf.evaluation.runner import evaluate as run_evaluation
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 from anthrotap_hf.readers.tapvid import read_tapvid
@@ -180,6 +181,40 @@ def test_models_side_by_side(davis, tmp_path, calls):
     result = evaluate(*arguments, "--model", models[0], "--model", models[0])
     assert result.exit_code == 2
     assert "named twice" in result.stderr
+
+
+def test_each_model_sees_its_own_resolution_and_is_scored_at_256(davis, tmp_path, calls):
+    models = [tmp_path / "small", tmp_path / "large"]
+    tiny_tapnext(image_size=256).save_pretrained(models[0])
+    tiny_tapnext(image_size=256, frame_size=320).save_pretrained(models[1])
+    named = [word for path in models for word in ("--model", path)]
+    arguments = ["--benchmark", "tapvid-davis", "--data", davis, "--limit", 1, *named]
+    report = figures(*arguments, "--out", tmp_path / "own")
+    assert [model["resolution"] for model in report["models"]] == [[256, 256], [320, 320]]
+    assert [shape[1:3] for shape in calls] == [(256, 256), (320, 320)]
+    assert report["resolution"] == [256, 256]
+    assert "sees256x256320x320" in "".join(
+        (tmp_path / "own/tapvid-davis-first.txt").read_text().replace("│", "").split()
+    )
+    # Told to, both see the same.
+    same = figures(*arguments, "--out", tmp_path / "own", "--resolution", "256x320")
+    assert [shape[1:3] for shape in calls[2:]] == [(256, 320)] * 2
+    assert {model["key"] for model in same["models"]}.isdisjoint(model["key"] for model in report["models"])
+    result = evaluate(*arguments, "--out", tmp_path / "own", "--resolution", "big")
+    assert (result.exit_code, "must be HEIGHTxWIDTH" in result.stderr) == (2, True)
+
+
+def test_tracks_found_at_another_resolution_are_scored_in_the_same_pixels(davis, tmp_path):
+    def perfect(frames, points, resolution, progress):
+        """Answers the truth, in the pixels that it sees."""
+        seen = resize_clip(next(iter(read_tapvid(davis))), *resolution).tracks
+        assert frames.shape[1:3] == resolution
+        index = [int(np.abs(seen.xy[:, int(t)] - xy).sum(-1).argmin()) for t, *xy in points]
+        return {"tracks": seen.xy[index], "visible": seen.visible[index]}
+
+    model = EvaluatedModel("perfect", perfect, "perfect", (128, 512))
+    report = run_evaluation([model], open_benchmark("tapvid-davis", davis), tmp_path / "out", limit=1)
+    assert report["models"][0]["mean"]["average_jaccard"] == 1
 
 
 def test_a_key_follows_weights_and_configuration():
