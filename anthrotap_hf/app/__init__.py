@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
-import shutil
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from anthrotap_hf.utils.errors import missing_extra
+from anthrotap_hf.utils.errors import missing_extra, one_line
+from anthrotap_hf.utils.folder_lock import temporary_folder
+from anthrotap_hf.utils.stop_signals import uninterrupted
 
 if TYPE_CHECKING:
     import gradio as gr
 
     from anthrotap_hf.app.page import AppSettings
+
+logger = logging.getLogger(__name__)
 
 # Seconds: how often Gradio looks for files that belong to no visitor, and how old they must be to be deleted.
 SWEEP = 600, 3600
@@ -23,7 +26,8 @@ SWEEP = 600, 3600
 def build_app(settings: AppSettings | None = None) -> gr.Blocks:
     """Build the page; `launch_options` are what its `launch` needs.
 
-    All files of visitors are below one temporary folder, which is deleted when Python ends.
+    All files of visitors are below one temporary folder, which is deleted by `end()` of what is returned, and when
+    Python ends; if it is killed, by the next page.
 
     Raises:
         ImportError: Gradio is not installed; the message tells how to install it.
@@ -31,12 +35,14 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
     # Before Gradio is imported: it calls another host otherwise, and each component remembers where its files go.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    root = Path(tempfile.mkdtemp(prefix="anthrotap-app-"))
+    # What pages that were killed have left goes now.
+    stack = ExitStack()
+    root = stack.enter_context(temporary_folder("anthrotap-app"))
     os.environ["GRADIO_TEMP_DIR"] = str(root)
     try:
         import gradio as gr
     except ImportError as error:
-        root.rmdir()
+        stack.close()
         raise missing_extra(error, "app") from error
     from anthrotap_hf.app.browsing import BrowsingTab
     from anthrotap_hf.app.labeling import LabelingTab
@@ -47,12 +53,27 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
     page = Page(settings or AppSettings(), root / "visitors")
 
     def end() -> None:
-        page.worker.cancel()
-        shutil.rmtree(root, ignore_errors=True)
+        with uninterrupted():
+            page.worker.cancel()
+            stack.close()
 
     atexit.register(end)
 
-    with gr.Blocks(title="AnthroTAP", analytics_enabled=False, delete_cache=SWEEP) as blocks:
+    class PoliteBlocks(gr.Blocks):
+        """Blocks that answer a call that fails in a sentence, without a traceback."""
+
+        async def process_api(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().process_api(*args, **options)
+            except gr.Error as error:
+                error.print_exception = False
+                raise
+            except Exception as error:
+                logger.debug("a call failed", exc_info=True)
+                sentence = f"This can't be done ({type(error).__name__}: {one_line(error)}). Open the page again."
+                raise gr.Error(sentence, print_exception=False) from None
+
+    with PoliteBlocks(title="AnthroTAP", analytics_enabled=False, delete_cache=SWEEP) as blocks:
         gr.HTML(HEAD)
         for name, tab in (
             ("Track points", TrackingTab),
@@ -62,15 +83,21 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
             with gr.Tab(name):
                 tab(page)
         blocks.unload(page.leave)
+    blocks.end = end
     return blocks.queue(max_size=40)
 
 
 def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
     """Return the arguments for `launch`: the style, the limit of an upload, and nothing that calls another host."""
+    from starlette.middleware import Middleware
+
+    from anthrotap_hf.app.guard import HostAndOriginGuard
     from anthrotap_hf.app.page import AppSettings
     from anthrotap_hf.app.style import CSS, theme
 
     settings = settings or AppSettings()
+    # A Space is called by names of the Hub's.
+    any_host = settings.any_host or "SPACE_ID" in os.environ
     return {
         "theme": theme(),
         "css_paths": CSS,
@@ -78,4 +105,5 @@ def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,
         "share": False,
+        "app_kwargs": {"middleware": [Middleware(HostAndOriginGuard, settings.hosts, any_host)]},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class OpenDataset:
     Args:
         name: a folder or a Hub id.
         on_clip: is called with the number of clips read, and how many there are.
+        token: False to read it as everybody can, without the token of this machine.
 
     Attributes:
         clips: a table of the clips that can be browsed, with the columns of `summarize_clip`.
@@ -75,16 +76,17 @@ class OpenDataset:
         BrowsingError: there is no such dataset, or it is not one of this project.
     """
 
-    def __init__(self, name: str, on_clip: Callable[[int, int], object]) -> None:
+    def __init__(self, name: str, on_clip: Callable[[int, int], object], token: bool | None = None) -> None:
         if not is_hub_id(name) and not Path(name).exists():
             raise _unreadable(name, "there is no such folder on this server.")
         clips: list[dict[str, Any]] = []
         # Visitors share the readers.
         self._lock = threading.Lock()
         try:
-            self.splits = list(dataset_splits(name))
-            labels = {split: ShardReader.from_dataset(name, split, video=False) for split in self.splits}
-            self._readers = {split: ShardReader.from_dataset(name, split) for split in self.splits}
+            config = {} if token is None else {"token": token}
+            self.splits = list(dataset_splits(name, **config))
+            labels = {split: ShardReader.from_dataset(name, split, video=False, **config) for split in self.splits}
+            self._readers = {split: ShardReader.from_dataset(name, split, **config) for split in self.splits}
             self.total = sum(map(len, labels.values()))
             for split, reader in labels.items():
                 for row in range(min(len(reader), MAX_CLIPS - len(clips))):
@@ -118,15 +120,26 @@ def display_name(name: str) -> str:
     return name if is_hub_id(name) else Path(name).name
 
 
-def check_name(name: str, offered: tuple[str, ...]) -> str:
-    """Return the name of a dataset that a visitor asks for.
+def _by_display_name(names: tuple[str, ...]) -> dict[str, str]:
+    """The names of datasets by those that visitors see, each once."""
+    found: dict[str, str] = {}
+    for name in names:
+        shown, number = display_name(name), 2
+        while shown in found:
+            shown, number = f"{display_name(name)} ({number})", number + 1
+        found[shown] = name
+    return found
+
+
+def check_name(name: str, offered: Mapping[str, str]) -> str:
+    """Return the name of a dataset that a visitor asks for, by the names that the page offers.
 
     Raises:
         BrowsingError: it is neither offered by the page nor a Hub id.
     """
     name = name.strip()
     if name in offered:
-        return name
+        return offered[name]
     if not name:
         raise BrowsingError("Type the name of a dataset on the Hugging Face Hub first, such as someone/labels.")
     if not is_hub_id(name):
@@ -212,7 +225,8 @@ class BrowsingTab:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.offered = page.settings.datasets
+        # By the names that the browser gets: nothing of the folders on this server.
+        self.offered = _by_display_name(page.settings.datasets)
         self.datasets: OrderedDict[str, OpenDataset] = OrderedDict()
         gr.HTML(
             '<p class="lead">A dataset is many short clips with their points. Open one, filter it, and click on a clip '
@@ -242,8 +256,8 @@ class BrowsingTab:
         offered = self.offered
         with gr.Row(equal_height=True, elem_classes="tools bottom"):
             self.name = gr.Dropdown(
-                [(display_name(name), name) for name in offered],
-                value=offered[0] if offered else None,
+                list(offered),
+                value=next(iter(offered), None),
                 label="Dataset",
                 info=f"{'One of the list, or a' if offered else 'A'} name on the Hub, such as someone/labels.",
                 allow_custom_value=True,
@@ -306,9 +320,11 @@ class BrowsingTab:
             progress((done, total), desc="Reading labels", unit="clips")
 
         try:
-            name = check_name(name or "", self.offered)
+            name = check_name(str(name or ""), self.offered)
             if name not in self.datasets:
-                self.datasets[name] = OpenDataset(name, on_clip)
+                # What visitors name is read as everybody can read it.
+                own = name in self.offered.values() or self.page.settings.dataset_token
+                self.datasets[name] = OpenDataset(name, on_clip, None if own else False)
                 while len(self.datasets) > MAX_DATASETS:
                     self.datasets.popitem(last=False)
             dataset = self.datasets[name]

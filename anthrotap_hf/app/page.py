@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ import gradio as gr
 
 from anthrotap_hf.app.html import count, note, title
 from anthrotap_hf.app.jobs import JobCancelledError, JobError
-from anthrotap_hf.app.uploads import Limits, Video, Visitor, Visitors, take_video
+from anthrotap_hf.app.uploads import FullError, Limits, Uploads, Video, Visitor, Visitors, take_video
 from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
 from anthrotap_hf.utils.workers import Worker, WorkerCancelledError, WorkerDiedError
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, write_video
@@ -22,6 +24,8 @@ from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, write_video
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
+# That a job takes, as long as none has ended.
+USUAL_SECONDS = 60.0
 Updates = dict[Any, Any]
 """New values of components, by component; those that are not in it stay as they are."""
 
@@ -36,6 +40,9 @@ class AppSettings:
         device: where trackers run.
         limits: limits on uploads.
         threads: how many frames labeling works on at once.
+        hosts: names of the page besides localhost, for `HostAndOriginGuard`.
+        any_host: whether it may have any name.
+        dataset_token: whether the server's token is used to read datasets of the Hub that visitors name.
     """
 
     models: dict[str, str] = field(default_factory=dict)
@@ -43,6 +50,9 @@ class AppSettings:
     device: str = "cpu"
     limits: Limits = Limits()  # noqa: RUF009  frozen
     threads: int = 2
+    hosts: tuple[str, ...] = ()
+    any_host: bool = False
+    dataset_token: bool = False
 
 
 class Page:
@@ -61,12 +71,42 @@ class Page:
         self._lock = threading.Lock()
         # The visitor whose job runs. An equal list is another job of the same visitor.
         self._running: list[str] | None = None
+        self._begin = 0.0
+        # Visitors whose jobs wait, in their order, and how long the last jobs took.
+        self._waiting: list[str] = []
+        self._seconds: deque[float] = deque(maxlen=20)
+        self.uploads = Uploads()
 
     def visitor(self, request: gr.Request) -> Visitor:
-        return self.visitors.get(request.session_hash)
+        try:
+            return self.visitors.get(request.session_hash)
+        except FullError as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     def leave(self, request: gr.Request) -> None:
         self.visitors.leave(request.session_hash)
+
+    def wait(self, visitor: Visitor) -> str:
+        """Queue a visitor's job; return a sentence about how long it waits, or nothing."""
+        with self._lock:
+            if self._running == [visitor.name]:
+                return ""
+            if visitor.name not in self._waiting:
+                self._waiting.append(visitor.name)
+            before = self._waiting.index(visitor.name)
+            if self._running is None:
+                return ""
+            usual = sum(self._seconds) / len(self._seconds) if self._seconds else USUAL_SECONDS
+            left = max(usual - (time.monotonic() - self._begin), 5) + before * usual
+        videos = "One video is" if not before else f"{before + 1} videos are"
+        duration = f"{left:.0f} seconds" if left < 90 else f"{left / 60:.0f} minutes"
+        return f"{videos} before yours, which begins by itself in about {duration}."
+
+    def stop_waiting(self, visitor: str) -> None:
+        """Take a visitor's job out of the queue."""
+        with self._lock:
+            if visitor in self._waiting:
+                self._waiting.remove(visitor)
 
     def run(self, visitor: Visitor, progress: gr.Progress, job: Callable[..., R], *args: Any) -> R:
         """Run a job in the worker and return its result.
@@ -84,9 +124,13 @@ class Page:
             if self._running is not None:
                 # Gradio lets one job run at a time, so no visitor waits for this one any more.
                 self.worker.cancel()
-            self._running = running
+            self._running, self._begin = running, time.monotonic()
+            if visitor.name in self._waiting:
+                self._waiting.remove(visitor.name)
         try:
-            return self.worker.run(job, *args, on_progress=on_progress)
+            result = self.worker.run(job, *args, on_progress=on_progress)
+            self._seconds.append(time.monotonic() - self._begin)
+            return result
         except WorkerCancelledError as error:
             raise JobCancelledError("Cancelled.") from error
         except WorkerDiedError as error:
@@ -106,16 +150,13 @@ class Page:
                     self._running = None
 
     def cancel_job(self, visitor: str) -> bool:
-        """End a visitor's job, if one runs: nothing of it runs on when this returns."""
+        """End a visitor's job, if one runs or waits: nothing of it runs on when this returns."""
+        self.stop_waiting(visitor)
         with self._lock:
             if self._running != [visitor]:
                 return False
             self.worker.cancel()
             return True
-
-    def is_busy_for_others(self, visitor: Visitor) -> bool:
-        running = self._running
-        return running is not None and running != [visitor.name]
 
 
 def looped_video(elem_id: str, **layout: Any) -> gr.Video:
@@ -154,6 +195,8 @@ class JobButtons:
             except JobError as error:
                 kind = "plain" if isinstance(error, JobCancelledError) else "bad"
                 return {self.message: note(error.reason, kind), **cleared}
+            finally:
+                self.page.stop_waiting(self.page.visitor(request).name)
 
         quick = {"queue": False, "show_progress": "hidden", "api_name": False}
         self.run.click(self._on_queue, None, self.queue, **quick)
@@ -171,9 +214,8 @@ class JobButtons:
         self.cancel.click(self._on_cancel, None, [self.message, self.queue], cancels=[running], **quick)
 
     def _on_queue(self, request: gr.Request) -> str:
-        if not self.page.is_busy_for_others(self.page.visitor(request)):
-            return ""
-        return note("Someone else's video is being worked on. Yours begins by itself, right after.")
+        sentence = self.page.wait(self.page.visitor(request))
+        return note(sentence) if sentence else ""
 
     def _on_cancel(self, request: gr.Request) -> tuple[str, str]:
         stopped = self.page.cancel_job(self.page.visitor(request).name)
@@ -226,9 +268,13 @@ class VideoBox:
         def on_frame(done: int, total: int | None) -> None:
             progress((done, total) if total else 0, desc="Reading", unit="frames")
 
-        visitor.videos.pop(self.name, None)
+        uploads, video = self.page.uploads, visitor.videos.get(self.name)
         try:
-            video = take_video(upload, visitor.empty_folder(self.name), self.page.settings.limits, on_frame)
+            # One that was submitted twice is open already.
+            if video is None or uploads.find(upload) != video.path:
+                visitor.videos.pop(self.name, None)
+                folder = visitor.empty_folder(self.name)
+                video = take_video(upload, folder, self.page.settings.limits, on_frame, uploads)
         except VideoError as error:
             return {self.file: None, self.message: note(error.reason, "bad"), **self.on_close(visitor)}
         visitor.videos[self.name] = video

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,10 @@ PREVIEW_SIDE = 960
 MAX_FPS = 60
 # Pixels.
 MAX_SIDE = 4096
+# Uploads whose places are remembered.
+MAX_UPLOADS = 1000
+# Visitors at once, each with a folder.
+MAX_VISITORS = 100
 # Seconds without a request after which a visitor counts as gone.
 VISITOR_TIMEOUT = 3600
 
@@ -108,6 +114,10 @@ class Visitor:
         return str(path)
 
 
+class FullError(ValueError):
+    """There are too many visitors; the text is a sentence for one of them."""
+
+
 class Visitors:
     """All open pages, by Gradio's names of their sessions.
 
@@ -125,13 +135,15 @@ class Visitors:
         return len(self._visitors)
 
     def get(self, name: str | None) -> Visitor:
-        """Return the visitor, a new one if the name is new."""
+        """Return the visitor, a new one if the name is new. Raises FullError if there are too many."""
         name = name or "unknown"
         now = time.monotonic()
         for other in list(self._visitors.values()):
             if now - other.last_request > VISITOR_TIMEOUT and other.name != name:
                 self.leave(other.name)
         if name not in self._visitors:
+            if len(self._visitors) >= MAX_VISITORS:
+                raise FullError("Too many people use this page now: come back in a few minutes.")
             # A name that cannot be guessed.
             folder = self.root / uuid.uuid4().hex
             folder.mkdir(parents=True)
@@ -147,7 +159,43 @@ class Visitors:
             shutil.rmtree(visitor.folder, ignore_errors=True)
 
 
-def take_video(upload: Path, folder: Path, limits: Limits, on_frame: Callable[[int, int | None], object]) -> Video:
+class Uploads:
+    """Uploads by the paths that Gradio gives them: all files of the same bytes and name have one path.
+
+    So two visitors may mean the same upload, or one of them means it twice.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Where each upload went, the last ones.
+        self._taken: OrderedDict[Path, Path] = OrderedDict()
+
+    def find(self, upload: Path) -> Path:
+        """Return where an upload is. Raises VideoError if it is gone."""
+        for path in (upload, self._taken.get(upload)):
+            if path is not None and path.is_file():
+                return path
+        raise VideoError("This video is gone: choose the file again.")
+
+    def take(self, upload: Path, path: Path) -> None:
+        """Move an upload to a path; copy it, if another visitor has it. Raises VideoError if it is gone."""
+        with self._lock:
+            found = self.find(upload)
+            try:
+                if found == upload:
+                    shutil.move(found, path)
+                    self._taken[upload] = path
+                else:
+                    shutil.copyfile(found, path)
+            except FileNotFoundError as error:
+                raise VideoError("This video is gone: choose the file again.") from error
+            while len(self._taken) > MAX_UPLOADS:
+                self._taken.popitem(last=False)
+
+
+def take_video(
+    upload: Path, folder: Path, limits: Limits, on_frame: Callable[[int, int | None], object], uploads: Uploads
+) -> Video:
     """Move an upload into an empty folder of the visitor's, read it to its end, and make its previews.
 
     Args:
@@ -155,13 +203,14 @@ def take_video(upload: Path, folder: Path, limits: Limits, on_frame: Callable[[i
         folder: for the file and the previews.
         limits: bytes and seconds.
         on_frame: is called with the number of frames read, and about how many there are (None if unknown).
+        uploads: of the page.
 
     Raises:
         VideoError: it cannot be read or exceeds a limit; the reason is a sentence for the visitor.
     """
     path = folder / f"{plain_name(upload.stem)}{upload.suffix.lower()}"
+    uploads.take(upload, path)
     try:
-        shutil.move(upload, path)
         size = path.stat().st_size
         if size > limits.megabytes * 1e6:
             raise VideoError(f"it has {size / 1e6:.0f} MB, and {limits.megabytes} MB is the limit")

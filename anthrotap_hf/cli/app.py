@@ -24,6 +24,13 @@ def app(
     device: Device = "cpu",
     max_megabytes: Annotated[int, typer.Option(min=1, help="Largest upload.")] = 100,
     max_seconds: Annotated[int, typer.Option(min=1, help="Longest video.")] = 20,
+    dataset_token: Annotated[
+        bool,
+        typer.Option(
+            "--dataset-token",
+            help="Let visitors read what your Hub token can read. Default: datasets that you name, and public ones.",
+        ),
+    ] = False,
 ) -> None:
     """Open a page in the browser: track points by a click, label people, compare trackers, browse a dataset.
 
@@ -36,6 +43,7 @@ def app(
     from anthrotap_hf.utils.devices import check_device
     from anthrotap_hf.utils.errors import AnthroTapError, missing_extra
     from anthrotap_hf.utils.hub_names import may_be_loaded
+    from anthrotap_hf.utils.stop_signals import uninterrupted
 
     try:
         from anthrotap_hf.app.page import AppSettings, Limits
@@ -53,6 +61,10 @@ def app(
             datasets=tuple(dataset or ()),
             device=device,
             limits=Limits(max_megabytes, max_seconds),
+            hosts=(host,),
+            # A page for others may stand behind a proxy, or have any name.
+            any_host=host in ("0.0.0.0", "::"),
+            dataset_token=dataset_token,
         )
         blocks = build_app(settings)
         try:
@@ -70,7 +82,9 @@ def app(
         try:
             threading.Event().wait()
         finally:
-            blocks.close(verbose=False)
+            with uninterrupted():
+                blocks.close(verbose=False)
+                blocks.end()
 
 
 def _named(models: list[str], names: list[str]) -> dict[str, str]:

@@ -76,6 +76,9 @@ def build(
     time_limit: Annotated[float, typer.Option(min=0.01, help="Minutes that one video may take.")] = 60.0,
     memory_limit: Annotated[float, typer.Option(min=0.1, help="GB of memory that one video may take.")] = 8.0,
     download_limit: Annotated[float, typer.Option(min=0.001, help="GB that one address may hold.")] = 8.0,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Also read addresses of this machine and its network.")
+    ] = False,
     retries: Annotated[int, typer.Option(min=0, help="More attempts at a video that failed.")] = 1,
     retry_failed: Annotated[bool, typer.Option(help="Try videos again that an earlier run gave up.")] = False,
     videos_per_rank: Annotated[
@@ -129,7 +132,7 @@ def build(
             raise ValueError("meshes from files go with `anthrotap label --meshes`, video by video")
         check_writable(out)
         with Console(stderr=True).status("looking for videos"):
-            sources = find_sources(inputs, column, split)
+            sources = find_sources(inputs, column, split, allow_private)
         threads = threads or (1 if executor == "local" else cluster_settings.cpus_per_task)
         build_config = BuildConfig(
             out=str(out.absolute()),
@@ -139,6 +142,7 @@ def build(
             limits=ResourceLimits(60 * time_limit, int(memory_limit * 2**30), int(download_limit * 2**30), retries),
             threads=threads,
             devices=devices,
+            allow_private=allow_private,
             write_card=write_dataset_card,
         )
         options = RunOptions(

@@ -32,7 +32,7 @@ from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import missing_extra
 
 if TYPE_CHECKING:
-    from anthrotap_builder.mesh_recovery.mesh_file import MeshFile
+    from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError
     from anthrotap_builder.video_result import VideoResult
 
 LEGEND = (
@@ -87,8 +87,6 @@ def label(
         if refine:
             changes.setdefault("refine", True)
         config = labeling_config(recipe, changes)
-        for file in given.values() if config.refine else ():
-            file.require_parameters()
         options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes)
         with progress_bars() as on_progress:
             results = label_videos(videos, out, config, options, _report_to(on_progress, videos))
@@ -110,11 +108,12 @@ def label(
         print(f"dataset, overlay videos (*.tracks.mp4) and pictures (*.tracks.jpg): {out}")
 
 
-def _mesh_settings(changes: Mapping[str, Any], meshes: Mapping[Path, MeshFile]) -> dict[str, Any]:
+def _mesh_settings(changes: Mapping[str, Any], meshes: Mapping[Path, MeshFile | MeshFileError]) -> dict[str, Any]:
     """The settings that files of meshes imply. Raises ValueError if --set asks for others."""
     if not meshes:
         return {}
-    implied = {"mesh_source": "file", "body": next(iter(meshes.values())).body}
+    body = next(file.body for file in meshes.values() if not isinstance(file, Exception))
+    implied = {"mesh_source": "file", "body": body}
     for name, value in implied.items():
         if changes.get(name, value) != value:
             raise ValueError(f"--set {name}={changes[name]} does not go with --meshes, which means {value}")

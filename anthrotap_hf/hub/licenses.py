@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from anthrotap_hf.hub.errors import PublishError
+from anthrotap_hf.utils.atomic_files import file_sha256
 
 MAY_BE_REDISTRIBUTED = {
     **dict.fromkeys(("cc0-1.0", "pddl", "unlicense"), True),
@@ -134,6 +135,16 @@ def _is_non_commercial(license: str) -> bool:
     return "-nc" in license or license == RESEARCH_ONLY
 
 
+def _videos_of(path: Path) -> list[Path]:
+    """Return a video, or those in and below a folder. Raises PublishError if there is none."""
+    from anthrotap_hf.video import VIDEO_SUFFIXES
+
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES]
+    if not files:
+        raise PublishError(f"{path}: no such video, and no folder of videos")
+    return files
+
+
 @dataclass(frozen=True)
 class VideoLicense:
     """The license of a video: the Hub's identifier, and whom to credit."""
@@ -168,7 +179,9 @@ class VideoLicenses:
         """Make them of one license for all videos, or read a .csv with the columns video, license, attribution.
 
         Args:
-            license: The name of a license, or the path of a .csv file, whose videos are file names or SHA-256s.
+            license: The name of a license, or the path of a .csv file, whose videos are file names or SHA-256s; or
+                paths from the table's folder on, with a "/", of a video or of a folder of videos. What is said of a
+                video goes before what is said of its folder.
             attribution: Whom to credit, for one license only.
 
         Raises:
@@ -185,11 +198,22 @@ class VideoLicenses:
                 reader = csv.DictReader(file)
                 if not {"video", "license"} <= set(reader.fieldnames or ()):
                     raise PublishError("the heading is not video,license,attribution")
+                of_folders: dict[str, VideoLicense] = {}
+                listed: set[str] = set()
                 for row in reader:
-                    if row["video"] in by_name:
+                    if row["video"] in listed:
                         raise PublishError(f"{row['video']} is listed twice")
+                    listed.add(row["video"])
                     credit = (row.get("attribution") or "").strip()
-                    by_name[row["video"]] = VideoLicense(row["license"], credit)
+                    given = VideoLicense(row["license"], credit)
+                    if "/" not in row["video"]:
+                        by_name[row["video"]] = given
+                        continue
+                    path = Path(license).parent / row["video"]
+                    # Rows of a dataset hold no folders: these videos are known by their bytes.
+                    target = of_folders if path.is_dir() else by_name
+                    target |= dict.fromkeys(map(file_sha256, _videos_of(path)), given)
+                by_name = {**of_folders, **by_name}
             except UnicodeDecodeError as error:
                 raise PublishError("not a text file (not UTF-8)", path=license) from error
             except PublishError as error:

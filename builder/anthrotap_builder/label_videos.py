@@ -237,7 +237,7 @@ class LabelOptions:
         threads: how many frames of a video are worked on at once.
         device: where networks run, as torch names it.
         overwrite: whether shards of an earlier run may be replaced.
-        meshes: of each video, where `mesh_source` is "file".
+        meshes: of each video, where `mesh_source` is "file"; an error is that video's failure.
         write_meshes: whether to leave each video's meshes in a `*.meshes.npz`.
     """
 
@@ -245,7 +245,7 @@ class LabelOptions:
     threads: int = 2
     device: str = "cpu"
     overwrite: bool = False
-    meshes: Mapping[Path, MeshFile] | None = None
+    meshes: Mapping[Path, MeshFile | MeshFileError] | None = None
     write_meshes: bool = False
 
 
@@ -275,12 +275,10 @@ def label_videos(
         FolderInUseError: if another run is at work there.
     """
     options = options or LabelOptions()
-    given = options.meshes or {}
-    if (config.mesh_source == "file") != bool(given):
+    given, bad = _sorted_meshes(config, options.meshes or {})
+    if (config.mesh_source == "file") != bool(options.meshes):
         raise ValueError("mesh_source: file needs files of meshes, and goes only with them")
     pipeline.load_parts(config, options.device)
-    for file in given.values():
-        file.surface(config.body, config.gender, config.body_file)
     names = _unique_names(videos)
     # All that is written waits in a folder of its own: a run that does not end leaves nothing.
     staged = beside(out / "labels", "incomplete")
@@ -304,7 +302,7 @@ def label_videos(
                 )
                 for number, video in enumerate(videos)
             ]
-            found = _label_jobs(jobs, options.workers, options.threads, on_progress)
+            found = _label_jobs(jobs, bad, options, on_progress)
             with ShardWriter(staged / "data", config.clips.clip_frames) as shards:
                 for job, result in zip(jobs, found, strict=True):
                     # A process may have died between its file and its answer: that is a failed video, without rows.
@@ -352,16 +350,47 @@ def _move_results(staged: Path, out: Path, names: Sequence[str], overwrite: bool
     (staged / MANIFEST).replace(out / MANIFEST)
 
 
+def _sorted_meshes(
+    config: LabelingConfig, meshes: Mapping[Path, MeshFile | MeshFileError]
+) -> tuple[dict[Path, MeshFile], dict[Path, MeshFileError]]:
+    """The meshes that can be labeled by the configuration, and why others can't. Raises if none can."""
+    good: dict[Path, MeshFile] = {}
+    bad: dict[Path, MeshFileError] = {}
+    for video, file in meshes.items():
+        try:
+            if isinstance(file, MeshFileError):
+                raise file
+            file.surface(config.body, config.gender, config.body_file)
+            if config.refine:
+                file.require_parameters()
+            good[video] = file
+        except MeshFileError as error:
+            bad[video] = error
+    if bad and not good:
+        raise next(iter(bad.values()))
+    return good, bad
+
+
 def _label_jobs(
-    jobs: Sequence[VideoJob], workers: int, threads: int, on_progress: OnProgress | None
+    jobs: Sequence[VideoJob],
+    bad: Mapping[Path, MeshFileError],
+    options: LabelOptions,
+    on_progress: OnProgress | None,
 ) -> list[VideoResult]:
-    """Label videos in worker processes, or one after the other in this process; results in their order."""
+    """Label videos in worker processes, or one after the other in this process; results in their order.
+
+    Those with `bad` meshes are not labeled: that is their failure.
+    """
     results: dict[Path, VideoResult] = {}
-    size = min(workers, len(jobs))
+    for job in jobs:
+        if job.path in bad:
+            results[job.path] = job.new_result()
+            results[job.path].fail(str(bad[job.path]), "content")
+    size = min(options.workers, len(jobs))
     report = on_progress and partial(_forward, on_progress)
-    environment = thread_environment(threads)
+    environment = thread_environment(options.threads)
     with WorkerPool(size if size > 1 else 0, "anthrotap labeling", env=environment) as pool:
-        for outcome in pool.run(label_into_rows, jobs, on_progress=report):
+        for outcome in pool.run(label_into_rows, [job for job in jobs if job.path not in bad], on_progress=report):
             job = outcome.task
             if isinstance(outcome.error, WorkerError):
                 result = job.new_result()
@@ -398,11 +427,14 @@ def _describe_videos(results: Sequence[VideoResult], meshes: Sequence[MeshFile |
     }
 
 
-def find_meshes(path: Path, videos: Sequence[Path]) -> dict[Path, MeshFile]:
+def find_meshes(path: Path, videos: Sequence[Path]) -> dict[Path, MeshFile | MeshFileError]:
     """Read the meshes of each video: from one file for one video, or from NAME.meshes.npz in a folder.
 
+    A file that is missing or can't be used costs only its video: the error stands in the place of its meshes. So does
+    one with meshes of another body than the first.
+
     Raises:
-        MeshFileError: if a file is missing or can't be used, or one has meshes of another body than the others.
+        MeshFileError: if no video has meshes that can be used, or one file is given for several videos.
     """
     if path.is_dir():
         files = {video: path / f"{video.stem}{SUFFIX}" for video in videos}
@@ -414,15 +446,24 @@ def find_meshes(path: Path, videos: Sequence[Path]) -> dict[Path, MeshFile]:
             path=path,
             hint=f"name a folder with a NAME{SUFFIX} for each NAME.mp4",
         )
-    meshes = {video: read_meshes(file) for video, file in files.items()}
-    first = next(iter(meshes.values()))
-    for other in meshes.values():
-        if other.body != first.body:
-            raise MeshFileError(
-                f"meshes of the body {other.body!r}, those of {first.path} of {first.body!r}",
-                path=other.path,
-                hint="label them in two runs",
-            )
+    meshes: dict[Path, MeshFile | MeshFileError] = {}
+    first: MeshFile | None = None
+    for video, file in files.items():
+        try:
+            found = read_meshes(file)
+            if first is not None and found.body != first.body:
+                raise MeshFileError(
+                    f"meshes of the body {found.body!r}, those of {first.path} of {first.body!r}",
+                    path=file,
+                    hint="label them in two runs",
+                )
+            first, meshes[video] = first or found, found
+        except MeshFileError as error:
+            meshes[video] = error
+    if first is None:
+        for each in meshes.values():
+            if isinstance(each, MeshFileError):
+                raise each
     return meshes
 
 

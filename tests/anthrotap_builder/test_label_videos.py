@@ -475,11 +475,26 @@ def test_meshes_are_found_by_file_or_by_the_video_s_name(tmp_path):
     assert find_meshes(one, videos[:1])[videos[0]].path == one
     with pytest.raises(MeshFileError, match=r"one file for 2 videos; name a folder with a NAME\.meshes\.npz"):
         find_meshes(one, videos)
+    assert "b.meshes.npz: no such file" in str(find_meshes(tmp_path, videos)[videos[1]])
     with pytest.raises(MeshFileError, match=r"b\.meshes\.npz: no such file"):
-        find_meshes(tmp_path, videos)
+        find_meshes(tmp_path, videos[1:])
     cube_file(tmp_path / "b.meshes.npz", "anny")
-    with pytest.raises(MeshFileError, match="label them in two runs"):
-        find_meshes(tmp_path, videos)
+    assert "label them in two runs" in str(find_meshes(tmp_path, videos)[videos[1]])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY"])
+def test_a_bad_file_of_meshes_costs_only_its_video(run, make_video, tmp_path, content):
+    videos = [make_video("videos/a.mp4"), make_video("videos/b.mp4")]
+    cube_file(tmp_path / "videos/a.meshes.npz")
+    (tmp_path / "videos/b.meshes.npz").write_bytes(content)
+    result = run(*videos, "--out", tmp_path / "out", "--meshes", tmp_path / "videos", "--json")
+    assert result.exit_code == 0, result.output
+    good, bad = json.loads(result.stdout)
+    assert (good["failure"], good["clips"]) == (None, 1)
+    assert "b.meshes.npz: it is no .npz" in bad["failure"]
+    assert [item["file"] for item in json.loads((tmp_path / "out/manifest.json").read_text())["failed"]] == [
+        str(videos[1])
+    ]
 
 
 def test_a_bad_file_of_meshes_ends_the_run_before_it_begins(run, make_video, tmp_path):

@@ -65,6 +65,7 @@ class BuildConfig:
         limits: what one video may cost.
         threads: frames that one worker works on at once.
         devices: where networks run, one for each worker in turn.
+        allow_private: whether videos may come from addresses of this machine and its network.
         write_card: called with the dataset's folder when it is complete, to write its card. A function of a module,
             because other machines load it by its name.
     """
@@ -76,6 +77,7 @@ class BuildConfig:
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     threads: int = 1
     devices: tuple[str, ...] = ("cpu",)
+    allow_private: bool = False
     write_card: Callable[[Path], object] | None = None
 
     @property

@@ -191,5 +191,6 @@ def new_worker(build: BuildConfig, known: Path | None = None, number: int = 0) -
         download=build.limits.download,
         threads=build.threads,
         device=build.devices[number % len(build.devices)],
+        allow_private=build.allow_private,
     )
     return LabelWorker(job, build.limits, folder.state / "logs" / f"{name}.log")

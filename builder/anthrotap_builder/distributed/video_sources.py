@@ -17,6 +17,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from anthrotap_builder.distributed.public_addresses import (
+    PrivateAddressError,
+    storage_options,
+    without_secrets,
+)
 from anthrotap_builder.utils.video_paths import find_videos
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.video import VIDEO_SUFFIXES
@@ -54,7 +59,7 @@ class Source:
     @property
     def display_name(self) -> str:
         """How messages name it."""
-        address = _readable(self.address)
+        address = without_secrets(_readable(self.address))
         return address if self.row is None else f"{address} (row {self.row})"
 
     @property
@@ -67,7 +72,9 @@ class Source:
         return name if self.row is None else f"{PurePosixPath(name).stem}-{self.row:06d}"
 
 
-def find_sources(inputs: list[str], column: str = "video", split: str | None = None) -> list[Source]:
+def find_sources(
+    inputs: list[str], column: str = "video", split: str | None = None, allow_private: bool = False
+) -> list[Source]:
     """The videos of all inputs, each once, in order of their addresses.
 
     An input is a video, a folder of videos, a text file with one input a line, an address for fsspec (`s3://...`,
@@ -79,24 +86,26 @@ def find_sources(inputs: list[str], column: str = "video", split: str | None = N
         inputs: as above.
         column: of the videos in Parquet files.
         split: only this one of datasets.
+        allow_private: whether addresses of this machine and its network are read.
 
     Raises:
         FileNotFoundError, ValueError: for an input that gives no video; the message is one line.
     """
     found: dict[Source, None] = {}
     for text in inputs:
-        found |= dict.fromkeys(_sources(text, column, split))
+        found |= dict.fromkeys(_sources(text, column, split, allow_private))
     return sorted(found, key=lambda source: (source.address, source.row or 0))
 
 
 @contextmanager
-def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, str]]:
+def fetched(source: Source, folder: Path, limit: int, allow_private: bool = False) -> Iterator[tuple[Path, str]]:
     """The video as a file of this machine, for as long as the block lasts, and its name.
 
     Args:
         source: what to fetch.
         folder: for a copy, where one is needed.
         limit: bytes of the copy, at most.
+        allow_private: whether it may come from this machine or its network.
 
     Raises:
         SourceError: if it can't be fetched.
@@ -119,9 +128,9 @@ def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, st
     try:
         try:
             if source.row is None:
-                _download(source.address, copy, limit)
+                _download(source.address, copy, limit, allow_private)
             else:
-                name = _fetch_cell(source, copy, limit) or name
+                name = _fetch_cell(source, copy, limit, allow_private) or name
         except Exception as error:  # each file system raises its own
             raise SourceError(f"can't be fetched ({_reason(error)})", path=source.display_name) from error
         yield copy, name
@@ -129,9 +138,9 @@ def fetched(source: Source, folder: Path, limit: int) -> Iterator[tuple[Path, st
         copy.unlink(missing_ok=True)
 
 
-def _sources(text: str, column: str, split: str | None, listed: bool = False) -> Iterator[Source]:
+def _sources(text: str, column: str, split: str | None, allow_private: bool, listed: bool = False) -> Iterator[Source]:
     if "://" in text:
-        yield from _at_address(text, column, split)
+        yield from _at_address(text, column, split, allow_private)
         return
     path = Path(text).expanduser()
     suffix = path.suffix.lower()
@@ -144,14 +153,14 @@ def _sources(text: str, column: str, split: str | None, listed: bool = False) ->
     elif suffix == LIST and path.is_file():
         for line in _read_list(path):
             address = line if "://" in line else os.path.join(path.parent, line)
-            yield from _sources(address, column, split, listed=True)
+            yield from _sources(address, column, split, allow_private, listed=True)
     elif suffix == TABLE and path.is_file():
         yield from _rows_of(os.path.abspath(path), column)
     elif path.is_file():
         yield _local(path)
     elif matches := sorted(glob.glob(os.path.expanduser(text), recursive=True)):
         for match in matches:
-            yield from _sources(match, column, split)
+            yield from _sources(match, column, split, allow_private)
     elif listed and suffix in VIDEO_SUFFIXES and "*" not in text:
         # Gone since the list was made: reported with the videos that fail.
         yield Source(os.path.abspath(path))
@@ -183,31 +192,31 @@ def _local(path: Path) -> Source:
     return Source(os.path.abspath(path), size=size, changed=str(changed))
 
 
-def _at_address(text: str, column: str, split: str | None) -> Iterator[Source]:
+def _at_address(text: str, column: str, split: str | None, allow_private: bool) -> Iterator[Source]:
     protocol, _, rest = text.partition("://")
     if protocol == "hf" and rest.startswith("datasets/") and rest.strip("/").count("/") == 2:
         yield from _of_dataset(rest.removeprefix("datasets/").strip("/"), column, split)
         return
     # A "?" begins a query.
     if not text.endswith("/") and "*" not in rest:
-        yield from _rows_of(text, column) if text.endswith(TABLE) else [Source(text)]
+        yield from _rows_of(text, column, allow_private) if text.endswith(TABLE) else [Source(text)]
         return
     pattern = f"{text}**" if text.endswith("/") else text
     try:
-        system, path = fsspec.core.url_to_fs(pattern)
+        system, path = fsspec.core.url_to_fs(pattern, **storage_options(pattern, allow_private))
         found = system.glob(path, detail=True)
     except Exception as error:  # each file system raises its own
-        raise ValueError(f"{text}: can't be listed ({_reason(error)})") from error
+        raise ValueError(f"{without_secrets(text)}: can't be listed ({_reason(error)})") from error
     files = {system.unstrip_protocol(name): info for name, info in found.items() if info.get("type") == "file"}
     videos = {name: info for name, info in files.items() if _suffix(name) in VIDEO_SUFFIXES}
     tables = [name for name in files if _suffix(name) == TABLE]
     if not videos and not tables:
-        raise FileNotFoundError(f"{text}: no video there ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        raise FileNotFoundError(f"{without_secrets(text)}: no video there ({', '.join(sorted(VIDEO_SUFFIXES))})")
     for name, info in videos.items():
         yield Source(name, size=info.get("size"), changed=_mark(info))
     if not videos:
         for name in tables:
-            yield from _rows_of(name, column)
+            yield from _rows_of(name, column, allow_private)
 
 
 def _of_dataset(name: str, column: str, split: str | None) -> Iterator[Source]:
@@ -230,32 +239,34 @@ def _of_dataset(name: str, column: str, split: str | None) -> Iterator[Source]:
         raise ValueError(f"{name}: neither Parquet nor video files; save it with a column of videos as Parquet")
 
 
-def _rows_of(address: str, column: str) -> Iterator[Source]:
+def _rows_of(address: str, column: str, allow_private: bool = True) -> Iterator[Source]:
     try:
-        system, path = fsspec.core.url_to_fs(address)
+        system, path = fsspec.core.url_to_fs(address, **storage_options(address, allow_private))
         info = system.info(path)
         with system.open(path, "rb") as file:
             table = pq.ParquetFile(file)
             names, rows = table.schema_arrow.names, table.metadata.num_rows
     except Exception as error:  # each file system raises its own
-        raise ValueError(f"{address}: not a Parquet file that can be read ({_reason(error)})") from error
+        raise ValueError(
+            f"{without_secrets(address)}: not a Parquet file that can be read ({_reason(error)})"
+        ) from error
     if column not in names:
-        raise ValueError(f"{address}: no column {column!r}; --column names one of {', '.join(names)}")
+        raise ValueError(f"{without_secrets(address)}: no column {column!r}; --column names one of {', '.join(names)}")
     for row in range(rows):
         yield Source(address, row, column, info.get("size"), _mark(info))
 
 
-def _download(address: str, copy: Path, limit: int) -> None:
-    with fsspec.open(address, "rb") as remote, copy.open("wb") as local:
+def _download(address: str, copy: Path, limit: int, allow_private: bool) -> None:
+    with fsspec.open(address, "rb", **storage_options(address, allow_private)) as remote, copy.open("wb") as local:
         while data := remote.read(1 << 20):
             if local.tell() + len(data) > limit:
                 raise SourceError(f"more than the download limit of {limit / 2**30:g} GB")
             local.write(data)
 
 
-def _fetch_cell(source: Source, copy: Path, limit: int) -> str | None:
+def _fetch_cell(source: Source, copy: Path, limit: int, allow_private: bool) -> str | None:
     """Writes the video of one cell to `copy`; its own name, if it has one."""
-    cell = _cell(source)
+    cell = _cell(source, allow_private)
     if isinstance(cell, dict):
         data, path = cell.get("bytes"), cell.get("path")
     else:
@@ -266,33 +277,33 @@ def _fetch_cell(source: Source, copy: Path, limit: int) -> str | None:
         # Tables come from strangers: they may not name other files of this machine, or of its network.
         if "://" in path or "::" in path or os.path.isabs(path) or ".." in PurePosixPath(path).parts:
             raise SourceError(f"the cell names {path!r}: only files below the table's folder are read")
-        _download(f"{os.path.dirname(source.address)}/{path}", copy, limit)
+        _download(f"{os.path.dirname(source.address)}/{path}", copy, limit, allow_private)
     else:
         raise SourceError("the cell is empty")
     return _readable(PurePosixPath(path).name) if path else None
 
 
-def _cell(source: Source) -> Any:
+def _cell(source: Source, allow_private: bool) -> Any:
     assert source.row is not None
     assert source.column is not None
     first, group = 0, 0
-    sizes = _group_sizes(source.address)
+    sizes = _group_sizes(source.address, allow_private)
     while source.row >= first + sizes[group]:
         first, group = first + sizes[group], group + 1
-    column = _group(source.address, group, source.column)
+    column = _group(source.address, group, source.column, allow_private)
     return column[source.row - first].as_py()
 
 
 @functools.lru_cache(maxsize=4)
-def _group_sizes(address: str) -> tuple[int, ...]:
-    with fsspec.open(address, "rb") as file:
+def _group_sizes(address: str, allow_private: bool) -> tuple[int, ...]:
+    with fsspec.open(address, "rb", **storage_options(address, allow_private)) as file:
         metadata = pq.ParquetFile(file).metadata
         return tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
 
 
 @functools.lru_cache(maxsize=1)  # a rank's rows are neighbors
-def _group(address: str, group: int, column: str) -> pa.ChunkedArray:
-    with fsspec.open(address, "rb") as file:
+def _group(address: str, group: int, column: str, allow_private: bool) -> pa.ChunkedArray:
+    with fsspec.open(address, "rb", **storage_options(address, allow_private)) as file:
         return pq.ParquetFile(file).read_row_group(group, columns=[column]).column(0)
 
 
@@ -312,4 +323,10 @@ def _mark(info: dict[str, Any]) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    return one_line(error, 1000) or type(error).__name__
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, PrivateAddressError):
+        inner = inner.__cause__ or inner.__context__
+    error = inner or error
+    # Libraries quote addresses, with passwords and signatures.
+    text = re.sub(r"[a-z0-9+]+://[^\s'\"<>)\]]+", lambda match: without_secrets(match[0]), str(error))
+    return one_line(text, 1000) or type(error).__name__

@@ -49,6 +49,7 @@ class LabelJob:
         download: bytes of a video that is fetched, at most.
         threads: frames worked on at once.
         device: where networks run.
+        allow_private: whether videos may come from this machine or its network.
     """
 
     labeling: LabelingConfig
@@ -59,6 +60,7 @@ class LabelJob:
     download: int
     threads: int = 1
     device: str = "cpu"
+    allow_private: bool = False
 
 
 class LabelWorker:
@@ -182,7 +184,7 @@ def label_source(job: LabelJob, source: Source) -> VideoResult:
     result = _new_result(source)
     with _build_errors():
         try:
-            with fetched(source, job.scratch, job.download) as (path, name):
+            with fetched(source, job.scratch, job.download, job.allow_private) as (path, name):
                 result = _label_file(job, source, path, replace(result, name=name))
         except SourceError as error:
             result.fail(error.reason, "unavailable")

@@ -12,7 +12,11 @@ import datasets
 import fsspec
 import pytest
 
+from anthrotap_builder.distributed.public_addresses import public_client
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched, find_sources
+
+# What makes each connection checked.
+OPTIONS = {"get_client": public_client}
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def server(videos):
 
 
 def bytes_of(source: Source, folder: Path) -> tuple[bytes, str]:
-    with fetched(source, folder, 1 << 30) as (path, name):
+    with fetched(source, folder, 1 << 30, allow_private=True) as (path, name):
         data = path.read_bytes()
     assert not any(folder.glob("video*.*"))
     return data, name
@@ -138,7 +142,7 @@ def test_tables_of_others_read_no_other_files(path, tmp_path):
 
 def test_a_download_has_a_limit(server, videos, tmp_path):
     (source,) = find_sources([f"{server}/a.mp4"])
-    with pytest.raises(SourceError, match="more than the download limit of"), fetched(source, tmp_path, 100):
+    with pytest.raises(SourceError, match="more than the download limit of"), fetched(source, tmp_path, 100, True):
         pass
     assert not (tmp_path / "video.mp4").exists()
 
@@ -165,3 +169,48 @@ def test_lists_with_marks_and_gone_files(videos, tmp_path):
     (tmp_path / "latin.txt").write_bytes("\u00e9.mp4".encode("latin-1"))
     with pytest.raises(ValueError, match=r"latin.txt: not UTF-8"):
         find_sources([str(tmp_path / "latin.txt")])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "127.0.0.1",
+            "localhost",
+            "169.254.169.254",
+            "10.0.0.1",
+            "192.168.1.1",
+            "0.0.0.0",
+        ),
+        *("2130706433", "127.1", "user:word@127.0.0.1"),
+    ],
+)
+def test_private_addresses_are_read_only_if_allowed(host, tmp_path):
+    (tmp_path / "list.txt").write_text(f"http://{host}:9/a.mp4\n")
+    (source,) = find_sources([str(tmp_path / "list.txt")])
+    with pytest.raises(SourceError, match="is an address of this machine"), fetched(source, tmp_path, 100):
+        pass
+    with pytest.raises(ValueError, match="is an address of this machine or its network"):
+        find_sources([f"http://{host}:9/videos/*.mp4"])
+
+
+def test_answers_do_not_lead_to_private_addresses(server, tmp_path, monkeypatch):
+    """A name that is public when it is looked up first, and this machine when it is connected to."""
+    monkeypatch.setattr("anthrotap_builder.distributed.video_sources.storage_options", lambda *_: OPTIONS)
+    (source,) = find_sources([f"{server}/a.mp4"])
+    with (
+        pytest.raises(SourceError, match=r"127\.0\.0\.1 is an address of this machine"),
+        fetched(source, tmp_path, 1 << 20),
+    ):
+        pass
+
+
+def test_messages_hold_no_passwords_and_signatures(server, tmp_path):
+    address = f"{server}/gone.mp4".replace("http://", "http://me:secret@") + "?X-Amz-Signature=secret&sig=secret#secret"
+    (source,) = find_sources([address])
+    assert source.address == address
+    assert source.display_name == f"{server}/gone.mp4"
+    with pytest.raises(SourceError) as caught, fetched(source, tmp_path, 100, allow_private=True):
+        pass
+    assert "secret" not in str(caught.value)
+    assert Source("zip://a.mp4::s3://key:secret@bucket/b.zip?c=secret").display_name == "zip://a.mp4::s3://bucket/b.zip"

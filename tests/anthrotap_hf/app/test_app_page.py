@@ -112,7 +112,7 @@ def test_a_second_visitor_waits_and_sees_the_queue(served, visit, long, waves):
     track_grid(first)
     worker = the_worker(served[1])
     worker.suspend()  # now it takes for ever
-    notice = second.locator("#track-queue :text('worked on')")
+    notice = second.locator("#track-queue :text('before yours')")
     second.click("#track-run")
     notice.wait_for()
     second.locator("#track-said :text('queue')").wait_for()

@@ -13,9 +13,11 @@ from anthrotap_hf.hub.licenses import (
     OTHER_LICENSES,
     RESEARCH_ONLY,
     UNKNOWN,
+    VideoLicenses,
     choose_license,
     components_of_rows,
 )
+from anthrotap_hf.utils.atomic_files import file_sha256
 
 EVERY_COMPONENT = [component for table in COMPONENTS.values() for component in table.values()]
 
@@ -54,3 +56,23 @@ def test_a_license_may_not_grant_more_than_a_component_does():
     with pytest.raises(PublishError, match="mit allows commercial use of the labels, but SMPL") as error:
         choose_license("mit", [free, smpl], "cc-by-4.0", "labels")
     assert error.value.argument == "license"
+
+
+def test_tables_know_folders(tmp_path):
+    """Two videos of one name are told apart by their folders."""
+    for name in ("mine/x.mp4", "theirs/x.mp4", "theirs/deep/y.MP4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    table = tmp_path / "table.csv"
+    table.write_text("video,license,attribution\ntheirs/,cc-by-4.0,them\nmine/x.mp4,cc0-1.0,\ntheirs/deep/y.MP4,mit,\n")
+    licenses = VideoLicenses.read(str(table), None)
+    found = {name: licenses.of("x.mp4", file_sha256(tmp_path / name)) for name in ("mine/x.mp4", "theirs/x.mp4")}
+    assert {name: license and license.license for name, license in found.items()} == {
+        "mine/x.mp4": "cc0-1.0",
+        "theirs/x.mp4": "cc-by-4.0",
+    }
+    assert licenses.of("y.MP4", file_sha256(tmp_path / "theirs/deep/y.MP4")).license == "mit"
+    assert licenses.of("x.mp4", "another") is None
+    table.write_text("video,license\nnowhere/x.mp4,mit\n")
+    with pytest.raises(PublishError, match="no such video, and no folder of videos"):
+        VideoLicenses.read(str(table), None)

@@ -1,0 +1,84 @@
+"""Who may talk to the page: requests that browsers send on behalf of other sites are refused.
+
+A page that listens on this machine is reachable from every site that its user visits: by a form that is posted to it,
+or by a name of that site which suddenly stands for this machine (DNS rebinding). The headers Host and Origin tell.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+# Requests that change nothing here; a browser keeps their answers from other sites.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class HostAndOriginGuard:
+    """An ASGI application that passes requests on to another one if they come from the page itself.
+
+    Args:
+        app: the other application.
+        hosts: names that the page may be called by, without ports. Addresses in numbers are always allowed, since no
+            site can have one as its name, and so is localhost.
+        any_host: whether all names are allowed, where others are let in and a proxy may stand between.
+    """
+
+    def __init__(self, app: Any, hosts: Collection[str] = (), any_host: bool = False) -> None:
+        self.app = app
+        self.hosts = {"localhost", *(host.lower() for host in hosts)}
+        self.any_host = any_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and (reason := self._reason(scope)):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": reason.encode()})
+            return
+        await self.app(scope, receive, send)
+
+    def _reason(self, scope: Scope) -> str | None:
+        """Why a request is refused, in a sentence; None if it is not."""
+        headers: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.lower(), []).append(value.decode("latin1"))
+        hosts = headers.get(b"host", [])
+        if len(hosts) != 1:
+            return "A request names one host."
+        (host,) = hosts
+        name = _name(f"//{host}")
+        if not self.any_host and not (name in self.hosts or _is_number(name)):
+            return "This page is not known by that name: open it by the address that `anthrotap app` prints."
+        if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
+            return None
+        # Browsers say themselves whether it is the page that sends; older ones, and pages without HTTPS, who does.
+        if sites := headers.get(b"sec-fetch-site", []):
+            is_foreign = any(site not in ("same-origin", "none") for site in sites)
+        else:
+            # A proxy may have changed the host.
+            own = {text.lower() for text in (host, *headers.get(b"x-forwarded-host", []))}
+            is_foreign = any(urlsplit(origin).netloc.lower() not in own for origin in headers.get(b"origin", []))
+        return "Another site may not send anything to this page." if is_foreign else None
+
+
+def _name(address: str) -> str:
+    try:
+        return (urlsplit(address).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_number(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,170 @@
+"""The page and strangers: other sites, other names, malformed calls, files of killed pages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="needs anthrotap[app]")
+
+from anthrotap_hf.app.guard import HostAndOriginGuard
+from anthrotap_hf.app.uploads import Uploads, Visitors
+from anthrotap_hf.video import VideoError
+
+HERE = "127.0.0.1:7860"
+PAGE = f"http://{HERE}"
+
+
+def status(method: str, headers: dict[str, str], **options: Any) -> int:
+    """What the guard answers; 200 if it passes the request on."""
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "headers": raw}
+    asyncio.run(HostAndOriginGuard(app, **options)(scope, None, send))  # type: ignore[arg-type]
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "expected"),
+    [
+        ("GET", {"host": HERE}, 200),
+        ("GET", {"host": "localhost:7860"}, 200),
+        ("GET", {"host": "[::1]:7860"}, 200),
+        ("GET", {"host": "evil.example:7860"}, 403),  # a name that was bound to this machine
+        ("GET", {"host": "127.0.0.1.evil.example"}, 403),
+        ("GET", {}, 403),
+        ("POST", {"host": "evil.example", "origin": "http://evil.example"}, 403),
+        ("POST", {"host": HERE}, 200),  # no browser
+        ("POST", {"host": HERE, "origin": PAGE}, 200),
+        ("POST", {"host": HERE, "origin": "http://evil.example"}, 403),
+        ("POST", {"host": HERE, "origin": "http://127.0.0.1:9999"}, 403),
+        ("POST", {"host": HERE, "origin": "null"}, 403),
+        ("POST", {"host": HERE, "origin": PAGE, "sec-fetch-site": "cross-site"}, 403),
+        ("POST", {"host": HERE, "origin": PAGE, "sec-fetch-site": "same-origin"}, 200),
+        ("GET", {"host": HERE, "sec-fetch-site": "cross-site"}, 200),  # a link
+    ],
+)
+def test_requests_of_other_sites_are_refused(method, headers, expected):
+    assert status(method, headers) == expected
+
+
+def test_a_page_for_others_has_any_name():
+    foreign = {"host": "a.example", "origin": "http://evil.example"}
+    assert status("GET", {"host": "a.example"}, any_host=True) == 200
+    assert status("GET", {"host": "a.example"}, hosts=["A.example"]) == 200
+    assert status("POST", foreign, any_host=True) == 403
+    assert status("POST", {"host": "inner", "x-forwarded-host": "a.example", "origin": "https://a.example"}) == 403
+    proxied = {"host": "inner", "x-forwarded-host": "a.example", "origin": "https://a.example"}
+    assert status("POST", proxied, any_host=True) == 200
+
+
+def test_one_upload_of_two_visitors(tmp_path):
+    uploads, upload = Uploads(), tmp_path / "hash/a.mp4"
+    upload.parent.mkdir()
+    upload.write_text("video")
+    uploads.take(upload, tmp_path / "first.mp4")
+    assert not upload.exists()
+    uploads.take(upload, tmp_path / "second.mp4")
+    assert {path.read_text() for path in tmp_path.glob("*.mp4")} == {"video"}
+    (tmp_path / "first.mp4").unlink()
+    with pytest.raises(VideoError, match=r"This video is gone: choose the file again\."):
+        uploads.take(upload, tmp_path / "third.mp4")
+
+
+def test_so_many_visitors_are_let_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("anthrotap_hf.app.uploads.MAX_VISITORS", 2)
+    visitors = Visitors(tmp_path, lambda name: None)
+    first = visitors.get("a")
+    visitors.get("b")
+    with pytest.raises(ValueError, match="Too many people use this page now"):
+        visitors.get("c")
+    assert visitors.get("a") is first
+    visitors.leave("b")
+    visitors.get("c")
+
+
+def ask(address: str, path: str, content: Any = None, **headers: str) -> tuple[int, str]:
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(address + path, data, {"content-type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_the_served_page(served):
+    """Other names and sites are refused; the configuration names no folder; malformed calls give one sentence each."""
+    address, temporary = served
+    assert ask(address, "/config", Host="evil.example")[0] == 403
+    assert ask(address, "/gradio_api/upload", {}, Origin="http://evil.example")[0] == 403
+    code, config = ask(address, "/config")
+    assert code == 200
+    assert str(temporary) not in config
+    assert str(Path.home()) not in config
+    assert not re.search(r'"/(tmp|home|root|usr|work)/', config)
+    calls = json.loads(config)["dependencies"]
+    for number, call in enumerate(calls):
+        if not call["backend_fn"] or not call["inputs"]:
+            continue
+        session = f"malformed{number}"
+        for data in ([], ["../../etc/passwd"] * len(call["inputs"]), [{"path": "/etc/passwd"}] * len(call["inputs"])):
+            joined, _ = ask(
+                address, "/gradio_api/queue/join", {"data": data, "fn_index": call["id"], "session_hash": session}
+            )
+            assert joined in (200, 400, 422)
+            if joined == 200:
+                answer = ask(address, f"/gradio_api/queue/data?session_hash={session}")[1]
+                assert "process_completed" in answer or "unexpected" in answer
+                assert "/etc/passwd:" not in answer
+                assert "root:x:" not in answer
+    assert "Traceback" not in (temporary / "log.txt").read_text()
+
+
+SWEEP = "from anthrotap_hf.utils.folder_lock import temporary_folder\nwith temporary_folder('anthrotap-app'): pass"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["SIGTERM", "SIGINT SIGINT", "SIGHUP", "SIGKILL"])
+def test_nothing_of_a_page_is_left(serve, tmp_path, names):
+    numbers = [getattr(signal, name) for name in names.split()]
+    with serve(tmp_path) as address:
+        (root,) = tmp_path.glob("anthrotap-app-*")
+        (root / "visitors/somebody").mkdir(parents=True)
+        (root / "visitors/somebody/video.mp4").write_text("of a visitor")
+        assert ask(address, "/")[0] == 200
+        (server,) = (child for child in _children() if child.cwd() == str(tmp_path))
+        for number in numbers:
+            server.send_signal(number)
+        code = server.wait(20)
+    if numbers == [signal.SIGKILL]:
+        assert root.exists()
+        environment = {"TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+        subprocess.run([sys.executable, "-c", SWEEP], check=True, env=environment)
+    else:
+        assert code in (130, None)
+        assert "Traceback" not in (tmp_path / "log.txt").read_text()
+    assert not root.exists()
+
+
+def _children() -> list[Any]:
+    import psutil
+
+    return psutil.Process().children()
