@@ -149,6 +149,30 @@ class _Judge:
         self._damage.num_frames += 1
 
 
+class _Clock:
+    """Chooses the time stamps of frames as ffmpeg does: those for display, unless they are wrong more often than those
+    for decoding. AVI has no others than the latter."""
+
+    def __init__(self, container: Any) -> None:
+        self._pts = self._dts = -(1 << 62)
+        self._wrong_dts = 0
+        self._wrong_pts = 1 << 62 if container.format.name == "avi" else 0
+
+    def time_stamp(self, frame: Any) -> int | None:
+        """Return the time stamp of the next frame in order of display; None if it has none."""
+        pts, dts = frame.pts, frame.dts
+        if dts is not None:
+            self._wrong_dts += dts <= self._dts
+            self._dts = dts
+        if pts is not None:
+            self._wrong_pts += pts <= self._pts
+            self._pts = pts
+        stamp: int | None = pts
+        if dts is not None and (pts is None or self._wrong_pts > self._wrong_dts):
+            stamp = dts
+        return stamp
+
+
 def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] | None = None) -> Iterator[SoundFrame]:
     """Yield the sound frames of a stream in the order in which they are displayed; `damage` says what was left out.
 
@@ -158,7 +182,7 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
         wanted: time stamps; frames at others are skipped unless they are needed to predict some. None for all.
     """
     context = stream.codec_context
-    judge = _Judge(damage)
+    judge, clock = _Judge(damage), _Clock(container)
     numbers = FrameNumbers(context.extradata) if context.name == "h264" else None
     # What the file says of its pixels holds, unless the stream itself changes what it says.
     aspect, stream_aspect = stream.sample_aspect_ratio, context.sample_aspect_ratio
@@ -197,6 +221,7 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
         for frame in frames:
             if frame.time_base is None:
                 frame.time_base = stream.time_base
+            frame.pts = clock.time_stamp(frame)
             of_packet = number if frame.opaque is None else frame.opaque
             judge.add_frame(of_packet, frame, aspects.get(of_packet, aspect))
         aspects.pop(number - 4 * MAX_REORDERED, None)
