@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from anthrotap_hf.data.loading import load_dataset
     from anthrotap_hf.data.streaming import StreamedClips, stream_clips
+    from anthrotap_hf.models.alltracker import AllTrackerConfig, AllTrackerForPointTracking
     from anthrotap_hf.models.cotracker3 import CoTracker3Config, CoTracker3ForPointTracking
     from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
     from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from anthrotap_hf.tracks import TrackedClip, Tracks
 
 __all__ = [
+    "AllTrackerConfig",
+    "AllTrackerForPointTracking",
     "CoTracker3Config",
     "CoTracker3ForPointTracking",
     "FlowChainConfig",
@@ -59,6 +62,7 @@ _lazy_getattr, _, _ = lazy_loader.attach(
     submod_attrs={
         "data.loading": ["load_dataset"],
         "data.streaming": ["StreamedClips", "stream_clips"],
+        "models.alltracker": ["AllTrackerConfig", "AllTrackerForPointTracking"],
         "models.cotracker3": ["CoTracker3Config", "CoTracker3ForPointTracking"],
         "models.flowchain": ["FlowChainConfig", "FlowChainForPointTracking"],
         "models.locotrack": ["LocoTrackConfig", "LocoTrackForPointTracking"],

@@ -362,7 +362,7 @@ def line(title: str, pairs: Sequence[Pair]) -> str:
 
 
 def main() -> None:
-    from benchmarks.parity_joint import COTRACKER3
+    from benchmarks.parity_joint import ALLTRACKER, COTRACKER3
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -390,7 +390,7 @@ def main() -> None:
             whole, single = tapnext_answers(reference, "tapnext_full", file, 2, 2)
             print(line("TAPNext of the released size", whole))
             print(line("the same, frame by frame", single), flush=True)
-        for joint in COTRACKER3:
+        for joint in (*COTRACKER3, *ALLTRACKER):
             print(line(joint.title, joint.answers(reference, scratch)), flush=True)
         print(line("TokenHMR (mesh source), width 96", tokenhmr_answers(reference, scratch)))
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anthrotap_hf.models.alltracker.convert_alltracker import convert_alltracker
+from anthrotap_hf.models.alltracker.modeling_alltracker import AllTrackerForPointTracking
 from anthrotap_hf.models.cotracker3.convert_cotracker3 import convert_cotracker3
 from anthrotap_hf.models.cotracker3.modeling_cotracker3 import CoTracker3ForPointTracking, time_embedding
 from benchmarks.parity import Pair, Reference, pair
@@ -20,6 +22,15 @@ COTRACKER3_GAINS = {
     "corr_mlp.fc2.weight": 4.0,
     "updateformer.flow_head.": 0.1,
     "updateformer.vis_conf_head.": 0.15,
+}
+
+# These by how names end.
+ALLTRACKER_GAINS = {
+    "layer_scale": 0.3,
+    "flow_head.2.weight": 0.15,
+    "flow_head.2.bias": 0.15,
+    "visconf_head.2.weight": -0.03,
+    "visconf_head.2.bias": -0.03,
 }
 
 
@@ -150,3 +161,84 @@ COTRACKER3 = (
         {"resolution": (96, 128), "bidirectional": False},
     ),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AllTrackerCase:
+    """A case of AllTracker.
+
+    Attributes:
+        kind: "full" or "tiny".
+        video: frames, height and width.
+        part: what of the case: "dense" for flow, "forward" or "sliding" windows, "queries" or "demo" for tracks.
+    """
+
+    title: str
+    name: str
+    kind: str
+    seed: int
+    video: tuple[int, int, int]
+    part: str
+
+    def model(self, reference: Reference, scratch: Path) -> AllTrackerForPointTracking:
+        weights = reference.fill(reference.shapes(f"alltracker_{self.kind}"), self.seed)
+        for name, tensor in weights.items():
+            for end, gain in ALLTRACKER_GAINS.items():
+                if name.endswith(end):
+                    tensor *= gain
+        weights["time_emb"] = time_embedding(*weights["time_emb"].shape[1:])[None]
+        file = scratch / "alltracker.pth"
+        torch.save({"model": weights, "global_step": 3}, file)
+        model = convert_alltracker(file)
+        model.config.released_readout = True
+        model.config.first_window_counts = self.part in ("sliding", "demo")
+        return model
+
+    def answers(self, reference: Reference, scratch: Path) -> list[Pair]:
+        model, case = self.model(reference, scratch), reference.case(self.name)
+        video = torch.from_numpy(reference.stand_in.video(*self.video, self.seed)).permute(0, 3, 1, 2)[None]
+        if self.part in ("queries", "demo"):
+            return self._tracks(model, video, case)
+        with torch.inference_mode():
+            found: Any = model.track_densely(video)
+        logits = torch.stack([-found.occlusion_logits[0], found.confidence_logits[0]], dim=1)
+        maps = torch.cat([found.flow[0], logits.sigmoid()], dim=1).permute(0, 2, 3, 1)
+        prefix, step = ("", 13) if self.part == "dense" else (f"{self.part}_", 26)
+        flow, state = maps[:, ::step, ::step].chunk(2, dim=-1)
+        if self.video[0] == 2:  # the released code gives the second frame alone
+            flow, state = flow[1], state[1]
+        return [pair("tracks", flow, case[f"{prefix}flow"]), pair("logits", state, case[f"{prefix}visconf"])]
+
+    def _tracks(self, model: AllTrackerForPointTracking, video: Tensor, case: Any) -> list[Pair]:
+        queries = torch.from_numpy(case["query_points_tyx"][None][..., [0, 2, 1]]) + torch.tensor([0, 0.5, 0.5])
+        queries = torch.minimum(queries, torch.tensor([self.video[0] - 1, self.video[2], self.video[1]]))
+        with torch.inference_mode():
+            out: Any = model(pixel_values_videos=video, query_points=queries, bidirectional=self.part == "demo")
+        tracks, confidence = out.tracks[0] - 0.5, out.confidence_logits[0].sigmoid()
+        visible = (-out.occlusion_logits[0]).sigmoid()
+        if self.part == "queries":
+            return [
+                pair("tracks", tracks, case["tracks_xy"]),
+                pair("logits", confidence, case["confidence"]),
+                pair("logits", visible * confidence, case["visible_times_confidence"]),
+                pair("others", (out.visible_logits[0] > 0).double(), case["visible"] * 1.0),
+            ]
+        # The demo cannot start in the last two frames.
+        known = ~torch.from_numpy(case["demo_confidence"]).isnan().any(1)
+        return [
+            pair("tracks", tracks[known], case["demo_tracks_xy"][known.numpy()]),
+            pair("logits", visible[known], case["demo_visibility"][known.numpy()]),
+            pair("logits", confidence[known], case["demo_confidence"][known.numpy()]),
+        ]
+
+
+ALLTRACKER = (
+    AllTrackerCase("AllTracker tiny, 200x251", "alltracker_tiny_200x251", "tiny", 1, (6, 200, 251), "dense"),
+    AllTrackerCase("AllTracker full, 200x251", "alltracker_full_200x251", "full", 1, (6, 200, 251), "dense"),
+    AllTrackerCase("AllTracker tiny, 150x100", "alltracker_tiny_150x100", "tiny", 1, (4, 150, 100), "dense"),
+    AllTrackerCase("AllTracker full, a pair", "alltracker_full_pair", "full", 2, (2, 196, 256), "dense"),
+    AllTrackerCase("AllTracker tiny, 27 frames", "alltracker_tiny_long", "tiny", 2, (27, 208, 256), "forward"),
+    AllTrackerCase("the same, first window counts", "alltracker_tiny_long", "tiny", 2, (27, 208, 256), "sliding"),
+    AllTrackerCase("AllTracker tiny, queries", "alltracker_tiny_queries", "tiny", 1, (12, 208, 256), "queries"),
+    AllTrackerCase("the same, both directions", "alltracker_tiny_queries", "tiny", 1, (12, 208, 256), "demo"),
+)

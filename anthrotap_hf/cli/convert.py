@@ -28,6 +28,18 @@ def main() -> None:
 
 
 @app.command()
+def alltracker(checkpoint: Checkpoint, folder: Folder, overwrite: Overwrite = False, as_json: Json = False) -> None:
+    """AllTracker, full or tiny: a .pth.
+
+    Example: anthrotap convert alltracker alltracker.pth alltracker
+    """
+    from anthrotap_hf.models.alltracker.convert_alltracker import convert_alltracker
+
+    save = partial(_save_with_provenance, checkpoint)
+    _convert(lambda: convert_alltracker(checkpoint), folder, overwrite, as_json, save)
+
+
+@app.command()
 def cotracker3(
     checkpoint: Checkpoint,
     folder: Folder,

@@ -10,6 +10,7 @@ from anthrotap_hf.utils.registry import Registry
 TRACKERS = Registry(
     "tracker",
     {
+        "alltracker": "anthrotap_hf.models.alltracker.modeling_alltracker:AllTrackerForPointTracking",
         "cotracker3": "anthrotap_hf.models.cotracker3.modeling_cotracker3:CoTracker3ForPointTracking",
         "flowchain": "anthrotap_hf.models.flowchain.modeling_flowchain:FlowChainForPointTracking",
         "locotrack": "anthrotap_hf.models.locotrack.modeling_locotrack:LocoTrackForPointTracking",
@@ -29,6 +30,7 @@ MODELS = Registry(
 CONFIGS = Registry(
     "model",
     {
+        "alltracker": "anthrotap_hf.models.alltracker.configuration_alltracker:AllTrackerConfig",
         "cotracker3": "anthrotap_hf.models.cotracker3.configuration_cotracker3:CoTracker3Config",
         "flowchain": "anthrotap_hf.models.flowchain.configuration_flowchain:FlowChainConfig",
         "locotrack": "anthrotap_hf.models.locotrack.configuration_locotrack:LocoTrackConfig",

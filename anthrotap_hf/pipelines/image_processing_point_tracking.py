@@ -53,9 +53,10 @@ class PointTrackingImageProcessor(BaseImageProcessor):
             # FlowChain takes bytes.
             return cls({"shortest_edge": config.shortest_edge}, do_rescale=False)
         if hasattr(config, "resolution"):
-            # CoTracker3.
+            # CoTracker3; and AllTracker, which pads frames itself.
             height, width = config.resolution
-            return cls({"height": height, "width": width}, size_divisor=4)
+            divisor = 1 if config.model_type == "alltracker" else 4
+            return cls({"height": height, "width": width}, size_divisor=divisor)
         if hasattr(config, "initial_resolution"):
             # LocoTrack and TAPIR.
             height, width = config.initial_resolution

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from anthrotap_hf.models.alltracker import AllTrackerConfig, AllTrackerForPointTracking
 from anthrotap_hf.models.cotracker3 import CoTracker3Config, CoTracker3ForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
 from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
@@ -41,10 +42,25 @@ TINY_TAPNEXT: dict[str, Any] = {
     "num_attention_heads": 2,
 }
 
+TINY_ALLTRACKER: dict[str, Any] = {
+    "resolution": [32, 48],
+    "encoder": "residual",
+    # Not 8: oneDNN writes beyond its memory in the backward pass of 1 x 1 convolutions of 8 channels with stride 2.
+    "encoder_channels": [16, 16, 16, 16],
+    "encoder_blocks": [1, 1, 1, 1],
+    "feature_size": 16,
+    "hidden_size": 16,
+    "window_size": 4,
+    "num_levels": 2,
+    "support_radius": 4,
+    "num_layers": 1,
+    "num_attention_heads": 2,
+    "num_iterations": 2,
+}
 TINY_COTRACKER3: dict[str, Any] = {
     "resolution": [32, 48],
     "window_size": 4,
-    "stage_channels": [8, 8, 12, 16],
+    "stage_channels": [16, 16, 16, 16],  # not 8, as above
     "feature_size": 16,
     "num_levels": 2,
     "support_radius": 1,
@@ -57,6 +73,12 @@ TINY_COTRACKER3: dict[str, Any] = {
     "num_iterations": 2,
     "support_grid_size": 2,
 }
+
+
+def tiny_alltracker(seed: int = 1, **settings: Any) -> AllTrackerForPointTracking:
+    """Make an AllTracker; `settings` change its configuration."""
+    torch.manual_seed(seed)
+    return AllTrackerForPointTracking(AllTrackerConfig(**TINY_ALLTRACKER | settings)).eval()
 
 
 def tiny_cotracker3(seed: int = 1, **settings: Any) -> CoTracker3ForPointTracking:

@@ -95,6 +95,7 @@ IMPOSSIBLE = {
     "export": "no.npz --format tapvid --out out.npz",
     "app": "--dataset nosuch",
     "train": "nosuch --out out",
+    "convert alltracker": "no.pth out",
     "convert cotracker3": "no.pth out",
     "convert locotrack": "no.ckpt out",
     "convert tapir": "no.pt out",

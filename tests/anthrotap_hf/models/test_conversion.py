@@ -16,7 +16,7 @@ from anthrotap_hf.pipelines import PointTrackingPipeline
 from anthrotap_hf.pipelines.queries import support_points
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from benchmarks.parity import LAYOUTS, LOCOTRACK, TAPNEXTPP, tapnext_answers, tapnext_file
-from benchmarks.parity_joint import COTRACKER3
+from benchmarks.parity_joint import ALLTRACKER, COTRACKER3
 from helpers.parity_cases import assert_near
 from helpers.released_layouts import backwards
 
@@ -31,6 +31,13 @@ def test_locotrack_outputs_are_as_released(case, reference, tmp_path):
 @pytest.mark.parametrize("case", COTRACKER3, ids=lambda case: case.name)
 @pytest.mark.filterwarnings("error:sizes of the checkpoint")
 def test_cotracker3_outputs_are_as_released(case, reference, tmp_path):
+    assert_near(case.answers(reference, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ALLTRACKER, ids=lambda case: f"{case.name}_{case.part}")
+@pytest.mark.filterwarnings("error:sizes of the checkpoint")
+def test_alltracker_outputs_are_as_released(case, reference, tmp_path):
     assert_near(case.answers(reference, tmp_path))
 
 
@@ -313,6 +320,7 @@ def test_the_command_stops_with_one_line(tmp_path, tapnext):
         (["tapnext", str(tmp_path / "no.npz"), str(tmp_path / "out")], "no such checkpoint"),
         (["tapnext", checkpoint, str(tmp_path / "out")], "no TAPNext"),
         (["locotrack", checkpoint, str(tmp_path / "out")], "no LocoTrack"),
+        (["alltracker", checkpoint, str(tmp_path / "out")], "no AllTracker"),
         (["cotracker3", checkpoint, str(tmp_path / "out")], "no CoTracker3"),
         (["locotrack", checkpoint, str(tmp_path / "taken")], "is a file"),
         (["locotrack", checkpoint, str(tmp_path / "out"), "--strides", "2;2"], "--strides must be"),

@@ -1,0 +1,4 @@
+from .configuration_alltracker import AllTrackerConfig as AllTrackerConfig
+from .modeling_alltracker import AllTrackerDenseOutput as AllTrackerDenseOutput
+from .modeling_alltracker import AllTrackerForPointTracking as AllTrackerForPointTracking
+from .modeling_alltracker import AllTrackerOutput as AllTrackerOutput
