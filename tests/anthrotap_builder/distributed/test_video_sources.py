@@ -214,3 +214,17 @@ def test_messages_hold_no_passwords_and_signatures(server, tmp_path):
         pass
     assert "secret" not in str(caught.value)
     assert Source("zip://a.mp4::s3://key:secret@bucket/b.zip?c=secret").display_name == "zip://a.mp4::s3://bucket/b.zip"
+
+
+def test_folders_of_pictures_are_videos_that_change_with_any_picture(tmp_path):
+    for name in ("bear", "camel"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.jpg").write_bytes(bytes(10))
+    sources = find_sources([str(tmp_path)])
+    assert [source.name for source in sources] == ["bear", "camel"]
+    assert [source.size for source in sources] == [30, 30]
+    (tmp_path / "bear/2.jpg").write_bytes(bytes(11))
+    assert [a.key == b.key for a, b in zip(sources, find_sources([str(tmp_path)]), strict=True)] == [False, True]
+    with fetched(sources[0], tmp_path, 100) as (path, name):
+        assert (path, name) == (tmp_path / "bear", "bear")
