@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ from anthrotap_hf.cli import (
     train,
     verify,
 )
-from anthrotap_hf.utils.stop_signals import stopped_by_signals
+from anthrotap_hf.utils.stop_signals import end_at_once_from_here, stopped_by_signals
 
 EXIT_CODES = "Exit codes: 0 done, 1 something is wrong or missing in the result, 2 it can't be done, 130 stopped."
 
@@ -70,6 +71,9 @@ def main(
     Example: anthrotap label dance.mp4 --out labels
     """
     context.with_resource(stopped_by_signals())
+    # Before others register theirs: it is called last, after they have cleaned up.
+    atexit.unregister(end_at_once_from_here)
+    atexit.register(end_at_once_from_here)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import zipfile
 from pathlib import Path
 
 from anthrotap_hf.hub.errors import PublishError
+from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.file_limits import read_json
+from anthrotap_hf.utils.safe_pickle import DAMAGE
 
 _NAMES = re.compile(
     r"(smpl[hx]?_(neutral|male|female)|basicmodel|smpl_mean_params|smal_|tokenhmr|j_regressor)"
@@ -58,13 +60,16 @@ def _keys(path: Path) -> set[bytes]:
     keys = (*_BODY_KEYS, *_TOKENHMR_KEYS)
     if not path.stat().st_size:
         return set()
-    if zipfile.is_zipfile(path):  # .npz and torch's files: names of members, and of tensors in data.pkl
-        with zipfile.ZipFile(path) as archive:
-            text = "\n".join(archive.namelist()).encode()
-            for member in archive.infolist():
-                if member.filename.endswith("data.pkl"):
-                    with archive.open(member) as file:
-                        text += file.read(_SEARCHED_BYTES)
-        return {key for key in keys if key in text}
+    try:
+        if zipfile.is_zipfile(path):  # .npz and torch's files: names of members, and of tensors in data.pkl
+            with zipfile.ZipFile(path) as archive:
+                text = "\n".join(archive.namelist()).encode()
+                for member in archive.infolist():
+                    if member.filename.endswith("data.pkl"):
+                        with archive.open(member) as file:
+                            text += file.read(_SEARCHED_BYTES)
+            return {key for key in keys if key in text}
+    except DAMAGE as error:
+        raise PublishError(f"damaged ({one_line(error)})", path=path, hint="move it out of the folder") from error
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return {key for key in keys if content.find(key, 0, _SEARCHED_BYTES) >= 0}

@@ -166,12 +166,12 @@ def _load_content(path: Path) -> Any:
 
 def _is_torchscript(path: Path) -> bool:
     """Return whether torch.load would hand the file to its TorchScript reader, which runs code."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
         # torch.load says what is wrong with it.
         return False
 

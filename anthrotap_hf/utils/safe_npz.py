@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import zipfile
 from collections.abc import Iterable
@@ -31,7 +32,10 @@ def safe_load_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np
                 arrays[name] = _read_member(archive, members[name])
     except UnsafeFileError as error:
         raise UnsafeFileError(f"it is no .npz of plain arrays ({name}: {error.reason})") from error
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
+        # A directory may name places before the file's beginning, which the system refuses.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise UnsafeFileError(
             f"it is no .npz of plain arrays ({name}: {one_line(error) or type(error).__name__})"
         ) from error

@@ -62,10 +62,19 @@ def stopped_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
+        # A run that was stopped is about to end: another signal may still come.
+        for number, handler in before.items() if not _stop.asked else ():
             # None: it was not set by Python, which cannot set it back.
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def end_at_once_from_here() -> None:
+    """Let a signal end the process at once: for `atexit`, when Python itself ends and nothing is interrupted."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: os._exit(EXIT_CODE))
 
 
 @contextmanager
