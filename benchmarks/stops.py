@@ -112,8 +112,8 @@ class Bench:
             if left := entries(out) ^ names:
                 problems[f"other files after {how}: {sorted(left)}"] += 1
             shutil.rmtree(out, ignore_errors=True)
-        if left := [path.name for path in self.temporary.glob("anthrotap*")]:
-            problems[f"left in the folder for temporary files: {left[:3]}"] += 1
+        if temporary := [path.name for path in self.temporary.glob("anthrotap*")]:
+            problems[f"left in the folder for temporary files: {temporary[:3]}"] += 1
         return "; ".join(f"{count} x {text}" for text, count in problems.items()) or "equal, nothing left"
 
 
