@@ -122,7 +122,7 @@ def _probabilities(out: Any, case: Any, prefix: str) -> list[Pair]:
 
 
 def _step(steps: Any, step: int, case: Any, prefix: str, suffix: str = "") -> list[Pair]:
-    own = slice(0, steps.tracks[step].shape[1])
+    own = slice(len(steps.frames))
     return [
         pair("tracks", steps.tracks[step] - 0.5, case[f"{prefix}tracks_xy{suffix}"][:, own]),
         pair("logits", -steps.occlusion_logits[step], case[f"{prefix}visible_logits{suffix}"][:, own]),

@@ -55,12 +55,12 @@ SCHEDULED = ("warmup_steps", "lr_scheduler_kwargs", "lr_scheduler_type")
 class ModelSettings(Settings):
     """The network that is trained."""
 
-    type: Literal["locotrack", "tapir", "tapnext"] = Field(description="which tracker")
+    type: Literal["alltracker", "cotracker3", "locotrack", "tapir", "tapnext"] = Field(description="which tracker")
     start: str | None = Field(
         None, description="folder, Hub id or bundled name of the weights it starts from; None: from nothing"
     )
     config: dict[str, Any] = Field(
-        default_factory=dict, description="changes to its configuration (LocoTrackConfig, TAPIRConfig, TAPNextConfig)"
+        default_factory=dict, description="changes to its configuration (AllTrackerConfig, CoTracker3Config, ...)"
     )
 
 

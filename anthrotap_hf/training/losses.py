@@ -1,4 +1,5 @@
-"""What training minimizes: the losses of LocoTrack, TAPIR and TAPNext, as released and as meant.
+"""What training minimizes: the losses of AllTracker, CoTracker3, LocoTrack, TAPIR and TAPNext, as released and
+as meant.
 
 All functions take a batch as `samples.collate` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
 [B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster pixels of the
@@ -18,7 +19,7 @@ Two errors of the released code (cvlab-kaist/AnthroTAP, model_utils.py and exper
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from anthrotap_hf.models.alltracker.modeling_alltracker import AllTrackerOutput, AllTrackerSteps
+    from anthrotap_hf.models.cotracker3.modeling_cotracker3 import CoTracker3Output, CoTracker3Steps
     from anthrotap_hf.models.locotrack.modeling_locotrack import LocoTrackOutput
     from anthrotap_hf.models.tapir.modeling_tapir import TAPIROutput
     from anthrotap_hf.models.tapnext.modeling_tapnext import TAPNextOutput
@@ -212,6 +215,107 @@ def tapnext_loss(
         visibility = _masked_mean(bce, valid & after_query)
     loss = position + coordinate + visibility
     return {"loss": loss, "position": position, "coordinate": coordinate, "visibility": visibility}
+
+
+def cotracker3_loss(
+    output: CoTracker3Output,
+    batch: Mapping[str, Any],
+    *,
+    human: bool,
+    as_released: bool,
+    visibility_on_humans: bool = False,
+) -> dict[str, Tensor]:
+    """Return CoTracker3's loss (arXiv 2410.11831): over windows and the steps in them, the mean of
+
+        position     w (0.05 mean(h(dx) + h(dy)) / 2 over visible labels + 0.01 mean(|dx| + |dy|) / 2 over occluded
+                     ones), h = Huber (delta 6 px), w = 0.8^(steps that follow)
+        visibility   mean over valid labels of BCE(visible logit, visible)
+        confidence   mean over visible labels of BCE(confidence logit, d <= 12 px)
+
+    in pixels of the video, which should have the model's resolution. Of an online model, frames before the query's do
+    not count. Occluded positions are learned from synthetic batches alone. On humans only visible positions count, as
+    where the authors learned from real videos, unless `visibility_on_humans`. `as_released` makes no difference: the
+    released loss has no known error.
+
+    Args:
+        output: what the model returned, with its steps.
+        batch, human, visibility_on_humans: see `locotrack_loss`.
+        as_released: see above.
+
+    Returns:
+        Scalars: "loss", and its parts "position", "visibility", "confidence".
+
+    Raises:
+        ValueError: if the output has no steps, or shapes disagree.
+    """
+    return _windows_loss(
+        output, batch, lambda error: huber(error, 6.0), human=human, learn_visibility=not human or visibility_on_humans
+    )
+
+
+def alltracker_loss(
+    output: AllTrackerOutput,
+    batch: Mapping[str, Any],
+    *,
+    human: bool,
+    as_released: bool,
+    visibility_on_humans: bool = False,
+) -> dict[str, Tensor]:
+    """Return AllTracker's loss (arXiv 2506.07310): that of `cotracker3_loss` with |dx| and |dy| instead of Huber's.
+
+    AllTracker was not trained on people by its authors: on humans the choices are those of `cotracker3_loss`.
+
+    Raises:
+        ValueError: if the output has no steps, or shapes disagree.
+    """
+    return _windows_loss(
+        output, batch, lambda error: error, human=human, learn_visibility=not human or visibility_on_humans
+    )
+
+
+def _windows_loss(
+    output: CoTracker3Output | AllTrackerOutput,
+    batch: Mapping[str, Any],
+    penalty: Callable[[Tensor], Tensor],
+    *,
+    human: bool,
+    learn_visibility: bool,
+) -> dict[str, Tensor]:
+    """Return the mean over windows; see `cotracker3_loss`."""
+    if output.tracks is None or output.steps is None:
+        raise ValueError("the loss needs the estimates of all steps: call the model with output_steps=True")
+    all_valid, all_visible, _ = _labels(output.tracks, batch, LOSS_SIZE)
+    zero = output.tracks.new_zeros((), dtype=torch.float32)
+    parts = {"position": zero, "visibility": zero, "confidence": zero}
+    clips: Sequence[Sequence[CoTracker3Steps | AllTrackerSteps]] = output.steps
+    number = max(sum(map(len, clips)), 1)
+    for clip, windows in enumerate(clips):
+        for window in windows:
+            # 1. Labels of the window's queries and frames.
+            own = window.queries[:, None], window.frames
+            valid, visible = (labels[clip][own] & window.counted for labels in (all_valid, all_visible))
+            occluded, labels = valid & ~visible, batch["tracks"][clip].float()[own]
+            for step, (tracks, occlusion, confidence) in enumerate(
+                zip(window.tracks, window.occlusion_logits, window.confidence_logits, strict=True), start=1
+            ):
+                # 2. Positions; what does not count may be NaN.
+                share = 1 / (number * len(window.tracks))
+                weight = 0.8 ** (len(window.tracks) - step) * share
+                error = (tracks.float() - torch.where(valid[..., None], labels, tracks.detach().float())).abs()
+                position = 0.05 * _masked_mean(penalty(error).mean(-1), visible)
+                if not human:
+                    position = position + 0.01 * _masked_mean(error.mean(-1), occluded)
+                parts["position"] = parts["position"] + weight * position
+                # 3. Visibility and confidence, all steps alike.
+                if learn_visibility:
+                    near = (error.detach().square().sum(-1) <= 12.0**2).float()
+                    for name, logits, target, mask in (
+                        ("visibility", -occlusion, visible.float(), valid),
+                        ("confidence", confidence, near, visible),
+                    ):
+                        bce = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+                        parts[name] = parts[name] + share * _masked_mean(bce, mask)
+    return {"loss": parts["position"] + parts["visibility"] + parts["confidence"], **parts}
 
 
 def _labels(tracks: Tensor, batch: Mapping[str, Any], side: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,6 +51,8 @@ class SampleSettings:
         num_frames: frames of a sample.
         dilation: a sample takes every `dilation`-th frame of the clip.
         num_queries: query points, drawn among all visible labels (with replacement where there are fewer).
+        max_query_frames: number of frames that queries are drawn from, the first with a visible label and others at
+            random; None: all. AllTracker runs once for each.
         height, width: of the sample's frames, pixels.
         min_visible: frames in which a track must be visible, in the clip's window and again after augmentation.
         affine: smooth motion to add, or None.
@@ -65,6 +67,7 @@ class SampleSettings:
     num_frames: int = 48
     dilation: int = 2
     num_queries: int = 256
+    max_query_frames: int | None = None
     height: int = 256
     width: int = 256
     min_visible: int = 4
@@ -77,6 +80,8 @@ class SampleSettings:
         for name in ("num_frames", "dilation", "num_queries", "height", "width", "min_visible"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_query_frames is not None and self.max_query_frames < 1:
+            raise ValueError(f"max_query_frames must be at least 1, got {self.max_query_frames}")
         if self.min_visible > self.num_frames:
             raise ValueError(f"min_visible is {self.min_visible}, but a sample has {self.num_frames} frames")
         if not 0 <= self.flip <= 1:
@@ -130,6 +135,8 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
             f"no track is visible in {settings.min_visible} frames, in {MAX_DRAWS} draws of a window",
             path=clip.clip_id,
         )
+    if settings.max_query_frames is not None:
+        candidates = _in_few_frames(candidates, settings, rng)
     replace = len(candidates) < settings.num_queries
     track, time = np.divmod(rng.choice(candidates, settings.num_queries, replace=replace), settings.num_frames)
     query_points = np.concatenate([time[:, None], xy[track, time]], 1).astype(np.float32)
@@ -142,6 +149,14 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
         valid=valid,
         name=clip.clip_id,
     )
+
+
+def _in_few_frames(candidates: np.ndarray, settings: SampleSettings, rng: np.random.Generator) -> np.ndarray:
+    """Return the candidates (track times frames plus frame) that lie in at most `max_query_frames` frames."""
+    times = candidates % settings.num_frames
+    first, *others = np.unique(times)
+    number = min(settings.max_query_frames or 1, 1 + len(others)) - 1
+    return candidates[np.isin(times, [first, *rng.choice(others, number, replace=False)])]
 
 
 def _warp_frames(

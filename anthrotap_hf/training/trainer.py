@@ -22,7 +22,7 @@ from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, Component, compon
 from anthrotap_hf.hub.provenance import Provenance, public_name
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
-from anthrotap_hf.training.losses import locotrack_loss, tapir_loss, tapnext_loss
+from anthrotap_hf.training.losses import alltracker_loss, cotracker3_loss, locotrack_loss, tapir_loss, tapnext_loss
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
@@ -342,6 +342,8 @@ class TrackerTrainer(Trainer):
         self.recipe = recipe
         self.model_accepts_loss_kwargs = False
         losses: dict[str, Callable[..., dict[str, Tensor]]] = {
+            "alltracker": alltracker_loss,
+            "cotracker3": cotracker3_loss,
             "locotrack": locotrack_loss,
             "tapir": tapir_loss,
             "tapnext": tapnext_loss,

@@ -43,6 +43,7 @@ class AllTrackerSteps:
         frames: [s] long, numbers of the frames.
         tracks: each [n, s, 2] xy in pixels of the input video.
         occlusion_logits, confidence_logits: each [n, s].
+        counted: [n, s] bool, what losses count: all of them.
     """
 
     queries: Tensor
@@ -50,6 +51,7 @@ class AllTrackerSteps:
     tracks: list[Tensor]
     occlusion_logits: list[Tensor]
     confidence_logits: list[Tensor]
+    counted: Tensor
 
 
 @dataclass
@@ -752,6 +754,7 @@ class AllTrackerForPointTracking(AllTrackerPreTrainedModel):
             [tracks + 0.5 for tracks, _ in read],
             [-logits[..., 0] for _, logits in read],
             [logits[..., 1] for _, logits in read],
+            torch.ones(len(own), len(window.frames), dtype=torch.bool, device=own.device),
         )
 
     def _read(self, clip: _Clip, estimate: _Estimate, frames: slice, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,20 +30,22 @@ STRIDE = 4
 
 @dataclass
 class CoTracker3Steps:
-    """Estimates of one clip in one window, one entry a refinement step; for losses, which supervise all of them.
+    """Estimates of some queries of one clip in one window, one entry a refinement step; losses supervise all of them.
 
     Args:
-        begin: number of the window's first frame.
-        tracks: each [N, S, 2] xy in pixels of the input video.
-        occlusion_logits, confidence_logits: each [N, S].
-        seen: [N] bool, queries that the window is about: those of its frames or of earlier ones.
+        queries: [n] long, numbers of the queries.
+        frames: [s] long, numbers of the frames.
+        tracks: each [n, s, 2] xy in pixels of the input video.
+        occlusion_logits, confidence_logits: each [n, s].
+        counted: [n, s] bool, what losses count: of an online model, frames from the query's on.
     """
 
-    begin: int
+    queries: Tensor
+    frames: Tensor
     tracks: list[Tensor]
     occlusion_logits: list[Tensor]
     confidence_logits: list[Tensor]
-    seen: Tensor
+    counted: Tensor
 
 
 @dataclass
@@ -603,8 +605,9 @@ class CoTracker3ForPointTracking(CoTracker3PreTrainedModel):
             )
             tracks.append(frame.to_video(steps[-1][0][:N]))
             logits.append(steps[-1][1][:N])
-            every = torch.ones(N, dtype=torch.bool, device=queries.device)
-            kept.append([_steps(0, steps, every, frame)])
+            frames = torch.arange(T, device=queries.device)
+            every = torch.arange(N, device=queries.device)
+            kept.append([_steps(every, frames, steps, frame, torch.zeros_like(queries[:N, 0]))])
         return torch.stack(tracks), torch.stack(logits), kept
 
     def _track_windows(self, videos: Tensor, query_points: Tensor, options: _Options) -> _Found:
@@ -677,8 +680,9 @@ class CoTracker3ForPointTracking(CoTracker3PreTrainedModel):
                 steps.append(whole)
             found_points.append(steps[-1][0])
             found_logits.append(steps[-1][1])
-            cut = [(position[:N, : end - begin], logit[:N, : end - begin]) for position, logit in steps]
-            kept.append([_steps(begin, cut, seen[clip, :N], frame)] if options.keep else [])
+            frames = torch.arange(begin, end, device=times.device)
+            own = takes_part[:N].nonzero()[:, 0]
+            kept.append([_steps(own, frames, steps, frame, times[clip, :N])] if options.keep else [])
         state = CoTracker3State(
             state.query_points,
             begin,
@@ -742,15 +746,18 @@ class CoTracker3ForPointTracking(CoTracker3PreTrainedModel):
         return torch.cat([self.correlation_encoder(*part, patches) for part in parts], dim=1)
 
 
-def _steps(begin: int, steps: Sequence[tuple[Tensor, Tensor]], seen: Tensor, frame: _Frame) -> CoTracker3Steps:
-    """Return positions in cells and logits of all steps, of the first queries, as losses take them."""
-    N = len(seen)
+def _steps(
+    queries: Tensor, frames: Tensor, steps: Sequence[tuple[Tensor, Tensor]], frame: _Frame, first: Tensor
+) -> CoTracker3Steps:
+    """Return positions in cells and logits of all steps as losses take them; frames count from `first` [N] on."""
+    own = [(points[queries, : len(frames)], logits[queries, : len(frames)]) for points, logits in steps]
     return CoTracker3Steps(
-        begin,
-        [frame.to_video(points[:N]) for points, _ in steps],
-        [-logits[:N, :, 0] for _, logits in steps],
-        [logits[:N, :, 1] for _, logits in steps],
-        seen,
+        queries,
+        frames,
+        [frame.to_video(points) for points, _ in own],
+        [-logits[..., 0] for _, logits in own],
+        [logits[..., 1] for _, logits in own],
+        frames >= first[queries, None],
     )
 
 
