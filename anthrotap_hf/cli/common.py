@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.utils.errors import AnthroTapError, format_error
+from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
 
 
 def tracker_names() -> list[str]:
@@ -209,7 +209,8 @@ def first_lines(lines: Sequence[str], limit: int, place: object) -> Iterator[str
 
 def print_error(message: str, style: str = "red") -> None:
     """Print one line to the error stream. Names of files and extras may hold square brackets: no markup."""
-    line = " ".join(message.split())
+    # Names of strangers' files may hold lines and commands for terminals.
+    line = one_line(message, limit=100_000)
     Console(stderr=True).print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

@@ -29,7 +29,7 @@ from anthrotap_hf.cli.common import (
 )
 from anthrotap_hf.cli.labeling_options import Fps, LabelWorkers, Points, Quality, ShortSide, Threads, labeling_changes
 from anthrotap_hf.utils.devices import check_device
-from anthrotap_hf.utils.errors import missing_extra
+from anthrotap_hf.utils.errors import missing_extra, one_line
 
 if TYPE_CHECKING:
     from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError
@@ -151,7 +151,7 @@ def _left_out(results: list[VideoResult]) -> Iterator[str]:
     """Lines about the frames and the people without labels, with the reason for each."""
     for result in results:
         lines = [str(line) for line in (*result.skipped, *result.unlabeled)]
-        yield from (f"{result.name}: {line}" for line in first_lines(lines, MAX_LINES, "manifest.json"))
+        yield from (f"{one_line(result.name)}: {line}" for line in first_lines(lines, MAX_LINES, "manifest.json"))
 
 
 def summary_table(results: list[VideoResult]) -> Table:
@@ -163,11 +163,11 @@ def summary_table(results: list[VideoResult]) -> Table:
     for result in results:
         total = result.totals()
         if not result.rows:
-            table.add_row(result.name, *["-"] * 9)
+            table.add_row(one_line(result.name), *["-"] * 9)
             continue
         fit_error = total["fit_error"]
         table.add_row(
-            result.name,
+            one_line(result.name),
             f"{total['frames']}",
             f"{total['people']} of {total['people_found']}",
             f"{total['tracks']}",

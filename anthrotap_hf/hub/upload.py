@@ -44,7 +44,17 @@ class Publication:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Add the listing, so that the next version replaces these files and no others."""
+        """Add the listing, so that the next version replaces these files and no others.
+
+        Raises:
+            PublishError: if a link of a dataset leads out of its folder: its target was not meant to be published.
+        """
+        for name, content in self.files.items() if self.kind == "dataset" else ():
+            folder = Path(content).parents[name.count("/")].resolve() if isinstance(content, Path) else Path()
+            if isinstance(content, Path) and not content.resolve().is_relative_to(folder):
+                raise PublishError(
+                    f"a link to {content.resolve()}", path=content, hint="put the file itself into the folder"
+                )
         card = hashlib.sha256(self.card.encode()).hexdigest()
         listing = {"files": sorted(self.files), "card_sha256": card}
         self.files[LISTING] = json.dumps(listing, indent=1).encode()

@@ -259,3 +259,9 @@ def test_the_trainers_output_stays_out_of_the_json(tmp_path):
     done = anthrotap("train", "tiny-procedural", "--out", tmp_path / "run", "--json", *SMALL_RUN)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == str(tmp_path / "run/model")
+
+
+def test_names_that_hold_lines_and_commands_are_one_line(capsys):
+    with pytest.raises(typer.Exit), cli_errors(Path()):
+        raise AnthroTapError("can't be read", path="a\n\x1b[31mroot: fine\r.mp4")
+    assert capsys.readouterr().err == "a ?[31mroot: fine .mp4: can't be read\n"

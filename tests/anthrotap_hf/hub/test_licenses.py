@@ -17,6 +17,7 @@ from anthrotap_hf.hub.licenses import (
     choose_license,
     components_of_rows,
 )
+from anthrotap_hf.hub.upload import Publication
 from anthrotap_hf.utils.atomic_files import file_sha256
 
 EVERY_COMPONENT = [component for table in COMPONENTS.values() for component in table.values()]
@@ -76,3 +77,15 @@ def test_tables_know_folders(tmp_path):
     table.write_text("video,license\nnowhere/x.mp4,mit\n")
     with pytest.raises(PublishError, match="no such video, and no folder of videos"):
         VideoLicenses.read(str(table), None)
+
+
+def test_links_out_of_a_dataset_are_not_published(tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    (tmp_path / "dataset/data").mkdir(parents=True)
+    shard = tmp_path / "dataset/data/train.parquet"
+    shard.symlink_to(tmp_path / "secret")
+    with pytest.raises(PublishError, match=r"train\.parquet: a link to .*secret"):
+        Publication("dataset", {"README.md": b"card", "data/train.parquet": shard}, ("data/*",))
+    shard.unlink()
+    shard.write_text("rows")
+    assert "data/train.parquet" in Publication("dataset", {"README.md": b"", "data/train.parquet": shard}, ()).files
