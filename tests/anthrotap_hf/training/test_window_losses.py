@@ -15,6 +15,14 @@ from anthrotap_hf.training.samples import SampleSettings, _in_few_frames
 from helpers.trackers import tiny_alltracker, tiny_cotracker3
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def made_up() -> dict[str, Any]:
     """Two points in three frames: visible, visible, occluded; and visible, invalid, visible."""
     return {
@@ -75,7 +83,7 @@ def test_a_step_of_training_lowers_the_loss(model: str, loss: Any) -> None:
     batch["query_points"][0, 1, 0] = 2
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     losses = []
-    for _ in range(4):
+    for _ in range(3):
         videos, queries = batch["pixel_values_videos"], batch["query_points"]
         output = network.train()(pixel_values_videos=videos, query_points=queries, bidirectional=False)
         value = loss(output, batch, human=True, as_released=True, visibility_on_humans=True)["loss"]
