@@ -17,7 +17,7 @@ from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError, array_of, safe_load_npy
 from anthrotap_hf.video import VideoError
 from anthrotap_hf.video.containers import check_size
-from anthrotap_hf.video.images import IMAGE_DAMAGE
+from anthrotap_hf.video.images import IMAGE_DAMAGE, natural_key
 
 FilePath = str | os.PathLike[str]
 
@@ -149,7 +149,8 @@ def _read_array(path: FilePath, value: Any, what: str) -> np.ndarray:
 
 
 def load_images(folder: Path, num_frames: int) -> tuple[FrameLoader, int, int]:
-    """Return a loader of the images in a folder (.png or .jpg, by name), and height and width of the first.
+    """Return a loader of the images in a folder (.png or .jpg, in natural order of their names), and height and width
+    of the first.
 
     Raises:
         BadClipError: if there are none, or of both kinds, or not `num_frames`.
@@ -157,8 +158,7 @@ def load_images(folder: Path, num_frames: int) -> tuple[FrameLoader, int, int]:
     kinds = [[*folder.glob(f"*.{kind}")] for kind in ("png", "jpg")]
     if sum(map(bool, kinds)) != 1:
         raise BadClipError("no images, or of two kinds (.png and .jpg)", path=folder)
-    # Shorter names first: 9.png comes before 10.png.
-    files = sorted(kinds[0] or kinds[1], key=lambda path: (len(path.name), path.name))
+    files = sorted(kinds[0] or kinds[1], key=natural_key)
     if len(files) != num_frames:
         raise BadClipError(f"{len(files)} images, but labels of {num_frames} frames", path=folder)
     height, width = _read_image(files[0]).shape[:2]

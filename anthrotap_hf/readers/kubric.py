@@ -17,6 +17,7 @@ from anthrotap_hf.readers.base import (
     read_points,
 )
 from anthrotap_hf.tracks import TrackedClip
+from anthrotap_hf.video.images import natural_key
 
 
 class KubricClips(Reader):
@@ -24,7 +25,7 @@ class KubricClips(Reader):
 
     The file holds a pickled dict (read without running it): `coords` [N, T, 2] xy in raster pixels, and `visibility`
     [N, T], which is true where a point is *occluded* (cotracker/datasets/kubric_movif_dataset.py of
-    facebookresearch/co-tracker inverts it). Frames are images in the order of their names. All labels are valid.
+    facebookresearch/co-tracker inverts it). Frames are images in natural order of their names. All labels are valid.
 
     Args:
         folder: the folder of clips.
@@ -36,7 +37,9 @@ class KubricClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "kubric") -> None:
         self.name = name
-        self.clips = sorted(path for path in Path(folder).glob("*") if (path / f"{path.name}.npy").is_file())
+        self.clips = sorted(
+            (path for path in Path(folder).glob("*") if (path / f"{path.name}.npy").is_file()), key=natural_key
+        )
         if not self.clips:
             raise DatasetError("no clip laid out as NAME/NAME.npy in this folder", path=folder)
 

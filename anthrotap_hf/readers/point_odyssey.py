@@ -17,6 +17,7 @@ from anthrotap_hf.readers.base import (
     read_points,
 )
 from anthrotap_hf.tracks import TrackedClip
+from anthrotap_hf.video.images import natural_key
 
 
 class PointOdysseyClips(Reader):
@@ -35,7 +36,7 @@ class PointOdysseyClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "point odyssey") -> None:
         self.name = name
-        self.clips = sorted(path.parent for path in Path(folder).glob("*/anno.npz"))
+        self.clips = sorted((path.parent for path in Path(folder).glob("*/anno.npz")), key=natural_key)
         if not self.clips:
             raise DatasetError("no clip laid out as NAME/anno.npz in this folder", path=folder)
 

@@ -19,8 +19,9 @@ from anthrotap_hf.readers.base import (
 )
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.file_limits import check_clip_size
-from anthrotap_hf.utils.safe_pickle import array_of, byte_strings_of, safe_load
+from anthrotap_hf.utils.safe_pickle import array_of, bytes_of, items_of, safe_load
 from anthrotap_hf.video import decode_image
+from anthrotap_hf.video.images import natural_key
 
 _PARTS = ("video", "points", "occluded")
 _WHICH = "name TAP-Vid's pickle or the folder of its shards"
@@ -32,8 +33,9 @@ class TapVidClips(Reader):
     Every published layout is taken: a dict of videos by name (DAVIS, RoboTAP) or a list of them (RGB-Stacking,
     Kinetics), in one file or in several. Each video is a dict of
 
-    - `video`: [T, H, W, 3] uint8 RGB; or T encoded images, as Kinetics has them,
-    - `points`: [N, T, 2] xy as fractions of width and height, which TAP-Vid's own reader multiplies by the size of the
+    - `video`: [T, H, W, 3] uint8 RGB; or T encoded images, as Kinetics has them, in a list or an array (of bytes or of
+      objects),
+    - `points`: [N, T, 2] xy as fractions of width and height (pixels are refused), which TAP-Vid's own reader multiplies by the size of the
       resized frames: raster pixels, as here. The tracks are float64, so that they lose nothing.
     - `occluded`: [N, T] bool.
 
@@ -78,7 +80,7 @@ def read_tapvid(path: FilePath) -> Iterator[TrackedClip]:
 
 def _pickles(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix == ".pkl" and file.is_file())
+        files = sorted((f for f in path.iterdir() if f.suffix == ".pkl" and f.is_file()), key=natural_key)
         if not files:
             raise DatasetError("no .pkl in this folder", path=path, hint=_WHICH)
         return files
@@ -132,21 +134,32 @@ def _read_video(name: str, file: Path, content: Any) -> TrackedClip:
     first = video[0] if isinstance(video, np.ndarray) else next(video([0]))
     height, width = first.shape[:2]
     check_clip_size(num_frames, height, width)
-    xy = points.astype(np.float64) * [width, height]
-    finite = np.isfinite(xy).all(-1)
+    finite = np.isfinite(points).all(-1)
     if not finite[~occluded].all():
         raise ValueError("a visible point has no finite position")
+    _check_fractions(points[~occluded], height, width)
+    xy = points.astype(np.float64) * [width, height]
     # Occluded points may lie anywhere: their visibility is scored, their position is not.
     xy = fill_invalid(xy, finite)
     tracks = make_tracks(file, xy, ~occluded, np.ones_like(occluded), height=height, width=width)
     return TrackedClip(tracks, video, clip_id=name)
 
 
+def _check_fractions(points: np.ndarray, height: int, width: int) -> None:
+    """Raise ValueError if visible points [M, 2] cannot be fractions of the frame, as pixels cannot.
+
+    Annotators leave visible points a hair out of frame, but none half a frame away from it.
+    """
+    if points.size and not (-0.5 <= points.min() and points.max() <= 1.5):
+        raise ValueError(
+            f"its points must be fractions of width and height, from 0 to 1; visible ones go from {points.min():g} to "
+            f"{points.max():g}, as pixels would: divide x by {width} and y by {height}"
+        )
+
+
 def _frames(name: str, file: Path, video: Any) -> tuple[np.ndarray | FrameLoader, int]:
     """Return what `TrackedClip.video` takes, and the number of frames."""
-    images = byte_strings_of(video)
-    if images is None and isinstance(video, list | tuple):
-        images = list(video)
+    images = items_of(video)
     if images is not None:
         return partial(_load_images, name, file, images), len(images)
     frames = array_of(video)
@@ -160,8 +173,8 @@ def _load_images(name: str, file: Path, images: Sequence[Any], numbers: Sequence
     shape = None
     for number in numbers:
         try:
-            image = images[number]
-            frame = decode_image(io.BytesIO(image)) if isinstance(image, bytes | memoryview) else array_of(image)
+            encoded = bytes_of(images[number])
+            frame = array_of(images[number]) if encoded is None else decode_image(io.BytesIO(encoded))
             if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or 0 in frame.shape:
                 raise ValueError(f"must be [H, W, 3] uint8, got {frame.dtype} {list(frame.shape)}")
             shape = shape or frame.shape

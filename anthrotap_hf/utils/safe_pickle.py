@@ -92,11 +92,19 @@ class _Array(Stub):
 
     def item(self) -> Any:
         """Return the one object that an array without axes holds, as `numpy.save` wraps it."""
+        _, shape, *_ = self._state()
+        items = self.items()
+        if items is None or shape != () or len(items) != 1:
+            raise UnsafeFileError("it holds an array that does not hold one object")
+        return items[0]
+
+    def items(self) -> list[Any] | None:
+        """Return the objects of an array of objects with one axis or none; None for any other array."""
         _, shape, dtype, _, content = self._state()
         objects = isinstance(dtype, _DType) and dtype.args[:1] in (("O8",), ("O",), ("O4",))
-        if not objects or shape != () or not isinstance(content, list) or len(content) != 1:
-            raise UnsafeFileError("it holds an array that does not hold one object")
-        return content[0]
+        if not objects or not isinstance(content, list) or shape not in ((), (len(content),)):
+            return None
+        return content
 
     def _state(self) -> tuple[Any, ...]:
         if not isinstance(self.state, tuple) or len(self.state) != 5:
@@ -448,14 +456,34 @@ def array_of(value: Any) -> np.ndarray:
     return array
 
 
-def byte_strings_of(value: Any) -> list[bytes | memoryview] | None:
-    """Return a part of what `safe_load` gave as byte strings if it is a sequence or an array of them, else None."""
+def items_of(value: Any) -> list[Any] | None:
+    """Return the items of a part of what `safe_load` gave: a sequence, an array of objects or one of byte strings.
+
+    None for anything else, such as an array of numbers. Items are what `array_of` and `bytes_of` take.
+    """
     if isinstance(value, list | tuple):
-        return list(value) if all(isinstance(item, bytes | memoryview) for item in value) else None
+        return list(value)
+    if isinstance(value, _Array) and (items := value.items()) is not None:
+        return items
     if not isinstance(value, Stub):
         return None
     array = _array_of(value)
     return list(array) if array.dtype.kind == "S" and array.ndim == 1 else None
+
+
+def bytes_of(value: Any) -> bytes | memoryview | None:
+    """Return an item as the byte string that it is, or that it holds as one row or column of uint8; else None."""
+    if isinstance(value, bytes | memoryview):
+        return value
+    if not isinstance(value, Stub):
+        return None
+    array = _array_of(value)
+    if array.dtype.kind == "S" and array.ndim == 0:
+        return bytes(array.item())
+    # As `numpy.frombuffer` and OpenCV's `imencode` give them: [n], [n, 1] or [1, n].
+    if array.dtype == np.uint8 and array.ndim in (1, 2) and max(array.shape) == array.size:
+        return array.tobytes()
+    return None
 
 
 def _array_of(value: Any) -> np.ndarray:

@@ -55,6 +55,44 @@ def test_encoded_frames_in_a_list_too(moving_pattern, tmp_path):
     assert np.abs(first.frames.astype(int) - second.frames).mean() < 2
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_encoded_frames_in_an_array_of_objects(moving_pattern, tmp_path, protocol):
+    """As `numpy.array(jpegs, dtype=object)` holds them, or as arrays of bytes, or not encoded."""
+    video = tapvid_video(moving_pattern(4, 32, 48))
+    encoded = jpegs(video["video"])
+    as_arrays = [np.frombuffer(each, np.uint8) for each in encoded]
+    kinds = {
+        "objects": np.array(encoded, dtype=object),
+        "bytes": as_objects(as_arrays),
+        "columns": [each[:, None] for each in as_arrays],
+        "strings": list(np.array(encoded)),
+        "frames": as_objects(list(video["video"])),
+    }
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({name: {**video, "video": frames} for name, frames in kinds.items()}, protocol))
+    for found in read_tapvid(path):
+        assert np.abs(found.frames.astype(int) - video["video"]).mean() < 2, found.clip_id
+
+
+def as_objects(items: list) -> np.ndarray:
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def test_pixels_instead_of_fractions_are_refused(moving_pattern, tmp_path):
+    video = tapvid_video(moving_pattern(4, 32, 48))
+    path = tmp_path / "pixels.pkl"
+    path.write_bytes(pickle.dumps({"a": {**video, "points": video["points"] * [48, 32]}}))
+    with pytest.raises(DatasetError, match=r"video a: its points must be fractions .* divide x by 48 and y by 32"):
+        list(read_tapvid(path))
+    # A hair out of frame is fine, and occluded points may lie anywhere.
+    points = np.where(video["occluded"][..., None], 1000, video["points"])
+    points[~video["occluded"]] = 1.01
+    path.write_bytes(pickle.dumps({"a": {**video, "points": points}}))
+    assert len(list(read_tapvid(path))) == 1
+
+
 def test_frames_are_resized_as_the_benchmark_does_and_points_scaled(moving_pattern, tmp_path):
     """TAP-Vid resizes by mediapy, which asks Pillow for Lanczos."""
     videos = some_videos(moving_pattern)
