@@ -150,7 +150,7 @@ def _check_fractions(points: np.ndarray, height: int, width: int) -> None:
 
     Annotators leave visible points a hair out of frame, but none half a frame away from it.
     """
-    if points.size and not (-0.5 <= points.min() and points.max() <= 1.5):
+    if points.size and not (points.min() >= -0.5 and points.max() <= 1.5):
         raise ValueError(
             f"its points must be fractions of width and height, from 0 to 1; visible ones go from {points.min():g} to "
             f"{points.max():g}, as pixels would: divide x by {width} and y by {height}"
