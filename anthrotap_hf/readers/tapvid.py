@@ -35,8 +35,8 @@ class TapVidClips(Reader):
 
     - `video`: [T, H, W, 3] uint8 RGB; or T encoded images, as Kinetics has them, in a list or an array (of bytes or of
       objects),
-    - `points`: [N, T, 2] xy as fractions of width and height (pixels are refused), which TAP-Vid's own reader multiplies by the size of the
-      resized frames: raster pixels, as here. The tracks are float64, so that they lose nothing.
+    - `points`: [N, T, 2] xy as fractions of width and height, which TAP-Vid's own reader multiplies by the size of the
+      resized frames: raster pixels, as here. Pixels are refused. The tracks are float64, so that they lose nothing.
     - `occluded`: [N, T] bool.
 
     Files are mapped into memory: frames are views of them, or decoded when asked for. All labels are valid.
