@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Pixels at 256x256; a prediction must be nearer.
+# Height and width of the frames in whose pixels errors are measured.
+RESOLUTION = (256, 256)
+# Pixels of such frames; a prediction must be nearer.
 THRESHOLDS = (1, 2, 4, 8, 16)
 QUERY_MODES = ("first", "strided")
 # Frames between queries in mode "strided".

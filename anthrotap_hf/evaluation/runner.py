@@ -20,6 +20,7 @@ from transformers import Pipeline
 
 from anthrotap_hf.evaluation import metrics
 from anthrotap_hf.evaluation.metrics import (
+    RESOLUTION,
     count_occluded,
     mean_metrics,
     occlusion_recall,
@@ -35,8 +36,6 @@ from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.file_limits import FileLimitError, check_clip_size, read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
 
-# Height and width that TAP-Vid is scored at.
-RESOLUTION = (256, 256)
 TAPVID_BENCHMARKS = ("tapvid-davis", "tapvid-rgb-stacking", "tapvid-kinetics", "robotap")
 
 
