@@ -1,4 +1,4 @@
-"""Evaluation of trackers by the metrics of TAP-Vid, PointOdyssey, EgoPoints and TAPNext++, and statistics of datasets of point tracks."""
+"""Evaluation of trackers by the metrics of TAP-Vid and of later benchmarks, and statistics of datasets of tracks."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import tokenize
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, ClassVar
 
@@ -26,10 +26,17 @@ import numpy as np
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import (
     MAX_EXPANDED_BYTES,
-    MAX_KEY_PARTS,
     MAX_LIST_ITEMS,
     MAX_NPY_HEADER,
     MAX_PICKLE_STEPS,
+)
+from anthrotap_hf.utils.pickle_calls import (
+    check_key,
+    empty_bytes,
+    encode_latin1,
+    make_frozenset,
+    make_ordered_dict,
+    make_set,
 )
 
 # What pickle, numpy, zipfile and torch raise for a file that is damaged, hostile, encrypted or something else.
@@ -175,58 +182,11 @@ class _Chumpy(Stub):
         return chosen.reshape([int(size) for size in np.atleast_1d(array_of(shape))])
 
 
-def _latin1(text: Any = "", encoding: Any = None) -> bytes:
-    """`_codecs.encode(text, "latin1")`, by which Python 3 writes bytes for old protocols, and nothing but that."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks to encode by {encoding!r}, not latin1")
-    return text.encode("latin1")
-
-
-def _no_bytes(*args: Any) -> bytes:
-    """`bytes()`, by which old protocols write the empty one."""
-    if args:
-        raise pickle.UnpicklingError("it asks for bytes of its own making")
-    return b""
-
-
 def _reconstructor(kind: Any = None, *_: Any) -> Stub:
     """`copy_reg._reconstructor(class, base, state)`, by which the oldest protocols make objects."""
     if not (isinstance(kind, type) and issubclass(kind, Stub)):
         raise pickle.UnpicklingError(f"it asks to make an object of {kind!r}")
     return kind()
-
-
-def _check_key(key: Any) -> None:
-    """Reject a key whose hash would take a deep recursion, in which Python crashes, or for ever."""
-    waiting, count = [key], 0
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, tuple | frozenset):
-            count += len(each) + 1
-            if count > MAX_KEY_PARTS:
-                raise pickle.UnpicklingError(f"it has a key of more than {MAX_KEY_PARTS} parts")
-            waiting.extend(each)
-
-
-def _set(items: Iterable[Any] = ()) -> set[Any]:
-    """`set(items)`."""
-    items = list(items)
-    for item in items:
-        _check_key(item)
-    return set(items)
-
-
-def _frozenset(items: Iterable[Any] = ()) -> frozenset[Any]:
-    """`frozenset(items)`."""
-    return frozenset(_set(items))
-
-
-def _ordered_dict(pairs: Iterable[Any] = ()) -> OrderedDict[Any, Any]:
-    """`collections.OrderedDict(pairs)`."""
-    pairs = [(key, value) for key, value in pairs]
-    for key, _ in pairs:
-        _check_key(key)
-    return OrderedDict(pairs)
 
 
 def _counted(step: Any) -> Callable[[Any], None]:
@@ -256,13 +216,13 @@ class SafeUnpickler(pickle._Unpickler):
         **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _DType,
-        ("_codecs", "encode"): _latin1,
-        ("builtins", "bytes"): _no_bytes,
+        ("_codecs", "encode"): encode_latin1,
+        ("builtins", "bytes"): empty_bytes,
         ("builtins", "object"): Stub,
         ("copyreg", "_reconstructor"): _reconstructor,
-        ("builtins", "set"): _set,
-        ("builtins", "frozenset"): _frozenset,
-        ("collections", "OrderedDict"): _ordered_dict,
+        ("builtins", "set"): make_set,
+        ("builtins", "frozenset"): make_frozenset,
+        ("collections", "OrderedDict"): make_ordered_dict,
     }
     stubs: ClassVar[tuple[tuple[re.Pattern[str], type[Stub]], ...]] = ()
     stack: list[Any]
@@ -303,7 +263,7 @@ class SafeUnpickler(pickle._Unpickler):
         self.append(self.read(size))  # type: ignore[attr-defined]
 
     def load_setitem(self) -> None:
-        _check_key(self.stack[-2])
+        check_key(self.stack[-2])
         super().load_setitem()  # type: ignore[misc]
 
     def load_setitems(self) -> None:
@@ -325,7 +285,7 @@ class SafeUnpickler(pickle._Unpickler):
     def _check_keys(self, every: int) -> None:
         """Check what stands since the last mark: all of it, or every second, which is a key."""
         for key in self.stack[::every]:
-            _check_key(key)
+            check_key(key)
 
     dispatch: ClassVar[dict[int, Any]] = {
         code: _counted(step)
