@@ -214,7 +214,7 @@ class LabelingConfig(Settings):
     refine: bool = Field(False, description="refine the bodies of a mesh source other than fit with mask and flow")
     points: int = Field(1024, ge=1, description="surface points a person")
     seed: int = Field(0, description="of the surface points")
-    min_visible: int = Field(4, ge=0, description="tracks that are visible in fewer stored frames are dropped")
+    min_visible: int = Field(3, ge=0, description="tracks that are visible in fewer stored frames are dropped")
     visibility: Literal["none", "rays", "margin"] = Field(
         "margin",
         description="none: every projected point counts as visible; rays: by ray casting; margin: by ray casting, and "

@@ -16,6 +16,7 @@ import numpy as np
 from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
+from anthrotap_builder.flow.brief_occlusion import find_briefly_occluded
 from anthrotap_builder.flow.chains import find_shown
 from anthrotap_builder.flow.drift import MIN_RUN, distance_from_densest, follow_points, measure_drift
 from anthrotap_builder.flow.track_flow import RELATIVE_FB_ERROR, TrackFlow, sample_flow
@@ -43,8 +44,8 @@ MAX_SHOWN_FRACTION = 0.2
 # How often a visible label whose point is truly visible was within 2 pixels (at 256x256) of the point that its track
 # is of, by the uncertainty of its position in pixels of a frame with a short side of 256: measured on the tuning half
 # of the synthetic benchmark, whose report compares it to the ground truth (`reliability`).
-UNCERTAINTY = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.2)
-WITHIN_2_PIXELS = (0.995, 0.986, 0.961, 0.893, 0.813, 0.735, 0.667, 0.64, 0.63, 0.6)
+UNCERTAINTY = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.2, 2.0)
+WITHIN_2_PIXELS = (0.995, 0.986, 0.963, 0.898, 0.817, 0.733, 0.663, 0.63, 0.61, 0.57, 0.55)
 # How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
 # measured likewise.
 FRAMES_FROM_VISIBLE = (4, 7, 10, 15, 22)
@@ -86,6 +87,8 @@ def filter_labels(
     xy, visible = points.xy, points.visible
     # What is left are labels of a certain visibility, and occluded ones near a valid visible one of their track.
     valid = consistent & points.certain
+    if settings.rule == "drift":
+        valid &= ~find_briefly_occluded(context, xy, valid)
     occluded = ~visible & in_mask & points.certain & _near(valid, MAX_FRAMES_FROM_VISIBLE)
     if settings.rule == "drift":
         occluded &= ~_contradicted(find_shown(context, xy, valid, occluded), valid, occluded, points.person)

@@ -285,10 +285,20 @@ def _shared_frames(a: Track[D], b: Track[D]) -> list[int]:
     return [t for t in sorted(a.keys() & b.keys()) if is_duplicate(a[t], b[t])]
 
 
-def has_id_conflict(detection: D, frame: int, track: Track[D], others: list[Track[D]]) -> bool:
-    """Return whether a detection, meant for a track, is of a person whom another track has there and resembles more."""
+def has_id_conflict(
+    detection: D, frame: int, track: Track[D], others: list[Track[D]], min_margin: float = 0.0
+) -> bool:
+    """Return whether a detection, meant for a track, is of a person whom another track has there and resembles more.
+
+    Args:
+        detection: in the frame.
+        frame: its index.
+        track: that the detection is meant for.
+        others: the tracks of other people.
+        min_margin: by how much the other track's appearance must be closer (Hellinger distance).
+    """
     return any(
-        appearance_distance(other[frame].appearance, mean_appearance(other))
+        appearance_distance(other[frame].appearance, mean_appearance(other)) + min_margin
         <= appearance_distance(detection.appearance, mean_appearance(track))
         for other in others
         if frame in other and is_duplicate(detection, other[frame])

@@ -34,6 +34,8 @@ LARGE_CHANGE = 0.32
 # A change also counts if it is large when so many frames on each side are left out: where two people hold each other, a
 # track goes over from one to the other in several frames.
 APART = 2
+# A track that has lost its person for so many frames may have found another one.
+MAX_UNSEEN = 5
 # Frames on each side of a cut that are not kept: there the pose is of both people.
 TRANSITION = 1
 # One person hides another if so much of the smaller mask is in the other's. If they look alike, both are cut there.
@@ -59,7 +61,7 @@ _NO_JOIN = 1e3
 
 def resolve_identities(tracks: list[Track[D]]) -> list[Track[D]]:
     """Return tracks of one person each: the tracks, cut and joined anew where needed."""
-    cuts = [_changes(track, tracks) | _hidden(track, tracks) for track in tracks]
+    cuts = [_changes(track, tracks) | _hidden(track, tracks) | _lost(track) for track in tracks]
     if not any(cuts):
         return tracks
     joined = _join([piece for track, at in zip(tracks, cuts, strict=True) for piece in _pieces(track, at)])
@@ -154,6 +156,11 @@ def _hidden(track: Track[D], tracks: list[Track[D]]) -> set[int]:
         # The end of each run of such frames.
         cuts |= {t + 1 for t in shared if t + 1 not in shared}
     return cuts
+
+
+def _lost(track: Track[D]) -> set[int]:
+    """Return the frames in which a track finds a person again after it has lost one for long."""
+    return {t for last, t in pairwise(sorted(track)) if t - last > MAX_UNSEEN}
 
 
 def _pieces(track: Track[D], cuts: set[int]) -> list[Track[D]]:

@@ -1,9 +1,10 @@
 """People whom the detector does not find, by their motion: dancers upside down, on their backs, in the air.
 
 BlazePose's detector knows people who stand or sit; its landmark network knows all poses, given a region around the
-person at about the right angle. What moves otherwise than the background and is on nobody's track may be such
-a person: it is followed through the clip, the network looks at it from all sides in every frame, and the sequence of
-poses that fits the pictures and itself best (Viterbi's algorithm) is a track.
+person at about the right angle. A person who is lost while moving is followed on by the picture's motion, turned by
+various angles. What moves otherwise than the background and is on nobody's track may be a person, too: it is followed
+through the clip, the network looks at it from all sides in every frame, and the sequence of poses that fits the
+pictures and itself best (Viterbi's algorithm) is a track.
 """
 
 from __future__ import annotations
@@ -12,12 +13,20 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import cv2
 import numpy as np
 
 from anthrotap_builder.config import DetectionSettings
-from anthrotap_builder.detection.association import JOINTS, MIN_FRAMES, Track, is_duplicate, overlap
+from anthrotap_builder.detection.association import (
+    JOINTS,
+    MIN_FRAMES,
+    Track,
+    has_id_conflict,
+    is_duplicate,
+    overlap,
+)
 from anthrotap_builder.detection.blazepose_networks import GRAY, Pose, Region, borrow_networks
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 
@@ -49,6 +58,20 @@ CONTINUITY_WEIGHT = 1.5
 # A pose of less continuity with its neighbors, or with a lower score, is not kept, and makes no pose steady.
 MIN_CONTINUITY = 0.3
 MIN_SCORE = 0.3
+# A person is lost while moving if this fraction of the mask moves where the steady poses end. The region is turned by
+# these angles from the last pose's, degrees, unless there is a pose that goes on clearly (of at most 2); a pose that is so continuous with the last one goes on, until there is
+# none in so many frames in a row. So many runs of poses are followed in a clip, those that move most first, and each is
+# kept if this adds so many frames.
+MIN_MOVING = 0.3
+TURNS = (-90, -60, -30, 30, 60, 90)
+CLEAR = 1.35
+MIN_FOLLOWED_CONTINUITY = 0.5
+MAX_MISSED = 4
+MAX_FOLLOWED = 3
+MIN_ADDED = 4
+# A pose is of another person if that one's track resembles it more by so much (Hellinger distance of appearances): the
+# tracks of one person whom the network saw in two ways resemble it alike.
+MIN_MARGIN = 0.1
 # The detector sees such a person best alone and upright: in the picture turned by the pose's angle, with all but the
 # pose's mask and so many pixels around it in plain gray. It must have seen a person in half of so many frames. (It sees
 # none in dogs and camels, in which the landmark network does.)
@@ -80,9 +103,10 @@ class MovingPeople:
 
     def find(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
         """Return tracks of people who are not, or not steadily, on the tracks of `people`."""
-        found: list[Track[Pose]] = []
+        found = self._follow_lost(people)
         steady = [
-            [track[t] for track in people if t in track and self._is_steady(track, t)] for t in range(len(self.frames))
+            [track[t] for track in people + found if t in track and self._is_steady(track, t)]
+            for t in range(len(self.frames))
         ]
         tried = list(np.zeros(self.motion.residual.shape, bool))
         for _ in range(MAX_PROBED):
@@ -93,9 +117,109 @@ class MovingPeople:
                 tried[t] |= _grown(cells, REACH)
             if len(area) >= MIN_FRAMES and self._is_promising(area, steady) and (track := self._track(area, people)):
                 found.append(track)
-                if len(found) == MAX_FOUND:
+                if len(found) >= MAX_FOUND:
                     break
         return found
+
+    def _follow_lost(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
+        """Return longer tracks of the people whose continuous poses end while they move."""
+        lost = []
+        for index, run in ((i, run) for i, track in enumerate(people) for run in self._continuous_runs(track)):
+            ends = [
+                (t, step)
+                for t, step in ((min(run), -1), (max(run), 1))
+                if 0 <= t + step < len(self.frames) and self._moves(run[t], t)
+            ]
+            if ends:
+                energy = sum(float(self.motion.residual[t][pose.cells].sum()) for t, pose in run.items())
+                lost.append((energy, run, ends, people[:index] + people[index + 1 :]))
+        found: list[Track[Pose]] = []
+        tried = 0
+        for _, run, ends, others in sorted(lost, key=lambda one: -one[0]):
+            if tried == MAX_FOLLOWED:
+                break
+            # One person may be lost several times.
+            if any(_same_poses(run, other) for other in found):
+                continue
+            tried += 1
+            track = dict(run)
+            for t, step in ends:
+                track |= self._follow_pose(run, t, step, others)
+            if len(track) >= len(run) + MIN_ADDED and (track := self._confirmed(track)):
+                found.append(track)
+        return self._best_of_each(found)
+
+    def _continuous_runs(self, track: Track[Pose]) -> list[Track[Pose]]:
+        """Return the runs of at least MIN_FRAMES frames in which each pose of a track continues the last one."""
+        runs: list[Track[Pose]] = [{}]
+        for t in sorted(track):
+            before = runs[-1].get(t - 1)
+            if runs[-1] and not (before and self._goes_on(before, t - 1, track[t], t)):
+                runs.append({})
+            runs[-1][t] = track[t]
+        return [run for run in runs if len(run) >= MIN_FRAMES]
+
+    def _goes_on(self, before: Pose, last: int, pose: Pose, t: int) -> bool:
+        return (
+            _score(pose) >= MIN_SCORE and continuity(self.motion, before, last, pose, t) >= MIN_FOLLOWED_CONTINUITY
+        )
+
+    def _best_of_each(self, tracks: list[Track[Pose]]) -> list[Track[Pose]]:
+        """Return tracks of which no two are on one person: in the frames that they share, the better one is kept."""
+        kept: list[Track[Pose]] = []
+        for track in sorted(tracks, key=self._total_score, reverse=True):
+            own = {t: pose for t, pose in track.items() if not any(_are_one(t, pose, other) for other in kept)}
+            if len(own) >= MIN_FRAMES:
+                kept.append(own)
+        return kept
+
+    def _total_score(self, track: Track[Pose]) -> float:
+        steps = sum(continuity(self.motion, track[t - 1], t - 1, track[t], t) for t in track if t - 1 in track)
+        return steps + sum(map(_score, track.values()))
+
+    def _moves(self, pose: Pose, t: int) -> bool:
+        moving = np.count_nonzero(pose.cells & self.motion.moving(t))
+        return moving >= MIN_MOVING * max(1, np.count_nonzero(pose.cells))
+
+    def _follow_pose(self, run: Track[Pose], start: int, step: int, others: list[Track[Pose]]) -> Track[Pose]:
+        """Return the poses that continue one of a run in the frames after (or before) it, one by one.
+
+        They are not of a person whom another track has there and resembles more.
+        """
+        found: Track[Pose] = {}
+        pose, last, t = run[start], start, start + step
+        while 0 <= t < len(self.frames) and abs(t - last) <= MAX_MISSED:
+            carried = self.motion.carry_cells(pose.cells, last, t)
+            if not carried.any():
+                break
+            around = replace(self._region(carried), angle=pose.angle)
+            turned = [replace(around, angle=pose.angle + math.radians(turn)) for turn in TURNS]
+            best: Pose | None = None
+            # Where the network itself would look, and where the picture carried the mask; turned, if that shows no pose
+            # that clearly goes on.
+            for regions in ([pose.next_region, around], turned):
+                candidates = [one for ones in self._estimate_each(t, regions) for one in ones]
+                candidates += [best] if best else []
+                candidates.sort(key=lambda one: -self._continues(one, t, pose, last, carried))
+                # Again in the regions that the best poses give, which are better.
+                for ones in self._estimate_each(t, [one.next_region for one in candidates[:2]]):
+                    candidates += ones
+                best = max(candidates, key=lambda one: self._continues(one, t, pose, last, carried), default=None)
+                if best and self._continues(best, t, pose, last, carried) >= CLEAR:
+                    break
+            if best and self._goes_on(pose, last, best, t) and not has_id_conflict(best, t, run, others, MIN_MARGIN):
+                found[t] = pose = best
+                last = t
+            t += step
+        return found
+
+    def _estimate_each(self, t: int, regions: list[Region]) -> list[list[Pose]]:
+        return list(self.pool.map(self.estimate, repeat(t), [[(0.0, region)] for region in regions]))
+
+    def _continues(self, pose: Pose, t: int, before: Pose, last: int, carried: np.ndarray) -> float:
+        """Return how well a pose continues one of a nearby frame, whose mask the picture carried here; the best is 2."""
+        by_looks = (_score(pose) + overlap(carried, pose.cells)) / 2
+        return continuity(self.motion, before, last, pose, t) + by_looks
 
     def _largest_area(self, steady: list[list[Pose]], tried: list[np.ndarray]) -> dict[int, np.ndarray]:
         """Return the area of most motion that no steady pose explains, by frame, [h, w] bool each.
@@ -179,12 +303,17 @@ class MovingPeople:
 
     def _look(self, t: int, cells: np.ndarray, angles: range = ANGLES) -> list[Pose]:
         """Return the poses that the network sees in an area of a frame, turned by each of some angles, degrees."""
+        around = self._region(cells)
+        return self.estimate(t, [(0, replace(around, angle=math.radians(angle))) for angle in angles])
+
+    @staticmethod
+    def _region(cells: np.ndarray) -> Region:
+        """Return the region around an area [h, w] bool, not turned."""
         y, x = np.nonzero(cells)
         # Not the very first and last cells: flow reaches a little over contours.
         (left, right), (top, bottom) = np.percentile(x, [2, 98]), np.percentile(y, [2, 98])
         center_x, center_y = CELL * (left + right + 1) / 2, CELL * (top + bottom + 1) / 2
-        side = REGION_WIDTH * CELL * (max(right - left, bottom - top) + 1)
-        return self.estimate(t, [(0, Region(center_x, center_y, side, math.radians(angle))) for angle in angles])
+        return Region(center_x, center_y, REGION_WIDTH * CELL * (max(right - left, bottom - top) + 1), 0.0)
 
     def _track(self, area: dict[int, np.ndarray], people: list[Track[Pose]]) -> Track[Pose]:
         """Return the best sequence of poses of an area; empty if it is no person."""
@@ -275,6 +404,16 @@ def continuity(motion: SceneMotion, before: Pose, frame: int, pose: Pose, to: in
     tolerance = JOINT_TOLERANCE * min(before.size, pose.size)
     similarity = float(np.exp(-0.5 * (distance / tolerance) ** 2).mean())
     return (similarity + overlap(motion.carry_cells(before.cells, frame, to), pose.cells)) / 2
+
+
+def _are_one(t: int, pose: Pose, track: Track[Pose]) -> bool:
+    return t in track and is_duplicate(pose, track[t])
+
+
+def _same_poses(run: Track[Pose], track: Track[Pose]) -> bool:
+    """Return whether a track has most poses of a run, and not turned over."""
+    same = (_are_one(t, pose, track) and math.cos(pose.angle - track[t].angle) > 0 for t, pose in run.items())
+    return sum(same) > len(run) / 2
 
 
 def _score(pose: Pose) -> float:

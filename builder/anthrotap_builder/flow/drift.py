@@ -33,11 +33,13 @@ ITERATIONS = 3
 # the mesh.
 SIGMA_MESH = 3.0
 # Mesh and flow rarely differ much unless one of them is wrong, so a label is also uncertain by a fraction of its drift.
-# Labels up to MAX_UNCERTAINTY, pixels, follow one point; what is left of a track follows others, in at most MAX_RUNS
-# runs of at least MIN_RUN frames.
+# Labels up to MAX_UNCERTAINTY, pixels, follow one point; so do more uncertain ones at most NEAR frames from the frame
+# that most are like, over which flow's errors have not added up. What is left of a track follows others, in at most
+# MAX_RUNS runs of at least MIN_RUN frames.
 SIGMA_OF_DRIFT = 0.15
-MAX_UNCERTAINTY = 1.2
-MAX_RUNS, MIN_RUN = 8, 4
+MAX_UNCERTAINTY = 1.3
+NEAR, MAX_UNCERTAINTY_NEAR = 3, 2.0
+MAX_RUNS, MIN_RUN = 8, 3
 # A mesh that moves in a step by more than JUMP pixels and JUMP_FACTOR times what it moves in the JUMP_REACH steps
 # before and after has jumped, perhaps to another person, unless flow saw the step: no point is followed across.
 JUMP, JUMP_FACTOR, JUMP_REACH = 6.0, 3.0, 3
@@ -138,6 +140,7 @@ def follow_points(
         shape = len(tracks), num_frames
         run = FollowedPoints(tracks, np.zeros((*shape, 2)), np.zeros(shape), np.zeros(shape, bool))
         joined = np.zeros(shape, bool)
+        largest = np.full(shape, MAX_UNCERTAINTY)
         for block in _blocks(len(tracks), num_frames):
             rows = tracks[block]
             one = np.arange(len(rows))
@@ -150,8 +153,9 @@ def follow_points(
             far = np.linalg.norm(drift[rows] - center[:, None], axis=-1)
             run.drift[block] = held - center[:, None]
             joined[block] = segment[rows] == segment[rows, anchor][:, None]
+            largest[block][np.abs(np.arange(num_frames) - anchor[:, None]) <= NEAR] = MAX_UNCERTAINTY_NEAR
             run.uncertainty[block] = np.sqrt(np.maximum(variance, 0) + (SIGMA_OF_DRIFT * far) ** 2)
-        run.frames[:] = left[tracks] & joined & (run.uncertainty <= MAX_UNCERTAINTY)
+        run.frames[:] = left[tracks] & joined & (run.uncertainty <= largest)
         left[tracks] &= ~run.frames
         # Without frames of the one, a track has no other.
         left[tracks[~run.frames.any(1)]] = False

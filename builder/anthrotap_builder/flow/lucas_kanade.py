@@ -46,26 +46,27 @@ def lucas_kanade(
     return moved[:, 0] + np.float32(0.5), found[:, 0] > 0
 
 
-def patches(image: np.ndarray, xy: np.ndarray, side: int) -> np.ndarray:
-    """Cut squares out of an image [H, W] uint8, sampled between pixels; beyond its border as at it.
+def patches(image: np.ndarray, xy: np.ndarray, side: int, spacing: float = 1.0) -> np.ndarray:
+    """Cut squares out of an image [H, W] or [H, W, C] uint8, sampled between pixels; beyond its border as at it.
 
     Args:
-        image: [H, W] uint8.
+        image: [H, W] or [H, W, C] uint8.
         xy: [N, 2] float, their centers, raster pixels.
-        side: pixels, odd.
+        side: samples, odd.
+        spacing: of the samples, pixels.
 
     Returns:
-        [N, side, side] float32.
+        [N, side, side] or [N, side, side, C] float32.
     """
-    offsets = np.arange(side, dtype=np.float32) - side // 2
-    found = np.zeros((len(xy), side * side), np.float32)
+    offsets = (np.arange(side, dtype=np.float32) - side // 2) * np.float32(spacing)
+    found = np.zeros((len(xy), side * side, *image.shape[2:]), np.float32)
     for begin in range(0, len(xy), MAX_ROWS):
         center = (np.asarray(xy[begin : begin + MAX_ROWS]) - 0.5).astype(np.float32)
         x = center[:, :1] + np.tile(offsets, side)
         y = center[:, 1:] + np.repeat(offsets, side)
         # A row of the map for each square.
         found[begin : begin + MAX_ROWS] = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return found.reshape(-1, side, side)
+    return found.reshape(-1, side, side, *image.shape[2:])
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
