@@ -99,3 +99,14 @@ def test_who_turns_over_or_is_upside_down_keeps_all_poses():
     from_above = {t: turned(rng.uniform(0, 360), torso=0.1) for t in range(20)}
     assert drop_turned(from_above) == from_above
     assert drop_turned({}) == {}
+
+
+def test_a_track_that_found_another_person_after_a_gap_is_cut_there():
+    """The one who was lost goes on under the same identity, by looks."""
+    first = {t: Detected(100 + 5 * t, person=0) for t in range(20)}
+    wrong = {t: Detected(100 + 5 * t, person=1) for t in range(5)} | {
+        t: Detected(100 + 5 * t, person=0) for t in range(30, 50)
+    }
+    tracks = resolve_identities([first, wrong])
+    assert sorted(people_of(tracks), key=min) == [{0}, {1}]
+    assert max(len(track) for track in tracks) >= 38

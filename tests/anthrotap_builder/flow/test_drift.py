@@ -108,7 +108,7 @@ def test_where_flow_is_lost_a_track_goes_on_with_another_point():
 def test_tracks_without_enough_labels_follow_nothing():
     xy, truth = tracks_and_truth(0.0)
     visible = np.zeros((20, T), bool)
-    visible[:, :3] = True
+    visible[:, :2] = True
     points = follow(xy, flows(truth, 0, (1, 8, 24)), visible)
     assert points.drift.shape == (0, T, 2)
     assert points.frames.shape == points.uncertainty.shape == (0, T)
