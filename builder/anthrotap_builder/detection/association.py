@@ -285,9 +285,7 @@ def _shared_frames(a: Track[D], b: Track[D]) -> list[int]:
     return [t for t in sorted(a.keys() & b.keys()) if is_duplicate(a[t], b[t])]
 
 
-def has_id_conflict(
-    detection: D, frame: int, track: Track[D], others: list[Track[D]], min_margin: float = 0.0
-) -> bool:
+def has_id_conflict(detection: D, frame: int, track: Track[D], others: list[Track[D]], min_margin: float = 0.0) -> bool:
     """Return whether a detection, meant for a track, is of a person whom another track has there and resembles more.
 
     Args:

@@ -160,9 +160,7 @@ class MovingPeople:
         return [run for run in runs if len(run) >= MIN_FRAMES]
 
     def _goes_on(self, before: Pose, last: int, pose: Pose, t: int) -> bool:
-        return (
-            _score(pose) >= MIN_SCORE and continuity(self.motion, before, last, pose, t) >= MIN_FOLLOWED_CONTINUITY
-        )
+        return _score(pose) >= MIN_SCORE and continuity(self.motion, before, last, pose, t) >= MIN_FOLLOWED_CONTINUITY
 
     def _best_of_each(self, tracks: list[Track[Pose]]) -> list[Track[Pose]]:
         """Return tracks of which no two are on one person: in the frames that they share, the better one is kept."""

@@ -50,7 +50,8 @@ def find_briefly_occluded(context: ClipContext, xy: np.ndarray, visible: np.ndar
             same = around < MAX_DIFFERENCE_AROUND
             rows, t, around = rows[same], t[same], around[same]
             own = np.minimum(
-                _difference(looks[rows, t], looks[rows, t - before]), _difference(looks[rows, t], looks[rows, t + after])
+                _difference(looks[rows, t], looks[rows, t - before]),
+                _difference(looks[rows, t], looks[rows, t + after]),
             )
             other = own > np.maximum(MIN_DIFFERENCE, MIN_FACTOR * around)
             occluded[rows[other], t[other]] = True
