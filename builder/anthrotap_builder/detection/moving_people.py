@@ -215,7 +215,7 @@ class MovingPeople:
         return list(self.pool.map(self.estimate, repeat(t), [[(0.0, region)] for region in regions]))
 
     def _continues(self, pose: Pose, t: int, before: Pose, last: int, carried: np.ndarray) -> float:
-        """Return how well a pose continues one of a nearby frame, whose mask the picture carried here; the best is 2."""
+        """Return how well a pose continues one of a nearby frame, whose mask was carried here; the best is 2."""
         by_looks = (_score(pose) + overlap(carried, pose.cells)) / 2
         return continuity(self.motion, before, last, pose, t) + by_looks
 
