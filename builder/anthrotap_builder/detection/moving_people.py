@@ -58,10 +58,10 @@ CONTINUITY_WEIGHT = 1.5
 # A pose of less continuity with its neighbors, or with a lower score, is not kept, and makes no pose steady.
 MIN_CONTINUITY = 0.3
 MIN_SCORE = 0.3
-# A person is lost while moving if this fraction of the mask moves where the steady poses end. The region is turned by
-# these angles from the last pose's, degrees, unless there is a pose that goes on clearly (of at most 2); a pose that is so continuous with the last one goes on, until there is
-# none in so many frames in a row. So many runs of poses are followed in a clip, those that move most first, and each is
-# kept if this adds so many frames.
+# A person is lost while moving if this fraction of the mask moves where the continuous poses end. The region is turned
+# by these angles from the last pose's, degrees, unless there is a pose that goes on clearly (of at most 2); a pose that
+# is so continuous with the last one goes on, until there is none in so many frames in a row. So many runs of poses are
+# followed in a clip, those that move most first, and each is kept if this adds so many frames.
 MIN_MOVING = 0.3
 TURNS = (-90, -60, -30, 30, 60, 90)
 CLEAR = 1.35
