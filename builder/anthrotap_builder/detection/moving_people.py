@@ -123,7 +123,7 @@ class MovingPeople:
 
     def _follow_lost(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
         """Return longer tracks of the people whose continuous poses end while they move."""
-        lost = []
+        lost: list[tuple[float, Track[Pose], list[tuple[int, int]], list[Track[Pose]]]] = []
         for index, run in ((i, run) for i, track in enumerate(people) for run in self._continuous_runs(track)):
             ends = [
                 (t, step)
