@@ -176,8 +176,8 @@ class MovingPeople:
         return steps + sum(map(_score, track.values()))
 
     def _moves(self, pose: Pose, t: int) -> bool:
-        moving = np.count_nonzero(pose.cells & self.motion.moving(t))
-        return moving >= MIN_MOVING * max(1, np.count_nonzero(pose.cells))
+        moving = int((pose.cells & self.motion.moving(t)).sum())
+        return moving > MIN_MOVING * int(pose.cells.sum())
 
     def _follow_pose(self, run: Track[Pose], start: int, step: int, others: list[Track[Pose]]) -> Track[Pose]:
         """Return the poses that continue one of a run in the frames after (or before) it, one by one.

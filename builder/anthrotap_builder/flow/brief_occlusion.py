@@ -44,17 +44,17 @@ def find_briefly_occluded(context: ClipContext, xy: np.ndarray, visible: np.ndar
         for after in range(1, REACH + 1):
             middle = slice(before, max(before, visible.shape[1] - after))
             there = visible[:, middle] & visible[:, : -before - after] & visible[:, before + after :]
-            rows, t = np.nonzero(there & ~occluded[:, middle])
-            t += before
-            around = _difference(looks[rows, t - before], looks[rows, t + after])
+            rows, frames = np.nonzero(there & ~occluded[:, middle])
+            frames = frames + before
+            around = _difference(looks[rows, frames - before], looks[rows, frames + after])
             same = around < MAX_DIFFERENCE_AROUND
-            rows, t, around = rows[same], t[same], around[same]
+            rows, frames, around = rows[same], frames[same], around[same]
             own = np.minimum(
-                _difference(looks[rows, t], looks[rows, t - before]),
-                _difference(looks[rows, t], looks[rows, t + after]),
+                _difference(looks[rows, frames], looks[rows, frames - before]),
+                _difference(looks[rows, frames], looks[rows, frames + after]),
             )
             other = own > np.maximum(MIN_DIFFERENCE, MIN_FACTOR * around)
-            occluded[rows[other], t[other]] = True
+            occluded[rows[other], frames[other]] = True
     return occluded
 
 
