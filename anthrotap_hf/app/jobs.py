@@ -88,7 +88,11 @@ class LabelingResult:
 def _tracker(model: str, device: str) -> Any:
     from anthrotap_hf.pipelines import load_tracker
 
-    return load_tracker(model, device)
+    return load_tracker(model, device, _report_download)
+
+
+def _report_download(what: str, done: int, total: int | None) -> None:
+    report_progress(what, done // 10**6, None if total is None else total // 10**6)
 
 
 def track(video: Path, points: list[tuple[int, float, float]], models: dict[str, str], device: str) -> TrackingResult:

@@ -39,7 +39,7 @@ def app(
     Example: anthrotap app --dataset labels
     """
     from anthrotap_hf.app import build_app, launch_options
-    from anthrotap_hf.pipelines import BUNDLED
+    from anthrotap_hf.pipelines import BUNDLED, may_be_tracker
     from anthrotap_hf.utils.devices import check_device
     from anthrotap_hf.utils.errors import AnthroTapError, missing_extra
     from anthrotap_hf.utils.hub_names import may_be_loaded
@@ -51,10 +51,14 @@ def app(
         fail(str(missing_extra(error, "app")))
     with cli_errors(Path.cwd(), interrupted="the page is closed"):
         check_device(device)
-        for argument, names in (("dataset", dataset), ("model", models)):
+        for argument, names, is_possible in (
+            ("dataset", dataset, may_be_loaded),
+            ("model", models, may_be_tracker),
+        ):
             for name in names or ():
-                if Path(name).expanduser().is_file() or not may_be_loaded(name):
-                    reason = "no such folder, and not a Hub id, which is user/name"
+                if Path(name).expanduser().is_file() or not is_possible(name):
+                    known = ", none of the known trackers" if argument == "model" else ""
+                    reason = f"no such folder{known}, and not a Hub id, which is user/name"
                     raise AnthroTapError(reason, path=name, argument=argument)
         settings = AppSettings(
             models=_named([*map(str, BUNDLED.values()), *(models or [])], list(BUNDLED)),

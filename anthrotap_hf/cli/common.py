@@ -20,10 +20,10 @@ from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
 
 
 def tracker_names() -> list[str]:
-    """Return the names of the bundled trackers, for the shell's completion."""
-    from anthrotap_hf.pipelines import BUNDLED
+    """Return the names of the bundled and the known trackers, for the shell's completion."""
+    from anthrotap_hf.pipelines import tracker_names
 
-    return list(BUNDLED)
+    return tracker_names()
 
 
 def recipe_names(package: str) -> list[str]:
@@ -57,7 +57,7 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default). May be repeated.",
+        help="A tracker's folder, Hub id or name (`anthrotap trackers`). Default: locotrack-tiny. May be repeated.",
         autocompletion=tracker_names,
     ),
 ]

@@ -155,7 +155,8 @@ def _devices(online: bool) -> Check:
 
 
 def _label_files(online: bool) -> Check:
-    from anthrotap_builder.utils.assets import BLAZEPOSE, AssetError, cache_dir, find_tokenhmr, is_intact
+    from anthrotap_builder.utils.assets import BLAZEPOSE, AssetError, find_tokenhmr, is_intact
+    from anthrotap_hf.utils.downloads import cache_dir
 
     for asset in dict.fromkeys(asset for assets in BLAZEPOSE.values() for asset in assets):
         option = "" if asset in BLAZEPOSE["best"] else " --quality fast"
@@ -199,7 +200,7 @@ def _folders(online: bool) -> Check:
     from datasets import config
     from huggingface_hub import constants
 
-    from anthrotap_builder.utils.assets import cache_dir
+    from anthrotap_hf.utils.downloads import cache_dir
 
     yield _folder("labeling", cache_dir(), "ANTHROTAP_CACHE")
     yield _folder("Hub", Path(constants.HF_HUB_CACHE), "HF_HOME")

@@ -21,6 +21,7 @@ from anthrotap_hf.cli import (
     publish,
     stats,
     track,
+    trackers,
     train,
     verify,
 )
@@ -37,6 +38,7 @@ app.command(rich_help_panel=LABEL)(build.build)
 app.command(rich_help_panel=LABEL)(attach.attach)
 
 app.command(rich_help_panel=TRACK)(track.track)
+app.command(rich_help_panel=TRACK)(trackers.trackers)
 app.command(rich_help_panel=TRACK)(export.export)
 app.command(rich_help_panel=TRACK)(page.app)
 app.command(rich_help_panel=TRACK)(train.train)

@@ -37,7 +37,7 @@ def track(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A tracker's folder or Hub id, flowchain, or locotrack-tiny (the default).",
+            help="A tracker's folder, Hub id or name (`anthrotap trackers`). Default: locotrack-tiny.",
             autocompletion=common.tracker_names,
         ),
     ] = None,

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from anthrotap_hf.hub.licenses import COMPONENTS, UNKNOWN, Component
+from anthrotap_hf.hub.licenses import UNKNOWN, Component
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.file_limits import read_json
@@ -62,14 +62,14 @@ class Provenance:
         )
 
     @classmethod
-    def of_conversion(cls, checkpoint: Path, kind: str) -> Provenance:
+    def of_conversion(cls, checkpoint: Path, weights: Component) -> Provenance:
         """Say where converted weights come from, and under which license.
 
         Args:
             checkpoint: The released file.
-            kind: The model type, a name of `released_weights` in `components.yaml`.
+            weights: What it holds, such as an entry of `released_weights` in `components.yaml`.
         """
-        return cls({}, public_name(checkpoint.name), (COMPONENTS["released_weights"][kind],), _versions())
+        return cls({}, public_name(checkpoint.name), (weights,), _versions())
 
     @classmethod
     def read(cls, model: str, revision: str | None = None) -> Provenance | None:

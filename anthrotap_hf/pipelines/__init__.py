@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
     from anthrotap_hf.pipelines.loading import TrackerError, load_tracker
     from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline", "TrackerError", "load_tracker"]
 
@@ -36,19 +41,59 @@ __getattr__, __dir__, _ = lazy_loader.attach(
 )
 
 
-def find_tracker(name: str) -> tuple[str, str | None]:
-    """Where a tracker is, as `from_pretrained` takes it, and its pinned revision: a bundled one by its name, a folder,
-    or a Hub id. Raises ValueError for what can be none of these, so that the Hub is not asked for a folder."""
+def find_tracker(
+    name: str, progress: Callable[[str, int, int | None], object] | None = None
+) -> tuple[str, str | None]:
+    """Where a tracker is, as `from_pretrained` takes it, and its pinned revision.
+
+    Args:
+        name: a bundled tracker's, a known one's (`anthrotap_hf/models/checkpoints.yaml`), which is downloaded and
+            converted if it was not before; a folder, or a Hub id.
+        progress: see `known_trackers.Progress`.
+
+    Raises:
+        ValueError: it can be none of these, so that the Hub is not asked for a folder; or a known tracker can't be had.
+        OSError: a known tracker can't be written to the cache.
+    """
     if name in BUNDLED:
         if os.path.exists(os.path.join(name, "config.json")):
             raise ValueError(f"a tracker that comes along is called so, and a folder here: ./{name} is the folder")
         return str(BUNDLED[name]), None
+    if is_known(name):
+        from anthrotap_hf.models.checkpoints import checkpoints
+        from anthrotap_hf.pipelines.known_trackers import prepare
+
+        return str(prepare(checkpoints()[name], progress)), None
     if not may_be_loaded(name):
         raise ValueError(
-            f"no such folder, none of the trackers that come along ({', '.join(BUNDLED)}), and no Hub id, which is "
-            "user/name"
+            f"no such folder, none of the trackers that come along ({', '.join(BUNDLED)}) or that are known "
+            "(`anthrotap trackers` lists them), and no Hub id, which is user/name"
         )
     return split_revision(os.path.expanduser(name))
+
+
+def is_known(name: str) -> bool:
+    """Return whether a name is that of a known tracker, and not of a folder here, which goes first."""
+    from anthrotap_hf.models.checkpoints import checkpoints
+
+    if name not in checkpoints():
+        return False
+    if os.path.exists(os.path.join(name, "config.json")):
+        logger.warning("%s is a folder here: it is taken, not the known tracker of this name", name)
+        return False
+    return True
+
+
+def may_be_tracker(name: str) -> bool:
+    """Return whether `find_tracker` may find a name; nothing is downloaded for that."""
+    return name in BUNDLED or is_known(name) or may_be_loaded(name)
+
+
+def tracker_names() -> list[str]:
+    """Return the names of the bundled and of the known trackers."""
+    from anthrotap_hf.models.checkpoints import checkpoints
+
+    return [*BUNDLED, *checkpoints()]
 
 
 def register_with_transformers() -> None:
@@ -71,6 +116,7 @@ def _register_pipeline(transformers_pipelines: ModuleType) -> None:
         default={"model": (str(DEFAULT_MODEL), None)},
         type="video",
     )
+    _serve_names(transformers_pipelines)
 
 
 def _register_processor(auto: ModuleType) -> None:
@@ -80,3 +126,24 @@ def _register_processor(auto: ModuleType) -> None:
         auto.AutoImageProcessor.register(
             CONFIGS.load(name), image_processor_classes={"pil": PointTrackingImageProcessor}, exist_ok=True
         )
+
+
+def _serve_names(transformers_pipelines: ModuleType) -> None:
+    """Let `pipeline("point-tracking", model=...)` take the names of bundled and known trackers."""
+    import transformers
+
+    from anthrotap_hf.pipelines.point_tracking import TASK
+
+    original = transformers_pipelines.pipeline
+
+    @wraps(original)
+    def pipeline(task: str | None = None, model: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(model, str) and task in (None, TASK) and (model in BUNDLED or is_known(model)):
+            task, (model, _) = TASK, find_tracker(model)
+            # Our classes are here: the code that lies beside the weights is for where they are not.
+            kwargs.setdefault("trust_remote_code", False)
+        return original(task, model, *args, **kwargs)
+
+    transformers_pipelines.pipeline = pipeline  # type: ignore[attr-defined]
+    if vars(transformers).get("pipeline") is original:
+        transformers.pipeline = pipeline  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,19 @@ def _check_weights(tracker: Pipeline, model: str, revision: str | None) -> None:
         raise TrackerError(f"its weights lack {missing[0]} and {len(missing) - 1} others", path=model)
 
 
-def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
+def load_tracker(
+    name: str | None = None,
+    device: str = "cpu",
+    progress: Callable[[str, int, int | None], object] | None = None,
+) -> Pipeline:
     """Load a tracker as `pipeline("point-tracking")`.
 
     Args:
-        name: A folder, a Hub id (with or without a pinned revision) or a bundled name; None: the bundled default.
+        name: A bundled or a known name (`anthrotap trackers`), a folder, or a Hub id with or without a pinned
+            revision; None: the bundled default. A known one is downloaded and converted when it is first loaded.
         device: The device to run on, as torch names it.
+        progress: Called with the kind of work, how many bytes of a download are done, and how many there are; None: a
+            bar on a terminal.
 
     Raises:
         TrackerError: if there is no such tracker, or it can't be loaded; its `argument` is "model".
@@ -67,24 +75,24 @@ def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
     """
     from safetensors import SafetensorError
     from transformers import pipeline
-    from transformers.utils import logging
+
+    from anthrotap_hf.pipelines.known_trackers import without_progress_bars
 
     check_device(device)
-    had_progress_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # reading weights takes a moment only
     try:
-        model, revision = (str(DEFAULT_MODEL), None) if name is None else find_tracker(name)
+        model, revision = (str(DEFAULT_MODEL), None) if name is None else find_tracker(name, progress)
         _check_config(model, revision)
         # Weights in a pickle could crash the reader, and code of a stranger is never run or asked about.
         options = {"use_safetensors": True}
-        tracker = pipeline(
-            "point-tracking",
-            model=model,
-            revision=revision,
-            device=device,
-            trust_remote_code=False,
-            model_kwargs=options,
-        )
+        with without_progress_bars():
+            tracker = pipeline(
+                "point-tracking",
+                model=model,
+                revision=revision,
+                device=device,
+                trust_remote_code=False,
+                model_kwargs=options,
+            )
         _check_weights(tracker, model, revision)
         return tracker
     except (*DAMAGE, OSError, SafetensorError) as error:
@@ -97,6 +105,3 @@ def load_tracker(name: str | None = None, device: str = "cpu") -> Pipeline:
         text = str(error).strip()
         reason = text.splitlines()[-1] if "Traceback (most" in text else text or type(error).__name__
         raise TrackerError(one_line(reason, 500), path=name, argument="model") from error
-    finally:
-        if had_progress_bar:
-            logging.enable_progress_bar()

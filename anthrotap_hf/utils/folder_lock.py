@@ -23,7 +23,9 @@ class FolderInUseError(AnthroTapError):
 
 
 @contextmanager
-def locked_folder(folder: str | os.PathLike[str], *subfolders: str, clean: bool = True) -> Iterator[Path]:
+def locked_folder(
+    folder: str | os.PathLike[str], *subfolders: str, clean: bool = True, wait: bool = False
+) -> Iterator[Path]:
     """Keep other runs out of a folder, of this machine and, if the file system has locks, of others.
 
     The folder is made if it is absent, and deleted again if nothing was put into it. The system gives the lock back
@@ -33,15 +35,16 @@ def locked_folder(folder: str | os.PathLike[str], *subfolders: str, clean: bool 
         folder: where the run writes.
         *subfolders: further folders below it that it writes to.
         clean: whether what killed runs left half-written is deleted, there and in the folder itself.
+        wait: whether to wait for another run that is at work there.
 
     Raises:
-        FolderInUseError: another run, of this process or another one, is at work there.
+        FolderInUseError: another run, of this process or another one, is at work there; not if `wait`.
         OSError: the folder cannot be written to.
     """
     folder = Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder) as file:
+    with _lock(folder, wait) as file:
         try:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -58,12 +61,14 @@ def locked_folder(folder: str | os.PathLike[str], *subfolders: str, clean: bool 
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[IO[str]]:
+def _lock(folder: Path, wait: bool = False) -> Iterator[IO[str]]:
     path = folder / LOCK
     while True:
+        # The run before may have deleted the folder, which it had made.
+        folder.mkdir(parents=True, exist_ok=True)
         with open(path, "a+", encoding="utf-8", errors="replace") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
                 raise FolderInUseError(

@@ -17,3 +17,10 @@ def backwards(model: nn.Module, table: Mapping[str, tuple[str, ...]]) -> dict[st
         for source, part in zip(sources, tensor.chunk(len(sources)), strict=True):
             result[source.format(*numbers)] = part.clone()
     return result
+
+
+def released_locotrack(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a LocoTrack under their released names."""
+    from anthrotap_hf.models.locotrack.convert_locotrack import TABLE
+
+    return backwards(model, {line.target: line.sources for line in TABLE})

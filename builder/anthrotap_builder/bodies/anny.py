@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_builder.bodies.body import Body, BodyPoints, PosePrior, outer_faces
-from anthrotap_builder.utils.assets import cache_dir
+from anthrotap_hf.utils.downloads import cache_dir
 
 logger = logging.getLogger(__name__)
 

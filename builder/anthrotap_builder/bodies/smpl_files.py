@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anthrotap_builder.utils.assets import AssetError, cache_dir
+from anthrotap_builder.utils.assets import AssetError
+from anthrotap_hf.utils.downloads import cache_dir
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import array_of, safe_load
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import logging
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.downloads import DownloadError, cache_dir, download
 from anthrotap_hf.utils.errors import AnthroTapError
 
 logger = logging.getLogger(__name__)
@@ -67,8 +65,6 @@ MEDIAPIPE_POSE = Package(
     ("npm", "pack", "@mediapipe/pose@0.5.1675469404", "--pack-destination"),
     "https://registry.npmjs.org/@mediapipe/pose/-/pose-0.5.1675469404.tgz",
 )
-# Seconds without an answer after which a download without a client fails.
-TIMEOUT = 60
 # What a client says of a failure: pip's and npm's first line that tells more than a code.
 CLIENT_ERROR = re.compile(r"^(?:ERROR: |npm (?:error|ERR!) )(?!code |errno |syscall |A complete log)(.+)", re.MULTILINE)
 
@@ -108,11 +104,6 @@ SELFIE_SEGMENTATION = Asset(
     "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
     "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
 )
-
-
-def cache_dir() -> Path:
-    """Return the folder of network files: $ANTHROTAP_CACHE, else ~/.cache/anthrotap."""
-    return Path(os.environ.get("ANTHROTAP_CACHE") or Path.home() / ".cache" / "anthrotap").expanduser()
 
 
 def find_tokenhmr(folder: str | None) -> Path:
@@ -187,7 +178,6 @@ def _fetch(assets: Sequence[Asset], folder: Path) -> None:
         tarfile.TarError,
         zipfile.BadZipFile,
         zlib.error,
-        http.client.HTTPException,
         EOFError,
         KeyError,
         ValueError,
@@ -221,10 +211,13 @@ def _download_package(package: Package, folder: Path) -> Path:
         if not package.address:
             raise
         logger.warning("%s; fetching %s", error, package.address)
+        # A name of its own: a client that failed may have left part of the archive.
+        archive = folder / "fetched-archive"
         try:
-            return _download(package.address, folder)
-        except (OSError, http.client.HTTPException) as second:
-            raise OSError(f"{error}; {package.address}: {getattr(second, 'reason', second)}") from second
+            download(package.address, archive)
+        except DownloadError as second:
+            raise OSError(f"{error}; {second.path}: {second.reason}") from second
+        return archive
 
 
 def _run_client(package: Package, folder: Path) -> Path:
@@ -241,15 +234,6 @@ def _run_client(package: Package, folder: Path) -> Path:
     if len(archives) != 1:
         raise FileNotFoundError(f"{package.client} left no archive")
     return archives[0]
-
-
-def _download(address: str, folder: Path) -> Path:
-    """Fetch an archive over HTTPS into a folder; return its path. Raises OSError or HTTPException if it can't."""
-    # A name of its own: a client that failed may have left part of the archive.
-    archive = folder / "fetched-archive"
-    with urllib.request.urlopen(address, timeout=TIMEOUT) as response, open(archive, "wb") as file:
-        shutil.copyfileobj(response, file)
-    return archive
 
 
 def _read_member(archive: Path, member: str) -> bytes:

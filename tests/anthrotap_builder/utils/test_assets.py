@@ -7,7 +7,6 @@ import io
 import subprocess
 import sys
 import tarfile
-import urllib.error
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from anthrotap_builder.utils import assets
 from anthrotap_builder.utils.assets import AssetError, blazepose_paths
+from anthrotap_hf.utils.downloads import DownloadError
 
 IN_WHEEL = {"detector.tflite": b"a network", "landmarks.tflite": b"another network"}
 IN_NPM = {"heavy.tflite": b"a larger network"}
@@ -115,7 +115,7 @@ def test_without_network_the_error_names_the_command_and_the_folder(cache, monke
 def test_where_npm_fails_the_archive_is_downloaded_from_its_address(cache, clients, monkeypatch, caplog, prefix):
     blazepose_paths("fast")
     monkeypatch.setattr(subprocess, "run", failing_npm(prefix))
-    monkeypatch.setattr("urllib.request.urlopen", lambda address, timeout: io.BytesIO(npm_archive()))
+    monkeypatch.setattr(assets, "download", lambda address, path: path.write_bytes(npm_archive()))
     assert blazepose_paths("best")[1].read_bytes() == IN_NPM["heavy.tflite"]
     assert f"npm: FetchError: connection refused; fetching {ADDRESS}" in caplog.text
 
@@ -125,7 +125,7 @@ def test_where_npm_and_the_address_fail_the_error_has_both_reasons_and_how_to_pl
 ):
     detector, _ = blazepose_paths("fast")
     monkeypatch.setattr(subprocess, "run", failing_npm("npm error"))
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr(assets, "download", unreachable)
     with pytest.raises(AssetError) as error:
         blazepose_paths("best")
     reasons = f"cannot get heavy.tflite (npm: FetchError: connection refused; {ADDRESS}: no route to host)"
@@ -148,8 +148,8 @@ def failing_npm(prefix: str):
     return run
 
 
-def unreachable(address: str, timeout: float) -> None:
-    raise urllib.error.URLError("no route to host")
+def unreachable(address: str, path: Path) -> None:
+    raise DownloadError("no route to host", path=address)
 
 
 def npm_archive() -> bytes:
@@ -166,7 +166,7 @@ def test_without_npm_the_archive_is_downloaded_from_its_address(cache, clients, 
     asked: list[str] = []
     monkeypatch.setattr("shutil.which", lambda program: None)
     monkeypatch.setattr(
-        "urllib.request.urlopen", lambda address, timeout: asked.append(address) or io.BytesIO(npm_archive())
+        assets, "download", lambda address, path: asked.append(address) or path.write_bytes(npm_archive())
     )
     assert blazepose_paths("best")[1].read_bytes() == IN_NPM["heavy.tflite"]
     assert asked == [ADDRESS]
@@ -175,7 +175,7 @@ def test_without_npm_the_archive_is_downloaded_from_its_address(cache, clients, 
 def test_without_npm_and_network_the_error_says_so(cache, clients, monkeypatch):
     blazepose_paths("fast")
     monkeypatch.setattr("shutil.which", lambda program: None)
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr(assets, "download", unreachable)
     with pytest.raises(AssetError, match=r"npm is not on this machine; https.*tgz: no route to host.*npm pack"):
         blazepose_paths("best")
 

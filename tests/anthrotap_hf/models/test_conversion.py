@@ -18,7 +18,7 @@ from anthrotap_hf.utils.checkpoints import CheckpointError
 from benchmarks.parity import LAYOUTS, LOCOTRACK, TAPNEXTPP, tapnext_answers, tapnext_file
 from benchmarks.parity_joint import ALLTRACKER, COTRACKER3
 from helpers.parity_cases import assert_near
-from helpers.released_layouts import backwards
+from helpers.released_layouts import backwards, released_locotrack
 
 
 @pytest.mark.parametrize("case", LOCOTRACK, ids=lambda case: case.name)
@@ -99,13 +99,6 @@ def test_tapnext_of_the_released_size_has_the_released_outputs(reference, tmp_pa
 
 
 # Without the cases: released layouts of the tiny models, made by the table backwards
-
-
-def released_locotrack(model: LocoTrackForPointTracking) -> dict[str, torch.Tensor]:
-    """The released layout, by the converter's table read from right to left."""
-    from anthrotap_hf.models.locotrack.convert_locotrack import TABLE
-
-    return backwards(model, {line.target: line.sources for line in TABLE})
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""A known tracker by its name: downloaded, checked and converted into the cache, once, when it is first used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tqdm.auto import tqdm
+from transformers.utils import logging as transformers_logging
+
+from anthrotap_hf.models.checkpoints import Checkpoint
+from anthrotap_hf.utils.atomic_files import atomic_dir
+from anthrotap_hf.utils.checkpoints import CheckpointError
+from anthrotap_hf.utils.downloads import OnBytes
+from anthrotap_hf.utils.folder_lock import locked_folder
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None], object] | None
+"""Called with the kind of work ("downloading tapir"), how many bytes are done, and how many there are, if known."""
+
+
+def prepare(checkpoint: Checkpoint, progress: Progress = None) -> Path:
+    """Return the folder of a known tracker, for `from_pretrained`. It is made at the first call.
+
+    Only one process makes it; others that want it wait.
+
+    Args:
+        checkpoint: which one.
+        progress: see `Progress`; None: a bar on a terminal.
+
+    Raises:
+        CheckpointUnavailableError: its file can't be had; the hint says what to put where.
+        CheckpointError: its file is no such checkpoint.
+        OSError: the cache can't be written.
+    """
+    if checkpoint.is_converted:
+        return checkpoint.model_folder
+    with locked_folder(checkpoint.folder, wait=True):
+        if not checkpoint.is_converted:
+            _make(checkpoint, progress)
+    return checkpoint.model_folder
+
+
+def _make(checkpoint: Checkpoint, progress: Progress) -> None:
+    # Upwards, and so only here: who publishes the weights later must know their license.
+    from anthrotap_hf.hub.licenses import Component
+    from anthrotap_hf.hub.provenance import Provenance
+    from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
+
+    with ExitStack() as stack:
+        file, downloaded = checkpoint.find_file(_on_bytes(f"downloading {checkpoint.name}", progress, stack))
+    logger.warning("%s: %s", checkpoint.name, checkpoint.say_license())
+    if progress is not None:
+        progress(f"converting {checkpoint.name}", 0, None)
+    try:
+        model = checkpoint.load(file)
+    except CheckpointError as error:
+        raise CheckpointError(error.reason, path=file, hint=error.hint or f"it should be {checkpoint.title}") from error
+    weights = Component(f"{checkpoint.title}'s released weights", checkpoint.license, checkpoint.terms)
+    with without_progress_bars(), atomic_dir(checkpoint.model_folder) as tmp_path:
+        PointTrackingPipeline(model, device="cpu").save_pretrained(tmp_path)
+        Provenance.of_conversion(Path(checkpoint.file_name), weights).write(tmp_path)
+    if downloaded:
+        # The model has all that is needed of it; its SHA-256 stays.
+        file.unlink()
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from showing bars: reading and writing weights takes a moment only."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _on_bytes(what: str, progress: Progress, stack: ExitStack) -> OnBytes:
+    if progress is not None:
+        return lambda done, total: progress(what, done, total)
+    bar: list[tqdm] = []
+
+    def show(done: int, total: int | None) -> None:
+        if not bar:
+            # None: not without a terminal.
+            options = {"unit": "B", "unit_scale": True, "unit_divisor": 1000, "disable": None, "leave": False}
+            bar.append(stack.enter_context(tqdm(desc=what, total=total, initial=done, **options)))
+        bar[0].update(done - bar[0].n)
+
+    return show
