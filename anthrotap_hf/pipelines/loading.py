@@ -12,7 +12,6 @@ from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import MAX_CONFIG_LAYERS, MAX_CONFIG_NUMBER, FileLimitError, read_json
 from anthrotap_hf.utils.hub_errors import describe_hub_error
-from anthrotap_hf.utils.safe_pickle import DAMAGE
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -77,6 +76,7 @@ def load_tracker(
     from transformers import pipeline
 
     from anthrotap_hf.pipelines.known_trackers import without_progress_bars
+    from anthrotap_hf.utils.safe_pickle import DAMAGE
 
     check_device(device)
     try:
