@@ -27,7 +27,8 @@ MIRROR_VARIABLE = "ANTHROTAP_MIRROR"
 BUCKETS = "https://storage.googleapis.com"
 
 CONVERTERS = Registry(
-    "tracker", {name: f"anthrotap_hf.models.{name}.convert_{name}:convert_{name}" for name in TRACKERS if name != "flowchain"}
+    "tracker",
+    {name: f"anthrotap_hf.models.{name}.convert_{name}:convert_{name}" for name in TRACKERS if name != "flowchain"},
 )
 """What makes a model of a released file, by architecture: called with the file and the options of the table."""
 
@@ -158,7 +159,9 @@ class Checkpoint:
         put = f"get {self.file_name} from {self.home} and put it at {file}"
         if self.by_hand is not None:
             raise CheckpointUnavailableError(
-                "it can't be downloaded without a person", path=self.name, hint=f"get it from {self.home} and put it at {file}"
+                "it can't be downloaded without a person",
+                path=self.name,
+                hint=f"get it from {self.home} and put it at {file}",
             )
         from huggingface_hub import constants
 

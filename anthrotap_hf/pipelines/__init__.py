@@ -41,9 +41,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
 )
 
 
-def find_tracker(
-    name: str, progress: Callable[[str, int, int | None], object] | None = None
-) -> tuple[str, str | None]:
+def find_tracker(name: str, progress: Callable[[str, int, int | None], object] | None = None) -> tuple[str, str | None]:
     """Where a tracker is, as `from_pretrained` takes it, and its pinned revision.
 
     Args:

@@ -179,9 +179,7 @@ def _place(answer: http.client.HTTPResponse, start: int) -> tuple[int, int | Non
     return 0, int(length) if length.isdecimal() else None
 
 
-def _receive(
-    answer: http.client.HTTPResponse, part: Path, start: int, total: int | None, on_bytes: OnBytes
-) -> None:
+def _receive(answer: http.client.HTTPResponse, part: Path, start: int, total: int | None, on_bytes: OnBytes) -> None:
     done = start
     with open(part, "ab" if start else "wb") as file:
         on_bytes(done, total)

@@ -98,6 +98,8 @@ def test_a_file_that_was_replaced_since_the_first_download_is_refused(server, fi
 def test_a_moved_file_and_a_server_that_is_not_there_are_told_apart(server, file):
     with pytest.raises(DownloadError, match=r"/b/net\.pt: it is no longer there \(it answers 404\)"):
         download(f"{server.url}/b/net.pt", file)
-    with pytest.raises(DownloadError, match=r"127\.0\.0\.1:9/net\.pt: can't be downloaded \(.*refused\); check the net"):
+    with pytest.raises(
+        DownloadError, match=r"127\.0\.0\.1:9/net\.pt: can't be downloaded \(.*refused\); check the net"
+    ):
         download("http://127.0.0.1:9/net.pt", file)
     assert len(server.asked) == 1
