@@ -33,7 +33,7 @@ class DownloadError(AnthroTapError):
     """A file can't be downloaded, or is not what it should be; `path` is its address or where it lies."""
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """The connection broke, or the server is busy: what has arrived is kept."""
 
 
@@ -73,7 +73,7 @@ def download(
         try:
             _continue(address, part, headers or {}, on_bytes, resumable_without_validator=sha256 is not None)
             break
-        except _Broken as error:
+        except _BrokenError as error:
             failures = 0 if _size(part) > before else failures + 1
             received = received or failures == 0
             # Who was never reached is not asked again.
@@ -126,7 +126,7 @@ def _validator_of(part: Path) -> Path:
 def _continue(
     address: str, part: Path, headers: Mapping[str, str], on_bytes: OnBytes, resumable_without_validator: bool
 ) -> None:
-    """Take one connection's worth of a file. Raises _Broken if it ends early, and DownloadError for good."""
+    """Take one connection's worth of a file. Raises _BrokenError if it ends early, and DownloadError for good."""
     kept = _validator_of(part)
     validator = kept.read_text("utf-8") if kept.is_file() else ""
     start = _size(part)
@@ -156,14 +156,14 @@ def _continue(
                 # There is no rest: it was all there.
                 return
             part.unlink(missing_ok=True)
-            raise _Broken("the part that was kept is not of this file") from error
+            raise _BrokenError("the part that was kept is not of this file") from error
         if error.code in TRANSIENT:
-            raise _Broken(f"the server answers {error.code}") from error
+            raise _BrokenError(f"the server answers {error.code}") from error
         gone = "it is no longer there" if error.code in MOVED else "the server does not give it"
         raise DownloadError(f"{gone} (it answers {error.code})", path=address) from error
     except (urllib.error.URLError, ssl.SSLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         reason = getattr(error, "reason", None) or error
-        raise _Broken(one_line(reason) or type(error).__name__) from error
+        raise _BrokenError(one_line(reason) or type(error).__name__) from error
     except ValueError as error:
         raise DownloadError(f"not an address ({one_line(error)})", path=address) from error
 
@@ -173,7 +173,7 @@ def _place(answer: http.client.HTTPResponse, start: int) -> tuple[int, int | Non
     if answer.status == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         if found is None or int(found[1]) != start:
-            raise _Broken("the server sends another part than was asked for")
+            raise _BrokenError("the server sends another part than was asked for")
         return start, None if found[2] == "*" else int(found[2])
     length = answer.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None
@@ -188,4 +188,4 @@ def _receive(answer: http.client.HTTPResponse, part: Path, start: int, total: in
             done += len(chunk)
             on_bytes(done, total)
     if total is not None and done != total:
-        raise _Broken(f"the connection ended after {done} of {total} bytes")
+        raise _BrokenError(f"the connection ended after {done} of {total} bytes")

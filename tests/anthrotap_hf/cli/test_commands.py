@@ -206,7 +206,7 @@ def test_colors_are_for_terminals_alone(tmp_path, monkeypatch):
         ("anthrotap train tiny-pro", {"tiny-procedural"}),
         ("anthrotap label a.mp4 --recipe anthrotap-", {"anthrotap-ld"}),
         ("anthrotap export x --format c", {"cotracker", "colmap"}),
-        ("anthrotap track a.mp4 --model ", {"flowchain", "locotrack-tiny"}),
+        ("anthrotap track a.mp4 --model locotrack-", {"locotrack-base", "locotrack-small", "locotrack-tiny"}),
     ],
 )
 def test_the_shell_completes(line, offered):

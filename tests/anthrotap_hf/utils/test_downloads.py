@@ -51,7 +51,7 @@ def test_a_broken_download_goes_on_where_it_broke(server, file):
 
 def test_the_next_call_goes_on_where_the_last_one_gave_up(server, file):
     server.cuts = [4000, 0, 0, 0]
-    with pytest.raises(DownloadError, match="4000 of 10240 bytes.*the same command resumes"):
+    with pytest.raises(DownloadError, match=r"4000 of 10240 bytes.*the same command resumes"):
         download(f"{server.url}/a/net.pt", file)
     assert not file.exists()
     download(f"{server.url}/a/net.pt", file)
@@ -88,7 +88,7 @@ def test_a_file_that_was_replaced_since_the_first_download_is_refused(server, fi
     download(f"{server.url}/a/net.pt", file)
     file.unlink()
     server.files["/a/net.pt"] = b"another"
-    with pytest.raises(DownloadError, match="to accept the new one, delete .*net.pt.sha256"):
+    with pytest.raises(DownloadError, match=r"to accept the new one, delete .*net\.pt\.sha256"):
         download(f"{server.url}/a/net.pt", file)
     pin_of(file).unlink()
     download(f"{server.url}/a/net.pt", file)
