@@ -144,4 +144,4 @@ def _serve_names(transformers_pipelines: ModuleType) -> None:
 
     transformers_pipelines.pipeline = pipeline  # type: ignore[attr-defined]
     if vars(transformers).get("pipeline") is original:
-        transformers.pipeline = pipeline  # type: ignore[attr-defined]
+        transformers.pipeline = pipeline

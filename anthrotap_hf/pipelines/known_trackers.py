@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from huggingface_hub.utils import tqdm
 from transformers.utils import logging as transformers_logging
 
 from anthrotap_hf.models.checkpoints import Checkpoint
