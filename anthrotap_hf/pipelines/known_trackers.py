@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.utils import tqdm
 from transformers.utils import logging as transformers_logging
@@ -83,13 +84,14 @@ def without_progress_bars() -> Iterator[None]:
 def _on_bytes(what: str, progress: Progress, stack: ExitStack) -> OnBytes:
     if progress is not None:
         return lambda done, total: progress(what, done, total)
-    bar: list[tqdm] = []
+    bar: list[Any] = []
 
     def show(done: int, total: int | None) -> None:
         if not bar:
             # None: not without a terminal.
-            options = {"unit": "B", "unit_scale": True, "unit_divisor": 1000, "disable": None, "leave": False}
-            bar.append(stack.enter_context(tqdm(desc=what, total=total, initial=done, **options)))
+            options: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1000, "disable": None, "leave": False}
+            make: Any = tqdm
+            bar.append(stack.enter_context(make(desc=what, total=total, initial=done, **options)))
         bar[0].update(done - bar[0].n)
 
     return show
