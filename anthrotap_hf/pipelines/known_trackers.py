@@ -89,7 +89,13 @@ def _on_bytes(what: str, progress: Progress, stack: ExitStack) -> OnBytes:
     def show(done: int, total: int | None) -> None:
         if not bar:
             # None: not without a terminal.
-            options: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1000, "disable": None, "leave": False}
+            options: dict[str, Any] = {
+                "unit": "B",
+                "unit_scale": True,
+                "unit_divisor": 1000,
+                "disable": None,
+                "leave": False,
+            }
             make: Any = tqdm
             bar.append(stack.enter_context(make(desc=what, total=total, initial=done, **options)))
         bar[0].update(done - bar[0].n)
