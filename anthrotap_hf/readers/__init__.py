@@ -26,6 +26,8 @@ READERS = Registry(
         "kubric": "anthrotap_hf.readers.kubric:KubricClips",
         "panning-movi-e": "anthrotap_hf.readers.panning_movi:PanningMoviClips",
         "point-odyssey": "anthrotap_hf.readers.point_odyssey:PointOdysseyClips",
+        "egopoints": "anthrotap_hf.readers.egopoints:EgoPointsClips",
+        "dynamic-replica": "anthrotap_hf.readers.dynamic_replica:DynamicReplicaClips",
         "drivetrack": "anthrotap_hf.readers.drivetrack:DriveTrackClips",
         "procedural": "anthrotap_hf.readers.procedural:ProceduralClips",
         "tapvid": "anthrotap_hf.readers.tapvid:TapVidClips",

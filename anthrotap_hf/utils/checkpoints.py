@@ -133,11 +133,17 @@ def _load_haiku(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(error.reason, path=path) from error
 
 
-def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
+def load_torch(path: Path) -> Any:
+    """Return what a PyTorch file holds: containers, tensors and numbers, and stubs of what is skipped.
+
+    Raises:
+        CheckpointError: the file is no such one, damaged, or asks for code.
+        OSError: the file cannot be read.
+    """
     if _is_torchscript(path):
         raise CheckpointError("it is a TorchScript program, not a file of weights", path=path)
     try:
-        content = _load_content(path)
+        return _load_content(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"it is refused: {_first_line(error)}", path=path) from error
     except DAMAGE as error:
@@ -147,6 +153,10 @@ def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
             raise
         # A file that is cut off: the reader seeks past its end.
         raise CheckpointError(f"it is no whole PyTorch checkpoint: {_first_line(error)}", path=path) from error
+
+
+def _load_torch(path: Path, holders: Sequence[str]) -> dict[str, Tensor]:
+    content = load_torch(path)
     if isinstance(content, Mapping):
         held = (content[holder] for holder in holders if isinstance(content.get(holder), Mapping))
         content = next(held, content)

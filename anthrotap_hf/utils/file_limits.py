@@ -40,14 +40,17 @@ class FileLimitError(AnthroTapError):
     """A file is damaged, or exceeds a limit. Only `reason` is set: the caller knows the path."""
 
 
-def parse_json(content: str | bytes) -> Any:
+def parse_json(content: str | bytes, limit: int = MAX_JSON_BYTES) -> Any:
     """Return what JSON holds.
+
+    Args:
+        limit: its largest size, bytes.
 
     Raises:
         FileLimitError: it is no JSON, too large, or nested too deeply.
     """
-    if len(content) > MAX_JSON_BYTES:
-        raise FileLimitError(f"it has {len(content) >> 20} MB, and {MAX_JSON_BYTES >> 20} MB is the limit for JSON")
+    if len(content) > limit:
+        raise FileLimitError(f"it has {len(content) >> 20} MB, and {limit >> 20} MB is the limit for JSON")
     try:
         return json.loads(content)
     except RecursionError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import pickle
 from contextlib import suppress
@@ -9,10 +11,13 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.readers.base import BAD_CLIP, BadClipError, DatasetError
 from anthrotap_hf.readers.drivetrack import DriveTrackClips
+from anthrotap_hf.readers.dynamic_replica import DynamicReplicaClips
+from anthrotap_hf.readers.egopoints import EgoPointsClips
 from anthrotap_hf.readers.kubric import KubricClips
 from anthrotap_hf.readers.lets_dance import LetsDanceClips
 from anthrotap_hf.readers.point_odyssey import PointOdysseyClips
@@ -185,6 +190,72 @@ def test_point_odyssey(tmp_path, moving_pattern):
     (tmp_path / "scene/anno.npz").write_bytes(b"PK nonsense")
     with pytest.raises(BadClipError, match=r"no \.npz of plain arrays"):
         PointOdysseyClips(tmp_path)[0]
+
+
+def test_egopoints(tmp_path, moving_pattern):
+    write_pictures(tmp_path / "P01/rgbs", moving_pattern(10, 64, 96), "frame_{}.jpg")
+    flags = {key: np.zeros((10, 5), bool) for key in ("valids", "visibs", "vis_valids", "out_of_view", "occluded")}
+    flags["valids"][:] = True
+    flags["vis_valids"][:5] = flags["visibs"][:4] = True  # frame 4: known to be hidden; from 5 on: not known
+    flags["out_of_view"][6, 0] = True
+    flags["valids"][6, 0] = flags["valids"][7, 0] = False
+    tracks = some_tracks().swapaxes(0, 1).copy()
+    tracks[~flags["valids"]] = np.nan
+    np.savez(tmp_path / "P01/annot.npz", trajs_2d=tracks, **flags)
+    clip = EgoPointsClips(tmp_path)[0]
+    assert clip.clip_id == "P01"
+    assert not clip.tracks.visible[:, 4].any()
+    assert clip.tracks.visible.sum() == 50 - 5 - 2
+    assert (clip.tracks.valid[0, 6], clip.tracks.valid[0, 7]) == (True, False)
+    np.testing.assert_array_equal(clip.info["position_known"], flags["valids"].T)
+    assert clip.frames.shape == (10, 64, 96, 3)
+    np.savez(tmp_path / "P01/annot.npz", trajs_2d=tracks, **flags | {"visibs": np.zeros((10, 4), bool)})
+    with pytest.raises(BadClipError, match="differ in shape"):
+        EgoPointsClips(tmp_path)[0]
+
+
+def dynamic_replica(folder, frames, tracks, visible, **changes):
+    """One sequence of the left camera, listed out of order, and a frame of the right one."""
+    entries = [{"sequence_name": "a", "frame_number": 0, "camera_name": "right", "trajectories": None}]
+    for t in reversed(range(len(frames))):
+        path = f"a/trajectories/{t:06d}.pth"
+        (folder / "valid" / path).parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "traj_2d": torch.tensor(np.pad(tracks[:, t], ((0, 0), (0, 1)))),
+            "verts_inds_vis": torch.tensor(visible[:, t]),
+            "img": torch.tensor(frames[t]),
+            "instances": ["chair"],
+        }
+        torch.save(content | changes, folder / "valid" / path)
+        entry = {"sequence_name": "a", "frame_number": t, "camera_name": "left", "trajectories": {"path": path}}
+        entries.append(entry)
+    with gzip.open(folder / "valid/frame_annotations_valid.jgz", "wt") as file:
+        json.dump(entries, file)
+
+
+def test_dynamic_replica(tmp_path, moving_pattern):
+    frames, tracks, visible = moving_pattern(4, 64, 96), some_tracks(4), np.ones((5, 4), bool)
+    tracks[1, 2] = [-3, 5]
+    visible[0, 1] = False
+    dynamic_replica(tmp_path, frames, tracks, visible)
+    for folder in (tmp_path, tmp_path / "valid"):
+        (clip,) = DynamicReplicaClips(folder)
+        np.testing.assert_array_equal(clip.tracks.xy, tracks)
+        assert [tuple(each) for each in np.argwhere(~clip.tracks.visible)] == [(0, 1), (1, 2)]
+        np.testing.assert_array_equal(clip.frames, frames)
+    assert len(DynamicReplicaClips(tmp_path, num_tracks=2)[0].tracks) == 2
+    dynamic_replica(tmp_path, frames, tracks, visible, img=torch.zeros(3))
+    with pytest.raises(BadClipError, match=r"000000\.pth: its img is"):
+        DynamicReplicaClips(tmp_path)[0]
+    path = tmp_path / "valid/frame_annotations_valid.jgz"
+    for content, reason in [
+        (b"nonsense", "no gzipped file"),
+        (gzip.compress(b"[3]"), "no list of frames"),
+        (gzip.compress(b"[]"), "lists no frame of the left camera"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(DatasetError, match=reason):
+            DynamicReplicaClips(tmp_path)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
