@@ -214,9 +214,9 @@ def print_error(message: str, style: str = "red") -> None:
     Console(stderr=True).print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def read_resolution(resolution: str) -> tuple[int, int]:
-    """Return (height, width) of a `--resolution`; raise AnthroTapError for anything else."""
+def read_resolution(resolution: str, argument: str = "resolution") -> tuple[int, int]:
+    """Return (height, width) of a `--resolution` or another argument; raise AnthroTapError for anything else."""
     height, _, width = resolution.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise AnthroTapError(f"must be HEIGHTxWIDTH, as 384x512; got {resolution}", argument="resolution")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise AnthroTapError(f"must be HEIGHTxWIDTH, as 384x512; got {resolution}", argument=argument)
     return int(height), int(width)

@@ -14,7 +14,7 @@ from anthrotap_hf.cli import common
 from anthrotap_hf.utils.errors import AnthroTapError
 
 if TYPE_CHECKING:
-    from anthrotap_hf.evaluation.runner import EvaluatedModel
+    from anthrotap_hf.evaluation.runner import Benchmark, EvaluatedModel
 
 MANY_VIDEOS = 60  # more are listed in the text file only
 
@@ -22,6 +22,7 @@ MANY_VIDEOS = 60  # more are listed in the text file only
 class Mode(StrEnum):
     first = "first"
     strided = "strided"
+    start = "start"
 
 
 def evaluate(
@@ -29,44 +30,60 @@ def evaluate(
         str,
         typer.Option(
             help="tapvid-davis, tapvid-rgb-stacking, tapvid-kinetics, robotap: a pickle, or a folder of them; "
-            "shards: a folder of `anthrotap label`; points: a .csv or .json of track,t,x,y,visible beside "
-            "its video, or a folder of such."
+            "egopoints, point-odyssey, dynamic-replica, kubric: a folder of sequences; shards: a folder of `anthrotap "
+            "label`; points: a .csv or .json of track,t,x,y,visible beside its video, or a folder of such."
         ),
     ],
     data: Annotated[Path, typer.Option(help="The benchmark's file or folder.")],
     out: common.Out,
     models: common.Models = None,
     mode: Annotated[
-        Mode, typer.Option(help="Where queries are: each point's first frame, or every fifth frame.")
+        Mode,
+        typer.Option(
+            help="Where queries are: each point's first frame, every fifth frame, or the first frame of the video."
+        ),
     ] = Mode.first,
     resolution: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH that models see videos at. Default: each model's own.")
+    ] = None,
+    score_at: Annotated[
+        str,
+        typer.Option(help="HEIGHTxWIDTH of the frames in whose pixels errors count; own: each video's own size."),
+    ] = "256x256",
+    max_queries: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of queries of a video, evenly chosen. Default: all.")
     ] = None,
     limit: common.Limit = None,
     device: common.Device = "cpu",
     as_json: common.Json = False,
 ) -> None:
-    """Evaluate trackers by TAP-Vid's metrics, on its benchmarks or on your own data.
+    """Evaluate trackers by TAP-Vid's metrics and those of later benchmarks, or on your own data.
 
-    Each model sees videos at its own resolution; what it finds is scored at 256x256. Writes figures, tables and a plot.
-    The results of each video are kept in the folder: the same command resumes, and another model does not run the
-    others again.
+    Each model sees videos at its own resolution; what it finds is scored at 256x256. Writes figures, tables and a plot,
+    and a table in Markdown beside what others published. The results of each video are kept in the folder: the same
+    command resumes, and another model does not run the others again.
 
     Example: anthrotap evaluate --benchmark tapvid-davis --data tapvid_davis.pkl --out evaluation --model flowchain
     """
+    from anthrotap_hf.evaluation.published import write_comparison
     from anthrotap_hf.evaluation.report import plot_report, write_text
+    from anthrotap_hf.evaluation.runner import open_benchmark
 
     interrupted = f"the results so far are kept in {out / 'videos'}: the same command resumes"
     with common.cli_errors(out, interrupted):
         common.check_writable(out)
         size = None if resolution is None else common.read_resolution(resolution)
+        scored_at = None if score_at == "own" else common.read_resolution(score_at, "score_at")
+        opened = open_benchmark(benchmark, data, mode, scored_at, max_queries)
 
         def load() -> list[EvaluatedModel]:
             return _load_models(models or [], device, size)
 
-        report = _evaluate(benchmark, data, out, load, mode, limit)
-        files = [out / f"{benchmark}-{mode}{suffix}" for suffix in (".json", ".txt", ".png")]
-        written = common.write_report(report, files, write_text, plot_report)
+        report = _evaluate(opened, out, load, limit)
+        files = [out / f"{opened.key}{suffix}" for suffix in (".json", ".txt", ".png")]
+        comparison = out / f"{opened.key}.md"
+        write_comparison(report, comparison)
+        written = [*common.write_report(report, files, write_text, plot_report), comparison]
     if as_json:
         common.print_json(report)
         return
@@ -75,13 +92,11 @@ def evaluate(
 
 
 def _evaluate(
-    benchmark: str, data: Path, out: Path, load: Callable[[], list[EvaluatedModel]], mode: str, limit: int | None
+    opened: Benchmark, out: Path, load: Callable[[], list[EvaluatedModel]], limit: int | None
 ) -> dict[str, Any]:
     """Evaluate with a progress bar. What can be checked is checked before a model is loaded."""
     from anthrotap_hf.evaluation.runner import evaluate as run
-    from anthrotap_hf.evaluation.runner import open_benchmark
 
-    opened = open_benchmark(benchmark, data, mode)
     count = len(opened.videos)
     total = min(count, limit or count)
     trackers = load()

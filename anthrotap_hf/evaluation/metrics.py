@@ -13,7 +13,7 @@ import numpy as np
 RESOLUTION = (256, 256)
 # Pixels of such frames; a prediction must be nearer.
 THRESHOLDS = (1, 2, 4, 8, 16)
-QUERY_MODES = ("first", "strided")
+QUERY_MODES = ("first", "strided", "start")
 # Frames between queries in mode "strided".
 STRIDE = 5
 # In the order of the released tables.
@@ -37,9 +37,9 @@ def tapvid_metrics(
 ) -> dict[str, float]:
     """Measure how well one video was tracked, as TAP-Vid does; a benchmark's result is the mean over its videos.
 
-    A label counts where it is scored: in mode "first" after its query's frame, in mode "strided" in every other frame
-    than it. Of these, with L labels, V visible ones, P points that are predicted visible, and C(d) labels that are
-    visible and whose prediction is nearer than d pixels:
+    A label counts where it is scored: in modes "first" and "start" after its query's frame, in mode "strided" in every
+    other frame than it. Of these, with L labels, V visible ones, P points that are predicted visible, and C(d) labels
+    that are visible and whose prediction is nearer than d pixels:
 
     - occlusion_accuracy: fraction of the L labels whose visibility is predicted right,
     - pts_within_d: C(d) / V, whatever visibility is predicted,
@@ -56,7 +56,7 @@ def tapvid_metrics(
         gt_visible: [N, T] bool.
         pred_tracks: [N, T, 2] xy; a position that is not finite is wrong.
         pred_visible: [N, T] bool.
-        query_mode: "first" or "strided".
+        query_mode: one of `QUERY_MODES`.
         gt_valid: [N, T] bool; invalid labels are not scored. None: all are valid.
 
     Returns:
@@ -112,7 +112,7 @@ def scored_labels(
     if not ((times >= 0) & (times < num_frames) & (times == np.floor(times))).all():
         raise ValueError(f"queries must be in whole frames from 0 to {num_frames - 1}")
     frames = np.arange(num_frames)
-    scored = frames > times if query_mode == "first" else frames != times
+    scored = frames != times if query_mode == "strided" else frames > times
     if gt_valid is None:
         return scored
     if np.shape(gt_valid) != scored.shape:
@@ -151,13 +151,13 @@ def sample_queries(tracks: np.ndarray, visible: np.ndarray, mode: str) -> tuple[
     """Return the queries that TAP-Vid asks of a video, and the track that each is of.
 
     In mode "first" each track is asked for once, where it is first visible; in mode "strided" once in every fifth
-    frame (0, 5, ...) in which it is visible, frame by frame. Tracks that are never visible, or in no such frame, are
-    left out.
+    frame (0, 5, ...) in which it is visible, frame by frame; in mode "start" once, in the first frame, if it is visible
+    there, as PointOdyssey and EgoPoints have it. Tracks that are never visible, or in no such frame, are left out.
 
     Args:
         tracks: [N, T, 2] xy.
         visible: [N, T] bool.
-        mode: "first" or "strided".
+        mode: one of `QUERY_MODES`.
 
     Returns:
         query_points [M, 3] float64 (t, x, y), and [M] int: the track of each.
@@ -171,8 +171,8 @@ def sample_queries(tracks: np.ndarray, visible: np.ndarray, mode: str) -> tuple[
         raise ValueError(
             f"need tracks [N, T, 2] and visible [N, T], got {list(tracks.shape)} and {list(visible.shape)}"
         )
-    if mode == "first":
-        index = np.flatnonzero(visible.any(axis=1))
+    if mode != "strided":
+        index = np.flatnonzero(visible.any(axis=1) if mode == "first" else visible[:, :1].any(axis=1))
         times = visible[index].argmax(axis=1)
     else:
         steps, index = np.nonzero(visible[:, ::STRIDE].T)

@@ -11,7 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from anthrotap_hf.evaluation.metrics import METRICS, THRESHOLDS
+from anthrotap_hf.evaluation.metrics import METRICS, RESOLUTION, THRESHOLDS
+from anthrotap_hf.evaluation.redetection import MIN_GAPS
 from anthrotap_hf.utils.atomic_files import atomic_write
 
 if TYPE_CHECKING:
@@ -22,6 +23,17 @@ NAMES = {
     **MAIN,
     **{f"jaccard_{d}": f"Jaccard at {d} px" for d in THRESHOLDS},
     **{f"pts_within_{d}": f"within {d} px" for d in THRESHOLDS},
+}
+# Those of `mean_long_term` that are in tables, percent.
+LONG_TERM = {
+    "AJ_RD": "AJ, re-detection",
+    **{f"AJ_RD_dmin{gap}": f"  after {gap} frames or more" for gap in MIN_GAPS},
+    "d_avg": "all positions, delta avg",
+    "survival": "survival",
+    "d_star_avg": "EgoPoints delta* avg",
+    "in_view_accuracy": "in view",
+    "out_of_view_accuracy": "out of view",
+    "reidentified": "re-identified",
 }
 # Characters of a line of the text file, for the first columns and for each model.
 WIDTH, MODEL_WIDTH = 110, 40
@@ -38,16 +50,29 @@ def short_names(full: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(short) else [*full]
 
 
+def scored_at(report: Mapping[str, Any]) -> str:
+    """Return the words that say in which pixels the tracks of a report are scored."""
+    size = report["resolution"]
+    return "scored at {}x{}".format(*size) if size else "scored at each video's own size"
+
+
 def means_table(report: Mapping[str, Any]) -> Table:
-    """Return models side by side: height and width that each sees, means over videos and recall of occluded
-    labels, percent, and seconds of tracking."""
-    title = f"{report['benchmark']}, {report['mode']}: mean of {report['videos']} videos, %"
+    """Return models side by side: height and width that each sees, means over videos, re-detection and recall of
+    occluded labels, percent, the median error in pixels, and seconds of tracking."""
+    size = "" if report["resolution"] == [*RESOLUTION] else f" {scored_at(report)}"
+    title = f"{report['benchmark']}, {report['mode']}{size}: mean of {report['videos']} videos, %"
     table = Table("", title=title, title_justify="left")
     for name in model_names(report):
         table.add_column(Text(name), justify="right", overflow="fold")
     table.add_row("sees", *("{}x{}".format(*model["resolution"]) for model in report["models"]))
     for name in METRICS:
         table.add_row(NAMES[name], *(f"{100 * model['mean'][name]:.1f}" for model in report["models"]))
+    long_term = [model["long_term"] or {} for model in report["models"]]
+    for name, title in {**LONG_TERM, "median_error": "median error, px"}.items():
+        values = [each.get(name) for each in long_term]
+        if any(value is not None for value in values):
+            scale = 1 if name == "median_error" else 100
+            table.add_row(title, *("-" if value is None else f"{scale * value:.1f}" for value in values))
     recalls = [model["occlusion_recall"] for model in report["models"]]
     table.add_row("occlusion recall", *("-" if each is None else f"{100 * each:.1f}" for each in recalls))
     seconds = [sum(video["seconds"] for video in model["videos"].values()) for model in report["models"]]
@@ -125,6 +150,6 @@ def plot_report(report: Mapping[str, Any], path: Path) -> None:
     spread.set(title="average Jaccard of each video, %", xlabel="videos, worst to best, %")
     spread.set(xlim=(0, 100), ylim=(0, 103))
     spread.grid(alpha=0.3)
-    figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos, scored at 256x256")
+    figure.suptitle(f"{report['benchmark']}, {report['mode']}, {report['videos']} videos, {scored_at(report)}")
     with atomic_write(path) as tmp_path:
         figure.savefig(tmp_path, dpi=110)

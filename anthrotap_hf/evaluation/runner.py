@@ -1,4 +1,4 @@
-"""Evaluation on a benchmark: every tracker on every video, scored at 256x256; results are kept and reused."""
+"""Evaluation on a benchmark: every tracker on every video; results are kept and reused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
-from anthrotap_hf.evaluation import metrics
+from anthrotap_hf.evaluation import long_term, metrics, redetection, trajectories
+from anthrotap_hf.evaluation.long_term import mean_long_term, measure_long_term
 from anthrotap_hf.evaluation.metrics import (
     RESOLUTION,
     count_occluded,
@@ -46,25 +47,43 @@ class Benchmark:
     Attributes:
         name: one of `TAPVID_BENCHMARKS`, or a layout of `READERS`.
         data: where its files are.
-        mode: "first" or "strided", where the queries are.
+        mode: one of `QUERY_MODES`, where the queries are.
         videos: the videos with their ground truth.
+        scored_at: (height, width) of the frames in whose pixels tracks are scored; None: each video's own.
+        max_queries: largest number of queries of a video, evenly chosen of all; None: all.
     """
 
     name: str
     data: Path
     mode: str
     videos: Reader
+    scored_at: tuple[int, int] | None = RESOLUTION
+    max_queries: int | None = None
+
+    @property
+    def key(self) -> str:
+        """How results of this benchmark are called: with what is not as usual."""
+        parts = [self.name, self.mode]
+        if self.scored_at != RESOLUTION:
+            parts.append("own" if self.scored_at is None else "{}x{}".format(*self.scored_at))
+        return "-".join(parts if self.max_queries is None else [*parts, str(self.max_queries)])
 
 
-def open_benchmark(name: str, data: Path, mode: str = "first") -> Benchmark:
-    """Open a benchmark.
+def open_benchmark(
+    name: str,
+    data: Path,
+    mode: str = "first",
+    scored_at: tuple[int, int] | None = RESOLUTION,
+    max_queries: int | None = None,
+) -> Benchmark:
+    """Open a benchmark; the arguments are those of `Benchmark`.
 
     Raises:
         AnthroTapError: if there is no such benchmark, or its data cannot be used.
         ValueError: for an unknown mode.
     """
     metrics.check_mode(mode)
-    return Benchmark(name, data, mode, open_reader(layout_of(name), data))
+    return Benchmark(name, data, mode, open_reader(layout_of(name), data), scored_at, max_queries)
 
 
 def layout_of(benchmark: str) -> str:
@@ -143,7 +162,7 @@ def _tracker_key(tracker: Pipeline, resolution: tuple[int, int]) -> str:
         content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode() + content.tobytes())
     classes = (type(tracker.model), type(tracker), type(tracker.image_processor))
-    for code in (*classes, metrics, sys.modules[__name__]):
+    for code in (*classes, metrics, long_term, redetection, trajectories, sys.modules[__name__]):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     return digest.hexdigest()[:12]
 
@@ -192,9 +211,10 @@ def evaluate(
         on_step: called with a video and the model that starts on it, and with (video, None) after the last model.
 
     Returns:
-        A dict that JSON can hold: `benchmark`, `data`, `mode`, `resolution` (of the pixels that are scored), `videos`
-        (how many are in the means), `skipped` (reasons by video) and `models`: for each its `model` (label), `key`,
-        `resolution` (height and width that it saw), `mean` of the metrics,
+        A dict that JSON can hold: `benchmark`, `key` (its name in files), `data`, `mode`, `resolution` (of the pixels
+        that are scored; None: each video's own), `videos` (how many are in the means), `skipped` (reasons by video) and
+        `models`: for each its `model` (label), `key`, `resolution` (height and width that it saw), `mean` of the
+        metrics, `long_term` (as `mean_long_term` has it; None in mode "strided"),
         `occlusion_recall` (of all occluded labels, the fraction predicted so; None where there are none) and `videos`:
         by name the metrics, `occluded` labels and `occluded_found`, `queries`, `frames`, `seconds` of tracking.
 
@@ -218,14 +238,18 @@ def _evaluate(
     if len(set(labels)) < len(labels):
         raise ValueError(f"a model is named twice: {', '.join(labels)}")
     mode = benchmark.mode
-    caches = [ResultCache(folder / "videos" / f"{benchmark.name}-{mode}-{each.key}.json") for each in models]
+    caches = [ResultCache(folder / "videos" / f"{benchmark.key}-{each.key}.json") for each in models]
     results: list[dict[str, dict[str, Any]]] = [{} for _ in models]
     skipped: dict[str, str] = {}
     for video in itertools.islice(benchmark.videos, limit):
         name, original = video.clip_id, video
-        video = resize_clip(original, *RESOLUTION)
+        own = original.tracks.height, original.tracks.width
+        video = resize_clip(original, *(benchmark.scored_at or own))
         tracks = video.tracks
         queries, index = sample_queries(tracks.xy, tracks.visible, mode)
+        if benchmark.max_queries is not None and len(queries) > benchmark.max_queries:
+            chosen = np.linspace(0, len(queries) - 1, benchmark.max_queries).astype(int)
+            queries, index = queries[chosen], index[chosen]
         scored = scored_labels(queries, tracks.num_frames, mode, tracks.valid[index])
         if not (scored & tracks.visible[index]).any():
             skipped[name] = "no point is visible in a frame that is scored"
@@ -244,9 +268,10 @@ def _evaluate(
         raise DatasetError(reason, path=benchmark.data)
     return {
         "benchmark": benchmark.name,
+        "key": benchmark.key,
         "data": str(benchmark.data),
         "mode": mode,
-        "resolution": list(RESOLUTION),
+        "resolution": benchmark.scored_at and list(benchmark.scored_at),
         "videos": len(results[0]),
         "skipped": skipped,
         "models": [
@@ -255,6 +280,7 @@ def _evaluate(
                 "key": model.key,
                 "resolution": list(model.resolution),
                 "mean": mean_metrics([*of_model.values()]),
+                "long_term": None if mode == "strided" else mean_long_term([*of_model.values()]),
                 "occlusion_recall": occlusion_recall([*of_model.values()]),
                 "videos": of_model,
             }
@@ -279,7 +305,8 @@ def _evaluate_video(
     truth = video.tracks.select(index)
     asked = np.clip(queries, 0, [np.inf, truth.width, truth.height])
     height, width = model.resolution
-    frames = (video if model.resolution == RESOLUTION else resize_clip(original, height, width)).frames
+    same_size = model.resolution == (truth.height, truth.width)
+    frames = (video if same_size else resize_clip(original, height, width)).frames
     scale = np.array([width / truth.width, height / truth.height])
     # A border of the frame stays one.
     points = np.minimum(asked * [1, *scale], [np.inf, width, height])
@@ -288,9 +315,12 @@ def _evaluate_video(
     seconds = time.perf_counter() - start
     tracks = found["tracks"] / scale
     scores = tapvid_metrics(queries, truth.xy, truth.visible, tracks, found["visible"], mode, truth.valid)
+    forward = {**found, "tracks": tracks}
+    later = {} if mode == "strided" else measure_long_term(video, index, queries[:, 0].astype(int), forward)
     occluded, recalled = count_occluded(queries, truth.visible, found["visible"], mode, truth.valid)
     return {
         **scores,
+        **later,
         "occluded": occluded,
         "occluded_found": recalled,
         "queries": len(queries),

@@ -81,9 +81,10 @@ class PointClips(Reader):
         except ValueError as error:
             raise BadClipError(error, path=file) from error
         # An occluded point may have no position: it is scored for its visibility alone.
-        xy = fill_invalid(xy, np.isfinite(xy).all(-1))
+        known = np.isfinite(xy).all(-1)
+        xy = fill_invalid(xy, known)
         tracks = make_tracks(file, xy, visible, valid, height=height, width=width)
-        return TrackedClip(tracks, frames, clip_id=file.stem)
+        return TrackedClip(tracks, frames, clip_id=file.stem, info={"position_known": known})
 
 
 def _find_video(file: Path) -> Path:

@@ -142,7 +142,7 @@ def _read_video(name: str, file: Path, content: Any) -> TrackedClip:
     # Occluded points may lie anywhere: their visibility is scored, their position is not.
     xy = fill_invalid(xy, finite)
     tracks = make_tracks(file, xy, ~occluded, np.ones_like(occluded), height=height, width=width)
-    return TrackedClip(tracks, video, clip_id=name)
+    return TrackedClip(tracks, video, clip_id=name, info={"position_known": ~occluded})
 
 
 def _check_fractions(points: np.ndarray, height: int, width: int) -> None:

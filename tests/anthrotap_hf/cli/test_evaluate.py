@@ -99,8 +99,8 @@ def test_the_printed_table(davis, tmp_path):
     assert "3/3" in result.stderr
     for word in ("video0", "video2", "AJ / delta avg / OA", "mean of 3 videos", "Jaccard at 16 px", "OA"):
         assert word in result.stdout
-    assert result.stdout.splitlines()[-3:] == [
-        str(tmp_path / f"new/out/tapvid-davis-first{suffix}") for suffix in (".json", ".txt", ".png")
+    assert result.stdout.splitlines()[-4:] == [
+        str(tmp_path / f"new/out/tapvid-davis-first{suffix}") for suffix in (".json", ".txt", ".png", ".md")
     ]
 
 

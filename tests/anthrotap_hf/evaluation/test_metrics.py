@@ -160,7 +160,7 @@ def test_arguments_that_do_not_fit_are_rejected():
         ((queries + 0.5, tracks, visible, tracks, visible, "first"), "whole frames from 0 to 3"),
         ((queries + 4, tracks, visible, tracks, visible, "first"), "whole frames from 0 to 3"),
         ((queries, tracks * np.nan, visible, tracks, visible, "first"), "no finite position"),
-        ((queries, tracks, visible, tracks, visible, "last"), "choose first or strided"),
+        ((queries, tracks, visible, tracks, visible, "last"), "choose first or strided or start"),
         ((queries, tracks, visible, tracks, visible, "first", visible[:1]), "gt_valid must be"),
     ]:
         with pytest.raises(ValueError, match=message):
