@@ -71,6 +71,10 @@ def label(
     Example: anthrotap label dance.mp4 --out labels
     """
     try:
+        from anthrotap_builder.utils.malloc import limit_malloc_arenas
+
+        # Before the libraries below start threads.
+        limit_malloc_arenas()
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, find_meshes, label_videos
         from anthrotap_builder.utils.video_paths import find_videos

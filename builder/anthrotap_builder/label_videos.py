@@ -27,6 +27,7 @@ from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFile
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.overlay_files import OverlayFiles
 from anthrotap_builder.shards import ShardWriter, Tally, check_no_shards, write_manifest
+from anthrotap_builder.utils.malloc import limit_malloc_arenas
 from anthrotap_builder.utils.prefetch import prefetch
 from anthrotap_builder.utils.row_file import RowReader, atomic_rows
 from anthrotap_builder.utils.thread_limits import thread_environment
@@ -116,6 +117,7 @@ class VideoLabeling:
 
     def __iter__(self) -> Generator[LabeledClip, None, None]:
         begin, job, result = time.perf_counter(), self.job, self.result
+        limit_malloc_arenas()
         try:
             clips = pipeline.label_video(
                 job.path,

@@ -57,7 +57,7 @@ class OverlayFiles:
             if self._frames % self._every == 0:
                 self._pictures.append(drawn[crop])
             self._frames += 1
-            if len(self._pictures) == 4 * SHEET_PICTURES:
+            if len(self._pictures) == 2 * SHEET_PICTURES:
                 self._pictures = self._pictures[::2]
                 self._every *= 2
 

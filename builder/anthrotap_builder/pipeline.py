@@ -25,8 +25,7 @@ from anthrotap_builder.mesh_recovery.masks import fill_masks, match_masks
 from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFile
 from anthrotap_builder.registries import FLOWS
 from anthrotap_builder.surface_tracks import SurfaceTracks, project_and_test_visibility
-from anthrotap_builder.utils.malloc import limit_malloc_arenas
-from anthrotap_builder.utils.prefetch import prefetch
+from anthrotap_builder.utils.malloc import limit_malloc_arenas, release_free_memory
 from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
@@ -54,7 +53,7 @@ class LabeledClip(TrackedClip):
             `clips.fps` leaves some out, those between them.
         mesh_frames: [M] int, the number of each of these frames, likewise.
         camera: the camera that the meshes are projected with.
-        seconds: wall seconds spent in each stage; for reading, how long the labeling waited for it.
+        seconds: wall seconds spent in each stage.
     """
 
     fps: float = 0.0
@@ -138,9 +137,8 @@ def label_video(
     """Label a video clip by clip; nothing needs the whole video in memory.
 
     Labels are made on all frames, or on about 30 a second of a video much faster than that (see `clips.read_clips`);
-    what is yielded has only the frames that are stored, `config.clips.fps` a second. Unless `threads` is 1, the next
-    clip is read while one is labeled: then frames of up to four clips are in memory, and of three most of the time,
-    those between stored frames included.
+    what is yielded has only the frames that are stored, `config.clips.fps` a second. While one clip is labeled, up to a
+    clip's frames after it are in memory, those between stored frames included.
 
     Args:
         path: the video.
@@ -161,7 +159,9 @@ def label_video(
         body = load_body(config.body, config.gender, config.body_file)
         people = VideoPeople(body.surface_points(config.points, config.seed).vertex)
     begin = time.perf_counter()
-    for clip in prefetch(read_clips(path, config.clips, on_skipped, between=True), threads):
+    for clip in read_clips(path, config.clips, on_skipped, between=True):
+        # Its frames were read one by one, and copied.
+        release_free_memory()
         reading = time.perf_counter() - begin
         if meshes is not None:
             clip = _with_meshes(clip, meshes)
@@ -366,4 +366,6 @@ class _Clock:
             self._on_stage(name)
         start = time.perf_counter()
         yield
+        # What a stage needed on the way would stay with the process, beside what the next one needs.
+        release_free_memory()
         self.seconds[name] = time.perf_counter() - start

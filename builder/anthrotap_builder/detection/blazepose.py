@@ -35,6 +35,7 @@ from anthrotap_builder.detection.blazepose_networks import (
     Pose,
     Region,
     borrow_networks,
+    release_networks,
 )
 from anthrotap_builder.detection.identity import MIN_TURN_RATE, drop_turned, resolve_identities
 from anthrotap_builder.detection.moving_people import MovingPeople
@@ -80,6 +81,7 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
             rest = [track for track, is_person in zip(tracks, confirmed, strict=True) if not is_person]
             if sum(map(len, people)) == num_before:
                 break
+    release_networks()
     if context.fps >= MIN_TURN_RATE:
         people = [drop_turned(track) for track in people]
     people = [track for track in resolve_identities(people) if is_confirmed(track, settings.high_score_threshold)]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
 
@@ -187,6 +188,12 @@ def _quiet_start() -> Iterator[None]:
         os.close(kept)
 
 
+@cache
+def _file_content(path: Path) -> bytes:
+    """Return the bytes of a network's file, which all its interpreters share: they keep them, and copy none."""
+    return path.read_bytes()
+
+
 class BlazePose:
     """The two networks of a quality, for one thread at a time."""
 
@@ -195,8 +202,8 @@ class BlazePose:
 
         detection, landmark = blazepose_paths(quality)
         with _quiet_start():
-            self._detector = Interpreter(str(detection), num_threads=1)
-            self._landmarker = Interpreter(str(landmark), num_threads=1)
+            self._detector = Interpreter(model_content=_file_content(detection), num_threads=1)
+            self._landmarker = Interpreter(model_content=_file_content(landmark), num_threads=1)
             for network in (self._detector, self._landmarker):
                 network.allocate_tensors()
 
@@ -320,7 +327,7 @@ def _run(network, image: np.ndarray) -> list[np.ndarray]:
 
 # One start at a time: `_quiet_start` changes the whole process, and files are fetched once.
 _starting = Lock()
-# Loading a pair takes 80 ms: clips share those of their quality.
+# Loading a pair takes 80 ms: clips share those of their quality. A pair of the heavy network has 105 MB.
 _idle_networks: dict[str, SimpleQueue[BlazePose]] = {quality: SimpleQueue() for quality in BLAZEPOSE}
 
 
@@ -337,3 +344,16 @@ def borrow_networks(quality: str) -> Iterator[BlazePose]:
         yield networks
     finally:
         idle.put(networks)
+
+
+def release_networks() -> None:
+    """Free the pairs of networks that wait, but for one of each quality: other stages need the memory."""
+    for idle in _idle_networks.values():
+        kept: BlazePose | None = None
+        while True:
+            try:
+                kept = idle.get_nowait()
+            except Empty:
+                break
+        if kept:
+            idle.put(kept)

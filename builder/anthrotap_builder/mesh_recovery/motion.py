@@ -105,9 +105,13 @@ def _well_inside(mask: np.ndarray | None, xy: np.ndarray) -> np.ndarray:
         return np.ones(xy.shape[:2], bool)
     height, width = mask.shape[1:]
     kernel = np.ones((MASK_EROSION, MASK_EROSION), np.uint8)
-    eroded = np.stack([cv2.erode(each.astype(np.uint8), kernel) for each in mask]) > 0
-    cells = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp)
-    return eroded[np.arange(len(eroded)), cells[..., 1], cells[..., 0]]
+    columns, rows = np.clip(np.nan_to_num(xy), 0, [width - 1, height - 1]).astype(np.intp).transpose(2, 1, 0)
+    # Frame by frame: all eroded masks would take as much memory as the masks.
+    inside = [
+        cv2.erode(each.view(np.uint8), kernel)[row, column]
+        for each, row, column in zip(mask, rows, columns, strict=True)
+    ]
+    return np.stack(inside, axis=1) > 0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from queue import SimpleQueue
 
 import av
 import cv2
@@ -14,8 +15,15 @@ from hypothesis import strategies as st
 
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.context import ClipContext
-from anthrotap_builder.detection import PersonTrack, association, detect_people
-from anthrotap_builder.detection.blazepose_networks import BlazePose, Region, anchors, borrow_networks, suppress
+from anthrotap_builder.detection import PersonTrack, association, blazepose_networks, detect_people
+from anthrotap_builder.detection.blazepose_networks import (
+    BlazePose,
+    Region,
+    anchors,
+    borrow_networks,
+    release_networks,
+    suppress,
+)
 from anthrotap_builder.utils.assets import AssetError, blazepose_paths
 from helpers.clip_contexts import clip_context
 
@@ -284,3 +292,12 @@ def test_no_people_give_no_track(networks, shape):
 def test_bad_input_is_an_error(frames, settings, threads, message):
     with pytest.raises(ValueError, match=message):
         ClipContext.of(frames, 24.0, LabelingConfig(detection=settings), threads)
+
+
+def test_one_pair_of_networks_waits_for_the_next_clip(monkeypatch):
+    monkeypatch.setattr(blazepose_networks, "_idle_networks", {"fast": SimpleQueue(), "best": SimpleQueue()})
+    monkeypatch.setattr(blazepose_networks, "BlazePose", str)
+    with borrow_networks("best"), borrow_networks("best"):
+        pass
+    release_networks()
+    assert {name: idle.qsize() for name, idle in blazepose_networks._idle_networks.items()} == {"fast": 0, "best": 1}
