@@ -43,10 +43,11 @@ def export(
     overwrite: common.Overwrite = False,
     as_json: common.Json = False,
 ) -> None:
-    """Write tracks as files that other programs read: TAP-Vid, CoTracker, COLMAP, After Effects, Blender, Rerun.
+    """Write tracks as files that other programs read: CSV, TAP-Vid, CoTracker, COLMAP, After Effects, Blender, Rerun.
 
-    tapvid: a .npz without pickle. cotracker: a .pt of tensors. colmap: a folder with a database, and images if there is
-    a video. after-effects: keyframe data, to paste. blender: a script that fills a movie clip. rerun: an .rrd.
+    csv: rows of track,t,x,y,visible,person. tapvid: a .npz without pickle. cotracker: a .pt of tensors. colmap: a
+    folder with a database, and images if there is a video. after-effects: keyframe data, to paste. blender: a script
+    that fills a movie clip. rerun: an .rrd.
     `python -m pydoc anthrotap_hf.export.colmap` (and so on) documents coordinates, and occluded and invalid labels.
 
     Example: anthrotap export labels --format tapvid --out tapvid

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FORMATS = Registry(
     "format",
     {
+        "csv": "anthrotap_hf.export.points_csv:FORMAT",
         "tapvid": "anthrotap_hf.export.tapvid:FORMAT",
         "cotracker": "anthrotap_hf.export.cotracker:FORMAT",
         "colmap": "anthrotap_hf.export.colmap:FORMAT",

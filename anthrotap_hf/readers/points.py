@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ class PointClips(Reader):
     - `track`: which point, any text,
     - `t`: the frame, a whole number from 0,
     - `x`, `y`: raster pixels of the video (the first pixel's center is (0.5, 0.5)); may be empty where not visible,
-    - `visible`: 1 or 0; 1 everywhere where the column is absent.
+    - `visible`: 1 or 0; 1 everywhere where the column is absent,
+    - `person`: a whole number, the same for all of a track; 0 where the column is absent.
 
     What is not listed is invalid and not scored. A JSON file has the same: a list of {"track": ..., "t": ..., ...} or
     of rows in the order above, by itself or under the name `points`. The tracks are float64.
@@ -84,18 +86,24 @@ class PointClips(Reader):
         known = np.isfinite(xy).all(-1)
         xy = fill_invalid(xy, known)
         tracks = make_tracks(file, xy, visible, valid, height=height, width=width)
+        tracks = replace(tracks, person=_persons(file, rows))
         return TrackedClip(tracks, frames, clip_id=file.stem, info={"position_known": known})
+
+
+def videos_beside(file: Path, stem: str) -> list[Path]:
+    """Return the videos, and the folder of images, of this stem beside a file."""
+    folder = file.with_name(stem)
+    videos = sorted(
+        other
+        for other in file.parent.iterdir()
+        if other.stem == stem and other.suffix.lower() in VIDEO_SUFFIXES and other.is_file()
+    )
+    return [*videos, *([folder] if folder.is_dir() else [])]
 
 
 def _find_video(file: Path) -> Path:
     """Return the one video, or folder of images, of a file of points."""
-    folder = file.with_suffix("")
-    videos = sorted(
-        other
-        for other in file.parent.iterdir()
-        if other.stem == file.stem and other.suffix.lower() in VIDEO_SUFFIXES and other.is_file()
-    )
-    found = [*videos, *([folder] if folder.is_dir() else [])]
+    found = videos_beside(file, file.stem)
     if len(found) != 1:
         got = ", ".join(other.name for other in found) or "none"
         raise BadClipError(
@@ -185,6 +193,18 @@ def _tracks_of_rows(
             raise ValueError(f"{where}: there is a second row for it; leave one out")
         xy[label], visible[label], valid[label] = (x, y), flag, True
     return xy, visible, valid
+
+
+def _persons(file: Path, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Return the person of each track, [N] int32, in the order of the tracks' first rows."""
+    found: dict[str, str] = {}
+    for row in rows:
+        track, person = str(row["track"]), str(row.get("person") or 0).strip()
+        if found.setdefault(track, person) != person:
+            raise BadClipError(f"track {track} is of two persons, {found[track]} and {person}", path=file)
+    if strange := [person for person in found.values() if not person.isdecimal() or int(person) >= 2**31]:
+        raise BadClipError(f"person must be a whole number, got {one_line(strange[0])}", path=file)
+    return np.array([*map(int, found.values())], np.int32)
 
 
 def _number(value: Any, where: str) -> float:

@@ -19,6 +19,7 @@ from anthrotap_hf.readers.base import (
 )
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.file_limits import check_clip_size
+from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import array_of, bytes_of, items_of, safe_load
 from anthrotap_hf.video import decode_image
 from anthrotap_hf.video.images import natural_key
@@ -39,10 +40,12 @@ class TapVidClips(Reader):
       resized frames: raster pixels, as here. Pixels are refused. The tracks are float64, so that they lose nothing.
     - `occluded`: [N, T] bool.
 
-    Files are mapped into memory: frames are views of them, or decoded when asked for. All labels are valid.
+    The `.npz` that `anthrotap export --format tapvid` writes of a clip with its video is read as well, with its `valid`
+    and `fps`. Pickles are mapped into memory: frames are views of them, or decoded when asked for. All labels of
+    pickles are valid.
 
     Args:
-        path: a `.pkl`, or a folder with some.
+        path: a `.pkl` or `.npz`, or a folder with some.
 
     Raises:
         DatasetError: if there is no such file, or one is damaged, laid out otherwise or asks for code.
@@ -65,7 +68,7 @@ class TapVidClips(Reader):
         name = self._names[index]
         file, content = self._videos[name]
         try:
-            return _read_video(name, file, content)
+            return _read_video(name, file, safe_load_npz(file) if content is None else content)
         except ValueError as error:
             reason = getattr(error, "reason", error)
             raise BadClipError(
@@ -80,7 +83,7 @@ def read_tapvid(path: FilePath) -> Iterator[TrackedClip]:
 
 def _pickles(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted((f for f in path.iterdir() if f.suffix == ".pkl" and f.is_file()), key=natural_key)
+        files = sorted((f for f in path.iterdir() if f.suffix in (".pkl", ".npz") and f.is_file()), key=natural_key)
         if not files:
             raise DatasetError("no .pkl in this folder", path=path, hint=_WHICH)
         return files
@@ -90,7 +93,9 @@ def _pickles(path: Path) -> list[Path]:
 
 
 def _load_videos(file: Path) -> dict[str, Any]:
-    """Return what a pickle holds of each video, by name."""
+    """Return what a file holds of each video, by name; None of an `.npz`, which is read when it is asked for."""
+    if file.suffix == ".npz":
+        return {file.stem: None}
     try:
         content = safe_load(file)
     except ValueError as error:
@@ -141,8 +146,14 @@ def _read_video(name: str, file: Path, content: Any) -> TrackedClip:
     xy = points.astype(np.float64) * [width, height]
     # Occluded points may lie anywhere: their visibility is scored, their position is not.
     xy = fill_invalid(xy, finite)
-    tracks = make_tracks(file, xy, ~occluded, np.ones_like(occluded), height=height, width=width)
-    return TrackedClip(tracks, video, clip_id=name, info={"position_known": ~occluded})
+    valid = np.ones_like(occluded)
+    known = ~occluded
+    if "valid" in content:
+        # Our own files say which labels are valid, and give positions of occluded points too.
+        known = valid = array_of(content["valid"]) != 0
+    tracks = make_tracks(file, xy, ~occluded, valid, height=height, width=width)
+    fps = float(content["fps"]) if file.suffix == ".npz" and "fps" in content else None
+    return TrackedClip(tracks, video, fps, name, info={"position_known": known})
 
 
 def _check_fractions(points: np.ndarray, height: int, width: int) -> None:

@@ -178,6 +178,36 @@ class PointOdysseySource(_Source):
     data: str = Field(description="folder of clips, such as its train/")
 
 
+class _PathSource(_Source):
+    """A layout whose reader takes a path and nothing else."""
+
+    data: str
+
+    def _options(self) -> dict[str, Any]:
+        return {"path": os.path.expanduser(self.data)}
+
+
+class PointSource(_PathSource):
+    """Points that somebody marked, or that `anthrotap export --format csv` wrote."""
+
+    kind: Literal["points"]
+    data: str = Field(description="a .csv or .json of track,t,x,y,visible beside its video, or a folder of such")
+
+
+class TrackSource(_PathSource):
+    """What `anthrotap track` wrote."""
+
+    kind: Literal["tracks"]
+    data: str = Field(description="a .tracks.npz beside its video, or a folder of such")
+
+
+class TapVidSource(_PathSource):
+    """TAP-Vid's layout, such as `anthrotap export --format tapvid` wrote with its video."""
+
+    kind: Literal["tapvid"]
+    data: str = Field(description="a .pkl or .npz, or a folder of such; its points should be known where occluded")
+
+
 Source = Annotated[
     ProceduralSource
     | ShardSource
@@ -185,7 +215,10 @@ Source = Annotated[
     | PanningMoviSource
     | KubricSource
     | PointOdysseySource
-    | DriveTrackSource,
+    | DriveTrackSource
+    | PointSource
+    | TrackSource
+    | TapVidSource,
     Field(discriminator="kind"),
 ]
 

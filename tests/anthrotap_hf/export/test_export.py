@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.export import FORMATS, export_clip
+from anthrotap_hf.readers import open_reader
 from anthrotap_hf.tracks import TrackedClip, Tracks
-from anthrotap_hf.video import VideoError
+from anthrotap_hf.video import VideoError, decode_video
 
 T, H, W = 6, 48, 64
 MAX_IMAGES = 2147483647
@@ -102,7 +103,7 @@ def test_rerun_writes_a_recording(tracks, tmp_path):
 
 
 def test_bad_input_in_one_line(tracks, tmp_path, make_video):
-    with pytest.raises(ValueError, match="unknown format 'maya'; known: tapvid"):
+    with pytest.raises(ValueError, match="unknown format 'maya'; known: csv, tapvid"):
         export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.x", "maya")
     with pytest.raises(ValueError, match=r"a file of format tapvid ends in \.npz"):
         export_clip(TrackedClip(tracks, fps=24), tmp_path / "a.x", "tapvid")
@@ -112,6 +113,42 @@ def test_bad_input_in_one_line(tracks, tmp_path, make_video):
     with pytest.raises(VideoError):
         export_clip(TrackedClip(tracks, short, 24), tmp_path / "a.npz", "tapvid")
     assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.parametrize(("format", "kind"), [("csv", "points"), ("tapvid", "tapvid")])
+def test_own_formats_are_read_back(format, kind, tracks, tmp_path, make_video):
+    video = make_video("made.mp4", shots=[T], size=(H, W)).read_bytes()
+    path = tmp_path / f"out/a{FORMATS.load(format).suffix}"
+    path.parent.mkdir()
+    if format == "tapvid":
+        clip = TrackedClip(tracks, decode_video(video), 24.0, "a")
+    else:
+        clip = TrackedClip(tracks, video, 24.0, "a")
+    export_clip(clip, path, format)
+    (found,) = open_reader(kind, path.parent)
+    assert np.array_equal(found.tracks.valid, tracks.valid)
+    assert np.array_equal(found.tracks.visible, tracks.visible)
+    np.testing.assert_allclose(found.tracks.xy, tracks.xy, atol=1e-5 if format == "tapvid" else 0)
+    assert np.array_equal(found.frames, decode_video(video))
+    if format == "csv":
+        assert found.tracks.person.tolist() == [0, 0, 1]
+        assert path.read_text().splitlines()[0] == "track,t,x,y,visible,person"
+        rows = path.read_text().replace("0,1,", "0,1,nonsense", 1)
+        path.write_text(rows)
+        with pytest.raises(ValueError, match=r"a\.csv: point 2 \(track 0, t 1\): 'nonsense"):
+            list(open_reader(kind, path))
+
+
+def test_tracks_of_track_are_read_with_the_video_beside_them(tracks, tmp_path, make_video):
+    video = make_video("a.mp4", shots=[T], size=(H, W))
+    for name in ("a", "b"):
+        file = video.parent / f"{name}.tracks.npz"
+        np.savez(file, tracks=tracks.xy, visible=tracks.visible, size=[H, W], fps=np.float32(24))
+    first, second = open_reader("tracks", video.parent)
+    assert first.frames.shape == (T, H, W, 3)
+    assert (second.clip_id, second.video) == ("b", None)
+    with pytest.raises(ValueError, match=r"no \.tracks\.npz in this folder"):
+        open_reader("tracks", tmp_path / "..")
 
 
 @pytest.mark.parametrize("format", FORMATS)
