@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numba import njit
 
 from anthrotap_builder.flow.track_flow import TrackFlow
 
@@ -193,7 +194,9 @@ def _densest(drift: np.ndarray, counted: np.ndarray, radius: float) -> tuple[np.
 
     Memory is [N, T, T]: for blocks of tracks.
     """
-    squared = ((drift[:, :, None] - drift[:, None]) ** 2).sum(-1)
+    # A sum over an axis of two is slow.
+    x, y = drift[..., 0], drift[..., 1]
+    squared = (x[:, :, None] - x[:, None]) ** 2 + (y[:, :, None] - y[:, None]) ** 2
     near = (squared <= radius**2) & counted[:, None, :]
     densest = np.where(counted, near.sum(2), -1).argmax(1)
     return densest, near[np.arange(len(drift)), densest]
@@ -284,30 +287,90 @@ def _solve(num_frames: int, of: _Differences, center: np.ndarray | None = None) 
     Returns:
         The drifts, and with a center their covariance [N, T, T], else nothing, [N, 0, 0].
     """
-    frames = np.arange(num_frames)
-    start, end, weight = of.start, of.end, of.weight
-    drift: np.ndarray = np.zeros((len(weight), num_frames, 2))
-    matrix = np.zeros((len(weight), num_frames, num_frames))
-    robust = weight
-    for _ in range(ITERATIONS):
-        matrix[:] = 0
-        right = np.zeros_like(drift)
-        # An edge appears once in the matrix, but a frame is an end of several: they are added lag by lag.
-        matrix[:, start, end] = matrix[:, end, start] = -robust
-        matrix[:, frames, frames] = -matrix.sum(2)
-        pull = robust[..., None] * of.difference
-        for lag in np.unique(end - start):
-            of_lag = end - start == lag
-            right[:, end[of_lag]] += pull[:, of_lag]
-            right[:, start[of_lag]] -= pull[:, of_lag]
-        if center is None:
-            # Differences leave a constant open.
-            matrix[:, 0, 0] += 1.0
-        else:
-            matrix[:, frames, frames] += SIGMA_MESH**-2.0
-            right += center[:, None] * SIGMA_MESH**-2.0
-        drift = np.linalg.solve(matrix, right)
-        squared = ((drift[:, end] - drift[:, start] - of.difference) ** 2).sum(-1) * weight
-        robust = weight * (ROBUST_SCALE**2 / (ROBUST_SCALE**2 + squared)) ** 2
-    covariance = np.zeros((len(weight), 0, 0)) if center is None else np.linalg.inv(matrix)
-    return drift, covariance
+    tracks = len(of.weight)
+    drift = np.empty((tracks, num_frames, 2))
+    covariance = np.empty((tracks, 0 if center is None else num_frames, num_frames))
+    centers = np.zeros((tracks, 2)) if center is None else center
+    _solve_tracks(of.start, of.end, of.difference, of.weight, centers, drift, covariance)
+    return drift, covariance if center is not None else np.zeros((tracks, 0, 0))
+
+
+@njit(cache=True, nogil=True)
+def _solve_tracks(start, end, difference, weight, center, drift, covariance):
+    """Write the drifts, and the covariances unless they have no rows: then no frame is held at the center."""
+    count = drift.shape[1]
+    held = covariance.shape[1] > 0
+    hold = SIGMA_MESH**-2.0
+    factor = np.empty((count, count))
+    for n in range(len(drift)):
+        robust = weight[n].copy()
+        x = drift[n]
+        for _ in range(ITERATIONS):
+            factor[:] = 0.0
+            x[:] = 0.0
+            for e in range(len(start)):
+                a, b, w = start[e], end[e], robust[e]
+                factor[a, a] += w
+                factor[b, b] += w
+                # The lower triangle: edges end after they start.
+                factor[b, a] -= w
+                for c in range(2):
+                    x[b, c] += w * difference[n, e, c]
+                    x[a, c] -= w * difference[n, e, c]
+            if held:
+                for t in range(count):
+                    factor[t, t] += hold
+                    for c in range(2):
+                        x[t, c] += hold * center[n, c]
+            else:
+                # Differences leave a constant open.
+                factor[0, 0] += 1.0
+            # Cholesky: matrix = L L^T, then L y = right and L^T x = y.
+            for i in range(count):
+                for j in range(i + 1):
+                    rest = factor[i, j]
+                    for k in range(j):
+                        rest -= factor[i, k] * factor[j, k]
+                    factor[i, j] = np.sqrt(rest) if i == j else rest / factor[j, j]
+            for i in range(count):
+                for c in range(2):
+                    for k in range(i):
+                        x[i, c] -= factor[i, k] * x[k, c]
+                    x[i, c] /= factor[i, i]
+            for i in range(count - 1, -1, -1):
+                for c in range(2):
+                    x[i, c] /= factor[i, i]
+                    for k in range(i):
+                        x[k, c] -= factor[i, k] * x[i, c]
+            for e in range(len(start)):
+                squared = 0.0
+                for c in range(2):
+                    squared += (x[end[e], c] - x[start[e], c] - difference[n, e, c]) ** 2
+                squared *= weight[n, e]
+                robust[e] = weight[n, e] * (ROBUST_SCALE**2 / (ROBUST_SCALE**2 + squared)) ** 2
+        if held:
+            _invert(factor, covariance[n])
+
+
+@njit(cache=True, nogil=True)
+def _invert(factor, inverse):
+    """Write the inverse of L L^T, by L^-1 = M: M^T M. Of `factor` L, [T, T], the lower triangle becomes M."""
+    count = len(factor)
+    for i in range(count):
+        diagonal = 1.0 / factor[i, i]
+        # Row i of M, from the rows before: M[i, j] = -(sum_k L[i, k] M[k, j]) / L[i, i], k from j to i - 1.
+        row = np.zeros(i)
+        for k in range(i):
+            for j in range(k + 1):
+                row[j] -= factor[i, k] * factor[k, j]
+        for j in range(i):
+            factor[i, j] = row[j] * diagonal
+        factor[i, i] = diagonal
+    inverse[:] = 0.0
+    for k in range(count):
+        for i in range(k + 1):
+            for j in range(i + 1):
+                inverse[i, j] += factor[k, i] * factor[k, j]
+    for i in range(count):
+        for j in range(i):
+            inverse[j, i] = inverse[i, j]
