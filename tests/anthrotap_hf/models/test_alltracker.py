@@ -7,10 +7,9 @@ from anthrotap_hf.cli.main import app
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.model import prepare_model
 from anthrotap_hf.models.alltracker import AllTrackerConfig, AllTrackerForPointTracking
-from anthrotap_hf.models.alltracker.convert_alltracker import TINY, convert_alltracker, table_of
-from anthrotap_hf.models.alltracker.modeling_alltracker import time_embedding
+from anthrotap_hf.models.alltracker.convert_alltracker import TINY, convert_alltracker
 from anthrotap_hf.utils.checkpoints import CheckpointError
-from helpers.released_layouts import backwards
+from helpers.released_layouts import released_alltracker
 from helpers.trackers import tiny_alltracker
 
 FULL = {"encoder": "convnext", "encoder_channels": [8, 12, 16], "encoder_blocks": [1, 1, 2], "feature_size": 32}
@@ -25,12 +24,6 @@ def alltracker() -> AllTrackerForPointTracking:
 def long_video() -> torch.Tensor:
     """[1, 9, 3, 32, 48]: three windows of 4 frames and a frame."""
     return torch.rand(1, 9, 3, 32, 48, generator=torch.Generator().manual_seed(3)) * 2 - 1
-
-
-def released_weights(model) -> dict[str, torch.Tensor]:
-    weights = backwards(model, {line.target: line.sources for line in table_of(model.config)})
-    weights |= {name: scale[:, None] for name, scale in weights.items() if name.endswith("layer_scale")}
-    return weights | {"time_emb": time_embedding(model.config.window_size, model.config.hidden_size)[None]}
 
 
 def tracked(model, video, queries, **options):
@@ -165,7 +158,7 @@ def test_the_released_sizes_have_their_parameter_counts():
 
 
 def test_weights_of_another_shape_or_lost_are_listed_in_one_line(alltracker, tmp_path):
-    weights = released_weights(alltracker)
+    weights = released_alltracker(alltracker)
     del weights["fnet.conv2.bias"]
     weights["flow_head.2.bias"] = torch.zeros(3)
     torch.save(weights, tmp_path / "x.pth")
@@ -178,7 +171,7 @@ def test_weights_of_another_shape_or_lost_are_listed_in_one_line(alltracker, tmp
 @pytest.mark.parametrize("sizes", [{}, FULL], ids=["tiny", "full"])
 def test_the_command_converts_and_publishing_asks_for_the_license(sizes, tmp_path):
     model, file, out = tiny_alltracker(**sizes), tmp_path / "alltracker.pth", tmp_path / "out"
-    torch.save({"model": released_weights(model), "global_step": 3}, file)
+    torch.save({"model": released_alltracker(model), "global_step": 3}, file)
     result = CliRunner().invoke(app, ["convert", "alltracker", str(file), str(out)])
     assert result.exit_code == 0, result.output
     loaded = AutoModel.from_pretrained(out)

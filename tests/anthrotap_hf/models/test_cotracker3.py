@@ -7,10 +7,9 @@ from anthrotap_hf.cli.main import app
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.model import prepare_model
 from anthrotap_hf.models.cotracker3 import CoTracker3Config, CoTracker3ForPointTracking
-from anthrotap_hf.models.cotracker3.convert_cotracker3 import TABLE, convert_cotracker3
-from anthrotap_hf.models.cotracker3.modeling_cotracker3 import time_embedding
+from anthrotap_hf.models.cotracker3.convert_cotracker3 import convert_cotracker3
 from anthrotap_hf.utils.checkpoints import CheckpointError
-from helpers.released_layouts import backwards
+from helpers.released_layouts import released_cotracker3
 from helpers.trackers import tiny_cotracker3
 
 
@@ -28,12 +27,6 @@ def online() -> CoTracker3ForPointTracking:
 def long_video() -> torch.Tensor:
     """[1, 9, 3, 32, 48]: three windows of 4 frames and a frame."""
     return torch.rand(1, 9, 3, 32, 48, generator=torch.Generator().manual_seed(3)) * 2 - 1
-
-
-def released_weights(model) -> dict[str, torch.Tensor]:
-    weights = backwards(model, {line.target: line.sources for line in TABLE})
-    weights["updateformer.virual_tracks"] = weights["updateformer.virual_tracks"][None, :, None]
-    return weights | {"time_emb": time_embedding(model.config.window_size, model.transformer.token_size)[None]}
 
 
 def tracked(model, video, queries, **options):
@@ -201,7 +194,7 @@ def test_the_released_size_has_its_parameter_count():
 
 
 def test_weights_of_another_shape_or_lost_are_listed_in_one_line(offline, tmp_path):
-    weights = released_weights(offline)
+    weights = released_cotracker3(offline)
     del weights["fnet.conv2.bias"]
     weights["corr_mlp.fc2.bias"] = torch.zeros(3)
     torch.save(weights, tmp_path / "x.pth")
@@ -214,7 +207,7 @@ def test_weights_of_another_shape_or_lost_are_listed_in_one_line(offline, tmp_pa
 @pytest.mark.parametrize("kept", [0, 3, 5000, -3000, -1])
 def test_a_download_that_broke_off_is_rejected_in_one_line(offline, tmp_path, kept):
     file = tmp_path / "x.pth"
-    torch.save(released_weights(offline), file)
+    torch.save(released_cotracker3(offline), file)
     file.write_bytes(file.read_bytes()[:kept])
     result = CliRunner().invoke(app, ["convert", "cotracker3", str(file), str(tmp_path / "out")])
     assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 1)
@@ -223,7 +216,7 @@ def test_a_download_that_broke_off_is_rejected_in_one_line(offline, tmp_path, ke
 
 def test_the_command_converts_and_publishing_keeps_the_license(online, tmp_path):
     file, out = tmp_path / "scaled_online.pth", tmp_path / "out"
-    torch.save({"model": released_weights(online)}, file)
+    torch.save({"model": released_cotracker3(online)}, file)
     result = CliRunner().invoke(app, ["convert", "cotracker3", str(file), str(out), "--online"])
     assert result.exit_code == 0, result.output
     loaded = AutoModel.from_pretrained(out)

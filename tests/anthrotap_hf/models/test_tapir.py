@@ -1,7 +1,5 @@
 """TAPIR: the released outputs, both released layouts, whole clips, windows, and frame by frame."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -11,11 +9,12 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
-from anthrotap_hf.models.tapir.convert_tapir import config_of, convert_tapir, renames, table
+from anthrotap_hf.models.tapir.convert_tapir import config_of, convert_tapir, renames
 from anthrotap_hf.models.tapir.modeling_tapir import correlate, default_resolutions, sample_at_queries
 from anthrotap_hf.utils.checkpoints import CheckpointError, build_model
 from benchmarks.parity import TAPIR
 from helpers.parity_cases import assert_near
+from helpers.released_layouts import released_tapir, tapir_in_jax
 from helpers.trackers import tiny_tapir
 
 
@@ -29,66 +28,16 @@ def test_outputs_are_as_released(case, reference, tmp_path):
 # Conversion
 
 
-def released(model: TAPIRForPointTracking) -> dict[str, torch.Tensor]:
-    """The released PyTorch layout of a model, with the depthwise kernels' channels side by side."""
-    names = {row.ours: row.torch for row in table(model.config)}
-    result = {}
-    for name, tensor in model.state_dict().items():
-        numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
-        source = (names.get(name) or names[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]).format(*numbers)
-        if name.endswith(("widen_weight", "narrow_weight")):
-            tensor = tensor.permute(2, 1, 0).reshape(-1, 1, 3)
-        elif name.endswith(("widen_bias", "narrow_bias")):
-            tensor = tensor.T.reshape(-1)
-        result[source] = tensor.clone()
-    return result
-
-
-def in_jax(weights: dict[str, torch.Tensor]) -> dict[str, dict[str, np.ndarray]]:
-    """The released JAX layout, from the PyTorch one, as TRACKERS.md A.8 has it."""
-    params: dict[str, dict[str, np.ndarray]] = {}
-    for name, tensor in weights.items():
-        *path, leaf = name.split(".")
-        if path[0] == "resnet_torch":
-            parts = {"proj_conv": "shortcut_conv", "bn_0": "instancenorm_0", "bn_1": "instancenorm_1"}
-            where = f"block_group_{path[2]}/~/block_{path[4]}/~/" if len(path) > 2 else ""
-            module = f"resnet/~/{where}{parts.get(path[-1], path[-1])}"
-        elif path[0] == "extra_convs":
-            block, part = int(path[2]), path[3]
-            kind, number = (
-                ("layer_norm", block) if part == "layer_norm" else ("conv2_d", 2 * block + (part == "conv_1"))
-            )
-            module = f"extra_convs/{kind}" + (f"_{number}" if number else "")
-        elif path[0] == "torch_cost_volume_track_mods":
-            module = {
-                "hid1": "cost_volume_regression_1",
-                "hid2": "cost_volume_regression_2",
-                "hid3": "cost_volume_occlusion_1",
-                "hid4": "cost_volume_occlusion_2",
-                "occ_out": "occlusion_out",
-            }[path[1]]
-        elif len(path) > 2:
-            module = "pips_mlp_mixer/block" + (f"_{path[2]}" if path[2] != "0" else "") + f"/{path[-1]}"
-        else:
-            module = f"pips_mlp_mixer/{path[1]}"
-        norm = "norm" in module
-        array = tensor.numpy()
-        if leaf == "weight" and not norm:
-            axes = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}[array.ndim]
-            array = array.transpose(axes)
-        leaf = {"weight": "scale" if norm else "w", "bias": "offset" if norm else "b"}[leaf]
-        params.setdefault(f"tapir/~/{module}", {})[leaf] = array
-    return params
-
-
 @pytest.fixture
 def weights(tapir):
-    return released(tapir)
+    return released_tapir(tapir)
 
 
 def saved(weights, folder, name="x.pt"):
     if name.endswith(".npy"):
-        np.save(folder / name, np.array({"params": in_jax(weights), "state": {}}, dtype=object), allow_pickle=True)
+        np.save(
+            folder / name, np.array({"params": tapir_in_jax(weights), "state": {}}, dtype=object), allow_pickle=True
+        )
     else:
         torch.save(weights, folder / name)
     return folder / name
