@@ -48,6 +48,10 @@ def track(
         int | None,
         typer.Option(min=0, help="Points tracked around each one, for TAPNext, and dropped. Default: the model's own."),
     ] = None,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Let tracks go on beyond the border of the frame. Default: they stay on it."),
+    ] = False,
     fps: Annotated[
         float | None, typer.Option(min=0.001, help="Frames a second of a folder of pictures. Default: 25.")
     ] = None,
@@ -95,6 +99,7 @@ def track(
                 **queries,
                 resolution=size,
                 support_points=support_points,
+                outside=outside,
                 frame_chunk_size=frame_chunk,
                 query_chunk_size=query_chunk,
                 window_size=window,

@@ -45,7 +45,8 @@ def write_tracks(
         files: the three paths, as `track_files` names them.
         video: the file.
         info: its size and rate.
-        found: "tracks" [N, T, 2] float32 in the video's pixels, "visible" [N, T] bool, "scores" [N, T] float32.
+        found: "tracks" [N, T, 2] float32 in the video's pixels, "visible" [N, T] bool, "scores" and "uncertainty"
+            [N, T] float32.
         queries: [N, 3] (t, x, y).
         model: the tracker's name.
         on_frame: called with the number of frames of the overlay that are drawn.

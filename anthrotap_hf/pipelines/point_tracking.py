@@ -12,7 +12,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers.utils import logging
 from transformers.utils.logging import tqdm
 
 from .image_processing_point_tracking import PointTrackingImageProcessor
+from .leaving import Found, keep_in_order
 from .queries import query_points
 from .queries import support_points as add_support
 from .video import VideoError, VideoSource, iter_frames
@@ -53,14 +54,14 @@ class TrackerInput:
     Attributes:
         pixels: [T, 3, h, w] uint8, at the model's resolution.
         queries: [N + S, 3] float32 (t, x, y), xy in the model's pixels; support points last.
-        scale: [2], pixels of the model for one of the video's, in x and y.
-        wanted: N, how many of the queries were asked for.
+        asked: [N, 3] float64, the queries that were asked for, xy in the video's pixels.
+        size: (height, width) of the video.
     """
 
     pixels: torch.Tensor
     queries: torch.Tensor
-    scale: np.ndarray
-    wanted: int
+    asked: np.ndarray
+    size: tuple[int, int]
 
 
 @dataclass
@@ -68,14 +69,36 @@ class TrackerOutput:
     """What the model found in one video.
 
     Attributes:
-        tracks: [N, T, 2] float32 xy in the model's pixels.
-        logits: [N, T] float32, of being visible.
-        scale: as in `TrackerInput`.
+        estimates: of its N queries, as `estimates` gives them; xy in the model's pixels.
+        video: what it was given; without the pixels.
+        scale: [2], pixels of the model for one of the video's, in x and y.
     """
 
-    tracks: torch.Tensor
-    logits: torch.Tensor
+    estimates: list[torch.Tensor]
+    video: TrackerInput
     scale: np.ndarray
+
+
+def estimates(out: Any) -> list[torch.Tensor]:
+    """Return a model's tracks [B, N, T, 2], and [B, N, T]: visible logits, scores and uncertainty.
+
+    A score is the probability of being visible, uncertainty that of a position that is off. A model that does not tell
+    the two apart gives one by the other.
+    """
+    hidden = getattr(out, "occlusion_logits", None)
+    scores = (out.visible_logits if hidden is None else -hidden).float().sigmoid()
+    # As LocoTrack and TAPIR call it.
+    off = getattr(out, "uncertainty_logits", None)
+    off = getattr(out, "expected_distance_logits", None) if off is None else off
+    # As CoTracker3 and AllTracker call it; and TAPNext.
+    sure, certainty = getattr(out, "confidence_logits", None), getattr(out, "certainty", None)
+    if off is None and sure is not None:
+        off = -sure
+    if off is not None:
+        uncertainty = off.float().sigmoid()
+    else:
+        uncertainty = 1 - (scores if certainty is None else certainty.float())
+    return [out.tracks, out.visible_logits, scores, uncertainty]
 
 
 class PointTrackingPipeline(Pipeline):
@@ -151,14 +174,22 @@ class PointTrackingPipeline(Pipeline):
             query_chunk_size, frame_chunk_size, window_size: bounds on memory; the model's by default.
             batch_size: how many videos the model works on at once. Only those of equal length and number of queries
                 are, the others go one by one, so results do not depend on it.
+            outside: whether tracks go on beyond the border of the frame where points have left it; if not, they stay on
+                the border.
             progress: whether to show progress; None shows it on a terminal, for work of more than some seconds. A
                 callable is called with the kind of work ("reading", "tracking"), how much of it is done, and how much
                 there is (None if unknown).
 
         Returns:
             {"tracks": [N, T, 2] float32 xy in the video's pixels, "visible": [N, T] bool, "scores": [N, T] float32, the
-            probability of being visible}, numpy. Both directions of time are tracked. In order of the queries; a
-            grid goes row by row, `points_per_frame` frame by frame.
+            probability of being visible, "uncertainty": [N, T] float32, the probability that the position is off (by
+            more than the tracker's own measure, some pixels; 1 - score where a tracker does not tell them apart)},
+            numpy. Both directions of time are tracked. In order of the queries; a grid goes row by row,
+            `points_per_frame` frame by frame.
+
+            Whatever the tracker: a query is visible where it was asked. A point out of the frame is occluded, with
+            score 0. Positions that a tracker finds elsewhere once its point has left are replaced by the motion that
+            the point had (uncertainty 1), until it is seen where it can have come to.
 
         Raises:
             ValueError: the video cannot be read, or queries are missing, outside it or not in whole frames.
@@ -177,6 +208,7 @@ class PointTrackingPipeline(Pipeline):
         query_chunk_size: int | None = None,
         frame_chunk_size: int | None = None,
         window_size: int | None = None,
+        outside: bool | None = None,
         progress: Progress = None,
         **queries: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -199,7 +231,7 @@ class PointTrackingPipeline(Pipeline):
             raise ValueError(f"support_points must be at least 0, got {support_points}")
         given = {"resolution": resolution, "support_points": support_points}
         before = {**queries, **shown} | {name: value for name, value in given.items() if value is not None}
-        return before, {**chunks, **shown}, {}
+        return before, {**chunks, **shown}, {} if outside is None else {"outside": outside}
 
     def preprocess(
         self,
@@ -215,7 +247,7 @@ class PointTrackingPipeline(Pipeline):
             inputs = inputs["video"]
         pixels, (height, width) = self._read(inputs, resolution, progress)
         points = query_points(len(pixels), height, width, **queries)
-        wanted = len(points)
+        asked = points
         support = getattr(self.model.config, "support_points", 0) if support_points is None else support_points
         if support:
             points = np.concatenate([points, add_support(points, support, height, width)])
@@ -223,7 +255,8 @@ class PointTrackingPipeline(Pipeline):
         # A border of the frame stays one in float32.
         limit = np.array([np.inf, pixels.shape[3], pixels.shape[2]])
         scaled = np.minimum(points * [1, *scale], limit)
-        return {"video": TrackerInput(pixels, torch.from_numpy(scaled.astype(np.float32)), scale, wanted)}
+        given = torch.from_numpy(scaled.astype(np.float32))
+        return {"video": TrackerInput(pixels, given, asked, (height, width))}
 
     def _read(
         self, video: Any, resolution: tuple[int, int] | None, progress: Progress
@@ -277,11 +310,13 @@ class PointTrackingPipeline(Pipeline):
             pixels = [videos[index].pixels for index in group]
             stacked = pixels[0][None] if len(group) == 1 else torch.stack(pixels)
             queries = torch.stack([videos[index].queries for index in group]).to(self.device)
-            tracks, logits = self._track(stacked.to(self.device), queries, chunks, progress)
+            found = self._track(stacked.to(self.device), queries, chunks, progress)
             for n, index in enumerate(group):
-                wanted = slice(videos[index].wanted)
-                found = tracks[n, wanted].float().cpu(), logits[n, wanted].float().cpu()
-                outputs[index] = TrackerOutput(*found, videos[index].scale)
+                video = videos[index]
+                of_video = [each[n, : len(video.asked)].float().cpu() for each in found]
+                (height, width), (h, w) = video.size, video.pixels.shape[2:]
+                scale = np.array([w / width, h / height])
+                outputs[index] = TrackerOutput(of_video, replace(video, pixels=video.pixels[:0]), scale)
         return {"video": outputs if isinstance(batch, list) else outputs[0]}
 
     def _track(
@@ -290,25 +325,26 @@ class PointTrackingPipeline(Pipeline):
         queries: torch.Tensor,
         chunks: Mapping[str, int],
         progress: Progress,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tracks [B, N, T, 2] and visible logits [B, N, T]; frame by frame where the model carries a state."""
+    ) -> list[torch.Tensor]:
+        """Return `estimates` of B videos of T frames; frame by frame where the model carries a state."""
         T, model = pixels.shape[1], self.model
         if self._frame_by_frame:
             # Such a model runs forward in time: what comes before a query, it tracks in the reversed video.
             back = bool((queries[..., 0] > 0).any())
             with _progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:
-                tracks, logits = self._track_forward(pixels, queries, chunks, bar.update)
+                found = self._track_forward(pixels, queries, chunks, bar.update)
                 if back:
                     flipped = queries * queries.new_tensor([-1, 1, 1]) + queries.new_tensor([T - 1, 0, 0])
                     before = self._track_forward(pixels.flip(1), flipped, chunks, bar.update)
-                    after_query = torch.arange(T, device=tracks.device) >= queries[..., :1]
-                    tracks = torch.where(after_query[..., None], tracks, before[0].flip(2))
-                    logits = torch.where(after_query, logits, before[1].flip(2))
-            return tracks, logits
+                    after_query = torch.arange(T, device=pixels.device) >= queries[..., :1]
+                    for part, (late, early) in enumerate(zip(found, before, strict=True)):
+                        late_there = after_query[..., None] if late.ndim == 4 else after_query
+                        found[part] = torch.where(late_there, late, early.flip(2))
+            return found
         sizes = {name: size for name, size in chunks.items() if name != "frame_chunk_size"}
         with _progress_bar("tracking", "steps", model.num_steps(T, queries, **sizes), progress) as bar:
             out = model(pixel_values_videos=pixels, query_points=queries, progress=bar.update, **chunks)
-        return out.tracks, out.visible_logits
+        return estimates(out)
 
     def _track_forward(
         self,
@@ -316,23 +352,27 @@ class PointTrackingPipeline(Pipeline):
         queries: torch.Tensor,
         chunks: Mapping[str, int],
         progress: Callable[[int], Any],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> list[torch.Tensor]:
         """Track forward in time, with a state that is carried along."""
-        state, tracks, logits = self.model.start(queries), [], []
+        state, parts = self.model.start(queries), []
+        asked = {"output_certainty": True} if "output_certainty" in self._arguments else {}
         for frames in pixels.split(max(FRAMES_AT_ONCE, chunks.get("frame_chunk_size", 0)), dim=1):
-            out = self.model(pixel_values_videos=frames, state=state, **chunks)
+            out = self.model(pixel_values_videos=frames, state=state, **asked, **chunks)
             state = out.state
-            tracks.append(out.tracks)
-            logits.append(out.visible_logits)
+            parts.append(estimates(out))
             progress(frames.shape[1])
-        return torch.cat(tracks, dim=2), torch.cat(logits, dim=2)
+        return [torch.cat(part, dim=2) for part in zip(*parts, strict=True)]
 
-    def postprocess(self, model_outputs: dict[str, TrackerOutput]) -> dict[str, np.ndarray]:
-        found = model_outputs["video"]
+    def postprocess(self, model_outputs: dict[str, TrackerOutput], outside: bool = False) -> dict[str, np.ndarray]:
+        of_model = model_outputs["video"]
+        tracks, logits, scores, uncertainty = (each.numpy() for each in of_model.estimates)
+        found = Found(tracks / of_model.scale, logits > 0, scores.copy(), uncertainty.copy())
+        keep_in_order(found, of_model.video.asked, *of_model.video.size, outside)
         return {
-            "tracks": (found.tracks.numpy() / found.scale).astype(np.float32),
-            "visible": (found.logits > 0).numpy(),
-            "scores": found.logits.sigmoid().numpy(),
+            "tracks": found.xy.astype(np.float32),
+            "visible": found.visible,
+            "scores": found.scores,
+            "uncertainty": found.uncertainty,
         }
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:

@@ -58,12 +58,31 @@ def video() -> np.ndarray:
 
 def test_the_output_format(tracker, video):
     found = tracker(video, points=POINTS)
-    assert set(found) == {"tracks", "visible", "scores"}
+    assert set(found) == {"tracks", "visible", "scores", "uncertainty"}
     assert found["tracks"].shape == (3, 6, 2)
-    assert found["visible"].shape == found["scores"].shape == (3, 6)
+    assert found["visible"].shape == found["scores"].shape == found["uncertainty"].shape == (3, 6)
     assert (found["tracks"].dtype, found["visible"].dtype) == (np.float32, bool)
-    np.testing.assert_array_equal(found["visible"], found["scores"] > 0.5)
     assert np.isfinite(found["tracks"]).all()
+    assert ((found["tracks"] >= 0) & (found["tracks"] <= [70, 50])).all()
+    for name in ("scores", "uncertainty"):
+        assert found[name].dtype == np.float32
+        assert ((found[name] >= 0) & (found[name] <= 1)).all()
+
+
+def test_a_query_is_where_it_was_asked_whatever_the_tracker(tracker, video):
+    found = tracker(video, points=POINTS)
+    for n, (t, x, y) in enumerate(POINTS):
+        np.testing.assert_array_equal(found["tracks"][n, t], np.float32([x, y]))
+        assert found["visible"][n, t]
+        assert (found["scores"][n, t], found["uncertainty"][n, t]) == (1, 0)
+
+
+@pytest.mark.parametrize("t", [-1, 6])
+def test_queries_before_and_after_the_video_are_one_error(tracker, video, t):
+    with pytest.raises(
+        ValueError, match=rf"point 1 is .*\({t}, 5, 5\), outside the video: t is a whole number from 0 to 5"
+    ):
+        tracker(video, points=[[0, 5, 5], [t, 5, 5]])
 
 
 @pytest.mark.parametrize("size", [(720, 404), (404, 720), (50, 71)])
@@ -287,8 +306,10 @@ def test_tapnext_goes_both_ways_as_the_model_does(tapnext, video):
         out = tapnext.model(
             pixel_values_videos=pixels, query_points=torch.tensor([queries]) * scale, bidirectional=True
         )
-    np.testing.assert_allclose(found["tracks"], out.tracks[0] / scale[1:], atol=1e-2)
-    np.testing.assert_array_equal(found["visible"], out.visible_logits[0] > 0)
+    # Everywhere but where they were asked.
+    others = np.arange(len(long)) != np.array(queries)[:, :1]
+    np.testing.assert_allclose(found["tracks"][others], (out.tracks[0] / scale[1:])[others], atol=1e-2)
+    np.testing.assert_array_equal(found["visible"][others], (out.visible_logits[0] > 0)[others])
 
 
 def test_the_resolution_may_be_chosen(locotrack, tapnext, video):
