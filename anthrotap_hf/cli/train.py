@@ -27,6 +27,14 @@ def train(
         ),
     ],
     out: common.Out,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The weights it starts from: a tracker's folder, Hub id or name (`anthrotap trackers`). Default: as in "
+            "the recipe.",
+            autocompletion=common.tracker_names,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +65,7 @@ def train(
     interrupted = f"the same command resumes from the last checkpoint in {out}, if there is one"
     with common.cli_errors(out, interrupted):
         common.check_writable(out)
-        asked = _read_recipe(recipe, settings or [], data, steps, device)
+        asked = _read_recipe(recipe, settings or [], model, data, steps, device)
         try:
             # transformers' Trainer prints its figures.
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
@@ -72,7 +80,7 @@ def train(
 
 
 def _read_recipe(
-    name: str, settings: list[str], data: str | None, steps: int | None, device: str | None
+    name: str, settings: list[str], model: str | None, data: str | None, steps: int | None, device: str | None
 ) -> TrainingRecipe:
     """Read a recipe, with the changes that the options ask for: they win over `settings`."""
     from anthrotap_hf.training.config import training_recipe
@@ -81,6 +89,8 @@ def _read_recipe(
     changes = parse_settings(settings, "steps=20")
     if steps is not None:
         changes = merged(changes, {"steps": steps})
+    if model is not None:
+        changes = merged(changes, {"model": {"start": model}})
     if device is not None:
         changes = merged(changes, {"training": {"use_cpu": _use(device)}})
     asked = training_recipe(name, changes)

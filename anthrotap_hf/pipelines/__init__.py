@@ -142,6 +142,18 @@ def _serve_names(transformers_pipelines: ModuleType) -> None:
             kwargs.setdefault("trust_remote_code", False)
         return original(task, model, *args, **kwargs)
 
+    # Who imported `pipeline` before this package has the original: it asks the Hub, by this function first.
+    resolve = getattr(transformers_pipelines, "resolve_revision", None)
+
+    def resolve_revision(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name in BUNDLED or is_known(name):
+            raise ValueError(
+                f"{name} is a tracker of anthrotap_hf: import anthrotap_hf before `from transformers import pipeline`"
+            )
+        return resolve(name, *args, **kwargs)  # type: ignore[misc]
+
+    if resolve is not None:
+        transformers_pipelines.resolve_revision = resolve_revision  # type: ignore[attr-defined]
     transformers_pipelines.pipeline = pipeline  # type: ignore[attr-defined]
     if vars(transformers).get("pipeline") is original:
         transformers.pipeline = pipeline

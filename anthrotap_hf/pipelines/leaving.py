@@ -71,8 +71,7 @@ def keep_in_order(found: Found, queries: np.ndarray, height: int, width: int, ou
 
 
 def _is_inside(xy: np.ndarray, size: np.ndarray) -> np.ndarray:
-    inside: np.ndarray = ((xy >= 0) & (xy <= size)).all(-1)
-    return inside
+    return np.asarray(((xy >= 0) & (xy <= size)).all(-1))
 
 
 def _follow(xy: np.ndarray, visible: np.ndarray, size: np.ndarray) -> np.ndarray:

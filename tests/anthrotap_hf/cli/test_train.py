@@ -45,6 +45,11 @@ def test_labels_go_to_the_one_source_of_labels_whatever_it_is_called(train):
     assert recipe.sources["kubric"].data != "mine"
 
 
+def test_a_tracker_by_name_is_what_it_starts_from(train):
+    _, recipe = train("bootstapir-people", "--model", "bootstapir-online", "--set", "model.start=other")
+    assert (recipe.model.type, recipe.model.start) == ("tapir", "bootstapir-online")
+
+
 def test_a_recipe_without_labels_takes_none(train):
     result, recipe = train("tiny-procedural", "--data", "labels")
     assert (result.exit_code, recipe) == (2, None)
