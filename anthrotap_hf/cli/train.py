@@ -30,8 +30,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The weights it starts from: a tracker's folder, Hub id or name (`anthrotap trackers`). Default: as in "
-            "the recipe.",
+            help="Weights to start from: a tracker's folder, Hub id or name (`anthrotap trackers`). Default: as in the "
+            "recipe.",
             autocompletion=common.tracker_names,
         ),
     ] = None,
