@@ -13,6 +13,9 @@ from anthrotap_hf.cli import common
 from anthrotap_hf.export import FORMATS, export_clip
 from anthrotap_hf.utils.errors import AnthroTapError
 
+# Not of tracks, but of a tracker.
+ONNX = "onnx"
+
 if TYPE_CHECKING:
     from anthrotap_hf.export.base import Format
     from anthrotap_hf.readers.base import Reader
@@ -23,13 +26,13 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A .tracks.npz of `anthrotap track`; or a dataset: a folder of shards, or one shard.",
+            help="A .tracks.npz of `anthrotap track`; a dataset: a folder of shards, or one shard; for onnx a tracker.",
             metavar="INPUT",
         ),
     ],
     format: Annotated[
         str,
-        typer.Option(help=f"{', '.join(FORMATS)}.", autocompletion=lambda: list(FORMATS)),
+        typer.Option(help=f"{', '.join(FORMATS)}, onnx.", autocompletion=lambda: [*FORMATS, ONNX]),
     ],
     out: Annotated[
         Path,
@@ -40,6 +43,10 @@ def export(
         Path | None,
         typer.Option(help="The video that was tracked, for formats that use it. Datasets have their own."),
     ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="For onnx: frames of the clips that it takes.")] = 24,
+    resolution: Annotated[
+        str, typer.Option(help="For onnx: HEIGHTxWIDTH of the frames that it takes, multiples of 8.")
+    ] = "256x256",
     overwrite: common.Overwrite = False,
     as_json: common.Json = False,
 ) -> None:
@@ -47,13 +54,18 @@ def export(
 
     csv: rows of track,t,x,y,visible,person. tapvid: a .npz without pickle. cotracker: a .pt of tensors. colmap: a
     folder with a database, and images if there is a video. after-effects: keyframe data, to paste. blender: a script
-    that fills a movie clip. rerun: an .rrd.
+    that fills a movie clip. rerun: an .rrd. onnx: not tracks but a tracker, LocoTrack or LocoTrack-tiny, as a graph.
     `python -m pydoc anthrotap_hf.export.colmap` (and so on) documents coordinates, and occluded and invalid labels.
 
     Example: anthrotap export labels --format tapvid --out tapvid
 
     Example: anthrotap export tracks/dance.tracks.npz --format blender --out dance.py --video dance.mp4
+
+    Example: anthrotap export locotrack-tiny --format onnx --out tracker.onnx --frames 48
     """
+    if format == ONNX:
+        _export_tracker(str(source), out, frames, resolution, overwrite, as_json)
+        return
     written: list[Path] = []
     failed: list[str] = []
     with common.cli_errors(out, interrupted="the files of complete clips are kept"):
@@ -87,6 +99,24 @@ def export(
             print(f"read by: {kind.reader}")
     if failed:
         raise typer.Exit(1)
+
+
+def _export_tracker(name: str, out: Path, frames: int, resolution: str, overwrite: bool, as_json: bool) -> None:
+    """Write a tracker as an ONNX graph."""
+    with common.cli_errors(out):
+        height, width = common.read_resolution(resolution)
+        if out.exists() and not overwrite:
+            raise _ExistsError("exists already", path=out, hint="--overwrite replaces it")
+        common.check_writable(out.parent)
+        from anthrotap_hf.export.onnx_model import export_onnx
+        from anthrotap_hf.pipelines import load_tracker
+
+        model = load_tracker(name, "cpu").model
+        inputs = export_onnx(model, out, num_frames=frames, height=height, width=width)
+    if as_json:
+        common.print_json({"format": ONNX, "files": [str(out)], "inputs": inputs})
+    else:
+        print(f"{out}\ninputs: {', '.join(inputs)}; `python -m pydoc anthrotap_hf.export.onnx_model` explains them")
 
 
 class _ExistsError(AnthroTapError):
