@@ -12,7 +12,14 @@ from anthrotap_hf.utils.errors import AnthroTapError
 
 WEB = ("http", "https")
 # Further protocols whose addresses name a host. That is looked up once more when it is used.
-WITH_HOST = ("ftp", "sftp", "ssh", "smb", "webhdfs", "dask", "jupyter", "jlab", "git", "arrow_hdfs", "hdfs")
+WITH_HOST = ("ftp", "sftp", "ssh")
+# Those whose addresses name no host: stores with one known service each, archives, copies, this machine's files.
+WITHOUT_HOST = (
+    *("s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oci", "oss", "hf"),
+    *("zip", "tar", "simplecache", "filecache", "blockcache", "file", "local", "memory"),
+)
+# The addresses of IPv6 that hold one of IPv4 in their last 32 bits: of translators (NAT64), and an old form.
+IPV4_IN_IPV6 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
 class PrivateAddressError(AnthroTapError):
@@ -29,6 +36,8 @@ def check_host(host: str) -> None:
     for number in found:
         address = ipaddress.ip_address(number.partition("%")[0])
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+        if any(address in network for network in IPV4_IN_IPV6):
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if not inner.is_global or inner.is_multicast:
             raise PrivateAddressError(
                 f"{host} is an address of this machine or its network",
@@ -40,7 +49,7 @@ def storage_options(address: str, allow_private: bool) -> dict[str, Any]:
     """Return options for fsspec by which an address, and all that it leads to, is reached only if it is public.
 
     Raises:
-        PrivateAddressError: it names a host that is not.
+        PrivateAddressError: it names a host that is not, or a protocol that may lead anywhere.
     """
     if allow_private:
         return {}
@@ -48,6 +57,13 @@ def storage_options(address: str, allow_private: bool) -> dict[str, Any]:
     parts = address.split("::")
     for part in parts:
         protocol, mark, _ = part.partition("://")
+        # In a chain, fsspec takes a single word for a protocol.
+        is_protocol = mark or (len(parts) > 1 and re.fullmatch("[a-z]+", part))
+        if is_protocol and protocol not in (*WEB, *WITH_HOST, *WITHOUT_HOST):
+            raise PrivateAddressError(
+                f"an address of {protocol}:// may lead to this machine or its network",
+                hint="it is read only where private addresses are allowed",
+            )
         if mark and protocol in (*WEB, *WITH_HOST) and (host := urlsplit(part).hostname):
             check_host(host)
         if protocol in WEB:

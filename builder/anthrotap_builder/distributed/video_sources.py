@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anthrotap_builder.distributed.public_addresses import (
+    WEB,
     PrivateAddressError,
+    public_client,
     storage_options,
     without_secrets,
 )
@@ -147,7 +149,7 @@ def _sources(text: str, column: str, split: str | None, allow_private: bool, lis
     if path.is_dir():
         has_videos = any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*"))
         if not has_videos and any(path.rglob(f"*{TABLE}")):
-            yield from _of_dataset(os.fspath(path), column, split)
+            yield from _of_dataset(os.fspath(path), column, split, allow_private)
             return
         yield from map(_local, find_videos([path]))
     elif suffix == LIST and path.is_file():
@@ -155,7 +157,7 @@ def _sources(text: str, column: str, split: str | None, allow_private: bool, lis
             address = line if "://" in line else os.path.join(path.parent, line)
             yield from _sources(address, column, split, allow_private, listed=True)
     elif suffix == TABLE and path.is_file():
-        yield from _rows_of(os.path.abspath(path), column)
+        yield from _rows_of(os.path.abspath(path), column, allow_private)
     elif path.is_file():
         yield _local(path)
     elif matches := sorted(glob.glob(os.path.expanduser(text), recursive=True)):
@@ -165,7 +167,7 @@ def _sources(text: str, column: str, split: str | None, allow_private: bool, lis
         # Gone since the list was made: reported with the videos that fail.
         yield Source(os.path.abspath(path))
     elif text.count("/") == 1 and not suffix and not path.is_absolute() and not path.parent.exists():
-        yield from _of_dataset(text, column, split)
+        yield from _of_dataset(text, column, split, allow_private)
     else:
         raise FileNotFoundError(f"{text}: no such file, folder or dataset")
 
@@ -195,7 +197,7 @@ def _local(path: Path) -> Source:
 def _at_address(text: str, column: str, split: str | None, allow_private: bool) -> Iterator[Source]:
     protocol, _, rest = text.partition("://")
     if protocol == "hf" and rest.startswith("datasets/") and rest.strip("/").count("/") == 2:
-        yield from _of_dataset(rest.removeprefix("datasets/").strip("/"), column, split)
+        yield from _of_dataset(rest.removeprefix("datasets/").strip("/"), column, split, allow_private)
         return
     # A "?" begins a query.
     if not text.endswith("/") and "*" not in rest:
@@ -219,27 +221,45 @@ def _at_address(text: str, column: str, split: str | None, allow_private: bool) 
             yield from _rows_of(name, column, allow_private)
 
 
-def _of_dataset(name: str, column: str, split: str | None) -> Iterator[Source]:
-    """The files behind a dataset, as `datasets` finds them: by splits and configurations of its card."""
+def _of_dataset(name: str, column: str, split: str | None, allow_private: bool) -> Iterator[Source]:
+    """The files behind a dataset, as `datasets` finds them: by splits and configurations of its card.
+
+    Cards come from strangers: they may name files of the dataset only.
+    """
     import datasets
 
+    # The library looks up what a card names before it returns.
+    options = {} if allow_private else {protocol: {"get_client": public_client} for protocol in WEB}
+    download = datasets.DownloadConfig(storage_options=options)
     try:
-        files = datasets.load_dataset_builder(name).config.data_files or {}
+        files = datasets.load_dataset_builder(name, download_config=download).config.data_files or {}
     except Exception as error:  # hub, network, card
         raise ValueError(f"{name}: not a dataset that can be loaded ({_reason(error)})") from error
     if split is not None and split not in files:
         raise ValueError(f"{name}: no split {split!r}; it has {', '.join(map(str, files))}")
     chosen = [file for key, names in files.items() if split in (None, str(key)) for file in names]
     for file in chosen:
+        if not _is_of_dataset(file, name):
+            raise ValueError(
+                f"{name}: its card names {without_secrets(file)}, which is no file of the dataset; "
+                "name that file as an input to read it"
+            )
+    for file in chosen:
         if _suffix(file) == TABLE:
-            yield from _rows_of(file, column)
+            yield from _rows_of(file, column, allow_private)
         elif _suffix(file) in VIDEO_SUFFIXES:
             yield Source(file) if "://" in file else _local(Path(file))
     if not any(_suffix(file) in {TABLE, *VIDEO_SUFFIXES} for file in chosen):
         raise ValueError(f"{name}: neither Parquet nor video files; save it with a column of videos as Parquet")
 
 
-def _rows_of(address: str, column: str, allow_private: bool = True) -> Iterator[Source]:
+def _is_of_dataset(file: str, name: str) -> bool:
+    if os.path.isdir(name):
+        return "://" not in file and Path(os.path.abspath(file)).is_relative_to(os.path.abspath(name))
+    return "::" not in file and file.startswith((f"hf://datasets/{name}@", f"hf://datasets/{name}/"))
+
+
+def _rows_of(address: str, column: str, allow_private: bool) -> Iterator[Source]:
     try:
         system, path = fsspec.core.url_to_fs(address, **storage_options(address, allow_private))
         info = system.info(path)

@@ -12,7 +12,7 @@ import datasets
 import fsspec
 import pytest
 
-from anthrotap_builder.distributed.public_addresses import public_client
+from anthrotap_builder.distributed.public_addresses import PrivateAddressError, check_host, public_client
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched, find_sources
 
 # What makes each connection checked.
@@ -192,6 +192,33 @@ def test_private_addresses_are_read_only_if_allowed(host, tmp_path):
         pass
     with pytest.raises(ValueError, match="is an address of this machine or its network"):
         find_sources([f"http://{host}:9/videos/*.mp4"])
+
+
+@pytest.mark.parametrize("host", ["64:ff9b::a9fe:a9fe", "::127.0.0.1", "::ffff:10.0.0.1", "::1", "fe80::1"])
+def test_private_addresses_within_those_of_ipv6_are_refused(host):
+    with pytest.raises(PrivateAddressError):
+        check_host(host)
+    check_host("64:ff9b::808:808")
+
+
+@pytest.mark.parametrize(
+    "address", ["reference://x.mp4::file:///refs.json", "reference::file:///refs.json", "webdav://host/x.mp4"]
+)
+def test_protocols_that_lead_anywhere_are_read_only_if_allowed(address, tmp_path):
+    with pytest.raises(SourceError, match="may lead to this machine"), fetched(Source(address), tmp_path, 100):
+        pass
+
+
+@pytest.mark.parametrize("place", ["{server}/names.parquet", "{private}/*.parquet", "../videos/*.mp4"])
+def test_cards_name_files_of_their_dataset_only(place, server, videos, tmp_path):
+    datasets.Dataset.from_dict({"video": ["a.mp4"]}).to_parquet(videos / "names.parquet")
+    (tmp_path / "set").mkdir()
+    shutil.copy(videos / "names.parquet", tmp_path / "set")
+    path = place.format(server=server, private=videos)
+    front = f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {path}\n"
+    (tmp_path / "set/README.md").write_text(f"---\n{front}---\n")
+    with pytest.raises(ValueError, match=r"no file of the dataset|is an address of this machine|can't be loaded"):
+        find_sources([str(tmp_path / "set")])
 
 
 def test_answers_do_not_lead_to_private_addresses(server, tmp_path, monkeypatch):
