@@ -29,6 +29,8 @@ from anthrotap_hf.evaluation.metrics import (
     scored_labels,
     tapvid_metrics,
 )
+from anthrotap_hf.pipelines import leaving
+from anthrotap_hf.pipelines import queries as asking
 from anthrotap_hf.readers import READERS, open_reader
 from anthrotap_hf.readers.base import DatasetError, Reader
 from anthrotap_hf.tracks import TrackedClip
@@ -162,7 +164,8 @@ def _tracker_key(tracker: Pipeline, resolution: tuple[int, int]) -> str:
         content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode() + content.tobytes())
     classes = (type(tracker.model), type(tracker), type(tracker.image_processor))
-    for code in (*classes, metrics, long_term, redetection, trajectories, sys.modules[__name__]):
+    scoring = (metrics, long_term, redetection, trajectories, sys.modules[__name__])
+    for code in (*classes, leaving, asking, *scoring):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     return digest.hexdigest()[:12]
 
@@ -179,7 +182,7 @@ class ResultCache:
         self._videos: dict[str, dict[str, Any]] = {}
         if path.exists():
             try:
-                self._videos = read_json(path)["videos"]
+                self._videos = read_json(path, limit=None)["videos"]
             except (ValueError, KeyError, TypeError) as error:
                 raise DatasetError(f"damaged ({error})", path=path, hint="delete it, and it is made again") from error
 

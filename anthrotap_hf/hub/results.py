@@ -59,7 +59,7 @@ def read_report(path: Path, key: str) -> dict[str, Any]:
         OSError: if it can't be opened.
     """
     try:
-        report = read_json(path)
+        report = read_json(path, limit=None)
         models = {model["key"]: model["mean"] for model in report["models"]}
         found = {name: report[name] for name in ("benchmark", "mode", "videos")}
     except (ValueError, KeyError, TypeError) as error:

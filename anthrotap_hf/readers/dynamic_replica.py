@@ -21,7 +21,7 @@ from anthrotap_hf.readers.base import (
     read_points,
 )
 from anthrotap_hf.tracks import TrackedClip
-from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import MAX_EXPANDED_BYTES, FileLimitError, check_clip_size, parse_json
 
 CAMERA = "left"
@@ -121,7 +121,11 @@ def _load(path: Path) -> dict[str, Any]:
     missing = [key for key in ("traj_2d", "verts_inds_vis", "img") if not hasattr(_entry(content, key), "numpy")]
     if missing:
         raise BadClipError(f"it holds no tensor {', '.join(missing)}", path=path)
-    return {key: content[key].numpy() for key in ("traj_2d", "verts_inds_vis", "img")}
+    try:
+        return {key: content[key].detach().numpy() for key in ("traj_2d", "verts_inds_vis", "img")}
+    except (AttributeError, RuntimeError, TypeError) as error:
+        # numpy has no bfloat16, and no sparse or quantized arrays.
+        raise BadClipError(f"a tensor in it is no array of plain numbers ({one_line(error)})", path=path) from error
 
 
 def _labels(path: Path) -> tuple[np.ndarray, np.ndarray]:

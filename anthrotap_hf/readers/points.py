@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, image_folder, iter_frames, select_frames
+from anthrotap_hf.video.images import natural_key
 
 COLUMNS = ("track", "t", "x", "y", "visible")
 _YES_OR_NO = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
@@ -62,14 +62,15 @@ class PointClips(Reader):
                 path=path,
                 hint="name a .csv or .json of points, or a folder of them",
             )
-        self.files = sorted(
-            file for file in path.iterdir() if file.suffix.lower() in (".csv", ".json") and file.is_file()
-        )
+        found = (file for file in path.iterdir() if file.suffix.lower() in (".csv", ".json") and file.is_file())
+        self.files = sorted(found, key=natural_key)
         if not self.files:
             raise DatasetError("no .csv or .json of points in this folder", path=path)
-        for one, other in itertools.pairwise(self.files):
-            if one.stem == other.stem:
-                raise DatasetError(f"{one.name} has points of the same video", path=other, hint="leave one out")
+        by_stem: dict[str, Path] = {}
+        for file in self.files:
+            one = by_stem.setdefault(file.stem, file)
+            if one is not file:
+                raise DatasetError(f"{one.name} has points of the same video", path=file, hint="leave one out")
 
     def __len__(self) -> int:
         return len(self.files)

@@ -50,7 +50,7 @@ def parse_json(content: str | bytes, limit: int = MAX_JSON_BYTES) -> Any:
         FileLimitError: it is no JSON, too large, or nested too deeply.
     """
     if len(content) > limit:
-        raise FileLimitError(f"it has {len(content) >> 20} MB, and {limit >> 20} MB is the limit for JSON")
+        raise _too_large(len(content), limit)
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -59,17 +59,26 @@ def parse_json(content: str | bytes, limit: int = MAX_JSON_BYTES) -> Any:
         raise FileLimitError(f"not JSON: {one_line(error)}") from error
 
 
-def read_json(path: Path, encoding: str = "utf-8") -> Any:
+def _too_large(size: int, limit: int) -> FileLimitError:
+    return FileLimitError(f"it has {-(-size >> 20)} MB, and {limit >> 20} MB is the limit for JSON")
+
+
+def read_json(path: Path, encoding: str = "utf-8", limit: int | None = MAX_JSON_BYTES) -> Any:
     """Return what a JSON file holds.
+
+    Args:
+        limit: its largest size, bytes; None for a file that was written here and may be of any size.
 
     Raises:
         FileLimitError: as `parse_json`, or it is no text.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        content = file.read(MAX_JSON_BYTES + 1)
+        content = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(content) > limit:
+        raise _too_large(max(path.stat().st_size, len(content)), limit)
     try:
-        return parse_json(content.decode(encoding))
+        return parse_json(content.decode(encoding), len(content))
     except UnicodeDecodeError as error:
         raise FileLimitError("not a text file (not UTF-8)") from error
 

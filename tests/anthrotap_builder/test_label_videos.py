@@ -20,7 +20,6 @@ from anthrotap_builder import pipeline
 from anthrotap_builder.config import LabelingConfig
 from anthrotap_builder.label_videos import find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
-from anthrotap_builder.utils.video_paths import find_videos
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.video import decode_video
@@ -156,27 +155,6 @@ def test_folders_of_pictures_are_videos(run, tmp_path, moving_pattern):
     rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "c"))
     found = [(row["source_video"], row["num_frames"], row["fps"]) for row in rows]
     assert found == [("bear", 10, 12), ("camel", 10, 12)]
-
-
-def test_folders_are_searched_for_videos_of_all_kinds(tmp_path, caplog):
-    names = [
-        "a.3gp",
-        "b.M2TS",
-        "c.mxf",
-        "d.ogv",
-        "e.vob",
-        "f.y4m",
-        "g.insv",
-        "h.qt",
-        "i.divx",
-        "j.m2v",
-        "k.asf",
-        "l.3g2",
-    ]
-    for name in [*names, "x.movie", "notes.txt", "m.tracks.mp4", ".hidden.mp4"]:
-        (tmp_path / name).touch()
-    assert [path.name for path in find_videos([tmp_path])] == sorted(names)
-    assert "skipped, name them to have them read: x.movie" in caplog.text
 
 
 def without_packets(path: Path, numbers: Container[int]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+from collections.abc import Iterable
 from pathlib import Path
 
 from anthrotap_hf.video import VIDEO_SUFFIXES, pictures_in
+from anthrotap_hf.video.images import natural_key
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +21,9 @@ SHEET = ".tracks.jpg"
 def find_videos(inputs: list[Path]) -> list[Path]:
     """Find videos: files as given, each once, and those below folders, by suffix, in order, except overlays.
 
-    A folder without a video file, but with pictures right in it, is a video of these; so is each folder below. Files
-    below folders that seem to be videos, but have a suffix that is not known, are named in a warning.
+    Where no video file lies below a folder, it is a video of the pictures right in it, and so is each folder below.
+    Where there are both, folders of pictures are skipped: they may be previews. A warning names these, and files that
+    seem to be videos, but have a suffix that is not known. Names are in natural order, as people count.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or a folder without a video.
@@ -42,16 +45,23 @@ def find_videos(inputs: list[Path]) -> list[Path]:
 
 def _below(folder: Path) -> list[Path]:
     """Return the videos in a folder and in those below."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in _in_order(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.endswith(OVERLAY)]
     skipped = [path for path in files if path.suffix.lower() not in VIDEO_SUFFIXES and _seems_video(path)]
-    if skipped:
-        names = ", ".join(path.name for path in skipped[:3]) + (" and others" if len(skipped) > 3 else "")
-        logger.warning("%s: skipped, name them to have them read: %s", folder, names)
-    if found:
-        return found
     folders = dict.fromkeys(path.parent for path in files)
-    return sorted(each for each in folders if any(not p.name.endswith(SHEET) for p in pictures_in(each.iterdir())))
+    of_pictures = [each for each in folders if any(not p.name.endswith(SHEET) for p in pictures_in(each.iterdir()))]
+    if found:
+        with_videos = {path.parent for path in found}
+        skipped += [each for each in of_pictures if each not in with_videos]
+    if skipped:
+        names = ", ".join(str(path.relative_to(folder)) for path in skipped[:3])
+        more = " and others" if len(skipped) > 3 else ""
+        logger.warning("%s: skipped, name them to have them read: %s%s", folder, names, more)
+    return found or _in_order(of_pictures)
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: [natural_key(Path(part)) for part in path.parts])
 
 
 def _seems_video(path: Path) -> bool:

@@ -3,6 +3,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.evaluation import sample_queries, tapvid_metrics
 from anthrotap_hf.evaluation.metrics import METRICS, count_occluded
-from anthrotap_hf.evaluation.runner import EvaluatedModel, open_benchmark, resize_clip
+from anthrotap_hf.evaluation.runner import EvaluatedModel, ResultCache, open_benchmark, resize_clip
 from anthrotap_hf.evaluation.runner import evaluate as run_evaluation
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
@@ -227,6 +228,20 @@ def test_a_key_follows_weights_and_configuration():
     assert len({key(1), key(2), key(1, num_iterations=2)}) == 3
     half = EvaluatedModel.of("", pipeline("point-tracking", model=tiny_locotrack(1).to(torch.bfloat16))).key
     assert half not in (key(1), key(2))
+
+
+def test_a_key_follows_all_code_that_changes_tracks(monkeypatch):
+    read = []
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or original(path))
+    EvaluatedModel.of("", pipeline("point-tracking", model=tiny_locotrack()))
+    assert {"leaving.py", "queries.py", "point_tracking.py", "modeling_locotrack.py", "metrics.py"} <= set(read)
+
+
+def test_results_of_any_size_are_read_again(tmp_path):
+    cache = ResultCache(tmp_path / "videos.json")
+    cache.keep("a", {"digest": "x", "note": " " * (33 << 20)})
+    assert ResultCache(cache.path).find("a", "x")["digest"] == "x"
 
 
 def test_shards_and_points(fake_labels, make_video, tmp_path):

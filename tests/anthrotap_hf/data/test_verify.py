@@ -18,12 +18,9 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.cli.verify import summary
 from anthrotap_hf.data import verify as verify_module
-from anthrotap_hf.data.row_checks import CheckedRow
 from anthrotap_hf.data.verify import Report, verify
 from anthrotap_hf.schema import COLUMNS, wrong_columns
-from anthrotap_hf.utils.workers import WorkerPool
 from anthrotap_hf.video import encode_video
-from helpers.worker_calls import negate
 
 pytest.importorskip("numba", reason="needs anthrotap[builder]")
 
@@ -467,17 +464,6 @@ def test_very_many_problems_are_counted(dataset, tmp_path, monkeypatch):
     assert (len(report.problems), report.num_problems) == (5, 57)
 
 
-# Processes
-
-
-def test_a_task_that_ends_its_process_costs_only_itself():
-    steps: list[tuple[str, int, int]] = []
-    with WorkerPool(2) as pool:
-        done = dict(verify_module._run(pool, negate, range(5), "rows", lambda *step: steps.append(step)))
-    assert done == {0: 0, 1: -1, 2: -2, 3: None, 4: -4}
-    assert steps == [("rows", number, 5) for number in range(6)]
-
-
 # The command
 
 
@@ -502,13 +488,3 @@ def test_exit_codes_and_output(dataset, tmp_path):
         assert missing.exit_code == 2
         assert reason in missing.stderr
         assert len(missing.stderr.splitlines()) == 1
-
-
-def test_fifty_problems_are_listed():
-    report = Report()
-    for number in range(60):
-        report.add(SHARD, "bad", CheckedRow(number))
-    printed = summary(Path("labels"), report)
-    assert len(printed) == 52
-    assert printed[50] == "... and 10 more problems; --json lists them"
-    assert printed[51].startswith("labels: 60 problems in 0 files")

@@ -247,6 +247,11 @@ def test_dynamic_replica(tmp_path, moving_pattern):
     dynamic_replica(tmp_path, frames, tracks, visible, img=torch.zeros(3))
     with pytest.raises(BadClipError, match=r"000000\.pth: its img is"):
         DynamicReplicaClips(tmp_path)[0]
+    dynamic_replica(tmp_path, frames, tracks, visible, traj_2d=torch.ones(5, 3, requires_grad=True))
+    np.testing.assert_array_equal(DynamicReplicaClips(tmp_path)[0].tracks.xy, np.ones((5, 4, 2)))
+    dynamic_replica(tmp_path, frames, tracks, visible, traj_2d=torch.ones(5, 3, dtype=torch.bfloat16))
+    with pytest.raises(BadClipError, match=r"^.*000000\.pth: a tensor in it is no array of plain numbers.*\Z"):
+        DynamicReplicaClips(tmp_path)[0]
     path = tmp_path / "valid/frame_annotations_valid.jgz"
     for content, reason in [
         (b"nonsense", "no gzipped file"),

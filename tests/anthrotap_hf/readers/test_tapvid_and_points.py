@@ -284,6 +284,15 @@ def test_points_of_a_csv_and_of_json(make_video, tmp_path):
         file.unlink()
 
 
+def test_files_of_points_are_in_natural_order_and_each_video_has_one(tmp_path):
+    for name in ("clip10.csv", "clip2.csv", "clip2.b.csv"):
+        (tmp_path / name).write_text(ROWS)
+    assert [file.name for file in PointClips(tmp_path).files] == ["clip2.b.csv", "clip2.csv", "clip10.csv"]
+    (tmp_path / "clip2.json").write_text("[]")
+    with pytest.raises(DatasetError, match=r"clip2\.json: clip2\.csv has points of the same video"):
+        PointClips(tmp_path)
+
+
 def test_points_on_a_folder_of_images(moving_pattern, tmp_path):
     frames = moving_pattern(3, 64, 96)
     (tmp_path / "dog").mkdir()

@@ -164,7 +164,11 @@ def test_chains_of_recipes_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("[" * 100_000 + "]" * 100_000, "nested too deeply"), ("{", "not JSON"), ("[" + " " * (32 << 20), "32 MB is the")],
+    [
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("{", "not JSON"),
+        ("[" + " " * (34 << 20), "it has 35 MB, and 32 MB is the limit"),
+    ],
 )
 def test_json_has_limits(tmp_path, text, reason):
     (tmp_path / "a.json").write_text(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from anthrotap_hf.data import verify
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.workers import (
     LimitExceededError,
@@ -199,3 +200,11 @@ def test_a_process_outlives_the_thread_that_started_it():
     assert worker.run(worker_calls.process_number) == pid
     worker.close()
     assert not psutil.pid_exists(pid)
+
+
+def test_a_task_that_ends_its_process_costs_only_itself():
+    steps: list[tuple[str, int, int]] = []
+    with WorkerPool(2) as pool:
+        tasks = verify._run(pool, worker_calls.negate, range(5), "rows", lambda *step: steps.append(step))
+        assert dict(tasks) == {0: 0, 1: -1, 2: -2, 3: None, 4: -4}
+    assert steps == [("rows", number, 5) for number in range(6)]
