@@ -230,9 +230,8 @@ def _of_dataset(name: str, column: str, split: str | None, allow_private: bool) 
 
     # The library looks up what a card names before it returns.
     options = {} if allow_private else {protocol: {"get_client": public_client} for protocol in WEB}
-    download = datasets.DownloadConfig(storage_options=options)
     try:
-        files = datasets.load_dataset_builder(name, download_config=download).config.data_files or {}
+        files = datasets.load_dataset_builder(name, storage_options=options).config.data_files or {}
     except Exception as error:  # hub, network, card
         raise ValueError(f"{name}: not a dataset that can be loaded ({_reason(error)})") from error
     if split is not None and split not in files:
