@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,26 @@ class VideoLicense:
             )
 
 
+def _by_bytes(of_paths: Mapping[Path, VideoLicense]) -> dict[str, VideoLicense]:
+    """Return the licenses of videos by SHA-256, as rows of a dataset hold no folders.
+
+    Args:
+        of_paths: Licenses of videos and folders, by absolute path. A video's own goes first, then the nearest folder's.
+
+    Raises:
+        PublishError: if two files of the same bytes have two licenses, or there is no video at a path.
+    """
+    of_files: dict[Path, VideoLicense] = {}
+    for path in sorted(of_paths, key=lambda path: len(path.parts)):
+        of_files |= dict.fromkeys(_videos_of(path), of_paths[path])
+    first: dict[str, Path] = {}
+    for file, given in of_files.items():
+        other = first.setdefault(file_sha256(file), file)
+        if of_files[other] != given:
+            raise PublishError(f"{other} and {file} are the same video, with two licenses")
+    return {sha256: of_files[file] for sha256, file in first.items()}
+
+
 @dataclass(frozen=True)
 class VideoLicenses:
     """The licenses of a dataset's videos.
@@ -181,7 +202,7 @@ class VideoLicenses:
         Args:
             license: The name of a license, or the path of a .csv file, whose videos are file names or SHA-256s; or
                 paths from the table's folder on, with a "/", of a video or of a folder of videos. What is said of a
-                video goes before what is said of its folder.
+                video goes before what is said of its folder, and of folders the nearest one counts.
             attribution: Whom to credit, for one license only.
 
         Raises:
@@ -198,7 +219,7 @@ class VideoLicenses:
                 reader = csv.DictReader(file)
                 if not {"video", "license"} <= set(reader.fieldnames or ()):
                     raise PublishError("the heading is not video,license,attribution")
-                of_folders: dict[str, VideoLicense] = {}
+                of_paths: dict[Path, VideoLicense] = {}
                 listed: set[str] = set()
                 for row in reader:
                     if row["video"] in listed:
@@ -209,11 +230,10 @@ class VideoLicenses:
                     if "/" not in row["video"]:
                         by_name[row["video"]] = given
                         continue
-                    path = Path(license).parent / row["video"]
-                    # Rows of a dataset hold no folders: these videos are known by their bytes.
-                    target = of_folders if path.is_dir() else by_name
-                    target |= dict.fromkeys(map(file_sha256, _videos_of(path)), given)
-                by_name = {**of_folders, **by_name}
+                    path = Path(os.path.abspath(Path(license).parent / row["video"]))
+                    if of_paths.setdefault(path, given) != given:
+                        raise PublishError(f"{row['video']} is listed twice, with two licenses")
+                by_name = {**_by_bytes(of_paths), **by_name}
             except UnicodeDecodeError as error:
                 raise PublishError("not a text file (not UTF-8)", path=license) from error
             except PublishError as error:

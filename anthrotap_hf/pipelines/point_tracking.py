@@ -412,15 +412,26 @@ class PointTrackingPipeline(Pipeline):
 def video_source(video: Any) -> np.ndarray | VideoSource:
     """Return an array of frames, a path or a file's bytes, from any form that a video comes in.
 
+    A row's value, a dict, must have bytes, or a `Path` object, which no file can hold: text in it is never opened.
+
     Raises:
         VideoError: it is something else, or an address that gives no file.
     """
     # A decoder of `datasets` keeps what it decodes.
-    video = getattr(video, "_hf_encoded", video)
+    encoded = getattr(video, "_hf_encoded", None)
+    video = {"path": encoded} if isinstance(encoded, str) else video if encoded is None else encoded
     if isinstance(video, Mapping):
-        if video.get("bytes") is None and video.get("path") is None:
-            raise VideoError(f"a video must have bytes or path, got a dict of {', '.join(map(str, video))}")
-        video = video["path"] if video.get("bytes") is None else video["bytes"]
+        data, path = video.get("bytes"), video.get("path")
+        if data is None and not isinstance(path, Path):
+            # Rows come from anyone: a path in one may name any file of this machine or its network.
+            reason = "a dict's path is never opened" if path is not None else "it has none"
+            raise VideoError(
+                f"a video that is a dict must have bytes: {reason}",
+                hint="for a file or an address of yours give the path itself",
+            )
+        video = path if data is None else data
+        if not isinstance(video, (bytes, bytearray, memoryview, Path)):
+            raise VideoError(f"a video's bytes must be bytes, got {type(video).__name__}")
     if isinstance(video, str) and video.startswith(("http://", "https://")):
         try:
             with urllib.request.urlopen(video, timeout=URL_TIMEOUT) as answer:

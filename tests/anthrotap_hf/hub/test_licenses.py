@@ -79,6 +79,22 @@ def test_tables_know_folders(tmp_path):
         VideoLicenses.read(str(table), None)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_nearest_folder_counts_and_one_video_has_one_license(order, tmp_path):
+    for name in ("v/y.mp4", "v/b/x.mp4", "v/b/c/z.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    table = tmp_path / "table.csv"
+    rows = ["v/b/,cc-by-4.0,them", "v/,cc0-1.0,", "v/b/c/,mit,"][::order]
+    table.write_text("\n".join(["video,license,attribution", *rows]))
+    licenses = VideoLicenses.read(str(table), None)
+    found = [licenses.of("", file_sha256(tmp_path / name)).license for name in ("v/y.mp4", "v/b/x.mp4", "v/b/c/z.mp4")]
+    assert found == ["cc0-1.0", "cc-by-4.0", "mit"]
+    (tmp_path / "v/b/x.mp4").write_text("v/y.mp4")
+    with pytest.raises(PublishError, match=r"y\.mp4 and .*x\.mp4 are the same video, with two licenses"):
+        VideoLicenses.read(str(table), None)
+
+
 def test_links_out_of_a_dataset_are_not_published(tmp_path):
     (tmp_path / "secret").write_text("mine")
     (tmp_path / "dataset/data").mkdir(parents=True)
