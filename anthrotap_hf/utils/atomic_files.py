@@ -6,13 +6,15 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What `beside` names: a process, a random number, a state and the name that the path is to have.
-_BESIDE = re.compile(r"\.\d+-[0-9a-f]{8}-(?P<state>incomplete|before)-(?P<name>.+)", re.DOTALL)
+# What `beside` names: a process, its mark, a random number, a state and the name that the path is to have.
+# Earlier releases gave no mark.
+_BESIDE = re.compile(r"\.(?P<pid>\d+)-((?P<mark>[0-9a-f]{8})-)?[0-9a-f]{8}-(?P<state>incomplete|before)-(?P<name>.+)", re.DOTALL)
 # What earlier releases left.
 _OF_OLD_RELEASES = re.compile(r"\.label-\w{8}|\..+\.\d+\.incomplete", re.DOTALL)
 
@@ -64,11 +66,14 @@ def replace_dir(new: Path, path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Delete what runs that were killed left half-written in a folder; what they had moved away comes back.
 
-    No other run may be at work there: `locked_folder` sees to that.
+    What a process of this host still writes stays: not every command locks the folder that it writes to. No run of
+    another host may be at work there: `locked_folder` sees to that.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _BESIDE.fullmatch(path.name)
         if match is None and not _OF_OLD_RELEASES.fullmatch(path.name):
+            continue
+        if match and match["mark"] and match["mark"] == _mark_of(int(match["pid"])):
             continue
         if match and match["state"] == "before" and not (folder / match["name"]).exists():
             # Killed between two renames.
@@ -97,4 +102,29 @@ def beside(path: Path, state: str) -> Path:
 
     `sweep` deletes it in a later run if this one is killed.
     """
-    return path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}-{state}-{path.name}")
+    pid = os.getpid()
+    return path.with_name(f".{pid}-{_mark_of(pid)}-{uuid.uuid4().hex[:8]}-{state}-{path.name}")
+
+
+def _mark_of(pid: int) -> str | None:
+    """Return what tells a living process from those of other hosts, and of other times, with its number: 8 digits.
+
+    Numbers are given again, in a container often the same ones. None if no process lives that has it.
+    """
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass  # it is another user's
+    except (ProcessLookupError, OverflowError):
+        return None
+    started = ""
+    if os.path.isdir("/proc/self"):
+        try:
+            # Behind the program's name in parentheses: the state first, the time of the start as the twentieth.
+            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return None
+        if fields[0] == "Z":  # it ended
+            return None
+        started = fields[19]
+    return hashlib.sha256(f"{socket.gethostname()} {pid} {started}".encode()).hexdigest()[:8]

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from anthrotap_hf.utils.atomic_files import atomic_dir, sweep
+from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write, sweep
 from anthrotap_hf.utils.folder_lock import LOCK, FolderInUseError, locked_folder, temporary_folder
 
 KILLED = """
@@ -53,6 +53,20 @@ def test_what_was_moved_away_comes_back(tmp_path):
     (tmp_path / ".1-01234567-incomplete-data").mkdir()
     sweep(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["data", "data/shard"]
+
+
+def test_what_a_living_command_writes_stays(tmp_path):
+    with atomic_write(tmp_path / "points.csv") as path:
+        path.write_text("x")
+        pid, mark, rest = path.name.split("-", 2)
+        # Of another host or an earlier process with this number, of an earlier release, and of a process that ended.
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        process.wait()
+        for name in (f"{pid}-{int(mark, 16) ^ 1:08x}-{rest}", f"{pid}-{rest}", f".{process.pid}-{mark}-{rest}"):
+            (tmp_path / name).write_text("old")
+        with locked_folder(tmp_path):
+            assert {file.name for file in tmp_path.iterdir()} == {path.name, LOCK}
+    assert (tmp_path / "points.csv").read_text() == "x"
 
 
 def test_a_folder_that_is_interrupted_between_two_renames_stays(tmp_path, monkeypatch):
