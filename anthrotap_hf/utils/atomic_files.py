@@ -14,7 +14,9 @@ from pathlib import Path
 
 # What `beside` names: a process, its mark, a random number, a state and the name that the path is to have.
 # Earlier releases gave no mark.
-_BESIDE = re.compile(r"\.(?P<pid>\d+)-((?P<mark>[0-9a-f]{8})-)?[0-9a-f]{8}-(?P<state>incomplete|before)-(?P<name>.+)", re.DOTALL)
+_BESIDE = re.compile(
+    r"\.(?P<pid>\d+)-((?P<mark>[0-9a-f]{8})-)?[0-9a-f]{8}-(?P<state>incomplete|before)-(?P<name>.+)", re.DOTALL
+)
 # What earlier releases left.
 _OF_OLD_RELEASES = re.compile(r"\.label-\w{8}|\..+\.\d+\.incomplete", re.DOTALL)
 
