@@ -66,7 +66,7 @@ class Checkpoint:
         terms: where the license is stated.
         hub, url, by_hand: where its file lies; one of them is set.
         bytes: the file's size, in round figures; None if unknown.
-        sha256: of the file; None if unknown: that of the first download is kept then.
+        sha256: of the file; None if unknown: that of the first file that was converted is kept then.
         trained_on: the data; None if no source at hand tells.
         resolution: (height, width) that it is best at as published; None if unknown.
         convert: what its file does not tell the converter.
@@ -103,8 +103,8 @@ class Checkpoint:
             from huggingface_hub import hf_hub_url
 
             return hf_hub_url(self.hub.repository, self.hub.file, repo_type=self.hub.type)
-        url = self.url or ""
-        return url.replace(BUCKETS, os.environ.get(MIRROR_VARIABLE, BUCKETS).rstrip("/"), 1)
+        url, mirror = self.url or "", os.environ.get(MIRROR_VARIABLE)
+        return url.replace(BUCKETS, mirror.rstrip("/"), 1) if mirror else url
 
     @property
     def home(self) -> str:
@@ -169,11 +169,13 @@ class Checkpoint:
             reason = "not in the cache, and HF_HUB_OFFLINE=1 forbids to download it"
             raise CheckpointUnavailableError(reason, path=self.name, hint=f"load it once online, or {put}")
         size = f" ({self.bytes / 1e6:.0f} MB, once)" if self.bytes else ""
-        logger.warning("downloading %s from %s%s", self.name, self.home, size)
+        logger.warning("downloading %s from %s%s", self.name, self.address, size)
         try:
             download(self.address, file, self.sha256, self._headers(), on_bytes)
         except DownloadError as error:
             hint = "; ".join(filter(None, [error.hint, f"or {put}" if error.hint else put]))
+            if self.url not in (None, self.address):
+                hint = f"{MIRROR_VARIABLE} names this server; {hint}"
             raise CheckpointUnavailableError(f"{error.path}: {error.reason}", path=self.name, hint=hint) from error
         return file, True
 

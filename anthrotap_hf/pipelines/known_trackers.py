@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from anthrotap_hf.models.checkpoints import Checkpoint
 from anthrotap_hf.utils.atomic_files import atomic_dir
 from anthrotap_hf.utils.checkpoints import CheckpointError
-from anthrotap_hf.utils.downloads import OnBytes
+from anthrotap_hf.utils.downloads import OnBytes, pin_of, pin_sha256
 from anthrotap_hf.utils.folder_lock import locked_folder
 
 logger = logging.getLogger(__name__)
@@ -56,14 +56,23 @@ def _make(checkpoint: Checkpoint, progress: Progress) -> None:
     logger.warning("%s: %s", checkpoint.name, checkpoint.say_license())
     if progress is not None:
         progress(f"converting {checkpoint.name}", 0, None)
+    pin = pin_of(checkpoint.folder / checkpoint.file_name)
     try:
         model = checkpoint.load(file)
     except CheckpointError as error:
-        raise CheckpointError(error.reason, path=file, hint=error.hint or f"it should be {checkpoint.title}") from error
+        hint = error.hint or f"it should be {checkpoint.title}"
+        if downloaded and checkpoint.sha256 is None:
+            # Nobody vouches for it: it may be the page of a proxy, or of a login.
+            file.unlink()
+            pin.unlink(missing_ok=True)
+            hint = f"{hint}; the download was deleted: the same command downloads it again"
+        raise CheckpointError(error.reason, path=file, hint=hint) from error
     weights = Component(f"{checkpoint.title}'s released weights", checkpoint.license, checkpoint.terms)
     with without_progress_bars(), atomic_dir(checkpoint.model_folder) as tmp_path:
         PointTrackingPipeline(model, device="cpu").save_pretrained(tmp_path)
         Provenance.of_conversion(Path(checkpoint.file_name), weights).write(tmp_path)
+    if checkpoint.sha256 is None:
+        pin_sha256(file, pin)
     if downloaded:
         # The model has all that is needed of it; its SHA-256 stays.
         file.unlink()

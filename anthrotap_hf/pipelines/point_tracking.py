@@ -421,15 +421,15 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
     encoded = getattr(video, "_hf_encoded", None)
     video = {"path": encoded} if isinstance(encoded, str) else video if encoded is None else encoded
     if isinstance(video, Mapping):
-        data, path = video.get("bytes"), video.get("path")
-        if data is None and not isinstance(path, Path):
+        content, path = video.get("bytes"), video.get("path")
+        if content is None and not isinstance(path, Path):
             # Rows come from anyone: a path in one may name any file of this machine or its network.
             reason = "a dict's path is never opened" if path is not None else "it has none"
             raise VideoError(
                 f"a video that is a dict must have bytes: {reason}",
                 hint="for a file or an address of yours give the path itself",
             )
-        video = path if data is None else data
+        video = path if content is None else content
         if not isinstance(video, (bytes, bytearray, memoryview, Path)):
             raise VideoError(f"a video's bytes must be bytes, got {type(video).__name__}")
     if isinstance(video, str) and video.startswith(("http://", "https://")):
@@ -445,8 +445,8 @@ def video_source(video: Any) -> np.ndarray | VideoSource:
 
         try:
             with fsspec.open(video, "rb") as file:
-                content: bytes = file.read()
-                return content
+                fetched: bytes = file.read()
+                return fetched
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise VideoError(reason, path=video) from error

@@ -57,7 +57,7 @@ def download(
     Args:
         address: http or https.
         path: of the file; its folder is made.
-        sha256: that the file must have; None: that which it had at the first download to this path (`NAME.sha256`).
+        sha256: that the file must have; None: that which `pin_sha256` kept of an earlier download to this path, if any.
         headers: for the first server, not for one that it redirects to.
         on_bytes: see `OnBytes`.
 
@@ -97,7 +97,7 @@ def pin_of(path: Path) -> Path:
 
 
 def check_sha256(file: Path, sha256: str | None, pin: Path) -> None:
-    """Check a file's SHA-256; one that nobody knows is kept in `pin`, and a later file is held against it.
+    """Check a file's SHA-256: if it is None, against the one in `pin`, if that is there.
 
     Raises:
         DownloadError: it is another file.
@@ -105,13 +105,20 @@ def check_sha256(file: Path, sha256: str | None, pin: Path) -> None:
     found = file_sha256(file)
     pinned = pin.read_text("utf-8").split()[0] if sha256 is None and pin.is_file() else None
     expected = sha256 or pinned
-    if expected is None:
-        with atomic_write(pin) as tmp_path:
-            tmp_path.write_text(f"{found}  {pin.name.removesuffix('.sha256')}\n", encoding="utf-8")
-    elif found != expected:
+    if expected is not None and found != expected:
         replaced = f"it was replaced since the first download: to accept the new one, delete {pin}"
         hint = None if pinned is None else replaced
         raise DownloadError(f"its SHA-256 is {found}, expected {expected}", path=file, hint=hint)
+
+
+def pin_sha256(file: Path, pin: Path) -> None:
+    """Keep a file's SHA-256 in `pin`, for later downloads. To be called when the file has proved to be what it should.
+
+    Raises:
+        OSError: the file can't be read, or `pin` can't be written.
+    """
+    with atomic_write(pin) as tmp_path:
+        tmp_path.write_text(f"{file_sha256(file)}  {pin.name.removesuffix('.sha256')}\n", encoding="utf-8")
 
 
 def _size(path: Path) -> int:
@@ -127,6 +134,8 @@ def _continue(
     address: str, part: Path, headers: Mapping[str, str], on_bytes: OnBytes, resumable_without_validator: bool
 ) -> None:
     """Take one connection's worth of a file. Raises _BrokenError if it ends early, and DownloadError for good."""
+    if not address.startswith(("http://", "https://")):
+        raise DownloadError("not an address that begins with http:// or https://", path=address)
     kept = _validator_of(part)
     validator = kept.read_text("utf-8") if kept.is_file() else ""
     start = _size(part)

@@ -9,7 +9,7 @@ import pytest
 
 from anthrotap_hf.hub.licenses import MAY_BE_REDISTRIBUTED, OTHER_LICENSES
 from anthrotap_hf.models import CONFIGS
-from anthrotap_hf.models.checkpoints import CONVERTERS, checkpoints
+from anthrotap_hf.models.checkpoints import CONVERTERS, CheckpointUnavailableError, checkpoints
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.utils.hub_names import is_repository
 
@@ -52,3 +52,14 @@ def test_names_are_no_names_of_other_trackers_and_files_are_no_names_of_others()
 def test_a_mirror_stands_for_the_buckets(monkeypatch):
     monkeypatch.setenv("ANTHROTAP_MIRROR", "http://mirror/tap/")
     assert checkpoints()["tapnextpp-512"].address == "http://mirror/tap/gresearch/tapnextpp/tapnextpp_512.ckpt"
+    monkeypatch.setenv("ANTHROTAP_MIRROR", "")
+    assert checkpoints()["tapnextpp-512"].address.startswith("https://storage.googleapis.com/gresearch/")
+
+
+def test_errors_and_messages_name_the_mirror(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))
+    monkeypatch.setenv("ANTHROTAP_MIRROR", "/mnt/mirror")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(CheckpointUnavailableError, match=r"/mnt/mirror/.*not an address.*ANTHROTAP_MIRROR names"):
+        checkpoints()["tapnextpp-512"].find_file()
+    assert "downloading tapnextpp-512 from /mnt/mirror/" in caplog.text

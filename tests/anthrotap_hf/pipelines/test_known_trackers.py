@@ -116,10 +116,15 @@ def test_a_file_of_another_hash_or_another_kind_is_refused(server, home, monkeyp
     monkeypatch.setitem(checkpoints(), "stand-in", Checkpoint(**{**vars(row), "architecture": "tapir"}))
     assert "small.ckpt: this is no TAPIR checkpoint" in reason()
     assert not (home / "model").exists()
-    # It was whole and is not fetched again.
-    count = len(server.asked)
-    reason()
-    assert len(server.asked) == count
+
+
+def test_a_bad_first_download_is_deleted_and_not_held_against_the_next(server, home):
+    content = server.files[PATH]
+    server.files[PATH] = b"<html>log in</html>"
+    assert reason().endswith("the download was deleted: the same command downloads it again")
+    assert not home.exists() or not list(home.iterdir())
+    server.files[PATH] = content
+    assert load_tracker("stand-in").model.config.hidden_size == 32
 
 
 def test_a_folder_of_the_same_name_goes_first(server, tmp_path, monkeypatch, caplog):

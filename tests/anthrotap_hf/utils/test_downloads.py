@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from anthrotap_hf.utils import downloads
-from anthrotap_hf.utils.downloads import DownloadError, download, pin_of
+from anthrotap_hf.utils.downloads import DownloadError, download, pin_of, pin_sha256
 from helpers.file_server import running_file_server
 
 CONTENT = bytes(range(256)) * 40
@@ -38,6 +38,8 @@ def test_a_whole_download_is_told_of_and_its_hash_is_kept(server, file):
     assert file.read_bytes() == CONTENT
     assert told[0] == (0, len(CONTENT))
     assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert others(file) == []
+    pin_sha256(file, pin_of(file))
     assert pin_of(file).read_text() == f"{SHA256}  net.pt\n"
     assert others(file) == ["net.pt.sha256"]
 
@@ -57,7 +59,7 @@ def test_the_next_call_goes_on_where_the_last_one_gave_up(server, file):
     download(f"{server.url}/a/net.pt", file)
     assert file.read_bytes() == CONTENT
     assert server.asked[-1] == ("/a/net.pt", "bytes=4000-")
-    assert others(file) == ["net.pt.sha256"]
+    assert others(file) == []
 
 
 @pytest.mark.parametrize("with_etag", [True, False])
@@ -86,6 +88,7 @@ def test_a_file_with_another_hash_is_not_kept(server, file):
 
 def test_a_file_that_was_replaced_since_the_first_download_is_refused(server, file):
     download(f"{server.url}/a/net.pt", file)
+    pin_sha256(file, pin_of(file))
     file.unlink()
     server.files["/a/net.pt"] = b"another"
     with pytest.raises(DownloadError, match=r"to accept the new one, delete .*net\.pt\.sha256"):
@@ -93,6 +96,12 @@ def test_a_file_that_was_replaced_since_the_first_download_is_refused(server, fi
     pin_of(file).unlink()
     download(f"{server.url}/a/net.pt", file)
     assert file.read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("address", ["/mnt/mirror/net.pt", "localhost:9/net.pt", "file:///net.pt", "http:///net.pt"])
+def test_what_is_no_address_is_an_error(address, file):
+    with pytest.raises(DownloadError, match=r"not an address|no host given"):
+        download(address, file)
 
 
 def test_a_moved_file_and_a_server_that_is_not_there_are_told_apart(server, file):
