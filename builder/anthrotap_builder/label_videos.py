@@ -280,6 +280,9 @@ def label_videos(
     given, bad = _sorted_meshes(config, options.meshes or {})
     if (config.mesh_source == "file") != bool(options.meshes):
         raise ValueError("mesh_source: file needs files of meshes, and goes only with them")
+    # Before anything that takes long.
+    if not options.overwrite:
+        check_no_shards(out / "data")
     pipeline.load_parts(config, options.device)
     names = _unique_names(videos)
     # All that is written waits in a folder of its own: a run that does not end leaves nothing.
