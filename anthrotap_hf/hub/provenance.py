@@ -32,6 +32,7 @@ class Provenance:
         versions: The versions of Python and of the packages that trained or converted, by name.
         evaluation: The last evaluation during training: `benchmark`, `mode`, `step` and `mean`, the metrics as
             fractions; None if there was none.
+        conversion: The `CONVERSION` by which a known tracker was converted; None for other weights.
     """
 
     recipe: dict[str, Any]
@@ -39,6 +40,7 @@ class Provenance:
     components: tuple[Component, ...]
     versions: dict[str, str]
     evaluation: dict[str, Any] | None = None
+    conversion: int | None = None
 
     @classmethod
     def of_training(cls, recipe: Mapping[str, Any], start: str | None, data: Iterable[Component]) -> Provenance:

@@ -15,12 +15,17 @@ import yaml
 from anthrotap_hf.models import TRACKERS
 from anthrotap_hf.utils.downloads import DownloadError, OnBytes, cache_dir, check_sha256, download, pin_of
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.file_limits import FileLimitError, read_json
 from anthrotap_hf.utils.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
+
+CONVERSION = 2
+"""The version of what is made of released files. Raise it whenever a converter makes something else of the same file:
+trackers in the cache are converted again then."""
 
 MIRROR_VARIABLE = "ANTHROTAP_MIRROR"
 """An address that has the files of `BUCKETS` under the same paths; HF_ENDPOINT is the one for those of the Hub."""
@@ -124,7 +129,11 @@ class Checkpoint:
 
     @property
     def is_converted(self) -> bool:
-        return (self.model_folder / "config.json").is_file()
+        """Whether its folder has the model, as this release converts it."""
+        try:
+            return bool(read_json(self.model_folder / "provenance.json").get("conversion") == CONVERSION)
+        except (OSError, FileLimitError, AttributeError):
+            return False
 
     def say_license(self) -> str:
         """Return a sentence on its license."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.utils import tqdm
 from transformers.utils import logging as transformers_logging
 
-from anthrotap_hf.models.checkpoints import Checkpoint
+from anthrotap_hf.models.checkpoints import CONVERSION, Checkpoint, CheckpointUnavailableError
 from anthrotap_hf.utils.atomic_files import atomic_dir
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from anthrotap_hf.utils.downloads import OnBytes, pin_of, pin_sha256
 from anthrotap_hf.utils.folder_lock import locked_folder
+
+if TYPE_CHECKING:
+    from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +30,9 @@ Progress = Callable[[str, int, int | None], object] | None
 def prepare(checkpoint: Checkpoint, progress: Progress = None) -> Path:
     """Return the folder of a known tracker, for `from_pretrained`. It is made at the first call.
 
-    Only one process makes it; others that want it wait.
+    It is made again where an earlier release converted it otherwise; if its file can't be had then, a warning says so,
+    and the earlier model is used. The image processor has the published resolution. Only one process makes it; others
+    that want it wait.
 
     Args:
         checkpoint: which one.
@@ -51,8 +57,14 @@ def _make(checkpoint: Checkpoint, progress: Progress) -> None:
     from anthrotap_hf.hub.provenance import Provenance
     from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 
-    with ExitStack() as stack:
-        file, downloaded = checkpoint.find_file(_on_bytes(f"downloading {checkpoint.name}", progress, stack))
+    try:
+        with ExitStack() as stack:
+            file, downloaded = checkpoint.find_file(_on_bytes(f"downloading {checkpoint.name}", progress, stack))
+    except CheckpointUnavailableError as error:
+        if not (checkpoint.model_folder / "config.json").is_file():
+            raise
+        logger.warning("used as an earlier release converted it, since its file can't be had: %s", error)
+        return
     logger.warning("%s: %s", checkpoint.name, checkpoint.say_license())
     if progress is not None:
         progress(f"converting {checkpoint.name}", 0, None)
@@ -69,13 +81,26 @@ def _make(checkpoint: Checkpoint, progress: Progress) -> None:
         raise CheckpointError(error.reason, path=file, hint=hint) from error
     weights = Component(f"{checkpoint.title}'s released weights", checkpoint.license, checkpoint.terms)
     with without_progress_bars(), atomic_dir(checkpoint.model_folder) as tmp_path:
-        PointTrackingPipeline(model, device="cpu").save_pretrained(tmp_path)
-        Provenance.of_conversion(Path(checkpoint.file_name), weights).write(tmp_path)
+        processor = image_processor_of(checkpoint, model.config)
+        PointTrackingPipeline(model, image_processor=processor, device="cpu").save_pretrained(tmp_path)
+        provenance = Provenance.of_conversion(Path(checkpoint.file_name), weights)
+        replace(provenance, conversion=CONVERSION).write(tmp_path)
     if checkpoint.sha256 is None:
         pin_sha256(file, pin)
     if downloaded:
         # The model has all that is needed of it; its SHA-256 stays.
         file.unlink()
+
+
+def image_processor_of(checkpoint: Checkpoint, config: Any) -> PointTrackingImageProcessor:
+    """Return the image processor of a known tracker: at its published resolution, or else at its configuration's."""
+    from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
+
+    usual = PointTrackingImageProcessor.for_model(config)
+    if checkpoint.resolution is None:
+        return usual
+    size = dict(zip(("height", "width"), checkpoint.resolution, strict=True))
+    return PointTrackingImageProcessor(size, usual.size_divisor, usual.do_rescale)
 
 
 @contextmanager

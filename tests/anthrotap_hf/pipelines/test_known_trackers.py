@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import torch
 import transformers
 from huggingface_hub import constants
 
+from anthrotap_hf.evaluation.runner import EvaluatedModel
 from anthrotap_hf.hub.provenance import Provenance
+from anthrotap_hf.models import CONFIGS
+from anthrotap_hf.models import checkpoints as checkpoints_module
 from anthrotap_hf.models.checkpoints import Checkpoint, FileByHand, checkpoints
-from anthrotap_hf.pipelines import TrackerError, known_trackers, load_tracker
+from anthrotap_hf.pipelines import PointTrackingImageProcessor, TrackerError, known_trackers, load_tracker
 from anthrotap_hf.utils import downloads
 from helpers.file_server import running_file_server
 from helpers.released_layouts import released_locotrack
@@ -72,6 +76,43 @@ def test_transformers_pipeline_takes_the_name(server, video):
     tracker = transformers.pipeline("point-tracking", model="stand-in")
     assert tracker(video, points=[[0, 10, 8]])["visible"].shape == (1, len(video))
     assert transformers.pipeline("point-tracking", model="flowchain").model.config.model_type == "flowchain"
+
+
+def test_it_sees_videos_at_its_published_resolution(server, monkeypatch):
+    row = replace(checkpoints()["stand-in"], resolution=(64, 96))
+    monkeypatch.setitem(checkpoints(), "stand-in", row)
+    tracker = load_tracker("stand-in")
+    assert tracker.image_processor.size == {"height": 64, "width": 96}
+    assert EvaluatedModel.of("", tracker).resolution == (64, 96)
+
+
+@pytest.mark.parametrize("row", checkpoints().values(), ids=lambda row: row.name)
+def test_published_resolutions_are_the_configurations_but_for_the_full_alltracker(row):
+    config = CONFIGS.load(row.architecture)()
+    config.update({name: value for name, value in row.convert.items() if name == "frame_size"})
+    usual = PointTrackingImageProcessor.for_model(config).size
+    at_published = known_trackers.image_processor_of(row, config).size
+    if row.name == "alltracker":
+        assert (usual, at_published) == ({"height": 384, "width": 512}, {"height": 768, "width": 1024})
+    else:
+        assert usual == at_published
+
+
+def test_what_an_earlier_release_converted_is_converted_again(server, home, monkeypatch, caplog):
+    load_tracker("stand-in")
+    monkeypatch.setattr(checkpoints_module, "CONVERSION", 99)
+    monkeypatch.setattr(known_trackers, "CONVERSION", 99)
+    # The file can't be had: the earlier model is used, and a warning says so.
+    content = server.files.pop(PATH)
+    assert not checkpoints()["stand-in"].is_converted
+    assert load_tracker("stand-in").model.config.hidden_size == 32
+    assert "used as an earlier release converted it, since its file can't be had: stand-in: " in caplog.text
+    # A kept file is taken, and stays.
+    (home / "small.ckpt").write_bytes(content)
+    load_tracker("stand-in")
+    assert checkpoints()["stand-in"].is_converted
+    assert (home / "small.ckpt").is_file()
+    assert Provenance.read(str(home / "model")).conversion == 99
 
 
 def test_of_several_that_want_it_one_downloads_it(server):
