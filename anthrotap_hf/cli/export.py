@@ -43,10 +43,13 @@ def export(
         Path | None,
         typer.Option(help="The video that was tracked, for formats that use it. Datasets have their own."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="For onnx: frames of the clips that it takes.")] = 24,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="For onnx: frames of the clips that it takes. Default: 24.")
+    ] = None,
     resolution: Annotated[
-        str, typer.Option(help="For onnx: HEIGHTxWIDTH of the frames that it takes, multiples of 8.")
-    ] = "256x256",
+        str | None,
+        typer.Option(help="For onnx: HEIGHTxWIDTH of the frames that it takes, multiples of 8. Default: 256x256."),
+    ] = None,
     overwrite: common.Overwrite = False,
     as_json: common.Json = False,
 ) -> None:
@@ -63,8 +66,13 @@ def export(
 
     Example: anthrotap export locotrack-tiny --format onnx --out tracker.onnx --frames 48
     """
+    with common.cli_errors(out):
+        if format == ONNX:
+            _refuse("only for tracks: onnx is of a tracker, without a video", clip=clip, video=video)
+        else:
+            _refuse(f"only for --format onnx, got {format}", frames=frames, resolution=resolution)
     if format == ONNX:
-        _export_tracker(str(source), out, frames, resolution, overwrite, as_json)
+        _export_tracker(str(source), out, frames or 24, resolution or "256x256", overwrite, as_json)
         return
     written: list[Path] = []
     failed: list[str] = []
@@ -119,6 +127,13 @@ def _export_tracker(name: str, out: Path, frames: int, resolution: str, overwrit
         print(f"{out}\ninputs: {', '.join(inputs)}; `python -m pydoc anthrotap_hf.export.onnx_model` explains them")
 
 
+def _refuse(reason: str, **options: object) -> None:
+    """Raise AnthroTapError for the first of these options that is given: it would be ignored."""
+    for name, value in options.items():
+        if value is not None:
+            raise AnthroTapError(reason, argument=name)
+
+
 class _ExistsError(AnthroTapError):
     """A file that would be replaced."""
 
@@ -153,8 +168,9 @@ def _export(clip: TrackedClip, format: str, path: Path, overwrite: bool) -> list
     """Write one clip; return the files."""
     kind: Format = FORMATS.load(format)
     files = [path]
-    if kind.sidecar is not None and isinstance(clip.video, bytes):
-        files.append(kind.sidecar(path))
+    copy = None if kind.sidecar is None else kind.sidecar(clip, path)
+    if copy is not None:
+        files.append(copy)
     for file in files:
         is_empty_folder = file.is_dir() and not any(file.iterdir())
         if file.exists() and not overwrite and not is_empty_folder:

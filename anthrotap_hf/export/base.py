@@ -21,14 +21,14 @@ class Format:
         suffix: of the file; "" for a folder.
         reader: which program reads it, and how.
         video: what a clip's video is for; "" where it is of no use, and `write` gets a clip without one.
-        sidecar: where a file goes, beside that at a path, with the video of a clip that has it as bytes.
+        sidecar: where `write` copies a clip's video to, beside the file at a path; None where it is not copied.
     """
 
     write: Callable[[TrackedClip, Path], None]
     suffix: str
     reader: str
     video: str = ""
-    sidecar: Callable[[Path], Path] | None = None
+    sidecar: Callable[[TrackedClip, Path], Path | None] | None = None
 
 
 def frame_rate(clip: TrackedClip) -> float:

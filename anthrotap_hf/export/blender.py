@@ -59,9 +59,9 @@ add_tracks(open_clip())
 '''
 
 
-def video_beside(path: Path) -> Path:
-    """Return where the video of a script goes if it is not a file yet."""
-    return path.with_name(f"{path.stem}.clip.mp4")
+def video_beside(clip: TrackedClip, path: Path) -> Path | None:
+    """Return where the video of a script goes; None if it is a file already."""
+    return path.with_name(f"{path.stem}.clip.mp4") if isinstance(clip.video, bytes) else None
 
 
 def write_blender(clip: TrackedClip, path: Path) -> None:
@@ -86,8 +86,9 @@ def write_blender(clip: TrackedClip, path: Path) -> None:
         # Read to the end to check that it is the video of these tracks.
         for _ in exported_frames(clip):
             pass
-        if isinstance(video, bytes):
-            file = str(video_beside(path).absolute())
+        beside = video_beside(clip, path)
+        if isinstance(video, bytes) and beside is not None:
+            file = str(beside.absolute())
             with atomic_write(file) as tmp_path:
                 tmp_path.write_bytes(video)
         elif isinstance(video, str | Path):

@@ -205,7 +205,7 @@ def test_colors_are_for_terminals_alone(tmp_path, monkeypatch):
         ("anthrotap publish ", {"dataset", "model"}),
         ("anthrotap train tiny-pro", {"tiny-procedural"}),
         ("anthrotap label a.mp4 --recipe anthrotap-", {"anthrotap-ld"}),
-        ("anthrotap export x --format c", {"cotracker", "colmap"}),
+        ("anthrotap export x --format c", {"csv", "cotracker", "colmap"}),
         ("anthrotap track a.mp4 --model locotrack-", {"locotrack-base", "locotrack-small", "locotrack-tiny"}),
     ],
 )

@@ -9,6 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
@@ -192,3 +193,49 @@ def test_a_video_that_a_format_has_no_use_for_is_rejected(tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "cotracker does not use a video" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "pictures"])
+def test_a_csv_has_its_video_beside_it_and_is_evaluated(kind, tracks, tmp_path, make_video):
+    video = make_video("source/dance.mp4", shots=[T], size=(H, W))
+    if kind == "pictures":
+        frames, video = decode_video(video), tmp_path / "pictures"
+        video.mkdir()
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(video / f"{number}.png")
+    source = tmp_path / "a.tracks.npz"
+    np.savez(source, tracks=tracks.xy, visible=tracks.visible, size=[H, W], fps=np.float32(24))
+    out = tmp_path / "out/points.csv"
+    out.parent.mkdir()
+    arguments = ["export", str(source), "--format", "csv", "--out", str(out), "--video", str(video), "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    copy = out.with_suffix(".mp4" if kind == "file" else "")
+    assert json.loads(done.stdout)["files"] == [str(out), str(copy)]
+    (found,) = open_reader("points", out)
+    assert np.array_equal(found.frames, decode_video(video))
+    assert np.array_equal(found.tracks.visible, tracks.visible)
+    # What lies there already is not copied onto itself.
+    again = CliRunner().invoke(app, [*arguments[:-2], str(copy), "--overwrite"])
+    assert again.exit_code == 0, again.stderr
+    assert len([*open_reader("points", out)]) == 1
+    missing = CliRunner().invoke(app, [*arguments[:-2], str(tmp_path / "no.mp4"), "--overwrite"])
+    assert missing.exit_code == 2
+    assert "no.mp4: no such file" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("format", "option", "value"),
+    [
+        ("onnx", "--clip", "a"),
+        ("onnx", "--video", "a.mp4"),
+        ("csv", "--frames", "24"),
+        ("tapvid", "--resolution", "256x256"),
+    ],
+)
+def test_options_of_other_formats_are_refused(format, option, value, tmp_path):
+    arguments = ["export", "locotrack-tiny", "--format", format, "--out", str(tmp_path / "out"), option, value]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert f"{option}: only for " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
