@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.utils.errors import missing_extra, one_line
@@ -91,13 +92,18 @@ def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
     """Return the arguments for `launch`: the style, the limit of an upload, and nothing that calls another host."""
     from starlette.middleware import Middleware
 
-    from anthrotap_hf.app.guard import HostAndOriginGuard
+    from anthrotap_hf.app.guard import HostAndOriginGuard, UploadLimit
     from anthrotap_hf.app.page import AppSettings
     from anthrotap_hf.app.style import CSS, theme
 
     settings = settings or AppSettings()
     # A Space is called by names of the Hub's.
     any_host = settings.any_host or "SPACE_ID" in os.environ
+    middleware = [
+        Middleware(HostAndOriginGuard, settings.hosts, any_host),
+        # The folder that `build_app` made.
+        Middleware(UploadLimit, Path(os.environ["GRADIO_TEMP_DIR"]), settings.limits.total_bytes),
+    ]
     return {
         "theme": theme(),
         "css_paths": CSS,
@@ -105,5 +111,5 @@ def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,
         "share": False,
-        "app_kwargs": {"middleware": [Middleware(HostAndOriginGuard, settings.hosts, any_host)]},
+        "app_kwargs": {"middleware": middleware},
     }

@@ -336,7 +336,7 @@ class BrowsingTab:
             self.found: gr.Column(visible=True),
             **dict(zip(self.filters, NO_FILTER, strict=True)),
             self.split: gr.Dropdown(["all", *dataset.splits], value="all"),
-            **self._show(self.page.visitor(request), dataset, 1, *NO_FILTER),
+            **self._show(self.page.let_in(request), dataset, 1, *NO_FILTER),
         }
 
     def _filter(self, request: gr.Request, *values: Any) -> Updates:

@@ -1,4 +1,4 @@
-"""Who may talk to the page: requests that browsers send on behalf of other sites are refused.
+"""Who may talk to the page: requests on behalf of other sites are refused, and uploads for which there is no room.
 
 A page that listens on this machine is reachable from every site that its user visits: by a form that is posted to it,
 or by a name of that site which suddenly stands for this machine (DNS rebinding). The headers Host and Origin tell.
@@ -6,8 +6,11 @@ or by a name of that site which suddenly stands for this machine (DNS rebinding)
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,9 +42,7 @@ class HostAndOriginGuard:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": 403, "headers": headers})
-            await send({"type": "http.response.body", "body": reason.encode()})
+            await _refuse(send, 403, reason)
             return
         await self.app(scope, receive, send)
 
@@ -67,6 +68,54 @@ class HostAndOriginGuard:
             own = {text.lower() for text in (host, *headers.get(b"x-forwarded-host", []))}
             is_foreign = any(urlsplit(origin).netloc.lower() not in own for origin in headers.get(b"origin", []))
         return "Another site may not send anything to this page." if is_foreign else None
+
+
+class UploadLimit:
+    """An ASGI application that passes requests on to another one, but no upload for which there is no room.
+
+    Args:
+        app: the other application.
+        folder: of all files of the page.
+        total_bytes: of these files, at most.
+    """
+
+    def __init__(self, app: Any, folder: Path, total_bytes: int) -> None:
+        self.app, self.folder, self.total_bytes = app, folder, total_bytes
+        # Bytes that uploads have announced that are on their way.
+        self._coming = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].rstrip("/").endswith("/upload"):
+            await self.app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"").decode("latin1")
+        if not length.isdecimal():
+            await _refuse(send, 411, "An upload says how long it is.")
+            return
+        self._coming += int(length)
+        try:
+            used = await asyncio.to_thread(_bytes_below, self.folder)
+            if used + self._coming > self.total_bytes:
+                await _refuse(send, 507, "This page has no room for more videos now: come back in a few minutes.")
+                return
+            await self.app(scope, receive, send)
+        finally:
+            self._coming -= int(length)
+
+
+async def _refuse(send: Send, status: int, reason: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": reason.encode()})
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        # Files go while they are counted.
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total
 
 
 def _name(address: str) -> str:

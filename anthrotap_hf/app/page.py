@@ -78,6 +78,11 @@ class Page:
         self.uploads = Uploads()
 
     def visitor(self, request: gr.Request) -> Visitor:
+        """Return who asks: one without anything, if they have brought nothing yet."""
+        return self.visitors.find(request.session_hash)
+
+    def let_in(self, request: gr.Request) -> Visitor:
+        """Return who asks, with a folder for files. Raises gr.Error if there are too many."""
         try:
             return self.visitors.get(request.session_hash)
         except FullError as error:
@@ -214,7 +219,9 @@ class JobButtons:
         self.cancel.click(self._on_cancel, None, [self.message, self.queue], cancels=[running], **quick)
 
     def _on_queue(self, request: gr.Request) -> str:
-        sentence = self.page.wait(self.page.visitor(request))
+        visitor = self.page.visitor(request)
+        # Without a video there is no work to wait for.
+        sentence = self.page.wait(visitor) if visitor.videos else ""
         return note(sentence) if sentence else ""
 
     def _on_cancel(self, request: gr.Request) -> tuple[str, str]:
@@ -269,6 +276,7 @@ class VideoBox:
             progress((done, total) if total else 0, desc="Reading", unit="frames")
 
         uploads, video = self.page.uploads, visitor.videos.get(self.name)
+        visitor.is_opening = True
         try:
             # One that was submitted twice is open already.
             if video is None or uploads.find(upload) != video.path:
@@ -277,6 +285,8 @@ class VideoBox:
                 video = take_video(upload, folder, self.page.settings.limits, on_frame, uploads)
         except VideoError as error:
             return {self.file: None, self.message: note(error.reason, "bad"), **self.on_close(visitor)}
+        finally:
+            visitor.is_opening = False
         visitor.videos[self.name] = video
         details = f"{video.width} x {video.height}, {count(video.frames, 'frame')}, {video.seconds:.1f} s"
         return {
@@ -291,11 +301,11 @@ class VideoBox:
     def _upload(self, path: str | None, request: gr.Request, progress=gr.Progress()) -> Updates:  # noqa: B008
         if path is None:
             return {self.file: gr.skip()}
-        return self._open(self.page.visitor(request), Path(path), progress)
+        return self._open(self.page.let_in(request), Path(path), progress)
 
     def _make_example(self, request: gr.Request, progress=gr.Progress()) -> Updates:  # noqa: B008
         assert self.example is not None
-        visitor = self.page.visitor(request)
+        visitor = self.page.let_in(request)
         path = visitor.empty_folder("example") / "example.mp4"
         progress(0, desc="Drawing")
         write_video(path, *self.example())

@@ -34,6 +34,8 @@ MAX_SIDE = 4096
 MAX_UPLOADS = 1000
 # Visitors at once, each with a folder.
 MAX_VISITORS = 100
+# How many of the largest uploads all files of visitors may be together.
+MAX_TOTAL = 50
 # Seconds without a request after which a visitor counts as gone.
 VISITOR_TIMEOUT = 3600
 
@@ -44,6 +46,11 @@ class Limits:
 
     megabytes: int = 100
     seconds: int = 20
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files of all visitors beyond which no upload is taken."""
+        return MAX_TOTAL * self.megabytes * 10**6
 
     def __str__(self) -> str:
         return f"up to {self.seconds} seconds and {self.megabytes} MB"
@@ -90,6 +97,7 @@ class Visitor:
         points: (t, x, y) that are to be tracked.
         state: what tabs keep while the page is open, by tab.
         last_request: time of the last request, by time.monotonic.
+        is_opening: whether an upload is being read.
     """
 
     name: str
@@ -98,6 +106,7 @@ class Visitor:
     points: list[tuple[int, float, float]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     last_request: float = field(default_factory=time.monotonic)
+    is_opening: bool = False
 
     def empty_folder(self, name: str) -> Path:
         """Return an empty folder of this name; what it held before is deleted."""
@@ -134,8 +143,23 @@ class Visitors:
     def __len__(self) -> int:
         return len(self._visitors)
 
+    def find(self, name: str | None) -> Visitor:
+        """Return the visitor; of a name that is new, one without anything, who takes no place and has no folder."""
+        name = name or "unknown"
+        visitor = self._visitors.get(name)
+        if visitor is None:
+            return self._new(name)
+        visitor.last_request = time.monotonic()
+        return visitor
+
     def get(self, name: str | None) -> Visitor:
-        """Return the visitor, a new one if the name is new. Raises FullError if there are too many."""
+        """Return the visitor, for files; a new one if the name is new.
+
+        If there are too many, one without video goes, who has done nothing for the longest time.
+
+        Raises:
+            FullError: all of them have videos.
+        """
         name = name or "unknown"
         now = time.monotonic()
         for other in list(self._visitors.values()):
@@ -143,13 +167,19 @@ class Visitors:
                 self.leave(other.name)
         if name not in self._visitors:
             if len(self._visitors) >= MAX_VISITORS:
-                raise FullError("Too many people use this page now: come back in a few minutes.")
-            # A name that cannot be guessed.
-            folder = self.root / uuid.uuid4().hex
-            folder.mkdir(parents=True)
-            self._visitors[name] = Visitor(name, folder)
+                idle = [other for other in self._visitors.values() if not other.videos and not other.is_opening]
+                if not idle:
+                    raise FullError("Too many people use this page now: come back in a few minutes.")
+                self.leave(min(idle, key=lambda other: other.last_request).name)
+            visitor = self._new(name)
+            visitor.folder.mkdir(parents=True)
+            self._visitors[name] = visitor
         self._visitors[name].last_request = now
         return self._visitors[name]
+
+    def _new(self, name: str) -> Visitor:
+        # A folder's name that cannot be guessed.
+        return Visitor(name, self.root / uuid.uuid4().hex)
 
     def leave(self, name: str | None) -> None:
         """End a visitor's work and delete the files: the page is closed."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs anthrotap[app]")
 
-from anthrotap_hf.app.guard import HostAndOriginGuard
+from gradio import Request
+
+from anthrotap_hf.app.guard import HostAndOriginGuard, UploadLimit
+from anthrotap_hf.app.page import AppSettings, JobButtons, Page
 from anthrotap_hf.app.uploads import Uploads, Visitors
 from anthrotap_hf.video import VideoError
 
@@ -25,7 +29,7 @@ HERE = "127.0.0.1:7860"
 PAGE = f"http://{HERE}"
 
 
-def status(method: str, headers: dict[str, str], **options: Any) -> int:
+def status(method: str, headers: dict[str, str], make: Any = HostAndOriginGuard, **options: Any) -> int:
     """What the guard answers; 200 if it passes the request on."""
     sent: list[Any] = []
 
@@ -36,8 +40,8 @@ def status(method: str, headers: dict[str, str], **options: Any) -> int:
         sent.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": method, "headers": raw}
-    asyncio.run(HostAndOriginGuard(app, **options)(scope, None, send))  # type: ignore[arg-type]
+    scope = {"type": "http", "method": method, "headers": raw, "path": "/gradio_api/upload"}
+    asyncio.run(make(app, **options)(scope, None, send))  # type: ignore[arg-type]
     return sent[0]["status"]
 
 
@@ -90,14 +94,44 @@ def test_one_upload_of_two_visitors(tmp_path):
 
 def test_so_many_visitors_are_let_in(tmp_path, monkeypatch):
     monkeypatch.setattr("anthrotap_hf.app.uploads.MAX_VISITORS", 2)
-    visitors = Visitors(tmp_path, lambda name: None)
+    left: list[str] = []
+    visitors = Visitors(tmp_path, left.append)
+    # Who only asks takes no place.
+    for number in range(9):
+        assert not visitors.find(f"s{number}").folder.exists()
+    assert len(visitors) == 0
     first = visitors.get("a")
+    first.videos["track"] = object()  # type: ignore[assignment]
     visitors.get("b")
-    with pytest.raises(ValueError, match="Too many people use this page now"):
-        visitors.get("c")
-    assert visitors.get("a") is first
-    visitors.leave("b")
     visitors.get("c")
+    assert left == ["b"]
+    visitors.get("c").is_opening = True
+    with pytest.raises(ValueError, match="Too many people use this page now"):
+        visitors.get("d")
+    assert visitors.find("a") is first
+    visitors.leave("c")
+    visitors.get("d")
+
+
+def test_calls_of_any_session_make_no_visitors(tmp_path):
+    page = Page(AppSettings(), tmp_path)
+    buttons, request = JobButtons.__new__(JobButtons), Request()
+    buttons.page = page
+    for request.session_hash in ("a", "b"):
+        assert buttons._on_queue(request) == ""
+        assert "Nothing of yours" in buttons._on_cancel(request)[0]
+    assert len(page.visitors) == 0
+    assert page._waiting == []
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [({"content-length": "60"}, 200), ({"content-length": "61"}, 507), ({}, 411)]
+)
+def test_all_uploads_together_have_a_limit(length, expected, tmp_path):
+    (tmp_path / "old.mp4").write_bytes(bytes(40))
+    make = partial(UploadLimit, folder=tmp_path, total_bytes=100)
+    assert status("POST", length, make=make) == expected
 
 
 def ask(address: str, path: str, content: Any = None, **headers: str) -> tuple[int, str]:
