@@ -51,14 +51,14 @@ class SampleSettings:
         num_frames: frames of a sample.
         dilation: a sample takes every `dilation`-th frame of the clip.
         num_queries: query points, drawn among all visible labels (with replacement where there are fewer).
-        max_query_frames: number of frames that queries are drawn from, the first with a visible label and others at
-            random; None: all. AllTracker runs once for each.
         height, width: of the sample's frames, pixels.
         min_visible: frames in which a track must be visible, in the clip's window and again after augmentation.
         affine: smooth motion to add, or None.
         flip: probability of changing left and right.
         crop: None, or the smallest and largest side of a crop, as a fraction of the frame's (each axis by itself).
         color: change of colors, or None.
+        max_query_frames: number of frames that queries are drawn from, the first with a visible label and others at
+            random; None: all. AllTracker runs once for each.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -67,7 +67,6 @@ class SampleSettings:
     num_frames: int = 48
     dilation: int = 2
     num_queries: int = 256
-    max_query_frames: int | None = None
     height: int = 256
     width: int = 256
     min_visible: int = 4
@@ -75,6 +74,7 @@ class SampleSettings:
     flip: float = 0.5
     crop: Range | None = None
     color: Color | None = None
+    max_query_frames: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "dilation", "num_queries", "height", "width", "min_visible"):

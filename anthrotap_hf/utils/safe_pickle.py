@@ -182,10 +182,15 @@ class _Chumpy(Stub):
         return chosen.reshape([int(size) for size in np.atleast_1d(array_of(shape))])
 
 
+PLAIN_CLASSES = ((make_set, set), (make_frozenset, frozenset), (make_ordered_dict, OrderedDict))
+
+
 def _reconstructor(kind: Any = None, *_: Any) -> Stub:
     """`copy_reg._reconstructor(class, base, state)`, by which the oldest protocols make objects."""
     if not (isinstance(kind, type) and issubclass(kind, Stub)):
-        raise pickle.UnpicklingError(f"it asks to make an object of {kind!r}")
+        # Name the class that the file asks for, not the function that stands in for it here.
+        asked = next((plain for made, plain in PLAIN_CLASSES if kind is made), kind)
+        raise pickle.UnpicklingError(f"it asks to make an object of {asked!r}")
     return kind()
 
 

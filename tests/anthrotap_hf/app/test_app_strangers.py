@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def status(method: str, headers: dict[str, str], make: Any = HostAndOriginGuard,
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "headers": raw, "path": "/gradio_api/upload"}
-    asyncio.run(make(app, **options)(scope, None, send))  # type: ignore[arg-type]
+    # In a thread of its own: a browser that another test has started may have a loop at work in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, make(app, **options)(scope, None, send)).result()  # type: ignore[arg-type]
     return sent[0]["status"]
 
 

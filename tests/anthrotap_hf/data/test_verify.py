@@ -205,7 +205,7 @@ ROW_DAMAGE = {
         put("visible", (1, slice(45, 48)), True),
         "labels that are visible but not valid: 3",
     ),
-    "hardly visible": (put("visible", 2, False), "tracks that are visible in fewer than 4 frames: 1"),
+    "hardly visible": (put("visible", 2, False), "tracks that are visible in fewer than 3 frames: 1"),
     "confidence": (put("confidence", (0, 0), 101), "confidence is 101, not 0 to 100 or 255"),
     "half unknown confidence": (put("confidence", (0, 0), 255), "for some labels and known for others"),
     "confidence of an invalid label": (

@@ -99,7 +99,7 @@ def test_objects_get_their_fraction_of_the_tracks():
 
 
 def test_a_sample(folder):
-    settings = SampleSettings(8, 1, 64, height=32, width=32, min_visible=1, affine=None, flip=0, crop=(0.55, 1))
+    settings = SampleSettings(8, 1, 64, 32, 32, min_visible=1, affine=None, flip=0, crop=(0.55, 1))
     sample = make_sample(PanningMoviClips(folder)[0], settings, np.random.default_rng(0))
     assert sample["video"].shape == (8, 32, 32, 3)
     assert sample["valid"].all()

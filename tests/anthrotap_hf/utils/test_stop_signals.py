@@ -35,6 +35,8 @@ print("not stopped")
 def run(how: str, *numbers: int, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RUN, how, *map(str, map(int, numbers))]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(sys.path)}
+    # A shell that runs something in the background lets it ignore Ctrl-C; the tests may run there.
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
 
 
