@@ -32,11 +32,16 @@ print("not stopped")
 """
 
 
+def _heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run(how: str, *numbers: int, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RUN, how, *map(str, map(int, numbers))]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(sys.path)}
-    # A shell that runs something in the background lets it ignore Ctrl-C; the tests may run there.
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    # A shell that runs something in the background, and nohup, let it ignore signals; the tests may run there.
+    options.setdefault("preexec_fn", _heed_signals)
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
 
 
