@@ -253,10 +253,10 @@ def merge_duplicates(tracks: list[Track[D]], fixed: list[Track[D]]) -> list[Trac
     for rank, i in enumerate(order):
         track = merged[i]
         for other in fixed:
-            for t in _shared_frames(track, other):
+            for t in shared_frames(track, other):
                 del track[t]
         for other in (merged[j] for j in order[:rank]):
-            shared = _shared_frames(track, other)
+            shared = shared_frames(track, other)
             if not shared:
                 continue
             if len(track.keys() & other.keys()) - len(shared) <= MAX_SEPARATE_FRAMES:
@@ -280,7 +280,7 @@ def merge_duplicates(tracks: list[Track[D]], fixed: list[Track[D]]) -> list[Trac
     return merged
 
 
-def _shared_frames(a: Track[D], b: Track[D]) -> list[int]:
+def shared_frames(a: Track[D], b: Track[D]) -> list[int]:
     """Return the frames in which two tracks are on one person."""
     return [t for t in sorted(a.keys() & b.keys()) if is_duplicate(a[t], b[t])]
 

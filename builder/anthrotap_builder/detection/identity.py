@@ -81,8 +81,7 @@ def drop_turned(track: Track[D]) -> Track[D]:
 
     At MIN_TURN_RATE frames a second or more nobody turns so fast: a person who is mostly hidden the landmark network
     sees now upright and now upside down. Kept are the runs of frames between such turns that agree with each other and
-    have the most frames, by dynamic
-    programming.
+    have the most frames, by dynamic programming.
     """
     frames = sorted(track)
     torsos = [_torso(track[t]) for t in frames]

@@ -26,6 +26,7 @@ from anthrotap_builder.detection.association import (
     has_id_conflict,
     is_duplicate,
     overlap,
+    shared_frames,
 )
 from anthrotap_builder.detection.blazepose_networks import GRAY, Pose, Region, borrow_networks
 from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
@@ -71,7 +72,7 @@ MAX_FOLLOWED = 3
 MIN_ADDED = 4
 # A pose is of another person if that one's track resembles it more by so much (Hellinger distance of appearances): the
 # tracks of one person whom the network saw in two ways resemble it alike.
-MIN_MARGIN = 0.1
+MIN_CLOSER = 0.1
 # The detector sees such a person best alone and upright: in the picture turned by the pose's angle, with all but the
 # pose's mask and so many pixels around it in plain gray. It must have seen a person in half of so many frames. (It sees
 # none in dogs and camels, in which the landmark network does.)
@@ -166,9 +167,9 @@ class MovingPeople:
         """Return tracks of which no two are on one person: in the frames that they share, the better one is kept."""
         kept: list[Track[Pose]] = []
         for track in sorted(tracks, key=self._total_score, reverse=True):
-            own = {t: pose for t, pose in track.items() if not any(_are_one(t, pose, other) for other in kept)}
-            if len(own) >= MIN_FRAMES:
-                kept.append(own)
+            taken = {t for other in kept for t in shared_frames(track, other)}
+            if len(track) - len(taken) >= MIN_FRAMES:
+                kept.append({t: pose for t, pose in track.items() if t not in taken})
         return kept
 
     def _total_score(self, track: Track[Pose]) -> float:
@@ -192,32 +193,47 @@ class MovingPeople:
                 break
             around = replace(self._region(carried), angle=pose.angle)
             turned = [replace(around, angle=pose.angle + math.radians(turn)) for turn in TURNS]
-            best: Pose | None = None
+            # Each pose with how well it continues the last one.
+            rated: list[tuple[float, Pose]] = []
             # Where the network itself would look, and where the picture carried the mask; turned, if that shows no pose
             # that clearly goes on.
             for regions in ([pose.next_region, around], turned):
-                candidates = [one for ones in self._estimate_each(t, regions) for one in ones]
-                candidates += [best] if best else []
-                candidates.sort(key=lambda one: -self._continues(one, t, pose, last, carried))
+                rated = self._rated(t, regions, pose, last, carried) + rated[:1]
+                rated.sort(key=_rating, reverse=True)
                 # Again in the regions that the best poses give, which are better.
-                for ones in self._estimate_each(t, [one.next_region for one in candidates[:2]]):
-                    candidates += ones
-                best = max(candidates, key=lambda one: self._continues(one, t, pose, last, carried), default=None)
-                if best and self._continues(best, t, pose, last, carried) >= CLEAR:
+                again = [one.next_region for _, one in rated[:2]]
+                rated += self._rated(t, again, pose, last, carried)
+                rated.sort(key=_rating, reverse=True)
+                if rated and rated[0][0] >= CLEAR:
                     break
-            if best and self._goes_on(pose, last, best, t) and not has_id_conflict(best, t, run, others, MIN_MARGIN):
+            best = rated[0][1] if rated else None
+            if best and self._goes_on(pose, last, best, t) and not has_id_conflict(best, t, run, others, MIN_CLOSER):
                 found[t] = pose = best
                 last = t
             t += step
         return found
 
-    def _estimate_each(self, t: int, regions: list[Region]) -> list[list[Pose]]:
-        return list(self.pool.map(self.estimate, repeat(t), [[(0.0, region)] for region in regions]))
+    def _rated(
+        self, t: int, regions: list[Region], before: Pose, last: int, carried: np.ndarray
+    ) -> list[tuple[float, Pose]]:
+        """Return the poses of a frame's regions, each with how well it continues one of a nearby frame, at most 2.
 
-    def _continues(self, pose: Pose, t: int, before: Pose, last: int, carried: np.ndarray) -> float:
-        """Return how well a pose continues one of a nearby frame, whose mask was carried here; the best is 2."""
-        by_looks = (_score(pose) + overlap(carried, pose.cells)) / 2
-        return continuity(self.motion, before, last, pose, t) + by_looks
+        Args:
+            t: the frame.
+            regions: are looked at one by one.
+            before: the pose that is continued.
+            last: its frame.
+            carried: [h, w] bool, its mask, carried to this frame.
+        """
+        found = self.pool.map(self.estimate, repeat(t), [[(0.0, region)] for region in regions])
+        return [
+            (
+                continuity(self.motion, before, last, pose, t) + (_score(pose) + overlap(carried, pose.cells)) / 2,
+                pose,
+            )
+            for poses in found
+            for pose in poses
+        ]
 
     def _largest_area(self, steady: list[list[Pose]], tried: list[np.ndarray]) -> dict[int, np.ndarray]:
         """Return the area of most motion that no steady pose explains, by frame, [h, w] bool each.
@@ -404,14 +420,14 @@ def continuity(motion: SceneMotion, before: Pose, frame: int, pose: Pose, to: in
     return (similarity + overlap(motion.carry_cells(before.cells, frame, to), pose.cells)) / 2
 
 
-def _are_one(t: int, pose: Pose, track: Track[Pose]) -> bool:
-    return t in track and is_duplicate(pose, track[t])
-
-
 def _same_poses(run: Track[Pose], track: Track[Pose]) -> bool:
     """Return whether a track has most poses of a run, and not turned over."""
-    same = (_are_one(t, pose, track) and math.cos(pose.angle - track[t].angle) > 0 for t, pose in run.items())
+    same = (math.cos(run[t].angle - track[t].angle) > 0 for t in shared_frames(run, track))
     return sum(same) > len(run) / 2
+
+
+def _rating(rated: tuple[float, Pose]) -> float:
+    return rated[0]
 
 
 def _score(pose: Pose) -> float:
