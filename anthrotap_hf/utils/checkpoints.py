@@ -7,7 +7,8 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -270,6 +271,31 @@ def size_of(tensors: Mapping[str, Tensor], what: str, *axes: tuple[str, int]) ->
             return tensors[name].shape[axis]
     names = dict.fromkeys(name for name, _ in axes)
     raise CheckpointError(f"this is no {what} checkpoint: it has no {' or '.join(names)}")
+
+
+@contextmanager
+def sizes_make(what: str) -> Iterator[None]:
+    """Make a CheckpointError of what a configuration says against the sizes that a checkpoint's tensors have."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"the checkpoint's sizes make no {what}: {error}") from error
+
+
+def warn_of_other_sines(name: str, *pairs: tuple[Tensor, Tensor]) -> None:
+    """Warn if the sines that a checkpoint stores as `name`, which are no parameters, are not those that the model
+    computes.
+
+    Args:
+        pairs: stored and computed tensors, of shapes that broadcast.
+    """
+    off = max((stored.float() - computed).abs().max().item() for stored, computed in pairs)
+    if not off < 1e-3:
+        warnings.warn(
+            f"{name} of the checkpoint is ignored: the model computes sines, which differ by {off:.2g}", stacklevel=3
+        )
 
 
 def warn_unless_released(config: Any, released: Sequence[Any], sizes: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,8 @@ from anthrotap_hf.utils.checkpoints import (
     build_model,
     load_tensors,
     size_of,
+    sizes_make,
+    warn_of_other_sines,
     warn_unless_released,
 )
 
@@ -127,7 +128,7 @@ def config_of(tensors: Mapping[str, Tensor]) -> AllTrackerConfig:
         ]
         blocks = [count(rf"fnet\.layer{n}\.(\d+)\.") for n in range(1, 5)]
         feature_size = size(("fnet.conv3.weight", 0), ("fnet.conv3.bias", 0))
-    try:
+    with sizes_make("AllTracker"):
         return AllTrackerConfig(
             encoder="convnext" if full else "residual",
             encoder_channels=channels,
@@ -139,10 +140,6 @@ def config_of(tensors: Mapping[str, Tensor]) -> AllTrackerConfig:
             num_layers=(count(r"update_block\.refine\.(\d+)\.") + 1) // 2,
             num_attention_heads=max(hidden // HEAD_SIZE, 1),
         )
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"the checkpoint's sizes make no AllTracker: {error}") from error
 
 
 def convert_alltracker(checkpoint: Path) -> AllTrackerForPointTracking:
@@ -158,12 +155,7 @@ def convert_alltracker(checkpoint: Path) -> AllTrackerForPointTracking:
         raise CheckpointError(
             f"{TIME_TABLE} is {list(table.shape)}, not [1, {config.window_size}, {config.hidden_size}]"
         )
-    off = (table[0].float() - time_embedding(*table.shape[1:])).abs().max().item()
-    if not off < 1e-3:
-        warnings.warn(
-            f"{TIME_TABLE} of the checkpoint is ignored: the model computes sines, which differ by {off:.2g}",
-            stacklevel=2,
-        )
+    warn_of_other_sines(TIME_TABLE, (table[0], time_embedding(*table.shape[1:])))
     model = build_model(AllTrackerForPointTracking, config, tensors, table_of(config))
     warn_unless_released(config, RELEASED, SIZES)
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,8 @@ from anthrotap_hf.utils.checkpoints import (
     build_model,
     load_tensors,
     size_of,
+    sizes_make,
+    warn_of_other_sines,
     warn_unless_released,
 )
 
@@ -97,7 +98,7 @@ def config_of(tensors: Mapping[str, Tensor], online: bool | None = None) -> CoTr
         size((f"fnet.layer{stage}.0.conv1.weight", 0), (f"fnet.layer{stage}.1.conv1.weight", 0))
         for stage in range(1, 5)
     ]
-    try:
+    with sizes_make("CoTracker3"):
         return CoTracker3Config(
             online=is_online,
             window_size=window,
@@ -113,10 +114,6 @@ def config_of(tensors: Mapping[str, Tensor], online: bool | None = None) -> CoTr
             num_virtual_tracks=size((f"{former}virual_tracks", 1)),
             support_grid_size=0 if is_online else CoTracker3Config().support_grid_size,
         )
-    except CheckpointError:
-        raise
-    except (ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"the checkpoint's sizes make no CoTracker3: {error}") from error
 
 
 def convert_cotracker3(checkpoint: Path, online: bool | None = None) -> CoTracker3ForPointTracking:
@@ -141,9 +138,4 @@ def _check_time(table: Tensor) -> None:
     """Warn if the stored sines [1, rows, C], which are no parameters, are not those that the model computes."""
     if table.ndim != 3 or len(table) != 1:
         raise CheckpointError(f"{TIME_TABLE} is {list(table.shape)}, not [1, frames, channels]")
-    off = (table[0].float() - time_embedding(*table.shape[1:])).abs().max().item()
-    if not off < 1e-3:
-        warnings.warn(
-            f"{TIME_TABLE} of the checkpoint is ignored: the model computes sines, which differ by {off:.2g}",
-            stacklevel=3,
-        )
+    warn_of_other_sines(TIME_TABLE, (table[0], time_embedding(*table.shape[1:])))

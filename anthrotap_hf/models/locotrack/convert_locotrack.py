@@ -18,6 +18,7 @@ from anthrotap_hf.utils.checkpoints import (
     build_model,
     load_tensors,
     size_of,
+    sizes_make,
     warn_unless_released,
 )
 
@@ -125,7 +126,7 @@ def config_of(
     strides = correlation_strides or RELEASED_STRIDES.get(kernels)
     if strides is None:
         raise CheckpointError(f"strides of correlation kernels {kernels} are unknown", hint="give the strides")
-    try:
+    with sizes_make("LocoTrack"):
         return LocoTrackConfig(
             stage_channels=stages,
             stage_blocks=[count(rf"{re.escape(block)}(\d+)\.") for block in blocks],
@@ -137,8 +138,6 @@ def config_of(
             correlation_strides=list(strides),
             num_iterations=num_iterations,
         )
-    except ValueError as error:
-        raise CheckpointError(f"the checkpoint's sizes make no LocoTrack: {error}") from error
 
 
 def convert_locotrack(

@@ -22,6 +22,7 @@ from anthrotap_hf.utils.checkpoints import (
     build_model,
     load_tensors,
     size_of,
+    sizes_make,
     warn_unless_released,
 )
 
@@ -215,7 +216,7 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool, causal: bool = False) ->
             f"the checkpoint's sizes make no TAPIR: {inputs} inputs of the mixer, {hidden} wide, widened to {widened}"
         )
     first = "extra_convs/conv2_d/b" if jax else "extra_convs.blocks.0.conv.bias"
-    try:
+    with sizes_make("TAPIR"):
         return TAPIRConfig(
             causal=causal,
             stage_channels=channels,
@@ -232,10 +233,6 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool, causal: bool = False) ->
             expansion=widened // hidden,
             softmax_temperature=(JAX_BOOTSTAPIR_TEMPERATURE if jax and extra else RELEASED[0].softmax_temperature),
         )
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"the checkpoint's sizes make no TAPIR: {error}") from error
 
 
 def convert_tapir(

@@ -6,7 +6,6 @@ TAPNext, BootsTAPNext and Anthro-TAPNext in JAX's `.npz`; TAPNext and TAPNext++ 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,8 @@ from anthrotap_hf.utils.checkpoints import (
     build_model,
     load_tensors,
     size_of,
+    sizes_make,
+    warn_of_other_sines,
     warn_unless_released,
 )
 
@@ -245,7 +246,7 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
     positions = "backbone/pos_embedding" if jax else "image_pos_emb"
     patches, axis = ("backbone/embedding/kernel", 1) if jax else ("lin_proj.weight", 2)
     image = head(6, "coordinate") // 2
-    try:
+    with sizes_make("TAPNext"):
         return TAPNextConfig(
             image_size=image,
             patch_size=size((patches, axis)) if patches in tensors else round(image / size((positions, 1)) ** 0.5),
@@ -256,10 +257,6 @@ def config_of(tensors: Mapping[str, Tensor], jax: bool) -> TAPNextConfig:
             conv_width=recurrence("conv_1d.w", 0),
             head_hidden_size=head(0, "coordinate", "visible"),
         )
-    except CheckpointError:
-        raise
-    except (ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"the checkpoint's sizes make no TAPNext: {error}") from error
 
 
 def convert_tapnext(checkpoint: Path, frame_size: int | None = None) -> TAPNextForPointTracking:
@@ -301,12 +298,4 @@ def _check_positions(table: Tensor | None, config: TAPNextConfig) -> None:
     diagonal = embed_position(torch.stack([pixels, pixels], dim=-1), side, channels)
     along_x, along_y = diagonal.chunk(2, dim=-1)
     table = table.view(side, side, 2, channels // 2)
-    off = max(
-        (table[:, :, 0] - along_x[None]).abs().max().item(),
-        (table[:, :, 1] - along_y[:, None]).abs().max().item(),
-    )
-    if not off < 1e-3:
-        warnings.warn(
-            f"{POSITION_TABLE} of the checkpoint is ignored: the model computes sines, which differ by {off:.2g}",
-            stacklevel=3,
-        )
+    warn_of_other_sines(POSITION_TABLE, (table[:, :, 0], along_x[None]), (table[:, :, 1], along_y[:, None]))
