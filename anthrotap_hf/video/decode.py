@@ -154,20 +154,14 @@ def iter_frames(
     damage = Damage()
     reformatter = VideoReformatter()
     deinterlacer = Deinterlacer() if deinterlace else None
-    form: tuple[int, int] | None = None
-    size, index, count, time, step = (0, 0), 0, 0, 0.0, 0.0
+    fitted = _Sizes(name, short_side, sizes)
+    index, count, time, step = 0, 0, 0.0, 0.0
     with open_video(source) as (container, stream):
         if choice := describe_choice(container, stream):
             logger.warning("%s: %s", name, choice)
         rate, _ = _rate(stream)
         for sound in _deinterlaced(decode_frames(container, stream, damage), deinterlacer):
-            shown = _display_size(sound, name)
-            new_size = form not in (None, shown)
-            if form is None or (new_size and sizes == "own"):
-                size = _fit(*shown, short_side)
-            elif new_size and not _same_shape(shown, size):
-                raise _new_shape(name, shown, form, count)
-            form = shown
+            new_size = fitted.take(_display_size(sound, name), count)
             last = time
             if sound.frame.time is not None:
                 time = sound.frame.time
@@ -178,7 +172,7 @@ def iter_frames(
                 is_interlaced = sound.frame.interlaced_frame or bool(deinterlacer and deinterlacer.num_interlaced)
                 _say_conversions(name, sound.frame, is_interlaced, deinterlace, tone_map)
             index += sound.num_lost
-            image = to_rgb(sound.frame, reformatter, size, tone_map)
+            image = to_rgb(sound.frame, reformatter, fitted.size, tone_map)
             yield Frame(image, time, index, sound.num_lost, sound.after_loss, new_size)
             index, count = index + 1, count + 1
         end = _end(container, stream)
@@ -228,8 +222,7 @@ def select_frames(source: VideoSource, indices: Sequence[int], short_side: int |
         return
     damage = Damage()
     reformatter = VideoReformatter()
-    form: tuple[int, int] | None = None
-    size, count = (0, 0), 0
+    fitted, count = _Sizes(name, short_side), 0
     with open_video(source) as (container, stream):
         times = _times_of(container, stream, wanted, name)
         if times is None:
@@ -246,13 +239,8 @@ def select_frames(source: VideoSource, indices: Sequence[int], short_side: int |
                 # Whole pictures take the frames before and after.
                 yield from _count_frames(source, wanted[count:], short_side)
                 return
-            shown = _display_size(sound, name)
-            if form is None:
-                size = _fit(*shown, short_side)
-            elif form != shown and not _same_shape(shown, size):
-                raise _new_shape(name, shown, form, wanted[count])
-            form = shown
-            yield to_rgb(sound.frame, reformatter, size, tone_map=True)
+            fitted.take(_display_size(sound, name), wanted[count])
+            yield to_rgb(sound.frame, reformatter, fitted.size, tone_map=True)
             count += 1
             if count == len(times):
                 return
@@ -320,21 +308,15 @@ def _fit_all(
     numbers: Sequence[int] | None = None,
 ) -> Iterator[Frame]:
     """Yield pictures of a folder, all by default, as frames of the sizes that `iter_frames` gives them."""
-    name = os.fspath(folder.path)
-    form: tuple[int, int] | None = None
-    size = (0, 0)
+    fitted = _Sizes(os.fspath(folder.path), short_side, sizes)
+    reformatter = VideoReformatter()
     for number in range(len(folder)) if numbers is None else numbers:
         image = folder.image(number)
         shown = image.shape[1], image.shape[0]
-        new_size = form not in (None, shown)
-        if form is None or (new_size and sizes == "own"):
-            size = _fit(*shown, short_side)
-        elif new_size and not _same_shape(shown, size):
-            raise _new_shape(name, shown, form, number)
-        form = shown
-        if shown != size:
+        new_size = fitted.take(shown, number)
+        if shown != fitted.size:
             picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-            image = to_rgb(picture, VideoReformatter(), size, tone_map=False)
+            image = to_rgb(picture, reformatter, fitted.size, tone_map=False)
         yield Frame(image, number / folder.fps, number, new_size=new_size)
 
 
@@ -403,12 +385,39 @@ def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return 1 / SAME_SHAPE <= ratio <= SAME_SHAPE
 
 
-def _new_shape(name: str, size: tuple[int, int], before: tuple[int, int], number: int) -> VideoError:
-    return VideoError(
-        f"changes from {before[0]}x{before[1]} to {size[0]}x{size[1]} at frame {number}",
-        path=name,
-        hint="cut it there; `anthrotap label` does so by itself",
-    )
+class _Sizes:
+    """The sizes, (width, height), that the frames of a video are brought to.
+
+    Args:
+        name: of the video, for messages.
+        short_side, sizes: as for `iter_frames`.
+    """
+
+    def __init__(self, name: str, short_side: int | None, sizes: Literal["first", "own"] = "first") -> None:
+        self._name, self._short_side, self._own = name, short_side, sizes == "own"
+        self._shown: tuple[int, int] | None = None
+        self.size = (0, 0)
+
+    def take(self, shown: tuple[int, int], number: int) -> bool:
+        """Let `size` be that of the next frame, and return whether the frame has another size than the last one.
+
+        Args:
+            shown: the frame's own size, in square pixels.
+            number: the frame's, for messages.
+
+        Raises:
+            VideoError: it has another shape than the first frame, and should not keep its own.
+        """
+        before, self._shown = self._shown, shown
+        if before is None or (before != shown and self._own):
+            self.size = _fit(*shown, self._short_side)
+        elif before != shown and not _same_shape(shown, self.size):
+            raise VideoError(
+                f"changes from {before[0]}x{before[1]} to {shown[0]}x{shown[1]} at frame {number}",
+                path=self._name,
+                hint="cut it there; `anthrotap label` does so by itself",
+            )
+        return before not in (None, shown)
 
 
 def _fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
