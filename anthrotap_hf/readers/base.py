@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -82,6 +82,21 @@ class Reader(Protocol):
 
     def __iter__(self) -> Iterator[TrackedClip]:
         return (self[index] for index in range(len(self)))
+
+
+def sort_clips(found: Iterable[Path], layout: str, folder: FilePath) -> list[Path]:
+    """Return the folders of clips that were found in a dataset's folder, in natural order. Raises DatasetError if none
+    was.
+
+    Args:
+        found: the folders.
+        layout: how a clip is laid out, for the message.
+        folder: where they were looked for.
+    """
+    clips = sorted(found, key=natural_key)
+    if not clips:
+        raise DatasetError(f"no clip laid out as {layout} in this folder", path=folder)
+    return clips
 
 
 def make_tracks(

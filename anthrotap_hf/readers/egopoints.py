@@ -8,7 +8,6 @@ import numpy as np
 
 from anthrotap_hf.readers.base import (
     BadClipError,
-    DatasetError,
     FilePath,
     Reader,
     load_images,
@@ -16,9 +15,9 @@ from anthrotap_hf.readers.base import (
     make_tracks,
     read_flags,
     read_points,
+    sort_clips,
 )
 from anthrotap_hf.tracks import TrackedClip, fill_invalid
-from anthrotap_hf.video.images import natural_key
 
 FLAGS = ("valids", "visibs", "vis_valids", "out_of_view", "occluded")
 
@@ -44,9 +43,7 @@ class EgoPointsClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "egopoints") -> None:
         self.name = name
-        self.clips = sorted((path.parent for path in Path(folder).glob("*/annot.npz")), key=natural_key)
-        if not self.clips:
-            raise DatasetError("no sequence laid out as NAME/annot.npz in this folder", path=folder)
+        self.clips = sort_clips((path.parent for path in Path(folder).glob("*/annot.npz")), "NAME/annot.npz", folder)
 
     def __len__(self) -> int:
         return len(self.clips)

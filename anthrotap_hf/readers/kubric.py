@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.readers.base import (
-    DatasetError,
     FilePath,
     Reader,
     load_images,
@@ -15,9 +14,9 @@ from anthrotap_hf.readers.base import (
     make_tracks,
     read_flags,
     read_points,
+    sort_clips,
 )
 from anthrotap_hf.tracks import TrackedClip
-from anthrotap_hf.video.images import natural_key
 
 
 class KubricClips(Reader):
@@ -37,11 +36,8 @@ class KubricClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "kubric") -> None:
         self.name = name
-        self.clips = sorted(
-            (path for path in Path(folder).glob("*") if (path / f"{path.name}.npy").is_file()), key=natural_key
-        )
-        if not self.clips:
-            raise DatasetError("no clip laid out as NAME/NAME.npy in this folder", path=folder)
+        found = (path for path in Path(folder).glob("*") if (path / f"{path.name}.npy").is_file())
+        self.clips = sort_clips(found, "NAME/NAME.npy", folder)
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from anthrotap_hf.readers.base import (
-    DatasetError,
     FilePath,
     Reader,
     load_images,
@@ -15,9 +14,9 @@ from anthrotap_hf.readers.base import (
     make_tracks,
     read_flags,
     read_points,
+    sort_clips,
 )
 from anthrotap_hf.tracks import TrackedClip
-from anthrotap_hf.video.images import natural_key
 
 
 class PointOdysseyClips(Reader):
@@ -36,9 +35,7 @@ class PointOdysseyClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "point odyssey") -> None:
         self.name = name
-        self.clips = sorted((path.parent for path in Path(folder).glob("*/anno.npz")), key=natural_key)
-        if not self.clips:
-            raise DatasetError("no clip laid out as NAME/anno.npz in this folder", path=folder)
+        self.clips = sort_clips((path.parent for path in Path(folder).glob("*/anno.npz")), "NAME/anno.npz", folder)
 
     def __len__(self) -> int:
         return len(self.clips)
