@@ -265,7 +265,7 @@ class PointTrackingPipeline(Pipeline):
 
         No more than `FRAMES_AT_ONCE` frames are held at their own size.
         """
-        source = video_source(video)
+        source = frames_or_source(video)
         frames = source if isinstance(source, np.ndarray) else (frame.image for frame in iter_frames(source))
         parts, some, size = [], [], (0, 0)
         with _progress_bar("reading", "frames", None, progress) as bar:
@@ -409,7 +409,7 @@ class PointTrackingPipeline(Pipeline):
             shutil.copyfile(reader.with_name(name), Path(save_directory) / name)
 
 
-def video_source(video: Any) -> np.ndarray | VideoSource:
+def frames_or_source(video: Any) -> np.ndarray | VideoSource:
     """Return an array of frames, a path or a file's bytes, from any form that a video comes in.
 
     A row's value, a dict, must have bytes, or a `Path` object, which no file can hold: text in it is never opened.
