@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -74,7 +75,8 @@ def write_comparison(
     strip = max(24, round(height / 14))
     colors = {name: track_colors(each) for name, each in tracks.items()}
     with VideoWriter(path, info.fps or DEFAULT_FPS) as writer:
-        for t, frame in enumerate(iter_frames(video, folder_fps=info.fps)):
+        num_frames = next(iter(tracks.values())).num_frames
+        for t, frame in enumerate(islice(iter_frames(video, folder_fps=info.fps), num_frames)):
             parts = []
             for name, each in tracks.items():
                 drawn = draw_tracks(frame.image, each, t, colors[name], TRAIL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def write_tracks(
     times: list[float] = []
 
     def frames() -> Iterator[Frame]:
-        for frame in iter_frames(video, folder_fps=info.fps):
+        # Of a damaged video, those before the damage were tracked.
+        for frame in islice(iter_frames(video, folder_fps=info.fps), found["visible"].shape[1]):
             times.append(frame.time)
             yield frame
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from anthrotap_hf.pipelines import DEFAULT_MODEL, find_tracker
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
-from anthrotap_hf.utils.file_limits import MAX_CONFIG_LAYERS, MAX_CONFIG_NUMBER, FileLimitError, read_json
+from anthrotap_hf.utils.file_limits import (
+    MAX_CONFIG_LAYERS,
+    MAX_CONFIG_NUMBER,
+    MAX_EXPANDED_BYTES,
+    MAX_NETWORK_GROWTH,
+    FileLimitError,
+    read_json,
+)
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 
 if TYPE_CHECKING:
@@ -38,6 +45,26 @@ def _check_config(model: str, revision: str | None) -> None:
             # Not a number, which is not below anything, is no size.
             if not abs(value) <= most:
                 raise FileLimitError(f"config.json: {name} is {value}, and {most} is the limit")
+
+
+def _check_size(model: str, revision: str | None) -> None:
+    """Raise FileLimitError if a network is far larger than the file of its weights: no memory is taken for it."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import cached_file
+
+    path = cached_file(model, "model.safetensors", revision=revision, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return
+    config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    with torch.device("meta"):
+        network = AutoModel.from_config(config, trust_remote_code=False)
+    size, there = sum(tensor.nbytes for tensor in network.state_dict().values()), Path(path).stat().st_size
+    # Weights may be stored in half precision, and parts that follow from others left out.
+    if size > MAX_NETWORK_GROWTH * there + MAX_EXPANDED_BYTES:
+        raise FileLimitError(
+            f"config.json is of a network of {size >> 20} MB, and the file of weights has {there / 2**20:.1f} MB"
+        )
 
 
 def _check_weights(tracker: Pipeline, model: str, revision: str | None) -> None:
@@ -82,6 +109,7 @@ def load_tracker(
     try:
         model, revision = (str(DEFAULT_MODEL), None) if name is None else find_tracker(name, progress)
         _check_config(model, revision)
+        _check_size(model, revision)
         # Weights in a pickle could crash the reader, and code of a stranger is never run or asked about.
         options = {"use_safetensors": True}
         with without_progress_bars():

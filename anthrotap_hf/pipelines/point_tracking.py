@@ -26,7 +26,7 @@ from .image_processing_point_tracking import PointTrackingImageProcessor
 from .leaving import Found, keep_in_order
 from .queries import query_points
 from .queries import support_points as add_support
-from .video import VideoError, VideoSource, iter_frames
+from .video import VideoError, VideoSource, frames_before_damage
 
 logger = logging.get_logger(__name__)
 
@@ -263,10 +263,10 @@ class PointTrackingPipeline(Pipeline):
     ) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return [T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video.
 
-        No more than `FRAMES_AT_ONCE` frames are held at their own size.
+        No more than `FRAMES_AT_ONCE` frames are held at their own size. A damaged file is read up to the damage.
         """
         source = frames_or_source(video)
-        frames = source if isinstance(source, np.ndarray) else (frame.image for frame in iter_frames(source))
+        frames = source if isinstance(source, np.ndarray) else (frame.image for frame in frames_before_damage(source))
         parts, some, size = [], [], (0, 0)
         with _progress_bar("reading", "frames", None, progress) as bar:
             for image in frames:
@@ -403,7 +403,7 @@ class PointTrackingPipeline(Pipeline):
                 if value is not None:
                     setattr(config, name, value)
         # Code is copied along relative imports; the reader lies elsewhere while it is part of a package.
-        reader = Path(inspect.getfile(iter_frames))
+        reader = Path(inspect.getfile(frames_before_damage))
         shutil.copyfile(reader, Path(save_directory) / "video.py")
         for name in READER_FILES:
             shutil.copyfile(reader.with_name(name), Path(save_directory) / name)

@@ -25,6 +25,8 @@ from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, image_folder, iter_frames, select_frames
 from anthrotap_hf.video.images import natural_key
 
+# What `anthrotap track` writes beside its overlay: no ground truth.
+TRACKS_JSON = ".tracks.json"
 COLUMNS = ("track", "t", "x", "y", "visible")
 _YES_OR_NO = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
 
@@ -44,7 +46,7 @@ class PointClips(Reader):
     of rows in the order above, by itself or under the name `points`. The tracks are float64.
 
     Args:
-        path: one such file, or a folder of them.
+        path: one such file, or a folder of them; a `.tracks.json` of `anthrotap track` in it is left out.
 
     Raises:
         DatasetError: if there are none, or two for one video.
@@ -62,7 +64,11 @@ class PointClips(Reader):
                 path=path,
                 hint="name a .csv or .json of points, or a folder of them",
             )
-        found = (file for file in path.iterdir() if file.suffix.lower() in (".csv", ".json") and file.is_file())
+        found = (
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in (".csv", ".json") and not file.name.endswith(TRACKS_JSON) and file.is_file()
+        )
         self.files = sorted(found, key=natural_key)
         if not self.files:
             raise DatasetError("no .csv or .json of points in this folder", path=path)
@@ -82,7 +88,7 @@ class PointClips(Reader):
         try:
             xy, visible, valid = _tracks_of_rows(rows, num_frames, height, width)
         except ValueError as error:
-            raise BadClipError(error, path=file) from error
+            raise BadClipError(one_line(error, 300), path=file) from error
         # An occluded point may have no position: it is scored for its visibility alone.
         known = np.isfinite(xy).all(-1)
         xy = fill_invalid(xy, known)
@@ -180,7 +186,7 @@ def _tracks_of_rows(
     xy = np.full((len(number), num_frames, 2), np.nan)
     visible, valid = (np.zeros((len(number), num_frames), bool) for _ in range(2))
     for count, row in enumerate(rows, 1):
-        where = f"point {count} (track {row['track']}, t {row['t']})"
+        where = f"point {count} (track {row['track']!s:.40}, t {row['t']!s:.40})"
         t, flag = _number(row["t"], where), _YES_OR_NO.get(str(row.get("visible", "1")).strip().lower())
         x, y = (np.nan if row[axis] in (None, "") else _number(row[axis], where) for axis in "xy")
         if flag is None:
@@ -211,8 +217,8 @@ def _persons(file: Path, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
 def _number(value: Any, where: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {value!r} is no number") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: {one_line(repr(value))} is no number") from error
     if not np.isfinite(number):
         raise ValueError(f"{where}: {value!r} is no finite number")
     return number

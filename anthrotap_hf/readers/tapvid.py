@@ -25,6 +25,8 @@ from anthrotap_hf.video import decode_image
 from anthrotap_hf.video.images import natural_key
 
 _PARTS = ("video", "points", "occluded")
+# What `anthrotap track` and mesh recovery write into the same folder: no videos of TAP-Vid.
+OWN_RESULTS = (".tracks.npz", ".meshes.npz")
 _WHICH = "name TAP-Vid's pickle or the folder of its shards"
 
 
@@ -83,7 +85,8 @@ def read_tapvid(path: FilePath) -> Iterator[TrackedClip]:
 
 def _pickles(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted((f for f in path.iterdir() if f.suffix in (".pkl", ".npz") and f.is_file()), key=natural_key)
+        found = (f for f in path.iterdir() if f.suffix in (".pkl", ".npz") and not f.name.endswith(OWN_RESULTS))
+        files = sorted((file for file in found if file.is_file()), key=natural_key)
         if not files:
             raise DatasetError("no .pkl in this folder", path=path, hint=_WHICH)
         return files

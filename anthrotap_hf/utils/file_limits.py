@@ -34,6 +34,8 @@ MAX_CLIP_PIXELS = 1 << 33
 # Of a network's configuration: the largest number, and how many layers of one kind.
 MAX_CONFIG_NUMBER = 1 << 24
 MAX_CONFIG_LAYERS = 256
+# How many times as large as the file of its weights a network may be.
+MAX_NETWORK_GROWTH = 4
 
 
 class FileLimitError(AnthroTapError):

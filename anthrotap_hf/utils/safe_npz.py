@@ -31,13 +31,13 @@ def safe_load_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np
             for name in members if keys is None else [key for key in keys if key in members]:
                 arrays[name] = _read_member(archive, members[name])
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"it is no .npz of plain arrays ({name}: {error.reason})") from error
+        raise UnsafeFileError(f"it is no .npz of plain arrays ({one_line(name)}: {error.reason})") from error
     except (*DAMAGE, OSError) as error:
         # A directory may name places before the file's beginning, which the system refuses.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise UnsafeFileError(
-            f"it is no .npz of plain arrays ({name}: {one_line(error) or type(error).__name__})"
+            f"it is no .npz of plain arrays ({one_line(name)}: {one_line(error) or type(error).__name__})"
         ) from error
     return arrays
 

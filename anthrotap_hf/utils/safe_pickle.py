@@ -42,7 +42,7 @@ from anthrotap_hf.utils.pickle_calls import (
 # What pickle, numpy, zipfile and torch raise for a file that is damaged, hostile, encrypted or something else.
 DAMAGE = (
     *(EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, RuntimeError),
-    *(RecursionError, OverflowError, MemoryError, SyntaxError, NotImplementedError, struct.error, zlib.error),
+    *(RecursionError, ArithmeticError, MemoryError, SyntaxError, NotImplementedError, struct.error, zlib.error),
     *(pickle.UnpicklingError, tokenize.TokenError, zipfile.BadZipFile),
 )
 

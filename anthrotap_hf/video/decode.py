@@ -189,6 +189,29 @@ def iter_frames(
         raise error
 
 
+def frames_before_damage(source: VideoSource) -> Iterator[Frame]:
+    """Yield the frames of a video up to the first place where frames are missing, which points can be tracked through.
+
+    A line in the log says so. Frames that are missing before the first one do not count.
+
+    Raises:
+        VideoError: as `iter_frames`, but not for damage.
+    """
+    count, time, is_damaged = 0, 0.0, False
+    try:
+        for frame in iter_frames(source):
+            if is_damaged := bool(count) and frame.after_loss:
+                break
+            count, time = count + 1, frame.time
+            yield frame
+    except DamagedVideoError:
+        is_damaged = True
+    if is_damaged:
+        logger.warning(
+            "%s: damaged after %.1f s; the %d frames before that are tracked", source_name(source), time, count
+        )
+
+
 def decode_video(source: VideoSource) -> np.ndarray:
     """Return all frames of a (short) video, [T, H, W, 3] uint8 RGB. Raises VideoError unless all can be read."""
     return np.stack([frame.image for frame in iter_frames(source)])

@@ -41,14 +41,13 @@ def _checkpoint(path: Path) -> None:
 
 def _points(path: Path) -> None:
     from anthrotap_hf.readers.points import _read_rows, _tracks_of_rows
+    from anthrotap_hf.utils.errors import AnthroTapError, one_line
 
     try:
         _tracks_of_rows(_read_rows(path), 5, 48, 64)
     except ValueError as error:
-        from anthrotap_hf.utils.errors import AnthroTapError
-
         # As the reader itself does with what is wrong with rows.
-        raise AnthroTapError(error) from error
+        raise AnthroTapError(one_line(error, 300)) from error
 
 
 def _recipe(path: Path) -> None:

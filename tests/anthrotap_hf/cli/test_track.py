@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.export.base import frame_times
 from anthrotap_hf.readers.tracks_file import TrackFileClips
-from anthrotap_hf.video import decode_video, iter_frames, probe
+from anthrotap_hf.video import DamagedVideoError, decode_video, iter_frames, probe
 
 
 def track(*arguments: object):
@@ -57,6 +57,23 @@ def test_a_rate_that_varies_stays_in_overlay_and_files(make_video, tmp_path):
         assert arrays["fps"] == pytest.approx(19 / times[-1], rel=0.01)
     (clip,) = TrackFileClips(tmp_path / "out/video.tracks.npz")
     assert frame_times(clip) == pytest.approx(times, abs=2e-3)
+
+
+def test_frames_before_damage_are_tracked(make_video, tmp_path, caplog):
+    video = make_video("cut.mkv", shots=[40], size=(64, 96), fps=10)
+    content = video.read_bytes()
+    middle = len(content) // 2
+    video.write_bytes(content[:middle] + bytes(300) + content[middle + 300 :])
+    with pytest.raises(DamagedVideoError):
+        decode_video(video)
+    result = track(video, "--grid", 2, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    frames = json.loads(result.stdout)["frames"]
+    assert 5 < frames < 40
+    assert [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()] == [
+        f"{video}: damaged after {(frames - 1) / 10:.1f} s; the {frames} frames before that are tracked"
+    ]
+    assert len(decode_video(tmp_path / "out/cut.tracks.mp4")) == frames
 
 
 def test_a_folder_of_pictures(tmp_path, moving_pattern):

@@ -288,6 +288,9 @@ def test_files_of_points_are_in_natural_order_and_each_video_has_one(tmp_path):
     for name in ("clip10.csv", "clip2.csv", "clip2.b.csv"):
         (tmp_path / name).write_text(ROWS)
     assert [file.name for file in PointClips(tmp_path).files] == ["clip2.b.csv", "clip2.csv", "clip10.csv"]
+    # The overlay and tracks of `anthrotap track` are no ground truth.
+    (tmp_path / "clip2.tracks.json").write_text("{}")
+    assert len(PointClips(tmp_path)) == 3
     (tmp_path / "clip2.json").write_text("[]")
     with pytest.raises(DatasetError, match=r"clip2\.json: clip2\.csv has points of the same video"):
         PointClips(tmp_path)
@@ -340,6 +343,7 @@ def test_invalid_points_are_an_error_in_one_line(make_video, tmp_path):
         ("[[1, 2]]", "entry 0 must have"),
         ('[{"track": 1}]', "entry 0 must have"),
         ('[["a", [0], 1, 1, 1]]', "is no number"),
+        (f'[["a", {"3" * 400}, 1, 1, 1]]', "is no number"),
         ('[["a", 0, 1, 1, null]]', "visible must be 1 or 0"),
     ]:
         (tmp_path / "walk.json").write_text(content)

@@ -35,6 +35,14 @@ def npz_file(path: Path, header: str, content: bytes = bytes(64), head_size: int
     return path
 
 
+def test_a_member_whose_name_breaks_lines(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("fra\nme.npy", b"no array")
+    with pytest.raises(UnsafeFileError, match=r"\(fra me: ") as error:
+        safe_load_npz(tmp_path / "a.npz")
+    assert "\n" not in str(error.value)
+
+
 def header(shape: str, descr: str = "<f4") -> str:
     return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}\n"
 
