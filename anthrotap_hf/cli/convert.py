@@ -184,7 +184,7 @@ def _save_pipeline(model: PreTrainedModel, folder: Path) -> None:
 def _save_with_provenance(checkpoint: Path, model: PreTrainedModel, folder: Path) -> None:
     """Save a pipeline, and beside it under which license its weights were released: `publish` keeps to it."""
     from anthrotap_hf.hub.licenses import COMPONENTS
-    from anthrotap_hf.hub.provenance import Provenance
+    from anthrotap_hf.utils.provenance import Provenance
 
     _save_pipeline(model, folder)
     weights = COMPONENTS["released_weights"][model.config.model_type]

@@ -22,8 +22,8 @@ Repo = Annotated[str, typer.Argument(help="Its name on the Hub: user/name, or a 
 License = Annotated[
     str | None,
     typer.Option(
-        help="License of the labels or weights. Default: cc-by-4.0 for labels, apache-2.0 for weights; cc-by-nc-4.0 "
-        "where a component is for research only."
+        help="License of the labels or weights. Default: cc-by-4.0 for labels; for weights that of those they were "
+        "trained from, or apache-2.0; cc-by-nc-4.0 where a component is for research only."
     ),
 ]
 Public = Annotated[bool, typer.Option("--public", help="Let everybody see it. Default: only you.")]

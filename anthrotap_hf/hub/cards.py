@@ -14,7 +14,7 @@ from anthrotap_hf.hub.licenses import RESEARCH_ONLY, Component, components_of_co
 from anthrotap_hf.utils.atomic_files import atomic_write
 
 if TYPE_CHECKING:
-    from anthrotap_hf.hub.provenance import Provenance
+    from anthrotap_hf.utils.provenance import Provenance
 
 _PACKAGE = Path(__file__).parents[1]
 # Inside the package where it was installed, beside it in a clone.

@@ -13,6 +13,7 @@ import yaml
 
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.utils.atomic_files import file_sha256
+from anthrotap_hf.utils.provenance import RESEARCH_ONLY, UNKNOWN, Component, is_non_commercial
 
 MAY_BE_REDISTRIBUTED = {
     **dict.fromkeys(("cc0-1.0", "pddl", "unlicense"), True),
@@ -36,32 +37,11 @@ OTHER_LICENSES = frozenset(
 """Further identifiers of the Hub, for labels and weights."""
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
-UNKNOWN = "unknown"
-RESEARCH_ONLY = "research-only"
-"""Not an identifier of the Hub: cards say `other` and explain it."""
-
-
-@dataclass(frozen=True)
-class Component:
-    """Something that labels or weights are made of: a body model, a network, training data.
-
-    Attributes:
-        name: Its name.
-        license: One of the Hub's identifiers, `RESEARCH_ONLY`, `UNKNOWN`, or "other", which `terms` explains.
-        terms: What the license means for users, in a few words.
-    """
-
-    name: str
-    license: str
-    terms: str
-
-    @property
-    def is_non_commercial(self) -> bool:
-        return _is_non_commercial(self.license)
-
+# Tables whose components are weights.
+_TABLES_OF_WEIGHTS = ("released_weights",)
 
 COMPONENTS = {
-    table: {name: Component(**values) for name, values in rows.items()}
+    table: {name: Component(**values, is_weights=table in _TABLES_OF_WEIGHTS) for name, values in rows.items()}
     for table, rows in yaml.safe_load(Path(__file__).with_name("components.yaml").read_text("utf-8")).items()
 }
 """The known components: the tables of `components.yaml`."""
@@ -103,10 +83,10 @@ def choose_license(asked: str | None, components: Collection[Component], default
     """Return the license to publish under.
 
     Args:
-        asked: The license that the user asks for; None for `default`, or cc-by-nc-4.0 if a component is
-            non-commercial.
+        asked: The license that the user asks for; None for that of the weights among the components, or `default`
+            where there are none; or cc-by-nc-4.0 if another component is non-commercial.
         components: What the labels or weights are made of.
-        default: The license where all components allow it.
+        default: The license where nothing else follows from the components.
         what: "labels" or "weights", for messages.
 
     Raises:
@@ -122,18 +102,18 @@ def choose_license(asked: str | None, components: Collection[Component], default
         raise PublishError(reason, argument="license")
     bound = next((each for each in components if each.is_non_commercial), None)
     if asked is None:
-        return default if bound is None else NON_COMMERCIAL
-    if bound is not None and not _is_non_commercial(asked) and asked != "all-rights-reserved":
+        # What is trained from weights is derived from them: it keeps their license, and not only what that allows.
+        of_weights = [each.license for each in components if each.is_weights and each.license != RESEARCH_ONLY]
+        if bound is not None:
+            return next(filter(is_non_commercial, of_weights), NON_COMMERCIAL)
+        return next((license for license in of_weights if license != default), default)
+    if bound is not None and not is_non_commercial(asked) and asked != "all-rights-reserved":
         raise PublishError(
             f"{asked} allows commercial use of the {what}, but {bound.name} is for {bound.terms}",
             hint=f"{NON_COMMERCIAL} does not",
             argument="license",
         )
     return asked
-
-
-def _is_non_commercial(license: str) -> bool:
-    return "-nc" in license or license == RESEARCH_ONLY
 
 
 def _videos_of(path: Path) -> list[Path]:

@@ -11,11 +11,11 @@ from anthrotap_hf.evaluation.runner import EvaluatedModel
 from anthrotap_hf.hub.cards import TEMPLATES, THIS_FOLDER, TrackerCard
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.license_files import check_no_licensed_files
-from anthrotap_hf.hub.licenses import COMPONENTS, UNKNOWN, Component, choose_license
-from anthrotap_hf.hub.provenance import PROVENANCE_FILE, Provenance
+from anthrotap_hf.hub.licenses import COMPONENTS, choose_license
 from anthrotap_hf.hub.results import published_results, read_report, result_files
 from anthrotap_hf.hub.upload import Publication, other_files
 from anthrotap_hf.pipelines import TrackerError, load_tracker
+from anthrotap_hf.utils.provenance import PROVENANCE_FILE, UNKNOWN, Component, Provenance
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -79,8 +79,8 @@ def prepare_model(
         staging: An empty folder for the saved tracker; keep it until the upload has ended.
         repo: The repository's name, for the card.
         card: A name in `CARDS`, for weights of that name; None for a card made of the provenance.
-        license: The license of the weights, an identifier of the Hub; None for apache-2.0, or cc-by-nc-4.0 where a
-            component is non-commercial.
+        license: The license of the weights, an identifier of the Hub; None for that of the weights that they were
+            trained from, apache-2.0 where there are none, or cc-by-nc-4.0 where a component is non-commercial.
         reports: Reports of `anthrotap evaluate` on these weights.
         about: A sentence or two for the card.
 
@@ -164,4 +164,5 @@ def _components(card: str | None, provenance: Provenance | None, kind: str, fold
         return [weights[kind]]
     if kind == "flowchain":
         return [COMPONENTS["flows"]["dis"]]
-    return [Component(f"weights of {folder.name}", UNKNOWN, "without provenance, their terms are not known")]
+    terms = "without provenance, their terms are not known"
+    return [Component(f"weights of {folder.name}", UNKNOWN, terms, is_weights=True)]

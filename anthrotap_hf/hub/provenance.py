@@ -1,130 +1,41 @@
-"""Provenance of a tracker: what the trainer or a converter writes beside the weights, for the card of `publish`."""
+"""Provenance of a training: what is known of the weights it starts from and of its data, before the first step."""
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from anthrotap_hf.hub.licenses import UNKNOWN, Component
 from anthrotap_hf.pipelines import find_tracker
-from anthrotap_hf.utils.errors import AnthroTapError
-from anthrotap_hf.utils.file_limits import read_json
-from anthrotap_hf.utils.hub_names import is_repository, split_revision
-
-PROVENANCE_FILE = "provenance.json"
-"""The name of the file, beside the weights."""
+from anthrotap_hf.utils.provenance import UNKNOWN, Component, Provenance, public_name, versions
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What a tracker was trained with.
+def provenance_of_training(recipe: Mapping[str, Any], start: str | None, data: Iterable[Component]) -> Provenance:
+    """Collect what is known before the first step. Weights of the Hub are looked up there.
 
-    Attributes:
-        recipe: The training recipe as JSON values, without paths of the machine that trained; empty for
-            converted weights.
-        start: The weights that training started from, with the commit if they came from the Hub; None for none.
-        components: Everything that went into the weights, with its license.
-        versions: The versions of Python and of the packages that trained or converted, by name.
-        evaluation: The last evaluation during training: `benchmark`, `mode`, `step` and `mean`, the metrics as
-            fractions; None if there was none.
-        conversion: The `CONVERSION` by which a known tracker was converted; None for other weights.
+    Args:
+        recipe: The training recipe as JSON values.
+        start: A tracker's folder or Hub id, as the recipe names it; None to start from random weights.
+        data: The components of the training data.
+
+    Raises:
+        AnthroTapError: if the provenance of the start can't be read.
+        OSError: if the start can't be found.
     """
-
-    recipe: dict[str, Any]
-    start: str | None
-    components: tuple[Component, ...]
-    versions: dict[str, str]
-    evaluation: dict[str, Any] | None = None
-    conversion: int | None = None
-
-    @classmethod
-    def of_training(cls, recipe: Mapping[str, Any], start: str | None, data: Iterable[Component]) -> Provenance:
-        """Collect what is known before the first step. Weights of the Hub are looked up there.
-
-        Args:
-            recipe: The training recipe as JSON values.
-            start: A tracker's folder or Hub id, as the recipe names it; None to start from random weights.
-            data: The components of the training data.
-
-        Raises:
-            AnthroTapError: if the provenance of the start can't be read.
-            OSError: if the start can't be found.
-        """
-        before = () if start is None else _components_of_start(start)
-        return cls(
-            recipe=_without_paths(dict(recipe)),
-            start=None if start is None else public_name(_with_commit(start)),
-            components=tuple(dict.fromkeys([*before, *data])),
-            versions=_versions(),
-        )
-
-    @classmethod
-    def of_conversion(cls, checkpoint: Path, weights: Component) -> Provenance:
-        """Say where converted weights come from, and under which license.
-
-        Args:
-            checkpoint: The released file.
-            weights: What it holds, such as an entry of `released_weights` in `components.yaml`.
-        """
-        return cls({}, public_name(checkpoint.name), (weights,), _versions())
-
-    @classmethod
-    def read(cls, model: str, revision: str | None = None) -> Provenance | None:
-        """Read the provenance of a model's folder or repository; return None if it has none.
-
-        Raises:
-            AnthroTapError: if the file is damaged.
-        """
-        from transformers.utils import cached_file
-
-        path = cached_file(model, PROVENANCE_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if path is None:
-            return None
-        try:
-            values = read_json(Path(path))
-            components = tuple(Component(**each) for each in values.pop("components"))
-            return cls(**values, components=components)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise AnthroTapError(
-                f"not the provenance of a training ({error})", path=path, hint="remove it, or train again"
-            ) from error
-
-    @property
-    def base_model(self) -> str | None:
-        """The repository of the Hub that training started from; None for a folder or random weights."""
-        return self.start.partition("@")[0] if self.start is not None and "@" in self.start else None
-
-    @property
-    def datasets(self) -> list[str]:
-        """The datasets of the Hub that it was trained on, sorted."""
-        named = (source.get("data", "") for source in self.recipe.get("sources", {}).values())
-        return sorted({split_revision(name)[0] for name in named if is_repository(name)})
-
-    def write(self, folder: Path) -> None:
-        """Write the provenance into a model's folder."""
-        (folder / PROVENANCE_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-
-def _versions() -> dict[str, str]:
-    names = ("anthrotap", "torch", "transformers")
-    return {name: version(name) for name in names} | {"Python": platform.python_version()}
-
-
-def public_name(name: str) -> str:
-    """Return what strangers may read of a name: of an absolute path, or one below the home folder, its last part."""
-    return Path(name).name if name.startswith(("/", "~")) or Path(name).is_absolute() else name
+    before = () if start is None else _components_of_start(start)
+    return Provenance(
+        recipe=_without_paths(dict(recipe)),
+        start=None if start is None else public_name(_with_commit(start)),
+        components=tuple(dict.fromkeys([*before, *data])),
+        versions=versions(),
+    )
 
 
 def _components_of_start(start: str) -> tuple[Component, ...]:
     before = Provenance.read(*find_tracker(start))
     if before is not None:
         return before.components
-    return (Component(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page"),)
+    return (Component(f"weights of {Path(start).name}", UNKNOWN, "their terms are on their page", is_weights=True),)
 
 
 def _with_commit(start: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CONVERSION = 2
+CONVERSION = 3
 """The version of what is made of released files. Raise it whenever a converter makes something else of the same file:
 trackers in the cache are converted again then."""
 

@@ -17,6 +17,7 @@ from anthrotap_hf.utils.atomic_files import atomic_dir
 from anthrotap_hf.utils.checkpoints import CheckpointError
 from anthrotap_hf.utils.downloads import OnBytes, pin_of, pin_sha256
 from anthrotap_hf.utils.folder_lock import locked_folder
+from anthrotap_hf.utils.provenance import Component, Provenance
 
 if TYPE_CHECKING:
     from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
@@ -52,9 +53,6 @@ def prepare(checkpoint: Checkpoint, progress: Progress = None) -> Path:
 
 
 def _make(checkpoint: Checkpoint, progress: Progress) -> None:
-    # Upwards, and so only here: who publishes the weights later must know their license.
-    from anthrotap_hf.hub.licenses import Component
-    from anthrotap_hf.hub.provenance import Provenance
     from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 
     try:
@@ -79,7 +77,8 @@ def _make(checkpoint: Checkpoint, progress: Progress) -> None:
             pin.unlink(missing_ok=True)
             hint = f"{hint}; the download was deleted: the same command downloads it again"
         raise CheckpointError(error.reason, path=file, hint=hint) from error
-    weights = Component(f"{checkpoint.title}'s released weights", checkpoint.license, checkpoint.terms)
+    # Who publishes the weights, or what is trained from them, must know their license.
+    weights = Component(f"{checkpoint.title}'s released weights", checkpoint.license, checkpoint.terms, is_weights=True)
     with without_progress_bars(), atomic_dir(checkpoint.model_folder) as tmp_path:
         processor = image_processor_of(checkpoint, model.config)
         PointTrackingPipeline(model, image_processor=processor, device="cpu").save_pretrained(tmp_path)

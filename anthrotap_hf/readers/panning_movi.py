@@ -20,7 +20,7 @@ from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Read
 from anthrotap_hf.readers.tfrecord import Feature, find_records, read_example
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.video.containers import check_size
-from anthrotap_hf.video.images import IMAGE_DAMAGE
+from anthrotap_hf.video.images import IMAGE_DAMAGE, natural_path_key
 
 # Strides of the grid that points are drawn from, which begins at a random pixel.
 TIME_STRIDE, PIXEL_STRIDE = 4, 2
@@ -83,7 +83,7 @@ class PanningMoviClips(Reader):
             raise ValueError(f"num_tracks must be at least 1, got {num_tracks}")
         self.name = name
         self.num_tracks = num_tracks
-        self.files = sorted(Path(folder).rglob(f"*-{split}.tfrecord*"))
+        self.files = sorted(Path(folder).rglob(f"*-{split}.tfrecord*"), key=natural_path_key)
         if not self.files:
             raise DatasetError(f"no file NAME-{split}.tfrecord-... in or below this folder", path=folder)
         records = []

@@ -18,8 +18,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from anthrotap_hf.evaluation.report import MAIN
-from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, Component, components_of_rows
-from anthrotap_hf.hub.provenance import Provenance, public_name
+from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, components_of_rows
+from anthrotap_hf.hub.provenance import provenance_of_training
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import alltracker_loss, cotracker3_loss, locotrack_loss, tapir_loss, tapnext_loss
@@ -29,6 +29,7 @@ from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.hub_errors import describe_hub_error
+from anthrotap_hf.utils.provenance import Component, public_name
 from anthrotap_hf.utils.safe_pickle import DAMAGE
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
         checkpoint = find_checkpoint(out, recipe, arguments.world_size, write=trainer.is_world_process_zero())
     if trainer.is_world_process_zero():
         # Now, so that what can't be read is known before hours of training.
-        provenance = Provenance.of_training(
+        provenance = provenance_of_training(
             recipe.model_dump(mode="json"), recipe.model.start, _source_components(recipe)
         )
         where = "from nothing" if recipe.model.start is None else f"from {recipe.model.start}"

@@ -84,6 +84,11 @@ def natural_key(file: Path) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts], file.name
 
 
+def natural_path_key(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
+    """Return what sorts paths as people count, folder by folder: 2/clip comes before 10/clip."""
+    return [natural_key(Path(part)) for part in path.parts]
+
+
 # `check_size` rejects what Pillow would only warn of.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from anthrotap_hf.video import VIDEO_SUFFIXES, pictures_in
-from anthrotap_hf.video.images import natural_key
+from anthrotap_hf.video.images import natural_path_key
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _in_order(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: [natural_key(Path(part)) for part in path.parts])
+    return sorted(paths, key=natural_path_key)
 
 
 def _seems_video(path: Path) -> bool:

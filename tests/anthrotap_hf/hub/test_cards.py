@@ -14,9 +14,9 @@ from transformers import pipeline
 from anthrotap_hf.hub import model as publishing_model
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.model import CARDS, prepare_model
-from anthrotap_hf.hub.provenance import Provenance
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.utils.errors import AnthroTapError
+from anthrotap_hf.utils.provenance import Provenance
 from helpers.trackers import tiny_locotrack, tiny_tapnext
 
 SECTIONS = ("Use", "Data", "Results", "Limits", "Intended use", "License")

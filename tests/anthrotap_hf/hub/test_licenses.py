@@ -11,14 +11,13 @@ from anthrotap_hf.hub.licenses import (
     COMPONENTS,
     MAY_BE_REDISTRIBUTED,
     OTHER_LICENSES,
-    RESEARCH_ONLY,
-    UNKNOWN,
     VideoLicenses,
     choose_license,
     components_of_rows,
 )
 from anthrotap_hf.hub.upload import Publication
 from anthrotap_hf.utils.atomic_files import file_sha256
+from anthrotap_hf.utils.provenance import RESEARCH_ONLY, UNKNOWN, Component
 
 EVERY_COMPONENT = [component for table in COMPONENTS.values() for component in table.values()]
 
@@ -57,6 +56,22 @@ def test_a_license_may_not_grant_more_than_a_component_does():
     with pytest.raises(PublishError, match="mit allows commercial use of the labels, but SMPL") as error:
         choose_license("mit", [free, smpl], "cc-by-4.0", "labels")
     assert error.value.argument == "license"
+
+
+def test_what_is_trained_from_weights_has_their_license_by_default():
+    weights, smpl = COMPONENTS["released_weights"], COMPONENTS["body_models"]["smpl"]
+    flow = COMPONENTS["flows"]["raft"]
+    assert flow.license == "bsd-3-clause"
+
+    def default(*components: Component) -> str:
+        return choose_license(None, components, "apache-2.0", "weights")
+
+    assert default(weights["locotrack"], flow) == "apache-2.0"
+    assert default(weights["alltracker"], flow) == "mit"
+    assert default(weights["alltracker"], smpl) == "cc-by-nc-4.0"
+    assert default(Component("theirs", "cc-by-nc-sa-4.0", "on their page", is_weights=True), smpl) == "cc-by-nc-sa-4.0"
+    with pytest.raises(PublishError, match=r"apache-2\.0 allows commercial use of the weights, but CoTracker3"):
+        choose_license("apache-2.0", [weights["cotracker3"]], "apache-2.0", "weights")
 
 
 def test_tables_know_folders(tmp_path):

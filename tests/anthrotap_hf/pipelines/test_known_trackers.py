@@ -13,12 +13,12 @@ import transformers
 from huggingface_hub import constants
 
 from anthrotap_hf.evaluation.runner import EvaluatedModel
-from anthrotap_hf.hub.provenance import Provenance
 from anthrotap_hf.models import CONFIGS
 from anthrotap_hf.models import checkpoints as checkpoints_module
 from anthrotap_hf.models.checkpoints import Checkpoint, FileByHand, checkpoints
 from anthrotap_hf.pipelines import PointTrackingImageProcessor, TrackerError, known_trackers, load_tracker
 from anthrotap_hf.utils import downloads
+from anthrotap_hf.utils.provenance import Provenance
 from helpers.file_server import running_file_server
 from helpers.released_layouts import released_locotrack
 from helpers.trackers import tiny_locotrack

@@ -317,6 +317,17 @@ def test_drivetrack(tmp_path, moving_pattern):
     make_sample(clip, SMALL, np.random.default_rng(0))
 
 
+def test_files_below_a_folder_are_in_natural_order(tmp_path):
+    for folder in ("part10", "part2"):
+        (tmp_path / folder).mkdir()
+        for name in ("a10", "a9"):
+            (tmp_path / folder / f"{name}.npz").touch()
+            (tmp_path / folder / f"{name}.npy").touch()
+    for files in (DriveTrackClips(tmp_path).files, LetsDanceClips(tmp_path).files):
+        names = [file.relative_to(tmp_path).with_suffix("").as_posix() for file in files]
+        assert names == ["part2/a9", "part2/a10", "part10/a9", "part10/a10"]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

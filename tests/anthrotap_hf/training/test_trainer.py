@@ -24,11 +24,11 @@ pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrota
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.hub.model import prepare_model
-from anthrotap_hf.hub.provenance import Provenance
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
 from anthrotap_hf.training.mixture import TooManyBadSamplesError
 from anthrotap_hf.training.trainer import TrackerTrainer, TrainingError, find_checkpoint, train
+from anthrotap_hf.utils.provenance import Provenance
 
 TINY = {
     "name": "tiny",
