@@ -10,7 +10,7 @@ clips, T frames, N query points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +25,11 @@ from .configuration_flowchain import FlowChainConfig
 # Flow is kept as whole 64ths of a pixel: a chain of 1,000 steps errs by a tenth of a pixel.
 FLOW_STEP = 1 / 64
 FLOW_LIMIT = np.iinfo(np.int16).max
+# Side of the square of samples, one a pixel, whose colors are compared, and how much the picture is blurred before.
+COLOR_SIDE = 5
+COLOR_BLUR = 0.8
+# OpenCV's maps have no more rows than this.
+MAX_MAP_ROWS = 32_000
 # Log-odds of a point whose flow and flow back agree exactly; 0 is at the tolerance.
 SURE_LOGIT = 4.0
 
@@ -150,11 +155,62 @@ def chain_flow(
     Returns:
         Tracks [N, T, 2] and visible logits [N, T], float32.
     """
-    T, _, height, width = video.shape
+    steps = chain_steps(video, queries, config, progress)
+    return steps.xy.astype(np.float32), steps.visible_logits(queries[:, 0], video.shape[-2:], config)
+
+
+@dataclass(frozen=True)
+class FlowChainSteps:
+    """What was met on the way of each of N points, step by step from its query, forward in time and back.
+
+    Attributes:
+        xy: [N, T, 2] float64, raster pixels.
+        errors: [N, T] float64, how far flow and the flow back disagree in the step that leads to a frame, in
+            tolerances; 0 at the query.
+        changes: [N, T] float32, how much the colors around the point change in that step: mean absolute difference of
+            8-bit CIELAB; 0 at the query, and everywhere if it was not asked for.
+    """
+
+    xy: np.ndarray
+    errors: np.ndarray
+    changes: np.ndarray
+
+    def visible_logits(self, times: np.ndarray, size: Sequence[int], config: FlowChainConfig) -> np.ndarray:
+        """Return visible logits [N, T] float32: 0 where the error so far is at the tolerance.
+
+        Args:
+            times: [N] frames of the queries.
+            size: (height, width) of the video.
+            config: of memory and limits.
+        """
+        step_errors = self.errors
+        if config.max_color_change is not None:
+            # Where the colors change, something else is there now.
+            step_errors = np.where(self.changes > config.max_color_change, config.error_limit, step_errors)
+        errors = np.zeros_like(step_errors)
+        T = errors.shape[1]
+        for t, step in [(t, 1) for t in range(T - 1)] + [(t, -1) for t in range(T - 1, 0, -1)]:
+            moving = (times <= t) if step > 0 else (times >= t)
+            # A part of the error so far is carried along.
+            carried = config.error_memory * errors[moving, t] + step_errors[moving, t + step]
+            errors[moving, t + step] = np.minimum(carried, config.error_limit)
+        inside = ((self.xy >= 0) & (self.xy <= [size[1], size[0]])).all(-1)
+        logits: np.ndarray = SURE_LOGIT * (1 - np.where(inside, errors, config.error_limit))
+        return logits.astype(np.float32)
+
+
+def chain_steps(
+    video: Tensor,
+    queries: np.ndarray,
+    config: FlowChainConfig,
+    progress: Callable[[int], object] | None = None,
+) -> FlowChainSteps:
+    """Follow flow through a video [T, 3, H, W] from queries [N, 3] (t, x, y)."""
+    T = len(video)
     times = queries[:, 0].astype(int)
     xy = np.zeros((len(queries), T, 2))
-    # Forward-backward errors, in tolerances.
     errors = np.zeros((len(queries), T))
+    changes = np.zeros((len(queries), T), np.float32)
     xy[np.arange(len(queries)), times] = queries[:, 1:]
     flows = FlowChainNeighborFlows(video, config.preset, range(times.min(), times.max()), config.kept_flows)
     # Steps are taken by all points at once. Only pairs between the first and the last query are needed twice.
@@ -168,14 +224,14 @@ def chain_flow(
         # 2. The flow back should lead to the start.
         fb_error = np.linalg.norm(move + sample_flow(backward, start + move), axis=-1)
         tolerance = config.error_tolerance + config.relative_tolerance * np.linalg.norm(move, axis=-1)
-        # 3. A part of the error so far is carried along.
-        carried = config.error_memory * errors[moving, t] + fb_error / tolerance
-        errors[moving, t + step] = np.minimum(carried, config.error_limit)
+        errors[moving, t + step] = fb_error / tolerance
+        # 3. The surroundings should keep their colors.
+        if config.max_color_change is not None:
+            there = sample_colors(flows.colors(t + step), start + move)
+            changes[moving, t + step] = np.abs(there - sample_colors(flows.colors(t), start)).mean(-1)
         if progress is not None:
             progress(1)
-    inside = ((xy >= 0) & (xy <= [width, height])).all(-1)
-    logits = SURE_LOGIT * (1 - np.where(inside, errors, config.error_limit))
-    return xy.astype(np.float32), logits.astype(np.float32)
+    return FlowChainSteps(xy, errors, changes)
 
 
 class FlowChainNeighborFlows:
@@ -194,6 +250,7 @@ class FlowChainNeighborFlows:
         # Forward and backward flow, by the earlier frame.
         self._flows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._gray: dict[int, np.ndarray] = {}
+        self._colors: dict[int, np.ndarray] = {}
 
     def between(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
         """Return flow from frame `first` to its neighbor `second`, and back: [H, W, 2] int16, in units of FLOW_STEP."""
@@ -207,14 +264,28 @@ class FlowChainNeighborFlows:
                 self._flows[earlier] = known
         return known if first < second else known[::-1]
 
-    def _frame(self, t: int) -> np.ndarray:
-        """Return frame t in gray, [H, W] uint8."""
-        if t in self._gray:
-            return self._gray[t]
+    def colors(self, t: int) -> np.ndarray:
+        """Return frame t in CIELAB, blurred a little, [H, W, 3] uint8."""
+        known = self._colors.get(t)
+        if known is None:
+            lab = cv2.cvtColor(self._rgb(t), cv2.COLOR_RGB2LAB)
+            known = cv2.GaussianBlur(lab, (0, 0), COLOR_BLUR)
+            # Steps are from frame to neighboring frame: two are needed at once.
+            self._colors = {**{other: image for other, image in self._colors.items() if abs(other - t) == 1}, t: known}
+        return known
+
+    def _rgb(self, t: int) -> np.ndarray:
+        """Return frame t, [H, W, 3] uint8."""
         image = self._video[t].permute(1, 2, 0).cpu()
         if image.is_floating_point():
             image = ((image.float() + 1) * 127.5).round().clamp(0, 255).byte()
-        return cv2.cvtColor(image.contiguous().numpy(), cv2.COLOR_RGB2GRAY)
+        rgb: np.ndarray = image.contiguous().numpy()
+        return rgb
+
+    def _frame(self, t: int) -> np.ndarray:
+        """Return frame t in gray, [H, W] uint8."""
+        known = self._gray.get(t)
+        return cv2.cvtColor(self._rgb(t), cv2.COLOR_RGB2GRAY) if known is None else known
 
     def _flow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         # A new estimator each time: it remembers a little of the pair before.
@@ -236,6 +307,26 @@ def sample_flow(flow: np.ndarray, xy: np.ndarray) -> np.ndarray:
     top = flow[y, x] * (1 - right) + flow[y, x + 1] * right
     bottom = flow[y + 1, x] * (1 - right) + flow[y + 1, x + 1] * right
     return (top * (1 - down) + bottom * down) * FLOW_STEP
+
+
+def sample_colors(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Return the colors around raster positions [N, 2], bilinear; beyond the edge, the edge's.
+
+    Args:
+        image: [H, W, 3] uint8.
+
+    Returns:
+        [N, COLOR_SIDE^2 * 3] float32.
+    """
+    offsets = np.arange(COLOR_SIDE, dtype=np.float32) - COLOR_SIDE // 2
+    # image[0, 0] is the color at the first pixel's center.
+    x = (xy[:, :1] - 0.5 + np.tile(offsets, COLOR_SIDE)).astype(np.float32)
+    y = (xy[:, 1:] - 0.5 + np.repeat(offsets, COLOR_SIDE)).astype(np.float32)
+    found = np.zeros((len(xy), COLOR_SIDE**2, 3), np.float32)
+    for begin in range(0, len(xy), MAX_MAP_ROWS):
+        rows = slice(begin, begin + MAX_MAP_ROWS)
+        found[rows] = cv2.remap(image, x[rows], y[rows], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found.reshape(len(xy), -1)
 
 
 def check_query_points(query_points: Tensor, B: int, T: int, height: int, width: int) -> None:
