@@ -33,8 +33,8 @@ from anthrotap_hf.utils import opencv_threads
 # The detector sees the whole frame and squares of its shorter side, at 224 pixels. Of a juggler whose picture was made
 # smaller it found one of a quarter of that side, and none of a fifth.
 NOBODY = (
-    "no person was found (people must be in plain view, and at least a quarter as tall as the frame's shorter side is "
-    "long: crop the video around smaller ones)"
+    "no person was found (people must be in plain view for 8 frames, head or trunk at least, and at least a quarter as "
+    "tall as the frame's shorter side is long: crop the video around smaller ones)"
 )
 StageReport = Callable[[str], object]
 """Is called with the name of each stage as it begins."""

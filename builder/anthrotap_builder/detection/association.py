@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from anthrotap_builder.detection.scene_motion import SceneMotion
+from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 
 # BlazePose's nose, shoulders, elbows, wrists, hips, knees and ankles: the joints that poses are compared by.
 JOINTS = np.array([0, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
@@ -41,7 +41,7 @@ MAX_AGE = 2
 MAX_SEPARATE_FRAMES = 2
 
 # A track is a person if it has so many frames, of which so many are by the detector, and its landmarks have this mean
-# confidence (those of pictures of people have less).
+# confidence in the frame (those of pictures of people have less).
 MIN_FRAMES = 8
 MIN_DETECTIONS = 2
 MIN_TRACK_CONFIDENCE = 0.55
@@ -70,6 +70,19 @@ class Detection:
     cells: np.ndarray
     pose_score: float
     detector_score: float
+
+    @property
+    def inside(self) -> np.ndarray:
+        """[33] bool, the landmarks that are in the frame, to its last cell."""
+        rows, columns = self.cells.shape
+        xy = self.landmarks[:, :2]
+        return np.all((xy >= 0) & (xy <= (CELL * columns, CELL * rows)), axis=1)
+
+    @property
+    def confidence(self) -> float:
+        """Mean confidence of the landmarks in the frame: it says nothing of those outside. 0 if there is none."""
+        confidence = self.landmarks[self.inside, 2]
+        return float(confidence.mean()) if len(confidence) else 0.0
 
 
 D = TypeVar("D", bound=Detection)
@@ -358,12 +371,16 @@ def is_tentative(track: Track[D], high_score_threshold: float) -> bool:
 
 
 def is_confirmed(track: Track[D], high_score_threshold: float) -> bool:
+    """Return whether a track is a person: it is in sight, and its landmarks are sure enough."""
+    return is_in_sight(track, high_score_threshold) and mean_confidence(track) >= MIN_TRACK_CONFIDENCE
+
+
+def is_in_sight(track: Track[D], high_score_threshold: float) -> bool:
     """Return whether a track has frames and scores enough to be a person."""
     scores = [d.detector_score for d in track.values() if d.detector_score]
-    confidence = np.mean([d.landmarks[:, 2].mean() for d in track.values()])
-    return bool(
-        len(track) >= MIN_FRAMES
-        and len(scores) >= MIN_DETECTIONS
-        and max(scores) >= high_score_threshold
-        and confidence >= MIN_TRACK_CONFIDENCE
-    )
+    return len(track) >= MIN_FRAMES and len(scores) >= MIN_DETECTIONS and max(scores) >= high_score_threshold
+
+
+def mean_confidence(track: Track[D]) -> float:
+    """Return the mean confidence of a track's landmarks in the frame; of no frames NaN."""
+    return float(np.mean([d.confidence for d in track.values()])) if track else float("nan")

@@ -16,13 +16,16 @@ from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.detection.association import (
     JOINTS,
+    MIN_TRACK_CONFIDENCE,
     Track,
     gaps,
     has_id_conflict,
     is_confirmed,
+    is_in_sight,
     is_tentative,
     link,
     link_tracklets,
+    mean_confidence,
     merge_duplicates,
     propagate,
     suppress_duplicates,
@@ -43,8 +46,8 @@ from anthrotap_builder.detection.scene_motion import CELL, SceneMotion
 
 # Detector probability that makes a detection.
 SCORE_THRESHOLD = 0.5
-# A pose needs this probability of a person, this mean confidence of landmarks, and this fraction of its joints in the
-# frame.
+# A pose needs this probability of a person, this mean confidence of the landmarks in the frame, and this fraction of
+# its joints, or of all its landmarks, there.
 MIN_POSE_SCORE = 0.5
 MIN_POSE_CONFIDENCE = 0.3
 MIN_INSIDE = 0.3
@@ -86,9 +89,20 @@ def detect_people(context: ClipContext) -> list[PersonTrack]:
         people = [drop_turned(track) for track in people]
     people = [track for track in resolve_identities(people) if is_confirmed(track, settings.high_score_threshold)]
     people = sorted(people, key=lambda track: (-_worth(track, motion), min(track)))
+    unsure = [track for track in merge_duplicates(rest, people) if is_in_sight(track, settings.high_score_threshold)]
     people, others = people[:MAX_PEOPLE], people[MAX_PEOPLE:]
     people.sort(key=lambda track: (-len(track), min(track)))
-    return _person_tracks(people, context.frames) + [_left_out(track, context.frames) for track in others]
+    left_out = [(track, f"of the people in a clip only the main {MAX_PEOPLE} are labeled") for track in others]
+    left_out += [(track, _why_unsure(track)) for track in unsure]
+    return _person_tracks(people, context.frames) + [_left_out(track, why, context.frames) for track, why in left_out]
+
+
+def _why_unsure(track: Track[Pose]) -> str:
+    confidence = mean_confidence(track)
+    return (
+        f"too much is hidden or hard to see: the landmarks in the frame have a mean confidence of {confidence:.2f}, "
+        f"and {MIN_TRACK_CONFIDENCE} is needed"
+    )
 
 
 def _worth(track: Track[Pose], motion: SceneMotion) -> float:
@@ -97,7 +111,7 @@ def _worth(track: Track[Pose], motion: SceneMotion) -> float:
     for t, pose in track.items():
         area = int(pose.cells.sum())
         moving = int((pose.cells & motion.moving(t)).sum()) / max(1, area)
-        worth += math.sqrt(area) * (1 + moving) * float(pose.landmarks[:, 2].mean())
+        worth += math.sqrt(area) * (1 + moving) * pose.confidence
     return worth
 
 
@@ -178,11 +192,9 @@ class _Pass:
         return [pose for pose in poses if self._is_clear(pose) and not _is_masked_out(pose, masked)]
 
     def _is_clear(self, pose: Pose) -> bool:
-        height, width = self.frames.shape[1:3]
-        joints = pose.landmarks[JOINTS, :2]
-        inside = float(np.all((joints >= 0) & (joints <= (width, height)), axis=1).mean())
-        confidence = float(pose.landmarks[:, 2].mean())
-        return pose.pose_score >= MIN_POSE_SCORE and confidence >= MIN_POSE_CONFIDENCE and inside >= MIN_INSIDE
+        # Near the camera a face may fill the frame: a third of all landmarks, though only one of the joints.
+        inside = max(pose.inside[JOINTS].mean(), pose.inside.mean())
+        return pose.pose_score >= MIN_POSE_SCORE and pose.confidence >= MIN_POSE_CONFIDENCE and inside >= MIN_INSIDE
 
     def _estimate_again(self, t: int, pose: Pose) -> Pose:
         again = self._estimate(t, [(pose.detector_score, pose.next_region)])
@@ -281,15 +293,12 @@ def _person_tracks(people: list[Track[Pose]], frames: np.ndarray) -> list[Person
     ]
 
 
-def _left_out(person: Track[Pose], frames: np.ndarray) -> PersonTrack:
-    """Return where a person is who is one too many: the boxes alone."""
+def _left_out(person: Track[Pose], reason: str, frames: np.ndarray) -> PersonTrack:
+    """Return where a person is who is not to be labeled: the boxes alone."""
     landmarks = np.full((len(frames), NUM_LANDMARKS, 3), np.nan, np.float32)
     for t, pose in person.items():
         landmarks[t] = pose.landmarks
-    return PersonTrack(
-        _boxes(landmarks, np.zeros((len(frames), 1, 1), bool)),
-        left_out=f"of the people in a clip only the main {MAX_PEOPLE} are labeled",
-    )
+    return PersonTrack(_boxes(landmarks, np.zeros((len(frames), 1, 1), bool)), left_out=reason)
 
 
 def _boxes(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:

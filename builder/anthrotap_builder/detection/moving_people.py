@@ -431,7 +431,7 @@ def _rating(rated: tuple[float, Pose]) -> float:
 
 
 def _score(pose: Pose) -> float:
-    return pose.pose_score * float(pose.landmarks[:, 2].mean())
+    return pose.pose_score * pose.confidence
 
 
 def _components(cells: np.ndarray) -> list[np.ndarray]:

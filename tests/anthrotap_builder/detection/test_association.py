@@ -9,6 +9,7 @@ import pytest
 
 from anthrotap_builder.detection.association import (
     MAX_GAP,
+    Detection,
     appearance_distance,
     gaps,
     is_confirmed,
@@ -35,6 +36,7 @@ class Detected:
     pose_score: float = 1.0
     size: float = SIZE
     angle: float = 0.0
+    confidence: float = 1.0
     pose: np.ndarray = field(default_factory=lambda: POSE)
 
     @property
@@ -196,3 +198,15 @@ def test_of_two_detections_of_one_person_the_better_stays():
 def test_a_person_is_detected_long_enough_often_enough_and_confidently(frames, score, detected, expected):
     track = {t: Detected(100, detector_score=score if t < detected else 0) for t in range(frames)}
     assert is_confirmed(track, 0.75) is expected
+
+
+def test_landmarks_outside_the_frame_do_not_count_in_the_confidence():
+    """Of a person who is seen from the waist up, the network does not know where the legs are."""
+    landmarks = np.column_stack([np.full((33, 2), 100.0), np.full(33, 0.9)])
+    landmarks[23:] = (100, 300, 0.01)
+    seen = Detection(landmarks, 400.0, 0.0, np.ones(1), np.zeros((30, 60), bool), 1.0, 0.9)
+    assert seen.inside.tolist() == [True] * 23 + [False] * 10
+    assert seen.confidence == pytest.approx(0.9)
+    assert is_confirmed(dict.fromkeys(range(8), seen), 0.75)
+    landmarks[:, 1] = 300
+    assert seen.confidence == 0

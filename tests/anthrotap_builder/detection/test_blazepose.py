@@ -191,6 +191,7 @@ def tracks_of(networks, clips_dir):
         ("bedroom.mp4", [48, 20]),  # the boy hides behind the girl
         ("upper_body.mkv", [48]),
         ("hands_only.mp4", []),
+        pytest.param("selfie_wave.mp4", [48], marks=pytest.mark.slow),
         pytest.param("balance_cam03.mp4", [48], marks=pytest.mark.slow),
         pytest.param("one_by_one.mp4", [], marks=pytest.mark.slow),  # no person is in the frame yet
         pytest.param("hut_jump.mp4", [48, 8], marks=pytest.mark.slow),
@@ -202,6 +203,25 @@ def test_finds_the_people_of_real_clips(tracks_of, name, found_at_least):
     counts = [int(track.found.sum()) for track in tracks]
     assert len(counts) == len(found_at_least)
     assert all(count >= least for count, least in zip(counts, found_at_least, strict=True))
+
+
+@pytest.mark.slow
+def test_a_head_and_shoulders_or_a_face_that_fills_the_frame_is_found(networks, clips_dir):
+    frames = read(clips_dir / "selfie_wave.mp4", count=12)
+    height, width = frames.shape[1:3]
+    shoulders = frames[:, height // 20 : 13 * height // 20, width // 10 :]
+    face = frames[:, height // 12 : height // 2, width // 4 : 9 * width // 10]
+    for close in (shoulders, face):
+        (person,) = detect_people(clip_context(np.ascontiguousarray(close)))
+        assert person.found.all()
+
+
+def test_who_is_in_sight_but_too_unsure_is_left_out_with_the_reason(networks, clips_dir, monkeypatch):
+    monkeypatch.setattr(association, "MIN_TRACK_CONFIDENCE", 1.1)
+    frames = read(clips_dir / "juggle.mp4", count=9)
+    (person,) = detect_people(clip_context(frames, detection={"quality": "fast"}))
+    assert person.found.all()
+    assert "the landmarks in the frame have a mean confidence of 0.9" in person.left_out
 
 
 def test_tracks_have_the_documented_contents(tracks_of):
