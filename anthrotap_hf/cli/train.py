@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 
 def train(
+    out: common.Out,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="A recipe's name, or a YAML file.",
-            metavar="RECIPE",
+            help="A recipe's name, or a YAML file. Default: the one that fine-tunes the architecture of --model.",
+            metavar="[RECIPE]",
+            show_default=False,
             autocompletion=lambda: common.recipe_names("anthrotap_hf.training"),
         ),
-    ],
-    out: common.Out,
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -52,9 +53,10 @@ def train(
     """Train or fine-tune a tracker. The same command resumes an interrupted run.
 
     Writes checkpoints and, at the end, the model to DIR/model. On several processes, GPUs or machines:
-    `torchrun --nproc_per_node 4 -m anthrotap_hf.cli.main train RECIPE --out DIR`.
+    `torchrun --nproc_per_node 4 -m anthrotap_hf.cli.main train RECIPE --out DIR`. Without a recipe, the tracker of
+    --model is fine-tuned by the one of its architecture: half of the steps on labels, half on moving shapes.
 
-    Example: anthrotap train tiny-finetune --data labels --out runs/mine --steps 200
+    Example: anthrotap train --model locotrack-tiny --data labels --out runs/mine --steps 200
     """
     try:
         from safetensors import SafetensorError
@@ -65,7 +67,7 @@ def train(
     interrupted = f"the same command resumes from the last checkpoint in {out}, if there is one"
     with common.cli_errors(out, interrupted):
         common.check_writable(out)
-        asked = _read_recipe(recipe, settings or [], model, data, steps, device)
+        asked = _read_recipe(recipe or _recipe_of(model), settings or [], model, data, steps, device)
         try:
             # transformers' Trainer prints its figures.
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
@@ -77,6 +79,18 @@ def train(
         common.print_json({"model": str(folder), "provenance": provenance})
     else:
         print(f"model: {folder}")
+
+
+def _recipe_of(model: str | None) -> str:
+    """Return the name of the recipe of a tracker's architecture, and say so."""
+    from anthrotap_hf.training.config import fine_tuning_recipe
+
+    if model is None:
+        hint = "name one, or --model, a tracker to fine-tune"
+        raise AnthroTapError("no RECIPE", hint=hint)
+    name = fine_tuning_recipe(model)
+    common.print_error(f"no RECIPE: {name} is taken, which fine-tunes trackers like {model}", "yellow")
+    return name
 
 
 def _read_recipe(

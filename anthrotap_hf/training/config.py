@@ -15,8 +15,9 @@ from anthrotap_hf.readers import READERS
 from anthrotap_hf.readers.base import SHORT_SIDE, DatasetError
 from anthrotap_hf.readers.procedural import ProceduralSettings
 from anthrotap_hf.training.samples import SampleSettings
-from anthrotap_hf.utils.errors import one_line
-from anthrotap_hf.utils.hub_errors import describe_load_error
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.file_limits import read_json
+from anthrotap_hf.utils.hub_errors import describe_hub_error, describe_load_error
 from anthrotap_hf.utils.hub_names import DATASET_NAME, may_be_loaded, split_revision
 from anthrotap_hf.utils.settings import Settings, read_recipe
 
@@ -277,18 +278,21 @@ class TrainingRecipe(Settings):
     loss: LossSettings = LossSettings()
     schedule: OneCycle | None = Field(OneCycle(), description="None: the one that training.lr_scheduler_type names")
     evaluation: EvaluationSettings | None = None
-    forward: dict[str, Any] | None = Field(None, description="passed to the model's forward, such as query_chunk_size")
+    forward: dict[str, Any] | None = Field(
+        None, description="passed to the model's forward, such as query_chunk_size; what is null is left out"
+    )
     training: dict[str, Any] = Field(
         default_factory=dict, description="any other setting of transformers.TrainingArguments"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_sources(cls, values: Any) -> Any:
-        """Drop the sources that a recipe, which extends another one, sets to `null`."""
-        if isinstance(values, dict) and isinstance(values.get("sources"), dict):
-            sources = {name: source for name, source in values["sources"].items() if source is not None}
-            values = {**values, "sources": sources}
+    def _drop_nulls(cls, values: Any) -> Any:
+        """Drop the sources and options of forward that a recipe, which extends another one, sets to `null`."""
+        for name in ("sources", "forward"):
+            if isinstance(values, dict) and isinstance(values.get(name), dict):
+                kept = {key: value for key, value in values[name].items() if value is not None}
+                values = {**values, name: kept}
         return values
 
     @model_validator(mode="after")
@@ -317,3 +321,48 @@ def training_recipe(recipe: str | Path, changes: Mapping[str, Any] | None = None
         ValueError: if there is no such recipe or setting, or a value is out of its range; the message is one line.
     """
     return read_recipe(TrainingRecipe, RECIPES, recipe, changes)
+
+
+def fine_tuning_recipe(tracker: str) -> str:
+    """Return the name of the recipe that fine-tunes a tracker on labels: the one of its architecture.
+
+    Nothing of a known tracker is downloaded for that; of another one of the Hub, its configuration is.
+
+    Args:
+        tracker: a bundled or a known name, a folder, or a Hub id.
+
+    Raises:
+        AnthroTapError: if nothing can be learned by its architecture, or it can't be found.
+    """
+    from anthrotap_hf.models.checkpoints import checkpoints
+    from anthrotap_hf.pipelines import find_tracker, is_known
+
+    if is_known(tracker):
+        kind, settings = checkpoints()[tracker].architecture, checkpoints()[tracker].convert
+    else:
+        kind, settings = _config_of(*find_tracker(tracker), tracker)
+    if kind == "locotrack" and settings.get("flow_start"):
+        return "tiny-finetune"
+    if kind == "tapnext" and settings.get("frame_size") == 512:
+        return "tapnext-512-finetune"
+    name = f"{kind}-finetune"
+    if not (RECIPES / f"{name}.yaml").is_file():
+        reason = f"no recipe fine-tunes a {kind}: there is no published loss for it"
+        raise AnthroTapError(reason, path=tracker, argument="model")
+    return name
+
+
+def _config_of(model: str, revision: str | None, tracker: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the model type and the settings in a tracker's configuration."""
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(model, "config.json", revision=revision)
+        settings = read_json(Path(str(path)))
+        return str(settings["model_type"]), settings
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = describe_hub_error(error, tracker)
+        if reason is not None:
+            raise reason from error
+        hint = "name a RECIPE"
+        raise AnthroTapError(f"no tracker ({one_line(error)})", path=tracker, hint=hint, argument="model") from error

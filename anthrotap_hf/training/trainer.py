@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -110,6 +111,8 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
     )
     set_seed(recipe.seed)
     model = build_model(recipe.model)
+    if unknown := sorted((recipe.forward or {}).keys() - inspect.signature(model.forward).parameters.keys()):
+        raise ValueError(f"forward: {recipe.model.type} has no {', '.join(unknown)}")
     trainer = TrackerTrainer(recipe, model, arguments, mixture)
     with arguments.main_process_first(local=False, desc="the folder of the run"):
         checkpoint = find_checkpoint(out, recipe, arguments.world_size, write=trainer.is_world_process_zero())

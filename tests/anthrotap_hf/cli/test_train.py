@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrotap[training]'")
 
 from anthrotap_hf.cli.main import app
+from anthrotap_hf.models.checkpoints import checkpoints
+from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.training.config import TrainingRecipe
 
 
@@ -48,6 +50,32 @@ def test_labels_go_to_the_one_source_of_labels_whatever_it_is_called(train):
 def test_a_tracker_by_name_is_what_it_starts_from(train):
     _, recipe = train("bootstapir-people", "--model", "bootstapir-online", "--set", "model.start=other")
     assert (recipe.model.type, recipe.model.start) == ("tapir", "bootstapir-online")
+
+
+@pytest.mark.parametrize("name", [*BUNDLED, *checkpoints()])
+def test_without_a_recipe_that_of_the_trackers_architecture_is_taken(train, name):
+    result, recipe = train("--model", name, "--data", "mine")
+    if name == "flowchain":
+        assert "--model flowchain: no recipe fine-tunes a flowchain" in result.stderr
+        return
+    assert result.exit_code == 0, result.stderr
+    labels, other = recipe.sources.values()
+    assert {labels.kind, other.kind} == {"shards", "procedural"}
+    assert "mine" in (getattr(labels, "data", None), getattr(other, "data", None))
+    known = checkpoints().get(name)
+    assert (recipe.model.type, recipe.model.start) == (known.architecture if known else "locotrack", name)
+    wide = {"alltracker": 512, "cotracker3": 512}.get(recipe.model.type, 256)
+    width = {"locotrack-tiny": 128, "tapnextpp-512": 512}.get(name, wide)
+    assert {labels.sample.width, other.sample.width} == {width}
+    taken = {"locotrack-tiny": "tiny", "tapnextpp-512": "tapnext-512"}.get(name, recipe.model.type)
+    assert f"no RECIPE: {taken}-finetune is taken, which fine-tunes trackers like {name}" in result.stderr
+
+
+def test_neither_a_recipe_nor_a_tracker_is_an_error(train, tmp_path):
+    result, _ = train("--data", "mine")
+    assert (result.exit_code, result.stderr) == (2, "no RECIPE; name one, or --model, a tracker to fine-tune\n")
+    result, _ = train("--model", str(tmp_path / "nowhere"))
+    assert "no such folder, none of the trackers that come along" in result.stderr
 
 
 def test_a_recipe_without_labels_takes_none(train):

@@ -1,5 +1,6 @@
 """Training runs: whole, stopped and resumed, rejected; on clips and networks that take seconds."""
 
+import inspect
 import json
 import os
 import pickle
@@ -24,6 +25,7 @@ pytest.importorskip("accelerate", reason="needs the extra: pip install 'anthrota
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.hub.model import prepare_model
+from anthrotap_hf.models import TRACKERS
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
 from anthrotap_hf.training.mixture import TooManyBadSamplesError
@@ -340,3 +342,15 @@ def test_a_killed_run_of_two_processes_ends_where_an_unbroken_one_does(tmp_path)
     subprocess.run([*command, str(tmp_path / "killed")], check=True, timeout=250)
     for name, tensor in weights(tmp_path / "unbroken/model").items():
         assert torch.equal(tensor, weights(tmp_path / "killed/model")[name]), name
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_a_recipe_passes_its_model_what_that_takes(name):
+    recipe = training_recipe(name)
+    taken = inspect.signature(TRACKERS.load(recipe.model.type).forward).parameters
+    assert (recipe.forward or {}).keys() <= taken.keys()
+
+
+def test_what_no_forward_takes_is_an_error_before_training(tmp_path):
+    with pytest.raises(ValueError, match="forward: locotrack has no bidirectional"):
+        train(recipe_with(forward={"bidirectional": True}), tmp_path / "out")
