@@ -39,7 +39,7 @@ QUIET_SECONDS = 2
 URL_TIMEOUT = 60
 
 # The files beside the video reader that it imports.
-READER_FILES = ("containers.py", "h264.py", "images.py", "packets.py", "pictures.py")
+READER_FILES = ("containers.py", "display_order.py", "h264.py", "images.py", "packets.py", "pictures.py")
 
 # Ways to say which points are tracked.
 QUERY_OPTIONS = {"points", "grid_size", "query_frame", "points_per_frame"}

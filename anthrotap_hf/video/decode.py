@@ -27,6 +27,7 @@ from .containers import (
     open_video,
     source_name,
 )
+from .display_order import is_hidden
 from .images import ImageFolder, image_folder
 from .packets import Damage, SoundFrame, decode_frames
 from .pictures import Deinterlacer, is_high_dynamic_range, orientation, to_rgb
@@ -282,7 +283,7 @@ def _times_of(container: Any, stream: Any, wanted: Sequence[int], name: str) -> 
         return None
     try:
         shown = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-        times = [packet.pts for packet in shown if not _is_hidden(codec, packet)]
+        times = [packet.pts for packet in shown if not is_hidden(codec, packet)]
     except av.error.FFmpegError as error:
         raise VideoError(f"damaged ({error.strerror})", path=name, hint=FETCH) from error
     # Frames displayed before the first one that is decoded may not be decodable; of two at one time one is not shown.
@@ -291,17 +292,6 @@ def _times_of(container: Any, stream: Any, wanted: Sequence[int], name: str) -> 
     _check_count(name, wanted, len(times))
     times.sort()
     return [times[index] for index in wanted]
-
-
-def _is_hidden(codec: str, packet: Any) -> bool:
-    """Whether a packet of VP8 or VP9 holds a frame that others are predicted from and that is not displayed."""
-    data = memoryview(packet)
-    if codec == "vp8":
-        # RFC 6386, 9.1: bit 4 of the frame tag is show_frame.
-        return not data[0] & 0x10
-    # Frames of a VP9 superframe, whose last byte begins with 110, are displayed by its last one. Otherwise, in profiles
-    # 0 to 2, the bits 10pp are followed by show_existing_frame, frame_type and show_frame.
-    return codec == "vp9" and data[len(data) - 1] & 0xE0 != 0xC0 and data[0] & 0x38 != 0x38 and not data[0] & 0x0A
 
 
 def _check_count(name: str, wanted: Sequence[int], count: int) -> None:

@@ -29,18 +29,17 @@ class _Sequence:
     separate_planes: bool
 
 
-class _Bits:
-    """Reads bits of a NAL unit, without its header and its emulation prevention bytes."""
+class Bits:
+    """Reads bits from the first one on. Raises ValueError at the end."""
 
-    def __init__(self, unit: bytes) -> None:
-        payload = unit[1:HEAD].replace(b"\0\0\3", b"\0\0")
+    def __init__(self, payload: bytes) -> None:
         self._value = int.from_bytes(payload, "big")
         self._left = 8 * len(payload)
 
     def read(self, count: int) -> int:
         self._left -= count
         if self._left < 0:
-            raise ValueError("the unit is too short")
+            raise ValueError("the header is too short")
         return (self._value >> self._left) & ((1 << count) - 1)
 
     def ue(self) -> int:
@@ -94,7 +93,7 @@ class FrameNumbers:
         return False
 
     def _follow(self, unit: bytes, kind: int) -> bool:
-        bits = _Bits(unit)
+        bits = _bits_of(unit)
         bits.ue()  # first_mb_in_slice
         bits.ue()  # slice_type
         sequence = self._sequences[self._pictures[bits.ue()]]
@@ -108,7 +107,7 @@ class FrameNumbers:
         return number not in (last, (last + 1) % (1 << sequence.bits))
 
     def _read_parameters(self, unit: bytes) -> None:
-        bits = _Bits(unit)
+        bits = _bits_of(unit)
         try:
             if unit[0] & 0x1F == PPS:
                 picture = bits.ue()
@@ -123,7 +122,12 @@ class FrameNumbers:
             return
 
 
-def _read_sequence(bits: _Bits, profile: int) -> _Sequence:
+def _bits_of(unit: bytes) -> Bits:
+    """Return the bits of a NAL unit, without its header and its emulation prevention bytes."""
+    return Bits(unit[1:HEAD].replace(b"\0\0\3", b"\0\0"))
+
+
+def _read_sequence(bits: Bits, profile: int) -> _Sequence:
     """Read a sequence parameter set after its number (7.3.2.1.1)."""
     separate = False
     if profile in HIGH_PROFILES:
@@ -150,7 +154,7 @@ def _read_sequence(bits: _Bits, profile: int) -> _Sequence:
     return _Sequence(number_bits, bool(bits.read(1)), separate)
 
 
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
+def _skip_scaling_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:

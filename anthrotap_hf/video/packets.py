@@ -21,7 +21,7 @@ from typing import Any
 import av
 from av.video.frame import PictureType
 
-from .h264 import FrameNumbers
+from .display_order import lost_frames
 
 # So many frames at most are decoded after a frame and displayed before it (H.264 and HEVC: 16 of them are kept).
 MAX_REORDERED = 16
@@ -65,16 +65,18 @@ class _Judge:
 
     def __init__(self, damage: Damage) -> None:
         self._damage = damage
-        self._held: deque[tuple[int, Any, Fraction | None]] = deque()
+        self._held: deque[tuple[int, Any, Fraction | None, bool]] = deque()
         # Packets by number that have given no frame so far, and their time stamps.
         self._open: dict[int, int | None] = {}
-        # Numbers of damaged packets, sorted, after the last sound key frame that was displayed.
-        self._damaged: list[int] = []
+        # Numbers of damaged packets, sorted, after the last sound key frame that was displayed; losses lie between.
+        self._damaged: list[float] = []
         # Time stamps of damaged packets that give no frame, as long as no later frame was displayed.
         self._lost: list[int] = []
         self._num_lost = 0
         # Of the last frame that was displayed, and of the steps between the last ones.
         self._pts: int | None = None
+        # The latest time stamp that a frame had.
+        self._latest: int | None = None
         self._steps: deque[int] = deque(maxlen=MAX_REORDERED)
 
     def add_packet(self, number: int, pts: int | None) -> None:
@@ -86,6 +88,11 @@ class _Judge:
         insort(self._damaged, number)
         self._damage.reason = self._damage.reason or reason
 
+    def add_loss(self, number: int, reason: str) -> None:
+        """Frames are missing right before a packet, in the order of decoding."""
+        insort(self._damaged, number - 0.5)
+        self._damage.reason = self._damage.reason or reason
+
     def add_lost_frame(self, number: int, pts: int | None) -> None:
         """The decoder makes no frame of a damaged packet."""
         self._open.pop(number, None)
@@ -94,8 +101,8 @@ class _Judge:
         else:
             self._lost.append(pts)
 
-    def add_frame(self, number: int, frame: Any, aspect: Fraction | None) -> None:
-        """The decoder displays the frame of a packet."""
+    def add_frame(self, number: int, frame: Any, aspect: Fraction | None, of_key_packet: bool) -> None:
+        """The decoder displays the frame of a packet; `of_key_packet`: the packet may hold a key frame."""
         self._open.pop(number, None)
         if frame.pts is not None:
             # Packets that would have been displayed by now are hidden, or were skipped.
@@ -103,7 +110,16 @@ class _Judge:
                 del self._open[passed]
         if frame.is_corrupt:
             self.add_damage(number, f"corrupt frame near {time_of(frame)}")
-        self._held.append((number, frame, aspect))
+        is_key = of_key_packet and bool(frame.key_frame) and frame.pict_type in (PictureType.I, PictureType.NONE)
+        self._held.append((number, frame, aspect, is_key))
+
+    def check_order(self, number: int, pts: int | None) -> None:
+        """After damage decoders may display a frame out of order, and so at a wrong time; `pts` is the frame's own."""
+        if pts is None:
+            return
+        if self._damaged and self._latest is not None and pts < self._latest:
+            insort(self._damaged, number)
+        self._latest = pts if self._latest is None else max(self._latest, pts)
 
     def sound_frames(self, at_end: bool = False) -> Iterator[SoundFrame]:
         """Yield the frames that no damage reaches, and none can reach any more."""
@@ -111,11 +127,10 @@ class _Judge:
             number = self._held[0][0]
             if not at_end and len(self._held) <= MAX_REORDERED and any(n < number for n in self._open):
                 return
-            _, frame, aspect = self._held.popleft()
+            _, frame, aspect, is_key = self._held.popleft()
             self._lose_frames_until(frame.pts)
             # The last damage up to this frame, if no sound key frame came after it.
             before = bisect_right(self._damaged, number)
-            is_key = bool(frame.key_frame) and frame.pict_type in (PictureType.I, PictureType.NONE)
             if before and not (is_key and self._damaged[before - 1] < number):
                 self._lose_frame()
                 continue
@@ -156,7 +171,9 @@ class _Clock:
     def __init__(self, container: Any) -> None:
         self._pts = self._dts = -(1 << 62)
         self._wrong_dts = 0
-        self._wrong_pts = 1 << 62 if container.format.name == "avi" else 0
+        # Whether packets say when they are displayed.
+        self.is_told = container.format.name != "avi"
+        self._wrong_pts = 0 if self.is_told else 1 << 62
 
     def time_stamp(self, frame: Any) -> int | None:
         """Return the time stamp of the next frame in order of display; None if it has none."""
@@ -183,10 +200,13 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
     """
     context = stream.codec_context
     judge, clock = _Judge(damage), _Clock(container)
-    numbers = FrameNumbers(context.extradata) if context.name == "h264" else None
+    lost = lost_frames(context)
     # What the file says of its pixels holds, unless the stream itself changes what it says.
     aspect, stream_aspect = stream.sample_aspect_ratio, context.sample_aspect_ratio
-    aspects: dict[int, Fraction | None] = {}
+    # By packet: the aspect of its pixels, and whether it may hold a key frame. After damage AV1 may show an earlier key
+    # frame in place of what is lost.
+    kinds: dict[int, tuple[Fraction | None, bool]] = {}
+    is_av1 = "av1" in context.name
     packets = container.demux(stream)
     for number in count():
         try:
@@ -199,9 +219,12 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
             continue
         if packet is not None:
             packet.opaque = number
-            judge.add_packet(number, packet.pts)
-            if numbers is not None and numbers.is_after_loss(bytes(packet)):
-                judge.add_damage(number, f"frames lost before {time_of(packet)}")
+            judge.add_packet(number, packet.pts if clock.is_told else None)
+            if packet.is_corrupt:
+                judge.add_damage(number, f"corrupt packet near {time_of(packet)}")
+            first = None if lost is None else lost.first_after_loss(number, packet)
+            if first is not None:
+                judge.add_loss(first, f"frames lost before {time_of(packet)}")
             if wanted is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         try:
@@ -213,18 +236,19 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
             where = "the end" if packet is None else time_of(packet)
             judge.add_damage(number, f"{error.strerror} near {where}")
             if packet is not None:
-                judge.add_lost_frame(number, packet.pts)
+                judge.add_lost_frame(number, packet.pts if clock.is_told else None)
         if stream_aspect not in (None, context.sample_aspect_ratio):
             aspect = stream_aspect = context.sample_aspect_ratio
         stream_aspect = context.sample_aspect_ratio
-        aspects[number] = aspect
+        kinds[number] = aspect, packet is not None and (packet.is_keyframe or not is_av1)
         for frame in frames:
             if frame.time_base is None:
                 frame.time_base = stream.time_base
-            frame.pts = clock.time_stamp(frame)
             of_packet = number if frame.opaque is None else frame.opaque
-            judge.add_frame(of_packet, frame, aspects.get(of_packet, aspect))
-        aspects.pop(number - 4 * MAX_REORDERED, None)
+            judge.check_order(of_packet, frame.pts if clock.is_told else None)
+            frame.pts = clock.time_stamp(frame)
+            judge.add_frame(of_packet, frame, *kinds.get(of_packet, (aspect, not is_av1)))
+        kinds.pop(number - 4 * MAX_REORDERED, None)
         yield from judge.sound_frames(at_end=packet is None)
         if packet is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -15,16 +16,22 @@ from anthrotap_hf.video import DamagedVideoError, iter_frames, probe, select_fra
 from anthrotap_hf.video.pictures import tone_mapped
 
 
-def encode(path: Path, frames: np.ndarray, codec="libx264", pixels="yuv420p", options=None, gop=250, **context) -> Path:
-    """Write frames [T, H, W, 3] with options of the encoder."""
+def encode(
+    path: Path, frames: np.ndarray, codec="libx264", options=None, gop=250, pixels="yuv420p", times=None, **context
+) -> Path:
+    """Write frames [T, H, W, 3] with options of the encoder, at 24 frames/s or at some times."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=24, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         stream.gop_size = gop
         for name, value in context.items():
             setattr(stream.codec_context, name, value)
-        for image in frames:
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1200)
+        for number, image in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            if times is not None:
+                picture.time_base, picture.pts = Fraction(1, 1200), round(1200 * times[number])
             for name in context.keys() & {"color_range", "color_trc", "color_primaries", "colorspace"}:
                 setattr(picture, name, context[name])
             container.mux(stream.encode(picture))
@@ -92,6 +99,44 @@ def test_bursts_in_transport_streams_leave_no_smeared_frame(tmp_path, moving_pat
     assert len(frames) > 10
     for frame in frames:
         np.testing.assert_array_equal(frame.image, whole[round(frame.time, 2)])
+
+
+LOSSY = {
+    "a.ts": ("mpeg2video", {"bf": "2", "qscale": "2"}),
+    "a.mpg": ("mpeg1video", {"bf": "0", "qscale": "2"}),
+    "a.mp4": ("mpeg4", {"qscale": "2"}),
+    "a.avi": ("mpeg4", {"qscale": "2"}),
+    "b.mkv": ("mpeg4", {"bf": "2", "qscale": "2"}),
+    "a.webm": ("libvpx", {}),
+    "b.mp4": ("libvpx-vp9", {}),
+}
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_lost_packets_of_codecs_without_frame_numbers(tmp_path, moving_pattern, name):
+    """The time stamps or numbers of MPEG-1, 2 and 4, VP8 and VP9 tell, where frames come at one rate."""
+    codec, options = LOSSY[name]
+    path = encode(tmp_path / name, moving_pattern(60, 64, 96), codec, options, gop=40)
+    whole = [frame.image for frame in iter_frames(path)]
+    assert len(whole) == 60
+    frames, error = sound_frames(without_packets(path, {24, 25, 26}))
+    assert error is not None
+    assert "frames lost before" in str(error)
+    for frame in frames:
+        assert min(np.abs(frame.image.astype(int) - image).mean() for image in whole) < 0.5
+    # All before the loss, but for what is displayed around it, and all from the next key frame on.
+    assert 18 + 20 <= len(frames) <= 24 + 20
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "b.mkv", "a.webm", "b.mp4"])
+def test_a_pause_and_a_rate_that_varies_are_no_loss(tmp_path, moving_pattern, name):
+    codec, options = LOSSY[name]
+    even = [n / 24 for n in range(40)]
+    varying = np.cumsum([0, *np.random.default_rng(0).choice([2, 3], 39)]) / 24
+    for times in ([time + 3 * (n >= 20) for n, time in enumerate(even)], varying):
+        frames, error = sound_frames(encode(tmp_path / name, moving_pattern(40, 64, 96), codec, options, times=times))
+        assert error is None
+        assert len(frames) == 40
 
 
 def test_hidden_frames_of_vp8_are_not_counted(tmp_path, moving_pattern):
