@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.models.checkpoints import Checkpoint, checkpoints
 from benchmarks.parity import Reference, tapnext_file
+from helpers.benchmark_files import some_videos, write_tapvid
 from helpers.file_server import running_file_server
 from helpers.released_layouts import (
     released_alltracker,
@@ -57,29 +60,62 @@ def stand_in(row: Checkpoint, reference_dir, tmp_path) -> bytes:
     return content.getvalue()
 
 
+@contextmanager
+def served(names, reference_dir, tmp_path, monkeypatch) -> Iterator[None]:
+    """An empty cache, and stand-ins of these trackers where their table says that they lie."""
+    monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "cache"))
+    with running_file_server() as server:
+        monkeypatch.setenv("ANTHROTAP_MIRROR", server.url)
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for name in names:
+            row = checkpoints()[name]
+            # At 768x1024 the stand-in would take minutes.
+            smaller = {"resolution": (192, 256)} if name == "alltracker" else {}
+            monkeypatch.setitem(checkpoints(), name, dataclasses.replace(row, sha256=None, **smaller))
+            content = stand_in(row, reference_dir, tmp_path)
+            if row.by_hand is None:
+                server.files[row.address.removeprefix(server.url)] = content
+            else:
+                row.folder.mkdir(parents=True)
+                (row.folder / row.file_name).write_bytes(content)
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(checkpoints()))
 @pytest.mark.filterwarnings("ignore:sizes of the checkpoint", "ignore:query_pos_embed")
 def test_it_is_downloaded_converted_and_tracks(name, reference_dir, tmp_path, make_video, monkeypatch):
     video = make_video("a.mp4", shots=[5], size=(64, 96))
-    row = checkpoints()[name]
-    monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path / "cache"))
-    # At 768x1024 the stand-in would take minutes.
-    smaller = {"resolution": (192, 256)} if name == "alltracker" else {}
-    monkeypatch.setitem(checkpoints(), name, dataclasses.replace(row, sha256=None, **smaller))
-    with running_file_server() as server:
-        monkeypatch.setenv("ANTHROTAP_MIRROR", server.url)
-        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        content = stand_in(row, reference_dir, tmp_path)
-        if row.by_hand is None:
-            server.files[row.address.removeprefix(server.url)] = content
-        else:
-            row.folder.mkdir(parents=True)
-            (row.folder / row.file_name).write_bytes(content)
+    with served([name], reference_dir, tmp_path, monkeypatch):
         options = ["--points", "0,20,20;2,60,40", "--model", name, "--out", str(tmp_path / "out")]
         result = CliRunner().invoke(app, ["track", str(video), *options])
     assert result.exit_code == 0, result.output
-    assert f"by {row.architecture} {name}" in result.stdout
+    assert f"by {checkpoints()[name].architecture} {name}" in result.stdout
     tracks = np.load(tmp_path / "out" / "a.tracks.npz")
     assert tracks["tracks"].shape == (2, 5, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:sizes of the checkpoint", "ignore:query_pos_embed")
+def test_five_architectures_side_by_side(reference_dir, tmp_path, moving_pattern, monkeypatch):
+    names = ["locotrack-base", "bootstapir", "tapnextpp", "cotracker3-offline", "alltracker"]
+    data = write_tapvid(tmp_path / "data", "davis", some_videos(moving_pattern))
+    models = [word for name in names for word in ("--model", name)]
+    options = ["--benchmark", "tapvid-davis", "--data", str(data), "--out", str(tmp_path / "out"), *models]
+    with served(names, reference_dir, tmp_path, monkeypatch):
+        result = CliRunner().invoke(app, ["evaluate", *options])
+    assert result.exit_code == 0, result.output
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (tmp_path / "out/tapvid-davis-first.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    measured = {row[0]: row for row in rows if row[-1] == "measured here: 2 videos of tapvid_davis.pkl"}
+    assert list(measured) == names
+    sizes = ["256x256", "256x256", "256x256", "384x512", "192x256"]
+    assert [row[1] for row in measured.values()] == sizes
+    published = {row[0]: row for row in rows if row[-1].startswith("published: ")}
+    assert published["LocoTrack base"][1:5] == ["256x256", "63.0", "75.3", "87.2"]
+    assert published["BootsTAPIR"][-1] == "published: google-deepmind/tapnet"
+    assert not published.keys() & measured.keys()
