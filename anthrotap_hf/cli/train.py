@@ -52,9 +52,10 @@ def train(
 ) -> None:
     """Train or fine-tune a tracker. The same command resumes an interrupted run.
 
-    Writes checkpoints and, at the end, the model to DIR/model. On several processes, GPUs or machines:
-    `torchrun --nproc_per_node 4 -m anthrotap_hf.cli.main train RECIPE --out DIR`. Without a recipe, the tracker of
-    --model is fine-tuned by the one of its architecture: half of the steps on labels, half on moving shapes.
+    Writes checkpoints (ten a run, and one when it is stopped) and, at the end, the model to DIR/model. On several
+    processes, GPUs or machines: `torchrun --nproc_per_node 4 -m anthrotap_hf.cli.main train RECIPE --out DIR`. Without
+    a recipe, the tracker of --model is fine-tuned by the one of its architecture: half of the steps on labels, half on
+    moving shapes.
 
     Example: anthrotap train --model locotrack-tiny --data labels --out runs/mine --steps 200
     """

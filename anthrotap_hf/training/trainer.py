@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
 from anthrotap_hf.evaluation.report import MAIN
 from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, components_of_rows
@@ -32,6 +40,7 @@ from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 from anthrotap_hf.utils.provenance import Component, public_name
 from anthrotap_hf.utils.safe_pickle import DAMAGE
+from anthrotap_hf.utils.stop_signals import uninterrupted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +85,8 @@ def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] =
 
     Args:
         recipe: what to learn.
-        out: for `recipe.json`, `checkpoint-*`, and at the end `model/`, which `pipeline("point-tracking")` reads.
+        out: for `recipe.json`, `checkpoint-*`, and at the end `model/`, which `pipeline("point-tracking")` reads. A run
+            of one process that is stopped by Ctrl-C or SIGTERM ends after the step at hand, with a checkpoint of it.
         on_start: called with lines that describe the run before it starts.
 
     Returns:
@@ -130,7 +140,10 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
         for component in components:
             order = "" if component.reader.window is None else ", read in order"
             on_start(f"  {component.name}: {len(component.reader):,} clips{order}, weight {component.weight:g}")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # Several processes would have to agree on the step at which they stop: they are interrupted at once.
+    with uninterrupted(long=True) if arguments.world_size == 1 else nullcontext(lambda: False) as is_stopped:
+        trainer.add_callback(_SaveAndStop(is_stopped))
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     folder = out / MODEL_FOLDER
     if trainer.is_world_process_zero():
         with atomic_dir(folder) as tmp_path:
@@ -232,10 +245,11 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"damaged ({one_line(error)})", path=note, hint="choose another folder") from error
         if differing := _differences(_what_is_learned(before), _what_is_learned(recipe)):
+            hint = "choose another folder"
+            if differing == ["steps"]:
+                hint += f"; to train its model further: --model {out / MODEL_FOLDER}"
             raise TrainingError(
-                f"holds a run of another recipe (it differs in {', '.join(differing)})",
-                path=out,
-                hint="choose another folder",
+                f"holds a run of another recipe (it differs in {', '.join(differing)})", path=out, hint=hint
             )
         if number != processes:
             raise TrainingError(
@@ -299,7 +313,9 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
     evaluation = recipe.evaluation
     own: dict[str, Any] = {
         "logging_steps": 10,
-        "save_steps": 500,
+        "logging_first_step": True,
+        # At least ten checkpoints a run; a run that is stopped writes one more.
+        "save_steps": min(500, max(1, recipe.steps // 10)),
         "save_total_limit": 2,
         "report_to": "none",
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -321,6 +337,21 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
         )
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise ValueError(f"training: {one_line(error)}") from error
+
+
+class _SaveAndStop(TrainerCallback):
+    """Ends a run that is stopped after the step at hand, with a checkpoint of it."""
+
+    def __init__(self, is_stopped: Callable[[], bool]) -> None:
+        self._is_stopped = is_stopped
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self._is_stopped():
+            control.should_training_stop = control.should_save = True
+            control.should_evaluate = False
+        return control
 
 
 class TrackerTrainer(Trainer):

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -23,7 +23,9 @@ class _Stop:
     def __init__(self) -> None:
         self.asked = False
         self.is_pending = False
+        # Blocks that hold signals, and those among them that are long.
         self.held = 0
+        self.long = 0
 
 
 _stop = _Stop()
@@ -47,11 +49,11 @@ def stopped_by_signals() -> Iterator[None]:
             # A process that was forked: it does as it would without this.
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif _stop.held:
-            _stop.is_pending = True
-        elif _stop.asked:
+        elif _stop.asked or (_stop.is_pending and _stop.held == _stop.long):
             os.write(2, _AT_ONCE)
             os._exit(EXIT_CODE)
+        elif _stop.held:
+            _stop.is_pending = True
         else:
             _raise()
 
@@ -78,16 +80,25 @@ def end_at_once_from_here() -> None:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let signals of `stopped_by_signals` wait until the block ends: for short work that must not be half done."""
+def uninterrupted(long: bool = False) -> Iterator[Callable[[], bool]]:
+    """Let signals of `stopped_by_signals` wait until the block ends: for work that must not be half done.
+
+    Args:
+        long: the block may last: it must ask whether a signal waits, and end then. A second one ends the process.
+
+    Yields:
+        A function that says whether a signal waits.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: False
         return
     _stop.held += 1
+    _stop.long += long
     try:
-        yield
+        yield lambda: _stop.is_pending
     finally:
         _stop.held -= 1
+        _stop.long -= long
         if _stop.is_pending and not _stop.held:
             _stop.is_pending = False
             if not _stop.asked:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -136,6 +137,32 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(unbroken, tmp_path, monke
     assert len(calls) == 5 + 2
     for name, tensor in weights(unbroken / "model").items():
         assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
+
+
+def test_a_signal_ends_a_run_after_the_step_at_hand_with_a_checkpoint(unbroken, tmp_path, monkeypatch):
+    calls = []
+
+    @contextmanager
+    def held(long):
+        yield lambda: len(calls) == 3
+        raise KeyboardInterrupt
+
+    compute = TrackerTrainer.compute_loss
+    monkeypatch.setattr(training, "uninterrupted", held)
+    monkeypatch.setattr(TrackerTrainer, "compute_loss", lambda *a, **k: calls.append(0) or compute(*a, **k))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_with(), tmp_path)
+    assert find_checkpoint(tmp_path, recipe_with(), 1, write=False).name == "checkpoint-3"
+    monkeypatch.undo()
+    train(recipe_with(), tmp_path)
+    for name, tensor in weights(unbroken / "model").items():
+        assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
+
+
+def test_more_steps_are_rejected_with_the_way_to_train_on(unbroken):
+    with pytest.raises(TrainingError, match="differs in steps") as error:
+        find_checkpoint(unbroken, recipe_with(steps=9), 1, write=True)
+    assert f"--model {unbroken / 'model'}" in error.value.hint
 
 
 def test_a_stopped_run_on_streamed_shards_resumes(tmp_path, monkeypatch):

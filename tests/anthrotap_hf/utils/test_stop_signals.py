@@ -15,8 +15,8 @@ from anthrotap_hf.utils.stop_signals import stopped_by_signals, uninterrupted
 numbers = [int(text) for text in sys.argv[2:]]
 with stopped_by_signals():
     try:
-        if sys.argv[1] == "held":
-            with uninterrupted():
+        if sys.argv[1] in ("held", "long"):
+            with uninterrupted(long=sys.argv[1] == "long"):
                 for number in numbers:
                     os.kill(os.getpid(), number)
                 print("whole")
@@ -24,7 +24,7 @@ with stopped_by_signals():
             os.kill(os.getpid(), numbers[0])
     except KeyboardInterrupt:
         print("stopped")
-        for number in numbers[1:] if sys.argv[1] != "held" else ():
+        for number in numbers[1:] if sys.argv[1] == "plain" else ():
             os.kill(os.getpid(), number)
         print("in good order")
         sys.exit(130)
@@ -60,6 +60,12 @@ def test_a_second_signal_ends_it_at_once():
 def test_short_work_is_not_interrupted():
     result = run("held", signal.SIGTERM, signal.SIGINT)
     assert (result.returncode, result.stdout) == (130, "whole\nstopped\nin good order\n")
+
+
+def test_long_work_is_ended_by_a_second_signal():
+    assert run("long", signal.SIGTERM).stdout == "whole\nstopped\nin good order\n"
+    result = run("long", signal.SIGTERM, signal.SIGINT)
+    assert (result.returncode, result.stdout) == (130, "")
 
 
 def test_ignored_signals_stay_ignored():
