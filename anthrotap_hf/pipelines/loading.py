@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anthrotap_hf.models import TRACKERS
 from anthrotap_hf.pipelines import DEFAULT_MODEL, find_tracker
 from anthrotap_hf.utils.devices import check_device
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
@@ -47,9 +48,14 @@ def _check_config(model: str, revision: str | None) -> None:
                 raise FileLimitError(f"config.json: {name} is {value}, and {most} is the limit")
 
 
-def _check_size(model: str, revision: str | None) -> None:
-    """Raise FileLimitError if a network is far larger than the file of its weights: no memory is taken for it."""
+def _check_weights(model: str, revision: str | None) -> None:
+    """Raise TrackerError if a file has not the weights of the network, or has them in other sizes.
+
+    transformers would draw random numbers for those that it lacks. Only the file's header is read, and the network
+    takes no memory. Raises FileLimitError if the network is far larger than the file.
+    """
     import torch
+    from safetensors import safe_open
     from transformers import AutoConfig, AutoModel
     from transformers.utils import cached_file
 
@@ -58,27 +64,32 @@ def _check_size(model: str, revision: str | None) -> None:
         return
     config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
     with torch.device("meta"):
-        network = AutoModel.from_config(config, trust_remote_code=False)
-    size, there = sum(tensor.nbytes for tensor in network.state_dict().values()), Path(path).stat().st_size
+        network = AutoModel.from_config(config, trust_remote_code=False).state_dict()
+    size, there = sum(tensor.nbytes for tensor in network.values()), Path(path).stat().st_size
     # Weights may be stored in half precision, and parts that follow from others left out.
     if size > MAX_NETWORK_GROWTH * there + MAX_EXPANDED_BYTES:
         raise FileLimitError(
             f"config.json is of a network of {size >> 20} MB, and the file of weights has {there / 2**20:.1f} MB"
         )
-
-
-def _check_weights(tracker: Pipeline, model: str, revision: str | None) -> None:
-    """Raise TrackerError if the file lacks weights of the network: they would be random numbers."""
-    from safetensors import safe_open
-    from transformers.utils import cached_file
-
-    path = cached_file(model, "model.safetensors", revision=revision, _raise_exceptions_for_missing_entries=False)
-    if path is None:
+    if config.model_type not in TRACKERS:
         return
+    wanted = {name: [*tensor.shape] for name, tensor in network.items()}
     with safe_open(path, "pt") as file:
-        missing = sorted(tracker.model.state_dict().keys() - set(file.keys()))
-    if missing:
-        raise TrackerError(f"its weights lack {missing[0]} and {len(missing) - 1} others", path=model)
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    other = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+    no_such = f"its weights are not those of the {config.model_type} of its config.json: they"
+    for reason, names in (
+        (f"{no_such} lack", sorted(wanted.keys() - found.keys())),
+        (f"{no_such} have besides", sorted(found.keys() - wanted.keys())),
+        (
+            "its weights are of another size than its config.json says:",
+            [f"{name} is {found[name]}, not {wanted[name]}" for name in other],
+        ),
+    ):
+        if names:
+            others = f", and {len(names) - 1} others" if len(names) > 1 else ""
+            hint = "take both files from one tracker's folder, or convert its checkpoint again"
+            raise TrackerError(f"{reason} {names[0]}{others}", path=model, hint=hint)
 
 
 def load_tracker(
@@ -109,11 +120,11 @@ def load_tracker(
     try:
         model, revision = (str(DEFAULT_MODEL), None) if name is None else find_tracker(name, progress)
         _check_config(model, revision)
-        _check_size(model, revision)
+        _check_weights(model, revision)
         # Weights in a pickle could crash the reader, and code of a stranger is never run or asked about.
         options = {"use_safetensors": True}
         with without_progress_bars():
-            tracker = pipeline(
+            return pipeline(
                 "point-tracking",
                 model=model,
                 revision=revision,
@@ -121,8 +132,6 @@ def load_tracker(
                 trust_remote_code=False,
                 model_kwargs=options,
             )
-        _check_weights(tracker, model, revision)
-        return tracker
     except (*DAMAGE, OSError, SafetensorError) as error:
         known: AnthroTapError | None = describe_hub_error(error, str(name))
         if known is None and isinstance(error, AnthroTapError):

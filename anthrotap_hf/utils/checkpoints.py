@@ -26,6 +26,14 @@ from anthrotap_hf.utils.safe_pickle import DAMAGE, SafeUnpickler, Stub, UnsafeFi
 # Where training scripts put the weights, if not at the top.
 HOLDERS = ("state_dict", "model_state_dict", "model")
 
+# A name that only checkpoints of this tracker have, in PyTorch's layout.
+MARKS = {
+    "AllTracker": "update_block.compressor.weight",
+    "CoTracker3": "updateformer.flow_head.weight",
+    "LocoTrack": "torch_pips_mixer.input_proj.weight",
+    "TAPIR": "torch_cost_volume_track_mods.hid1.weight",
+    "TAPNext": "lin_proj.weight",
+}
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -270,7 +278,9 @@ def size_of(tensors: Mapping[str, Tensor], what: str, *axes: tuple[str, int]) ->
                 raise CheckpointError(f"{name} is {list(tensors[name].shape)}: too few axes for a {what}")
             return tensors[name].shape[axis]
     names = dict.fromkeys(name for name, _ in axes)
-    raise CheckpointError(f"this is no {what} checkpoint: it has no {' or '.join(names)}")
+    kind = next((kind for kind, mark in MARKS.items() if any(name.endswith(mark) for name in tensors)), None)
+    hint = None if kind is None else f"it seems to be one of {kind}: convert it as that"
+    raise CheckpointError(f"this is no {what} checkpoint: it has no {' or '.join(names)}", hint=hint)
 
 
 @contextmanager

@@ -26,7 +26,13 @@ EVIL = {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
         ({}, struct.pack("<Q", 2**63), "header"),
         ({}, struct.pack("<Q", 9) + b"[" * 9, "header"),
         ({}, b"", "header too small"),
-        ({}, struct.pack("<Q", 2) + b"{}", "its weights lack .* and .* others"),
+        ({}, struct.pack("<Q", 2) + b"{}", "not those of the locotrack of its config.json: they lack .* and .* others"),
+        (
+            {"hidden_size": 64},
+            None,
+            r"of another size than its .*: .* is \[128\], not \[64\], and .* others",
+        ),
+        ({"num_hidden_layers": 1}, None, r"they have besides transformer\.layers\.1\..*; take both files from one"),
     ],
 )
 def test_a_hostile_tracker_ends_with_one_line(tmp_path, config, weights, reason):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors
+from anthrotap_hf.utils.checkpoints import CheckpointError, load_tensors, size_of
 from anthrotap_hf.utils.safe_pickle import Stub
 
 
@@ -199,3 +199,10 @@ def test_content_without_weights_is_rejected(tmp_path):
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
         load_tensors(tmp_path / "nowhere.pt")
+
+
+def test_a_checkpoint_of_another_tracker_is_named():
+    with pytest.raises(
+        CheckpointError, match=r"no TAPIR .* it has no a; it seems to be one of LocoTrack"
+    ):
+        size_of({"model.torch_pips_mixer.input_proj.weight": torch.zeros(1)}, "TAPIR", ("a", 0))
