@@ -140,6 +140,10 @@ def _serve_names(transformers_pipelines: ModuleType) -> None:
             task, (model, _) = TASK, find_tracker(model)
             # Our classes are here: the code that lies beside the weights is for where they are not.
             kwargs.setdefault("trust_remote_code", False)
+        elif model is None and task == TASK:
+            # transformers would warn that nobody should rely on its choice: this one comes along.
+            model = str(DEFAULT_MODEL)
+            kwargs.setdefault("trust_remote_code", False)
         return original(task, model, *args, **kwargs)
 
     # Who imported `pipeline` before this package has the original: it asks the Hub, by this function first.

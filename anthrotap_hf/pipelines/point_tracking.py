@@ -9,9 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,8 @@ from .image_processing_point_tracking import PointTrackingImageProcessor
 from .leaving import Found, keep_in_order
 from .queries import query_points
 from .queries import support_points as add_support
-from .video import VideoError, VideoSource, frames_before_damage
+from .video import frames_before_damage
+from .video_values import frames_or_source, row_value
 
 logger = logging.get_logger(__name__)
 
@@ -35,9 +34,6 @@ TASK = "point-tracking"
 FRAMES_AT_ONCE = 16
 # Shorter work shows no progress, unless asked to.
 QUIET_SECONDS = 2
-# Seconds without an answer.
-URL_TIMEOUT = 60
-
 # The files beside the video reader that it imports.
 READER_FILES = ("containers.py", "display_order.py", "h264.py", "images.py", "packets.py", "pictures.py")
 
@@ -145,13 +141,13 @@ class PointTrackingPipeline(Pipeline):
         kind = self.model.config.model_type
         if kind == "flowchain":
             logger.warning(
-                "tracking by FlowChain: chained optical flow, nothing learned; name a trained tracker with model= "
-                "where drift and occlusions matter"
+                "tracking by FlowChain: chained optical flow, nothing learned; a trained tracker is better where "
+                "drift and occlusions matter"
             )
         elif getattr(self.model.config, "flow_start", False):
             logger.warning(
                 f"tracking by LocoTrack ({kind}), {self.model.num_parameters():,} parameters, which refines optical "
-                "flow; name a larger tracker with model= where long occlusions matter"
+                "flow; a larger tracker (`anthrotap trackers` lists them) is better where long occlusions matter"
             )
         else:
             logger.info(f"tracking by {type(self.model).__name__} ({kind}), {self.model.name_or_path}")
@@ -174,6 +170,8 @@ class PointTrackingPipeline(Pipeline):
             query_chunk_size, frame_chunk_size, window_size: bounds on memory; the model's by default.
             batch_size: how many videos the model works on at once. Only those of equal length and number of queries
                 are, the others go one by one, so results do not depend on it.
+            video_folder: a folder of yours: a row that holds no video but a path, as those of datasets of the kind
+                videofolder do, gets the file at that path if it lies in the folder. No other path in a row is opened.
             outside: whether tracks go on beyond the border of the frame where points have left it; if not, they stay on
                 the border.
             progress: whether to show progress; None shows it on a terminal, for work of more than some seconds. A
@@ -195,7 +193,7 @@ class PointTrackingPipeline(Pipeline):
             ValueError: the video cannot be read, or queries are missing, outside it or not in whole frames.
         """
         if type(inputs).__module__.split(".")[0] == "datasets":
-            inputs = (row for row in inputs)
+            inputs = (row_value(row) for row in inputs)
         elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             # transformers knows generators only.
             inputs = (item for item in inputs)
@@ -210,6 +208,7 @@ class PointTrackingPipeline(Pipeline):
         window_size: int | None = None,
         outside: bool | None = None,
         progress: Progress = None,
+        video_folder: str | os.PathLike[str] | None = None,
         **queries: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         queries = {name: value for name, value in queries.items() if value is not None}
@@ -229,7 +228,7 @@ class PointTrackingPipeline(Pipeline):
         shown = {} if progress is None else {"progress": progress}
         if support_points is not None and support_points < 0:
             raise ValueError(f"support_points must be at least 0, got {support_points}")
-        given = {"resolution": resolution, "support_points": support_points}
+        given = {"resolution": resolution, "support_points": support_points, "video_folder": video_folder}
         before = {**queries, **shown} | {name: value for name, value in given.items() if value is not None}
         return before, {**chunks, **shown}, {} if outside is None else {"outside": outside}
 
@@ -239,13 +238,14 @@ class PointTrackingPipeline(Pipeline):
         resolution: tuple[int, int] | None = None,
         support_points: int | None = None,
         progress: Progress = None,
+        video_folder: str | os.PathLike[str] | None = None,
         **queries: Any,
     ) -> dict[str, TrackerInput]:
         if isinstance(inputs, Mapping) and "video" in inputs:
             if inputs.get("points") is not None:
                 queries["points"] = inputs["points"]
             inputs = inputs["video"]
-        pixels, (height, width) = self._read(inputs, resolution, progress)
+        pixels, (height, width) = self._read(inputs, resolution, progress, video_folder)
         points = query_points(len(pixels), height, width, **queries)
         asked = points
         support = getattr(self.model.config, "support_points", 0) if support_points is None else support_points
@@ -259,13 +259,17 @@ class PointTrackingPipeline(Pipeline):
         return {"video": TrackerInput(pixels, given, asked, (height, width))}
 
     def _read(
-        self, video: Any, resolution: tuple[int, int] | None, progress: Progress
+        self,
+        video: Any,
+        resolution: tuple[int, int] | None,
+        progress: Progress,
+        video_folder: str | os.PathLike[str] | None,
     ) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return [T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video.
 
         No more than `FRAMES_AT_ONCE` frames are held at their own size. A damaged file is read up to the damage.
         """
-        source = frames_or_source(video)
+        source = frames_or_source(video, video_folder)
         frames = source if isinstance(source, np.ndarray) else (frame.image for frame in frames_before_damage(source))
         parts, some, size = [], [], (0, 0)
         with _progress_bar("reading", "frames", None, progress) as bar:
@@ -407,68 +411,6 @@ class PointTrackingPipeline(Pipeline):
         shutil.copyfile(reader, Path(save_directory) / "video.py")
         for name in READER_FILES:
             shutil.copyfile(reader.with_name(name), Path(save_directory) / name)
-
-
-def frames_or_source(video: Any) -> np.ndarray | VideoSource:
-    """Return an array of frames, a path or a file's bytes, from any form that a video comes in.
-
-    A row's value, a dict, must have bytes, or a `Path` object, which no file can hold: text in it is never opened.
-
-    Raises:
-        VideoError: it is something else, or an address that gives no file.
-    """
-    # A decoder of `datasets` keeps what it decodes.
-    encoded = getattr(video, "_hf_encoded", None)
-    video = {"path": encoded} if isinstance(encoded, str) else video if encoded is None else encoded
-    if isinstance(video, Mapping):
-        content, path = video.get("bytes"), video.get("path")
-        if content is None and not isinstance(path, Path):
-            # Rows come from anyone: a path in one may name any file of this machine or its network.
-            reason = "a dict's path is never opened" if path is not None else "it has none"
-            raise VideoError(
-                f"a video that is a dict must have bytes: {reason}",
-                hint="for a file or an address of yours give the path itself",
-            )
-        video = path if content is None else content
-        if not isinstance(video, (bytes, bytearray, memoryview, Path)):
-            raise VideoError(f"a video's bytes must be bytes, got {type(video).__name__}")
-    if isinstance(video, str) and video.startswith(("http://", "https://")):
-        try:
-            with urllib.request.urlopen(video, timeout=URL_TIMEOUT) as answer:
-                data: bytes = answer.read()
-                return data
-        except (urllib.error.URLError, OSError) as error:
-            raise VideoError(getattr(error, "reason", None) or error, path=video) from error
-    if isinstance(video, str) and "://" in video:
-        # As rows of streamed datasets have it: zip://, hf://.
-        import fsspec
-
-        try:
-            with fsspec.open(video, "rb") as file:
-                fetched: bytes = file.read()
-                return fetched
-        except (OSError, ValueError, ImportError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise VideoError(reason, path=video) from error
-    if isinstance(video, (str, os.PathLike, bytes)):
-        return video
-    if hasattr(video, "read"):
-        content = video.read()
-        if isinstance(content, bytes):
-            return content
-        raise VideoError(f"a file must be opened to read bytes, got {type(content).__name__}")
-    if isinstance(video, (bytearray, memoryview)):
-        return bytes(video)
-    if hasattr(video, "__array__") or isinstance(video, Sequence):
-        array = np.asarray(video)
-        if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-            raise VideoError(
-                f"a video must be [T, H, W, 3] uint8 RGB and not empty, got {array.dtype} {list(array.shape)}"
-            )
-        return array
-    raise VideoError(
-        f"a video must be a path, an address, bytes, an array or a dataset's Video value, got {type(video).__name__}"
-    )
 
 
 def _progress_bar(what: str, unit: str, total: int | None, progress: Progress) -> Any:

@@ -160,8 +160,8 @@ def test_videos_that_cannot_be_read_are_errors_in_one_line(flowchain, tmp_path, 
         (f"{served}/nowhere.mp4", "not found"),
         ("http://127.0.0.1:9/a.mp4", "refused"),
         ({"bytes": None, "path": None}, "must have bytes"),
-        ({"bytes": None, "path": "/etc/hostname"}, "path is never opened"),
-        ({"bytes": None, "path": "file:///etc/hostname"}, "path is never opened"),
+        ({"bytes": None, "path": "/etc/hostname"}, "a row's path is opened in a folder of yours alone"),
+        ({"bytes": None, "path": "file:///etc/hostname"}, "a row's path is opened in a folder of yours alone"),
         ({"bytes": "file:///etc/hostname"}, "must be bytes, got str"),
         (f"zip://b.mp4::{tmp_path}/nowhere.zip", "nowhere.zip"),
         ("nothing://a.mp4", "nothing"),
@@ -253,6 +253,34 @@ def test_lists_datasets_and_generators(flowchain, make_video):
     for results in streamed:
         for found, tracks in zip(results, expected, strict=True):
             np.testing.assert_array_equal(found["tracks"], tracks)
+
+
+def test_a_path_in_a_row_is_opened_in_the_users_folder_alone(flowchain, make_video, tmp_path):
+    import datasets
+
+    (tmp_path / "mine").mkdir()
+    path = make_video("mine/a.mp4", shots=[3])
+    other = make_video("other.mp4", shots=[3])
+    (tmp_path / "mine/link.mp4").symlink_to(other)
+    expected = flowchain(path, grid_size=2)["tracks"]
+    mine = str(tmp_path / "mine")
+    rows = datasets.Dataset.from_dict({"video": [str(path), "a.mp4"]})
+    for row in (rows, [{"video": {"bytes": None, "path": str(path)}}]):
+        for found in flowchain(row, grid_size=2, video_folder=mine):
+            np.testing.assert_array_equal(found["tracks"], expected)
+    with pytest.raises(ValueError, match="a row's path is opened in a folder of yours alone; name the fol"):
+        next(iter(flowchain(rows, grid_size=2)))
+    for strange in (
+        str(other),
+        "../other.mp4",
+        "link.mp4",
+        "mine/../../other.mp4",
+        "",
+        "a\0.mp4",
+        "file:///etc/hostname",
+    ):
+        with pytest.raises(ValueError, match="mine: a row names no file in this folder, and no other file is opened"):
+            flowchain({"bytes": None, "path": strange}, grid_size=2, video_folder=mine)
 
 
 def test_a_stream_is_read_no_further_than_asked(flowchain, video):
@@ -354,6 +382,8 @@ def test_the_default_model_is_the_bundled_one_and_is_named(caplog, video):
     assert type(tracker.model) is LocoTrackForPointTracking
     assert type(tracker.image_processor) is PointTrackingImageProcessor
     assert "tracking by LocoTrack (locotrack), 580,237 parameters" in caplog.text
+    assert "No model was supplied" not in caplog.text
+    assert "model=" not in caplog.text
     assert tracker(video, points=POINTS)["tracks"].shape == (3, 6, 2)
 
 

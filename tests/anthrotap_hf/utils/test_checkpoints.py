@@ -202,7 +202,5 @@ def test_an_absent_file_is_named(tmp_path):
 
 
 def test_a_checkpoint_of_another_tracker_is_named():
-    with pytest.raises(
-        CheckpointError, match=r"no TAPIR .* it has no a; it seems to be one of LocoTrack"
-    ):
+    with pytest.raises(CheckpointError, match=r"no TAPIR .* it has no a; it seems to be one of LocoTrack"):
         size_of({"model.torch_pips_mixer.input_proj.weight": torch.zeros(1)}, "TAPIR", ("a", 0))
