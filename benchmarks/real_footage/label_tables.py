@@ -8,6 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.label_accuracy.measure import plain
+from benchmarks.real_footage.confidence import area_under_curve, confidence_table
+from benchmarks.real_footage.visible_pairs import LAGS
 
 # Fewer cases than this give no percentage.
 MIN_CASES = 5
@@ -17,7 +19,7 @@ Counts = Mapping[str, int]
 def label_tables(result: Mapping[str, Any]) -> list[Table]:
     """What `measure_footage` found, for the console."""
     rows = {name: own["counts"] for name, own in result["clips"].items()} | {"all clips": result["all"]["counts"]}
-    tables = [_time_table(rows), _person_table(rows)]
+    tables = [_time_table(rows), confidence_table(rows, LAGS), _person_table(rows)]
     if result["without_labels"]:
         tables[-1].caption = f"{tables[-1].caption}; no labels: {', '.join(result['without_labels'])}"
     return tables
@@ -58,7 +60,8 @@ def percentages(counts: Counts) -> dict[str, float | None]:
     figures["ghosts"] = percent(counts, "ghosts", "visible")
     for limit in (2, 4, 8):
         figures[f"gap_within_{limit}"] = percent(counts, f"gap_chains_within_{limit}", "gap_chains")
-    for lag in (8, 24):
+    for lag in LAGS:
+        figures[f"confidence_area_{lag}"] = area_under_curve(counts, lag)
         figures[f"given_{lag}"] = percent(counts, f"given_{lag}", f"start_{lag}")
         for limit in (2, 4, 8):
             figures[f"within_{limit}_{lag}"] = percent(counts, f"pairs_{lag}_within_{limit}", f"pairs_{lag}")
@@ -68,7 +71,7 @@ def percentages(counts: Counts) -> dict[str, float | None]:
 def _time_table(rows: Mapping[str, Counts]) -> Table:
     table = Table(title="Visible and occluded labels in time", title_justify="left")
     headings = ["", "frames\n(lost)", "visible\nlabels"]
-    for lag in (8, 24):
+    for lag in LAGS:
         headings += [f"lag {lag}:\ngiven", "within\n2/4/8 px", "\nof"]
     headings += ["gaps", "within\n2/4/8 px", "\nof", "occluded\nlabels", "still\nshow", "\nof"]
     headings += ["ghosts", "\n%", "frames\nbare", "people\nx frames", "\nbare", "\nblank"]
@@ -83,7 +86,7 @@ def _time_table(rows: Mapping[str, Counts]) -> Table:
             f"{counts.get('frames', 0)} ({counts.get('frames_skipped', 0)})",
             str(counts.get("visible", 0)),
         ]
-        for lag in (8, 24):
+        for lag in LAGS:
             within = "/".join(plain(figures[f"within_{limit}_{lag}"], 0) for limit in (2, 4, 8))
             row += [plain(figures[f"given_{lag}"], 0), within, str(counts.get(f"pairs_{lag}", 0))]
         within = "/".join(plain(figures[f"gap_within_{limit}"], 0) for limit in (2, 4, 8))

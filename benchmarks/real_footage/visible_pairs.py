@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.real_footage.chains import Chains
+from benchmarks.real_footage.confidence import RIGHT_WITHIN, confidence_counts
 from benchmarks.real_footage.examples import Example, Measured
 from benchmarks.real_footage.footage import FootageClip
 
@@ -21,7 +22,8 @@ def measure_visible_pairs(clip: FootageClip, chains: Chains) -> Measured:
 
     Returns:
         Counts, for each lag: `start_L` visible labels with a frame at the lag, `given_L` of them visible there too,
-        `pairs_L` pairs with a reliable chain, `pairs_L_within_P` of them within P pixels (at 256x256) of its end.
+        `pairs_L` pairs with a reliable chain, `pairs_L_within_P` of them within P pixels (at 256x256) of its end; and
+        those of `confidence_counts`.
         Examples are the pairs with a chain.
     """
     tracks, rng = clip.tracks, np.random.default_rng(0)
@@ -45,6 +47,9 @@ def measure_visible_pairs(clip: FootageClip, chains: Chains) -> Measured:
         counts[f"pairs_{lag}"] = int(reliable.sum())
         for limit in WITHIN:
             counts[f"pairs_{lag}_within_{limit}"] = int((error[reliable] <= limit).sum())
+        if tracks.confidence is not None:
+            confidence = np.minimum(tracks.confidence[rows, starts], tracks.confidence[rows, starts + lag])
+            counts |= confidence_counts(lag, confidence[reliable], error[reliable] <= RIGHT_WITHIN)
         examples += [
             Example(
                 (int(starts[i]), int(starts[i]) + lag), (first[i], second[i]), expected[i], float(error[i]),

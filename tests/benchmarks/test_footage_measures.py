@@ -10,6 +10,7 @@ import pytest
 
 from anthrotap_hf.tracks import Tracks
 from benchmarks.real_footage.chains import Chains, patches_of_frames
+from benchmarks.real_footage.confidence import area_under_curve, confidence_counts
 from benchmarks.real_footage.examples import Measured, summed
 from benchmarks.real_footage.footage import FootageClip
 from benchmarks.real_footage.gaps import measure_gaps
@@ -291,3 +292,13 @@ def test_a_clip_without_tracks_has_counts_too():
     assert total["frames_bare"] == total["masked_frames_bare"] == T
     assert total["mask_pixels"] == T * SIDE**2
     assert total["visible"] == total["ghosts"] == total["pairs_8"] == 0
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
+    rng = np.random.default_rng(0)
+    confidence = rng.integers(25, 50, 300) * 0.02
+    right = rng.random(300) < confidence
+    counts = confidence_counts(8, confidence, right)
+    order = np.sign(confidence[right][:, None] - confidence[~right])
+    assert area_under_curve(counts, 8) == pytest.approx(100 * (order / 2 + 0.5).mean())
+    assert area_under_curve(counts, 24) is None
