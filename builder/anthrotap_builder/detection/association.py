@@ -25,6 +25,9 @@ JOINT_MOTION = 0.03
 # of the smaller mask lies in the other.
 OKS_THRESHOLD = 0.6
 MASK_OVERLAP_THRESHOLD = 0.6
+# If one of two has the head down, they are one person if so much of the smaller mask lies in the other: in some frames
+# between the person may have turned.
+MIN_TURNED_OVERLAP = 0.3
 
 # A link of a detection to a track needs a pose at least this similar to the predicted one, and an appearance at most
 # this far from the track's (Hellinger distance).
@@ -185,7 +188,7 @@ def similarity_to_prediction(track: Track[D], frame: int, detection: D, motion: 
     """
     near = _nearest(track, frame)
     last = track[near]
-    if _is_turned(last, detection):
+    if is_turned(last, detection):
         return 0.0
     tolerance = (JOINT_TOLERANCE + JOINT_MOTION * abs(frame - near)) * last.size
     similarity = max(
@@ -209,7 +212,8 @@ def covered_fraction(a: np.ndarray, b: np.ndarray) -> float:
     return int((a & b).sum()) / max(1, min(int(a.sum()), int(b.sum())))
 
 
-def _is_turned(a: Detection, b: Detection) -> bool:
+def is_turned(a: Detection, b: Detection) -> bool:
+    """Return whether two people have their heads in directions more than a right angle apart."""
     return math.cos(a.angle - b.angle) < 0
 
 
@@ -244,6 +248,40 @@ def propagate(
     return found
 
 
+def drop_contradicted(track: Track[D], tracks: list[Track[D]]) -> Track[D]:
+    """Return a track without the poses beyond its detections that other tracks' detections show to be upside down.
+
+    The landmark network may see a person who has just turned over as turned in the frames before, too: it is given the
+    region of the next frame. The detector sees who stands. Where it does, the track's poses are of the wrong angle up
+    to halfway to its own first (or last) detection.
+
+    Args:
+        track: after `propagate`; some of its poses are the detector's.
+        tracks: may be of the same person.
+    """
+    detected = [t for t, d in track.items() if d.detector_score]
+    beyond = [t for t in track if not min(detected) <= t <= max(detected)]
+    contradicted = {
+        t
+        for other in tracks
+        for t, d in other.items()
+        if d.detector_score and not min(detected) <= t <= max(detected) and _is_upside_down_near(track, t, d)
+    }
+    wrong = {t for t in beyond if contradicted and _distance_to(t, contradicted) <= _distance_to(t, detected)}
+    return {t: d for t, d in track.items() if t not in wrong}
+
+
+def _is_upside_down_near(track: Track[D], frame: int, detection: D) -> bool:
+    """Return whether a track has the person of a detection upside down in its frame, or in the nearest one to it."""
+    near = _nearest(track, frame)
+    same_place = covered_fraction(detection.cells, track[near].cells) > MIN_TURNED_OVERLAP
+    return abs(near - frame) <= MAX_AGE and is_turned(detection, track[near]) and same_place
+
+
+def _distance_to(t: int, frames: Iterable[int]) -> int:
+    return min(abs(t - frame) for frame in frames)
+
+
 def gaps(track: Track[D], num_frames: int) -> Iterable[range]:
     """Yield the runs of frames, of a clip of `num_frames`, in which the track has no detection."""
     last = -1
@@ -274,7 +312,7 @@ def merge_duplicates(tracks: list[Track[D]], fixed: list[Track[D]]) -> list[Trac
                 continue
             if len(track.keys() & other.keys()) - len(shared) <= MAX_SEPARATE_FRAMES:
                 # One person: the longer track keeps the better detection of each frame.
-                if not any(_is_turned(track[t], other[t]) for t in shared):
+                if not any(is_turned(track[t], other[t]) for t in shared):
                     for t, d in track.items():
                         if t not in other or d.detector_score > other[t].detector_score:
                             other[t] = d

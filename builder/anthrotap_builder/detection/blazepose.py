@@ -18,6 +18,7 @@ from anthrotap_builder.detection.association import (
     JOINTS,
     MIN_TRACK_CONFIDENCE,
     Track,
+    drop_contradicted,
     gaps,
     has_id_conflict,
     is_confirmed,
@@ -166,7 +167,7 @@ class _Pass:
             runs = list(gaps(track, len(self.frames)))
             for found in list(self.pool.map(propagate, repeat(track), runs, repeat(observe), repeat(self.motion))):
                 tracks[i] = {**tracks[i], **found}
-            done[i] = tracks[i]
+            tracks[i] = done[i] = drop_contradicted(tracks[i], tracks[:i] + tracks[i + 1 :])
             tracks = merge_duplicates(tracks, self.known)
         return tracks
 

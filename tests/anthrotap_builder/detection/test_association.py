@@ -11,6 +11,7 @@ from anthrotap_builder.detection.association import (
     MAX_GAP,
     Detection,
     appearance_distance,
+    drop_contradicted,
     gaps,
     is_confirmed,
     link,
@@ -210,3 +211,14 @@ def test_landmarks_outside_the_frame_do_not_count_in_the_confidence():
     assert is_confirmed(dict.fromkeys(range(8), seen), 0.75)
     landmarks[:, 1] = 300
     assert seen.confidence == 0
+
+
+def test_poses_that_another_tracks_detections_show_to_be_upside_down_are_dropped():
+    """As of somebody who has turned over at once: propagated back, the track has them upside down all along."""
+    standing = {t: Detected(100) for t in (0, 4, 8)}
+    turned = {t: Detected(100, angle=np.pi, detector_score=0.9 * (t >= 16)) for t in range(30)}
+    assert sorted(drop_contradicted(turned, [standing])) == list(range(13, 30))
+    # Not those of others who stand beside, nor between a track's own detections.
+    beside = {t: Detected(300) for t in (0, 4, 8)}
+    assert drop_contradicted(turned, [beside]) == turned
+    assert drop_contradicted(turned, [{t: Detected(100) for t in (18, 20)}]) == turned

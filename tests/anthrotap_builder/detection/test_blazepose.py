@@ -195,7 +195,9 @@ def tracks_of(networks, clips_dir):
         pytest.param("balance_cam03.mp4", [48], marks=pytest.mark.slow),
         pytest.param("one_by_one.mp4", [], marks=pytest.mark.slow),  # no person is in the frame yet
         pytest.param("hut_jump.mp4", [48, 8], marks=pytest.mark.slow),
-        pytest.param("store_aisle.gif", [40, 30], marks=pytest.mark.slow),
+        # A man, a woman under two numbers, and another woman who walks in at the lower edge from frame 18 on, seen from
+        # behind: her head is in the first woman's mask from frame 26 on, whose looks it changes for good.
+        pytest.param("store_aisle.gif", [40, 20, 15, 15], marks=pytest.mark.slow),
     ],
 )
 def test_finds_the_people_of_real_clips(tracks_of, name, found_at_least):

@@ -11,12 +11,12 @@ from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import detect_people
 from anthrotap_hf.video import iter_frames
 
-# The person stands, and then turns over on the spot by so many degrees a frame.
-STANDING, TURN, COUNT = 12, 20, 30
+# The person stands for so many frames, and then turns over on the spot.
+STANDING, COUNT = 12, 30
 
 
-@pytest.fixture(scope="module")
-def turning_over(clips_dir) -> tuple[np.ndarray, np.ndarray]:
+@pytest.fixture(params=[20, 30, 45])
+def turning_over(request, clips_dir) -> tuple[np.ndarray, np.ndarray]:
     """Frames [T, H, W, 3] of a person who turns over on a plain wall, and the angle in each, degrees."""
     picture = next(iter(iter_frames(clips_dir / "juggle.mp4"))).image
     height, width = picture.shape[:2]
@@ -26,7 +26,7 @@ def turning_over(clips_dir) -> tuple[np.ndarray, np.ndarray]:
     center = (float(columns.mean()), float(rows.mean()))
     rng = np.random.default_rng(0)
     wall = cv2.GaussianBlur(rng.integers(90, 170, (height, width, 3)).astype(np.uint8), (0, 0), 4).astype(np.float32)
-    angles = np.clip(np.arange(COUNT) - STANDING, 0, 180 // TURN) * float(TURN)
+    angles = np.clip(np.arange(COUNT) - STANDING, 0, 180 // request.param) * float(request.param)
     frames = []
     for angle in angles:
         turn = cv2.getRotationMatrix2D(center, -angle, 0.7)
@@ -41,12 +41,15 @@ def turning_over(clips_dir) -> tuple[np.ndarray, np.ndarray]:
 def test_a_person_who_turns_over_is_followed(turning_over):
     frames, angles = turning_over
     people = detect_people(ClipContext.of(frames, 24.0, LabelingConfig(), 2))
-    assert len(people) == 1
-    found = people[0].found
-    assert found.sum() >= 0.9 * len(frames)
-    shoulders, hips = (people[0].landmarks[found][:, pair, :2].mean(1) for pair in ([11, 12], [23, 24]))
-    up = shoulders - hips
-    # From up, clockwise in the picture.
-    angle = np.degrees(np.arctan2(up[:, 0], -up[:, 1]))
-    off = (angle - angles[found] + 180) % 360 - 180
-    assert np.abs(off).max() < 30
+    found = np.sum([person.found for person in people], axis=0)
+    assert np.count_nonzero(found) >= 0.9 * len(frames)
+    # Nobody is there twice, but at 45 degrees a frame there may be two, one after the other.
+    assert found.max() == 1
+    assert len(people) <= (1 if angles[STANDING + 1] < 45 else 2)
+    for person in people:
+        shoulders, hips = (person.landmarks[person.found][:, pair, :2].mean(1) for pair in ([11, 12], [23, 24]))
+        up = shoulders - hips
+        # From up, clockwise in the picture.
+        angle = np.degrees(np.arctan2(up[:, 0], -up[:, 1]))
+        off = (angle - angles[person.found] + 180) % 360 - 180
+        assert np.abs(off).max() < 40
