@@ -45,6 +45,8 @@ PARTS = {
     "shins": ("lowerleg01.L", "lowerleg01.R"),
     "feet": ("foot.L", "foot.R"),
 }
+# What belongs to a leg; the joints of the left one end in L, of the right one in R.
+LEG_PARTS = ("thighs", "shins", "feet")
 
 
 def evaluate_labels(
@@ -81,6 +83,8 @@ def evaluate_labels(
             survival: of on-body queries whose point is truly visible at the lag, those whose label is visible.
             visible_but_occluded: of labels visible at the lag, those whose point is not.
             wrong_person: of labels visible at the lag whose query is on a body, those that lie on another person's.
+            wrong_leg: of labels visible at the lag on a leg whose query is on a leg of the same person, those on the
+                other leg.
             occluded_precision: of labels occluded whose point is in frame, those whose point is occluded.
             occluded_recall: of points in frame and occluded whose label is valid, those whose label is occluded.
             occluded_found: of all points in frame and occluded, invalid labels included, those whose label is occluded.
@@ -251,7 +255,8 @@ def parts_table(result: Mapping[str, Any], title: str = "") -> Table:
 
 @dataclass(frozen=True)
 class _Query:
-    """Labels visible at frame t, and what is under them: track [K], person [K] (-1: none), face, barycentric, part."""
+    """Labels visible at frame t, and what is under them: track [K], person [K] (-1: none), face, barycentric, part,
+    and leg (0: left, 1: right, -1: none)."""
 
     t: int
     track: np.ndarray
@@ -259,6 +264,7 @@ class _Query:
     face: np.ndarray
     barycentric: np.ndarray
     part: np.ndarray
+    leg: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -271,6 +277,8 @@ class _QueryResults:
         visible, occluded: [K] bool, the label.
         truly_visible, truly_occluded: [K] bool, the ground truth: the point is visible; it is in frame, but occluded.
         on_another: [K] bool, the label is visible, and lies on another person than the query.
+        on_leg, on_other_leg: [K] bool, the label is visible, and lies, as the query, on a leg of one person; on the
+            other leg.
     """
 
     part: np.ndarray
@@ -280,6 +288,8 @@ class _QueryResults:
     truly_visible: np.ndarray
     truly_occluded: np.ndarray
     on_another: np.ndarray
+    on_leg: np.ndarray
+    on_other_leg: np.ndarray
 
     def select(self, index: np.ndarray) -> _QueryResults:
         return _QueryResults(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
@@ -287,7 +297,7 @@ class _QueryResults:
     @classmethod
     def concatenate(cls, results: list[_QueryResults]) -> _QueryResults:
         empty = np.zeros(0, bool)
-        nothing = cls(np.zeros(0, np.int64), np.zeros(0), *[empty] * 5)
+        nothing = cls(np.zeros(0, np.int64), np.zeros(0), *[empty] * 7)
         return cls(
             *(
                 np.concatenate([getattr(part, name) for part in (nothing, *results)])
@@ -300,7 +310,8 @@ def _query(tracks: Tracks, truth: GroundTruth, t: int, start_frame: int) -> _Que
     track = np.nonzero(tracks.visible[:, t])[0]
     person, face, barycentric = truth.surface_point_under(start_frame + t, tracks.xy[track, t])
     part = np.where(person >= 0, part_of_face()[face], -1)
-    return _Query(t, track, person, face, barycentric, part)
+    leg = np.where(person >= 0, leg_of_face()[face], -1)
+    return _Query(t, track, person, face, barycentric, part, leg)
 
 
 def _evaluate(tracks: Tracks, truth: GroundTruth, query: _Query, later: _Query, start_frame: int) -> _QueryResults:
@@ -309,8 +320,9 @@ def _evaluate(tracks: Tracks, truth: GroundTruth, query: _Query, later: _Query, 
     xy, truly_visible = truth.locate(start_frame + t, query.person, query.face, query.barycentric)
     in_frame = truth.camera(start_frame + t).contains(xy)
     error = np.linalg.norm((tracks.xy[query.track, t] - xy) * _to_256(truth), axis=1)
-    owner = np.full(len(tracks), -1)
-    owner[later.track] = later.person
+    owner, leg = np.full((2, len(tracks)), -1)
+    owner[later.track], leg[later.track] = later.person, later.leg
+    on_leg = (owner[query.track] == query.person) & (query.leg >= 0) & (leg[query.track] >= 0)
     return _QueryResults(
         part=query.part,
         error=np.where(np.isfinite(error), error, np.inf),
@@ -319,6 +331,8 @@ def _evaluate(tracks: Tracks, truth: GroundTruth, query: _Query, later: _Query, 
         truly_visible=truly_visible,
         truly_occluded=in_frame & ~truly_visible,
         on_another=(owner[query.track] >= 0) & (owner[query.track] != query.person),
+        on_leg=on_leg,
+        on_other_leg=on_leg & (leg[query.track] != query.leg),
     )
 
 
@@ -338,6 +352,7 @@ def _summary(result: _QueryResults) -> dict[str, Any]:
         "survival": percentage(result.visible[on_body & result.truly_visible]),
         "visible_but_occluded": percentage(~result.truly_visible[on_body & result.visible]),
         "wrong_person": percentage(result.on_another[on_body & result.visible]),
+        "wrong_leg": percentage(result.on_other_leg[result.on_leg]),
         "occluded_precision": percentage(result.truly_occluded[result.occluded & in_frame]),
         "occluded_recall": percentage(result.occluded[result.truly_occluded & labeled]),
         "occluded_found": percentage(result.occluded[result.truly_occluded]),
@@ -346,6 +361,7 @@ def _summary(result: _QueryResults) -> dict[str, Any]:
             "evaluated": int(evaluated.sum()),
             "truly_visible": int((on_body & result.truly_visible).sum()),
             "called_visible": int((on_body & result.visible).sum()),
+            "on_legs": int(result.on_leg.sum()),
             "called_occluded": int((result.occluded & in_frame).sum()),
             "labeled_and_occluded": int((result.truly_occluded & labeled).sum()),
             "truly_occluded": int(result.truly_occluded.sum()),
@@ -406,6 +422,15 @@ def part_of_face() -> np.ndarray:
     body = load_body("anny")
     part_of_joint = np.array([next(i for i, own in enumerate(PARTS.values()) if name in own) for name in JOINTS])
     return part_of_joint[body.weights[body.faces].sum(1).argmax(1)]
+
+
+@lru_cache(maxsize=1)
+def leg_of_face() -> np.ndarray:
+    """Return [F] int64, the leg of each face of the Anny body: 0 left, 1 right, -1 none."""
+    body = load_body("anny")
+    legs = [name for part in LEG_PARTS for name in PARTS[part]]
+    of_joint = np.array([("L", "R").index(name[-1]) if name in legs else -1 for name in JOINTS])
+    return of_joint[body.weights[body.faces].sum(1).argmax(1)]
 
 
 def _to_256(truth: GroundTruth) -> np.ndarray:

@@ -76,11 +76,12 @@ def people_figures(area: VisibleArea, labeled: Sequence[np.ndarray], num_people:
 
 
 def people_table(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
-    """Make a table of who is labeled, and of labels on nobody or on another person; one row a result."""
+    """Make a table of who is labeled, and of labels on nobody, on another person or leg; one row a result."""
     lags = list(next(iter(results.values()))["lags"])
     table = Table("", title=title, title_justify="left")
     columns = ["people\nlabeled", "main person\ncoverage", "a person's frames\nwithout labels", "labels on\nno person"]
-    for name in (*columns, *(f"on another person\nlag {lag}" for lag in lags)):
+    strayed = {"on another person": "wrong_person", "on the other leg": "wrong_leg"}
+    for name in (*columns, *(f"{where}\nlag {lag}" for where in strayed for lag in lags)):
         table.add_column(name, justify="right")
     table.caption = "percentages, but for people"
     for name, result in results.items():
@@ -91,6 +92,6 @@ def people_table(results: Mapping[str, Mapping[str, Any]], title: str = "") -> T
             plain(found["main_coverage"], 0),
             plain(found["unlabeled"]),
             plain(result["off_body"]),
-            *(plain(result["lags"][lag]["wrong_person"]) for lag in lags),
+            *(plain(result["lags"][lag][figure]) for figure in strayed.values() for lag in lags),
         )
     return table

@@ -13,6 +13,7 @@ from anthrotap_builder.bodies import load_body
 from anthrotap_hf.tracks import Tracks
 from benchmarks.label_accuracy.measure import (
     evaluate_labels,
+    leg_of_face,
     mean_of,
     parts_table,
     pooled,
@@ -95,6 +96,21 @@ def test_sliding_labels_fail_more_with_the_lag(truth: GroundTruth, perfect: Trac
     assert at(result, 8)["within"]["4"] > 40  # the rest has slid off the body
     assert at(result, 24)["within"]["8"] < 25
     assert at(result, 24)["average_delta"] < at(result, 8)["average_delta"] - 15
+
+
+def test_labels_that_go_over_to_the_other_leg_are_counted(truth: GroundTruth, perfect: Tracks) -> None:
+    legs = leg_of_face()[load_body("anny").surface_points(600, 0).face]
+    left, right = np.flatnonzero(legs == 0), np.flatnonzero(legs == 1)
+    assert len(left) > 40 < len(right)
+    assert at(evaluate_labels(perfect, truth, lags=LAGS), 24)["wrong_leg"] < 1
+    xy, visible = perfect.xy.copy(), perfect.visible.copy()
+    count = min(len(left), len(right))
+    for values in (xy, visible):
+        values[left[:count], 24:] = values[right[:count], 24:]
+    # Those that start on the right leg stay there.
+    exchanged = evaluate_labels(replace(perfect, xy=xy, visible=visible), truth, lags=LAGS)
+    assert 35 < at(exchanged, 24)["wrong_leg"] < 65
+    assert at(exchanged, 24)["counts"]["on_legs"] > 50
 
 
 def test_labels_on_the_background_fail(truth: GroundTruth, perfect: Tracks) -> None:

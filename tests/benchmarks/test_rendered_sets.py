@@ -178,7 +178,7 @@ def test_people_without_labels_are_counted() -> None:
     assert figures["main_coverage"] == pytest.approx(25, abs=0.7)
     empty = people_figures(VisibleArea(*[np.zeros(0, int)] * 3, np.zeros(0, bool)), [np.zeros(0, int)], 0)
     assert (empty["counts"]["people"], empty["unlabeled"]) == (0, None)
-    rows = {"one": {"people": figures, "off_body": 1.5, "lags": {"24": {"wrong_person": 12.34}}}}
+    rows = {"one": {"people": figures, "off_body": 1.5, "lags": {"24": {"wrong_person": 12.34, "wrong_leg": 0.56}}}}
     table = people_table(rows)
     assert [list(column.cells) for column in table.columns] == [
         ["one"],
@@ -187,6 +187,7 @@ def test_people_without_labels_are_counted() -> None:
         ["25.0"],
         ["1.5"],
         ["12.3"],
+        ["0.6"],
     ]
 
 
