@@ -14,6 +14,7 @@ from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.readers import READERS
 from anthrotap_hf.readers.base import SHORT_SIDE, DatasetError
 from anthrotap_hf.readers.procedural import ProceduralSettings
+from anthrotap_hf.training.prepared import PreparedClips
 from anthrotap_hf.training.samples import SampleSettings
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import read_json
@@ -63,6 +64,7 @@ class ModelSettings(Settings):
     config: dict[str, Any] = Field(
         default_factory=dict, description="changes to its configuration (AllTrackerConfig, CoTracker3Config, ...)"
     )
+    frozen: list[str] = Field(default_factory=list, description="parts that keep their weights, such as `backbone`")
 
 
 class _Source(Settings):
@@ -139,6 +141,24 @@ class ShardSource(_Source):
         return list(dict.fromkeys(reader.columns(columns)))
 
 
+class PreparedSource(_Source):
+    """Clips with labels and flow's chains on disk: a step costs the network alone."""
+
+    kind: Literal["prepared"]
+    data: str = Field(description="folder of clips, such as `python -m benchmarks.training_cache` makes")
+    flow_color_change: float | None = Field(None, gt=0, description="the network's setting of that name")
+    human: bool = Field(False, description="the labels are pseudo-labels on people")
+
+    @model_validator(mode="after")
+    def _check_sample(self) -> Self:
+        if self.sample.affine is not None or self.sample.crop is not None or self.sample.dilation != 1:
+            raise ValueError("prepared clips need sample.affine: null, no sample.crop, and sample.dilation: 1")
+        return self
+
+    def open(self) -> Reader:
+        return PreparedClips(os.path.expanduser(self.data), self.flow_color_change, self.human)
+
+
 class LetsDanceSource(_Source):
     """The labels that the authors released, and the videos that users bring."""
 
@@ -211,6 +231,7 @@ class TapVidSource(_PathSource):
 
 Source = Annotated[
     ProceduralSource
+    | PreparedSource
     | ShardSource
     | LetsDanceSource
     | PanningMoviSource
@@ -231,6 +252,17 @@ class LossSettings(Settings):
     visibility_on_humans: bool = Field(
         False,
         description="learn visibility from labels on people too: needs labels that tell occluded from invalid",
+    )
+    hidden_weight: float = Field(
+        0.0,
+        ge=0,
+        description="LocoTrack: learn the visible logit itself, hidden labels counting so many times; 0: do not",
+    )
+    position_limit: float | None = Field(
+        None, gt=0, description="LocoTrack: positions that are off by more pixels teach nothing; None: all do"
+    )
+    frame_side: int = Field(
+        256, ge=16, description="LocoTrack: pixels are those of a square frame of this side, 256 as released"
     )
 
 

@@ -20,6 +20,7 @@ Two errors of the released code (cvlab-kaist/AnthroTAP, model_utils.py and exper
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,9 @@ def locotrack_loss(
     human: bool,
     as_released: bool,
     visibility_on_humans: bool = False,
+    hidden_weight: float = 0.0,
+    position_limit: float | None = None,
+    frame_side: int = LOSS_SIZE,
 ) -> dict[str, Tensor]:
     """Return LocoTrack's loss: of the final estimate and of each unrefined one, the sum of
 
@@ -70,12 +74,21 @@ def locotrack_loss(
     arXiv 2306.08637, equation 1). Without invalid labels, visibility is a mean over all labels too, as released.
     On humans only the position counts, unless `visibility_on_humans`.
 
+    With a `hidden_weight` w the last estimate's visible logit, which has the threshold of the configuration in it, is
+    learned too, so that it is positive where a point is more likely visible than not:
+
+        visibility   + sum(valid v BCE(visible logit, visible)) / sum(valid v), v = 1 where visible, w where occluded
+
     Args:
         output: what the model returned, with its unrefined estimates.
         batch: see the module.
         human: whether the batch's labels are on people.
         as_released: as released (Huber on humans too), or as meant (`dead_zone` on humans).
         visibility_on_humans: learn visibility and uncertainty from human labels too.
+        hidden_weight: see above; 0: the visible logit is not learned by itself.
+        position_limit: positions that are off by more pixels teach nothing: no refinement reaches so far.
+        frame_side: pixels are those of a square frame of this side. Samples that are cut out at their clip's own scale
+            have their own.
 
     Returns:
         Scalars: "loss", and its parts "position", "visibility", "uncertainty" (summed over the estimates; the last
@@ -86,14 +99,29 @@ def locotrack_loss(
     """
     if output.tracks is None or output.occlusion_logits is None or output.uncertainty_logits is None:
         raise ValueError("LocoTrack's loss needs tracks, occlusion_logits and uncertainty_logits")
-    return _refinement_loss(
+    learn_visibility = not human or visibility_on_humans
+    parts = _refinement_loss(
         (output.tracks, *(output.unrefined_tracks or ())),
         (output.occlusion_logits, *(output.unrefined_occlusion_logits or ())),
         (output.uncertainty_logits, *(output.unrefined_uncertainty_logits or ())),
         batch,
         dead_zone_loss=human and not as_released,
-        learn_visibility=not human or visibility_on_humans,
+        learn_visibility=learn_visibility,
+        position_limit=position_limit,
+        frame_side=frame_side,
     )
+    if hidden_weight and learn_visibility:
+        assert output.visible_logits is not None
+        valid, visible, _ = _labels(output.tracks, batch, frame_side)
+        weight = valid.float() * torch.where(visible, 1.0, hidden_weight)
+        bce = F.binary_cross_entropy_with_logits(output.visible_logits.float(), visible.float(), reduction="none")
+        calibration = (weight * bce).sum() / weight.sum().clamp_min(1)
+        parts = {
+            **parts,
+            "loss": parts["loss"] + calibration,
+            "visibility": parts["visibility"] + calibration,
+        }
+    return parts
 
 
 def tapir_loss(
@@ -132,9 +160,11 @@ def _refinement_loss(
     *,
     dead_zone_loss: bool,
     learn_visibility: bool,
+    position_limit: float | None = None,
+    frame_side: int = LOSS_SIZE,
 ) -> dict[str, Tensor]:
     """Return the sum over estimates; see `locotrack_loss`."""
-    valid, visible, scale = _labels(all_tracks[0], batch, LOSS_SIZE)
+    valid, visible, scale = _labels(all_tracks[0], batch, frame_side)
     occluded = (valid & ~visible).float()
     zero = all_tracks[0].new_zeros((), dtype=torch.float32)
     position, visibility, uncertainty = zero, zero, zero
@@ -144,7 +174,8 @@ def _refinement_loss(
         squared = _squared_error(tracks.float() * scale, batch["tracks"].float() * scale, visible)
         distance = (squared + TINY).sqrt()
         penalty = dead_zone(distance) if dead_zone_loss else huber(distance, 4.0)
-        position = position + 0.05 * (penalty * visible).mean()
+        counted = visible if position_limit is None else visible & (distance < position_limit)
+        position = position + 0.05 * (penalty * counted).mean()
         if learn_visibility:
             bce = F.binary_cross_entropy_with_logits(occlusion_logits.float(), occluded, reduction="none")
             visibility = visibility + (bce * valid).sum() / valid.sum().clamp_min(1)
@@ -316,6 +347,28 @@ def _windows_loss(
                         bce = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
                         parts[name] = parts[name] + share * _masked_mean(bce, mask)
     return {"loss": parts["position"] + parts["visibility"] + parts["confidence"], **parts}
+
+
+# By the type of the tracker.
+LOSSES: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "alltracker": alltracker_loss,
+    "cotracker3": cotracker3_loss,
+    "locotrack": locotrack_loss,
+    "tapir": tapir_loss,
+    "tapnext": tapnext_loss,
+}
+# Settings that LocoTrack's loss alone has, and what changes nothing.
+LOCOTRACK_SETTINGS = {"hidden_weight": 0.0, "position_limit": None, "frame_side": LOSS_SIZE}
+
+
+def loss_of(tracker: str, settings: Mapping[str, Any]) -> Callable[..., dict[str, Tensor]]:
+    """Return the loss of a type of tracker with a recipe's settings; raise ValueError for one that it does not have."""
+    if tracker != "locotrack":
+        for name, default in LOCOTRACK_SETTINGS.items():
+            if settings[name] != default:
+                raise ValueError(f"loss.{name} is for locotrack")
+        settings = {name: value for name, value in settings.items() if name not in LOCOTRACK_SETTINGS}
+    return partial(LOSSES[tracker], **settings)
 
 
 def _labels(tracks: Tensor, batch: Mapping[str, Any], side: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from anthrotap_hf.readers.base import BAD_CLIP, Reader
+from anthrotap_hf.training.prepared import PreparedClips
 from anthrotap_hf.training.samples import Sample, SampleSettings, collate, make_sample
 from anthrotap_hf.utils import opencv_threads
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
@@ -170,7 +171,10 @@ class MixtureDataset:
                 index = int(rng.integers(len(reader)))
             self.tried += 1
             try:
-                return make_sample(reader[index], self.components[number].settings, rng)
+                settings = self.components[number].settings
+                if isinstance(reader, PreparedClips):
+                    return reader.make_sample(index, settings, rng)
+                return make_sample(reader[index], settings, rng)
             except BAD_CLIP as error:
                 reason = f"{reader.name} {index}: {one_line(error, limit=400)}"
             self.bad += 1

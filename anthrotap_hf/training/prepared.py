@@ -21,7 +21,16 @@ import numpy as np
 import torch
 
 from anthrotap_hf.models.flowchain.configuration_flowchain import FlowChainConfig
-from anthrotap_hf.models.flowchain.modeling_flowchain import FLOW_LIMIT, FLOW_STEP, FlowChainSteps, chain_steps
+from anthrotap_hf.models.flowchain.modeling_flowchain import (
+    FLOW_LIMIT,
+    FLOW_STEP,
+    FlowChainSteps,
+    chain_steps,
+    unbroken_logits,
+)
+from anthrotap_hf.readers.base import BadClipError, DatasetError, Reader
+from anthrotap_hf.tracks import TrackedClip, Tracks
+from anthrotap_hf.training.samples import Sample, SampleSettings
 from anthrotap_hf.utils.atomic_files import atomic_dir
 
 ARRAYS = ("frames", "tracks", "visible", "valid", "queries", "chains", "errors", "changes")
@@ -77,4 +86,117 @@ class PreparedClip:
             self.chains[chosen] * np.float64(FLOW_STEP),
             self.errors[chosen].astype(np.float64),
             self.changes[chosen].astype(np.float32),
+        )
+
+
+class PreparedClips(Reader):
+    """The prepared clips of a folder.
+
+    Args:
+        folder: where they are.
+        max_color_change: of flow's chains, see `LocoTrackConfig.flow_color_change`.
+        human: whether the labels are pseudo-labels on people.
+
+    Raises:
+        DatasetError: if there are none.
+    """
+
+    def __init__(self, folder: str | Path, max_color_change: float | None = None, human: bool = False) -> None:
+        self.name = str(folder)
+        self.human = human
+        self.max_color_change = max_color_change
+        self.folders = sorted(path.parent for path in Path(folder).glob("*/frames.npy"))
+        if not self.folders:
+            raise DatasetError(
+                "no prepared clip in this folder", path=folder, hint="`python -m benchmarks.training_cache` makes some"
+            )
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __getitem__(self, index: int) -> TrackedClip:
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        clip = self._read(index)
+        height, width = clip.frames.shape[1:3]
+        tracks = Tracks.from_labels(clip.tracks, clip.visible, clip.valid, height=height, width=width)
+        return TrackedClip(tracks, clip.frames, clip_id=self.folders[index].name)
+
+    def _read(self, index: int) -> PreparedClip:
+        try:
+            return PreparedClip.read(self.folders[index])
+        except ValueError as error:
+            raise BadClipError(error, path=self.folders[index]) from error
+
+    def make_sample(self, index: int, settings: SampleSettings, rng: np.random.Generator) -> Sample:
+        """Cut a sample, with flow's start, out of a clip: a window of time and, at the clip's scale, of the frame.
+
+        Mirrored or not (`flip`), forward or backward in time. Half of the queries are on tracks that are hidden for a
+        while, where there are such.
+
+        Raises:
+            BadClipError: if the clip is too short or too small, or nothing is visible in it.
+            OSError: if it cannot be read.
+        """
+        folder, clip = self.folders[index], self._read(index)
+        T, height, width = clip.frames.shape[:3]
+        if settings.num_frames > T or settings.height > height or settings.width > width:
+            raise BadClipError(
+                f"{T} frames of {width}x{height} are too few or too small for samples of {settings.num_frames} of "
+                f"{settings.width}x{settings.height}",
+                path=folder,
+            )
+        begin = int(rng.integers(T - settings.num_frames + 1))
+        window = slice(begin, begin + settings.num_frames)
+        corner = np.array([rng.integers(width - settings.width + 1), rng.integers(height - settings.height + 1)])
+        size = np.array([settings.width, settings.height])
+        # 1. Labels in the crop.
+        xy = np.asarray(clip.tracks[:, window]) - corner
+        valid = np.asarray(clip.valid[:, window])
+        visible = clip.visible[:, window] & ((xy >= 0) & (xy < size)).all(-1)
+        # 2. Queries.
+        track, time = clip.queries.astype(int).T
+        inside = (time >= begin) & (time < begin + settings.num_frames)
+        inside[inside] = visible[track[inside], time[inside] - begin]
+        inside &= visible.sum(1)[track] >= settings.min_visible
+        weight = inside.astype(float)
+        hidden = inside & ((valid & ~visible).sum(1) >= 2)[track]
+        if hidden.any():
+            weight = inside / inside.sum() + hidden / hidden.sum()
+        if not inside.any():
+            raise BadClipError(f"no track is visible in {settings.min_visible} frames of a crop", path=folder)
+        replace = int(inside.sum()) < settings.num_queries
+        chosen = rng.choice(len(track), settings.num_queries, replace=replace, p=weight / weight.sum())
+        # 3. Where flow leads from them.
+        track, time = track[chosen], time[chosen] - begin
+        steps = clip.steps(chosen)
+        steps = FlowChainSteps(steps.xy[:, window] - corner, steps.errors[:, window], steps.changes[:, window])
+        config = FlowChainConfig(max_color_change=self.max_color_change)
+        logits = steps.visible_logits(time, (settings.height, settings.width), config)
+        if self.max_color_change is not None:
+            logits = unbroken_logits(logits, time)
+        x, y = corner
+        video = np.array(clip.frames[window, y : y + settings.height, x : x + settings.width])
+        if settings.color is not None:
+            video = settings.color.apply(rng, video)
+        xy, visible, valid, start = xy[track], visible[track], valid[track], steps.xy.astype(np.float32)
+        # 4. Mirrored, backward.
+        if rng.random() < settings.flip:
+            video = video[:, :, ::-1]
+            xy, start = (np.stack([size[0] - part[..., 0], part[..., 1]], axis=-1) for part in (xy, start))
+        query = np.concatenate([time[:, None], xy[np.arange(len(xy)), time]], axis=1)
+        if rng.random() < 0.5:
+            video, xy, visible, valid, start, logits = (
+                video[::-1], *(part[:, ::-1] for part in (xy, visible, valid, start, logits))
+            )  # fmt: skip
+            query[:, 0] = settings.num_frames - 1 - query[:, 0]
+        return Sample(
+            video=np.ascontiguousarray(video),
+            query_points=query.astype(np.float32),
+            tracks=np.where(valid[..., None], xy, 0).astype(np.float32),
+            visible=np.ascontiguousarray(visible),
+            valid=np.ascontiguousarray(valid),
+            name=folder.name,
+            flow_tracks=np.ascontiguousarray(start),
+            flow_logits=np.ascontiguousarray(logits, np.float32),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class Sample(TypedDict):
     """What `make_sample` gives. Points are raster pixels of the sample's own frame.
 
     `video` [T, H, W, 3] uint8 RGB; `query_points` [N, 3] float32 (t, x, y); `tracks` [N, T, 2] float32 xy, zeros where
-    invalid; `visible` and `valid` [N, T] bool; `name` of the clip.
+    invalid; `visible` and `valid` [N, T] bool; `name` of the clip; of prepared clips also where flow leads from the
+    queries, `flow_tracks` [N, T, 2] and `flow_logits` [N, T] float32, as LocoTrack's `follow_flow` returns them.
     """
 
     video: np.ndarray
@@ -41,6 +42,8 @@ class Sample(TypedDict):
     visible: np.ndarray
     valid: np.ndarray
     name: str
+    flow_tracks: NotRequired[np.ndarray]
+    flow_logits: NotRequired[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,8 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
 
     Returns:
         `pixel_values_videos` [B, T, 3, H, W] uint8 (the models scale it), `query_points` [B, N, 3] float32 (t, x, y),
-        `tracks` [B, N, T, 2] float32, `visible` and `valid` [B, N, T] bool, all torch; and `names`, a list.
+        `tracks` [B, N, T, 2] float32, `visible` and `valid` [B, N, T] bool, all torch; `names`, a list; and
+        `flow_tracks` and `flow_logits` where the samples have them.
     """
     import torch
 
@@ -211,8 +215,9 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         rows: Sequence[Mapping[str, Any]] = samples
         return torch.from_numpy(np.stack([row[key] for row in rows]))
 
+    flow = [key for key in ("flow_tracks", "flow_logits") if key in samples[0]]
     return {
         "pixel_values_videos": stack("video").permute(0, 1, 4, 2, 3).contiguous(),
-        **{key: stack(key) for key in ("query_points", "tracks", "visible", "valid")},
+        **{key: stack(key) for key in ("query_points", "tracks", "visible", "valid", *flow)},
         "names": [sample["name"] for sample in samples],
     }

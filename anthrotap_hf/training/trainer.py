@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, components_of_row
 from anthrotap_hf.hub.provenance import provenance_of_training
 from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
-from anthrotap_hf.training.losses import alltracker_loss, cotracker3_loss, locotrack_loss, tapir_loss, tapnext_loss
+from anthrotap_hf.training.losses import loss_of
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
 from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
@@ -191,7 +190,7 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
 
     config = _checked_config(settings)
     if settings.start is None:
-        return AutoModel.from_config(AutoConfig.for_model(settings.type, **config))
+        return _frozen(AutoModel.from_config(AutoConfig.for_model(settings.type, **config)), settings.frozen)
     try:
         start, revision = find_tracker(settings.start)
         kind = AutoConfig.from_pretrained(start, revision=revision).model_type
@@ -203,6 +202,16 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = describe_hub_error(error, settings.start) or f"{settings.start}: {one_line(error, limit=400)}"
         raise ValueError(f"model.start: {reason}") from error
+    return _frozen(model, settings.frozen)
+
+
+def _frozen(model: PreTrainedModel, parts: Sequence[str]) -> PreTrainedModel:
+    """Let some parts of a network keep their weights."""
+    children = dict(model.named_children())
+    for part in parts:
+        if part not in children:
+            raise ValueError(f"model.frozen: no part {part!r}: choose from {', '.join(children)}")
+        children[part].requires_grad_(False)
     return model
 
 
@@ -376,14 +385,7 @@ class TrackerTrainer(Trainer):
         )
         self.recipe = recipe
         self.model_accepts_loss_kwargs = False
-        losses: dict[str, Callable[..., dict[str, Tensor]]] = {
-            "alltracker": alltracker_loss,
-            "cotracker3": cotracker3_loss,
-            "locotrack": locotrack_loss,
-            "tapir": tapir_loss,
-            "tapnext": tapnext_loss,
-        }
-        self._loss = partial(losses[recipe.model.type], **recipe.loss.model_dump())
+        self._loss = loss_of(recipe.model.type, recipe.loss.model_dump())
         self._sums: dict[str, list[Tensor]] = {}
         self._skipped = 0
 
@@ -402,6 +404,8 @@ class TrackerTrainer(Trainer):
         options = dict(self.recipe.forward or {})
         if self.recipe.model.type == "tapnext" and not human:
             options["output_coordinate_logits"] = True
+        if self.recipe.model.type == "locotrack" and "flow_tracks" in inputs:
+            options["flow_start"] = inputs["flow_tracks"], inputs["flow_logits"]
         output = model(
             pixel_values_videos=inputs["pixel_values_videos"], query_points=inputs["query_points"], **options
         )

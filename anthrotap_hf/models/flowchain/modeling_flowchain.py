@@ -159,6 +159,18 @@ def chain_flow(
     return steps.xy.astype(np.float32), steps.visible_logits(queries[:, 0], video.shape[-2:], config)
 
 
+def unbroken_logits(visible_logits: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the smallest of visible logits [N, T] on the way from the query, at frames `times` [N], to each frame.
+
+    They are positive up to the frame where flow first loses the point: what it follows from there on may be what has
+    hidden the point.
+    """
+    from_query = np.arange(visible_logits.shape[1]) - times[:, None]
+    onward = np.minimum.accumulate(np.where(from_query < 0, np.inf, visible_logits), axis=1)
+    back = np.minimum.accumulate(np.where(from_query > 0, np.inf, visible_logits)[:, ::-1], axis=1)[:, ::-1]
+    return np.where(from_query < 0, back, onward)
+
+
 @dataclass(frozen=True)
 class FlowChainSteps:
     """What was met on the way of each of N points, step by step from its query, forward in time and back.
@@ -348,4 +360,4 @@ def check_query_points(query_points: Tensor, B: int, T: int, height: int, width:
         )
 
 
-__all__ = ["FlowChainForPointTracking", "FlowChainOutput", "chain_flow"]
+__all__ = ["FlowChainForPointTracking", "FlowChainOutput", "chain_flow", "chain_steps", "unbroken_logits"]

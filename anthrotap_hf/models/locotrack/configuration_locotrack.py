@@ -19,6 +19,16 @@ class LocoTrackConfig(PreTrainedConfig):
         initial_resolution: (height, width) that coordinates are refined in, and smallest refinement resolution.
         flow_start: Start the refinement from chained optical flow (FlowChain) where flow and the flow back agree, and
             from the peak of the correlation elsewhere. For small models; needs this package, not only the model's code.
+        flow_color_change: Flow is followed no further than to the first step in which it fails, or in which the colors
+            around the point change by more than this (mean absolute difference of 8-bit CIELAB): from there on it may
+            follow what hides the point. None: flow counts again where it agrees again.
+        search_support: The first guess compares all positions around the query with those around each cell, on the
+            grids of the refinement, instead of one position on those of `initial_resolution`.
+        search_spread: Where flow has lost a point, the peak of the correlation counts less the farther it is both from
+            where flow last had the point and from where flow leads nevertheless: half of `search_weight` less so many
+            cells away for each frame since then. (A cell has 4 pixels of the resolution searched.) None: it counts the
+            same in the whole frame.
+        search_weight: How much less it counts far away, in units of the correlation.
         softmax_temperature, soft_argmax_radius: Of the peak found in the first, global cost volume.
         visible_threshold: A point counts as visible where the probability that it is neither occluded nor uncertain is
             above it. A small model is often uncertain: the released 0.5 then hides too much.
@@ -44,6 +54,10 @@ class LocoTrackConfig(PreTrainedConfig):
     num_iterations: int = 4
     initial_resolution: list[int] | tuple[int, ...] = (256, 256)
     flow_start: bool = False
+    flow_color_change: float | None = None
+    search_support: bool = False
+    search_spread: float | None = None
+    search_weight: float = 1.0
     softmax_temperature: float = 20.0
     soft_argmax_radius: float = 5.0
     visible_threshold: float = 0.5
@@ -78,6 +92,13 @@ class LocoTrackConfig(PreTrainedConfig):
             raise ValueError(f"initial_resolution must be multiples of 8 from 16 up, got {self.initial_resolution}")
         if not (self.soft_argmax_radius > 0 and self.softmax_temperature > 0):
             raise ValueError("soft_argmax_radius and softmax_temperature must be above 0")
+        if any(limit is not None and not limit > 0 for limit in (self.flow_color_change, self.search_spread)):
+            raise ValueError(
+                f"flow_color_change and search_spread must be above 0, or None, "
+                f"got {self.flow_color_change} and {self.search_spread}"
+            )
+        if (self.flow_color_change is not None or self.search_spread is not None) and not self.flow_start:
+            raise ValueError("flow_color_change and search_spread need flow_start")
         if not 0 < self.visible_threshold < 1:
             raise ValueError(f"visible_threshold must be within 0 to 1, got {self.visible_threshold}")
         if self.support_radius < 1:

@@ -285,6 +285,28 @@ def correlate(features: Tensor, points: Tensor, support: Tensor) -> Tensor:
 # First guess
 
 
+def correlate_support(features: Tensor, support: Tensor) -> Tensor:
+    """Correlate the S x S positions around each cell with those around each query, and average over the S S pairs.
+
+    Beyond the border they are the border's.
+
+    Args:
+        features: [B, T, h, w, C].
+        support: [B, N, S S, C], of `sample_support`.
+
+    Returns:
+        [B, N, T, h, w].
+    """
+    side = math.isqrt(support.shape[2])
+    padding = [side // 2] * 4
+    found = []
+    for grid, own in zip(features, support, strict=True):
+        # The positions around a query are the weights of a convolution.
+        weight = own.unflatten(1, (side, side)).permute(0, 3, 1, 2) / side**2
+        found.append(F.conv2d(F.pad(grid.permute(0, 3, 1, 2), padding, mode="replicate"), weight).transpose(0, 1))
+    return torch.stack(found)
+
+
 class LocoTrackGlobalMatching(GradientCheckpointingLayer):
     """First guess of every point in every frame: the peak of its correlation with the whole frame."""
 
@@ -292,20 +314,33 @@ class LocoTrackGlobalMatching(GradientCheckpointingLayer):
         super().__init__()
         self.temperature = config.softmax_temperature
         self.radius = config.soft_argmax_radius
+        self.search_weight = config.search_weight
         self.conv = nn.Conv2d(2, 1, 3, padding=1)
         self.occlusion = nn.Linear(6, 2)
 
     def forward(
-        self, coarse: Tensor, middle: Tensor, coarse_queries: Tensor, middle_queries: Tensor
+        self,
+        coarse: Tensor,
+        middle: Tensor,
+        coarse_queries: Tensor,
+        middle_queries: Tensor,
+        near: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Map grids [B, T, h, w, C] and queries [B, N, C] to xy [B, N, T, 2], in cells of `middle`, and logits
-        [B, N, T, 2] of occlusion and uncertainty."""
+        [B, N, T, 2] of occlusion and uncertainty.
+
+        Queries [B, N, S S, C] are the features around the points; then what is around each cell is compared with them.
+        With `near`, the peak is looked for near K positions [B, N, T, K, 2], within distances [B, N, T], in cells.
+        """
         (B, T, h, w, _), N = middle.shape, middle_queries.shape[1]
         # 1. Correlate each query with every cell of every frame, on both grids.
         costs = []
         for grid, queries in ((coarse, coarse_queries), (middle, middle_queries)):
-            cost = torch.bmm(queries, grid.flatten(1, 3).transpose(1, 2))  # [B, N, T h w]
-            cost = cost.view(B * N * T, 1, *grid.shape[2:4])
+            if queries.ndim == 4:
+                cost = correlate_support(grid, queries)
+            else:
+                cost = torch.bmm(queries, grid.flatten(1, 3).transpose(1, 2))  # [B, N, T h w]
+            cost = cost.reshape(B * N * T, 1, *grid.shape[2:4])
             if cost.shape[-2:] != (h, w):
                 cost = F.interpolate(cost, (h, w), mode="bilinear")
             costs.append(cost)
@@ -317,7 +352,17 @@ class LocoTrackGlobalMatching(GradientCheckpointingLayer):
         logits = self.occlusion(summary).float()
 
         # 3. The position is the peak of both costs, combined by a convolution.
-        points = self.soft_argmax(self.conv(cost)[:, 0])
+        scores = self.conv(cost)[:, 0]
+        if near is not None:
+            positions, reach = near[0].flatten(0, 2), near[1].flatten()[:, None, None]
+            x, y = (torch.arange(size, device=cost.device) + 0.5 for size in (w, h))
+            square = torch.stack(
+                [(x - at[:, None, :1]).square() + (y[:, None] - at[:, 1:, None]).square() for at in positions.unbind(1)]
+            ).amin(0)
+            # 0 at a position, half of the weight at the reach, all of it far away.
+            square = square / reach.square()
+            scores = scores - self.search_weight * square / (1 + square)
+        points = self.soft_argmax(scores)
         return points.view(B, N, T, 2), logits.view(B, N, T, 2)
 
     def soft_argmax(self, scores: Tensor) -> Tensor:
@@ -527,7 +572,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         chunk = self.config.frame_chunk_size if frame_chunk_size is None else frame_chunk_size
         fine, middle, coarse = self._feature_grids(pixel_values_videos, last, chunk)
         initial = (coarse, middle)
-        if first != last:
+        if first != last and not self.config.search_support:
             _, first_middle, first_coarse = self._feature_grids(pixel_values_videos, first, chunk)
             initial = (first_coarse, first_middle)
         return LocoTrackFeatures(initial, (middle, coarse, fine), (height, width), last)
@@ -569,6 +614,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         window_size: int | None = None,
         progress: Callable[[int], object] | None = None,
         return_dict: bool | None = None,
+        flow_start: tuple[Tensor, Tensor] | None = None,
     ) -> LocoTrackOutput | tuple:
         """Track query points.
 
@@ -584,6 +630,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             refinement_resolutions: see `get_video_features`, which takes them where features are given.
             query_chunk_size, frame_chunk_size, window_size: bounds on memory; the configuration's by default.
             progress: called with 1 after each of `num_steps` steps.
+            flow_start: what `follow_flow` returns, where it is known already.
 
         Raises:
             ValueError: neither or both of video and features are given, or queries lie outside the video.
@@ -610,7 +657,9 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             (B, T), size = pixel_values_videos.shape[:2], tuple(pixel_values_videos.shape[-2:])
             check_query_points(query_points, B, T, *size)
             if self.config.flow_start:
-                start = follow_flow(pixel_values_videos, query_points)
+                start = flow_start
+                if start is None:
+                    start = follow_flow(pixel_values_videos, query_points, self.config.flow_color_change)
             plan = self._plan_windows(T, window_size)
             if len(plan) > 1 and not torch.is_grad_enabled():
                 resolutions = refinement_resolutions
@@ -772,11 +821,23 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         work = torch.tensor([work_width, work_height], device=device)
 
         # 1. First guess, from global matching; in its own frame, a query is where it is.
-        guesses = [
-            self.matching(coarse, middle, query_features.coarse, query_features.middle)
-            for coarse, middle in zip(*(grid.split(frame_chunk, dim=1) for grid in features.initial), strict=True)
-        ]
         middle = features.initial[1]
+        near: list[tuple[Tensor, Tensor] | None] = [None] * math.ceil(middle.shape[1] / frame_chunk)
+        if start is not None and self.config.search_spread is not None:
+            position, gap = last_seen(*start, query_points, first_frame)
+            cells = torch.tensor([middle.shape[3], middle.shape[2]], device=device)
+            positions = torch.stack([position, start[0]], dim=3) / to_video / work * cells
+            parts = (positions, (1 + gap) * self.config.search_spread)
+            near = [*zip(*(part.split(frame_chunk, dim=2) for part in parts), strict=True)]
+        searched = query_features.coarse, query_features.middle
+        if self.config.search_support:
+            searched = query_features.supports[1], query_features.supports[0]
+        guesses = [
+            self.matching(coarse, chunk, *searched, where)
+            for coarse, chunk, where in zip(
+                *(grid.split(frame_chunk, dim=1) for grid in features.initial), near, strict=True
+            )
+        ]
         points = torch.cat([guess for guess, _ in guesses], dim=2)
         points = points * (work / torch.tensor([middle.shape[3], middle.shape[2]], device=device))
         occlusion, uncertainty = torch.cat([logits for _, logits in guesses], dim=2).unbind(-1)
@@ -823,25 +884,49 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         return steps
 
 
-def follow_flow(videos: Tensor, query_points: Tensor) -> tuple[Tensor, Tensor]:
+def follow_flow(videos: Tensor, query_points: Tensor, max_color_change: float | None = None) -> tuple[Tensor, Tensor]:
     """Follow chained optical flow from query points [B, N, 3] through videos [B, T, 3, H, W].
 
     Returns:
         xy [B, N, T, 2] in pixels of the videos, and visible logits [B, N, T], positive where flow and the flow back
-        agree.
+        agree; with a limit on the change of colors, only up to the frame where flow first loses the point.
     """
     try:
         from anthrotap_hf.models.flowchain import FlowChainConfig
-        from anthrotap_hf.models.flowchain.modeling_flowchain import chain_flow
+        from anthrotap_hf.models.flowchain.modeling_flowchain import chain_flow, unbroken_logits
     except ImportError as error:
         raise ImportError("this model starts from optical flow, which needs: pip install anthrotap") from error
     queries = query_points.cpu().double()
     queries[..., 0] = queries[..., 0].round()
-    found = [
-        chain_flow(video, points, FlowChainConfig()) for video, points in zip(videos, queries.numpy(), strict=True)
-    ]
-    xy, logits = (torch.from_numpy(np.stack(part)).to(query_points.device) for part in zip(*found, strict=True))
-    return xy, logits
+    settings = FlowChainConfig(max_color_change=max_color_change)
+    found = []
+    for video, points in zip(videos, queries.numpy(), strict=True):
+        xy, logits = chain_flow(video, points, settings)
+        found.append((xy, logits if max_color_change is None else unbroken_logits(logits, points[:, 0])))
+    tracks, visible = (torch.from_numpy(np.stack(part)).to(query_points.device) for part in zip(*found, strict=True))
+    return tracks, visible
+
+
+def last_seen(followed: Tensor, visible: Tensor, query_points: Tensor, first_frame: int) -> tuple[Tensor, Tensor]:
+    """Return for each frame where flow last had the point on the way from its query, and how many frames ago.
+
+    Args:
+        followed, visible: of `follow_flow`, in the frames from `first_frame` on.
+        query_points: [B, N, 3].
+
+    Returns:
+        [B, N, T, 2] and [B, N, T].
+    """
+    T = visible.shape[2]
+    time = torch.arange(T, device=visible.device)
+    # A query outside of these frames is taken as of the nearest.
+    query = (query_points[..., :1].round() - first_frame).clamp(0, T - 1)
+    seen = (visible > 0) | (time == query)
+    later = torch.where(seen & (time >= query), time, -1).cummax(-1).values
+    earlier = torch.where(seen & (time <= query), time, T).flip(-1).cummin(-1).values.flip(-1)
+    frame = torch.where(time >= query, later, earlier)
+    position = followed.gather(2, frame[..., None].expand(-1, -1, -1, 2))
+    return position, (time - frame).abs()
 
 
 def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tensor:

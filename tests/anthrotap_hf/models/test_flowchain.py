@@ -5,7 +5,12 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
-from anthrotap_hf.models.flowchain.modeling_flowchain import FLOW_STEP, FlowChainNeighborFlows, sample_flow
+from anthrotap_hf.models.flowchain.modeling_flowchain import (
+    FLOW_STEP,
+    FlowChainNeighborFlows,
+    sample_flow,
+    unbroken_logits,
+)
 
 SPEED = np.array([2.3, -1.4])  # pixels a frame
 
@@ -186,3 +191,21 @@ def test_settings_may_be_changed_when_it_is_loaded(tmp_path, capfd):
     FlowChainForPointTracking(FlowChainConfig()).save_pretrained(tmp_path)
     assert FlowChainForPointTracking.from_pretrained(tmp_path, preset="fast").config.preset == "fast"
     assert "Loading" not in capfd.readouterr().err
+
+
+def test_a_change_of_colors_ends_what_a_point_can_be(flowchain):
+    """A gray square appears over a still texture: flow agrees, but the point under it is not what it was."""
+    frames = np.repeat(drifting_texture(1), 6, axis=0)
+    frames[3:5, 40:60, 50:70] = 128
+    queries = torch.tensor([[[0.0, 60, 50], [0, 100, 80]]])
+    flowchain.config.max_color_change = 8.0
+    logits = flowchain(pixel_values_videos=as_pixels(frames), query_points=queries).visible_logits[0].numpy()
+    assert (logits[1] > 0).all()
+    assert (logits[0, :3] > 0).all()
+    assert (logits[0, 3:] < 0).all()
+
+
+def test_unbroken_logits_are_the_smallest_on_the_way_from_the_query():
+    logits = np.array([[3.0, -1, 2, 4, 1, -2, 5]])
+    found = unbroken_logits(logits, np.array([3]))
+    assert found.tolist() == [[-1, -1, 2, 4, 1, -2, -2]]

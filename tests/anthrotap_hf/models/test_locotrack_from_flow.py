@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from anthrotap_hf.models.locotrack import LocoTrackConfig, LocoTrackForPointTracking
-from anthrotap_hf.models.locotrack.modeling_locotrack import follow_flow
+from anthrotap_hf.models.locotrack.modeling_locotrack import (
+    correlate_support,
+    follow_flow,
+    last_seen,
+    sample_support,
+)
 from anthrotap_hf.pipelines import BUNDLED, DEFAULT_MODEL
 
 SIZES = {
@@ -100,3 +105,60 @@ def test_the_bundled_tracker_is_small_and_holds_on_a_moving_texture(video):
     found = model(video, QUERIES)
     truth = QUERIES[..., None, 1:] + torch.stack([torch.arange(8) - QUERIES[..., :1], torch.zeros(1, 3, 8)], -1)
     assert (found.tracks - truth).norm(dim=-1).median() < 1
+
+
+def test_a_support_correlates_most_with_its_own_place():
+    torch.manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(2, 3, 12, 16, 8), dim=-1)
+    queries = torch.tensor([[[1.0, 6.5, 4.5]], [[2.0, 15.5, 0.5]]])
+    found = correlate_support(features, sample_support(features, queries, (12, 16), radius=2))
+    assert found.shape == (2, 1, 3, 12, 16)
+    # On the border, too: the features beyond it are those of the border for both.
+    for clip, (t, x, y) in enumerate(((1, 6, 4), (2, 15, 0))):
+        assert found[clip, 0, t, y, x] == pytest.approx(1, abs=1e-5)
+        assert found[clip, 0].max() < 1 + 1e-5
+
+
+def test_last_seen_is_where_flow_had_the_point_on_the_way_from_its_query():
+    followed = torch.arange(6.0)[:, None].expand(1, 1, 6, 2)
+    visible = torch.tensor([[[-1.0, 2, 2, 1, -1, -1]]])
+    position, gap = last_seen(followed, visible, torch.tensor([[[2.0, 0, 0]]]), 0)
+    assert position[0, 0, :, 0].tolist() == [1, 1, 2, 3, 3, 3]
+    assert gap[0, 0].tolist() == [1, 0, 0, 0, 1, 2]
+    # A window that begins after the query: the point is taken as seen in its first frame.
+    position, gap = last_seen(followed[:, :, 4:], visible[:, :, 4:], torch.tensor([[[2.0, 0, 0]]]), 4)
+    assert position[0, 0, :, 0].tolist() == [4, 4]
+    assert gap[0, 0].tolist() == [0, 1]
+
+
+@torch.inference_mode()
+def test_a_point_is_found_again_after_something_passed_in_front(video):
+    """With random weights and a transformer that changes nothing: the search alone finds it."""
+    still = video[:, :1].expand(-1, 8, -1, -1, -1).clone()
+    still[:, 3:5, :, :, 16:44] = 90
+    model = build(
+        flow_start=True,
+        flow_color_change=8.0,
+        search_support=True,
+        search_spread=0.7,
+        soft_argmax_radius=2.0,
+        window_context=2,
+    )
+    torch.nn.init.zeros_(model.transformer.project_out.weight)
+    torch.nn.init.zeros_(model.transformer.project_out.bias)
+    torch.nn.init.constant_(model.matching.conv.weight, 0)
+    model.matching.conv.weight[:, :, 1, 1] = 1
+    queries = torch.tensor([[[0.0, 30.0, 30.0]]])
+    found = model(still, queries)
+    _, logits = follow_flow(still, queries, 8.0)
+    assert (logits[0, 0, :3] > 0).all()
+    assert (logits[0, 0, 3:] < 0).all()
+    assert (found.tracks[0, 0, 5:] - queries[0, 0, 1:]).norm(dim=-1).max() < 3
+    windows = model(still, queries, window_size=6)
+    assert windows.tracks.shape == found.tracks.shape
+
+
+@pytest.mark.parametrize("wrong", [{"flow_color_change": 8.0}, {"search_spread": 1.0}])
+def test_searching_needs_flow(wrong):
+    with pytest.raises(ValueError, match="need flow_start"):
+        LocoTrackConfig(**wrong)

@@ -240,3 +240,22 @@ def test_errors_say_what_is_missing() -> None:
             human=True,
             as_released=True,
         )
+
+
+def test_locotrack_learns_visibility_itself_and_leaves_hopeless_positions(case: dict[str, torch.Tensor]) -> None:
+    output, batch = locotrack_output(case), batch_of(case)
+    output.visible_logits = -output.occlusion_logits
+    plain = locotrack_loss(output, batch, human=False, as_released=True)
+    weighted = locotrack_loss(output, batch, human=False, as_released=True, hidden_weight=3.0)
+    visible = batch["visible"]
+    bce = torch.nn.functional.softplus(torch.where(visible, -1.0, 1.0) * output.visible_logits)
+    weight = torch.where(visible, 1.0, 3.0)
+    expected = (bce * weight).sum() / weight.sum()
+    assert float(weighted["loss"] - plain["loss"]) == pytest.approx(float(expected), rel=1e-4)
+    # In pixels of a frame of half the side, all errors are halved; none beyond the limit counts.
+    limited = locotrack_loss(output, batch, human=False, as_released=True, position_limit=10.0, frame_side=128)
+    total = 0.0
+    for tracks in (output.tracks, *output.unrefined_tracks):
+        distance = (tracks - batch["tracks"]).norm(dim=-1) / 2
+        total += float(0.05 * (huber(distance, 4.0) * (visible & (distance < 10))).mean())
+    assert float(limited["position"]) == pytest.approx(total, rel=1e-4)
