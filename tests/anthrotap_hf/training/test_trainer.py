@@ -29,6 +29,7 @@ from anthrotap_hf.hub.model import prepare_model
 from anthrotap_hf.models import TRACKERS
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
+from anthrotap_hf.training.losses import LOSSES
 from anthrotap_hf.training.mixture import TooManyBadSamplesError
 from anthrotap_hf.training.trainer import TrackerTrainer, TrainingError, find_checkpoint, train
 from anthrotap_hf.utils.provenance import Provenance
@@ -303,7 +304,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     def broken(output, batch, **_):
         return {"loss": output.tracks.sum() * float("nan")}
 
-    monkeypatch.setattr(training, "locotrack_loss", broken)
+    monkeypatch.setitem(LOSSES, "locotrack", broken)
     with pytest.raises(TrainingError, match="loss is nan at step 1"):
         train(recipe_with(), tmp_path)
 
