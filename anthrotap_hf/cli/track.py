@@ -70,6 +70,7 @@ def track(
     """
     from anthrotap_hf.export.track_files import track_files, write_tracks
     from anthrotap_hf.pipelines.queries import query_points
+    from anthrotap_hf.utils.atomic_files import file_sha256
     from anthrotap_hf.video import probe
 
     with common.cli_errors(video):
@@ -91,6 +92,7 @@ def track(
         with locked_folder(out):
             _check_free(files, overwrite)
             info = probe(video, fps)
+            sha256 = file_sha256(video)
             _check_points(given or [], info)
             tracker = load_tracker(model, device)
             start = time.perf_counter()
@@ -111,7 +113,9 @@ def track(
             # Another program may have written some meanwhile.
             _check_free(files, overwrite)
             with common.progress_bars() as on_progress:
-                write_tracks(files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames))
+                write_tracks(
+                    files, video, info, found, asked, name, lambda t: on_progress("overlay", t, frames), sha256
+                )
     visible, rate = float(found["visible"].mean()), frames / seconds
     if as_json:
         summary = {

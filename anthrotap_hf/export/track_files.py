@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import atomic_write
-from anthrotap_hf.video import Frame, VideoInfo, iter_frames, measured_rate
+from anthrotap_hf.utils.atomic_files import atomic_write, file_change
+from anthrotap_hf.video import Frame, VideoError, VideoInfo, iter_frames, measured_rate
 from anthrotap_hf.visualization.overlay import DEFAULT_FPS, write_overlay
 
 
@@ -36,6 +36,7 @@ def write_tracks(
     queries: np.ndarray,
     model: str,
     on_frame: Callable[[int], object],
+    sha256: str | None = None,
 ) -> None:
     """Write the overlay and the tracks of a video, each file atomically.
 
@@ -51,6 +52,10 @@ def write_tracks(
         queries: [N, 3] (t, x, y).
         model: the tracker's name.
         on_frame: called with the number of frames of the overlay that are drawn.
+        sha256: of the video when it was tracked, if it may have changed since.
+
+    Raises:
+        VideoError: the video is another one by now; nothing is left.
     """
     times: list[float] = []
 
@@ -61,6 +66,9 @@ def write_tracks(
             yield frame
 
     write_overlay(files[0], frames(), info.fps or DEFAULT_FPS, found_tracks(found, info), on_frame)
+    if sha256 is not None and (change := file_change(video, sha256)):
+        files[0].unlink(missing_ok=True)
+        raise VideoError(f"{change} while it was tracked", path=video)
     fps = measured_rate(times, None if info.variable_rate else info.fps) or DEFAULT_FPS
     arrays: dict[str, Any] = {
         **found,

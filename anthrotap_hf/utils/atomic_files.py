@@ -99,6 +99,14 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def file_change(path: Path, sha256: str | None) -> str | None:
+    """Return what has become of a file since it had this SHA-256 (None: it is not known); None for nothing."""
+    try:
+        return "changed" if sha256 and file_sha256(path) != sha256 else None if path.exists() else "vanished"
+    except OSError:
+        return "vanished"
+
+
 def beside(path: Path, state: str) -> Path:
     """Return a hidden path in the same folder, with the same suffix, that no process of any machine uses.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -85,8 +86,9 @@ class VideoWriter:
             self.discard()
             return
         try:
-            self._container.mux(self._stream.encode())
-            self._container.close()
+            with self._named_errors():
+                self._container.mux(self._stream.encode())
+                self._container.close()
             self._tmp_path.replace(self.path)
         finally:
             self._tmp_path.unlink(missing_ok=True)
@@ -132,8 +134,18 @@ class VideoWriter:
             # Time stamps rise, whatever those of the source do.
             self._pts = max(self._pts + 1, round((time - self._start) * TICKS))
             yuv.pts, yuv.time_base = self._pts, Fraction(1, TICKS)
-        self._container.mux(self._stream.encode(yuv))
+        with self._named_errors():
+            self._container.mux(self._stream.encode(yuv))
         self.num_frames += 1
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Let errors of the system name the file that is written: FFmpeg's name none, or the unfinished one."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
 
 
 def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> None:

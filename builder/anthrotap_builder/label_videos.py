@@ -40,7 +40,7 @@ from anthrotap_builder.video_result import (
     summarize_clip,
 )
 from anthrotap_hf.schema import MANIFEST, encode_row, encode_table, features
-from anthrotap_hf.utils.atomic_files import beside, file_sha256, replace_dir
+from anthrotap_hf.utils.atomic_files import beside, file_change, file_sha256, replace_dir
 from anthrotap_hf.utils.errors import format_error
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.stop_signals import uninterrupted
@@ -192,7 +192,7 @@ def label_into_rows(job: VideoJob) -> VideoResult:
             if not clip.skipped:
                 rows.write(encode_table([encode_row(clip, job.config.clips.clip_frames)], columns))
             done += clip.tracks.num_frames
-        change = _change(job.path, result.sha256)
+        change = file_change(job.path, result.sha256)
         if change:
             # Which of its bytes were read, nobody knows.
             result.fail(f"{change} while it was labeled", "unavailable")
@@ -201,14 +201,6 @@ def label_into_rows(job: VideoJob) -> VideoResult:
             result.rows, result.frames, result.clips = 0, 0, []
         rows.notes[RESULT] = json.dumps(result.as_json())
     return result
-
-
-def _change(path: Path, sha256: str | None) -> str | None:
-    """What has become of a file since it had this SHA-256 (None: it is not known); None for nothing."""
-    try:
-        return "changed" if sha256 and file_sha256(path) != sha256 else None if path.exists() else "vanished"
-    except OSError:
-        return "vanished"
 
 
 def _mesh_writer(job: VideoJob) -> MeshWriter:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.export.base import frame_times
+from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.readers.tracks_file import TrackFileClips
 from anthrotap_hf.video import DamagedVideoError, decode_video, iter_frames, probe
 
@@ -74,6 +75,27 @@ def test_frames_before_damage_are_tracked(make_video, tmp_path, caplog):
         f"{video}: damaged after {(frames - 1) / 10:.1f} s; the {frames} frames before that are tracked"
     ]
     assert len(decode_video(tmp_path / "out/cut.tracks.mp4")) == frames
+
+
+def test_a_video_that_changes_while_it_is_tracked(make_video, tmp_path, monkeypatch):
+    video = make_video(shots=[4])
+
+    def load(*arguments: object):
+        tracker = load_tracker(*arguments)
+
+        def run(*arguments: object, **options: object):
+            found = tracker(*arguments, **options)
+            video.write_bytes(video.read_bytes() + bytes(1))
+            return found
+
+        run.model = tracker.model
+        return run
+
+    monkeypatch.setattr("anthrotap_hf.cli.track.load_tracker", load)
+    result = track(video, "--grid", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"{video}: changed while it was tracked"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_pictures(tmp_path, moving_pattern):
