@@ -9,6 +9,7 @@ import warnings
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from anthrotap_hf.utils.dataset_cards import check_dataset_card
 from anthrotap_hf.utils.errors import missing_extra
 from anthrotap_hf.utils.hub_names import DATASET_NAME, published_path, split_revision
 
@@ -56,6 +57,7 @@ def load_dataset(
             path, revision = split_revision(published_path())
             if options.get("revision") is None and revision is not None:
                 options["revision"] = revision
+            check_dataset_card(path, options.get("revision"), options.get("token"))
         return datasets.load_dataset(path, name, **options)
     preparation = {key: options.pop(key) for key in ("num_proc", "download_mode") if key in options}
     builder = _builder_module().AnthroTap(
@@ -99,6 +101,7 @@ def register_dataset_name(module: ModuleType) -> None:
             given["path"], revision = split_revision(published_path())
             if given.get("revision") is None and revision is not None:
                 given["revision"] = revision
+            check_dataset_card(given["path"], given.get("revision"))
             return original(*bound.args, **bound.kwargs)
         found = _find_files(files, folder, given.get("download_config"))
         return module.DatasetModule(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from anthrotap_hf.schema import LABEL_COLUMNS, decode_clip, wrong_columns
 from anthrotap_hf.tracks import TrackedClip
+from anthrotap_hf.utils.dataset_cards import check_dataset_card
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.hub_errors import describe_load_error
 from anthrotap_hf.utils.hub_names import DATASET_NAME, published_path, split_revision
@@ -372,6 +373,7 @@ def _dataset_builder(path: str, **config: Any) -> Any:
     repository, revision = split_revision(name)
     if revision is not None:
         config = {"revision": revision, **config}
+    check_dataset_card(repository, config.get("revision"), config.get("token"))
     try:
         builder = datasets.load_dataset_builder(repository, **config)
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:

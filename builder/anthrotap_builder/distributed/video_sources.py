@@ -25,6 +25,7 @@ from anthrotap_builder.distributed.public_addresses import (
     without_secrets,
 )
 from anthrotap_builder.utils.video_paths import find_videos
+from anthrotap_hf.utils.dataset_cards import check_dataset_card
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.video import VIDEO_SUFFIXES
 
@@ -228,7 +229,9 @@ def _of_dataset(name: str, column: str, split: str | None, allow_private: bool) 
     """
     import datasets
 
-    # The library looks up what a card names before it returns.
+    # The library looks up what a card names before it returns, and partly by connections of its own.
+    if not allow_private:
+        check_dataset_card(name)
     options = {} if allow_private else {protocol: {"get_client": public_client} for protocol in WEB}
     try:
         files = datasets.load_dataset_builder(name, storage_options=options).config.data_files or {}
