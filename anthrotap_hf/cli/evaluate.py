@@ -32,7 +32,8 @@ def evaluate(
             help="tapvid-davis, tapvid-rgb-stacking, tapvid-kinetics, robotap: a pickle, or a folder of them; "
             "egopoints, point-odyssey, dynamic-replica, kubric: a folder of sequences; shards: a folder of `anthrotap "
             "label`; points: a .csv or .json of track,t,x,y,visible beside its video, tapvid: a .npz of `export`, "
-            "tracks: a .tracks.npz of `track` beside its video; or a folder of such."
+            "tracks: a .tracks.npz or .json of `track`, or a .pt, .txt or .py of `export`, beside its video; or a "
+            "folder of such."
         ),
     ],
     data: Annotated[Path, typer.Option(help="The benchmark's file or folder.")],

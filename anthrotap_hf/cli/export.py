@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,8 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A .tracks.npz of `anthrotap track`; a dataset: a folder of shards, or one shard; for onnx a tracker.",
+            help="A .tracks.npz or .tracks.json of `anthrotap track`, or a file that this command wrote; a dataset: a "
+            "folder of shards, or one shard; for onnx a tracker.",
             metavar="INPUT",
         ),
     ],
@@ -82,11 +84,11 @@ def export(
             raise AnthroTapError(f"{format} does not use a video", argument="video")
         common.check_writable(out if out.is_dir() else out.parent)
         reader, numbers = _open(source, clip, video)
-        whole_dataset = clip is None and source.suffix != ".npz"
+        whole_dataset = clip is None and not _is_one_clip(source)
         with common.progress_bars() as on_progress:
             for done, number in enumerate(numbers, 1):
                 try:
-                    found = reader[number]
+                    found = _with_rate(reader[number])
                     path = _path(found, kind, out, whole_dataset)
                     if path in written:
                         raise AnthroTapError("a second row with this clip_id is skipped", path=path)
@@ -140,18 +142,45 @@ class _ExistsError(AnthroTapError):
 
 def _open(source: Path, clip: str | None, video: Path | None) -> tuple[Reader, Sequence[int]]:
     """Open what is exported, and return the numbers of the clips."""
+    from anthrotap_hf.readers.points import PointClips
     from anthrotap_hf.readers.shards import ShardClips
+    from anthrotap_hf.readers.tapvid import TapVidClips
     from anthrotap_hf.readers.tracks_file import TrackFileClips
+    from anthrotap_hf.utils.safe_npz import safe_load_npz
 
-    if source.suffix == ".npz":
+    if _is_one_clip(source):
         if clip is not None:
             raise AnthroTapError(f"only for the rows of a dataset: {source} is one clip", argument="clip")
+        if source.suffix == ".csv":
+            _refuse("the video beside the .csv is taken", video=video)
+            return PointClips(source), range(1)
+        if source.suffix == ".npz" and "points" in safe_load_npz(source, ["points"]):
+            _refuse("the .npz in TAP-Vid's layout has its own", video=video)
+            return TapVidClips(source), range(1)
         return TrackFileClips(source, video), range(1)
     if video is not None:
-        reason = "only for the .npz of `anthrotap track`: rows of a dataset have their own"
+        reason = "only for a file of tracks: rows of a dataset have their own"
         raise AnthroTapError(reason, argument="video")
     shards = ShardClips.open(source)
     return shards, range(len(shards)) if clip is None else [shards.find(clip)]
+
+
+def _with_rate(clip: TrackedClip) -> TrackedClip:
+    """Return a clip with the rate of its video's file, where the file of its tracks does not say it."""
+    from anthrotap_hf.video import probe
+
+    if clip.fps is not None or not isinstance(clip.video, str | Path):
+        return clip
+    return replace(clip, fps=probe(clip.video).fps)
+
+
+def _is_one_clip(source: Path) -> bool:
+    """Return whether a file is of one clip's tracks, and not a dataset or a shard of one."""
+    from anthrotap_hf.readers.exported_files import NOT_READ_BACK, suffix_of
+
+    if source.is_dir():
+        return any((source / name).is_file() for name in NOT_READ_BACK)
+    return source.name.endswith((".csv", *NOT_READ_BACK)) or suffix_of(source) is not None
 
 
 def _path(clip: TrackedClip, kind: Format, out: Path, whole_dataset: bool) -> Path:

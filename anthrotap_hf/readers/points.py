@@ -84,7 +84,7 @@ class PointClips(Reader):
     def __getitem__(self, index: int) -> TrackedClip:
         file = self.files[index]
         rows = _read_rows(file)
-        frames, num_frames, height, width = _open_video(_find_video(file))
+        frames, num_frames, height, width = open_video(_find_video(file))
         try:
             xy, visible, valid = _tracks_of_rows(rows, num_frames, height, width)
         except ValueError as error:
@@ -120,7 +120,7 @@ def _find_video(file: Path) -> Path:
     return found[0]
 
 
-def _open_video(path: Path) -> tuple[FrameLoader | Path, int, int, int]:
+def open_video(path: Path) -> tuple[FrameLoader | Path, int, int, int]:
     """Return what `TrackedClip.video` takes, the number of frames, height and width."""
     try:
         folder = image_folder(path)

@@ -216,10 +216,10 @@ class PointSource(_PathSource):
 
 
 class TrackSource(_PathSource):
-    """What `anthrotap track` wrote."""
+    """What `anthrotap track` wrote, or `anthrotap export` for CoTracker, After Effects or Blender."""
 
     kind: Literal["tracks"]
-    data: str = Field(description="a .tracks.npz beside its video, or a folder of such")
+    data: str = Field(description="a .tracks.npz or .json, .pt, .txt or .py beside its video, or a folder of such")
 
 
 class TapVidSource(_PathSource):

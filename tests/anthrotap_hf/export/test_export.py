@@ -148,8 +148,60 @@ def test_tracks_of_track_are_read_with_the_video_beside_them(tracks, tmp_path, m
     first, second = open_reader("tracks", video.parent)
     assert first.frames.shape == (T, H, W, 3)
     assert (second.clip_id, second.video) == ("b", None)
-    with pytest.raises(ValueError, match=r"no \.tracks\.npz in this folder"):
+    with pytest.raises(ValueError, match=r"no \.tracks\.npz, .* in this folder"):
         open_reader("tracks", tmp_path / "..")
+
+
+@pytest.mark.parametrize("format", ["json", "cotracker", "after-effects", "blender"])
+def test_other_formats_are_read_back_as_tracks(format, tracks, tmp_path, make_video):
+    make_video("a.mp4", shots=[T], size=(H, W))
+    if format == "json":
+        path = tmp_path / "a.tracks.json"
+        xy = np.where(tracks.valid[..., None], tracks.xy, np.nan).tolist()
+        content = {"tracks": xy, "visible": tracks.visible.tolist(), "size": [H, W], "fps": 24.0}
+        path.write_text(json.dumps(content))
+    else:
+        path = tmp_path / f"a{FORMATS.load(format).suffix}"
+        export_clip(TrackedClip(tracks, fps=24.0), path, format)
+    (found,) = open_reader("tracks", path)
+    assert (found.fps, found.clip_id) == (None if format == "blender" else 24.0, "a")
+    assert np.array_equal(found.tracks.valid, tracks.valid)
+    assert np.array_equal(found.tracks.visible, tracks.visible)
+    assert (found.tracks.height, found.tracks.width) == (H, W)
+    np.testing.assert_allclose(found.tracks.xy, tracks.xy, atol=1e-4)
+    assert found.frames.shape == (T, H, W, 3)
+    # The command takes it, too.
+    done = CliRunner().invoke(app, ["export", str(path), "--format", "tapvid", "--out", str(tmp_path / "b.npz")])
+    assert done.exit_code == 0, done.output
+    # A file that is cut off is an error in one line.
+    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+    with pytest.raises(ValueError, match=str(path)):
+        list(open_reader("tracks", path))
+
+
+def test_what_is_not_read_back_says_so(tracks, tmp_path):
+    export_clip(TrackedClip(tracks, fps=24), tmp_path / "colmap", "colmap")
+    (tmp_path / "a.rrd").touch()
+    for source in ("colmap", "colmap/database.db", "a.rrd"):
+        with pytest.raises(ValueError, match=r"it can't be read back: .*; export to another format too: csv"):
+            open_reader("tracks", tmp_path / source)
+        arguments = ["export", str(tmp_path / source), "--format", "csv", "--out", str(tmp_path / "a.csv")]
+        assert "it can't be read back" in CliRunner().invoke(app, arguments).stderr
+    export_clip(TrackedClip(tracks, fps=24), tmp_path / "b.pt", "cotracker")
+    with pytest.raises(ValueError, match=r"the size of its frames is not in it, and no video; put the video .* b\.mp4"):
+        list(open_reader("tracks", tmp_path / "b.pt"))
+
+
+def test_the_command_exports_a_csv_and_tap_vid_s_layout(tracks, tmp_path, make_video):
+    video = make_video("made.mp4", shots=[T], size=(H, W)).read_bytes()
+    export_clip(TrackedClip(tracks, decode_video(video), 24.0, "a"), tmp_path / "a.npz", "tapvid")
+    export_clip(TrackedClip(tracks, video, 24.0, "a"), tmp_path / "b.csv", "csv")
+    for source in ("a.npz", "b.csv"):
+        out = tmp_path / f"{source}.pt"
+        done = CliRunner().invoke(app, ["export", str(tmp_path / source), "--format", "cotracker", "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        found = torch.load(out, weights_only=True)["pred_visibility"][0].numpy().T
+        assert np.array_equal(found, tracks.visible)
 
 
 @pytest.mark.parametrize("format", FORMATS)
