@@ -61,7 +61,8 @@ def read_after_effects(path: Path, num_frames: int | None) -> Arrays:
     lines = path.read_text("ascii").splitlines()
     if not lines or lines[0] != AFTER_EFFECTS_HEAD or lines[-1] != "End of Keyframe Data":
         raise ValueError(f"it does not begin with {AFTER_EFFECTS_HEAD!r}, or is not whole")
-    facts, blocks = {}, {}
+    facts: dict[str, float] = {}
+    blocks: dict[tuple[int, str], list[list[str]]] = {}
     rows: list[list[str]] | None = None
     for line in lines[1:]:
         cells = line.split("\t")
