@@ -78,7 +78,8 @@ def filter_labels(
     uncertainty = None
     if settings.rule == "drift":
         track, points, consistent, uncertainty = _follow_flow(context, points, candidates, people, flow)
-        in_mask = in_mask[track]
+        # Labels were moved, occluded ones too, some of them out of the frame.
+        in_mask = in_mask[track] & camera.contains(points.xy)
     else:
         track, consistent = np.arange(len(candidates)), _flow_consistent(points.xy, candidates, flow, settings, unit)
     proved = np.zeros_like(candidates)

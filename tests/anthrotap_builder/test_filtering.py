@@ -149,13 +149,14 @@ def filtered(
     mask: np.ndarray,
     self_occluded: np.ndarray | None = None,
     slide: float = 0.0,
+    right: float = 0.0,
     **settings: object,
 ):
     """Five points that go with the flow, in a person's mask [T, H, W]; what occludes them is their own body.
 
-    Their mesh slides off them by `slide` pixels in all.
+    Their mesh slides off them by `slide` pixels in all; they are `right` pixels to the right of where `scene` has them.
     """
-    xy, _, _, _ = scene()
+    xy = scene()[0] + np.array([right, 0], np.float32)
     self_occluded = ~visible if self_occluded is None else self_occluded
     flow = [
         TrackFlow(lag, np.arange(T - lag), xy[:, lag:] - xy[:, :-lag], np.zeros((5, T - lag), np.float32))
@@ -204,6 +205,19 @@ def test_an_occluded_label_needs_a_visible_one_that_is_valid_in_the_end():
     # The longer a point has not been visible, the surer it is occluded.
     assert (np.diff(tracks.confidence[1, 10:]) >= 0).all()
     assert tracks.confidence[1, -1] > tracks.confidence[1, 10]
+
+
+def test_occluded_labels_that_are_moved_out_of_the_frame_are_invalid():
+    visible = np.ones((5, T), bool)
+    visible[:, -3:] = False
+    everywhere, mask = np.ones((5, T), bool), np.ones((T, SIZE, SIZE), bool)
+    rightmost = scene()[0][:, -1, 0].argmax()
+    # In the last frame its mesh is just inside, the point itself just outside.
+    right = SIZE + 2 - scene()[0][rightmost, -1, 0]
+    tracks, _ = filtered(visible, everywhere, mask, slide=-5.0, right=float(right))
+    assert tracks.occluded[rightmost, -3]
+    assert not tracks.valid[rightmost, -1]
+    assert (tracks.xy[tracks.valid] < SIZE).all()
 
 
 def test_only_summed_drift_gives_a_confidence():
