@@ -12,6 +12,7 @@ import pandas as pd
 from anthrotap_hf.app.html import count, note, numbers
 from anthrotap_hf.app.jobs import JobError, TrackingResult, track
 from anthrotap_hf.app.page import JobButtons, Page, Updates, VideoBox, downloads, looped_video
+from anthrotap_hf.app.released import are_here, license_sentences, offered_trackers
 from anthrotap_hf.app.uploads import Video, Visitor
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.pipelines.queries import query_points
@@ -59,6 +60,13 @@ class TrackingTab:
                     info="Keep the one that is chosen, or choose two to compare them.",
                     elem_id="track-models",
                 )
+                self.released = gr.Dropdown(
+                    [("none", ""), *offered_trackers(page.settings)],
+                    value="",
+                    label="A released tracker besides",
+                    info="It is downloaded and converted when it is first used; its license is then told here.",
+                    elem_id="track-released",
+                )
                 self.buttons = JobButtons(page, "track", "Track")
                 self._build_result()
         self.cleared: Updates = {
@@ -71,7 +79,7 @@ class TrackingTab:
         outputs = [self.choose, self.slider, self.frame, self.status, self.buttons.message, *self.cleared]
         box.connect(self._opened, self._closed, outputs)
         self._connect_points()
-        self.buttons.connect(self._track, chosen, self.cleared)
+        self.buttons.connect(self._track, [chosen, self.released], self.cleared)
 
     def _build_points(self) -> None:
         with gr.Column(visible=False, elem_id="track-choose") as self.choose:
@@ -174,23 +182,27 @@ class TrackingTab:
     def _on_grid(self, t: int, size: int, request: gr.Request) -> Updates:
         return self._change(request, t, lambda video, points, t: add_grid(video, points, t, size))
 
-    def _track(self, visitor: Visitor, progress: gr.Progress, chosen: list[str]) -> Updates:
+    def _track(self, visitor: Visitor, progress: gr.Progress, chosen: list[str], released: str) -> Updates:
         video = visitor.videos.get("track")
         if video is None:
             raise JobError("Choose a video first.")
         if not visitor.points:
             raise JobError("Click on the picture first: there is no point to track.")
-        if not chosen or set(chosen) - set(self.models):
+        models = {name: self.models[name] for name in chosen if name in self.models}
+        if released in [name for _, name in offered_trackers(self.page.settings)]:
+            models[released] = released
+        if not models or len(models) < len(chosen) + bool(released):
             raise JobError("Choose a tracker.")
-        if len(chosen) > 2:
+        if len(models) > 2:
             raise JobError("Two trackers can be compared, not more.")
-        models = {name: self.models[name] for name in chosen}
+        here = are_here(models)
         device = self.page.settings.device
         found = self.page.run(visitor, progress, track, video.path, visitor.points, models, device)
+        new = [name for name, was_here in here.items() if not was_here]
         return {
             self.result: gr.Column(visible=True),
             self.overlay: str(found.overlay),
-            self.figures: summarize(found),
+            self.figures: summarize(found) + note(" ".join(license_sentences(new))) if new else summarize(found),
             self.plot: gr.LinePlot(distances(found), visible=found.differences is not None),
             self.files: [str(file) for file in found.files],
         }

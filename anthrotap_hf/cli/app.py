@@ -34,7 +34,8 @@ def app(
 ) -> None:
     """Open a page in the browser: track points by a click, label people, compare trackers, browse a dataset.
 
-    Trackers given by --model are offered besides the bundled ones.
+    Trackers given by --model are offered besides the bundled and the released ones (`anthrotap trackers`). Those are
+    downloaded when they are first used; a page for others offers the ones that are on this machine.
 
     Example: anthrotap app --dataset labels
     """

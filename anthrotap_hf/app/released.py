@@ -1,0 +1,49 @@
+"""The released trackers that the page offers besides the bundled ones, and what it says of their licenses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from anthrotap_hf.app.page import AppSettings
+from anthrotap_hf.models.checkpoints import Checkpoint, checkpoints
+
+
+def offered_trackers(settings: AppSettings) -> list[tuple[str, str]]:
+    """Return (what visitors read, name) of each known tracker that the page offers.
+
+    A page for strangers offers those that are on this machine: nobody else may fill its disk. One that a person must
+    get is offered once its file is there.
+    """
+    for_strangers = settings.any_host or "SPACE_ID" in os.environ
+    return [
+        (_describe(checkpoint), name)
+        for name, checkpoint in checkpoints().items()
+        if checkpoint.is_converted or _has_file(checkpoint) or not (for_strangers or checkpoint.by_hand)
+    ]
+
+
+def are_here(names: Iterable[str]) -> dict[str, bool]:
+    """Return whether trackers are converted; of a name that is not known, that it is."""
+    return {name: name not in checkpoints() or checkpoints()[name].is_converted for name in names}
+
+
+def license_sentences(names: Iterable[str]) -> list[str]:
+    """Return a sentence on the license of each of these known trackers."""
+    return [f"{checkpoints()[name].title}: {checkpoints()[name].say_license()}." for name in names]
+
+
+def _has_file(checkpoint: Checkpoint) -> bool:
+    return (checkpoint.folder / checkpoint.file_name).is_file()
+
+
+def _describe(checkpoint: Checkpoint) -> str:
+    size = "" if checkpoint.bytes is None else f" of {checkpoint.bytes / 1e6:.0f} MB"
+    if checkpoint.is_converted:
+        where = "on this machine"
+    elif _has_file(checkpoint):
+        where = "its file is on this machine"
+    else:
+        where = f"a download{size}"
+    license = "no license stated" if checkpoint.license == "unknown" else checkpoint.license
+    return f"{checkpoint.title} ({license}; {where})"
