@@ -94,7 +94,6 @@ class Bench:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "anthrotap_hf.cli.main", *map(str, arguments)]
-        # Signals that this process ignores, as in the background, would be ignored there, too.
         options = {"env": self.environment, **options}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
@@ -415,6 +414,8 @@ def main() -> None:
     parser.add_argument("--faults", nargs="*", choices=FAULTS, help="faults instead of stops")
     parser.add_argument("--folder", type=Path, default=Path("outputs/stops"))
     options = parser.parse_args()
+    # In the background the shell has this process ignore Ctrl-C, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(options.folder.absolute(), options.stops)
     if options.faults is not None:
         print("| command | fault | ends with | run again, compared with an unbroken run |\n|---|---|---|---|")
