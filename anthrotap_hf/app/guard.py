@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +21,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+# Seconds.
+HOUR = 3600.0
 # Requests that change nothing here; a browser keeps their answers from other sites.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -101,6 +106,36 @@ class UploadLimit:
             await self.app(scope, receive, send)
         finally:
             self._coming -= int(length)
+
+
+class JobQuota:
+    """Counts the jobs of each address that visitors come from: so many within an hour are taken.
+
+    Args:
+        jobs: how many.
+        clock: seconds.
+    """
+
+    def __init__(self, jobs: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.jobs, self._clock = jobs, clock
+        self._lock = threading.Lock()
+        # When jobs of the last hour began, by address.
+        self._begun: dict[str, deque[float]] = {}
+
+    def take(self, address: str) -> float | None:
+        """Count a job, and return None; if there were too many, count none, and return the seconds to wait."""
+        now = self._clock()
+        with self._lock:
+            for other, times in list(self._begun.items()):
+                while times and times[0] <= now - HOUR:
+                    times.popleft()
+                if not times:
+                    del self._begun[other]
+            begun = self._begun.setdefault(address, deque())
+            if len(begun) >= self.jobs:
+                return begun[0] + HOUR - now
+            begun.append(now)
+            return None
 
 
 async def _refuse(send: Send, status: int, reason: str) -> None:

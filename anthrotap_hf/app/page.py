@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
+from anthrotap_hf.app.guard import JobQuota
 from anthrotap_hf.app.html import count, note, title
 from anthrotap_hf.app.jobs import JobCancelledError, JobError
 from anthrotap_hf.app.uploads import FullError, Limits, Uploads, Video, Visitor, Visitors, take_video
@@ -76,6 +77,7 @@ class Page:
         self._waiting: list[str] = []
         self._seconds: deque[float] = deque(maxlen=20)
         self.uploads = Uploads()
+        self._quota = JobQuota(settings.limits.jobs)
 
     def visitor(self, request: gr.Request) -> Visitor:
         """Return who asks: one without anything, if they have brought nothing yet."""
@@ -104,8 +106,7 @@ class Page:
             usual = sum(self._seconds) / len(self._seconds) if self._seconds else USUAL_SECONDS
             left = max(usual - (time.monotonic() - self._begin), 5) + before * usual
         videos = "One video is" if not before else f"{before + 1} videos are"
-        duration = f"{left:.0f} seconds" if left < 90 else f"{left / 60:.0f} minutes"
-        return f"{videos} before yours, which begins by itself in about {duration}."
+        return f"{videos} before yours, which begins by itself in about {_duration(left)}."
 
     def stop_waiting(self, visitor: str) -> None:
         """Take a visitor's job out of the queue."""
@@ -117,8 +118,11 @@ class Page:
         """Run a job in the worker and return its result.
 
         Raises:
-            JobError: it failed or was canceled, in a sentence for the visitor.
+            JobError: it failed or was canceled, or the visitor had too many, in a sentence for the visitor.
         """
+        if (seconds := self._quota.take(visitor.address)) is not None:
+            jobs = count(self._quota.jobs, "video")
+            raise JobError(f"This page takes {jobs} an hour of a visitor: the next one in {_duration(seconds)}.")
 
         def on_progress(what: str, done: int, total: int | None) -> None:
             progress((done, total) if total else 0, desc=what[:1].upper() + what[1:], unit="")
@@ -164,6 +168,10 @@ class Page:
             return True
 
 
+def _duration(seconds: float) -> str:
+    return f"{max(seconds, 1):.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
 def looped_video(elem_id: str, **layout: Any) -> gr.Video:
     """Return a video that plays over and over."""
     return gr.Video(
@@ -195,13 +203,15 @@ class JobButtons:
         """
 
         def run(request: gr.Request, progress=gr.Progress(), *values: Any) -> Updates:  # noqa: B008
+            visitor = self.page.visitor(request)
+            visitor.address = request.client.host if request.client else "unknown"
             try:
-                return {self.message: "", **work(self.page.visitor(request), progress, *values)}
+                return {self.message: "", **work(visitor, progress, *values)}
             except JobError as error:
                 kind = "plain" if isinstance(error, JobCancelledError) else "bad"
                 return {self.message: note(error.reason, kind), **cleared}
             finally:
-                self.page.stop_waiting(self.page.visitor(request).name)
+                self.page.stop_waiting(visitor.name)
 
         quick = {"queue": False, "show_progress": "hidden", "api_name": False}
         self.run.click(self._on_queue, None, self.queue, **quick)

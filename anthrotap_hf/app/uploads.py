@@ -42,10 +42,11 @@ VISITOR_TIMEOUT = 3600
 
 @dataclass(frozen=True)
 class Limits:
-    """How large an upload may be: megabytes (10^6 bytes), and seconds."""
+    """How large an upload may be: megabytes (10^6 bytes), and seconds; and how many jobs an hour an address may run."""
 
     megabytes: int = 100
     seconds: int = 20
+    jobs: int = 30
 
     @property
     def total_bytes(self) -> int:
@@ -98,6 +99,7 @@ class Visitor:
         state: what tabs keep while the page is open, by tab.
         last_request: time of the last request, by time.monotonic.
         is_opening: whether an upload is being read.
+        address: where the last job was asked for from.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Visitor:
     state: dict[str, Any] = field(default_factory=dict)
     last_request: float = field(default_factory=time.monotonic)
     is_opening: bool = False
+    address: str = "unknown"
 
     def empty_folder(self, name: str) -> Path:
         """Return an empty folder of this name; what it held before is deleted."""

@@ -24,6 +24,7 @@ def app(
     device: Device = "cpu",
     max_megabytes: Annotated[int, typer.Option(min=1, help="Largest upload.")] = 100,
     max_seconds: Annotated[int, typer.Option(min=1, help="Longest video.")] = 20,
+    max_jobs: Annotated[int, typer.Option(min=1, help="Videos an hour of one visitor's address.")] = 30,
     dataset_token: Annotated[
         bool,
         typer.Option(
@@ -65,7 +66,7 @@ def app(
             models=_named([*map(str, BUNDLED.values()), *(models or [])], list(BUNDLED)),
             datasets=tuple(dataset or ()),
             device=device,
-            limits=Limits(max_megabytes, max_seconds),
+            limits=Limits(max_megabytes, max_seconds, max_jobs),
             hosts=(host,),
             # A page for others may stand behind a proxy, or have any name.
             any_host=host in ("0.0.0.0", "::"),

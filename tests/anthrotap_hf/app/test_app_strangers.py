@@ -21,7 +21,7 @@ pytest.importorskip("gradio", reason="needs anthrotap[app]")
 
 from gradio import Request
 
-from anthrotap_hf.app.guard import HostAndOriginGuard, UploadLimit
+from anthrotap_hf.app.guard import HostAndOriginGuard, JobQuota, UploadLimit
 from anthrotap_hf.app.page import AppSettings, JobButtons, Page
 from anthrotap_hf.app.uploads import Uploads, Visitors
 from anthrotap_hf.video import VideoError
@@ -80,6 +80,17 @@ def test_a_page_for_others_has_any_name():
     assert status("POST", {"host": "inner", "x-forwarded-host": "a.example", "origin": "https://a.example"}) == 403
     proxied = {"host": "inner", "x-forwarded-host": "a.example", "origin": "https://a.example"}
     assert status("POST", proxied, any_host=True) == 200
+
+
+def test_so_many_jobs_an_hour_of_an_address():
+    now = [100.0]
+    quota = JobQuota(2, clock=lambda: now[0])
+    assert [quota.take("a"), quota.take("a")] == [None, None]
+    now[0] += 600
+    assert quota.take("a") == 3000
+    assert quota.take("b") is None
+    now[0] += 3000
+    assert [quota.take("a"), quota.take("a"), quota.take("a")] == [None, None, 3600]
 
 
 def test_one_upload_of_two_visitors(tmp_path):
