@@ -58,7 +58,10 @@ class Visitor:
         self.ask("/gradio_api/queue/join", json.dumps(body).encode())
         lines = self.ask(f"/gradio_api/queue/data?session_hash={self.session}").splitlines()
         messages = [json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:")]
-        return next(message for message in messages if message["msg"] == "process_completed")
+        done = next(message for message in messages if message["msg"] == "process_completed")
+        if not done["success"]:
+            raise ValueError(json.dumps(done["output"]))
+        return done
 
     def visit(self) -> None:
         begin = time.perf_counter()
@@ -69,8 +72,8 @@ class Visitor:
             (path,) = json.loads(self.ask("/gradio_api/upload", body, f"multipart/form-data; boundary={mark}"))
             file = {"path": path, "orig_name": self.video.name, "meta": {"_type": "gradio.FileData"}}
             self.call(self.calls("track-upload", "upload")[0], [file])
-            self.call(self.calls("track-grid", "click")[0], [0, 4])
-            self.call(self.calls("track-grid", "click")[0], [0, 4])
+            self.call(self.calls("track-grid", "click")[0], [0, 5])
+            self.call(self.calls("track-grid", "click")[0], [0, 5])
             said, run = self.calls("track-run", "click")[:2]
             self.queue = re.sub("<[^>]*>", "", str(self.call(said, [])["output"]["data"][0]))
             answer = self.call(run, [["locotrack-tiny"]])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 EXIT_CODE = 130
@@ -72,7 +73,17 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def end_at_once_from_here() -> None:
-    """Let a signal end the process at once: for `atexit`, when Python itself ends and nothing is interrupted."""
+    """Let a signal end the process at once: for `atexit`, when Python itself ends and nothing is interrupted.
+
+    A process that was stopped ends here, with exit code 130. Python would end it by SIGINT if KeyboardInterrupt had
+    come within `exec`, as of dataclasses, though it was handled.
+    """
+    if _stop.asked:
+        for stream in (sys.stdout, sys.stderr):
+            # Whoever read it may be gone.
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(EXIT_CODE)
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -71,3 +71,24 @@ def test_long_work_is_ended_by_a_second_signal():
 def test_ignored_signals_stay_ignored():
     result = run("plain", signal.SIGHUP, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     assert (result.returncode, result.stdout) == (0, "not stopped\n")
+
+
+def test_a_stop_within_text_that_is_executed_has_the_same_exit_code():
+    """Python itself ends such a run by SIGINT, though it was handled."""
+    code = (
+        "import atexit, os, signal, sys\n"
+        "from anthrotap_hf.utils.stop_signals import end_at_once_from_here, stopped_by_signals\n"
+        "atexit.register(end_at_once_from_here)\n"
+        "with stopped_by_signals():\n"
+        "    try:\n"
+        "        exec('os.kill(os.getpid(), signal.SIGTERM)\\nimport time\\ntime.sleep(5)')\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('stopped')\n"
+        "        sys.exit(130)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, preexec_fn=_heed_signals
+    )
+    assert (result.returncode, result.stdout) == (130, "stopped\n")
