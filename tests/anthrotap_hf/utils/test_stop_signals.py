@@ -73,8 +73,8 @@ def test_ignored_signals_stay_ignored():
     assert (result.returncode, result.stdout) == (0, "not stopped\n")
 
 
-def test_a_stop_within_text_that_is_executed_has_the_same_exit_code():
-    """Python itself ends such a run by SIGINT, though it was handled."""
+def test_a_stop_within_text_that_is_executed_has_the_same_exit_code(tmp_path):
+    """`python -m` itself ends such a run by SIGINT, though it was handled."""
     code = (
         "import atexit, os, signal, sys\n"
         "from anthrotap_hf.utils.stop_signals import end_at_once_from_here, stopped_by_signals\n"
@@ -87,8 +87,8 @@ def test_a_stop_within_text_that_is_executed_has_the_same_exit_code():
         "        sys.exit(130)\n"
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, preexec_fn=_heed_signals
-    )
+    (tmp_path / "stopped_run.py").write_text(code)
+    command = [sys.executable, "-m", "stopped_run"]
+    options = {"cwd": tmp_path, "env": environment, "preexec_fn": _heed_signals}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert (result.returncode, result.stdout) == (130, "stopped\n")
