@@ -11,11 +11,13 @@ first frame, and both see it at the resolution that the released code uses: 256x
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import resource
 import statistics
 import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +47,7 @@ def locotrack(clone: str | None, video: torch.Tensor, queries: torch.Tensor) -> 
 
         return _ours(LocoTrackForPointTracking(LocoTrackConfig()), video, queries)
     sys.path.insert(0, str(Path(clone) / "locotrack_pytorch"))
-    from models.locotrack_model import LocoTrack
-
-    model = LocoTrack(model_size="base").eval()
+    model = importlib.import_module("models.locotrack_model").LocoTrack(model_size="base").eval()
     return lambda: model(video, queries[..., [0, 2, 1]])
 
 
@@ -59,9 +59,7 @@ def tapir(clone: str | None, video: torch.Tensor, queries: torch.Tensor) -> Run:
         config = TAPIRConfig(pyramid_level=1, num_extra_blocks=5)
         return _ours(TAPIRForPointTracking(config), video, queries)
     sys.path.insert(0, clone)
-    from tapnet.torch.tapir_model import TAPIR
-
-    model = TAPIR(pyramid_level=1, extra_convs=True).eval()
+    model = importlib.import_module("tapnet.torch.tapir_model").TAPIR(pyramid_level=1, extra_convs=True).eval()
     return lambda: model(video, queries[..., [0, 2, 1]])
 
 
@@ -76,10 +74,33 @@ def cotracker3(clone: str | None, video: torch.Tensor, queries: torch.Tensor) ->
         model = CoTracker3ForPointTracking(CoTracker3Config(support_grid_size=0)).eval()
         return lambda: model(pixel_values_videos=frames, query_points=queries, num_iterations=6)
     sys.path.insert(0, clone)
-    from cotracker.models.core.cotracker.cotracker3_offline import CoTrackerThreeOffline
-
-    released = CoTrackerThreeOffline(stride=4, corr_radius=3, window_len=60).eval()
+    module = importlib.import_module("cotracker.models.core.cotracker.cotracker3_offline")
+    released = module.CoTrackerThreeOffline(stride=4, corr_radius=3, window_len=60).eval()
     return lambda: released((frames + 1) * 127.5, queries, iters=6)
+
+
+def alltracker(clone: str | None, video: torch.Tensor, queries: torch.Tensor) -> Run:
+    """AllTracker tiny, whose code needs no torchvision but imports it: names stand in for it where it is not there."""
+    if clone is None:
+        from anthrotap_hf import AllTrackerConfig, AllTrackerForPointTracking
+
+        channels = {"encoder_channels": (64, 96, 128, 128), "encoder_blocks": (2, 2, 2, 2), "feature_size": 128}
+        model = AllTrackerForPointTracking(AllTrackerConfig(encoder="residual", **channels))
+        return _ours(model, video, queries)
+    has_torchvision = importlib.util.find_spec("torchvision") is not None
+    parts = {"ops.misc": ("Conv2dNormActivation", "Permute"), "ops.stochastic_depth": ("StochasticDepth",)}
+    for name, kinds in parts.items():
+        if not has_torchvision:
+            stand_in = types.ModuleType(f"torchvision.{name}")
+            for kind in kinds:
+                setattr(stand_in, kind, torch.nn.Identity)
+            sys.modules.setdefault("torchvision", types.ModuleType("torchvision"))
+            sys.modules.setdefault("torchvision.ops", types.ModuleType("torchvision.ops"))
+            sys.modules[f"torchvision.{name}"] = stand_in
+    sys.path.insert(0, clone)
+    released = importlib.import_module("nets.alltracker").Net(16, use_basicencoder=True, no_split=True).eval()
+    frames = (video.permute(0, 1, 4, 2, 3) + 1) * 127.5
+    return lambda: released(frames, iters=4)
 
 
 def _ours(model: torch.nn.Module, video: torch.Tensor, queries: torch.Tensor) -> Run:
@@ -92,6 +113,7 @@ MODELS: dict[str, Callable[[str | None, torch.Tensor, torch.Tensor], Run]] = {
     "locotrack": locotrack,
     "tapir": tapir,
     "cotracker3": cotracker3,
+    "alltracker": alltracker,
 }
 
 
