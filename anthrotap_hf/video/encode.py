@@ -144,8 +144,7 @@ class VideoWriter:
         try:
             yield
         except OSError as error:
-            error.filename = str(self.path)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from anthrotap_hf.cli.main import app
 from anthrotap_hf.export.base import frame_times
 from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.readers.tracks_file import TrackFileClips
-from anthrotap_hf.video import DamagedVideoError, decode_video, iter_frames, probe
+from anthrotap_hf.video import DamagedVideoError, VideoWriter, decode_video, iter_frames, probe
 
 
 def track(*arguments: object):
@@ -75,6 +76,15 @@ def test_frames_before_damage_are_tracked(make_video, tmp_path, caplog):
         f"{video}: damaged after {(frames - 1) / 10:.1f} s; the {frames} frames before that are tracked"
     ]
     assert len(decode_video(tmp_path / "out/cut.tracks.mp4")) == frames
+
+
+def test_an_overlay_that_cannot_be_written_is_named(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError) as caught, VideoWriter(folder / "a.mp4", 24) as writer:
+        writer.write(np.zeros((64, 96, 3), np.uint8))
+        shutil.rmtree(folder)
+    assert caught.value.filename == str(folder / "a.mp4")
 
 
 def test_a_video_that_changes_while_it_is_tracked(make_video, tmp_path, monkeypatch):
