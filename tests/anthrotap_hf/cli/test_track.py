@@ -81,9 +81,11 @@ def test_frames_before_damage_are_tracked(make_video, tmp_path, caplog):
 def test_an_overlay_that_cannot_be_written_is_named(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    with pytest.raises(FileNotFoundError) as caught, VideoWriter(folder / "a.mp4", 24) as writer:
-        writer.write(np.zeros((64, 96, 3), np.uint8))
-        shutil.rmtree(folder)
+    writer = VideoWriter(folder / "a.mp4", 24)
+    writer.write(np.zeros((64, 96, 3), np.uint8))
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError) as caught:
+        writer.__exit__(None, None, None)
     assert caught.value.filename == str(folder / "a.mp4")
 
 
