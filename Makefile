@@ -14,7 +14,7 @@ demo: $(VENV)/ready
 	ANTHROTAP_REPO=$(DEMO)/labels $(BIN)/python examples/read_dataset.py
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal --durations=40
 
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest

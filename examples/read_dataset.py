@@ -1,4 +1,4 @@
-"""Read labels as a dataset: ANTHROTAP_REPO names a folder of shards, or a Hub repository."""
+"""Read labels as a dataset: the sample of this package, or the folder or Hub repository that ANTHROTAP_REPO names."""
 
 from datasets import load_dataset
 

@@ -36,8 +36,9 @@ def load_dataset(
         name: the recipe, a published configuration of the labels.
         data_files: videos to label now: paths, patterns or addresses, or a dict of them by split.
         data_dir: a folder; without `data_files`, all videos in and below it are labeled, as split "train".
-            With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO. The argument
-            `revision` wins over a revision in ANTHROTAP_REPO.
+            With neither, published shards are loaded: from the Hub id or the folder in ANTHROTAP_REPO, or, if it is
+            not set, the sample that comes with the package. The argument `revision` wins over a revision in
+            ANTHROTAP_REPO.
         split, streaming: as in `datasets.load_dataset`.
         options: other arguments of `datasets.load_dataset`, such as `cache_dir`, `num_proc` and `download_mode`; for
             videos also `settings={"clips": {"fps": 10}}`, changes to the recipe, nested as
@@ -45,7 +46,7 @@ def load_dataset(
 
     Raises:
         ImportError: if labeling needs a package that is not installed.
-        FileNotFoundError: if there are no such files, or nothing says where the shards are.
+        FileNotFoundError: if there are no such files.
         ValueError: if there is no such recipe or setting.
     """
     import datasets

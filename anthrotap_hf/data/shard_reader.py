@@ -255,13 +255,13 @@ class ShardReader:
 
         Args:
             path: a folder, a Hub repository (`user/name@revision` pins it), or "anthrotap" for what ANTHROTAP_REPO
-                names.
+                names (if it is not set, the sample).
             split: which split.
             video, buffer_size: as for the constructor.
             config: as for `datasets.load_dataset`: `name`, `data_files`, `revision`, `token`, `storage_options`, ...
 
         Raises:
-            FileNotFoundError: if there is no such dataset, or nothing says where it is.
+            FileNotFoundError: if there is no such dataset.
             ShardError: if it has no such split or is not one of this project; DamagedShardError as the constructor.
         """
         builder = _dataset_builder(path, **config)

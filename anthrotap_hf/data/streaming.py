@@ -76,13 +76,14 @@ def stream_clips(path: str = DATASET_NAME, split: str = "train", **options: Any)
                 ...
 
     Args:
-        path: a folder, a Hub repository (`user/name@revision` pins it), or "anthrotap" for what ANTHROTAP_REPO names.
+        path: a folder, a Hub repository (`user/name@revision` pins it), or "anthrotap" for what ANTHROTAP_REPO names
+            (if it is not set, the sample).
         split: which split.
         options: the fields of `StreamOptions`; others go to `datasets.load_dataset_builder`: `name`, `data_files`,
             `data_dir`, `revision`, `token`, `storage_options`.
 
     Raises:
-        FileNotFoundError: if there is no such dataset, or nothing says where it is.
+        FileNotFoundError: if there is no such dataset.
         DamagedShardError: if a shard can't be opened.
         ValueError: if these are not shards of this project, there is no such split, or a value is out of its range.
     """

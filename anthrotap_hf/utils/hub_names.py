@@ -5,12 +5,19 @@ A name alone means another content once its owner publishes again; a pinned revi
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from functools import cache
+from pathlib import Path
 
 DATASET_NAME = "anthrotap"
-"""The name under which `load_dataset` labels videos, or loads the published labels that ANTHROTAP_REPO names."""
+"""The name under which `load_dataset` labels videos, or loads the labels that ANTHROTAP_REPO names, or the sample."""
 REPOSITORY_VARIABLE = "ANTHROTAP_REPO"
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+"""The labels that are loaded where that is not set: `examples/make_sample.py` makes them."""
+
+logger = logging.getLogger(__name__)
 
 _PINNED = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)")
 
@@ -35,14 +42,22 @@ def may_be_loaded(name: str) -> bool:
 
 
 def published_path() -> str:
-    """The Hub id or folder in ANTHROTAP_REPO. Raises DatasetNotFoundError if nothing is set."""
-    from datasets.exceptions import DatasetNotFoundError
+    """Return the Hub id or folder in ANTHROTAP_REPO; where nothing is set, the sample that comes with the package.
 
+    That it is the sample is logged as a warning, once a process.
+    """
     repository = os.environ.get(REPOSITORY_VARIABLE, "")
-    if not repository:
-        raise DatasetNotFoundError(
-            "which labels? Name videos to label them now, load_dataset('anthrotap', data_files=['a.mp4']) or "
-            f"data_dir='videos'; or set {REPOSITORY_VARIABLE} to a Hub id (me/labels, me/labels@v1) or a folder "
-            "of shards"
-        )
-    return os.path.expanduser(repository)
+    if repository:
+        return os.path.expanduser(repository)
+    _say_that_it_is_the_sample()
+    return str(SAMPLE)
+
+
+@cache
+def _say_that_it_is_the_sample() -> None:
+    logger.warning(
+        "this is the sample of a few clips that comes with anthrotap. Label your own videos by "
+        "load_dataset('anthrotap', data_files=['a.mp4']) or data_dir='videos'; to load labels, set %s to a Hub id "
+        "(me/labels, me/labels@v1) or a folder of shards",
+        REPOSITORY_VARIABLE,
+    )

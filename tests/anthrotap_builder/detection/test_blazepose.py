@@ -185,10 +185,10 @@ def tracks_of(networks, clips_dir):
 @pytest.mark.parametrize(
     ("name", "found_at_least"),
     [
-        ("juggle.mp4", [48]),
-        ("balance_cam01.mp4", [48, 48]),  # and the bystander
-        ("two_people_cam01.mp4", [48, 48, 48]),  # and the bystander
-        ("bedroom.mp4", [48, 20]),  # the boy hides behind the girl
+        pytest.param("juggle.mp4", [48], marks=pytest.mark.slow),
+        pytest.param("balance_cam01.mp4", [48, 48], marks=pytest.mark.slow),  # and the bystander
+        pytest.param("two_people_cam01.mp4", [48, 48, 48], marks=pytest.mark.slow),  # and the bystander
+        pytest.param("bedroom.mp4", [48, 20], marks=pytest.mark.slow),  # the boy hides behind the girl
         ("upper_body.mkv", [48]),
         ("hands_only.mp4", []),
         pytest.param("selfie_wave.mp4", [48], marks=pytest.mark.slow),

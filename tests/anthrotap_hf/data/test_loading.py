@@ -15,7 +15,9 @@ import pytest
 
 import anthrotap_hf
 from anthrotap_hf.data.loading import register_dataset_name
+from anthrotap_hf.data.verify import verify
 from anthrotap_hf.tracks import Tracks
+from anthrotap_hf.utils import hub_names
 from anthrotap_hf.video import VideoError, encode_video
 
 
@@ -170,10 +172,23 @@ def test_published_shards(load, cache, shards, monkeypatch):
 
 
 @each_way_of_loading
-def test_without_a_location_of_the_shards_the_error_says_how_to_give_one(load, cache):
-    with pytest.raises(FileNotFoundError, match=r"data_files=\['a.mp4'\].*ANTHROTAP_REPO") as caught:
-        load(**cache)
-    assert "\n" not in str(caught.value)
+def test_with_nothing_set_the_sample_is_loaded_and_named_once(load, cache, caplog):
+    hub_names._say_that_it_is_the_sample.cache_clear()
+    splits = load(**cache)
+    assert set(splits) == {"train", "validation"}
+    for row in splits["validation"].with_format("numpy"):
+        frames, tracks = anthrotap_hf.decode_row(row)
+        assert len(frames) == tracks.num_frames
+        assert tracks.visible.any()
+    assert anthrotap_hf.stream_clips(split="validation").reader.columns(["clip_id"])
+    (said,) = [record.getMessage() for record in caplog.records if "sample" in record.getMessage()]
+    assert "data_files=['a.mp4']" in said
+    assert "ANTHROTAP_REPO" in said
+
+
+def test_the_sample_is_whole_and_small():
+    assert not verify(hub_names.SAMPLE).problems
+    assert sum(file.stat().st_size for file in hub_names.SAMPLE.rglob("*")) < 5_000_000
 
 
 def test_a_hub_id_goes_to_the_hub(monkeypatch):
