@@ -252,8 +252,8 @@ def drop_contradicted(track: Track[D], tracks: list[Track[D]]) -> Track[D]:
     """Return a track without the poses beyond its detections that other tracks' detections show to be upside down.
 
     The landmark network may see a person who has just turned over as turned in the frames before, too: it is given the
-    region of the next frame. The detector sees who stands. Where it does, the track's poses are of the wrong angle up
-    to halfway to its own first (or last) detection.
+    region of the next frame. The detector sees who stands. Where it does, more often than it agrees with the track, the
+    track's poses are of the wrong angle up to halfway to its own first (or last) detection.
 
     Args:
         track: after `propagate`; some of its poses are the detector's.
@@ -261,21 +261,24 @@ def drop_contradicted(track: Track[D], tracks: list[Track[D]]) -> Track[D]:
     """
     detected = [t for t, d in track.items() if d.detector_score]
     beyond = [t for t in track if not min(detected) <= t <= max(detected)]
-    contradicted = {
-        t
-        for other in tracks
-        for t, d in other.items()
-        if d.detector_score and not min(detected) <= t <= max(detected) and _is_upside_down_near(track, t, d)
-    }
-    wrong = {t for t in beyond if contradicted and _distance_to(t, contradicted) <= _distance_to(t, detected)}
+    agreeing: set[int] = set()
+    contradicted: set[int] = set()
+    for other in tracks:
+        for t, d in other.items():
+            if d.detector_score and not min(detected) <= t <= max(detected) and _is_near_in_place(track, t, d):
+                (contradicted if is_turned(d, track[_nearest(track, t)]) else agreeing).add(t)
+    # The detector, too, may take a person for one upside down for a moment.
+    if len(contradicted) <= len(agreeing):
+        return track
+    wrong = {t for t in beyond if _distance_to(t, contradicted) <= _distance_to(t, detected)}
     return {t: d for t, d in track.items() if t not in wrong}
 
 
-def _is_upside_down_near(track: Track[D], frame: int, detection: D) -> bool:
-    """Return whether a track has the person of a detection upside down in its frame, or in the nearest one to it."""
+def _is_near_in_place(track: Track[D], frame: int, detection: D) -> bool:
+    """Return whether a track has a detection's person in its frame, or in the nearest one to it, however turned."""
     near = _nearest(track, frame)
     same_place = covered_fraction(detection.cells, track[near].cells) > MIN_TURNED_OVERLAP
-    return abs(near - frame) <= MAX_AGE and is_turned(detection, track[near]) and same_place
+    return abs(near - frame) <= MAX_AGE and same_place
 
 
 def _distance_to(t: int, frames: Iterable[int]) -> int:

@@ -218,6 +218,9 @@ def test_poses_that_another_tracks_detections_show_to_be_upside_down_are_dropped
     standing = {t: Detected(100) for t in (0, 4, 8)}
     turned = {t: Detected(100, angle=np.pi, detector_score=0.9 * (t >= 16)) for t in range(30)}
     assert sorted(drop_contradicted(turned, [standing])) == list(range(13, 30))
+    # Not where the detector takes a person for one upside down only for a moment.
+    agreeing = {t: Detected(100, angle=np.pi) for t in (0, 4)}
+    assert drop_contradicted(turned, [agreeing, {t: Detected(100) for t in (8, 12)}]) == turned
     # Not those of others who stand beside, nor between a track's own detections.
     beside = {t: Detected(300) for t in (0, 4, 8)}
     assert drop_contradicted(turned, [beside]) == turned
