@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import count, pairwise
 from statistics import median
 from typing import Any
 
@@ -25,6 +25,9 @@ from .display_order import lost_frames
 
 # So many frames at most are decoded after a frame and displayed before it (H.264 and HEVC: 16 of them are kept).
 MAX_REORDERED = 16
+# Where MPEG-TS files are joined, one of the last packets before the join is marked as corrupt, since their count begins
+# anew: this many packets before it.
+BEFORE_JOIN = 2
 
 
 @dataclass
@@ -77,11 +80,17 @@ class _Judge:
         self._pts: int | None = None
         # The latest time stamp that a frame had.
         self._latest: int | None = None
+        # The number of the packet where time begins anew.
+        self._join: int | None = None
         self._steps: deque[int] = deque(maxlen=MAX_REORDERED)
 
     def add_packet(self, number: int, pts: int | None) -> None:
         """A packet goes to the decoder."""
         self._open[number] = pts
+
+    def add_join(self, number: int) -> None:
+        """Time begins anew with a packet."""
+        self._join = number
 
     def add_damage(self, number: int, reason: str) -> None:
         """What a packet holds is damaged."""
@@ -117,6 +126,8 @@ class _Judge:
         """After damage decoders may display a frame out of order, and so at a wrong time; `pts` is the frame's own."""
         if pts is None:
             return
+        if self._join is not None and number >= self._join:
+            self._join = self._latest = None
         if self._damaged and self._latest is not None and pts < self._latest:
             insort(self._damaged, number)
         self._latest = pts if self._latest is None else max(self._latest, pts)
@@ -207,10 +218,10 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
     # frame in place of what is lost.
     kinds: dict[int, tuple[Fraction | None, bool]] = {}
     is_av1 = "av1" in context.name
-    packets = container.demux(stream)
+    packets = _Packets(container.demux(stream))
     for number in count():
         try:
-            packet = next(packets, None)
+            packet = packets.next()
         except av.error.FFmpegError as error:
             judge.add_damage(number, f"{error.strerror} while reading")
             packet = None
@@ -220,7 +231,9 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
         if packet is not None:
             packet.opaque = number
             judge.add_packet(number, packet.pts if clock.is_told else None)
-            if packet.is_corrupt:
+            if packets.is_join:
+                judge.add_join(number)
+            if packet.is_corrupt and not packets.is_before_join():
                 judge.add_damage(number, f"corrupt packet near {time_of(packet)}")
             first = None if lost is None else lost.first_after_loss(number, packet)
             if first is not None:
@@ -252,6 +265,46 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
         yield from judge.sound_frames(at_end=packet is None)
         if packet is None:
             return
+
+
+class _Packets:
+    """The packets of a stream, with a few read ahead.
+
+    Attributes:
+        is_join: whether time begins anew with the packet that was given last.
+    """
+
+    def __init__(self, packets: Iterator[Any]) -> None:
+        self._packets = packets
+        # Packets, or None at the end, or the error in place of one.
+        self._ahead: deque[Any] = deque()
+        self._last: Any = None
+        self.is_join = False
+
+    def next(self) -> Any:
+        """Return the next packet; None at the end. Raises what reading it raises."""
+        while len(self._ahead) <= BEFORE_JOIN:
+            try:
+                self._ahead.append(next(self._packets, None))
+            except av.error.FFmpegError as error:
+                self._ahead.append(error)
+        packet = self._ahead.popleft()
+        if isinstance(packet, Exception):
+            raise packet
+        self.is_join = _is_join(self._last, packet)
+        self._last = packet
+        return packet
+
+    def is_before_join(self) -> bool:
+        """Return whether time begins anew right after the packet that was given last."""
+        following = [self._last, *self._ahead]
+        return any(_is_join(a, b) for a, b in pairwise(following))
+
+
+def _is_join(before: Any, packet: Any) -> bool:
+    """Return whether time begins anew with a packet: another file was joined to the one before."""
+    last, time = (getattr(each, "dts", None) for each in (before, packet))
+    return last is not None and time is not None and time < last and bool(packet.is_keyframe)
 
 
 def time_of(part: Any) -> str:
