@@ -16,7 +16,7 @@ import numpy as np
 from anthrotap_builder.config import FilterSettings
 from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack, person_masks, union_mask
-from anthrotap_builder.flow.brief_occlusion import find_briefly_occluded
+from anthrotap_builder.flow.appearance import find_briefly_occluded, find_foreign, sample_looks
 from anthrotap_builder.flow.chains import find_shown
 from anthrotap_builder.flow.drift import MIN_RUN, distance_from_densest, follow_points, measure_drift
 from anthrotap_builder.flow.track_flow import RELATIVE_FB_ERROR, TrackFlow, sample_flow
@@ -89,7 +89,9 @@ def filter_labels(
     # What is left are labels of a certain visibility, and occluded ones near a valid visible one of their track.
     valid = consistent & points.certain
     if settings.rule == "drift":
-        valid &= ~find_briefly_occluded(context, xy, valid)
+        looks = sample_looks(context, xy, valid)
+        valid &= ~find_briefly_occluded(looks, valid)
+        valid &= ~find_foreign(looks, valid, points.person, points.vertex, context.body.template)
     occluded = ~visible & in_mask & points.certain & _near(valid, MAX_FRAMES_FROM_VISIBLE)
     if settings.rule == "drift":
         occluded &= ~_contradicted(find_shown(context, xy, valid, occluded), valid, occluded, points.person)

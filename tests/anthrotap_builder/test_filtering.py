@@ -163,7 +163,7 @@ def filtered(
         for lag in (1, 8)
     ]
     xy = xy + np.linspace(-slide / 2, slide / 2, T, dtype=np.float32)[:, None] * np.array([1, 0], np.float32)
-    points = SurfaceTracks(xy, visible, certain, self_occluded, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
+    points = SurfaceTracks(xy, visible, certain, self_occluded, np.zeros(5, np.int32), np.zeros(5, np.int32))
     person = PersonTrack(np.zeros((T, 4), np.float32), mask=mask)
     context = clip_context(np.zeros((T, SIZE, SIZE, 3), np.uint8), filter=settings)
     return filter_labels(context, points, [person], flow)
