@@ -48,6 +48,9 @@ MAX_SEPARATE_FRAMES = 2
 MIN_FRAMES = 8
 MIN_DETECTIONS = 2
 MIN_TRACK_CONFIDENCE = 0.55
+# So much more confidence is needed where no landmark is in the frame, and the more of them are, the less: what is cut
+# off at the border may be anything, but of people close to the camera the landmarks that are in the frame are sure.
+MORE_CONFIDENCE_OUTSIDE = 0.4
 
 _NO_LINK = 1e3
 
@@ -413,13 +416,19 @@ def is_tentative(track: Track[D], high_score_threshold: float) -> bool:
 
 def is_confirmed(track: Track[D], high_score_threshold: float) -> bool:
     """Return whether a track is a person: it is in sight, and its landmarks are sure enough."""
-    return is_in_sight(track, high_score_threshold) and mean_confidence(track) >= MIN_TRACK_CONFIDENCE
+    return is_in_sight(track, high_score_threshold) and mean_confidence(track) >= needed_confidence(track)
 
 
 def is_in_sight(track: Track[D], high_score_threshold: float) -> bool:
     """Return whether a track has frames and scores enough to be a person."""
     scores = [d.detector_score for d in track.values() if d.detector_score]
     return len(track) >= MIN_FRAMES and len(scores) >= MIN_DETECTIONS and max(scores) >= high_score_threshold
+
+
+def needed_confidence(track: Track[D]) -> float:
+    """Return the mean confidence that the landmarks of a track need to be those of a person."""
+    outside = 1 - np.mean([d.inside.mean() for d in track.values()]) if track else 0.0
+    return MIN_TRACK_CONFIDENCE + MORE_CONFIDENCE_OUTSIDE * float(outside)
 
 
 def mean_confidence(track: Track[D]) -> float:

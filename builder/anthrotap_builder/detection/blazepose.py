@@ -16,7 +16,6 @@ from anthrotap_builder.context import ClipContext
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.detection.association import (
     JOINTS,
-    MIN_TRACK_CONFIDENCE,
     Track,
     drop_contradicted,
     gaps,
@@ -28,6 +27,7 @@ from anthrotap_builder.detection.association import (
     link_tracklets,
     mean_confidence,
     merge_duplicates,
+    needed_confidence,
     propagate,
     suppress_duplicates,
     velocity,
@@ -102,7 +102,7 @@ def _why_unsure(track: Track[Pose]) -> str:
     confidence = mean_confidence(track)
     return (
         f"too much is hidden or hard to see: the landmarks in the frame have a mean confidence of {confidence:.2f}, "
-        f"and {MIN_TRACK_CONFIDENCE} is needed"
+        f"and {needed_confidence(track):.2f} is needed"
     )
 
 

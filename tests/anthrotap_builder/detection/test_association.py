@@ -41,6 +41,10 @@ class Detected:
     pose: np.ndarray = field(default_factory=lambda: POSE)
 
     @property
+    def inside(self) -> np.ndarray:
+        return np.ones(33, bool)
+
+    @property
     def landmarks(self) -> np.ndarray:
         return np.column_stack([self.pose + np.array([self.x, self.y]), np.ones(33)])
 
@@ -208,6 +212,13 @@ def test_landmarks_outside_the_frame_do_not_count_in_the_confidence():
     seen = Detection(landmarks, 400.0, 0.0, np.ones(1), np.zeros((30, 60), bool), 1.0, 0.9)
     assert seen.inside.tolist() == [True] * 23 + [False] * 10
     assert seen.confidence == pytest.approx(0.9)
+    assert is_confirmed(dict.fromkeys(range(8), seen), 0.75)
+    # What is cut off at the border and not clearly a person, as a cup in a picture, is none.
+    landmarks[:23, 2] = 0.6
+    assert seen.confidence == pytest.approx(0.6)
+    assert not is_confirmed(dict.fromkeys(range(8), seen), 0.75)
+    landmarks[23:, :2] = 100
+    landmarks[23:, 2] = 0.6
     assert is_confirmed(dict.fromkeys(range(8), seen), 0.75)
     landmarks[:, 1] = 300
     assert seen.confidence == 0
