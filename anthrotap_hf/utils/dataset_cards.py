@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.hub_names import is_repository
 
 # The files that `datasets` takes settings from, and how they stand in the first one.
 CARD, SETTINGS = "README.md", ".huggingface.yaml"
@@ -60,13 +61,18 @@ def _files_of(name: str, revision: str | None, token: str | bool | None) -> list
     folder = Path(name)
     if os.path.isdir(name):
         return [path for path in (folder / CARD, folder / SETTINGS) if path.is_file()]
+    if not is_repository(name):
+        return []
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
     found = []
     for file in (CARD, SETTINGS):
         try:
             found.append(Path(hf_hub_download(name, file, repo_type="dataset", revision=revision, token=token)))
+        except LocalEntryNotFoundError:
+            # The Hub cannot be reached, and each try takes long.
+            break
         except (OSError, EntryNotFoundError, HFValidationError):
             # The library tells why a dataset cannot be had; it may also have no such file.
             continue
