@@ -28,7 +28,7 @@ EXCERPTS = {
     "worker_back_view.mp4": (10, 48, "cc-by-4.0", INTEL),
 }
 RENDERED = Path(__file__).parent / "dance.mp4"
-# With this seed, one real and no rendered clip are in the split "validation".
+# With this seed, three real clips and no rendered one are in the split "validation".
 SPLIT = ("--validation", "0.25", "--seed", "2")
 SHORT_SIDE = 360  # pixels; the sample is to be small
 
@@ -56,9 +56,7 @@ with tempfile.TemporaryDirectory() as name:
     settings = ("--set", f"clips.short_side={SHORT_SIDE}")
     command = [sys.executable, "-m", "anthrotap_hf.cli.main", "build", str(videos), "--out", str(work / "dataset")]
     subprocess.run([*command, *SPLIT, *settings], check=True)
-    publication = prepare_dataset(
-        work / "dataset", "anthrotap-sample", video_licenses=VideoLicenses.read(str(table), None)
-    )
+    publication = prepare_dataset(work / "dataset", "anthrotap", video_licenses=VideoLicenses.read(str(table), None))
     shutil.rmtree(folder, ignore_errors=True)
     for path, content in publication.files.items():
         target = folder / path

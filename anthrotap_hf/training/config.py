@@ -16,6 +16,7 @@ from anthrotap_hf.readers.base import SHORT_SIDE, DatasetError
 from anthrotap_hf.readers.procedural import ProceduralSettings
 from anthrotap_hf.training.prepared import PreparedClips
 from anthrotap_hf.training.samples import SampleSettings
+from anthrotap_hf.utils.dataset_cards import check_dataset_card
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.utils.hub_errors import describe_hub_error, describe_load_error
@@ -124,6 +125,7 @@ class ShardSource(_Source):
         hint = "`anthrotap label --out` writes one"
         if not (path == DATASET_NAME or "://" in path or may_be_loaded(path)):
             raise DatasetError("no such folder, and no Hub id, which is user/name", path=self.data, hint=hint)
+        check_dataset_card(path, revision)
         try:
             if self.streaming:
                 return ShardReader.from_dataset(os.path.expanduser(self.data), self.split, buffer_size=self.window)

@@ -16,7 +16,7 @@ from anthrotap_hf.utils.hub_names import is_repository
 
 # The files that `datasets` takes settings from, and how they stand in the first one.
 CARD, SETTINGS = "README.md", ".huggingface.yaml"
-FRONT = re.compile(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", re.DOTALL)
+FRONT = re.compile(r"\s*---[ \t]*[\r\n]+(.*?)[\r\n]+---[ \t]*([\r\n]|$)", re.DOTALL)
 # Cards describe all columns; ours have a few kilobytes.
 MAX_CARD_BYTES = 4 << 20
 

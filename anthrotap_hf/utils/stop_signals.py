@@ -110,10 +110,11 @@ def uninterrupted(long: bool = False) -> Iterator[Callable[[], bool]]:
     finally:
         _stop.held -= 1
         _stop.long -= long
-        if _stop.is_pending and not _stop.held:
-            _stop.is_pending = False
-            if not _stop.asked:
-                _raise()
+    # An error of the block ends the run by itself, and is not hidden.
+    if _stop.is_pending and not _stop.held:
+        _stop.is_pending = False
+        if not _stop.asked:
+            _raise()
 
 
 def _raise() -> None:

@@ -295,7 +295,7 @@ def is_hidden(codec: str, packet: Any) -> bool:
         return not data[0] & 0x10
     # Frames of a VP9 superframe, whose last byte begins with 110, are displayed by its last one. Otherwise, in profiles
     # 0 to 2, the bits 10pp are followed by show_existing_frame, frame_type and show_frame.
-    return codec == "vp9" and data[len(data) - 1] & 0xE0 != 0xC0 and data[0] & 0x38 != 0x38 and not data[0] & 0x0A
+    return codec == "vp9" and data[len(data) - 1] & 0xE0 != 0xC0 and data[0] & 0x30 != 0x30 and not data[0] & 0x0A
 
 
 def _sections(data: bytes) -> Iterator[tuple[int, bytes]]:

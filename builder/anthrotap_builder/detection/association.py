@@ -263,6 +263,8 @@ def drop_contradicted(track: Track[D], tracks: list[Track[D]]) -> Track[D]:
         tracks: may be of the same person.
     """
     detected = [t for t, d in track.items() if d.detector_score]
+    if not detected:
+        return track
     beyond = [t for t in track if not min(detected) <= t <= max(detected)]
     agreeing: set[int] = set()
     contradicted: set[int] = set()
