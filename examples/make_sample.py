@@ -28,6 +28,8 @@ EXCERPTS = {
     "worker_back_view.mp4": (10, 48, "cc-by-4.0", INTEL),
 }
 RENDERED = Path(__file__).parent / "dance.mp4"
+# What licenses want beside the clips.
+NOTICE = Path(__file__).parent / "sample_notice.txt"
 # With this seed, three real clips and no rendered one are in the split "validation".
 SPLIT = ("--validation", "0.25", "--seed", "2")
 SHORT_SIDE = 360  # pixels; the sample is to be small
@@ -62,4 +64,5 @@ with tempfile.TemporaryDirectory() as name:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+shutil.copy(NOTICE, folder / "NOTICE.txt")
 print(f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB in {folder}")
