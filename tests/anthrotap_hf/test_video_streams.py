@@ -13,6 +13,7 @@ from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
 from anthrotap_hf.video import DamagedVideoError, iter_frames, probe, select_frames
+from anthrotap_hf.video.display_order import is_hidden
 from anthrotap_hf.video.pictures import tone_mapped
 
 
@@ -137,6 +138,13 @@ def test_a_pause_and_a_rate_that_varies_are_no_loss(tmp_path, moving_pattern, na
         frames, error = sound_frames(encode(tmp_path / name, moving_pattern(40, 64, 96), codec, options, times=times))
         assert error is None
         assert len(frames) == 40
+
+
+def test_a_frame_of_vp9_profile_3_is_not_called_hidden():
+    """Its header has one more bit before those that tell."""
+    assert not is_hidden("vp9", bytes([0b10110001, 0]))
+    # Of profile 0, an inter frame that is not shown.
+    assert is_hidden("vp9", bytes([0b10000100, 0]))
 
 
 def test_hidden_frames_of_vp8_are_not_counted(tmp_path, moving_pattern):

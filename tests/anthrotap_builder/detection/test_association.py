@@ -232,6 +232,9 @@ def test_poses_that_another_tracks_detections_show_to_be_upside_down_are_dropped
     # Not where the detector takes a person for one upside down only for a moment.
     agreeing = {t: Detected(100, angle=np.pi) for t in (0, 4)}
     assert drop_contradicted(turned, [agreeing, {t: Detected(100) for t in (8, 12)}]) == turned
+    # Nor those of a track that has no detection of its own left.
+    alone = {t: Detected(100, angle=np.pi, detector_score=0.0) for t in range(10, 30)}
+    assert drop_contradicted(alone, [standing]) == alone
     # Not those of others who stand beside, nor between a track's own detections.
     beside = {t: Detected(300) for t in (0, 4, 8)}
     assert drop_contradicted(turned, [beside]) == turned

@@ -15,6 +15,7 @@ import pytest
 from anthrotap_builder.distributed.public_addresses import PrivateAddressError, check_host, public_client
 from anthrotap_builder.distributed.video_sources import Source, SourceError, fetched, find_sources
 from anthrotap_hf import stream_clips
+from anthrotap_hf.training.config import ShardSource
 
 # What makes each connection checked.
 OPTIONS = {"get_client": public_client}
@@ -222,8 +223,9 @@ def test_cards_name_files_of_their_dataset_only(place, server, videos, tmp_path)
         find_sources([str(tmp_path / "set")])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r"])
 @pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
-def test_nothing_is_sent_to_an_address_of_a_card(name, tmp_path):
+def test_nothing_is_sent_to_an_address_of_a_card(name, end, tmp_path):
     """Not even by the `datasets` library, which looks up what a card names."""
     asked = []
     datasets.Dataset.from_dict({"video": ["a.mp4"]}).to_parquet(tmp_path / "set/names.parquet")
@@ -236,8 +238,13 @@ def test_nothing_is_sent_to_an_address_of_a_card(name, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://user:word@127.0.0.1:{server.server_address[1]}/a.parquet?sig=secret"
         front = f"configs:\n- config_name: default\n  data_files: {address}\n"
-        (tmp_path / "set" / name).write_text(f"---\n{front}---\n" if name == "README.md" else front)
-        for read in (lambda path: find_sources([path]), stream_clips):
+        card = f"---\n{front}---\n" if name == "README.md" else front
+        (tmp_path / "set" / name).write_bytes(card.replace("\n", end).encode())
+        for read in (
+            lambda path: find_sources([path]),
+            stream_clips,
+            lambda path: ShardSource(kind="shards", data=path).open(),
+        ):
             with pytest.raises(
                 ValueError, match=r"its card names http://127\.0\.0\.1:\d+/a\.parquet, which is no file"
             ):

@@ -20,6 +20,10 @@ with stopped_by_signals():
                 for number in numbers:
                     os.kill(os.getpid(), number)
                 print("whole")
+        elif sys.argv[1] == "failing":
+            with uninterrupted():
+                os.kill(os.getpid(), numbers[0])
+                raise OSError("the disk is full")
         else:
             os.kill(os.getpid(), numbers[0])
     except KeyboardInterrupt:
@@ -66,6 +70,12 @@ def test_long_work_is_ended_by_a_second_signal():
     assert run("long", signal.SIGTERM).stdout == "whole\nstopped\nin good order\n"
     result = run("long", signal.SIGTERM, signal.SIGINT)
     assert (result.returncode, result.stdout) == (130, "")
+
+
+def test_an_error_is_not_hidden_by_a_signal_that_waits():
+    result = run("failing", signal.SIGTERM)
+    assert "the disk is full" in result.stderr
+    assert "stopped" not in result.stdout
 
 
 def test_ignored_signals_stay_ignored():
