@@ -16,7 +16,6 @@ that overlays are drawn. A point counts from its query, in frame 0, on; figures 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from rich.table import Table
 
 from anthrotap_hf.evaluation.metrics import THRESHOLDS
 from anthrotap_hf.pipelines import load_tracker
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import atomic_write, write_json
 from anthrotap_hf.visualization.overlay import contact_sheet
 from benchmarks.synthetic.baselines import LucasKanade
 from benchmarks.synthetic.objects import PHOTOS
@@ -299,8 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
             cells = ["-" if value is None else f"{value:.1f}" for value in values.values()]
             table.add_row(name, kind, *cells, end_section=kind == "all")
     if options.json:
-        with atomic_write(options.json) as tmp_path:
-            tmp_path.write_text(json.dumps(result, indent=1))
+        write_json(options.json, result)
     Console(width=140).print(table)
 
 

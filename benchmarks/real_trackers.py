@@ -11,7 +11,6 @@ the mask, grown by 4 pixels; and how many of 64 points around the person are the
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from rich.table import Table
 
 from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate, open_benchmark
 from anthrotap_hf.pipelines import load_tracker
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import write_json
 from anthrotap_hf.video import decode_video
 
 POINTS, LAG, STARTS = 64, 24, 3
@@ -92,8 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         for clip, values in result[model].items():
             table.add_row(Path(model).name, clip, ", ".join(f"{name} {value:.1f}" for name, value in values.items()))
     if options.json:
-        with atomic_write(options.json) as tmp_path:
-            tmp_path.write_text(json.dumps(result, indent=1))
+        write_json(options.json, result)
     Console(width=140).print(table)
 
 

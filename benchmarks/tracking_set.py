@@ -11,7 +11,6 @@ and figures that exist are not made again.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -30,7 +29,7 @@ from anthrotap_hf.evaluation.report import write_text
 from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate, open_benchmark
 from anthrotap_hf.pipelines import load_tracker
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import atomic_write, write_json
 from anthrotap_hf.visualization.overlay import contact_sheet, draw_tracks
 from benchmarks.synthetic.baselines import baselines
 from benchmarks.synthetic.tracking_set import (
@@ -110,8 +109,7 @@ def evaluate_trackers(
             benchmark = open_benchmark("tapvid-davis", folder / f"{file}.pkl", mode)
             report = evaluate(trackers, benchmark, home, on_step=on_step)
         write_text(report, home / f"{file}-{mode}.txt")
-        with atomic_write(home / f"{file}-{mode}.json") as tmp_path:
-            tmp_path.write_text(json.dumps(report, indent=1))
+        write_json(home / f"{file}-{mode}.json", report)
         reports.append(report)
     return reports
 

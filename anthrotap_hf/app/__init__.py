@@ -97,10 +97,8 @@ def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
     from anthrotap_hf.app.style import CSS, theme
 
     settings = settings or AppSettings()
-    # A Space is called by names of the Hub's.
-    any_host = settings.any_host or "SPACE_ID" in os.environ
     middleware = [
-        Middleware(HostAndOriginGuard, settings.hosts, any_host),
+        Middleware(HostAndOriginGuard, settings.hosts, settings.is_for_strangers),
         # The folder that `build_app` made.
         Middleware(UploadLimit, Path(os.environ["GRADIO_TEMP_DIR"]), settings.limits.total_bytes),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -54,6 +55,11 @@ class AppSettings:
     hosts: tuple[str, ...] = ()
     any_host: bool = False
     dataset_token: bool = False
+
+    @property
+    def is_for_strangers(self) -> bool:
+        """Whether others than the owner may open it: it may have any name, as a Space is called by names of the Hub."""
+        return self.any_host or "SPACE_ID" in os.environ
 
 
 class Page:

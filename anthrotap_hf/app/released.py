@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 from anthrotap_hf.app.page import AppSettings
@@ -15,11 +14,10 @@ def offered_trackers(settings: AppSettings) -> list[tuple[str, str]]:
     A page for strangers offers those that are on this machine: nobody else may fill its disk. One that a person must
     get is offered once its file is there.
     """
-    for_strangers = settings.any_host or "SPACE_ID" in os.environ
     return [
         (_describe(checkpoint), name)
         for name, checkpoint in checkpoints().items()
-        if checkpoint.is_converted or _has_file(checkpoint) or not (for_strangers or checkpoint.by_hand)
+        if checkpoint.is_converted or _has_file(checkpoint) or not (settings.is_for_strangers or checkpoint.by_hand)
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, Protocol
 import typer
 from rich.console import Console
 
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import write_json
 from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
 
 
@@ -137,8 +137,7 @@ def write_report(
 
     Where the plot needs a package that is not installed, the error stream says so.
     """
-    with atomic_write(files[0]) as tmp_path:
-        tmp_path.write_text(json.dumps(report, indent=1))
+    write_json(files[0], report)
     write_text(report, files[1])
     try:
         plot(report, files[2])

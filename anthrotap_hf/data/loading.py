@@ -55,10 +55,7 @@ def load_dataset(
     if path != DATASET_NAME or (data_files is None and data_dir is None):
         options |= {"data_files": data_files, "data_dir": data_dir, "split": split, "streaming": streaming}
         if path == DATASET_NAME:
-            path, revision = split_revision(published_path())
-            if options.get("revision") is None and revision is not None:
-                options["revision"] = revision
-            check_dataset_card(path, options.get("revision"), options.get("token"))
+            path = _published(options, options.get("token"))
         return datasets.load_dataset(path, name, **options)
     preparation = {key: options.pop(key) for key in ("num_proc", "download_mode") if key in options}
     builder = _builder_module().AnthroTap(
@@ -99,10 +96,7 @@ def register_dataset_name(module: ModuleType) -> None:
             return original(*args, **kwargs)
         files, folder = given.get("data_files"), given.get("data_dir")
         if files is None and folder is None:
-            given["path"], revision = split_revision(published_path())
-            if given.get("revision") is None and revision is not None:
-                given["revision"] = revision
-            check_dataset_card(given["path"], given.get("revision"))
+            given["path"] = _published(given)
             return original(*bound.args, **bound.kwargs)
         found = _find_files(files, folder, given.get("download_config"))
         return module.DatasetModule(
@@ -113,6 +107,18 @@ def register_dataset_name(module: ModuleType) -> None:
 
     factory.serves_anthrotap = True  # type: ignore[attr-defined]
     module.dataset_module_factory = factory  # type: ignore[attr-defined]
+
+
+def _published(arguments: dict[str, Any], token: str | bool | None = None) -> str:
+    """Return where the published labels are; `arguments` get the revision that is pinned, if they name none.
+
+    Raises DatasetCardError if their card names what is no file of theirs.
+    """
+    path, revision = split_revision(published_path())
+    if arguments.get("revision") is None and revision is not None:
+        arguments["revision"] = revision
+    check_dataset_card(path, arguments.get("revision"), token)
+    return path
 
 
 def _builder_module() -> ModuleType:

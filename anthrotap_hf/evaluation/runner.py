@@ -34,7 +34,7 @@ from anthrotap_hf.pipelines import queries as asking
 from anthrotap_hf.readers import READERS, open_reader
 from anthrotap_hf.readers.base import DatasetError, Reader
 from anthrotap_hf.tracks import TrackedClip
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import write_json
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.file_limits import FileLimitError, check_clip_size, read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
@@ -193,8 +193,7 @@ class ResultCache:
 
     def keep(self, name: str, results: dict[str, Any]) -> None:
         self._videos[name] = results
-        with atomic_write(self.path) as tmp_path:
-            tmp_path.write_text(json.dumps({"videos": self._videos}, indent=1))
+        write_json(self.path, {"videos": self._videos})
 
 
 def evaluate(

@@ -125,10 +125,10 @@ class ShardSource(_Source):
         hint = "`anthrotap label --out` writes one"
         if not (path == DATASET_NAME or "://" in path or may_be_loaded(path)):
             raise DatasetError("no such folder, and no Hub id, which is user/name", path=self.data, hint=hint)
-        check_dataset_card(path, revision)
         try:
             if self.streaming:
                 return ShardReader.from_dataset(os.path.expanduser(self.data), self.split, buffer_size=self.window)
+            check_dataset_card(path, revision)
             return datasets.load_dataset(path, split=self.split, revision=revision)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             if message := describe_load_error(error, self.data):

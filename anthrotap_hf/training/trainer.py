@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import re
 import tempfile
@@ -32,7 +31,7 @@ from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import loss_of
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
-from anthrotap_hf.utils.atomic_files import atomic_dir, atomic_write
+from anthrotap_hf.utils.atomic_files import atomic_dir, write_json
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.utils.folder_lock import locked_folder
@@ -266,9 +265,7 @@ def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bo
                 path=out,
             )
     elif write:
-        with atomic_write(note) as tmp_path:
-            kept = {"recipe": recipe.model_dump(mode="json"), "processes": processes}
-            tmp_path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        write_json(note, {"recipe": recipe.model_dump(mode="json"), "processes": processes})
     by_step = {
         int(path.name.rpartition("-")[2]): path
         for path in out.glob("checkpoint-*")

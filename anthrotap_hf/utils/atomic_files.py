@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # What `beside` names: a process, its mark, a random number, a state and the name that the path is to have.
 # Earlier releases gave no mark.
@@ -35,6 +37,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         tmp_path.replace(path)
     finally:
         tmp_path.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value as JSON that people can read, atomically."""
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 @contextmanager

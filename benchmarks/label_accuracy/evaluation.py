@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from anthrotap_builder.config import LabelingConfig, labeling_config
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import atomic_write, write_json
 from anthrotap_hf.utils.workers import WorkerDiedError, WorkerPool
 from benchmarks.label_accuracy.ablation import ABLATION, DEFAULT, UNCHECKED, Variant, Workbench
 from benchmarks.label_accuracy.measure import (
@@ -93,8 +93,7 @@ def evaluate_and_report(
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("clips", total=len(specs))
         report = evaluate_set(specs, config, out, variants, processes, lambda _: progress.advance(bar))
-    with atomic_write(out / "labels.json") as tmp_path:
-        tmp_path.write_text(json.dumps(report, indent=1))
+    write_json(out / "labels.json", report)
     text = Console(width=WIDTH, file=io.StringIO(), record=True)
     text.print(report_tables(report))
     with atomic_write(out / "labels.txt") as tmp_path:

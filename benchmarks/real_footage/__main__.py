@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from anthrotap_builder.config import labeling_config
 from anthrotap_hf.cli.common import LabelRecipe, cli_errors
-from anthrotap_hf.utils.atomic_files import atomic_write
+from anthrotap_hf.utils.atomic_files import atomic_write, write_json
 from benchmarks.real_footage.cuts import measure_cuts
 from benchmarks.real_footage.evaluation import evaluate_real_footage
 from benchmarks.real_footage.footage import find_footage
@@ -93,8 +92,7 @@ def evaluate_footage(
             text.print(Group(*tables))
             tmp_path.write_text(text.export_text())
         if as_json:
-            with atomic_write(as_json) as tmp_path:
-                tmp_path.write_text(json.dumps(result, indent=1))
+            write_json(as_json, result)
     Console(width=max(WIDTH, Console().width)).print(Group(*tables))
     print(f"tables: {out / 'report.txt'}" + (f"; sheets: {out / 'sheets'}" if Part.labels in parts else ""))
 

@@ -25,6 +25,7 @@ from anthrotap_builder.detection.association import (
     Track,
     has_id_conflict,
     is_duplicate,
+    is_turned,
     overlap,
     shared_frames,
 )
@@ -422,7 +423,7 @@ def continuity(motion: SceneMotion, before: Pose, frame: int, pose: Pose, to: in
 
 def _same_poses(run: Track[Pose], track: Track[Pose]) -> bool:
     """Return whether a track has most poses of a run, and not turned over."""
-    same = (math.cos(run[t].angle - track[t].angle) > 0 for t in shared_frames(run, track))
+    same = (not is_turned(run[t], track[t]) for t in shared_frames(run, track))
     return sum(same) > len(run) / 2
 
 

@@ -107,23 +107,35 @@ def find_foreign(
     foreign = np.zeros_like(visible)
     for one in np.unique(person):
         rows = np.flatnonzero((person == one) & visible.any(1))
+        if not len(rows):
+            continue
+        # Of each track, the nearest ones, itself among them; several may be of one vertex.
+        places = template[vertex[rows]]
+        distance, near = cKDTree(places).query(places, k=np.arange(1, 1 + min(MAX_TRACKS, len(rows))))
         for _ in range(PASSES):
-            kept = visible[rows] & ~foreign[rows]
-            foreign[rows] |= _foreign_of_person(colors[rows], kept, template[vertex[rows]])
+            found = _find_foreign(colors[rows], visible[rows] & ~foreign[rows], near, distance <= MAX_DISTANCE)
+            foreign[rows] |= found
+            if not found.any():
+                break
     return foreign
 
 
-def _foreign_of_person(colors: np.ndarray, visible: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Do the same for the tracks of one person; `places` [N, 3] is where they are in the rest pose."""
+def _find_foreign(colors: np.ndarray, visible: np.ndarray, near: np.ndarray, is_around: np.ndarray) -> np.ndarray:
+    """Find the foreign labels of one person once.
+
+    Args:
+        colors: [N, T, 3] float32, of the labels.
+        visible: [N, T] bool.
+        near: [N, K] int, the tracks nearest to each.
+        is_around: [N, K] bool, which of those are near enough.
+
+    Returns:
+        [N, T] bool, a subset of `visible`.
+    """
     foreign = np.zeros_like(visible)
-    labels, count = np.where(visible[..., None], colors, 0), visible.sum(1)
-    if not count.any():
-        return foreign
-    mean = labels.sum(1) / np.maximum(count, 1)[:, None]
-    # Of each track, the nearest ones, itself among them; several may be of one vertex.
-    distance, near = cKDTree(places).query(places, k=min(MAX_TRACKS, len(places)))
-    distance, near = distance.reshape(len(places), -1), near.reshape(len(places), -1)
-    weight = (distance <= MAX_DISTANCE) * count[near]
+    count = visible.sum(1)
+    mean = np.where(visible[..., None], colors, 0).sum(1) / np.maximum(count, 1)[:, None]
+    weight = is_around * count[near]
     around = (weight[..., None] * mean[near]).sum(1) / np.maximum(weight.sum(1), 1)[:, None]
     # The runs of visible labels: the frames at which they start and stop.
     edges = np.diff(np.pad(visible.astype(np.int8), ((0, 0), (1, 1))), axis=1)
@@ -132,7 +144,7 @@ def _foreign_of_person(colors: np.ndarray, visible: np.ndarray, places: np.ndarr
         # Most runs look like the mean around, which is quickly seen.
         if stop - start > MAX_FOREIGN_RUN or np.abs(own - around[row]).sum() < MIN_FOREIGN_DIFFERENCE / 2:
             continue
-        others = near[row][distance[row] <= MAX_DISTANCE]
+        others = near[row][is_around[row]]
         there = visible[others].copy()
         there[:, max(0, start - FRAMES_OFF) : stop + FRAMES_OFF] = False
         if there.sum() < MIN_AROUND:
