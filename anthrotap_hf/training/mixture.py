@@ -16,6 +16,7 @@ from anthrotap_hf.training.prepared import PreparedClips
 from anthrotap_hf.training.samples import Sample, SampleSettings, collate, make_sample
 from anthrotap_hf.utils import opencv_threads
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
+from anthrotap_hf.utils.stop_signals import ignore_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class MixtureDataset:
         """
         if not 0 <= step < self.num_steps:
             raise IndexError(f"step {step} of {self.num_steps}")
-        _one_thread_in_workers()
+        _prepare_worker()
         number, before = self._choose(step)
         skipped: list[str] = []
         samples = [
@@ -188,12 +189,17 @@ class MixtureDataset:
         raise TooManyBadSamplesError(f"no good clip among {attempts} of {reader.name}; the last: {reason}")
 
 
-def _one_thread_in_workers() -> None:
-    """Let OpenCV use one thread in a worker of a DataLoader: the workers are many already."""
+def _prepare_worker() -> None:
+    """In a worker of a DataLoader, let OpenCV use one thread, and signals of the terminal be the training's.
+
+    The workers are many already; and training that is stopped in good order still needs them.
+    """
     from torch.utils.data import get_worker_info
 
-    if get_worker_info() is not None and cv2.getNumThreads() != 1:
-        opencv_threads.use_one()
+    if get_worker_info() is not None:
+        if cv2.getNumThreads() != 1:
+            opencv_threads.use_one()
+        ignore_terminal()
 
 
 @lru_cache(maxsize=8)

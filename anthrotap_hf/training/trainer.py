@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
+import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -31,13 +32,12 @@ from anthrotap_hf.pipelines import find_tracker
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import loss_of
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
-from anthrotap_hf.utils.atomic_files import atomic_dir, write_json
-from anthrotap_hf.utils.errors import AnthroTapError, one_line
-from anthrotap_hf.utils.file_limits import read_json
+from anthrotap_hf.training.resume import MODEL_FOLDER, TrainingError, find_checkpoint
+from anthrotap_hf.utils.atomic_files import atomic_dir
+from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 from anthrotap_hf.utils.provenance import Component, public_name
-from anthrotap_hf.utils.safe_pickle import DAMAGE
 from anthrotap_hf.utils.stop_signals import uninterrupted
 
 if TYPE_CHECKING:
@@ -47,44 +47,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECIPE_FILE = "recipe.json"
-MODEL_FOLDER = "model"
-# What the Trainer writes last into a checkpoint.
-STATE_FILE = "trainer_state.json"
-# Settings of `training` that may change when a run resumes, because they change nothing that is learned.
-MAY_CHANGE = {
-    "dataloader_num_workers",
-    "dataloader_persistent_workers",
-    "dataloader_pin_memory",
-    "dataloader_prefetch_factor",
-    "disable_tqdm",
-    "log_level",
-    "logging_first_step",
-    "logging_steps",
-    "logging_strategy",
-    "project",
-    "report_to",
-    "run_name",
-    "save_steps",
-    "save_total_limit",
-    "trackio_space_id",
-    "use_cpu",
-}
-
-
-class TrainingError(AnthroTapError):
-    """A run cannot go on."""
-
 
 def train(recipe: TrainingRecipe, out: Path, on_start: Callable[[str], object] = lambda line: None) -> Path:
     """Train a model by a recipe, or resume from the last checkpoint of the same recipe in the folder.
 
     Under `torchrun` (or `accelerate launch`) each process calls this, and takes its own part of the steps' batches.
 
+    In the main thread of a program that has entered `stopped_by_signals`, as the command has, a run of one process that
+    is stopped by Ctrl-C or SIGTERM ends after the step at hand, or in the middle of an evaluation, with a checkpoint of
+    that step, and raises KeyboardInterrupt. Elsewhere signals do what they do without this package: Ctrl-C raises
+    KeyboardInterrupt at once, and the next call resumes from the last checkpoint. It is left to the program because
+    `stopped_by_signals` may end the whole process, which is wrong in a notebook.
+
     Args:
         recipe: what to learn.
-        out: for `recipe.json`, `checkpoint-*`, and at the end `model/`, which `pipeline("point-tracking")` reads. A run
-            of one process that is stopped by Ctrl-C or SIGTERM ends after the step at hand, with a checkpoint of it.
+        out: for `recipe.json`, `checkpoint-*`, and at the end `model/`, which `pipeline("point-tracking")` reads.
         on_start: called with lines that describe the run before it starts.
 
     Returns:
@@ -140,8 +117,19 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
             on_start(f"  {component.name}: {len(component.reader):,} clips{order}, weight {component.weight:g}")
     # Several processes would have to agree on the step at which they stop: they are interrupted at once.
     with uninterrupted(long=True) if arguments.world_size == 1 else nullcontext(lambda: False) as is_stopped:
+        trainer.is_stopped = is_stopped
         trainer.add_callback(_SaveAndStop(is_stopped))
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        try:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except RuntimeError as error:
+            # The signal came to all processes of the run and ended those that make its batches: SIGTERM, or another
+            # one before they were ready.
+            if is_stopped():
+                raise KeyboardInterrupt from error
+            raise
+    if _lacks_last_evaluation(recipe, trainer.state.log_history):
+        # The run was stopped at its last step, before the evaluation that belongs to it.
+        trainer.evaluate()
     folder = out / MODEL_FOLDER
     if trainer.is_world_process_zero():
         with atomic_dir(folder) as tmp_path:
@@ -162,9 +150,21 @@ def _source_components(recipe: TrainingRecipe) -> list[Component]:
     return found
 
 
+def _logged_evaluations(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the entries of the Trainer's log that hold an evaluation."""
+    return [entry for entry in history if f"eval_{next(iter(MAIN))}" in entry]
+
+
+def _lacks_last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an evaluation belongs to the last step, and the Trainer's log has none of it."""
+    if recipe.evaluation is None or recipe.steps % recipe.evaluation.every:
+        return False
+    return all(entry["step"] != recipe.steps for entry in _logged_evaluations(history))
+
+
 def _last_evaluation(recipe: TrainingRecipe, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the last evaluation in the Trainer's log, as `Provenance.evaluation` holds it."""
-    logged = [entry for entry in history if f"eval_{next(iter(MAIN))}" in entry]
+    logged = _logged_evaluations(history)
     if recipe.evaluation is None or not logged:
         return None
     return {
@@ -233,88 +233,6 @@ def check_evaluation(settings: EvaluationSettings) -> None:
         raise ValueError(f"evaluation.data: {settings.data} is not there")
 
 
-def find_checkpoint(out: Path, recipe: TrainingRecipe, processes: int, write: bool) -> Path | None:
-    """Return the last whole checkpoint of this recipe in a folder, or None. Damaged ones are skipped.
-
-    Args:
-        out: the folder.
-        recipe: what the run is to learn.
-        processes: number of processes that train together: another number would see other clips.
-        write: whether to write recipe and processes into a folder that has no note of them.
-
-    Raises:
-        TrainingError: if the folder's run is another recipe's, with the settings that differ, or had other processes.
-    """
-    note = out / RECIPE_FILE
-    if note.exists():
-        try:
-            kept = read_json(note)
-            before, number = TrainingRecipe.model_validate(kept["recipe"]), int(kept["processes"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise TrainingError(f"damaged ({one_line(error)})", path=note, hint="choose another folder") from error
-        if differing := _differences(_what_is_learned(before), _what_is_learned(recipe)):
-            hint = "choose another folder"
-            if differing == ["steps"]:
-                hint += f"; to train its model further: --model {out / MODEL_FOLDER}"
-            raise TrainingError(
-                f"holds a run of another recipe (it differs in {', '.join(differing)})", path=out, hint=hint
-            )
-        if number != processes:
-            raise TrainingError(
-                f"holds a run of {number} processes, this one has {processes}: it would see other clips",
-                path=out,
-            )
-    elif write:
-        write_json(note, {"recipe": recipe.model_dump(mode="json"), "processes": processes})
-    by_step = {
-        int(path.name.rpartition("-")[2]): path
-        for path in out.glob("checkpoint-*")
-        if re.fullmatch(r"checkpoint-\d+", path.name)
-    }
-    for step, path in sorted(by_step.items(), reverse=True):
-        damage = _damage(path, step)
-        if damage is None:
-            return path
-        logger.warning("%s is skipped: %s", path, damage)
-    return None
-
-
-def _damage(checkpoint: Path, step: int) -> str | None:
-    """Return what keeps a run from resuming from a checkpoint, or None."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        state = read_json(checkpoint / STATE_FILE)
-        if state["global_step"] != step:
-            return f"{STATE_FILE} is that of step {state['global_step']}"
-        # Opening it compares the header with the file's length.
-        with safe_open(checkpoint / "model.safetensors", "pt"):
-            pass
-        for name in ("optimizer.pt", "scheduler.pt"):
-            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-    except (*DAMAGE, OSError, SafetensorError) as error:
-        return one_line(error)
-    return None
-
-
-def _what_is_learned(recipe: TrainingRecipe) -> dict[str, Any]:
-    """Return the settings that a run may not change when it resumes."""
-    values = recipe.model_dump(mode="json", exclude={"name", "about"})
-    values["training"] = {name: value for name, value in values["training"].items() if name not in MAY_CHANGE}
-    return values
-
-
-def _differences(one: Any, other: Any, name: str = "") -> list[str]:
-    """Return the names of the settings in which two recipes differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return [
-            found
-            for key in sorted(one.keys() | other.keys())
-            for found in _differences(one.get(key), other.get(key), f"{name}.{key}".strip("."))
-        ]
-    return [] if one == other else [name]
-
-
 def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
     evaluation = recipe.evaluation
     own: dict[str, Any] = {
@@ -360,11 +278,20 @@ class _SaveAndStop(TrainerCallback):
         return control
 
 
+class _EvaluationStopped(Exception):  # noqa: N818  no error: the run is to end
+    """A signal came while the model was evaluated."""
+
+
 class TrackerTrainer(Trainer):
-    """transformers' Trainer on batches of a `MixtureDataset`, with our losses and TAP-Vid's metrics."""
+    """transformers' Trainer on batches of a `MixtureDataset`, with our losses and TAP-Vid's metrics.
+
+    Attributes:
+        is_stopped: whether the run is to end.
+    """
 
     lr_scheduler: Any
     control: Any
+    is_stopped: Callable[[], bool]
 
     def __init__(
         self,
@@ -381,6 +308,7 @@ class TrackerTrainer(Trainer):
             eval_dataset=None if recipe.evaluation is None else [],
         )
         self.recipe = recipe
+        self.is_stopped = lambda: False
         self.model_accepts_loss_kwargs = False
         self._loss = loss_of(recipe.model.type, recipe.loss.model_dump())
         self._sums: dict[str, list[Tensor]] = {}
@@ -456,10 +384,18 @@ class TrackerTrainer(Trainer):
             processor = PointTrackingImageProcessor({"height": height, "width": width}, processor.size_divisor)
         return PointTrackingPipeline(model, image_processor=processor, device=model.device)
 
+    def _go_on(self, *_: object) -> None:
+        """Raise `_EvaluationStopped` if the run is to end."""
+        if self.is_stopped():
+            raise _EvaluationStopped
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Return the means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process."""
+        """Return the means of TAP-Vid's metrics over the recipe's evaluation videos, by the first process.
+
+        A run that is stopped meanwhile ends without them, with a checkpoint of the step.
+        """
         from accelerate.utils import broadcast_object_list
 
         from anthrotap_hf.evaluation.runner import EvaluatedModel, evaluate, open_benchmark
@@ -473,15 +409,24 @@ class TrackerTrainer(Trainer):
             training = model.training
             # This puts the model into evaluation mode.
             tracker = self._tracker()
-            with tempfile.TemporaryDirectory() as folder:
-                report = evaluate(
-                    [EvaluatedModel(self.recipe.name, tracker, "now")],
-                    open_benchmark(setting.benchmark, Path(setting.data).expanduser(), setting.mode),
-                    Path(folder),
-                    setting.limit,
-                )
-            model.train(training)
-            found = [report["models"][0]["mean"]]
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    report = evaluate(
+                        [EvaluatedModel(self.recipe.name, tracker, "now")],
+                        open_benchmark(setting.benchmark, Path(setting.data).expanduser(), setting.mode),
+                        Path(folder),
+                        setting.limit,
+                        self._go_on,
+                    )
+                found = [report["models"][0]["mean"]]
+            except _EvaluationStopped:
+                # Only a run of one process is stopped like this. The step gets a checkpoint, and no figures are logged;
+                # a figure that is not a number is never the best one.
+                self.control.should_training_stop = self.control.should_save = True
+                self.control.should_evaluate = False
+                return defaultdict(lambda: math.nan)
+            finally:
+                model.train(training)
         means = broadcast_object_list(found)[0]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         self.log(metrics)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 EXIT_CODE = 130
@@ -16,6 +17,7 @@ EXIT_CODE = 130
 PATIENCE = 10.0
 
 _AT_ONCE = b"stopped at once; the next run deletes what is half-written\n"
+_LATER = b"stopping after the work at hand; another signal ends it at once\n"
 
 
 class _Stop:
@@ -27,6 +29,13 @@ class _Stop:
         # Blocks that hold signals, and those among them that are long.
         self.held = 0
         self.long = 0
+        # Whether a second signal came in a short block within a long one.
+        self.ends_after_short = False
+
+    @property
+    def only_long(self) -> bool:
+        """Whether all blocks that hold signals are long."""
+        return self.held > 0 and self.held == self.long
 
 
 _stop = _Stop()
@@ -50,10 +59,13 @@ def stopped_by_signals() -> Iterator[None]:
             # A process that was forked: it does as it would without this.
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif _stop.asked or (_stop.is_pending and _stop.held == _stop.long):
-            os.write(2, _AT_ONCE)
-            os._exit(EXIT_CODE)
+        elif _stop.asked or (_stop.is_pending and _stop.only_long):
+            _end_at_once()
         elif _stop.held:
+            if _stop.long and not _stop.is_pending:
+                _say(_LATER)
+            elif _stop.long:
+                _stop.ends_after_short = True
             _stop.is_pending = True
         else:
             _raise()
@@ -70,6 +82,16 @@ def stopped_by_signals() -> Iterator[None]:
             # None: it was not set by Python, which cannot set it back.
             if handler is not None:
                 signal.signal(number, handler)
+
+
+def ignore_terminal() -> None:
+    """Let a process that works for another one ignore Ctrl-C and a closed terminal, which reach all processes.
+
+    The other one is to end in good order first, and needs what this one makes; it ends this one by SIGTERM.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def end_at_once_from_here() -> None:
@@ -95,7 +117,8 @@ def uninterrupted(long: bool = False) -> Iterator[Callable[[], bool]]:
     """Let signals of `stopped_by_signals` wait until the block ends: for work that must not be half done.
 
     Args:
-        long: the block may last: it must ask whether a signal waits, and end then. A second one ends the process.
+        long: the block may last: it must ask whether a signal waits, and end then. The first signal is answered by a
+            line on the error stream, a second one ends the process.
 
     Yields:
         A function that says whether a signal waits.
@@ -110,9 +133,11 @@ def uninterrupted(long: bool = False) -> Iterator[Callable[[], bool]]:
     finally:
         _stop.held -= 1
         _stop.long -= long
+        if _stop.ends_after_short and _stop.only_long:
+            _end_at_once()
     # An error of the block ends the run by itself, and is not hidden.
     if _stop.is_pending and not _stop.held:
-        _stop.is_pending = False
+        _stop.is_pending = _stop.ends_after_short = False
         if not _stop.asked:
             _raise()
 
@@ -125,4 +150,15 @@ def _raise() -> None:
 
 def _end() -> None:
     time.sleep(PATIENCE)
+    _end_at_once()
+
+
+def _end_at_once() -> NoReturn:
+    _say(_AT_ONCE)
     os._exit(EXIT_CODE)
+
+
+def _say(line: bytes) -> None:
+    # The terminal may be closed.
+    with suppress(OSError):
+        os.write(2, line)

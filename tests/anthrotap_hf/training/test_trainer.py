@@ -27,11 +27,13 @@ from anthrotap_hf.cli.main import app
 from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.hub.model import prepare_model
 from anthrotap_hf.models import TRACKERS
+from anthrotap_hf.training import mixture
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
 from anthrotap_hf.training.losses import LOSSES
 from anthrotap_hf.training.mixture import TooManyBadSamplesError
-from anthrotap_hf.training.trainer import TrackerTrainer, TrainingError, find_checkpoint, train
+from anthrotap_hf.training.resume import TrainingError, find_checkpoint
+from anthrotap_hf.training.trainer import TrackerTrainer, train
 from anthrotap_hf.utils.provenance import Provenance
 
 TINY = {
@@ -160,6 +162,55 @@ def test_a_signal_ends_a_run_after_the_step_at_hand_with_a_checkpoint(unbroken, 
         assert torch.equal(tensor, weights(tmp_path / "model")[name]), name
 
 
+STOPPED_BY_THE_TERMINAL = """
+import json, os, pathlib, signal, sys
+from anthrotap_hf.training import trainer
+from anthrotap_hf.training.config import TrainingRecipe
+from anthrotap_hf.utils.stop_signals import stopped_by_signals
+compute, calls = trainer.TrackerTrainer.compute_loss, []
+def compute_loss(*arguments, **options):
+    calls.append(0)
+    if len(calls) == 3:
+        os.killpg(0, int(sys.argv[3]))
+    return compute(*arguments, **options)
+trainer.TrackerTrainer.compute_loss = compute_loss
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+with stopped_by_signals():
+    try:
+        trainer.train(TrainingRecipe.model_validate(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2]))
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_to_all_processes_stops_a_run_with_workers(tmp_path, number):
+    """The terminal sends Ctrl-C to all processes; SIGTERM to all of them ends the workers, which make batches."""
+    recipe = recipe_with(steps=50, training={**TINY["training"], "dataloader_num_workers": 2, "save_steps": 50})
+    command = [sys.executable, "-c", STOPPED_BY_THE_TERMINAL, recipe.model_dump_json(), str(tmp_path), str(int(number))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, start_new_session=True, check=False)
+    assert run.stdout.splitlines()[-1] == "stopped", run.stderr
+    found = find_checkpoint(tmp_path, recipe, 1, write=False)
+    assert found.name == "checkpoint-3" if number != signal.SIGTERM else found is None or found.name == "checkpoint-3"
+
+
+def test_workers_ignore_signals_of_the_terminal():
+    from torch.utils.data import DataLoader
+
+    class Signals:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, step):
+            mixture._prepare_worker()
+            return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
+
+    assert next(iter(DataLoader(Signals(), batch_size=None, num_workers=1))) == [signal.SIG_IGN] * 2
+
+
 def test_more_steps_are_rejected_with_the_way_to_train_on(unbroken):
     with pytest.raises(TrainingError, match="differs in steps") as error:
         find_checkpoint(unbroken, recipe_with(steps=9), 1, write=True)
@@ -284,7 +335,9 @@ def test_the_shortest_runs_have_a_schedule(tmp_path, steps):
     train(recipe_with(steps=steps, schedule={"pct_start": 0.5}), tmp_path)
 
 
-def test_an_evaluation_during_training_is_logged_and_in_the_provenance(tmp_path):
+@pytest.fixture
+def evaluation(tmp_path):
+    """Settings of an evaluation at each step, on one video."""
     rng = np.random.default_rng(0)
     video = {
         "video": rng.integers(0, 255, (4, 32, 32, 3), np.uint8),
@@ -292,7 +345,30 @@ def test_an_evaluation_during_training_is_logged_and_in_the_provenance(tmp_path)
         "occluded": np.zeros((3, 4), bool),
     }
     (tmp_path / "davis.pkl").write_bytes(pickle.dumps({"one": video}))
-    evaluation = {"benchmark": "tapvid-davis", "data": str(tmp_path / "davis.pkl"), "every": 1}
+    return {"benchmark": "tapvid-davis", "data": str(tmp_path / "davis.pkl"), "every": 1}
+
+
+def test_a_signal_ends_an_evaluation_and_the_last_one_is_made_up_for(tmp_path, monkeypatch, evaluation):
+    stops = []
+
+    @contextmanager
+    def held(long):
+        yield lambda: bool(stops)
+        raise KeyboardInterrupt
+
+    go_on = TrackerTrainer._go_on
+    monkeypatch.setattr(training, "uninterrupted", held)
+    monkeypatch.setattr(TrackerTrainer, "_go_on", lambda self, *_: stops.append(0) or go_on(self))
+    recipe = recipe_with(steps=1, evaluation=evaluation)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "out")
+    assert find_checkpoint(tmp_path / "out", recipe, 1, write=False).name == "checkpoint-1"
+    assert len(stops) == 1
+    monkeypatch.undo()
+    assert Provenance.read(str(train(recipe, tmp_path / "out"))).evaluation["step"] == 1
+
+
+def test_an_evaluation_during_training_is_logged_and_in_the_provenance(tmp_path, evaluation):
     folder = train(recipe_with(steps=1, evaluation=evaluation), tmp_path / "out")
     provenance = Provenance.read(str(folder))
     assert (provenance.evaluation["benchmark"], provenance.evaluation["step"]) == ("tapvid-davis", 1)

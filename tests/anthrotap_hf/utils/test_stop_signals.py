@@ -20,6 +20,13 @@ with stopped_by_signals():
                 for number in numbers:
                     os.kill(os.getpid(), number)
                 print("whole")
+        elif sys.argv[1] == "nested":
+            with uninterrupted(long=True):
+                with uninterrupted():
+                    for number in numbers:
+                        os.kill(os.getpid(), number)
+                    print("short whole")
+                print("long whole")
         elif sys.argv[1] == "failing":
             with uninterrupted():
                 os.kill(os.getpid(), numbers[0])
@@ -70,6 +77,16 @@ def test_long_work_is_ended_by_a_second_signal():
     assert run("long", signal.SIGTERM).stdout == "whole\nstopped\nin good order\n"
     result = run("long", signal.SIGTERM, signal.SIGINT)
     assert (result.returncode, result.stdout) == (130, "")
+
+
+def test_a_second_signal_in_short_work_within_long_work_ends_it_after_the_short_work():
+    assert run("nested", signal.SIGTERM).stdout == "short whole\nlong whole\nstopped\nin good order\n"
+    result = run("nested", signal.SIGTERM, signal.SIGINT)
+    assert (result.returncode, result.stdout) == (130, "short whole\n")
+    assert result.stderr.splitlines() == [
+        "stopping after the work at hand; another signal ends it at once",
+        "stopped at once; the next run deletes what is half-written",
+    ]
 
 
 def test_an_error_is_not_hidden_by_a_signal_that_waits():
