@@ -3,8 +3,8 @@
     git clone https://github.com/cvlab-kaist/locotrack       # and the others that are wanted
     python -m benchmarks.released_code --locotrack locotrack --cotracker3 co-tracker --tapir tapnet
 
-The released code is run as it is, out of its clone, and is no part of this package; it needs einops (LocoTrack), and
-dm-tree and einshape (TAPIR). Each measurement is a process of its own. The clip is of noise, all queries lie in its
+The released code is run as it is, out of its clone, and is no part of this package; it needs einops (LocoTrack,
+AllTracker), and dm-tree and einshape (TAPIR). Each measurement is a process of its own. The clip is of noise, all queries lie in its
 first frame, and both see it at the resolution that the released code uses: 256x256, CoTracker3 384x512.
 """
 
@@ -80,27 +80,43 @@ def cotracker3(clone: str | None, video: torch.Tensor, queries: torch.Tensor) ->
 
 
 def alltracker(clone: str | None, video: torch.Tensor, queries: torch.Tensor) -> Run:
-    """AllTracker tiny, whose code needs no torchvision but imports it: names stand in for it where it is not there."""
+    """AllTracker tiny, whose code imports torchvision without need, and wants a GPU: both are done without.
+
+    Names stand in for torchvision where it is not there, and frames that it sends to a GPU stay where they are.
+    """
     if clone is None:
         from anthrotap_hf import AllTrackerConfig, AllTrackerForPointTracking
 
         channels = {"encoder_channels": (64, 96, 128, 128), "encoder_blocks": (2, 2, 2, 2), "feature_size": 128}
         model = AllTrackerForPointTracking(AllTrackerConfig(encoder="residual", **channels))
         return _ours(model, video, queries)
-    has_torchvision = importlib.util.find_spec("torchvision") is not None
-    parts = {"ops.misc": ("Conv2dNormActivation", "Permute"), "ops.stochastic_depth": ("StochasticDepth",)}
-    for name, kinds in parts.items():
-        if not has_torchvision:
-            stand_in = types.ModuleType(f"torchvision.{name}")
-            for kind in kinds:
-                setattr(stand_in, kind, torch.nn.Identity)
-            sys.modules.setdefault("torchvision", types.ModuleType("torchvision"))
-            sys.modules.setdefault("torchvision.ops", types.ModuleType("torchvision.ops"))
-            sys.modules[f"torchvision.{name}"] = stand_in
+    if importlib.util.find_spec("torchvision") is None:
+        # The tiny model needs one of its modules; the others are only named.
+        modules = {
+            "ops.misc": {"Permute": _Permute, "Conv2dNormActivation": torch.nn.Identity},
+            "ops.stochastic_depth": {"StochasticDepth": lambda probability, mode: torch.nn.Identity()},
+        }
+        for name in ("torchvision", "torchvision.ops"):
+            sys.modules[name] = types.ModuleType(name)
+        for name, kinds in modules.items():
+            stand_in = sys.modules[f"torchvision.{name}"] = types.ModuleType(f"torchvision.{name}")
+            vars(stand_in).update(kinds)
+    torch.Tensor.cuda = lambda tensor, *_, **__: tensor  # type: ignore[method-assign]
     sys.path.insert(0, clone)
     released = importlib.import_module("nets.alltracker").Net(16, use_basicencoder=True, no_split=True).eval()
     frames = (video.permute(0, 1, 4, 2, 3) + 1) * 127.5
     return lambda: released(frames, iters=4)
+
+
+class _Permute(torch.nn.Module):
+    """Stands in for torchvision's module that changes the order of axes."""
+
+    def __init__(self, axes: list[int]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(self.axes)
 
 
 def _ours(model: torch.nn.Module, video: torch.Tensor, queries: torch.Tensor) -> Run:

@@ -41,7 +41,7 @@ def app(
     Example: anthrotap app --dataset labels
     """
     from anthrotap_hf.app import build_app, launch_options
-    from anthrotap_hf.pipelines import BUNDLED, may_be_tracker
+    from anthrotap_hf.pipelines import BUNDLED, check_tracker_name
     from anthrotap_hf.utils.devices import check_device
     from anthrotap_hf.utils.errors import AnthroTapError, missing_extra
     from anthrotap_hf.utils.hub_names import may_be_loaded
@@ -53,14 +53,12 @@ def app(
         fail(str(missing_extra(error, "app")))
     with cli_errors(Path.cwd(), interrupted="the page is closed"):
         check_device(device)
-        for argument, names, is_possible in (
-            ("dataset", dataset, may_be_loaded),
-            ("model", models, may_be_tracker),
-        ):
+        for argument, names in (("dataset", dataset), ("model", models)):
             for name in names or ():
-                if Path(name).expanduser().is_file() or not is_possible(name):
-                    known = ", none of the known trackers" if argument == "model" else ""
-                    reason = f"no such folder{known}, and not a Hub id, which is user/name"
+                if argument == "model":
+                    check_tracker_name(name)
+                if Path(name).expanduser().is_file() or not (argument == "model" or may_be_loaded(name)):
+                    reason = "no such folder, and not a Hub id, which is user/name"
                     raise AnthroTapError(reason, path=name, argument=argument)
         settings = AppSettings(
             models=_named([*map(str, BUNDLED.values()), *(models or [])], list(BUNDLED)),

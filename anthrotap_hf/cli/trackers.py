@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.cli.common import Json, print_json
@@ -17,7 +18,8 @@ def trackers(as_json: Json = False) -> None:
     """List the trackers that every --model takes by name: size, license, published scores, whether they are here.
 
     A released one is downloaded, checked and converted when it is first used. AJ is the average Jaccard of TAP-Vid
-    DAVIS (queried first) as its authors published it, in percent. --json has all figures, their sources and addresses.
+    DAVIS (queried first) as its authors published it, in percent. MB is "unknown" where no
+    source at hand states it. --json has all figures, their sources and addresses.
 
     Example: anthrotap trackers
     """
@@ -29,7 +31,7 @@ def trackers(as_json: Json = False) -> None:
         bundled = [{"name": name, "folder": str(folder), "here": True} for name, folder in BUNDLED.items()]
         print_json({"bundled": bundled, "released": [_describe(checkpoint) for checkpoint in known]})
         return
-    print(table([["name", "tracker", "MB", "license", "AJ", "here"], *_bundled(list(BUNDLED)), *map(_row, known)]))
+    print(table([["name", "tracker", "MB", "license", "AJ", "here"], *_bundled(BUNDLED), *map(_row, known)]))
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -39,13 +41,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _bundled(names: Sequence[str]) -> list[list[str]]:
+def _bundled(folders: Mapping[str, Path]) -> list[list[str]]:
     titles = {"flowchain": "chained optical flow", "locotrack-tiny": "LocoTrack tiny, the default"}
-    return [[name, titles.get(name, name), "-", "apache-2.0", "-", "comes along"] for name in names]
+    rows = []
+    for name, folder in folders.items():
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        rows.append([name, titles.get(name, name), f"{size / 1e6:.0f}", "apache-2.0", "-", "comes along"])
+    return rows
 
 
 def _row(checkpoint: Checkpoint) -> list[str]:
-    megabytes = "-" if checkpoint.bytes is None else f"{checkpoint.bytes / 1e6:.0f}"
+    megabytes = "unknown" if checkpoint.bytes is None else f"{checkpoint.bytes / 1e6:.0f}"
     return [checkpoint.name, checkpoint.title, megabytes, checkpoint.license, best_score(checkpoint), where(checkpoint)]
 
 

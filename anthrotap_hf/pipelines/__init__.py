@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import lazy_loader
 
 from anthrotap_hf.models import CONFIGS, TRACKERS
+from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.hub_names import may_be_loaded, split_revision
 from anthrotap_hf.utils.import_hooks import when_imported
 
@@ -50,7 +52,9 @@ def find_tracker(name: str, progress: Callable[[str, int, int | None], object] |
         progress: see `known_trackers.Progress`.
 
     Raises:
-        ValueError: it can be none of these, so that the Hub is not asked for a folder; or a known tracker can't be had.
+        AnthroTapError: it can be none of these, so that the Hub is not asked for a folder; or a known tracker can't be
+            had.
+        ValueError: a bundled tracker and a folder here have this name.
         OSError: a known tracker can't be written to the cache.
     """
     if name in BUNDLED:
@@ -62,11 +66,7 @@ def find_tracker(name: str, progress: Callable[[str, int, int | None], object] |
         from anthrotap_hf.pipelines.known_trackers import prepare
 
         return str(prepare(checkpoints()[name], progress)), None
-    if not may_be_loaded(name):
-        raise ValueError(
-            f"no such folder, none of the trackers that come along ({', '.join(BUNDLED)}) or that are known "
-            "(`anthrotap trackers` lists them), and no Hub id, which is user/name"
-        )
+    check_tracker_name(name)
     return split_revision(os.path.expanduser(name))
 
 
@@ -82,9 +82,20 @@ def is_known(name: str) -> bool:
     return True
 
 
-def may_be_tracker(name: str) -> bool:
-    """Return whether `find_tracker` may find a name; nothing is downloaded for that."""
-    return name in BUNDLED or is_known(name) or may_be_loaded(name)
+def check_tracker_name(name: str) -> None:
+    """Raise AnthroTapError if `find_tracker` can't find a name; nothing is downloaded for that.
+
+    The hint names the trackers whose names are most like it, or says how all are listed. `argument` is "model".
+    """
+    if name in BUNDLED or is_known(name) or may_be_loaded(name):
+        return
+    asked = name.lower().replace("_", "-")
+    # "cotracker3" is the beginning of several names, and so nearest to them.
+    begun = [known for known in tracker_names() if known.startswith(asked) and len(asked) > 2]
+    similar = begun or difflib.get_close_matches(asked, tracker_names())
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "`anthrotap trackers` lists all names"
+    reason = "no tracker of that name, no such folder, and no Hub id, which is user/name"
+    raise AnthroTapError(reason, path=name, hint=hint, argument="model")
 
 
 def tracker_names() -> list[str]:
@@ -140,6 +151,9 @@ def _serve_names(transformers_pipelines: ModuleType) -> None:
             task, (model, _) = TASK, find_tracker(model)
             # Our classes are here: the code that lies beside the weights is for where they are not.
             kwargs.setdefault("trust_remote_code", False)
+        elif isinstance(model, str) and task == TASK:
+            # The Hub would be asked for a mistyped name.
+            check_tracker_name(model)
         elif model is None and task == TASK:
             # transformers would warn that nobody should rely on its choice: this one comes along.
             model = str(DEFAULT_MODEL)

@@ -195,11 +195,12 @@ def build_model(settings: ModelSettings) -> PreTrainedModel:
         kind = AutoConfig.from_pretrained(start, revision=revision).model_type
         if kind != settings.type:
             raise ValueError(f"it holds a {kind}, not a {settings.type}")
-        model, loaded = AutoModel.from_pretrained(start, revision=revision, output_loading_info=True, **config)
-        if lacking := sorted(loaded["missing_keys"] or loaded["unexpected_keys"] or loaded["mismatched_keys"]):
-            raise ValueError(f"its weights are not those of the network: {lacking[0]} and {len(lacking) - 1} others")
+        model = AutoModel.from_pretrained(start, revision=revision, **config)
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = describe_hub_error(error, settings.start) or f"{settings.start}: {one_line(error, limit=400)}"
+        known = isinstance(error, AnthroTapError) and error.path is not None
+        reason = describe_hub_error(error, settings.start) or (
+            error if known else f"{settings.start}: {one_line(error, limit=400)}"
+        )
         raise ValueError(f"model.start: {reason}") from error
     return _frozen(model, settings.frozen)
 

@@ -380,6 +380,37 @@ class AllTrackerPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        output_loading_info=False,
+        ignore_mismatched_sizes=False,
+        **kwargs,
+    ):
+        """Load a model as transformers does, but raise ValueError where the weights are not those of the network.
+
+        transformers draws random numbers for the ones that are missing, and only warns. With
+        `ignore_mismatched_sizes`, those of another size are drawn, as usual.
+        """
+        model, found = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+        sizes = {f"{name} {[*size]}, not {[*wanted]}" for name, size, wanted in found["mismatched_keys"]}
+        for difference, names in (
+            ("lack", found["missing_keys"]),
+            ("have besides", found["unexpected_keys"]),
+            ("have in another size", set() if ignore_mismatched_sizes else sizes),
+        ):
+            if names:
+                others = f", and {len(names) - 1} others" if len(names) > 1 else ""
+                raise ValueError(
+                    f"{pretrained_model_name_or_path}: its weights are not those of the {cls.config_class.model_type} "
+                    f"of its config.json: they {difference} {min(names)}{others}"
+                )
+        return (model, found) if output_loading_info else model
+
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize as PyTorch does, with residual branches that start near zero."""
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.LayerNorm)):

@@ -75,7 +75,7 @@ def test_neither_a_recipe_nor_a_tracker_is_an_error(train, tmp_path):
     result, _ = train("--data", "mine")
     assert (result.exit_code, result.stderr) == (2, "no RECIPE; name one, or --model, a tracker to fine-tune\n")
     result, _ = train("--model", str(tmp_path / "nowhere"))
-    assert "no such folder, none of the trackers that come along" in result.stderr
+    assert "nowhere: no tracker of that name, no such folder" in result.stderr
 
 
 def test_a_recipe_without_labels_takes_none(train):

@@ -72,6 +72,23 @@ def test_a_name_is_downloaded_and_converted_once_and_its_license_told_once(serve
     assert (weights.license, weights.is_non_commercial) == ("cc-by-nc-4.0", True)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("locotrak-base", "did you mean locotrack-base or "),
+        ("TAPNextpp_51", "did you mean tapnextpp-512?"),
+        ("cotracker3", "did you mean cotracker3-offline or cotracker3-online or "),
+        ("nonsense", "`anthrotap trackers` lists all names"),
+    ],
+)
+def test_a_mistyped_name_is_told_which_are_like_it(name, hint):
+    line = f"{name}: no tracker of that name, no such folder, and no Hub id, which is user/name; {hint}"
+    assert reason(name).startswith(line)
+    with pytest.raises(ValueError, match="no tracker of that name") as error:
+        transformers.pipeline("point-tracking", model=name)
+    assert str(error.value).startswith(line)
+
+
 def test_transformers_pipeline_takes_the_name(server, video):
     tracker = transformers.pipeline("point-tracking", model="stand-in")
     assert tracker(video, points=[[0, 10, 8]])["visible"].shape == (1, len(video))

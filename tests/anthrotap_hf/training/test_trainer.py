@@ -306,7 +306,7 @@ def test_tapnext_learns_and_starts_from_a_folder(tmp_path):
     with pytest.raises(ValueError, match="holds a tapnext, not a locotrack"):
         train(recipe_with(model={"type": "locotrack", "start": str(folder)}), tmp_path / "third")
     deeper = {"type": "tapnext", "start": str(folder), "config": {"num_hidden_layers": 2}}
-    with pytest.raises(ValueError, match="its weights are not those of the network"):
+    with pytest.raises(ValueError, match="its weights are not those of the tapnext"):
         train(recipe_with(model=deeper), tmp_path / "fourth")
 
 
