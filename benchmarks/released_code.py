@@ -4,8 +4,9 @@
     python -m benchmarks.released_code --locotrack locotrack --cotracker3 co-tracker --tapir tapnet
 
 The released code is run as it is, out of its clone, and is no part of this package; it needs einops (LocoTrack,
-AllTracker), and dm-tree and einshape (TAPIR). Each measurement is a process of its own. The clip is of noise, all queries lie in its
-first frame, and both see it at the resolution that the released code uses: 256x256, CoTracker3 384x512.
+AllTracker), and dm-tree and einshape (TAPIR). Each measurement is a process of its own. The clip is of noise, all
+queries lie in its first frame, and both see it at the resolution that the released code uses: 256x256, CoTracker3
+384x512.
 """
 
 from __future__ import annotations

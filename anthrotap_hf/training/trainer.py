@@ -34,7 +34,7 @@ from anthrotap_hf.training.losses import loss_of
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
 from anthrotap_hf.training.resume import MODEL_FOLDER, TrainingError, find_checkpoint
 from anthrotap_hf.utils.atomic_files import atomic_dir
-from anthrotap_hf.utils.errors import one_line
+from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.hub_errors import describe_hub_error
 from anthrotap_hf.utils.provenance import Component, public_name
