@@ -93,7 +93,7 @@ def alltracker(clone: str | None, video: torch.Tensor, queries: torch.Tensor) ->
         return _ours(model, video, queries)
     if importlib.util.find_spec("torchvision") is None:
         # The tiny model needs one of its modules; the others are only named.
-        modules = {
+        modules: dict[str, dict[str, Any]] = {
             "ops.misc": {"Permute": _Permute, "Conv2dNormActivation": torch.nn.Identity},
             "ops.stochastic_depth": {"StochasticDepth": lambda probability, mode: torch.nn.Identity()},
         }
