@@ -94,7 +94,7 @@ class Bench:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "anthrotap_hf.cli.main", *map(str, arguments)]
-        options = {"env": self.environment, **options}
+        options = {"env": self.environment, "start_new_session": True, **options}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
     def finish(self, *arguments: object) -> float:
@@ -112,9 +112,7 @@ class Bench:
             process.wait(after)
         except subprocess.TimeoutExpired:
             family = psutil.Process(process.pid).children(recursive=True)
-            for number in STOPS[how]:
-                process.send_signal(number)
-                time.sleep(0.05)
+            send(process, how)
             _, errors = process.communicate(timeout=300)
             _, alive = psutil.wait_procs(family, 10)
             assert not alive, f"processes outlive the command: {alive}"
@@ -188,6 +186,17 @@ class Bench:
         shutil.rmtree(out, ignore_errors=True)
         code = f"exit code {process.returncode}" + (f", `{line}`" if line else "")
         return f"{code} | {said(problems) or 'equal, nothing left'}"
+
+
+def send(process: subprocess.Popen[str], how: str) -> None:
+    for number in STOPS[how]:
+        if number == signal.SIGINT:
+            # A terminal sends it to all processes that run in it.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        time.sleep(0.05)
 
 
 def said(problems: Counter[str]) -> str:
@@ -377,9 +386,7 @@ def app(bench: Bench) -> str:
             for root in bench.temporary.glob("anthrotap-app-*"):
                 (root / "video.mp4").write_text("of a visitor")
             time.sleep(0.1)
-        for signal_number in STOPS[how]:
-            process.send_signal(signal_number)
-            time.sleep(0.05)
+        send(process, how)
         _, errors = process.communicate(timeout=300)
         if process.returncode not in CODES.get(how, {130}):
             problems[f"exit code {process.returncode} after {how} at {after:.1f} s: {errors[-200:]!r}"] += 1

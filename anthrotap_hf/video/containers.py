@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -79,12 +78,12 @@ def open_video(source: VideoSource, formats: tuple[str, ...] = FORMATS) -> Itera
     """
     name = source_name(source)
     if not isinstance(source, bytes):
-        path = Path(source)
-        if path.is_dir():
+        # A name that is too long for the file system, or has a null byte, is no file's: pathlib raises for these.
+        if os.path.isdir(source):
             raise VideoError("this is a folder", path=name, hint="name the video files in it")
-        if not path.is_file():
+        if not os.path.isfile(source):
             raise VideoError("no such file", path=name, hint="check the path")
-        if not path.stat().st_size:
+        if not os.path.getsize(source):
             raise VideoError("the file is empty", path=name, hint="fetch it again")
     # "file:" keeps a colon in the name from being read as a protocol. No protocol is named "none".
     file, protocol = (io.BytesIO(source), "none") if isinstance(source, bytes) else (f"file:{name}", "file")

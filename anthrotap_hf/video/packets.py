@@ -28,6 +28,8 @@ MAX_REORDERED = 16
 # Where MPEG-TS files are joined, one of the last packets before the join is marked as corrupt, since their count begins
 # anew: this many packets before it.
 BEFORE_JOIN = 2
+# Steps between frames that tell at least whether they come at one rate.
+FEWEST_STEPS = 5
 
 
 @dataclass
@@ -80,8 +82,9 @@ class _Judge:
         self._pts: int | None = None
         # The latest time stamp that a frame had.
         self._latest: int | None = None
-        # The number of the packet where time begins anew.
+        # The number of the packet where time begins anew, and of one that comes right before such a packet.
         self._join: int | None = None
+        self._before_join: int | None = None
         self._steps: deque[int] = deque(maxlen=MAX_REORDERED)
 
     def add_packet(self, number: int, pts: int | None) -> None:
@@ -91,6 +94,10 @@ class _Judge:
     def add_join(self, number: int) -> None:
         """Time begins anew with a packet."""
         self._join = number
+
+    def add_before_join(self, number: int) -> None:
+        """Time begins anew right after a packet: the mark of corrupt packets says nothing there."""
+        self._before_join = number
 
     def add_damage(self, number: int, reason: str) -> None:
         """What a packet holds is damaged."""
@@ -149,7 +156,13 @@ class _Judge:
                 del self._damaged[:before]
             lost, self._num_lost = self._num_lost, 0
             # Before damage, what is lost may have been displayed between frames that are sound: a hole in time tells.
-            is_hole = self._note_step(frame.pts) and bool(self._damaged)
+            # So it does right before a join, where frames come at one rate.
+            is_regular = self._is_regular()
+            is_hole = self._note_step(frame.pts) and (
+                bool(self._damaged) or (is_regular and self._is_near_join(number))
+            )
+            if is_hole and not self._damage.reason:
+                self._damage.reason = f"frames lost before {time_of(frame)}"
             yield SoundFrame(frame, aspect, lost, lost > 0 or is_hole)
         if at_end:
             self._lose_frames_until(None)
@@ -162,6 +175,18 @@ class _Judge:
         is_long = bool(self._steps) and pts - last > 1.5 * median(self._steps)
         self._steps.append(pts - last)
         return is_long
+
+    def _is_regular(self) -> bool:
+        """Return whether the last frames were displayed at one rate."""
+        if len(self._steps) < FEWEST_STEPS:
+            return False
+        usual = median(self._steps)
+        return all(abs(step - usual) <= 0.1 * usual for step in self._steps)
+
+    def _is_near_join(self, number: int) -> bool:
+        """Return whether time begins anew soon after a packet, in the order of decoding."""
+        before = self._before_join
+        return before is not None and before - MAX_REORDERED <= number <= before + BEFORE_JOIN
 
     def _lose_frames_until(self, pts: int | None) -> None:
         """Count the lost frames that were to be displayed before a time stamp; all of them for None."""
@@ -229,11 +254,15 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
             # At the end of a stream, and where AVI repeats a frame.
             continue
         if packet is not None:
-            packet.opaque = number
+            # PyAV knows these by their identity and forgets them with the packet. Small numbers are one object for all
+            # decoders of a process, a tuple is the packet's own.
+            packet.opaque = (number,)
             judge.add_packet(number, packet.pts if clock.is_told else None)
             if packets.is_join:
                 judge.add_join(number)
-            if packet.is_corrupt and not packets.is_before_join():
+            if packets.is_before_join():
+                judge.add_before_join(number)
+            elif packet.is_corrupt:
                 judge.add_damage(number, f"corrupt packet near {time_of(packet)}")
             first = None if lost is None else lost.first_after_loss(number, packet)
             if first is not None:
@@ -257,7 +286,7 @@ def decode_frames(container: Any, stream: Any, damage: Damage, wanted: set[int] 
         for frame in frames:
             if frame.time_base is None:
                 frame.time_base = stream.time_base
-            of_packet = number if frame.opaque is None else frame.opaque
+            of_packet = number if frame.opaque is None else frame.opaque[0]
             judge.check_order(of_packet, frame.pts if clock.is_told else None)
             frame.pts = clock.time_stamp(frame)
             judge.add_frame(of_packet, frame, *kinds.get(of_packet, (aspect, not is_av1)))

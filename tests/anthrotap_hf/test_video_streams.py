@@ -12,7 +12,7 @@ import pytest
 from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
-from anthrotap_hf.video import DamagedVideoError, iter_frames, probe, select_frames
+from anthrotap_hf.video import DamagedVideoError, iter_frames, packets, probe, select_frames
 from anthrotap_hf.video.display_order import is_hidden
 from anthrotap_hf.video.pictures import tone_mapped
 
@@ -100,6 +100,47 @@ def test_bursts_in_transport_streams_leave_no_smeared_frame(tmp_path, moving_pat
     assert len(frames) > 10
     for frame in frames:
         np.testing.assert_array_equal(frame.image, whole[round(frame.time, 2)])
+
+
+def test_videos_that_are_read_at_once_do_not_mix(tmp_path, moving_pattern, monkeypatch):
+    """Each frame is known by the number of its own packet, also where another decoder is done with that number."""
+    path = encode(tmp_path / "a.mkv", moving_pattern(40, 64, 96), options={"crf": "18", "bf": "3"}, gop=12)
+    add_frame, numbers = packets._Judge.add_frame, []
+
+    def add(self, number, *rest):
+        numbers.append(number)
+        add_frame(self, number, *rest)
+
+    monkeypatch.setattr(packets._Judge, "add_frame", add)
+    for _ in iter_frames(path):
+        for number in range(40):
+            av.Packet(1).opaque = number
+    assert sorted(numbers) == list(range(40))
+
+
+def without_last_frame(path: Path) -> bytes:
+    """Return the bytes of an MPEG-TS file without its last frame in the order of decoding."""
+    data = path.read_bytes()
+    video = [at for at in range(0, len(data), 188) if (data[at + 1] & 0x1F) << 8 | data[at + 2] == 256]
+    # payload_unit_start_indicator
+    last = max(at for at in video if data[at + 1] & 0x40)
+    gone = {at for at in video if at >= last}
+    return b"".join(data[at : at + 188] for at in range(0, len(data), 188) if at not in gone)
+
+
+def test_a_frame_lost_right_before_a_join_is_a_gap(tmp_path, moving_pattern):
+    """It is displayed between others. Transport packets there are marked as corrupt whether one is lost or not."""
+    options = {"bf": "3", "x264-params": "b-adapt=0"}
+    path = encode(tmp_path / "a.ts", moving_pattern(27, 64, 96), options=options)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(path.read_bytes() * 2)
+    frames, error = sound_frames(joined)
+    assert (len(frames), error, any(frame.after_loss for frame in frames)) == (54, None, False)
+    joined.write_bytes(without_last_frame(path) + path.read_bytes())
+    frames, error = sound_frames(joined)
+    assert [number for number, frame in enumerate(frames) if frame.after_loss] == [25]
+    assert len(frames) == 53
+    assert "frames lost before 1." in str(error)
 
 
 LOSSY = {

@@ -147,19 +147,21 @@ def _sources(text: str, column: str, split: str | None, allow_private: bool, lis
         return
     path = Path(text).expanduser()
     suffix = path.suffix.lower()
-    if path.is_dir():
+    # A name that is too long for the file system is no file's: pathlib raises for it.
+    is_file = os.path.isfile(path)
+    if os.path.isdir(path):
         has_videos = any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*"))
         if not has_videos and any(path.rglob(f"*{TABLE}")):
             yield from _of_dataset(os.fspath(path), column, split, allow_private)
             return
         yield from map(_local, find_videos([path]))
-    elif suffix == LIST and path.is_file():
+    elif suffix == LIST and is_file:
         for line in _read_list(path):
             address = line if "://" in line else os.path.join(path.parent, line)
             yield from _sources(address, column, split, allow_private, listed=True)
-    elif suffix == TABLE and path.is_file():
+    elif suffix == TABLE and is_file:
         yield from _rows_of(os.path.abspath(path), column, allow_private)
-    elif path.is_file():
+    elif is_file:
         yield _local(path)
     elif matches := sorted(glob.glob(os.path.expanduser(text), recursive=True)):
         for match in matches:
@@ -167,7 +169,7 @@ def _sources(text: str, column: str, split: str | None, allow_private: bool, lis
     elif listed and suffix in VIDEO_SUFFIXES and "*" not in text:
         # Gone since the list was made: reported with the videos that fail.
         yield Source(os.path.abspath(path))
-    elif text.count("/") == 1 and not suffix and not path.is_absolute() and not path.parent.exists():
+    elif text.count("/") == 1 and not suffix and not path.is_absolute() and not os.path.exists(path.parent):
         yield from _of_dataset(text, column, split, allow_private)
     else:
         raise FileNotFoundError(f"{text}: no such file, folder or dataset")

@@ -155,6 +155,7 @@ def test_videos_that_cannot_be_read_are_errors_in_one_line(flowchain, tmp_path, 
     broken.write_bytes(b"no video at all")
     for given, message in [
         ("nowhere.mp4", "no such file"),
+        ("x" * 5000, "no such file"),
         (str(broken), "not a video"),
         (broken.read_bytes(), "not a video"),
         (f"{served}/nowhere.mp4", "not found"),
