@@ -3,7 +3,7 @@
     python -m benchmarks.training_cache FOLDER --clips 400        # 400 clips in 20 minutes on one core
 
 Each clip is written twice: as it is rendered, and with pieces passing in front. Clips that exist are not made again;
-`anthrotap_hf.training.prepared` says what a folder holds.
+`anthrotap_hf.readers.prepared` says what a folder holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anthrotap_hf.training.prepared import PreparedClip
+from anthrotap_hf.readers.prepared import prepare_clip
 from anthrotap_hf.video import decode_video, write_video
 from benchmarks.synthetic.objects import ObjectScene, render_objects
 from benchmarks.synthetic.renderer import render_scene
@@ -36,7 +36,7 @@ def make_clip(folder: Path, number: int) -> bool:
     for kind, frames, shown in (("plain", rendered.frames, visible), ("covered", covered, hidden)):
         crf = rng.choice([0, 23, 28, 32])
         frames = compressed(frames, scene.fps, int(crf)) if crf else frames
-        PreparedClip.prepare(frames, xy, shown, np.ones_like(shown)).write(folder / f"{number:05d}-{kind}")
+        prepare_clip(folder / f"{number:05d}-{kind}", frames, xy, shown, np.ones_like(shown))
     return True
 
 

@@ -36,12 +36,12 @@ def _has_file(checkpoint: Checkpoint) -> bool:
 
 
 def _describe(checkpoint: Checkpoint) -> str:
-    size = "" if checkpoint.bytes is None else f" of {checkpoint.bytes / 1e6:.0f} MB"
+    size = "unknown size" if checkpoint.bytes is None else f"{checkpoint.bytes / 1e6:.0f} MB"
     if checkpoint.is_converted:
         where = "on this machine"
     elif _has_file(checkpoint):
         where = "its file is on this machine"
     else:
-        where = f"a download{size}"
+        where = f"a download of {size}"
     license = "no license stated" if checkpoint.license == "unknown" else checkpoint.license
     return f"{checkpoint.title} ({license}; {where})"

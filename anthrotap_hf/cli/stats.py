@@ -26,8 +26,9 @@ def stats(
             help="One for all datasets, or one for each in their order. shards (the default): a folder of `anthrotap "
             "label`; letsdance: the released labels, a folder of .npy; kubric (as CoTracker lays it out), "
             "point-odyssey, dynamic-replica, egopoints, panning-movi-e (TFRecords), drivetrack: a folder of clips; "
-            "procedural: DATA is a number of clips; tapvid: a pickle or our .npz, points: a .csv or .json "
-            "beside its video, tracks: a .tracks.npz of `anthrotap track`; or a folder of them."
+            "prepared: a folder of `python -m benchmarks.training_cache`; procedural: DATA is a number of clips; "
+            "tapvid: a pickle or our .npz, points: a .csv or .json beside its video, tracks: a .tracks.npz of "
+            "`anthrotap track`; or a folder of them."
         ),
     ] = None,
     limit: common.Limit = None,

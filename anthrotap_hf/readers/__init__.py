@@ -29,6 +29,7 @@ READERS = Registry(
         "egopoints": "anthrotap_hf.readers.egopoints:EgoPointsClips",
         "dynamic-replica": "anthrotap_hf.readers.dynamic_replica:DynamicReplicaClips",
         "drivetrack": "anthrotap_hf.readers.drivetrack:DriveTrackClips",
+        "prepared": "anthrotap_hf.readers.prepared:PreparedClips",
         "procedural": "anthrotap_hf.readers.procedural:ProceduralClips",
         "tapvid": "anthrotap_hf.readers.tapvid:TapVidClips",
         "points": "anthrotap_hf.readers.points:PointClips",

@@ -17,7 +17,7 @@ from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError, array_of, safe_load_npy
 from anthrotap_hf.video import VideoError
 from anthrotap_hf.video.containers import check_size
-from anthrotap_hf.video.images import IMAGE_DAMAGE, natural_key
+from anthrotap_hf.video.images import IMAGE_DAMAGE, natural_key, natural_path_key
 
 FilePath = str | os.PathLike[str]
 
@@ -49,6 +49,8 @@ class Reader(Protocol):
         human: whether all tracks lie on people.
         knows_occlusion: whether occluded labels are distinguished from invalid ones.
         knows_person: whether `Tracks.person` distinguishes people.
+        has_flow: whether clips come with flow's chains from every label that may be a query, as `info["flow"]`
+            (`anthrotap_hf.readers.prepared.FlowChains`).
         window: None where clips are read in any order. Otherwise reading in order is cheap, and reading any of the
             last `window` clips again is, too.
     """
@@ -57,6 +59,7 @@ class Reader(Protocol):
     human: bool = False
     knows_occlusion: bool = True
     knows_person: bool = False
+    has_flow: bool = False
     window: int | None = None
 
     @classmethod
@@ -68,6 +71,10 @@ class Reader(Protocol):
             ShardError: the same, of our own shards (`ShardClips`).
         """
         return cls(data)  # type: ignore[call-arg]
+
+    def longest(self) -> int | None:
+        """Return the number of frames of the longest clip, where that is known without reading the clips; else None."""
+        return None
 
     def __len__(self) -> int: ...
 
@@ -84,18 +91,20 @@ class Reader(Protocol):
         return (self[index] for index in range(len(self)))
 
 
-def sort_clips(found: Iterable[Path], layout: str, folder: FilePath) -> list[Path]:
-    """Return the folders of clips that were found in a dataset's folder, in natural order. Raises DatasetError if none
-    was.
+def sort_clips(found: Iterable[Path], wanted: str, folder: FilePath) -> list[Path]:
+    """Return the files or folders that were found in a dataset's folder, in natural order of their names.
 
     Args:
-        found: the folders.
-        layout: how a clip is laid out, for the message.
+        found: the files or folders; those of one name in several folders are sorted by their folders.
+        wanted: what they are, for the message: "clip laid out as NAME/annot.npz".
         folder: where they were looked for.
+
+    Raises:
+        DatasetError: if none was found.
     """
-    clips = sorted(found, key=natural_key)
+    clips = sorted(found, key=natural_path_key)
     if not clips:
-        raise DatasetError(f"no clip laid out as {layout} in this folder", path=folder)
+        raise DatasetError(f"no {wanted} in this folder", path=folder)
     return clips
 
 

@@ -13,18 +13,17 @@ import numpy as np
 
 from anthrotap_hf.readers.base import (
     BadClipError,
-    DatasetError,
     FilePath,
     Reader,
     make_tracks,
     read_flags,
     read_points,
     require_keys,
+    sort_clips,
 )
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.safe_pickle import DAMAGE, read_npy_header
-from anthrotap_hf.video.images import natural_path_key
 
 
 class DriveTrackClips(Reader):
@@ -60,9 +59,7 @@ class DriveTrackClips(Reader):
         self.name = name
         self.short_side = short_side
         self.num_tracks = num_tracks
-        self.files = sorted(Path(folder).rglob("*.npz"), key=natural_path_key)
-        if not self.files:
-            raise DatasetError("no .npz file in or below this folder", path=folder)
+        self.files = sort_clips(Path(folder).rglob("*.npz"), ".npz file", folder)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -43,7 +43,9 @@ class EgoPointsClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "egopoints") -> None:
         self.name = name
-        self.clips = sort_clips((path.parent for path in Path(folder).glob("*/annot.npz")), "NAME/annot.npz", folder)
+        self.clips = sort_clips(
+            (path.parent for path in Path(folder).glob("*/annot.npz")), "clip laid out as NAME/annot.npz", folder
+        )
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -20,6 +20,8 @@ from anthrotap_hf.utils.file_limits import read_json
 
 Arrays = Mapping[str, Any]
 
+TRACKS_JSON = ".tracks.json"
+"""The end of the names of what `anthrotap track` writes beside its overlay: no ground truth."""
 AFTER_EFFECTS_HEAD = "Adobe After Effects 8.0 Keyframe Data"
 # Files of tracks that hold too little to be read back, by what tells them, and why.
 NOT_READ_BACK = {
@@ -120,7 +122,7 @@ def _empty(points: int, frames: int) -> dict[str, np.ndarray]:
 
 KINDS: dict[str, Callable[[Path, int | None], Arrays]] = {
     ".tracks.npz": read_npz,
-    ".tracks.json": read_tracks_json,
+    TRACKS_JSON: read_tracks_json,
     ".pt": read_cotracker,
     ".txt": read_after_effects,
     ".py": read_blender,

@@ -37,7 +37,7 @@ class KubricClips(Reader):
     def __init__(self, folder: FilePath, name: str = "kubric") -> None:
         self.name = name
         found = (path for path in Path(folder).glob("*") if (path / f"{path.name}.npy").is_file())
-        self.clips = sort_clips(found, "NAME/NAME.npy", folder)
+        self.clips = sort_clips(found, "clip laid out as NAME/NAME.npy", folder)
 
     def __len__(self) -> int:
         return len(self.clips)

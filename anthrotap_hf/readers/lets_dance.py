@@ -20,11 +20,11 @@ from anthrotap_hf.readers.base import (
     make_tracks,
     read_flags,
     read_points,
+    sort_clips,
 )
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.utils.safe_pickle import array_of
 from anthrotap_hf.video import VideoWriter, iter_frames, select_frames
-from anthrotap_hf.video.images import natural_path_key
 
 FPS = 10
 
@@ -68,9 +68,7 @@ class LetsDanceClips(Reader):
         self.short_side = short_side
         if self.videos is not None and not self.videos.is_dir():
             raise DatasetError("no such folder of videos", path=videos)
-        self.files = sorted(Path(labels).rglob("*.npy"), key=natural_path_key)
-        if not self.files:
-            raise DatasetError("no .npy file in or below this folder", path=labels)
+        self.files = sort_clips(Path(labels).rglob("*.npy"), ".npy file", labels)
 
     def __len__(self) -> int:
         return len(self.files)

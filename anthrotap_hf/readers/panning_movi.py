@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks
+from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks, sort_clips
 from anthrotap_hf.readers.tfrecord import Feature, find_records, read_example
 from anthrotap_hf.tracks import TrackedClip
 from anthrotap_hf.video.containers import check_size
-from anthrotap_hf.video.images import IMAGE_DAMAGE, natural_path_key
+from anthrotap_hf.video.images import IMAGE_DAMAGE
 
 # Strides of the grid that points are drawn from, which begins at a random pixel.
 TIME_STRIDE, PIXEL_STRIDE = 4, 2
@@ -83,9 +83,7 @@ class PanningMoviClips(Reader):
             raise ValueError(f"num_tracks must be at least 1, got {num_tracks}")
         self.name = name
         self.num_tracks = num_tracks
-        self.files = sorted(Path(folder).rglob(f"*-{split}.tfrecord*"), key=natural_path_key)
-        if not self.files:
-            raise DatasetError(f"no file NAME-{split}.tfrecord-... in or below this folder", path=folder)
+        self.files = sort_clips(Path(folder).rglob(f"*-{split}.tfrecord*"), f"file NAME-{split}.tfrecord-...", folder)
         records = []
         for number, path in enumerate(self.files):
             try:

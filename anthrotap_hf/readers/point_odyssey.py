@@ -35,7 +35,9 @@ class PointOdysseyClips(Reader):
 
     def __init__(self, folder: FilePath, name: str = "point odyssey") -> None:
         self.name = name
-        self.clips = sort_clips((path.parent for path in Path(folder).glob("*/anno.npz")), "NAME/anno.npz", folder)
+        self.clips = sort_clips(
+            (path.parent for path in Path(folder).glob("*/anno.npz")), "clip laid out as NAME/anno.npz", folder
+        )
 
     def __len__(self) -> int:
         return len(self.clips)

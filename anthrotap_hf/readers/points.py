@@ -12,21 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_hf.readers.base import (
-    BadClipError,
-    DatasetError,
-    FilePath,
-    Reader,
-    make_tracks,
-)
+from anthrotap_hf.readers.base import BadClipError, DatasetError, FilePath, Reader, make_tracks, sort_clips
+from anthrotap_hf.readers.exported_files import TRACKS_JSON
 from anthrotap_hf.tracks import FrameLoader, TrackedClip, fill_invalid
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.file_limits import read_json
 from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, image_folder, iter_frames, select_frames
-from anthrotap_hf.video.images import natural_key
 
-# What `anthrotap track` writes beside its overlay: no ground truth.
-TRACKS_JSON = ".tracks.json"
 COLUMNS = ("track", "t", "x", "y", "visible")
 _YES_OR_NO = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
 
@@ -69,9 +61,7 @@ class PointClips(Reader):
             for file in path.iterdir()
             if file.suffix.lower() in (".csv", ".json") and not file.name.endswith(TRACKS_JSON) and file.is_file()
         )
-        self.files = sorted(found, key=natural_key)
-        if not self.files:
-            raise DatasetError("no .csv or .json of points in this folder", path=path)
+        self.files = sort_clips(found, ".csv or .json of points", path)
         by_stem: dict[str, Path] = {}
         for file in self.files:
             one = by_stem.setdefault(file.stem, file)

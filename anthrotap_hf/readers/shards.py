@@ -61,16 +61,21 @@ class ShardClips(Reader):
             raise BadClipError(error.reason, path=error.path) from error
         return clip_of_row(row, self.short_side)
 
+    def longest(self) -> int | None:
+        return max((number for number in self._column("num_frames") if number is not None), default=None)
+
     def find(self, clip_id: str) -> int:
         """Return the number of the first clip with this id; raise DatasetError if there is none."""
-        if isinstance(self._rows, ShardReader):
-            ids = [name for (name,) in self._rows.columns(["clip_id"])]
-        else:
-            ids = list(self._rows.with_format(None)["clip_id"])
+        ids = self._column("clip_id")
         if clip_id not in ids:
             known = ", ".join(map(str, ids[:3]))
             raise DatasetError(f"no clip {clip_id!r} in it; it has {known} ...", path=self.name)
         return ids.index(clip_id)
+
+    def _column(self, name: str) -> list[Any]:
+        if isinstance(self._rows, ShardReader):
+            return [value for (value,) in self._rows.columns([name])]
+        return list(self._rows.with_format(None)[name])
 
 
 def clip_of_row(row: Mapping[str, Any], short_side: int | None = None) -> TrackedClip:

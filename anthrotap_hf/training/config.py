@@ -14,7 +14,6 @@ from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.readers import READERS
 from anthrotap_hf.readers.base import SHORT_SIDE, DatasetError
 from anthrotap_hf.readers.procedural import ProceduralSettings
-from anthrotap_hf.training.prepared import PreparedClips
 from anthrotap_hf.training.samples import SampleSettings
 from anthrotap_hf.utils.dataset_cards import check_dataset_card
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
@@ -157,8 +156,12 @@ class PreparedSource(_Source):
             raise ValueError("prepared clips need sample.affine: null, no sample.crop, and sample.dilation: 1")
         return self
 
-    def open(self) -> Reader:
-        return PreparedClips(os.path.expanduser(self.data), self.flow_color_change, self.human)
+    def _options(self) -> dict[str, Any]:
+        return {
+            "folder": os.path.expanduser(self.data),
+            "max_color_change": self.flow_color_change,
+            "human": self.human,
+        }
 
 
 class LetsDanceSource(_Source):

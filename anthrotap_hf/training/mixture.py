@@ -11,8 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anthrotap_hf.readers.base import BAD_CLIP, Reader
-from anthrotap_hf.training.prepared import PreparedClips
+from anthrotap_hf.readers.base import BAD_CLIP, DatasetError, Reader
+from anthrotap_hf.training.flow_samples import make_flow_sample
 from anthrotap_hf.training.samples import Sample, SampleSettings, collate, make_sample
 from anthrotap_hf.utils import opencv_threads
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 # Steps whose components are drawn at once.
 BLOCK = 4096
-# Clips that are tried before the fraction of bad ones counts.
+# Draws of a clip before the fraction of bad ones counts.
 MIN_TRIED = 20
 
 
 class TooManyBadSamplesError(AnthroTapError):
-    """Too many clips of the training data are bad; the message has the reason of the last one."""
+    """Too many draws gave a clip that can't be used; the message has the reason of the last one."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class MixtureDataset:
         batch_size: samples of a batch.
         num_steps: batches, the length.
         seed: of everything that is drawn.
-        max_bad_fraction: a larger fraction of bad clips among those tried by this process stops the training.
+        max_bad_fraction: a larger fraction of bad clips among those drawn by this process stops the training.
 
     Raises:
         ValueError: if there is no component or one has no clips, or a weight or a number is out of its range.
@@ -101,13 +101,34 @@ class MixtureDataset:
         self.num_steps = num_steps
         self.seed = seed
         self.max_bad_fraction = max_bad_fraction
-        # Clips that this process tried, and the bad ones among them.
+        # Draws of a clip by this process, and those that gave a bad one.
         self.tried, self.bad = 0, 0
         # The component of each step, as far as drawn.
         self._choices = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return self.num_steps
+
+    def check_lengths(self) -> None:
+        """Raise DatasetError if no clip of a component is as long as a sample, as far as its reader knows.
+
+        A smaller dilation is not taken instead: how far points move between two frames is the recipe's choice.
+        """
+        for component in self.components:
+            settings, longest = component.settings, component.reader.longest()
+            if longest is None or longest >= settings.span:
+                continue
+            if longest >= settings.num_frames:
+                # The steps between the frames must fit; a sample of one frame always does.
+                changes = [f"dilation={(longest - 1) // (settings.num_frames - 1)}"]
+            else:
+                changes = [f"num_frames={longest}", "dilation=1"]
+            raise DatasetError(
+                f"no clip is long enough: the longest has {longest} frames, and a sample of {settings.num_frames} "
+                f"frames with dilation {settings.dilation} needs {settings.span}",
+                path=component.reader.name,
+                hint=f"add {' '.join(f'--set sources.{component.name}.sample.{change}' for change in changes)}",
+            )
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         """Return the batch of a step: what `samples.collate` gives, and
@@ -117,7 +138,7 @@ class MixtureDataset:
 
         Raises:
             IndexError: past the last step.
-            TooManyBadSamplesError: if more than `max_bad_fraction` of the clips are bad, or no good one is found.
+            TooManyBadSamplesError: if more than `max_bad_fraction` of the draws gave a bad clip, or all did.
         """
         if not 0 <= step < self.num_steps:
             raise IndexError(f"step {step} of {self.num_steps}")
@@ -173,9 +194,8 @@ class MixtureDataset:
             self.tried += 1
             try:
                 settings = self.components[number].settings
-                if isinstance(reader, PreparedClips):
-                    return reader.make_sample(index, settings, rng)
-                return make_sample(reader[index], settings, rng)
+                cut = make_flow_sample if reader.has_flow else make_sample
+                return cut(reader[index], settings, rng)
             except BAD_CLIP as error:
                 reason = f"{reader.name} {index}: {one_line(error, limit=400)}"
             self.bad += 1
@@ -183,10 +203,12 @@ class MixtureDataset:
             logger.warning("skipped %s", reason)
             if self.tried >= MIN_TRIED and self.bad > self.max_bad_fraction * self.tried:
                 raise TooManyBadSamplesError(
-                    f"{self.bad} of {self.tried} clips are bad, more than {self.max_bad_fraction:.0%}; "
-                    f"the last: {reason}"
+                    f"{self.bad} of {self.tried} draws gave a clip that can't be used, more than "
+                    f"{self.max_bad_fraction:.0%}; the last: {reason}"
                 )
-        raise TooManyBadSamplesError(f"no good clip among {attempts} of {reader.name}; the last: {reason}")
+        raise TooManyBadSamplesError(
+            f"none of {attempts} draws from {reader.name} gave a clip that can be used; the last: {reason}"
+        )
 
 
 def _prepare_worker() -> None:

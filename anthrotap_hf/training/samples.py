@@ -118,6 +118,7 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
         raise BadClipError(
             f"{labels.num_frames} frames; {settings.num_frames} with dilation {settings.dilation} need {settings.span}",
             path=clip.clip_id,
+            hint="a smaller sample.dilation or sample.num_frames of its source needs fewer",
         )
     for _ in range(MAX_DRAWS):
         start = int(rng.integers(labels.num_frames - settings.span + 1))

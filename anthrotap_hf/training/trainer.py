@@ -94,6 +94,7 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
         seed=recipe.seed,
         max_bad_fraction=recipe.max_bad_fraction,
     )
+    mixture.check_lengths()
     set_seed(recipe.seed)
     model = build_model(recipe.model)
     if unknown := sorted((recipe.forward or {}).keys() - inspect.signature(model.forward).parameters.keys()):
@@ -304,7 +305,7 @@ class TrackerTrainer(Trainer):
         super().__init__(
             model=model,
             args=arguments,
-            train_dataset=mixture,
+            train_dataset=_Batches(mixture),
             data_collator=_only,
             eval_dataset=None if recipe.evaluation is None else [],
         )
@@ -326,6 +327,8 @@ class TrackerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
+        if "error" in inputs:
+            raise inputs["error"]
         human = inputs["human"]
         options = dict(self.recipe.forward or {})
         if self.recipe.model.type == "tapnext" and not human:
@@ -433,6 +436,25 @@ class TrackerTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _Batches:
+    """A mixture as workers of a DataLoader give it: an error that a user can act on is passed on as a batch.
+
+    If a worker raised it, torch would make its text that of a traceback.
+    """
+
+    def __init__(self, mixture: MixtureDataset) -> None:
+        self.mixture = mixture
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        try:
+            return self.mixture[step]
+        except AnthroTapError as error:
+            return {"error": error}
 
 
 def _only(items: list[Any]) -> Any:

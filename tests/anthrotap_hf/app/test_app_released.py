@@ -15,7 +15,7 @@ def test_the_page_lists_size_license_and_whether_they_are_here(tmp_path, monkeyp
     monkeypatch.setenv("ANTHROTAP_CACHE", str(tmp_path))
     labels = {name: label for label, name in offered_trackers(AppSettings())}
     assert labels["alltracker-tiny"] == "AllTracker tiny (mit; a download of 25 MB)"
-    assert labels["tapnextpp"] == "TAPNext++ (apache-2.0; a download)"
+    assert labels["tapnextpp"] == "TAPNext++ (apache-2.0; a download of unknown size)"
     by_hand = {name for name, row in checkpoints().items() if row.by_hand}
     assert labels.keys() == checkpoints().keys() - by_hand
     assert offered_trackers(AppSettings(any_host=True)) == []

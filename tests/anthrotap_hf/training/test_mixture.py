@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from anthrotap_hf.readers.base import BadClipError, Reader
+from anthrotap_hf.readers.base import BadClipError, DatasetError, Reader
 from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset, TooManyBadSamplesError
@@ -135,8 +135,31 @@ def test_only_bad_clips_are_an_error():
     everything = tuple(range(10))
     with pytest.raises(TooManyBadSamplesError, match="the last: numbered"):
         mixer(components=[MixtureComponent(Numbered(10, bad=everything), 1, TINY)])[0]
-    with pytest.raises(TooManyBadSamplesError, match="no good clip among 20"):
+    with pytest.raises(TooManyBadSamplesError, match="none of 20 draws from numbered"):
         mixer(components=[MixtureComponent(Numbered(10, bad=everything), 1, TINY)], max_bad_fraction=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "dilation", "longest", "way_out"),
+    [
+        (16, 2, 29, "--set sources.people.sample.dilation=1"),
+        (16, 4, 31, "--set sources.people.sample.dilation=2"),
+        (16, 2, 9, "--set sources.people.sample.num_frames=9 --set sources.people.sample.dilation=1"),
+    ],
+)
+def test_clips_that_are_all_too_short_are_known_before_training(num_frames, dilation, longest, way_out, monkeypatch):
+    settings = SampleSettings(num_frames, dilation, 4, 16, 16, affine=None)
+    mixed = mixer(components=[MixtureComponent(Numbered(10), 1, settings, "people")])
+    mixed.check_lengths()  # nobody knows their lengths
+    monkeypatch.setattr(Numbered, "longest", lambda self: settings.span)
+    mixed.check_lengths()
+    monkeypatch.setattr(Numbered, "longest", lambda self: longest)
+    with pytest.raises(DatasetError) as error:
+        mixed.check_lengths()
+    assert str(error.value) == (
+        f"numbered: no clip is long enough: the longest has {longest} frames, and a sample of {num_frames} frames with "
+        f"dilation {dilation} needs {settings.span}; add {way_out}"
+    )
 
 
 def test_too_many_bad_clips_are_an_error():

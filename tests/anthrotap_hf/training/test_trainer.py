@@ -27,6 +27,7 @@ from anthrotap_hf.cli.main import app
 from anthrotap_hf.data.shard_reader import ShardReader
 from anthrotap_hf.hub.model import prepare_model
 from anthrotap_hf.models import TRACKERS
+from anthrotap_hf.readers.base import DatasetError
 from anthrotap_hf.training import mixture
 from anthrotap_hf.training import trainer as training
 from anthrotap_hf.training.config import RECIPES, TrainingRecipe, training_recipe
@@ -296,6 +297,24 @@ def test_workers_change_nothing(unbroken, tmp_path):
 )
 def test_ways_to_save_memory_run(tmp_path, options):
     train(recipe_with(steps=1, training={**TINY["training"], **options}), tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clips_that_cannot_be_used_end_a_run_with_one_line(tmp_path, workers):
+    some_rows(2).to_parquet(tmp_path / "shards/train-00000-of-00001.parquet")
+    sample = TINY["sources"]["shapes"]["sample"]
+    people = {"kind": "shards", "data": str(tmp_path / "shards"), "sample": {**sample, "num_frames": 40}}
+    with pytest.raises(DatasetError, match=r"the longest has 10 frames.*--set sources\.people\.sample\.num_frames=10"):
+        train(recipe_with(sources={"people": people}), tmp_path / "short")
+    # Where no reader knows it before, the error is found by a worker.
+    (tmp_path / "points.csv").write_text("track,t,x,y\n1,0,5,5\n")
+    points = {"kind": "points", "data": str(tmp_path / "points.csv"), "sample": sample}
+    options = {**TINY["training"], "dataloader_num_workers": workers}
+    with pytest.raises(TooManyBadSamplesError) as error:
+        train(recipe_with(sources={"people": points}, training=options), tmp_path / "out")
+    assert str(error.value).startswith("20 of 20 draws gave a clip that can't be used, more than 50%; the last: ")
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in str(error.value)
 
 
 def test_tapnext_learns_and_starts_from_a_folder(tmp_path):

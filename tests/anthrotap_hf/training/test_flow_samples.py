@@ -6,10 +6,11 @@ import torch
 
 from anthrotap_hf.models.locotrack.modeling_locotrack import follow_flow
 from anthrotap_hf.readers.base import BadClipError, DatasetError
+from anthrotap_hf.readers.prepared import PreparedClips, prepare_clip
 from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.training.config import training_recipe
+from anthrotap_hf.training.flow_samples import make_flow_sample
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
-from anthrotap_hf.training.prepared import PreparedClip, PreparedClips
 from anthrotap_hf.training.samples import SampleSettings
 
 SETTINGS = SampleSettings(
@@ -24,8 +25,8 @@ def folder(tmp_path_factory):
     for number in range(2):
         clip = ProceduralClips(settings, seed=5)[number]
         frames = np.stack(list(clip.iter_frames(range(10))))
-        prepared = PreparedClip.prepare(frames, clip.tracks.xy, clip.tracks.visible, clip.tracks.valid)
-        prepared.write(folder / f"clip-{number}")
+        labels = clip.tracks
+        prepare_clip(folder / f"clip-{number}", frames, labels.xy, labels.visible, labels.valid)
     return folder
 
 
@@ -35,7 +36,7 @@ def test_a_sample_has_its_labels_and_its_flow(folder):
     assert clips[1].clip_id == "clip-1"
     assert clips[1].tracks.num_frames == 10
     for seed in range(6):
-        sample = clips.make_sample(seed % 2, SETTINGS, np.random.default_rng(seed))
+        sample = make_flow_sample(clips[seed % 2], SETTINGS, np.random.default_rng(seed))
         t = sample["query_points"][:, 0].astype(int)
         n = np.arange(16)
         # The query is a visible label, and flow starts from it.
@@ -48,7 +49,7 @@ def test_a_sample_has_its_labels_and_its_flow(folder):
 
 
 def test_flow_of_the_clip_is_nearly_that_of_the_sample(folder):
-    sample = PreparedClips(folder, max_color_change=8.0).make_sample(0, SETTINGS, np.random.default_rng(1))
+    sample = make_flow_sample(PreparedClips(folder, max_color_change=8.0)[0], SETTINGS, np.random.default_rng(1))
     video = torch.from_numpy(sample["video"]).permute(0, 3, 1, 2)[None]
     tracks, logits = follow_flow(video, torch.from_numpy(sample["query_points"])[None], 8.0)
     both = (logits[0].numpy() > 0) & (sample["flow_logits"] > 0)
@@ -71,6 +72,9 @@ def test_what_cannot_be_used_is_said(folder, tmp_path):
     with pytest.raises(DatasetError, match="no prepared clip"):
         PreparedClips(tmp_path)
     with pytest.raises(BadClipError, match="10 frames of 96x96 are too few or too small"):
-        PreparedClips(folder).make_sample(0, SampleSettings(affine=None), np.random.default_rng(0))
+        make_flow_sample(PreparedClips(folder)[0], SampleSettings(affine=None), np.random.default_rng(0))
+    nothing = np.zeros((1, 2), bool)
+    with pytest.raises(BadClipError, match="no label is visible, so flow has none to follow"):
+        prepare_clip(tmp_path / "a", np.zeros((2, 32, 32, 3), np.uint8), np.zeros((1, 2, 2)), nothing, nothing)
     with pytest.raises(ValueError, match="prepared clips need"):
         training_recipe("tiny-rendered", {"sources": {"rendered": {"sample": {"crop": [0.5, 1.0]}}}})
