@@ -98,7 +98,7 @@ def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
 
     settings = settings or AppSettings()
     middleware = [
-        Middleware(HostAndOriginGuard, settings.hosts, settings.is_for_strangers),
+        Middleware(HostAndOriginGuard, settings.hosts, settings.has_any_name),
         # The folder that `build_app` made.
         Middleware(UploadLimit, Path(os.environ["GRADIO_TEMP_DIR"]), settings.limits.total_bytes),
     ]

@@ -108,8 +108,36 @@ class UploadLimit:
             self._coming -= int(length)
 
 
+def visitor_address(peer: str, forwarded: str, is_space: bool) -> str:
+    """Return the address that a visitor comes from.
+
+    A Space is reached through the Hub's proxy alone, which adds the address that it was called from to the header
+    X-Forwarded-For; what stands to the left of that is the visitor's word. For other proxies uvicorn does the same, if
+    the variable FORWARDED_ALLOW_IPS names them: `peer` is the visitor then.
+
+    Args:
+        peer: who called, by the server.
+        forwarded: the header X-Forwarded-For; empty without one.
+        is_space: whether this page is a Space.
+    """
+    if not is_space:
+        return peer
+    for address in reversed([part.strip() for part in forwarded.split(",")]):
+        # The proxy may have several stages, with addresses of their own network.
+        if _is_number(address) and ipaddress.ip_address(address).is_global:
+            return address
+    return peer
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a page that listens at a host can be opened on this machine only."""
+    return host.lower() == "localhost" or (_is_number(host) and ipaddress.ip_address(host).is_loopback)
+
+
 class JobQuota:
     """Counts the jobs of each address that visitors come from: so many within an hour are taken.
+
+    Addresses of IPv6 count by their first 64 bits, which one subscriber has.
 
     Args:
         jobs: how many.
@@ -124,7 +152,7 @@ class JobQuota:
 
     def take(self, address: str) -> float | None:
         """Count a job, and return None; if there were too many, count none, and return the seconds to wait."""
-        now = self._clock()
+        now, address = self._clock(), _network(address)
         with self._lock:
             for other, times in list(self._begun.items()):
                 while times and times[0] <= now - HOUR:
@@ -136,6 +164,12 @@ class JobQuota:
                 return begun[0] + HOUR - now
             begun.append(now)
             return None
+
+    def give_back(self, address: str) -> None:
+        """Count the last job of an address no more: it was canceled before it ran."""
+        with self._lock:
+            if begun := self._begun.get(_network(address)):
+                begun.pop()
 
 
 async def _refuse(send: Send, status: int, reason: str) -> None:
@@ -158,6 +192,16 @@ def _name(address: str) -> str:
         return (urlsplit(address).hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _network(address: str) -> str:
+    """Return what an address counts as: of IPv6, its first 64 bits; of IPv4 within IPv6, the IPv4 address."""
+    if not _is_number(address):
+        return address
+    number = ipaddress.ip_address(address)
+    if not isinstance(number, ipaddress.IPv6Address):
+        return str(number)
+    return str(number.ipv4_mapped or ipaddress.ip_network((number.packed[:8] + bytes(8), 64)))
 
 
 def _is_number(name: str) -> bool:

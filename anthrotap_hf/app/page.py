@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from anthrotap_hf.app.guard import JobQuota
+from anthrotap_hf.app.guard import JobQuota, is_loopback, visitor_address
 from anthrotap_hf.app.html import count, note, title
 from anthrotap_hf.app.jobs import JobCancelledError, JobError
 from anthrotap_hf.app.uploads import FullError, Limits, Uploads, Video, Visitor, Visitors, take_video
@@ -42,7 +42,7 @@ class AppSettings:
         device: where trackers run.
         limits: limits on uploads.
         threads: how many frames labeling works on at once.
-        hosts: names of the page besides localhost, for `HostAndOriginGuard`.
+        hosts: names of the page besides localhost, for `HostAndOriginGuard`: where it listens.
         any_host: whether it may have any name.
         dataset_token: whether the server's token is used to read datasets of the Hub that visitors name.
     """
@@ -57,9 +57,19 @@ class AppSettings:
     dataset_token: bool = False
 
     @property
+    def is_space(self) -> bool:
+        """Whether it runs as a Space of the Hub."""
+        return "SPACE_ID" in os.environ
+
+    @property
+    def has_any_name(self) -> bool:
+        """Whether it may have any name, as a Space is called by names of the Hub."""
+        return self.any_host or self.is_space
+
+    @property
     def is_for_strangers(self) -> bool:
-        """Whether others than the owner may open it: it may have any name, as a Space is called by names of the Hub."""
-        return self.any_host or "SPACE_ID" in os.environ
+        """Whether others than the owner may open it: it listens elsewhere than on this machine alone."""
+        return self.has_any_name or not all(map(is_loopback, self.hosts))
 
 
 class Page:
@@ -130,7 +140,11 @@ class Page:
             jobs = count(self._quota.jobs, "video")
             raise JobError(f"This page takes {jobs} an hour of a visitor: the next one in {_duration(seconds)}.")
 
+        has_begun = False
+
         def on_progress(what: str, done: int, total: int | None) -> None:
+            nonlocal has_begun
+            has_begun = True
             progress((done, total) if total else 0, desc=what[:1].upper() + what[1:], unit="")
 
         progress(0, desc="Starting")
@@ -147,6 +161,8 @@ class Page:
             self._seconds.append(time.monotonic() - self._begin)
             return result
         except WorkerCancelledError as error:
+            if not has_begun:
+                self._quota.give_back(visitor.address)
             raise JobCancelledError("Cancelled.") from error
         except WorkerDiedError as error:
             how = error.signal_name or f"code {error.exit_code}"
@@ -210,7 +226,9 @@ class JobButtons:
 
         def run(request: gr.Request, progress=gr.Progress(), *values: Any) -> Updates:  # noqa: B008
             visitor = self.page.visitor(request)
-            visitor.address = request.client.host if request.client else "unknown"
+            peer = request.client.host if request.client else "unknown"
+            forwarded = request.headers.get("x-forwarded-for", "")
+            visitor.address = visitor_address(peer, forwarded, self.page.settings.is_space)
             try:
                 return {self.message: "", **work(visitor, progress, *values)}
             except JobError as error:
@@ -310,7 +328,7 @@ class VideoBox:
             self.empty: gr.Column(visible=False),
             self.opened: gr.Row(visible=True),
             self.about: title(video.path.name, details),
-            self.message: "",
+            self.message: note(video.damage) if video.damage else "",
             **self.on_open(visitor, video),
         }
 

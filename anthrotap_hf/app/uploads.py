@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from anthrotap_hf.utils.errors import format_error
-from anthrotap_hf.video import VideoError, iter_frames, probe
+from anthrotap_hf.video import VideoError, frames_before_damage, probe
 from anthrotap_hf.visualization.overlay import DEFAULT_FPS
 
 # Pixels, the longer side of the pictures to click on.
@@ -67,6 +67,7 @@ class Video:
         frames: how many.
         fps: frames a second.
         previews: a JPEG of each frame, at most PREVIEW_SIDE wide and high.
+        damage: a sentence about damage that the frames end at; None if there is none.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Video:
     frames: int
     fps: float
     previews: list[Path]
+    damage: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -253,7 +255,10 @@ def take_video(
         expected = round(info.duration * info.fps) if info.duration and info.fps else None
         if (info.duration or 0) > limits.seconds + 0.5:
             raise _too_long(limits)
-        previews = _write_previews(path, folder / "previews", limits, lambda done: on_frame(done, expected))
+        damage: list[str] = []
+        previews = _write_previews(
+            path, folder / "previews", limits, lambda done: on_frame(done, expected), damage.append
+        )
     except VideoError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise VideoError(f"This video can't be used: {format_error(error.reason, hint=error.hint)}.") from error
@@ -262,15 +267,25 @@ def take_video(
         raise
     finally:
         upload.unlink(missing_ok=True)
-    return Video(path, info.width, info.height, len(previews), info.fps or DEFAULT_FPS, previews)
+    return Video(path, info.width, info.height, len(previews), info.fps or DEFAULT_FPS, previews, *damage)
 
 
-def _write_previews(path: Path, folder: Path, limits: Limits, on_frame: Callable[[int], object]) -> list[Path]:
-    """Read all frames, because a file need not be as long as it says, and write a picture of each."""
+def _write_previews(
+    path: Path,
+    folder: Path,
+    limits: Limits,
+    on_frame: Callable[[int], object],
+    on_damage: Callable[[str], object],
+) -> list[Path]:
+    """Read all frames before any damage, as a file need not be as long as it says, and write a picture of each."""
+
+    def describe(count: int, time: float) -> None:
+        on_damage(f"This video is damaged after {time:.1f} s; points are tracked in the {count} frames before that.")
+
     folder.mkdir()
     previews: list[Path] = []
     first = None
-    for frame in iter_frames(path):
+    for frame in frames_before_damage(path, describe):
         first = frame.time if first is None else first
         if frame.time - first > limits.seconds + 0.5 or len(previews) >= limits.seconds * MAX_FPS:
             raise _too_long(limits)

@@ -46,6 +46,7 @@ def load_dataset(
 
     Raises:
         ImportError: if labeling needs a package that is not installed.
+        AnthroTapError: if `revision` or `token` is given for the sample, or `revision` for a folder.
         FileNotFoundError: if there are no such files.
         ValueError: if there is no such recipe or setting.
     """
@@ -96,7 +97,8 @@ def register_dataset_name(module: ModuleType) -> None:
             return original(*args, **kwargs)
         files, folder = given.get("data_files"), given.get("data_dir")
         if files is None and folder is None:
-            given["path"] = _published(given)
+            # `datasets` hands the token on within the settings of downloads.
+            given["path"] = _published(given, getattr(given.get("download_config"), "token", None))
             return original(*bound.args, **bound.kwargs)
         found = _find_files(files, folder, given.get("download_config"))
         return module.DatasetModule(
@@ -112,9 +114,10 @@ def register_dataset_name(module: ModuleType) -> None:
 def _published(arguments: dict[str, Any], token: str | bool | None = None) -> str:
     """Return where the published labels are; `arguments` get the revision that is pinned, if they name none.
 
-    Raises DatasetCardError if their card names what is no file of theirs.
+    Raises AnthroTapError if they have no revision or token that is asked for, and DatasetCardError if their card names
+    what is no file of theirs.
     """
-    path, revision = split_revision(published_path())
+    path, revision = split_revision(published_path(arguments.get("revision"), token))
     if arguments.get("revision") is None and revision is not None:
         arguments["revision"] = revision
     check_dataset_card(path, arguments.get("revision"), token)

@@ -369,7 +369,7 @@ def _dataset_builder(path: str, **config: Any) -> Any:
     import datasets
     from datasets.packaged_modules.parquet.parquet import Parquet
 
-    name = published_path() if path == DATASET_NAME else path
+    name = published_path(config.get("revision"), config.get("token")) if path == DATASET_NAME else path
     repository, revision = split_revision(name)
     if revision is not None:
         config = {"revision": revision, **config}

@@ -26,9 +26,9 @@ class DatasetCardError(AnthroTapError):
 
 
 def check_dataset_card(name: str, revision: str | None = None, token: str | bool | None = None) -> None:
-    """Raise DatasetCardError if a dataset's card names addresses as its files: nothing is sent there.
+    """Raise DatasetCardError if a dataset's card names other files or addresses as its own: none of these is opened.
 
-    Cards come from strangers: an address in one may be of this machine or its network.
+    Cards come from strangers: an address in one may be of this machine or its network, and a path any file of it.
 
     Args:
         name: a folder, or a Hub id, whose card is fetched from the Hub. One that is neither, or has no card, passes.
@@ -48,7 +48,7 @@ def check_dataset_card(name: str, revision: str | None = None, token: str | bool
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DatasetCardError(f"its {path.name} cannot be read as YAML: {one_line(error)}", path=name) from error
         for named in _texts(settings.get("configs") if isinstance(settings, dict) else None):
-            if ("://" in named or "::" in named) and not named.startswith(f"hf://datasets/{name}"):
+            if not _is_own(named, name):
                 raise DatasetCardError(
                     f"its card names {_plain(named)}, which is no file of the dataset",
                     path=name,
@@ -79,6 +79,16 @@ def _files_of(name: str, revision: str | None, token: str | bool | None) -> list
     return found
 
 
+def _is_own(named: str, name: str) -> bool:
+    """Return whether what a card names can only be a file of its dataset, or no file at all."""
+    if "://" in named or "::" in named:
+        own = f"hf://datasets/{name}/", f"hf://datasets/{name}@"
+        return "::" not in named and ".." not in named.split("/") and named.startswith(own)
+    if os.path.isdir(name):
+        return Path(os.path.abspath(os.path.join(name, named))).is_relative_to(os.path.abspath(name))
+    return not os.path.isabs(named) and ".." not in Path(named).parts
+
+
 def _texts(value: Any) -> Iterator[str]:
     """Yield all texts in a value, however deep."""
     waiting, seen = [value], set()
@@ -94,6 +104,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _plain(address: str) -> str:
     """Return an address without user, password and what stands behind a question mark."""
+    if "://" not in address:
+        return one_line(address)
     try:
         parts = urlsplit(address)
         return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

@@ -11,6 +11,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from anthrotap_hf.utils.errors import AnthroTapError
+
 DATASET_NAME = "anthrotap"
 """The name under which `load_dataset` labels videos, or loads the labels that ANTHROTAP_REPO names, or the sample."""
 REPOSITORY_VARIABLE = "ANTHROTAP_REPO"
@@ -41,14 +43,29 @@ def may_be_loaded(name: str) -> bool:
     return os.path.exists(path) or is_repository(path)
 
 
-def published_path() -> str:
+def published_path(revision: object = None, token: str | bool | None = None) -> str:
     """Return the Hub id or folder in ANTHROTAP_REPO; where nothing is set, the sample that comes with the package.
 
     That it is the sample is logged as a warning, once a process.
+
+    Args:
+        revision, token: of the Hub, as they are asked for; None where they are not.
+
+    Raises:
+        AnthroTapError: if a revision is asked for and it is a folder, or a token, and it is the sample.
     """
-    repository = os.environ.get(REPOSITORY_VARIABLE, "")
+    repository = os.path.expanduser(os.environ.get(REPOSITORY_VARIABLE, ""))
+    for argument, is_asked in (
+        ("revision", revision is not None and (not repository or os.path.isdir(repository))),
+        ("token", bool(token) and not repository),
+    ):
+        if is_asked:
+            kind = "a folder" if repository else "the sample that comes with the package"
+            reason = f"{argument} is for labels of the Hub, and {DATASET_NAME!r} is {kind}"
+            hint = f"set {REPOSITORY_VARIABLE} to a Hub id, or leave {argument} out"
+            raise AnthroTapError(reason, hint=hint, argument=argument)
     if repository:
-        return os.path.expanduser(repository)
+        return repository
     _say_that_it_is_the_sample()
     return str(SAMPLE)
 

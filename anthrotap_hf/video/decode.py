@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -119,6 +119,13 @@ def probe(source: VideoSource, folder_fps: float | None = None) -> VideoInfo:
         return VideoInfo(width, height, fps, duration, variable)
 
 
+def check_video(source: VideoSource) -> None:
+    """Raise VideoError if a video cannot be opened; nothing is decoded."""
+    if not image_folder(source):
+        with open_video(source):
+            pass
+
+
 def iter_frames(
     source: VideoSource,
     short_side: int | None = None,
@@ -190,10 +197,17 @@ def iter_frames(
         raise error
 
 
-def frames_before_damage(source: VideoSource) -> Iterator[Frame]:
+def frames_before_damage(
+    source: VideoSource, on_damage: Callable[[int, float], object] | None = None
+) -> Iterator[Frame]:
     """Yield the frames of a video up to the first place where frames are missing, which points can be tracked through.
 
-    A line in the log says so. Frames that are missing before the first one do not count.
+    Frames that are missing before the first one do not count.
+
+    Args:
+        source: as for `iter_frames`.
+        on_damage: called at such a place, with the number of frames before it and the time of the last one, seconds; by
+            default a line in the log says so.
 
     Raises:
         VideoError: as `iter_frames`, but not for damage.
@@ -207,7 +221,9 @@ def frames_before_damage(source: VideoSource) -> Iterator[Frame]:
             yield frame
     except DamagedVideoError:
         is_damaged = True
-    if is_damaged:
+    if is_damaged and on_damage is not None:
+        on_damage(count, time)
+    elif is_damaged:
         logger.warning(
             "%s: damaged after %.1f s; the %d frames before that are tracked", source_name(source), time, count
         )

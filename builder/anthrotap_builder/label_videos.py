@@ -45,7 +45,7 @@ from anthrotap_hf.utils.errors import format_error
 from anthrotap_hf.utils.folder_lock import locked_folder
 from anthrotap_hf.utils.stop_signals import uninterrupted
 from anthrotap_hf.utils.workers import WorkerError, WorkerPool, progress_reporter
-from anthrotap_hf.video import VideoError, probe
+from anthrotap_hf.video import VideoError, check_video, probe
 
 if TYPE_CHECKING:
     from anthrotap_builder.pipeline import LabeledClip
@@ -210,6 +210,15 @@ def _mesh_writer(job: VideoJob) -> MeshWriter:
     return MeshWriter(stem.with_name(stem.name + SUFFIX), body)
 
 
+def _can_be_opened(video: Path) -> bool:
+    """Whether a video is one; what is none fails by itself, and needs no part of the labeling."""
+    try:
+        check_video(video)
+    except VideoError:
+        return False
+    return True
+
+
 def _expected_frames(job: VideoJob) -> int | None:
     """About how many frames will be labeled; None if the file does not say."""
     try:
@@ -275,7 +284,8 @@ def label_videos(
     # Before anything that takes long.
     if not options.overwrite:
         check_no_shards(out / "data")
-    pipeline.load_parts(config, options.device)
+    if any(map(_can_be_opened, videos)):
+        pipeline.load_parts(config, options.device)
     names = _unique_names(videos)
     # All that is written waits in a folder of its own: a run that does not end leaves nothing.
     staged = beside(out / "labels", "incomplete")

@@ -29,6 +29,7 @@ from anthrotap_builder.utils.malloc import limit_malloc_arenas, release_free_mem
 from anthrotap_builder.video_people import VideoPeople
 from anthrotap_hf.tracks import TrackedClip, Tracks
 from anthrotap_hf.utils import opencv_threads
+from anthrotap_hf.video import check_video
 
 # The detector sees the whole frame and squares of its shorter side, at 224 pixels. Of a juggler whose picture was made
 # smaller it found one of a quarter of that side, and none of a fifth.
@@ -154,6 +155,8 @@ def label_video(
     """
     config = config or LabelingConfig()
     limit_malloc_arenas()
+    # Before the body, whose first use takes minutes.
+    check_video(path)
     people: VideoPeople | None = None
     if meshes is None:
         body = load_body(config.body, config.gender, config.body_file)

@@ -91,6 +91,15 @@ def test_a_folder_with_one_bad_file_labels_the_rest_and_lists_it(run, make_video
     assert [Path(item["file"]).name for item in manifest["inputs"]] == ["good.mp4"]
 
 
+def test_what_is_no_video_is_refused_before_the_body_is_made(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_text("no video at all")
+    for name in ("load_body", "load_parts"):
+        monkeypatch.setattr(pipeline, name, lambda *_: pytest.fail("the body is made"))
+    result = CliRunner().invoke(app, ["label", str(tmp_path / "a.mp4"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "not a video that can be read" in result.stderr
+
+
 def test_where_nothing_is_produced_the_exit_code_says_so(run, make_video, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"not a video")

@@ -15,16 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="needs anthrotap[app]")
 
 from gradio import Request
 
-from anthrotap_hf.app.guard import HostAndOriginGuard, JobQuota, UploadLimit
+from anthrotap_hf.app.guard import HostAndOriginGuard, JobQuota, UploadLimit, visitor_address
 from anthrotap_hf.app.page import AppSettings, JobButtons, Page
-from anthrotap_hf.app.uploads import Uploads, Visitors
-from anthrotap_hf.video import VideoError
+from anthrotap_hf.app.uploads import Limits, Uploads, Visitors, take_video
+from anthrotap_hf.video import VideoError, frames_before_damage, write_video
 
 HERE = "127.0.0.1:7860"
 PAGE = f"http://{HERE}"
@@ -91,6 +92,56 @@ def test_so_many_jobs_an_hour_of_an_address():
     assert quota.take("b") is None
     now[0] += 3000
     assert [quota.take("a"), quota.take("a"), quota.take("a")] == [None, None, 3600]
+
+
+def test_jobs_count_by_subscriber_and_not_if_they_never_ran():
+    quota = JobQuota(1, clock=lambda: 0.0)
+    assert quota.take("2001:db8:1:2::1") is None
+    assert quota.take("2001:db8:1:2:ffff::9") == 3600
+    assert quota.take("2001:db8:1:3::1") is None
+    assert [quota.take("192.0.2.1"), quota.take("::ffff:192.0.2.1")] == [None, 3600]
+    quota.give_back("::ffff:192.0.2.1")
+    assert quota.take("192.0.2.1") is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "is_space", "expected"),
+    [
+        ("10.16.3.1", "6.6.6.6, 8.8.8.8, 10.1.1.1", True, "8.8.8.8"),  # the first one is the visitor's word
+        ("10.16.3.1", "2001:4860::8", True, "2001:4860::8"),
+        ("10.16.3.1", "nonsense", True, "10.16.3.1"),
+        ("8.8.4.4", "6.6.6.6", False, "8.8.4.4"),
+    ],
+)
+def test_a_visitor_of_a_space_is_known_by_what_the_proxy_reports(peer, forwarded, is_space, expected):
+    assert visitor_address(peer, forwarded, is_space) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", False), ("localhost", False), ("::1", False), ("192.168.1.7", True), ("box.lan", True)],
+)
+def test_a_page_elsewhere_than_on_this_machine_is_for_strangers(host, expected):
+    settings = AppSettings(hosts=(host,))
+    assert settings.is_for_strangers is expected
+    assert not settings.has_any_name
+
+
+def test_a_damaged_upload_is_taken_up_to_the_damage_as_track_takes_it(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (30, 32, 32, 3), np.uint8)
+    upload = tmp_path / "hash/a.mp4"
+    upload.parent.mkdir()
+    write_video(upload, frames, 10)
+    data = bytearray(upload.read_bytes())
+    at = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2
+    data[at : at + 400] = b"\xff" * 400
+    upload.write_bytes(data)
+    count = len(list(frames_before_damage(bytes(data))))
+    assert 0 < count < 30
+    (tmp_path / "tab").mkdir()
+    video = take_video(upload, tmp_path / "tab", Limits(), lambda *_: None, Uploads())
+    assert video.frames == len(video.previews) == count
+    assert video.damage.endswith(f"points are tracked in the {count} frames before that.")
 
 
 def test_one_upload_of_two_visitors(tmp_path):

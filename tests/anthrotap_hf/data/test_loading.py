@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import datasets
@@ -18,7 +19,7 @@ from anthrotap_hf.data import loading
 from anthrotap_hf.data.loading import register_dataset_name
 from anthrotap_hf.data.verify import verify
 from anthrotap_hf.tracks import Tracks
-from anthrotap_hf.utils import hub_names
+from anthrotap_hf.utils import dataset_cards, hub_names
 from anthrotap_hf.video import VideoError, encode_video
 
 
@@ -210,6 +211,58 @@ def test_a_hub_id_goes_to_the_hub(monkeypatch):
     module.dataset_module_factory("anthrotap", revision=None)
     module.dataset_module_factory("anthrotap", revision="v2")
     assert asked == [("someone/labels", "v1", {}), ("someone/labels", "v2", {})]
+
+
+def test_the_token_of_the_user_reads_the_card(monkeypatch):
+    asked = []
+    monkeypatch.setattr(loading, "check_dataset_card", lambda *arguments: asked.append(arguments))
+    monkeypatch.setenv("ANTHROTAP_REPO", "someone/labels")
+    module = type(sys)("fake datasets.load")
+    module.dataset_module_factory = lambda path, revision=None, download_config=None, data_dir=None, data_files=None: 0
+    register_dataset_name(module)
+    module.dataset_module_factory("anthrotap", download_config=datasets.DownloadConfig(token="hf_mine"))
+    assert asked == [("someone/labels", None, "hf_mine")]
+
+
+@each_way_of_loading
+@pytest.mark.parametrize("option", [{"revision": "v1"}, {"token": "hf_mine"}])
+def test_the_sample_has_no_revision(load, cache, monkeypatch, option):
+    monkeypatch.delenv("ANTHROTAP_REPO", raising=False)
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name} is for labels of the Hub, and 'anthrotap' is the sample"):
+        load(**option, **cache)
+    with pytest.raises(ValueError, match=f"set ANTHROTAP_REPO to a Hub id, or leave {name} out"):
+        anthrotap_hf.stream_clips(**option)
+
+
+@pytest.mark.parametrize(
+    ("named", "is_own"),
+    [
+        ("data/train-*.parquet", True),
+        ("hf://datasets/me/labels/a.parquet", True),
+        ("hf://datasets/me/labels@v1/a.parquet", True),
+        ("hf://datasets/me/labels-of-another/a.parquet", False),
+        ("hf://datasets/me/labels/../other/a.parquet", False),
+        ("/etc/passwd", False),
+        ("../other/a.parquet", False),
+        ("http://127.0.0.1/a.parquet", False),
+        ("zip://a.parquet::http://127.0.0.1/a.zip", False),
+    ],
+)
+def test_a_card_names_files_of_its_dataset_only(named, is_own, tmp_path, monkeypatch):
+    card = tmp_path / "README.md"
+    card.write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {json.dumps(named)}\n---\n")
+    monkeypatch.setattr(dataset_cards, "_files_of", lambda *_: [card])
+    with nullcontext() if is_own else pytest.raises(ValueError, match="which is no file of the dataset"):
+        dataset_cards.check_dataset_card("me/labels")
+
+
+def test_the_card_of_a_folder_may_name_its_files_in_full(tmp_path):
+    for path, is_own in ((tmp_path / "labels/a.parquet", True), (tmp_path / "other/a.parquet", False)):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels/README.md").write_text(f"---\nconfigs:\n- data_files: {path}\n---\n")
+        with nullcontext() if is_own else pytest.raises(ValueError, match="which is no file of the dataset"):
+            dataset_cards.check_dataset_card(str(tmp_path / "labels"))
 
 
 def test_other_datasets_are_untouched(tmp_path, cache):
