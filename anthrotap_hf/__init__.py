@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
     from anthrotap_hf.schema import decode_clip, decode_row, decode_tracks
     from anthrotap_hf.tracks import TrackedClip, Tracks
+    from anthrotap_hf.training.samples import collate, to_training_sample
 
 __all__ = [
     "AllTrackerConfig",
@@ -49,12 +50,14 @@ __all__ = [
     "TrackedClip",
     "Tracks",
     "__version__",
+    "collate",
     "decode_clip",
     "decode_row",
     "decode_tracks",
     "evaluation",
     "load_dataset",
     "stream_clips",
+    "to_training_sample",
 ]
 
 _lazy_getattr, _, _ = lazy_loader.attach(
@@ -72,6 +75,7 @@ _lazy_getattr, _, _ = lazy_loader.attach(
         "pipelines": ["PointTrackingImageProcessor", "PointTrackingPipeline"],
         "schema": ["decode_clip", "decode_row", "decode_tracks"],
         "tracks": ["TrackedClip", "Tracks"],
+        "training.samples": ["collate", "to_training_sample"],
     },
 )
 
@@ -100,7 +104,24 @@ def _end_opencv_threads_before_forks(module: ModuleType) -> None:
     opencv_threads.end_before_forks()
 
 
+def _name_the_collate_function(module: ModuleType) -> None:
+    """Let torch's own collate function say what to pass for rows of this package.
+
+    It fails at the None that a row's video has as path. `default_collate_fn_map` is where torch takes functions for
+    further types; the error stays the same but for the hint.
+    """
+
+    def refuse(batch: object, *, collate_fn_map: object = None) -> None:
+        raise TypeError(
+            "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found "
+            f"{type(None)}; for rows of an AnthroTAP dataset, pass collate_fn=anthrotap_hf.collate to the DataLoader"
+        )
+
+    module.default_collate_fn_map.setdefault(type(None), refuse)
+
+
 when_imported("datasets.load", _register_dataset_name)
+when_imported("torch.utils.data._utils.collate", _name_the_collate_function)
 when_imported("cv2", _end_opencv_threads_before_forks)
 models.register_with_transformers()
 pipelines.register_with_transformers()

@@ -184,7 +184,7 @@ def against_released(folder: Path, checkout: Path, rounds: int) -> Table:
 
     def ours(source: LetsDanceClips) -> Callable[[int], object]:
         def make(number: int) -> object:
-            batch = collate([make_sample(source[0], SampleSettings(), np.random.default_rng(number))])
+            batch = collate([make_sample(source[0], SampleSettings(), np.random.default_rng(number))], "anthrotap")
             return batch["pixel_values_videos"].to(torch.float32) / 127.5 - 1
 
         return make

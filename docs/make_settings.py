@@ -68,7 +68,7 @@ def _tables_of_kinds(prefix: str, models: list[type[BaseModel]], groups: dict[ty
     kinds = {model: get_args(model.model_fields["kind"].annotation)[0] for model in models}
     rows = [_row(prefix + name, first[name], groups) for name in shared]
     names = ", ".join(f"`{kind}`" for kind in kinds.values())
-    yield _table("Of every kind.", [(f"`{prefix}kind`", "*required*", f"({names})"), *rows])
+    yield _table("Of every kind.", [(f"`{prefix}kind`", "*required*", f"({names}) what is read"), *rows])
     for model, kind in kinds.items():
         rows = [
             _row(prefix + name, field, groups)
@@ -124,7 +124,9 @@ def _row(name: str, field: FieldInfo, groups: dict[type, None]) -> Row:
     if dataclasses.is_dataclass(value):
         groups[type(value)] = None
     default = "*required*" if value is PydanticUndefined else _value(value)
-    return f"`{name}`", default, f"{_limits(field)} {_escaped(field.description or '')}".strip() or "text"
+    if not field.description:
+        raise ValueError(f"{name} needs a description")
+    return f"`{name}`", default, f"{_limits(field)} {_escaped(field.description)}".strip()
 
 
 def _limits(field: FieldInfo) -> str:
@@ -165,7 +167,8 @@ def _table(about: str, rows: list[Row]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """Return a description in one line of a table; `null` is what recipes call None."""
+    return re.sub(r"\bNone\b", "null", " ".join(text.split()).replace("|", "\\|"))
 
 
 if __name__ == "__main__":

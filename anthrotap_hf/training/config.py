@@ -108,7 +108,7 @@ class ShardSource(_Source):
 
     kind: Literal["shards"]
     data: str = Field(description="the folder that `anthrotap label` wrote, or a Hub dataset of the kind")
-    split: str = "train"
+    split: str = Field("train", description="the split of the dataset")
     streaming: bool = Field(False, description="read rows in order, from a hub or a large folder")
     window: int = Field(32, ge=1, description="streaming: rows that a sample is drawn from")
     short_side: int | None = Field(SHORT_SIDE, ge=16, description="of decoded frames, at most, pixels")
@@ -186,7 +186,7 @@ class PanningMoviSource(_Source):
 
     kind: Literal["panning-movi-e"]
     data: str = Field(description="folder with its .tfrecord files (Hub: hamacojr/LocoTrack-panning-MOVi-E)")
-    split: Literal["train", "validation"] = "train"
+    split: Literal["train", "validation"] = Field("train", description="which of its files")
 
 
 class DriveTrackSource(_Source):
@@ -291,7 +291,7 @@ class EvaluationSettings(Settings):
 
     benchmark: str = Field(description="a name that `anthrotap evaluate` knows")
     data: str = Field(description="its file or folder")
-    mode: Literal["first", "strided"] = "first"
+    mode: Literal["first", "strided"] = Field("first", description="frames of the queries, as in TAP-Vid")
     limit: int | None = Field(None, ge=1, description="largest number of videos")
     every: int = Field(1000, ge=1, description="steps")
 

@@ -1,7 +1,7 @@
 """What training minimizes: the losses of AllTracker, CoTracker3, LocoTrack, TAPIR and TAPNext, as released and
 as meant.
 
-All functions take a batch as `samples.collate` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
+All functions take a batch as `samples.collate(..., "anthrotap")` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
 [B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster pixels of the
 video. A label is visible, occluded (valid, not visible) or invalid: positions are learned where it is visible,
 visibility where it is valid; nothing is learned from invalid labels, and their positions may be NaN.

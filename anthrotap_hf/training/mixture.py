@@ -150,7 +150,7 @@ class MixtureDataset:
             for item in range(self.batch_size)
         ]
         return {
-            **collate(samples),
+            **collate(samples, "anthrotap"),
             "source": self.components[number].name,
             "human": self.components[number].reader.human,
             "step": step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeGuard, get_args
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class SampleSettings:
         color: change of colors, or None.
         max_query_frames: number of frames that queries are drawn from, the first with a visible label and others at
             random; None: all. AllTracker runs once for each.
+        distinct_tracks: whether no two queries are on one track, while there are tracks left; else a track may have several.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -78,6 +79,7 @@ class SampleSettings:
     crop: Range | None = None
     color: Color | None = None
     max_query_frames: int | None = None
+    distinct_tracks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "dilation", "num_queries", "height", "width", "min_visible"):
@@ -141,8 +143,7 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
         )
     if settings.max_query_frames is not None:
         candidates = _in_few_frames(candidates, settings, rng)
-    replace = len(candidates) < settings.num_queries
-    track, time = np.divmod(rng.choice(candidates, settings.num_queries, replace=replace), settings.num_frames)
+    track, time = np.divmod(_draw_queries(candidates, settings, rng), settings.num_frames)
     query_points = np.concatenate([time[:, None], xy[track, time]], 1).astype(np.float32)
     valid = labels.valid[kept, window][track]
     return Sample(
@@ -153,6 +154,19 @@ def make_sample(clip: TrackedClip, settings: SampleSettings, rng: np.random.Gene
         valid=valid,
         name=clip.clip_id,
     )
+
+
+def _draw_queries(candidates: np.ndarray, settings: SampleSettings, rng: np.random.Generator) -> np.ndarray:
+    """Draw `num_queries` of the candidates (track times frames plus frame)."""
+    if settings.distinct_tracks:
+        # In random order, the first candidate of each track, and then the others.
+        candidates = rng.permutation(candidates)
+        _, first = np.unique(candidates // settings.num_frames, return_index=True)
+        others = np.setdiff1d(np.arange(len(candidates)), first)
+        candidates = candidates[np.concatenate([rng.permutation(first), others])]
+        if len(candidates) >= settings.num_queries:
+            return candidates[: settings.num_queries]
+    return rng.choice(candidates, settings.num_queries, replace=len(candidates) < settings.num_queries)
 
 
 def _in_few_frames(candidates: np.ndarray, settings: SampleSettings, rng: np.random.Generator) -> np.ndarray:
@@ -202,23 +216,127 @@ def _draw_matrices(settings: SampleSettings, rng: np.random.Generator, height: i
     return crop_matrix(box, settings.height, settings.width) @ matrices
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Stack samples as the models and the losses take them.
+def to_training_sample(
+    row: Mapping[str, Any] | TrackedClip,
+    num_frames: int = 24,
+    size: int | tuple[int, int] = 256,
+    num_points: int = 256,
+    *,
+    dilation: int = 1,
+    augment: bool = False,
+    rng: np.random.Generator | None = None,
+) -> Sample:
+    """Cut a sample of fixed size out of a labeled clip: a window of its frames, resized, and points that are tracked.
+
+    Each point has a query, drawn among the visible labels of its track. No two are on one track while there are tracks
+    left.
+
+    Args:
+        row: a row of the dataset, in whatever format ("numpy" is fastest), or a clip of `stream_clips`.
+        num_frames: T, the frames of the sample; where the clip has more, the window is drawn.
+        size: (height, width) of the sample's frames in pixels, or one number for both. The aspect ratio is not kept.
+        num_points: N, the points of the sample.
+        dilation: the sample takes every `dilation`-th frame of the clip.
+        augment: whether to move the clip smoothly, scale and flip it at random, as the paper does.
+        rng: of everything that is drawn; None: seeded by torch's generator, which differs in each worker of a DataLoader.
 
     Returns:
-        `pixel_values_videos` [B, T, 3, H, W] uint8 (the models scale it), `query_points` [B, N, 3] float32 (t, x, y),
-        `tracks` [B, N, T, 2] float32, `visible` and `valid` [B, N, T] bool, all torch; `names`, a list; and
-        `flow_tracks` and `flow_logits` where the samples have them.
+        The `Sample`. `collate` makes batches of them.
+
+    Raises:
+        BadClipError: if the clip has too few frames, or no visible label.
+        VideoError: if its video is missing or cannot be decoded.
+        ValueError: if an argument is out of its range, or columns of the row are missing.
+    """
+    from anthrotap_hf.schema import decode_clip
+
+    if rng is None:
+        import torch
+
+        rng = np.random.default_rng(int(torch.randint(1 << 62, ())))
+    height, width = (size, size) if isinstance(size, int) else size
+    settings = SampleSettings(
+        num_frames=num_frames,
+        dilation=dilation,
+        num_queries=num_points,
+        height=height,
+        width=width,
+        min_visible=min(SampleSettings.min_visible, num_frames),
+        affine=SmoothAffine() if augment else None,
+        flip=0.5 if augment else 0.0,
+        distinct_tracks=True,
+    )
+    return make_sample(decode_clip(row) if isinstance(row, Mapping) else row, settings, rng)
+
+
+Layout = Literal["cotracker", "tapir", "locotrack", "anthrotap"]
+
+
+def collate(
+    items: Sequence[Sample | Mapping[str, Any] | TrackedClip], layout: Layout = "cotracker", **options: Any
+) -> dict[str, Any]:
+    """Make a batch of samples as the training code of a tracker takes it: a `collate_fn` for DataLoaders.
+
+    Args:
+        items: what `to_training_sample` gave; or rows and clips, for which it is called.
+        layout: whose arrays and coordinates.
+
+            "cotracker" (facebookresearch/co-tracker, cotracker/datasets/utils.py): `video` [B, T, 3, H, W] float32 from
+            0 to 255; `trajectories` [B, T, N, 2] float32 xy, the center of the first pixel at (0, 0); `visibility` and
+            `valid` [B, T, N] bool; `query_points` [B, N, 3] float32 (t, x, y), likewise.
+
+            "tapir" (google-deepmind/tapnet) and "locotrack" (cvlab-kaist/locotrack): `video` [B, T, H, W, 3] float32 from
+            -1 to 1; `target_points` [B, N, T, 2] float32 xy, raster pixels; `occluded` [B, N, T] bool, True wherever the
+            point is not visible; `valid` [B, N, T] bool, the `mask` of their losses; `query_points` [B, N, 3] float32
+            (t, y, x).
+
+            "anthrotap", the models and losses of this package: `pixel_values_videos` [B, T, 3, H, W] uint8,
+            `query_points` [B, N, 3] float32 (t, x, y), `tracks` [B, N, T, 2] float32 xy, raster pixels; `visible` and
+            `valid` [B, N, T] bool; and `flow_tracks` and `flow_logits` where the samples have them.
+        options: of `to_training_sample`, for rows and clips.
+
+    Returns:
+        The tensors, and the `names` of the clips, a list. Labels that are not valid have finite positions and are not
+        visible; leave them out of every loss.
+
+    Raises:
+        ValueError: if there is no such layout; and as `to_training_sample`.
     """
     import torch
 
-    def stack(key: str) -> Tensor:
-        rows: Sequence[Mapping[str, Any]] = samples
-        return torch.from_numpy(np.stack([row[key] for row in rows]))
+    if layout not in get_args(Layout):
+        raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout!r}")
+    samples = [item if _is_sample(item) else to_training_sample(item, **options) for item in items]
 
-    flow = [key for key in ("flow_tracks", "flow_logits") if key in samples[0]]
+    def stack(key: str) -> Tensor:
+        return torch.from_numpy(np.stack([sample[key] for sample in samples]))
+
+    names = {"names": [sample["name"] for sample in samples]}
+    video, queries = stack("video"), stack("query_points")
+    if layout == "anthrotap":
+        flow = [key for key in ("flow_tracks", "flow_logits") if key in samples[0]]
+        tensors = {key: stack(key) for key in ("tracks", "visible", "valid", *flow)}
+        frames = video.permute(0, 1, 4, 2, 3).contiguous()
+        return {"pixel_values_videos": frames, "query_points": queries, **tensors, **names}
+    if layout == "cotracker":
+        # Its first pixel's center is (0, 0), as OpenCV's.
+        return {
+            "video": video.permute(0, 1, 4, 2, 3).float().contiguous(),
+            "trajectories": stack("tracks").transpose(1, 2).contiguous() - 0.5,
+            "visibility": stack("visible").transpose(1, 2).contiguous(),
+            "valid": stack("valid").transpose(1, 2).contiguous(),
+            "query_points": queries - torch.tensor([0, 0.5, 0.5]),
+            **names,
+        }
     return {
-        "pixel_values_videos": stack("video").permute(0, 1, 4, 2, 3).contiguous(),
-        **{key: stack(key) for key in ("query_points", "tracks", "visible", "valid", *flow)},
-        "names": [sample["name"] for sample in samples],
+        "video": video.float() * (2 / 255) - 1,
+        "target_points": stack("tracks"),
+        "occluded": ~stack("visible"),
+        "valid": stack("valid"),
+        "query_points": queries[..., [0, 2, 1]],
+        **names,
     }
+
+
+def _is_sample(item: Sample | Mapping[str, Any] | TrackedClip) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(item, Mapping) and "query_points" in item

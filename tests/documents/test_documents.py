@@ -17,7 +17,7 @@ from helpers.document_blocks import ROOT, blocks, is_not_run, run_document, want
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # They label clips or train, for up to minutes.
-SLOW = ("README", "labeling", "building", "training", "evaluation", "loading", "tracking", "publishing", "extending")
+SLOW = ("README", "labeling", "building", "training", "evaluation", "loading", "tracking", "publishing", "extending", "own-code")
 RUN = [path for path in DOCUMENTS if not is_not_run(path.read_text("utf-8"))]
 
 
@@ -81,7 +81,7 @@ def test_every_block_runs(path, request, registries, tmp_path, monkeypatch):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("ANTHROTAP_REPO", "labels")
+    monkeypatch.delenv("ANTHROTAP_REPO", raising=False)  # the sample
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     run_document(path, tmp_path)
 

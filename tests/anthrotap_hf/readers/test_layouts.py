@@ -390,7 +390,7 @@ def test_our_shards(rows):
     assert clip.tracks.occluded.sum() == 6
     assert np.abs(next(clip.iter_frames([7])).astype(int) - 40).max() < 5
     sample = make_sample(clip, SMALL, np.random.default_rng(0))
-    assert collate([sample])["pixel_values_videos"].shape == (1, 4, 3, 32, 48)
+    assert collate([sample], "anthrotap")["pixel_values_videos"].shape == (1, 4, 3, 32, 48)
 
 
 def test_streamed_shards_read_what_they_need(shards, rows, monkeypatch):

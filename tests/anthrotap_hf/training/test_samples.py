@@ -137,7 +137,7 @@ def test_shapes_and_queries():
     np.testing.assert_array_equal(sample["query_points"][:, 1:], sample["tracks"][np.arange(32), time])
     assert (sample["visible"] & sample["valid"])[np.arange(32), time].all()
     assert ((sample["visible"] & sample["valid"]).sum(1) >= 4).all()
-    batch = collate([sample, sample])
+    batch = collate([sample, sample], "anthrotap")
     assert batch["pixel_values_videos"].shape == (2, 8, 3, 64, 96)
     assert batch["valid"].dtype == torch.bool
     assert batch["names"] == ["painted", "painted"]
