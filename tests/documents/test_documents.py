@@ -17,7 +17,18 @@ from helpers.document_blocks import ROOT, blocks, is_not_run, run_document, want
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # They label clips or train, for up to minutes.
-SLOW = ("README", "labeling", "building", "training", "evaluation", "loading", "tracking", "publishing", "extending", "own-code")
+SLOW = (
+    "README",
+    "labeling",
+    "building",
+    "training",
+    "evaluation",
+    "loading",
+    "tracking",
+    "publishing",
+    "extending",
+    "own-code",
+)
 RUN = [path for path in DOCUMENTS if not is_not_run(path.read_text("utf-8"))]
 
 

@@ -64,7 +64,9 @@ def test_more_points_than_tracks_share_tracks():
 
 
 def test_a_window_is_drawn_and_a_short_clip_is_refused_by_its_name():
-    starts = {int(cut(num_frames=3, num_points=2, rng=np.random.default_rng(seed))["video"][0, 0, 0, 0]) for seed in range(30)}
+    starts = {
+        int(cut(num_frames=3, num_points=2, rng=np.random.default_rng(seed))["video"][0, 0, 0, 0]) for seed in range(30)
+    }
     assert starts == {0, 1, 2, 3}
     with pytest.raises(BadClipError, match="painted: 6 frames; 7 with dilation 1 need 7"):
         cut(num_frames=7)
