@@ -2,8 +2,8 @@
 
     python examples/finetune_released.py cotracker --code co-tracker --checkpoint scaled_offline.pth --out mine.pth
     python examples/finetune_released.py tapir --code tapnet --checkpoint bootstapir_checkpoint_v2.pt --out mine.pt
-    python examples/finetune_released.py locotrack --code locotrack/locotrack_pytorch --checkpoint locotrack_base.ckpt \\
-        --out mine.ckpt
+    python examples/finetune_released.py locotrack --code locotrack/locotrack_pytorch \\
+        --checkpoint locotrack_base.ckpt --out mine.ckpt
 
 CODE is a clone of facebookresearch/co-tracker, google-deepmind/tapnet or cvlab-kaist/locotrack. Batches come in the
 layout of that code from `anthrotap_hf.collate`. The losses are those of `anthrotap_hf.training.losses`: the released

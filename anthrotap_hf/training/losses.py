@@ -1,10 +1,10 @@
 """What training minimizes: the losses of AllTracker, CoTracker3, LocoTrack, TAPIR and TAPNext, as released and
 as meant.
 
-All functions take a batch as `samples.collate(..., "anthrotap")` makes it: `pixel_values_videos` [B, T, 3, H, W], `query_points`
-[B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster pixels of the
-video. A label is visible, occluded (valid, not visible) or invalid: positions are learned where it is visible,
-visibility where it is valid; nothing is learned from invalid labels, and their positions may be NaN.
+All functions take a batch as `samples.collate(..., "anthrotap")` makes it: `pixel_values_videos` [B, T, 3, H, W],
+`query_points` [B, N, 3] (t, x, y), `tracks` [B, N, T, 2] xy, `visible` and `valid` [B, N, T] bool; pixels are raster
+pixels of the video. A label is visible, occluded (valid, not visible) or invalid: positions are learned where it is
+visible, visibility where it is valid; nothing is learned from invalid labels, and their positions may be NaN.
 
 *Human* batches carry labels on people. The paper learns positions alone from them, because the released labels do not
 tell occluded from invalid; ours do, and `visibility_on_humans` learns from it.

@@ -62,7 +62,8 @@ class SampleSettings:
         color: change of colors, or None.
         max_query_frames: number of frames that queries are drawn from, the first with a visible label and others at
             random; None: all. AllTracker runs once for each.
-        distinct_tracks: whether no two queries are on one track, while there are tracks left; else a track may have several.
+        distinct_tracks: whether no two queries are on one track, while there are tracks left; else a track may have
+            several.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -238,7 +239,8 @@ def to_training_sample(
         num_points: N, the points of the sample.
         dilation: the sample takes every `dilation`-th frame of the clip.
         augment: whether to move the clip smoothly, scale and flip it at random, as the paper does.
-        rng: of everything that is drawn; None: seeded by torch's generator, which differs in each worker of a DataLoader.
+        rng: of everything that is drawn; None: seeded by torch's generator, which differs in each worker
+            of a DataLoader.
 
     Returns:
         The `Sample`. `collate` makes batches of them.
@@ -285,10 +287,10 @@ def collate(
             0 to 255; `trajectories` [B, T, N, 2] float32 xy, the center of the first pixel at (0, 0); `visibility` and
             `valid` [B, T, N] bool; `query_points` [B, N, 3] float32 (t, x, y), likewise.
 
-            "tapir" (google-deepmind/tapnet) and "locotrack" (cvlab-kaist/locotrack): `video` [B, T, H, W, 3] float32 from
-            -1 to 1; `target_points` [B, N, T, 2] float32 xy, raster pixels; `occluded` [B, N, T] bool, True wherever the
-            point is not visible; `valid` [B, N, T] bool, the `mask` of their losses; `query_points` [B, N, 3] float32
-            (t, y, x).
+            "tapir" (google-deepmind/tapnet) and "locotrack" (cvlab-kaist/locotrack): `video` [B, T, H, W, 3] float32
+            from -1 to 1; `target_points` [B, N, T, 2] float32 xy, raster pixels; `occluded` [B, N, T] bool, True
+            wherever the point is not visible; `valid` [B, N, T] bool, the `mask` of their losses; `query_points` [B,
+            N, 3] float32 (t, y, x).
 
             "anthrotap", the models and losses of this package: `pixel_values_videos` [B, T, 3, H, W] uint8,
             `query_points` [B, N, 3] float32 (t, x, y), `tracks` [B, N, T, 2] float32 xy, raster pixels; `visible` and

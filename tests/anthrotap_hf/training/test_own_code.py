@@ -1,4 +1,4 @@
-"""Labels in code of other people: samples and batches in their layouts, and fine-tuning models with their interfaces."""
+"""Labels in code of other people: batches in their layouts, and fine-tuning models with their interfaces."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_data_loader_takes_rows(labels):
 
 
 def test_a_data_loader_without_the_function_says_what_to_pass(labels):
-    with pytest.raises(TypeError, match="pass collate_fn=anthrotap_hf.collate to the DataLoader"):
+    with pytest.raises(TypeError, match=r"pass collate_fn=anthrotap_hf\.collate to the DataLoader"):
         next(iter(DataLoader(labels, batch_size=2)))
 
 
