@@ -308,7 +308,9 @@ def collate(
 
     if layout not in get_args(Layout):
         raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout!r}")
-    samples = [item if _is_sample(item) else to_training_sample(item, **options) for item in items]
+    samples: list[Mapping[str, Any]] = [
+        item if _is_sample(item) else {**to_training_sample(item, **options)} for item in items
+    ]
 
     def stack(key: str) -> Tensor:
         return torch.from_numpy(np.stack([sample[key] for sample in samples]))
