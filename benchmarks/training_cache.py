@@ -38,7 +38,9 @@ def make_clip(folder: Path, number: int) -> bool:
         xy, visible, _ = sample_tracks(scene, rendered.truth, rng, POINTS, ON_BACKGROUND)
     except ValueError:
         return False
-    _prepare(folder, FootageSample(f"{number:05d}", rendered.frames, xy, visible, np.ones_like(visible)), scene.fps, rng)
+    _prepare(
+        folder, FootageSample(f"{number:05d}", rendered.frames, xy, visible, np.ones_like(visible)), scene.fps, rng
+    )
     return True
 
 

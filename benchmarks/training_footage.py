@@ -52,7 +52,9 @@ class FootageSample:
     valid: np.ndarray
 
 
-def footage_samples(clips: list[FootageClip], rates: list[float], name: str, rng: np.random.Generator) -> Iterator[FootageSample]:
+def footage_samples(
+    clips: list[FootageClip], rates: list[float], name: str, rng: np.random.Generator
+) -> Iterator[FootageSample]:
     """Yield the training clips of a video.
 
     Args:
@@ -105,9 +107,7 @@ def _sample(clip: FootageClip, window: slice, name: str, rng: np.random.Generato
     return None if len(xy) < 32 else FootageSample(name, view, xy, visible, valid)
 
 
-def _view(
-    tracks: Tracks, xy: np.ndarray, visible: np.ndarray, rng: np.random.Generator
-) -> tuple[int, int, int, int]:
+def _view(tracks: Tracks, xy: np.ndarray, visible: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of a view, in pixels of the frames."""
     whole = (0, 0, tracks.width, tracks.height)
     people = np.unique(tracks.person[visible.any(1)])
