@@ -7,7 +7,7 @@ VIDEO ?= examples/dance.mp4
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-all lint format wheel bench-env clean
+.PHONY: demo test test-all lint format wheel docs bench-env clean
 
 demo: $(VENV)/ready
 	$(BIN)/anthrotap label "$(VIDEO)" --out $(DEMO)/labels --overwrite
@@ -32,6 +32,12 @@ format: $(VENV)/ready
 wheel: $(VENV)/ready
 	$(BIN)/python -m pytest -q tests/packaging tests/documents -k "wheel or README or publishing or extending"
 
+# The documentation as a site, in site/. A link that leads nowhere is an error. REPOSITORY is the repository's address.
+docs:
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet "mkdocs>=1.6,<2" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.29"
+	$(VENV)-docs/bin/mkdocs build --strict
+
 # Open3D, which the visibility benchmark compares with, is half a gigabyte: only when asked for.
 bench-env: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
@@ -42,4 +48,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(VENV)-docs $(DEMO) site

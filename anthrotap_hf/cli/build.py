@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -154,12 +154,12 @@ def build(
         )
         with progress_bars() as on_progress:
             report = build_dataset(build_config, sources, options, _report_to(on_progress))
-    _print_report(report, out, as_json)
+    _print_report(report, out, {"validation": validation, "test": test}, as_json)
     if report.rows is not None and not any(report.rows.values()):
         raise typer.Exit(1)
 
 
-def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
+def _print_report(report: BuildReport, out: Path, fractions: Mapping[str, float], as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), **asdict(report)})
         return
@@ -181,7 +181,16 @@ def _print_report(report: BuildReport, out: Path, as_json: bool) -> None:
         print(f"left out: {count} frames: {reason}")
     for reason, count in report.unlabeled.items():
         print(f"without labels: people in {count} clips: {reason}")
+    for name, fraction in fractions.items():
+        if fraction and not report.rows.get(name) and any(report.rows.values()):
+            print_error(
+                f"no clip is in the split {name}: videos are drawn at random, and {report.videos} are few for "
+                f"--{name} {fraction:g}; a larger fraction or another --seed gives it some, and labels nothing again",
+                "yellow",
+            )
     print(f"dataset: {out} (card README.md, manifest.json, videos.jsonl){again}")
+    if any(report.rows.values()):
+        print(f"next: anthrotap verify {out}; anthrotap train tiny-finetune --data {out} --out trained")
 
 
 def _report_to(on_progress: OnProgress) -> Callable[[str, int | None, int, int], None]:

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from rich.console import Console
 
 from anthrotap_hf.utils.atomic_files import write_json
 from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
+
+# Between two lines about the progress of a run, where there is no terminal to show bars on.
+LOG_SECONDS = 30.0
 
 
 def tracker_names() -> list[str]:
@@ -41,6 +45,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the result
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes at once.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only so many videos or clips, the first.")]
+Split = Annotated[str | None, typer.Option(help="Of shards, only this split, as validation. Default: all.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of the recipe: NAME=VALUE. May be repeated."),
@@ -89,7 +94,11 @@ class OnProgress(Protocol):
 
 @contextmanager
 def progress_bars(*, off_terminal: bool = True) -> Iterator[OnProgress]:
-    """Show a bar for each task of a run on the error stream, with rate and time left; `off_terminal`, at the end."""
+    """Show a bar for each task of a run on the error stream, with rate and time left.
+
+    Off a terminal, as in the log of a job, a line says every `LOG_SECONDS` how far the run is, and the bars are shown
+    at the end; without `off_terminal` nothing is shown there.
+    """
     from rich import progress as rich_progress
 
     columns = (
@@ -104,8 +113,10 @@ def progress_bars(*, off_terminal: bool = True) -> Iterator[OnProgress]:
     disabled = not (off_terminal or console.is_terminal)
     progress = rich_progress.Progress(*columns, console=console, disable=disabled)
     bars: dict[str, rich_progress.TaskID] = {}
+    logged = time.monotonic()
 
     def on_progress(task: str, done: int, total: int | None = None, note: str | None = None) -> None:
+        nonlocal logged
         if not bars:
             progress.start()
         if task not in bars:
@@ -115,6 +126,10 @@ def progress_bars(*, off_terminal: bool = True) -> Iterator[OnProgress]:
             elapsed = bar.finished_time or bar.elapsed
             note = f"{done / elapsed:.1f}/s" if elapsed else ""
         progress.update(bars[task], completed=done, total=total, note=note)
+        if not console.is_terminal and not disabled and time.monotonic() - logged >= LOG_SECONDS:
+            logged = time.monotonic()
+            amount = f"{done}" if total is None else f"{done} of {total}"
+            print_error(f"{task}: {amount} {note}".rstrip(), "none")
 
     try:
         yield on_progress

@@ -55,6 +55,7 @@ def evaluate(
     max_queries: Annotated[
         int | None, typer.Option(min=1, help="Largest number of queries of a video, evenly chosen. Default: all.")
     ] = None,
+    split: common.Split = None,
     limit: common.Limit = None,
     device: common.Device = "cpu",
     as_json: common.Json = False,
@@ -76,7 +77,7 @@ def evaluate(
         common.check_writable(out)
         size = None if resolution is None else common.read_resolution(resolution)
         scored_at = None if score_at == "own" else common.read_resolution(score_at, "score_at")
-        opened = open_benchmark(benchmark, data, mode, scored_at, max_queries)
+        opened = open_benchmark(benchmark, data, mode, scored_at, max_queries, split)
 
         def load() -> list[EvaluatedModel]:
             return _load_models(models or [], device, size)

@@ -161,6 +161,10 @@ def _open(source: Path, clip: str | None, video: Path | None) -> tuple[Reader, S
     if video is not None:
         reason = "only for a file of tracks: rows of a dataset have their own"
         raise AnthroTapError(reason, argument="video")
+    if source.is_file() and source.suffix != ".parquet":
+        reason = "no tracks that can be exported"
+        hint = "`anthrotap track` writes a .tracks.npz of a video, and `anthrotap label` a folder of shards"
+        raise AnthroTapError(reason, path=source, hint=hint)
     shards = ShardClips.open(source)
     return shards, range(len(shards)) if clip is None else [shards.find(clip)]
 

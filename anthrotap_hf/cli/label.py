@@ -125,8 +125,12 @@ def _mesh_settings(changes: Mapping[str, Any], meshes: Mapping[Path, MeshFile | 
 
 
 def _report_to(on_progress: OnProgress, videos: Sequence[Path]) -> Callable[[Path, str, int, int | None], None]:
-    """Show a bar for each video, under its path where others have its name: frames labeled, the stage, and the rate."""
+    """Show a bar for each video, under its path where others have its name: frames labeled, the stage, and the rate.
+
+    Of several videos, another bar shows how many are done.
+    """
     begins: dict[Path, float] = {}
+    ended: set[Path] = set()
     names = Counter(video.name for video in videos)
 
     def report(video: Path, stage: str, done: int, expected: int | None) -> None:
@@ -135,6 +139,9 @@ def _report_to(on_progress: OnProgress, videos: Sequence[Path]) -> Callable[[Pat
         rate = f"{done / seconds:.1f} frames/s" if done and seconds else ""
         label = video.name if names[video.name] == 1 else str(video)
         on_progress(label, done, expected, f"{stage:<13} {rate}")
+        if stage == "done" and len(videos) > 1:
+            ended.add(video)
+            on_progress("videos", len(ended), len(videos), "")
 
     return report
 

@@ -31,6 +31,7 @@ def stats(
             "`anthrotap track`; or a folder of them."
         ),
     ] = None,
+    split: common.Split = None,
     limit: common.Limit = None,
     as_json: common.Json = False,
 ) -> None:
@@ -49,7 +50,7 @@ def stats(
 
     with common.cli_errors(out):
         common.check_writable(out)
-        report = _measure(data, _kinds(kind or [], len(data)), limit)
+        report = _measure(data, _kinds(kind or [], len(data)), limit, split)
         files = [out / f"stats{suffix}" for suffix in (".json", ".txt", ".png")]
         written = common.write_report(report, files, write_text, plot_statistics)
     if as_json:
@@ -67,7 +68,7 @@ def _kinds(given: list[str], number: int) -> list[str]:
     return kinds * number if len(kinds) == 1 else kinds
 
 
-def _measure(data: list[Path], kinds: list[str], limit: int | None) -> dict[str, Any]:
+def _measure(data: list[Path], kinds: list[str], limit: int | None, split: str | None) -> dict[str, Any]:
     """Measure each dataset, with a progress bar. What can be checked is checked before."""
     from anthrotap_hf.evaluation.dataset_statistics import measure_dataset
     from anthrotap_hf.evaluation.report import short_names
@@ -76,7 +77,7 @@ def _measure(data: list[Path], kinds: list[str], limit: int | None) -> dict[str,
     names = [str(path) if kind != "procedural" else kind for path, kind in zip(data, kinds, strict=True)]
     if len(set(names)) < len(names):
         raise AnthroTapError(f"a dataset is named twice: {', '.join(map(str, data))}")
-    readers = [open_reader(kind, path, labels_only=True) for path, kind in zip(data, kinds, strict=True)]
+    readers = [open_reader(kind, path, labels_only=True, split=split) for path, kind in zip(data, kinds, strict=True)]
     found = []
     with common.progress_bars() as on_progress:
         for name, path, kind, reader in zip(short_names(names), data, kinds, readers, strict=True):

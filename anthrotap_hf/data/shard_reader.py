@@ -239,12 +239,22 @@ class ShardReader:
         self._open: tuple[int, pq.ParquetFile] | None = None
 
     @classmethod
-    def from_path(cls, path: str | os.PathLike[str], *, video: bool = True, buffer_size: int = 0) -> ShardReader:
-        """The shards of a folder on this machine, or one file. Raises as the constructor, and ShardError if none."""
+    def from_path(
+        cls, path: str | os.PathLike[str], split: str | None = None, *, video: bool = True, buffer_size: int = 0
+    ) -> ShardReader:
+        """The shards of a folder on this machine, of one split or all; or one file.
+
+        Raises as the constructor, and ShardError if there are none.
+        """
         shards = find_shards(path)
         if not shards:
             reason = "no shard (.parquet) in this folder" if os.path.isdir(path) else "no such file or folder"
             raise ShardError(reason, path=path, hint=HOW_TO_WRITE)
+        if split is not None:
+            splits = sorted({split_of(shard) for shard in shards})
+            if split not in splits:
+                raise ShardError(f"no split {split!r}; it has {', '.join(splits)}", path=path)
+            shards = [shard for shard in shards if split_of(shard) == split]
         return cls(shards, video=video, buffer_size=buffer_size)
 
     @classmethod

@@ -53,6 +53,7 @@ class Benchmark:
         videos: the videos with their ground truth.
         scored_at: (height, width) of the frames in whose pixels tracks are scored; None: each video's own.
         max_queries: largest number of queries of a video, evenly chosen of all; None: all.
+        split: of shards, which split; None: all.
     """
 
     name: str
@@ -61,11 +62,12 @@ class Benchmark:
     videos: Reader
     scored_at: tuple[int, int] | None = RESOLUTION
     max_queries: int | None = None
+    split: str | None = None
 
     @property
     def key(self) -> str:
         """How results of this benchmark are called: with what is not as usual."""
-        parts = [self.name, self.mode]
+        parts = [self.name, *([] if self.split is None else [self.split]), self.mode]
         if self.scored_at != RESOLUTION:
             parts.append("own" if self.scored_at is None else "{}x{}".format(*self.scored_at))
         return "-".join(parts if self.max_queries is None else [*parts, str(self.max_queries)])
@@ -77,6 +79,7 @@ def open_benchmark(
     mode: str = "first",
     scored_at: tuple[int, int] | None = RESOLUTION,
     max_queries: int | None = None,
+    split: str | None = None,
 ) -> Benchmark:
     """Open a benchmark; the arguments are those of `Benchmark`.
 
@@ -85,7 +88,8 @@ def open_benchmark(
         ValueError: for an unknown mode.
     """
     metrics.check_mode(mode)
-    return Benchmark(name, data, mode, open_reader(layout_of(name), data), scored_at, max_queries)
+    reader = open_reader(layout_of(name), data, split=split)
+    return Benchmark(name, data, mode, reader, scored_at, max_queries, split)
 
 
 def layout_of(benchmark: str) -> str:

@@ -87,7 +87,18 @@ def check_tracker_name(name: str) -> None:
 
     The hint names the trackers whose names are most like it, or says how all are listed. `argument` is "model".
     """
-    if name in BUNDLED or is_known(name) or may_be_loaded(name):
+    if name in BUNDLED or is_known(name):
+        return
+    path = Path(name).expanduser()
+    if path.is_file():
+        reason = "a file, and a tracker is a folder"
+        hint = f"`anthrotap convert ARCHITECTURE {name} FOLDER` makes one of a released checkpoint"
+        raise AnthroTapError(reason, path=name, hint=hint, argument="model")
+    if path.is_dir() and not (path / "config.json").exists() and (path / "model/config.json").is_file():
+        reason = "no tracker is in this folder itself"
+        hint = f"a training has written {path / 'model'}"
+        raise AnthroTapError(reason, path=name, hint=hint, argument="model")
+    if may_be_loaded(name):
         return
     asked = name.lower().replace("_", "-")
     # "cotracker3" is the beginning of several names, and so nearest to them.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -38,16 +39,25 @@ READERS = Registry(
 )
 
 
-def open_reader(layout: str, data: str | os.PathLike[str], labels_only: bool = False) -> Reader:
+def open_reader(
+    layout: str, data: str | os.PathLike[str], labels_only: bool = False, split: str | None = None
+) -> Reader:
     """Open a dataset of a layout.
 
     Args:
         layout: a name of `READERS`.
         data: where its files are; for "procedural" the number of clips.
         labels_only: leave out videos where that saves reading them.
+        split: of shards, the split to read; None: all.
 
     Raises:
-        AnthroTapError: if there is no such layout, or no dataset of it at the path.
+        AnthroTapError: if there is no such layout, or no dataset of it at the path; or for a split of another layout.
     """
+    if split is not None:
+        if layout != "shards":
+            raise AnthroTapError(f"only shards have splits, and this is {layout}", argument="split")
+        from anthrotap_hf.readers.shards import ShardClips
+
+        return ShardClips.open(data, labels_only, split)
     reader: Reader = READERS.load(layout).open(data, labels_only)
     return reader

@@ -46,8 +46,8 @@ class ShardClips(Reader):
         self._rows = rows if isinstance(rows, ShardReader) else _undecoded(rows, name)
 
     @classmethod
-    def open(cls, data: FilePath, labels_only: bool = False) -> Self:
-        return cls(ShardReader.from_path(data, video=not labels_only), str(data))
+    def open(cls, data: FilePath, labels_only: bool = False, split: str | None = None) -> Self:
+        return cls(ShardReader.from_path(data, split, video=not labels_only), str(data))
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 import math
@@ -17,6 +18,7 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import (
     PreTrainedModel,
+    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -248,6 +250,7 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
         # A batch on people teaches positions only: some heads then get no gradient.
         "ddp_find_unused_parameters": True,
     }
+    _check_numbers(recipe.training)
     try:
         return TrainingArguments(
             **own | recipe.training,
@@ -263,6 +266,37 @@ def _arguments(recipe: TrainingRecipe, out: Path) -> TrainingArguments:
         )
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise ValueError(f"training: {one_line(error)}") from error
+
+
+def _check_numbers(training: Mapping[str, Any]) -> None:
+    """Raise ValueError for a text where TrainingArguments has a number or a flag: it does not check that itself."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    for name, value in training.items():
+        default = defaults.get(name)
+        if isinstance(default, bool):
+            fits, wanted = isinstance(value, bool), "true or false"
+        elif isinstance(default, int | float):
+            fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+        else:
+            continue
+        if value is not None and not fits:
+            raise ValueError(f"training.{name} must be {wanted}, got {value!r}")
+
+
+class _LossBar(ProgressCallback):
+    """The Trainer's bar, which shows step, rate and time left, with the last loss beside it."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().on_log(args, state, control, logs=logs, **options)
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix_str(f"loss {float(logs['loss']):.4g}")
 
 
 class _SaveAndStop(TrainerCallback):
@@ -309,6 +343,9 @@ class TrackerTrainer(Trainer):
             data_collator=_only,
             eval_dataset=None if recipe.evaluation is None else [],
         )
+        if not arguments.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(_LossBar)
         self.recipe = recipe
         self.is_stopped = lambda: False
         self.model_accepts_loss_kwargs = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
 from anthrotap_hf.utils.file_limits import MAX_RECIPE_BYTES, MAX_RECIPES
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code, in which 1e-4 is a number, as in YAML 1.2; PyYAML reads YAML 1.1, where it is a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Return the value of a YAML document; raise yaml.YAMLError or RecursionError for what is none."""
+    return yaml.load(text, _Loader)
 
 
 class SettingsError(AnthroTapError):
@@ -63,7 +80,7 @@ def _read(folder: Path, recipe: str | Path, extending: tuple[str, ...]) -> dict[
             text = file.read(MAX_RECIPE_BYTES + 1)
         if len(text) > MAX_RECIPE_BYTES:
             raise SettingsError(f"a recipe has at most {MAX_RECIPE_BYTES >> 10} kB", path=path)
-        values = yaml.safe_load(text.decode())
+        values = read_yaml(text.decode())
     except FileNotFoundError as error:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         raise SettingsError(
@@ -99,7 +116,7 @@ def parse_settings(texts: Iterable[str], example: str) -> dict[str, Any]:
         if not name or not equals:
             raise SettingsError(f"a setting is NAME=VALUE, such as {example}; got {text!r}")
         try:
-            change: Any = yaml.safe_load(value)
+            change: Any = read_yaml(value)
         except (yaml.YAMLError, RecursionError) as error:
             raise SettingsError(f"{one_line(repr(text))}: the value is no YAML") from error
         for part in reversed(name.split(".")):

@@ -926,7 +926,7 @@ def follow_flow(videos: Tensor, query_points: Tensor, max_color_change: float | 
         from anthrotap_hf.models.flowchain import FlowChainConfig
         from anthrotap_hf.models.flowchain.modeling_flowchain import chain_flow, unbroken_logits
     except ImportError as error:
-        raise ImportError("this model starts from optical flow, which needs: pip install anthrotap") from error
+        raise ImportError("this model starts from optical flow, which needs the package anthrotap") from error
     queries = query_points.cpu().double()
     queries[..., 0] = queries[..., 0].round()
     settings = FlowChainConfig(max_color_change=max_color_change)

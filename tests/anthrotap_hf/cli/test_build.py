@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -45,3 +47,17 @@ def test_a_file_where_the_folder_should_be(make_video, tmp_path):
     assert result.exit_code == 2
     assert "is a file, not a folder" in result.stderr
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_empty_split_and_what_to_do_next_are_told(capsys):
+    pytest.importorskip("datatrove", reason="needs anthrotap[builder]")
+    from anthrotap_builder.distributed.build import BuildReport
+    from anthrotap_hf.cli.build import _print_report
+
+    report = BuildReport(videos=3, rows={"train": 3})
+    _print_report(report, Path("dataset"), {"validation": 0.05, "test": 0.0}, as_json=False)
+    printed = capsys.readouterr()
+    (line,) = printed.err.strip().splitlines()
+    assert "no clip is in the split validation" in line
+    assert "--validation 0.05" in line
+    assert "next: anthrotap verify dataset; anthrotap train tiny-finetune --data dataset" in printed.out

@@ -16,6 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from anthrotap_hf.cli import common
 from anthrotap_hf.cli.common import cli_errors
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.utils.errors import AnthroTapError
@@ -265,3 +266,10 @@ def test_names_that_hold_lines_and_commands_are_one_line(capsys):
     with pytest.raises(typer.Exit), cli_errors(Path()):
         raise AnthroTapError("can't be read", path="a\n\x1b[31mroot: fine\r.mp4")
     assert capsys.readouterr().err == "a ?[31mroot: fine .mp4: can't be read\n"
+
+
+def test_a_log_has_a_line_now_and_then_about_a_long_run(capsys, monkeypatch):
+    monkeypatch.setattr(common, "LOG_SECONDS", 0.0)
+    with common.progress_bars() as on_progress:
+        on_progress("videos", 1, 3, "b.mp4: flowchain")
+    assert "videos: 1 of 3 b.mp4: flowchain" in capsys.readouterr().err

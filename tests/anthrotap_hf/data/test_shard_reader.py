@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from anthrotap_hf.data.shard_reader import (
     read_footer,
     split_of,
 )
+from anthrotap_hf.readers import open_reader
 from anthrotap_hf.schema import INFO_COLUMNS, encode_row, encode_table, features
 from anthrotap_hf.tracks import TrackedClip, Tracks
+from anthrotap_hf.utils.errors import AnthroTapError
 
 FRAMES = 6
 
@@ -151,3 +154,17 @@ def test_a_dataset_without_rows_is_rejected(tmp_path):
     pq.write_table(features(8).arrow_schema.empty_table(), tmp_path / "a.parquet")
     with pytest.raises(ShardError, match=r"a\.parquet: no rows in it"):
         ShardReader.from_path(tmp_path)
+
+
+def test_one_split_is_read_alone(shards, tmp_path):
+    shutil.copytree(shards, tmp_path / "both")
+    first = find_shards(tmp_path / "both")[0]
+    shutil.copy(first, first.with_name("validation-00000-of-00001.parquet"))
+    everything = len(ShardReader.from_path(tmp_path / "both"))
+    validation = ShardReader.from_path(tmp_path / "both", "validation")
+    train = ShardReader.from_path(tmp_path / "both", "train")
+    assert len(train) + len(validation) == everything > len(train) > 0
+    with pytest.raises(ShardError, match="no split 'test'; it has train, validation"):
+        ShardReader.from_path(tmp_path / "both", "test")
+    with pytest.raises(AnthroTapError, match="only shards have splits, and this is tapvid"):
+        open_reader("tapvid", tmp_path, split="train")

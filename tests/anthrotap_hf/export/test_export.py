@@ -291,3 +291,13 @@ def test_options_of_other_formats_are_refused(format, option, value, tmp_path):
     assert result.exit_code == 2
     assert f"{option}: only for " in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["dance.mp4", "notes.json"])
+def test_a_file_without_tracks_is_refused_with_what_is_taken(name, tmp_path):
+    (tmp_path / name).write_bytes(b"{}")
+    arguments = ["export", str(tmp_path / name), "--format", "csv", "--out", str(tmp_path / "a.csv")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert "no tracks that can be exported; `anthrotap track` writes a .tracks.npz of a video" in line

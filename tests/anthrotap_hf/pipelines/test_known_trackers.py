@@ -16,8 +16,15 @@ from anthrotap_hf.evaluation.runner import EvaluatedModel
 from anthrotap_hf.models import CONFIGS
 from anthrotap_hf.models import checkpoints as checkpoints_module
 from anthrotap_hf.models.checkpoints import Checkpoint, FileByHand, checkpoints
-from anthrotap_hf.pipelines import PointTrackingImageProcessor, TrackerError, known_trackers, load_tracker
+from anthrotap_hf.pipelines import (
+    PointTrackingImageProcessor,
+    TrackerError,
+    check_tracker_name,
+    known_trackers,
+    load_tracker,
+)
 from anthrotap_hf.utils import downloads
+from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.provenance import Provenance
 from helpers.file_server import running_file_server
 from helpers.released_layouts import released_locotrack
@@ -196,3 +203,20 @@ def test_a_folder_of_the_same_name_goes_first(server, tmp_path, monkeypatch, cap
 @pytest.fixture
 def video(moving_pattern) -> np.ndarray:
     return moving_pattern(4, 32, 48)
+
+
+def test_a_released_file_and_the_folder_of_a_training_are_not_taken_for_trackers(tmp_path):
+    file = tmp_path / "locotrack_base.ckpt"
+    file.touch()
+    with pytest.raises(
+        AnthroTapError, match=r"a tracker is a folder; `anthrotap convert ARCHITECTURE .*\.ckpt FOLDER`"
+    ):
+        check_tracker_name(str(file))
+    model = tmp_path / "run/model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    with pytest.raises(
+        AnthroTapError, match=r"run: no tracker is in this folder itself; a training has written .*run/model"
+    ):
+        check_tracker_name(str(tmp_path / "run"))
+    check_tracker_name(str(model))

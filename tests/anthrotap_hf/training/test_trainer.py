@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -477,3 +478,19 @@ def test_a_recipe_passes_its_model_what_that_takes(name):
 def test_what_no_forward_takes_is_an_error_before_training(tmp_path):
     with pytest.raises(ValueError, match="forward: locotrack has no bidirectional"):
         train(recipe_with(forward={"bidirectional": True}), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("training", "reason"),
+    [
+        ({"learning_rate": "fast"}, "training.learning_rate must be a number, got 'fast'"),
+        ({"learning_rate": True}, "training.learning_rate must be a number, got True"),
+        ({"bf16": "yes please"}, "training.bf16 must be true or false, got 'yes please'"),
+    ],
+)
+def test_a_text_where_a_number_or_a_flag_is_wanted_is_one_line(training, reason):
+    from anthrotap_hf.training.trainer import _check_numbers
+
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
+        _check_numbers(training)
+    _check_numbers({"learning_rate": 1e-4, "save_steps": 5, "bf16": False, "report_to": "trackio"})
