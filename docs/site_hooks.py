@@ -1,6 +1,6 @@
 """Hooks of the documentation's site: the README is its home, and links out of docs/ become those of the repository.
 
-The repository's address is that of the variable REPOSITORY, which the workflow sets; without it such links are left out.
+The variable REPOSITORY is the address of the repository, which the workflow sets; without it such links lead home.
 """
 
 from __future__ import annotations
