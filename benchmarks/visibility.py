@@ -2,7 +2,7 @@
 
     python -m benchmarks.visibility
 
-Needs `pip install anthrotap[bench]`; Open3D also wants the system's libusb-1.0-0.
+Needs `make bench-env`; Open3D also wants the system's libusb-1.0-0.
 """
 
 from __future__ import annotations
