@@ -128,7 +128,7 @@ def build(
                 check_device(name)
         changes = labeling_changes(settings, fps=fps, short_side=short_side, points=points, quality=quality)
         config = labeling_config(recipe, changes)
-        if config.mesh_source == "file":
+        if config.meshes_from_file:
             raise ValueError("meshes from files go with `anthrotap label --meshes`, video by video")
         check_writable(out)
         with Console(stderr=True).status("looking for videos"):

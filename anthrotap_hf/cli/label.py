@@ -43,6 +43,13 @@ LEGEND = (
 MAX_LINES = 10
 
 
+def _mesh_formats() -> list[str]:
+    """Return the names of the formats, for the shell's completion."""
+    from anthrotap_builder.registries import MESH_FORMATS
+
+    return list(MESH_FORMATS)
+
+
 def label(
     inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos or pictures.", metavar="VIDEO...")],
     out: Annotated[Path, typer.Option(help="Folder for shards, manifest, overlay videos and pictures.")],
@@ -55,6 +62,17 @@ def label(
     meshes: Annotated[
         Path | None,
         typer.Option(help="Label these meshes, from a .npz or a folder of NAME.meshes.npz, instead of fitting any."),
+    ] = None,
+    meshes_format: Annotated[
+        str | None,
+        typer.Option(
+            help="What wrote the meshes: phalp, wham, gvhmr, ... Default: guessed by names.",
+            autocompletion=_mesh_formats,
+        ),
+    ] = None,
+    meshes_focal: Annotated[
+        float | None,
+        typer.Option(help="Focal length of the meshes' camera, pixels of the video, where their file does not say it."),
     ] = None,
     refine: Annotated[
         bool, typer.Option(help="Let the fit refine the mesh source's bodies with masks and flow.")
@@ -76,7 +94,8 @@ def label(
         # Before the libraries below start threads.
         limit_malloc_arenas()
         from anthrotap_builder.config import labeling_config
-        from anthrotap_builder.label_videos import LabelOptions, find_meshes, label_videos
+        from anthrotap_builder.label_videos import LabelOptions, label_videos
+        from anthrotap_builder.mesh_formats.finding import find_meshes
         from anthrotap_builder.utils.video_paths import find_videos
     except ImportError as error:
         fail(str(missing_extra(error)))
@@ -86,7 +105,9 @@ def label(
         check_device(device)
         check_writable(out)
         videos = find_videos(inputs)
-        given = {} if meshes is None else find_meshes(meshes, videos)
+        if meshes is None and (meshes_format or meshes_focal):
+            raise ValueError("--meshes-format and --meshes-focal go with --meshes, which names the file")
+        given = {} if meshes is None else find_meshes(meshes, videos, meshes_format, meshes_focal)
         changes |= _mesh_settings(changes, given)
         if refine:
             changes.setdefault("refine", True)
@@ -116,8 +137,10 @@ def _mesh_settings(changes: Mapping[str, Any], meshes: Mapping[Path, MeshFile | 
     """The settings that files of meshes imply. Raises ValueError if --set asks for others."""
     if not meshes:
         return {}
-    body = next(file.body for file in meshes.values() if not isinstance(file, Exception))
-    implied = {"mesh_source": "file", "body": body}
+    file = next(file for file in meshes.values() if not isinstance(file, Exception))
+    implied = {"mesh_source": file.mesh_source, "body": file.body}
+    if file.gender is not None:
+        implied["gender"] = file.gender
     for name, value in implied.items():
         if changes.get(name, value) != value:
             raise ValueError(f"--set {name}={changes[name]} does not go with --meshes, which means {value}")

@@ -69,7 +69,7 @@ class Expected:
         """Read the promises. What is missing, or of another type than ours, promises nothing."""
         return cls(
             label_version=json_value(manifest, str, "label_version"),
-            meshes_from_files=json_value(manifest, str, "config", "mesh_source") == "file",
+            meshes_from_files=(json_value(manifest, str, "config", "mesh_source") or "").partition(":")[0] == "file",
             label_only=json_value(manifest, bool, "label_only") or False,
             clip_frames=json_value(manifest, int, "config", "clips", "clip_frames"),
             min_visible=json_value(manifest, int, "config", "min_visible"),

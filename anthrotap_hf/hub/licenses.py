@@ -37,6 +37,8 @@ OTHER_LICENSES = frozenset(
 """Further identifiers of the Hub, for labels and weights."""
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
+OWN_TERMS = "other"
+"""The Hub's identifier of a license that is none of its list; the component's terms explain it."""
 # Tables whose components are weights.
 _TABLES_OF_WEIGHTS = ("released_weights",)
 
@@ -91,9 +93,11 @@ def choose_license(asked: str | None, components: Collection[Component], default
 
     Raises:
         PublishError: if `asked` grants rights that a component does not grant, or is not one of the Hub's identifiers;
-            or if it is None and the terms of a component are not known.
+            or if it is None and the terms of a component are not known, or are those of a license of its own.
     """
-    unknown = next((each for each in components if each.license == UNKNOWN), None)
+    # The narrowest terms count: what is for non-commercial use goes before a license of its own.
+    own = [] if any(each.is_non_commercial for each in components) else [OWN_TERMS]
+    unknown = next((each for each in components if each.license in (UNKNOWN, *own)), None)
     if asked is None and unknown is not None:
         reason = f"{unknown.name}: {unknown.terms}"
         raise PublishError(reason, hint=f"say under which license the {what} may be published", argument="license")

@@ -1,4 +1,4 @@
-"""The one safe reader of other people's `.npz` files: plain arrays, none larger than what the file holds of it."""
+"""The one safe reader of other people's `.npz` and `.npy` files: plain arrays, none larger than what the file holds."""
 
 from __future__ import annotations
 
@@ -40,6 +40,26 @@ def safe_load_npz(path: Path, keys: Iterable[str] | None = None) -> dict[str, np
             f"it is no .npz of plain arrays ({one_line(name)}: {one_line(error) or type(error).__name__})"
         ) from error
     return arrays
+
+
+def safe_load_array(path: Path) -> np.ndarray:
+    """Return the plain array of an `.npy` file; a view of the file, which must not change as long as it is in use.
+
+    Raises:
+        UnsafeFileError: the file is no `.npy`, damaged, or its array holds objects.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        shape, fortran, dtype = read_npy_header(file)
+        offset = file.tell()
+    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
+        raise UnsafeFileError(f"it holds an array of {dtype}, not of plain numbers")
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or offset + size != path.stat().st_size:
+        raise UnsafeFileError(f"{size} bytes by its header, but {path.stat().st_size - offset} are there")
+    if not size:
+        return np.empty(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C"))
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

@@ -119,7 +119,7 @@ class _Array(Stub):
         return self.state
 
 
-class _Buffer(Stub):
+class ArrayStub(Stub):
     """`numpy._core.numeric._frombuffer(bytes, dtype, shape, order[, axes])`, as pickle's protocol 5 has it."""
 
     def array(self) -> np.ndarray:
@@ -194,14 +194,16 @@ def _reconstructor(kind: Any = None, *_: Any) -> Stub:
     return kind()
 
 
-def _counted(step: Any) -> Callable[[Any], None]:
-    def counted(self: SafeUnpickler) -> None:
+def counted(step: Any) -> Callable[[Any], None]:
+    """Make a step of the unpickler count itself, against endless pickles."""
+
+    def take_step(self: SafeUnpickler) -> None:
         self.steps += 1
-        if self.steps > MAX_PICKLE_STEPS:
-            raise pickle.UnpicklingError(f"it has more than {MAX_PICKLE_STEPS} parts")
+        if self.steps > self.max_steps:
+            raise pickle.UnpicklingError(f"it has more than {self.max_steps} parts")
         step(self)
 
-    return counted
+    return take_step
 
 
 class SafeUnpickler(pickle._Unpickler):
@@ -218,7 +220,7 @@ class SafeUnpickler(pickle._Unpickler):
     known: ClassVar[dict[tuple[str, str], Any]] = {
         **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
         **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
-        **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
+        **{(f"numpy.{core}.numeric", "_frombuffer"): ArrayStub for core in ("core", "_core")},
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _DType,
         ("_codecs", "encode"): encode_latin1,
@@ -233,6 +235,7 @@ class SafeUnpickler(pickle._Unpickler):
     stack: list[Any]
     metastack: list[list[Any]]
     steps = 0
+    max_steps = MAX_PICKLE_STEPS
 
     def find_class(self, module: str, name: str) -> Any:
         # Python 2's names of these modules, which old protocols keep.
@@ -293,7 +296,7 @@ class SafeUnpickler(pickle._Unpickler):
             check_key(key)
 
     dispatch: ClassVar[dict[int, Any]] = {
-        code: _counted(step)
+        code: counted(step)
         for code, step in {
             **pickle._Unpickler.dispatch,
             pickle.BUILD[0]: load_build,
@@ -342,7 +345,9 @@ class _MappedFile:
         return line
 
 
-def safe_load(path: Path, *, body_model: bool = False, offset: int = 0) -> Any:
+def safe_load(
+    path: Path, *, body_model: bool = False, offset: int = 0, unpickler: type[SafeUnpickler] = SafeUnpickler
+) -> Any:
     """Return what a pickle holds: containers, texts and numbers, and stubs that `array_of` makes arrays of.
 
     Strings of Python 2 are read as latin1. Large pieces are read-only views of the file, which must not change as long
@@ -351,6 +356,7 @@ def safe_load(path: Path, *, body_model: bool = False, offset: int = 0) -> Any:
     Args:
         body_model: whether arrays of scipy.sparse and chumpy are read, too.
         offset: the byte where the pickle begins.
+        unpickler: a kind of `SafeUnpickler` that knows more.
 
     Raises:
         UnsafeFileError: the file is damaged or asks for more than arrays.
@@ -360,7 +366,8 @@ def safe_load(path: Path, *, body_model: bool = False, offset: int = 0) -> Any:
         if not path.stat().st_size:
             raise UnsafeFileError("it is no pickle: the file is empty")
         content = _MappedFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), offset)
-    unpickler = _BodyModelUnpickler if body_model else SafeUnpickler
+    if body_model:
+        unpickler = _BodyModelUnpickler
     try:
         return unpickler(content, encoding="latin1").load()  # type: ignore[arg-type]
     except pickle.UnpicklingError as error:

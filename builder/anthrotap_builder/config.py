@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from anthrotap_builder.bodies.smpl_files import MODELS, find_model_file
-from anthrotap_builder.registries import BODIES, DETECTORS, FLOWS, MESH_SOURCES
+from anthrotap_builder.registries import BODIES, DETECTORS, FLOWS, MESH_FORMATS, MESH_SOURCES
 from anthrotap_builder.utils.assets import BLAZEPOSE, find_tokenhmr
 from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.registry import Registry
@@ -200,10 +200,12 @@ class LabelingConfig(Settings):
     body_file: Path | None = Field(
         None, description="file of the body model, or a folder of them; null: where such files usually lie"
     )
-    mesh_source: Annotated[str, _name_in(MESH_SOURCES, "file")] = Field(
+    mesh_source: Annotated[
+        str, _name_in(MESH_SOURCES, "file", *(f"file:{name}" for name in MESH_FORMATS if name != "anthrotap"))
+    ] = Field(
         "fit",
         description="fit: of the body to landmarks, mask and flow; tokenhmr: the paper's network; file: meshes that "
-        "come with the video",
+        "come with the video; file:gvhmr: those of another program's file, by its format",
     )
     tokenhmr: Source | None = Field(
         None,
@@ -234,14 +236,14 @@ class LabelingConfig(Settings):
         if self.detection.detector == "boxes" and self.needs_detection:
             if self.mesh_source == "fit":
                 raise ValueError("mesh_source: fit needs landmarks, which detection.detector: boxes does not find")
-            if self.mesh_source == "file":
+            if self.meshes_from_file:
                 raise ValueError("a file of meshes needs detection.detector: blazepose, whose masks it is compared to")
             if self.filter.masks:
                 raise ValueError(
                     "filter.masks needs masks, which detection.detector: boxes does not find; set filter.masks: false, "
                     "or detection.detector: blazepose"
                 )
-        if self.body == "mesh" and (self.mesh_source != "file" or self.refine):
+        if self.body == "mesh" and (not self.meshes_from_file or self.refine):
             raise ValueError("body: mesh is for a file of vertices, which can't be fitted or refined")
         if self.body == "smal" and self.mesh_source == "fit":
             raise ValueError("body: smal is for a file of meshes: the fit knows no landmarks of animals")
@@ -258,9 +260,14 @@ class LabelingConfig(Settings):
         return self
 
     @property
+    def meshes_from_file(self) -> bool:
+        """Whether meshes come with the video, in a file of any format."""
+        return self.mesh_source.partition(":")[0] == "file"
+
+    @property
     def needs_detection(self) -> bool:
         """Whether people have to be detected in the frames: for their meshes, or for masks."""
-        return self.mesh_source != "file" or self.filter.masks or self.refine
+        return not self.meshes_from_file or self.filter.masks or self.refine
 
     def describe(self) -> dict[str, Any]:
         """Return all settings as JSON values, without paths of this machine (see `Source`); reads files that they name.

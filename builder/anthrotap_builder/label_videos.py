@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError, read_meshes
+from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX, MeshFile, MeshFileError
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.overlay_files import OverlayFiles
 from anthrotap_builder.shards import ShardWriter, Tally, check_no_shards, write_manifest
@@ -279,7 +279,7 @@ def label_videos(
     """
     options = options or LabelOptions()
     given, bad = _sorted_meshes(config, options.meshes or {})
-    if (config.mesh_source == "file") != bool(options.meshes):
+    if config.meshes_from_file != bool(options.meshes):
         raise ValueError("mesh_source: file needs files of meshes, and goes only with them")
     # Before anything that takes long.
     if not options.overwrite:
@@ -432,46 +432,6 @@ def _describe_videos(results: Sequence[VideoResult], meshes: Sequence[MeshFile |
             name: [f"{result.video}: {line}" for result in results for line in getattr(result, name)] for name in LISTED
         },
     }
-
-
-def find_meshes(path: Path, videos: Sequence[Path]) -> dict[Path, MeshFile | MeshFileError]:
-    """Read the meshes of each video: from one file for one video, or from NAME.meshes.npz in a folder.
-
-    A file that is missing or can't be used costs only its video: the error stands in the place of its meshes. So does
-    one with meshes of another body than the first.
-
-    Raises:
-        MeshFileError: if no video has meshes that can be used, or one file is given for several videos.
-    """
-    if path.is_dir():
-        files = {video: path / f"{video.stem}{SUFFIX}" for video in videos}
-    elif len(videos) == 1:
-        files = {videos[0]: path}
-    else:
-        raise MeshFileError(
-            f"one file for {len(videos)} videos",
-            path=path,
-            hint=f"name a folder with a NAME{SUFFIX} for each NAME.mp4",
-        )
-    meshes: dict[Path, MeshFile | MeshFileError] = {}
-    first: MeshFile | None = None
-    for video, file in files.items():
-        try:
-            found = read_meshes(file)
-            if first is not None and found.body != first.body:
-                raise MeshFileError(
-                    f"meshes of the body {found.body!r}, those of {first.path} of {first.body!r}",
-                    path=file,
-                    hint="label them in two runs",
-                )
-            first, meshes[video] = first or found, found
-        except MeshFileError as error:
-            meshes[video] = error
-    if first is None:
-        for each in meshes.values():
-            if isinstance(each, MeshFileError):
-                raise each
-    return meshes
 
 
 def _unique_names(videos: Sequence[Path]) -> dict[Path, str]:

@@ -77,7 +77,7 @@ class LabeledClip(TrackedClip):
         """Why the clip makes no row of a dataset; None if it has tracks."""
         if len(self.tracks):
             return None
-        of_file = self.info["mesh_source"] == "file"
+        of_file = self.info["mesh_source"].startswith("file")
         reason = "the file has no mesh in these frames" if of_file else NOBODY
         if self.people:
             who = "the person" if len(self.people) == 1 else f"the {len(self.people)} people"
@@ -270,7 +270,7 @@ def label_clip(
     # Threads work on several frames: OpenCV's own threads would only get in the way.
     opencv_threads.use_one()
     clock = _Clock(on_stage)
-    if (meshes is None) == (config.mesh_source == "file"):
+    if (meshes is None) == config.meshes_from_file:
         raise ValueError('meshes belong to mesh_source "file", and only there')
     context = ClipContext.of(frames, fps, config, threads, device, meshes.file if meshes else None)
     given = meshes.file.tracks(meshes.frames, context.body, context.camera) if meshes else None

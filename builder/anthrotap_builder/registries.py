@@ -30,3 +30,20 @@ MESH_SOURCES = Registry(
 FLOWS = Registry(
     "flow", {"dis": "anthrotap_builder.flow.dis:load_dis", "raft": "anthrotap_builder.flow.raft:load_raft"}
 )
+# A MeshFormat: what writes files of meshes, and the function that reads one
+_FORMATS = "anthrotap_builder.mesh_formats"
+MESH_FORMATS = Registry(
+    "format of meshes",
+    {
+        "anthrotap": f"{_FORMATS}.ours:FORMAT",
+        "phalp": f"{_FORMATS}.phalp:FORMAT",
+        "tokenhmr": f"{_FORMATS}.phalp:TOKENHMR",
+        "wham": f"{_FORMATS}.wham:FORMAT",
+        "gvhmr": f"{_FORMATS}.gvhmr:FORMAT",
+        "multi-hmr": f"{_FORMATS}.multi_hmr:FORMAT",
+        "sam-3d-body": f"{_FORMATS}.sam_3d_body:FORMAT",
+        "gem-x": f"{_FORMATS}.gem_x:FORMAT",
+        "smplx": f"{_FORMATS}.smplx_npz:FORMAT",
+        "folder": f"{_FORMATS}.mesh_folder:FORMAT",
+    },
+)

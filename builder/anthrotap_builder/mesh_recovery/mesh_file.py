@@ -7,8 +7,9 @@ M meshes, in any order, each of one person in one frame:
 | `frame` | [M] int | decoded frame of the video, from 0 |
 | `person` | [M] int | number of the person, the same in all frames, 0 to 9999 |
 | `size` | [2] | height and width, pixels, of the frames that the camera is given in |
-| `focal` | number or [2] | focal length (along x and y), pixels |
-| `principal_point` | [2], optional | x, y in raster pixels; the middle of the frame if left out |
+| `focal` | number, [2] or [M, 2] | focal length (along x and y; of each mesh), pixels |
+| `principal_point` | [2] or [M, 2], optional | x, y in raster pixels; the middle of the frame if left out |
+| `world_to_camera` | [4, 4] or [M, 4, 4], optional | of meshes in a world: the rigid motion to the camera, meters |
 | `body` | string, optional | a body model's name, as in `anthrotap_builder.registries.BODIES` |
 
 and either vertices, in camera coordinates (x right, y down, z forward), meters:
@@ -23,7 +24,8 @@ or the parameters of `body`, joints in its own order:
 | `betas` | [S] or [M, S] | shape coefficients, in standard deviations; missing ones are zero |
 | `translation` | [M, 3] | added to the posed body, meters (smplx's `transl`) |
 
-Arrays only: a file that holds pickled objects is rejected.
+Arrays only: a file that holds pickled objects is rejected. Files of other programs are brought into this form by
+`anthrotap_builder.mesh_formats`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -57,8 +60,26 @@ MAX_STRETCH = 0.003
 MAX_SHIFT_PIXELS = 2.0
 
 
+OURS = "anthrotap"
+"""The name of the format of this module in `anthrotap_builder.registries.MESH_FORMATS`."""
+
+
 class MeshFileError(AnthroTapError):
     """A file of meshes that cannot be used."""
+
+
+class Vertices(Protocol):
+    """The vertices of M meshes: an array, or what reads them when they are asked for.
+
+    Attributes:
+        shape: M, V and 3.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """Return [V, 3] of one mesh, or [R, V, 3] of an array of R of them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,11 +105,14 @@ class MeshFile:
         path: the file.
         frame, person: [M] int64.
         size: height and width that the camera refers to, pixels.
-        focal, principal_point: [2] float64 pixels, along x and y.
+        focal, principal_point: [2] or [M, 2] float64 pixels, along x and y; of all meshes or of each.
         body: name of the body model; "mesh" for none.
         vertices: [M, V, 3] float32, or None where there are parameters.
         faces: [F, 3] int32, or None where the body has them.
         parameters: of the body, or None where there are vertices.
+        world_to_camera: [4, 4] or [M, 4, 4] float64, rigid; None where meshes are in the camera's coordinates.
+        format: the file's, a name in `registries.MESH_FORMATS`.
+        gender: of the body, if the file says one.
     """
 
     path: Path
@@ -98,9 +122,17 @@ class MeshFile:
     focal: np.ndarray
     principal_point: np.ndarray
     body: str
-    vertices: np.ndarray | None
+    vertices: Vertices | None
     faces: np.ndarray | None
     parameters: BodyParameters | None
+    world_to_camera: np.ndarray | None = None
+    format: str = OURS
+    gender: str | None = None
+
+    @property
+    def mesh_source(self) -> str:
+        """The mesh source of labels that are made from it: "file", or "file:gvhmr" for another format than ours."""
+        return "file" if self.format == OURS else f"file:{self.format}"
 
     def require_parameters(self) -> None:
         """Raise MeshFileError unless the file has a body's parameters, which alone can be refined."""
@@ -144,8 +176,9 @@ class MeshFile:
         return file_sha256(self.path)[:12]
 
     def camera(self, width: int, height: int) -> Camera:
-        """Return the camera that the meshes are seen by in frames of another size."""
-        return Camera(float(self.focal[0]) * width / self.size[1], width, height)
+        """Return the camera that the meshes are seen by in frames of another size; of several, one in their midst."""
+        focal = float(np.median(self.focal[..., 0]))
+        return Camera(focal * width / self.size[1], width, height)
 
     def tracks(self, frames: np.ndarray, body: Body | MeshSurface, camera: Camera) -> list[MeshTrack]:
         """Return the meshes of all people in some frames of the video.
@@ -171,8 +204,11 @@ class MeshFile:
         vertices[~present] = np.nan
         # x and y of a point at depth z become stretch * xy + shift * z.
         scale = np.array([camera.width / self.size[1], camera.height / self.size[0]])
-        stretch = self.focal * scale / camera.focal
-        shift = (self.principal_point * scale - camera.center) / camera.focal
+        focal, principal_point = (
+            value[rows][:, None] if value.ndim == 2 else value for value in (self.focal, self.principal_point)
+        )
+        stretch = focal * scale / camera.focal
+        shift = (principal_point * scale - camera.center) / camera.focal
         if not (np.allclose(stretch, 1, atol=1e-6) and np.allclose(shift, 0, atol=1e-6)):
             vertices[..., :2] = vertices[..., :2] * stretch + vertices[..., 2:] * shift
         if abs(stretch - 1).max() > MAX_STRETCH or abs(shift).max() * camera.focal > MAX_SHIFT_PIXELS:
@@ -188,16 +224,32 @@ class MeshFile:
         return MeshTrack(person, vertices, present, unknown, unknown.copy(), pose)
 
     def _posed(self, rows: np.ndarray, body: Body | MeshSurface) -> tuple[np.ndarray, BodyPose | None]:
+        motion = self.world_to_camera
+        if motion is not None:
+            motion = motion[rows] if motion.ndim == 3 else motion[None]
         if self.vertices is not None:
-            return self.vertices[rows].astype(np.float32), None
+            vertices = self.vertices[rows].astype(np.float32)
+            if not np.isfinite(vertices).all():
+                raise self._error("vertices holds numbers that are not finite; leave out meshes without a position")
+            return (vertices if motion is None else move_points(vertices, motion).astype(np.float32)), None
         given = self.parameters
         if given is None or not isinstance(body, Body):
             raise self._error("parameters need a body model")
         pose = BodyPose.of_local(body, given.rotations[rows], given.shape[rows], given.translation[rows])
+        if motion is not None:
+            pose = BodyPose(motion[:, None, :3, :3] @ pose.rotations, move_points(pose.positions, motion), pose.shape)
         return body.pose_vertices(pose), pose
 
     def _error(self, reason: str) -> MeshFileError:
         return MeshFileError(reason, path=self.path)
+
+
+def move_points(points: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Return points [R, K, 3] moved by rigid motions [R or 1, 4, 4]."""
+    return (
+        np.einsum("rab,rkb->rka", np.broadcast_to(motion[:, :3, :3], (len(points), 3, 3)), points)
+        + motion[:, None, :3, 3]
+    )
 
 
 @dataclass(frozen=True)
@@ -222,11 +274,26 @@ def read_meshes(path: str | os.PathLike[str]) -> MeshFile:
     """
     path = Path(path)
     try:
-        return _Reader(path, safe_load_npz(path)).read()
+        return make_mesh_file(path, safe_load_npz(path))
     except FileNotFoundError as error:
         raise MeshFileError("no such file of meshes", path=path) from error
     except UnsafeFileError as error:
         raise MeshFileError(error.reason, path=path) from error
+
+
+def make_mesh_file(path: Path, arrays: dict[str, Any], format: str = OURS) -> MeshFile:
+    """Check the arrays of the module's table, which came out of a file of any format.
+
+    Args:
+        path: the file.
+        arrays: by the names of the table; `vertices` may be anything that is like `Vertices`, and `gender` a text.
+        format: the file's, a name in `registries.MESH_FORMATS`.
+
+    Raises:
+        MeshFileError: naming the file and what is wrong with it.
+    """
+    hint = "the format: python -m pydoc anthrotap_builder.mesh_recovery.mesh_file" if format == OURS else None
+    return _Reader(path, arrays, format, hint).read()
 
 
 Shape = tuple[int | None, ...]
@@ -237,7 +304,9 @@ class _Reader:
     """Checks arrays on their way out of a file."""
 
     path: Path
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Any]
+    format: str
+    hint: str | None
 
     def read(self) -> MeshFile:
         frame = self._array("frame", (None,), kinds="iu").astype(np.int64)
@@ -250,18 +319,21 @@ class _Reader:
         if len(np.unique(frame * MAX_PEOPLE + person)) != count:
             raise self._error("one person has two meshes in one frame")
         height, width = (int(side) for side in self._array("size", (2,), kinds="iu"))
-        focal = np.broadcast_to(self._array("focal", (), (2,)).astype(np.float64), 2)
+        focal = self._array("focal", (), (2,), (count, 2)).astype(np.float64)
+        focal = np.broadcast_to(focal, 2) if focal.ndim == 0 else focal
         if min(height, width) < 1 or not (focal > 0).all():
             raise self._error("size and focal must be positive")
         principal_point = np.array([width / 2, height / 2])
         if "principal_point" in self.arrays:
-            principal_point = self._array("principal_point", (2,)).astype(np.float64)
+            principal_point = self._array("principal_point", (2,), (count, 2)).astype(np.float64)
         body = str(self.arrays.get("body", "mesh"))
         if "body" in self.arrays and body not in BODIES:
             raise self._error(f"there is no body model {body!r}; there are {', '.join(BODIES)}")
         vertices = faces = parameters = None
         if "vertices" in self.arrays:
-            vertices = self._array("vertices", (count, None, 3))
+            vertices = self.arrays["vertices"]
+            if isinstance(vertices, np.ndarray):
+                vertices = self._array("vertices", (count, None, 3))
             if body == "mesh":
                 faces = self._array("faces", (None, 3), kinds="iu").astype(np.int32)
                 if not len(faces) or faces.min() < 0 or faces.max() >= vertices.shape[1]:
@@ -271,7 +343,29 @@ class _Reader:
         else:
             parameters = self._parameters(count)
         camera = (height, width), focal, principal_point
-        return MeshFile(self.path, frame, person, *camera, body, vertices, faces, parameters)
+        motion = None
+        if "world_to_camera" in self.arrays:
+            motion = self._array("world_to_camera", (4, 4), (count, 4, 4)).astype(np.float64)
+            turns = motion[..., :3, :3]
+            if (
+                not np.allclose(turns @ turns.swapaxes(-1, -2), np.eye(3), atol=1e-3)
+                or (np.linalg.det(turns) < 0).any()
+            ):
+                raise self._error("world_to_camera does not only turn and move: a scale, or an axis of the other sign")
+        gender = self.arrays.get("gender") if self.format != OURS else None
+        return MeshFile(
+            self.path,
+            frame,
+            person,
+            *camera,
+            body,
+            vertices,
+            faces,
+            parameters,
+            world_to_camera=motion,
+            format=self.format,
+            gender=gender,
+        )
 
     def _parameters(self, count: int) -> BodyParameters:
         flat = self.arrays.get("body_pose")
@@ -318,5 +412,4 @@ class _Reader:
         return value
 
     def _error(self, reason: str) -> MeshFileError:
-        hint = "the format: python -m pydoc anthrotap_builder.mesh_recovery.mesh_file"
-        return MeshFileError(reason, path=self.path, hint=hint)
+        return MeshFileError(reason, path=self.path, hint=self.hint)
