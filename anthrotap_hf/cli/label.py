@@ -95,7 +95,7 @@ def label(
         limit_malloc_arenas()
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, label_videos
-        from anthrotap_builder.mesh_formats.finding import find_meshes
+        from anthrotap_builder.mesh_recovery.formats.finding import find_meshes
         from anthrotap_builder.utils.video_paths import find_videos
     except ImportError as error:
         fail(str(missing_extra(error)))

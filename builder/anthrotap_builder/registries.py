@@ -31,7 +31,7 @@ FLOWS = Registry(
     "flow", {"dis": "anthrotap_builder.flow.dis:load_dis", "raft": "anthrotap_builder.flow.raft:load_raft"}
 )
 # A MeshFormat: what writes files of meshes, and the function that reads one
-_FORMATS = "anthrotap_builder.mesh_formats"
+_FORMATS = "anthrotap_builder.mesh_recovery.formats"
 MESH_FORMATS = Registry(
     "format of meshes",
     {

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from anthrotap_builder import pipeline
 from anthrotap_builder.config import LabelingConfig
-from anthrotap_builder.mesh_formats.finding import find_meshes
+from anthrotap_builder.mesh_recovery.formats.finding import find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.utils.folder_lock import locked_folder

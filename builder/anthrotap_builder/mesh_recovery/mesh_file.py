@@ -25,7 +25,7 @@ or the parameters of `body`, joints in its own order:
 | `translation` | [M, 3] | added to the posed body, meters (smplx's `transl`) |
 
 Arrays only: a file that holds pickled objects is rejected. Files of other programs are brought into this form by
-`anthrotap_builder.mesh_formats`.
+`anthrotap_builder.mesh_recovery.formats`.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from anthrotap_builder.mesh_formats import read_mesh_file
-from anthrotap_builder.mesh_formats.finding import find_meshes
+from anthrotap_builder.mesh_recovery.formats import read_mesh_file
+from anthrotap_builder.mesh_recovery.formats.finding import find_meshes
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError
 from helpers.mesh_layouts import write_obj, write_ply
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.mesh_formats.base import VideoFacts
+from anthrotap_builder.mesh_recovery.formats.base import VideoFacts
 from anthrotap_builder.mesh_recovery.mesh_file import MAX_PEOPLE, MeshFile, MeshFileError, move_points
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput
 from anthrotap_builder.mesh_recovery.mesh_file import SUFFIX
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.bodies.smpl_files import GENDERS, MODELS, NUM_SHAPES
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput, entries, not_ours, numbers, one_size
-from anthrotap_builder.mesh_formats.per_frame import from_zero
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, not_ours, numbers, one_size
+from anthrotap_builder.mesh_recovery.formats.per_frame import from_zero
 from anthrotap_hf.utils.errors import one_line
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput, numbers
-from anthrotap_builder.mesh_formats.per_frame import FramePeople, collect, frame_files, from_zero
-from anthrotap_builder.mesh_formats.surface_files import read_obj, read_ply
-from anthrotap_builder.mesh_formats.topology import FACES_FILE, body_or_faces
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, numbers
+from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, from_zero
+from anthrotap_builder.mesh_recovery.formats.surface_files import read_obj, read_ply
+from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, body_or_faces
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 

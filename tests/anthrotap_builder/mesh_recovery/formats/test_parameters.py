@@ -10,7 +10,7 @@ import torch
 
 from anthrotap_builder.bodies import Body, load_body
 from anthrotap_builder.bodies.body import BodyPose
-from anthrotap_builder.mesh_formats import guess_format, read_mesh_file
+from anthrotap_builder.mesh_recovery.formats import guess_format, read_mesh_file
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError
 from helpers.body_files import write_smpl
 from helpers.mesh_layouts import (

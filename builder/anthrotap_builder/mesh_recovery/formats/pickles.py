@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anthrotap_builder.mesh_formats.base import MeshInput
+from anthrotap_builder.mesh_recovery.formats.base import MeshInput
 from anthrotap_hf.utils.safe_joblib import safe_load_joblib
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 

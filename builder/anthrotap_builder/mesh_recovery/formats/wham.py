@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput, entries, not_ours, numbers
-from anthrotap_builder.mesh_formats.pickles import load_pickle
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, not_ours, numbers
+from anthrotap_builder.mesh_recovery.formats.pickles import load_pickle
 from anthrotap_hf.utils.safe_joblib import number_of
 
 TITLE = "WHAM"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anthrotap_builder.mesh_formats import is_frame_folder, read_mesh_file
-from anthrotap_builder.mesh_formats.base import MeshFormat
+from anthrotap_builder.mesh_recovery.formats import is_frame_folder, read_mesh_file
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat
 from anthrotap_builder.mesh_recovery.mesh_file import OURS, MeshFile, MeshFileError
 from anthrotap_builder.registries import MESH_FORMATS
 

@@ -6,8 +6,8 @@ import os
 import zipfile
 from pathlib import Path
 
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput, VideoFacts
-from anthrotap_builder.mesh_formats.checks import check_meshes, leave_out_unknown, split_jumps
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, VideoFacts
+from anthrotap_builder.mesh_recovery.formats.checks import check_meshes, leave_out_unknown, split_jumps
 from anthrotap_builder.mesh_recovery.mesh_file import OURS, MeshFile, MeshFileError, make_mesh_file, read_meshes
 from anthrotap_builder.registries import MESH_FORMATS
 from anthrotap_hf.video import VideoError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.bodies.smpl_files import MODELS
-from anthrotap_builder.mesh_formats.base import MeshInput, numbers
+from anthrotap_builder.mesh_recovery.formats.base import MeshInput, numbers
 from anthrotap_builder.mesh_recovery.mesh_file import Vertices
 from anthrotap_hf.utils.safe_npz import safe_load_array
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError

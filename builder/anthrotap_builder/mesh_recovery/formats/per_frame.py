@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from anthrotap_builder.mesh_formats.base import MeshInput
+from anthrotap_builder.mesh_recovery.formats.base import MeshInput
 from anthrotap_hf.video.images import natural_key
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput, entries, numbers
-from anthrotap_builder.mesh_formats.gvhmr import camera_of_matrices
-from anthrotap_builder.mesh_formats.pickles import load_tensors
+from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, numbers
+from anthrotap_builder.mesh_recovery.formats.gvhmr import camera_of_matrices
+from anthrotap_builder.mesh_recovery.formats.pickles import load_tensors
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anthrotap_builder.mesh_formats.base import MeshInput
+from anthrotap_builder.mesh_recovery.formats.base import MeshInput
 
 PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"), **dict.fromkeys(("uchar", "uint8"), "u1"),

@@ -26,10 +26,18 @@ from typing import Any
 
 import numpy as np
 
-from anthrotap_builder.mesh_formats.base import MeshFormat, MeshInput, VideoFacts, entries, keys_of, not_ours, numbers
-from anthrotap_builder.mesh_formats.per_frame import FramePeople, collect, frame_files, frame_numbers
-from anthrotap_builder.mesh_formats.pickles import load_pickle
-from anthrotap_builder.mesh_formats.topology import FACES_FILE, SAVE_FACES, read_faces
+from anthrotap_builder.mesh_recovery.formats.base import (
+    MeshFormat,
+    MeshInput,
+    VideoFacts,
+    entries,
+    keys_of,
+    not_ours,
+    numbers,
+)
+from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, frame_numbers
+from anthrotap_builder.mesh_recovery.formats.pickles import load_pickle
+from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, SAVE_FACES, read_faces
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
