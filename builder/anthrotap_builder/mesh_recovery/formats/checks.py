@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.mesh_recovery.formats.base import VideoFacts
-from anthrotap_builder.mesh_recovery.mesh_file import MAX_PEOPLE, MeshFile, MeshFileError, move_points
+from anthrotap_builder.mesh_recovery.mesh_file import MAX_PEOPLE, OURS, MeshFile, MeshFileError, move_points
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ SPARE_FRAMES = 2
 SPARE_FRACTION = 0.01
 # Width over height of the camera's frames and of the video may differ by this factor.
 MAX_ASPECT_ERROR = 0.02
-# Diagonal of the box around a mesh, meters: a cat's and a giraffe's.
-MIN_EXTENT, MAX_EXTENT = 0.1, 8.0
-UNITS = {1000: "millimeters", 100: "centimeters", 39.37: "inches", 3.281: "feet"}
+# Diagonal of the box around a mesh, meters: no person's and no animal's is longer.
+MAX_EXTENT = 20.0
+UNITS = {1000: "millimeters", 100: "centimeters", 39.37: "inches"}
 PERSON = 1.7  # meters
 # A person of less than so many pixels shows nothing.
 MIN_PIXELS = 3.0
@@ -100,7 +100,9 @@ def check_meshes(file: MeshFile, video: VideoFacts) -> None:
 
 def _check_frames(file: MeshFile, video: VideoFacts) -> None:
     height, width = file.size
-    if not np.isclose(width / height, video.width / video.height, rtol=MAX_ASPECT_ERROR):
+    # Our own files may name frames that were squeezed, with two focal lengths.
+    same = np.isclose(width / height, video.width / video.height, rtol=MAX_ASPECT_ERROR)
+    if file.format != OURS and not same:
         raise _error(
             file,
             f"its camera is for frames of {width}x{height}, and the video has {video.width}x{video.height}",
