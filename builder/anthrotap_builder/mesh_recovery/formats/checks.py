@@ -69,14 +69,10 @@ def check_meshes(file: MeshFile, video: VideoFacts) -> None:
     _check_frames(file, video)
     rows = np.unique(np.linspace(0, len(file.frame) - 1, SAMPLED).astype(int))
     points, extent = _points(file, rows)
-    if extent is not None and not MIN_EXTENT < extent < MAX_EXTENT:
-        unit = min(UNITS, key=lambda factor: abs(np.log(extent / PERSON / factor)))
-        known = f", so that it seems to be in {UNITS[unit]}" if extent > 2 * MAX_EXTENT else ""
-        raise _error(
-            file,
-            f"a mesh is {extent:.4g} units large{known}",
-            "meters are needed: scale vertices and camera translation",
-        )
+    if extent is not None and extent > MAX_EXTENT:
+        unit = UNITS[min(UNITS, key=lambda factor: abs(np.log(extent / PERSON / factor)))]
+        hint = "meters are needed: scale vertices and camera translation"
+        raise _error(file, f"a mesh is {extent:.4g} units large, so that it seems to be in {unit}", hint)
     depth = np.median(points[..., 2])
     if depth <= 0:
         hint = "turn axes so that x points right, y down and z forward: by half a turn about x from OpenGL's"
