@@ -88,7 +88,7 @@ def check_meshes(file: MeshFile, video: VideoFacts) -> None:
         xy = points[..., :2] / points[..., 2:] * focal + middle
     # A body without vertices is one point, which may lie outside while a part of the body is seen.
     margin = pixels if extent is None else 0.0
-    inside = (xy >= -margin) & (xy < file.size[::-1] + np.float64(margin)) & (points[..., 2:] > 0)
+    inside = (xy >= -margin) & (xy < np.array(file.size[::-1]) + margin) & (points[..., 2:] > 0)
     if not inside.all(-1).any():
         hint = "is the camera that of this video, and are the meshes in its coordinates, not the world's?"
         raise _error(file, "none of its meshes lies in the frames", hint)
