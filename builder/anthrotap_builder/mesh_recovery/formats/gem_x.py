@@ -18,6 +18,7 @@ import numpy as np
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, numbers
 from anthrotap_builder.mesh_recovery.formats.gvhmr import camera_of_matrices
 from anthrotap_builder.mesh_recovery.formats.pickles import load_tensors
+from anthrotap_builder.mesh_recovery.formats.topology import body_of_faces
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
@@ -47,7 +48,7 @@ def read(source: MeshInput) -> dict[str, Any]:
         "person": np.zeros(count, np.int64),
         **camera_of_matrices(source, numbers(source, matrices, "K_fullimg", (count, 3, 3))),
         "vertices": vertices,
-        "faces": numbers(source, faces, "faces", (None, 3)).astype(np.int64),
+        **body_of_faces(vertices, numbers(source, faces, "faces", (None, 3)).astype(np.int64)),
     }
 
 

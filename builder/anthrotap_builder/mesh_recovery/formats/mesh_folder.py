@@ -26,7 +26,7 @@ import numpy as np
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, numbers
 from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, from_zero
 from anthrotap_builder.mesh_recovery.formats.surface_files import read_obj, read_ply
-from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, body_or_faces
+from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, body_of_faces, body_or_faces
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
@@ -57,7 +57,7 @@ def read(source: MeshInput) -> dict[str, Any]:
     arrays = collect(source, frames, load, focal)
     faces = _read(MeshInput(first_file, source.video))[1]
     if faces is not None and not (source.path / FACES_FILE).is_file():
-        return arrays | {"faces": faces}
+        return arrays | body_of_faces(arrays["vertices"], faces)
     return arrays | body_or_faces(source, arrays["vertices"])
 
 

@@ -37,7 +37,7 @@ from anthrotap_builder.mesh_recovery.formats.base import (
 )
 from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, frame_numbers
 from anthrotap_builder.mesh_recovery.formats.pickles import load_pickle
-from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, SAVE_FACES, read_faces
+from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, SAVE_FACES, body_of_faces, read_faces
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
@@ -60,7 +60,8 @@ def read(source: MeshInput) -> dict[str, Any]:
         if not (folder / FACES_FILE).is_file():
             raise source.error("it has no faces", f'{SAVE_FACES}("{folder / FACES_FILE}", estimator.faces)')
         faces = read_faces(MeshInput(folder / FACES_FILE, source.video))
-    return collect(source, frames, load, source.diagonal) | {"faces": faces}
+    arrays = collect(source, frames, load, source.diagonal)
+    return arrays | body_of_faces(arrays["vertices"], faces)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from anthrotap_builder.bodies import load_body
 from anthrotap_builder.bodies.smpl_files import MODELS
 from anthrotap_builder.mesh_recovery.formats.base import MeshInput, numbers
 from anthrotap_builder.mesh_recovery.mesh_file import Vertices
@@ -21,6 +22,13 @@ FACES_FILE = "faces.npy"
 SAVE_FACES = "save the network's faces [F, 3] as faces.npy in the folder: np.save"
 
 
+def body_of_faces(vertices: Vertices, faces: np.ndarray) -> dict[str, Any]:
+    """Return the entry `body` for meshes of Anny, whose surface is known; `faces` for any other."""
+    if vertices.shape[1] == ANNY_VERTICES and np.array_equal(faces, load_body("anny").faces):
+        return {"body": "anny"}
+    return {"faces": faces}
+
+
 def body_or_faces(source: MeshInput, vertices: Vertices) -> dict[str, Any]:
     """Return the entry `faces`, of the file `faces.npy` in the folder, or `body`, which has as many vertices.
 
@@ -28,7 +36,7 @@ def body_or_faces(source: MeshInput, vertices: Vertices) -> dict[str, Any]:
         MeshFileError: there is no such file, and no body has that many vertices.
     """
     if (source.path / FACES_FILE).is_file():
-        return {"faces": read_faces(MeshInput(source.path / FACES_FILE, source.video))}
+        return body_of_faces(vertices, read_faces(MeshInput(source.path / FACES_FILE, source.video)))
     count = vertices.shape[1]
     if count not in BODIES_BY_VERTICES:
         known = ", ".join(f"{number} ({body})" for number, body in BODIES_BY_VERTICES.items())
