@@ -205,6 +205,11 @@ def similarity_to_prediction(track: Track[D], frame: int, detection: D, motion: 
     return (similarity + overlap(motion.carry_cells(last.cells, near, frame), detection.cells)) / 2
 
 
+def fits_prediction(track: Track[D], frame: int, detection: D, motion: SceneMotion | None = None) -> bool:
+    """Return whether a detection may be the person of a track, see `similarity_to_prediction`."""
+    return similarity_to_prediction(track, frame, detection, motion) >= MIN_LINK_SIMILARITY
+
+
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Return the intersection over union of two masks, bool of one shape; 0 if both are empty."""
     return int((a & b).sum()) / max(1, int((a | b).sum()))
@@ -241,7 +246,7 @@ def propagate(
         if frame in found or frame not in frames:
             continue
         detection = observe(frame, known)
-        if detection and similarity_to_prediction(known, frame, detection, motion) >= MIN_LINK_SIMILARITY:
+        if detection and fits_prediction(known, frame, detection, motion):
             known[frame] = found[frame] = detection
             missed = 0
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from anthrotap_builder.detection.association import (
     JOINTS,
     Track,
     drop_contradicted,
+    fits_prediction,
     gaps,
     has_id_conflict,
     is_confirmed,
@@ -59,6 +61,13 @@ RETRY_WIDENING = 1.2
 # In a crowd, so many people of a clip at most are kept, those whose labels are worth most: fitting takes as long for
 # one far away as for a main one.
 MAX_PEOPLE = 16
+# Between three frames, each two from the next, nothing is to be seen that they do not tell, if the middle one's joints
+# lie no more than this fraction of the person's size off the middle of the others' (twice what the network's noise makes
+# of somebody who stands; in the frames between, a quarter of it is missed), and none moves by more of the network's crop
+# in two frames (an arm is about as wide). Joints of less confidence are not asked.
+MAX_OFF_LINE = 0.03
+MAX_IN_CROP = 0.06
+MIN_SURE = 0.5
 # Step of the detector's tiles as a fraction of their side, at most: two tiles cover a frame of 16:9. A detection that
 # is larger than a tile by more than this factor is mostly wrong: the tile holds a part of the person at best.
 TILE_STEP = 0.8
@@ -164,12 +173,36 @@ class _Pass:
             track = tracks[i]
             others = [other for j, other in enumerate(tracks) if done[j] and j != i]
             observe = partial(self._observe, others=others)
-            runs = list(gaps(track, len(self.frames)))
-            for found in list(self.pool.map(propagate, repeat(track), runs, repeat(observe), repeat(self.motion))):
-                tracks[i] = {**tracks[i], **found}
+            for fill in (partial(self._fill_slow, observe=observe), partial(self._fill, observe=observe)):
+                runs = list(gaps(tracks[i], len(self.frames)))
+                for found in list(self.pool.map(fill, repeat(tracks[i]), runs)):
+                    tracks[i] = {**tracks[i], **found}
             tracks[i] = done[i] = drop_contradicted(tracks[i], tracks[:i] + tracks[i + 1 :])
             tracks = merge_duplicates(tracks, self.known)
         return tracks
+
+    def _fill(self, track: Track[Pose], run: range, observe: Callable[[int, Track[Pose]], Pose | None]) -> Track[Pose]:
+        """Return the poses of a run of frames in which a track has none: the network looks at each."""
+        return propagate(track, run, observe, self.motion)
+
+    def _fill_slow(
+        self, track: Track[Pose], run: range, observe: Callable[[int, Track[Pose]], Pose | None]
+    ) -> Track[Pose]:
+        """Return the poses of a run of three frames that the network need look at once only, if the motion is slow.
+
+        Then the frames beside the middle one have the mean of their neighbors.
+        """
+        first, last = track.get(run.start - 1), track.get(run.stop)
+        if len(run) != 3 or first is None or last is None or not _is_slow(first, last, 2 * MAX_IN_CROP):
+            return {}
+        middle = observe(run[1], track)
+        if middle is None or not fits_prediction(track, run[1], middle, self.motion):
+            return {}
+        size = self.frames.shape[1:3]
+        halves = _is_slow(first, middle, MAX_IN_CROP) and _is_slow(middle, last, MAX_IN_CROP)
+        if not (halves and _is_between(first, middle, last)):
+            return {}
+        return {run[0]: first.between(middle, 0.5, *size), run[1]: middle, run[2]: middle.between(last, 0.5, *size)}
 
     def moving_people(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
         """Return tracks of people whose motion shows that they are not, or not steadily, on the tracks of `people`."""
@@ -207,6 +240,21 @@ class _Pass:
             if poses := self._estimate(t, [(0, region)]):
                 return None if has_id_conflict(poses[0], t, track, others) else poses[0]
         return None
+
+
+def _is_slow(pose: Pose, other: Pose, max_in_crop: float) -> bool:
+    """Return whether no joint moves further, from one pose to another, in the network's crop."""
+    sure = np.minimum(pose.landmarks[JOINTS, 2], other.landmarks[JOINTS, 2]) >= MIN_SURE
+    a, b = (one.region.to_crop(one.landmarks[JOINTS, :2]) for one in (pose, other))
+    return sure.any() and bool(np.linalg.norm(b - a, axis=1)[sure].max() <= max_in_crop)
+
+
+def _is_between(first: Pose, middle: Pose, last: Pose) -> bool:
+    """Return whether a pose is about the mean of those before and after it."""
+    sure = np.min([pose.landmarks[JOINTS, 2] for pose in (first, middle, last)], axis=0) >= MIN_SURE
+    mean = (first.landmarks + last.landmarks)[JOINTS, :2] / 2
+    distance = np.linalg.norm(middle.landmarks[JOINTS, :2] - mean, axis=1)
+    return sure.any() and bool(distance[sure].max() <= MAX_OFF_LINE * middle.size)
 
 
 def _is_masked_out(pose: Pose, masked: list[Pose]) -> bool:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,6 +91,19 @@ class Region:
         distance = math.hypot(self.x - other.x, self.y - other.y)
         turn = math.cos(self.angle - other.angle)
         return distance < 0.1 * size and max(self.size, other.size) < 1.4 * size and turn > 0.8
+
+    def to_crop(self, xy: np.ndarray) -> np.ndarray:
+        """Points [..., 2] of the frame in the unit square of the crop."""
+        return (xy - (self.x, self.y)) @ self.rotation / self.size + 0.5
+
+    def between(self, other: Region, fraction: float) -> Region:
+        """The region after this fraction of the motion from this one to another."""
+        turn = math.remainder(other.angle - self.angle, 2 * math.pi)
+        x, y, size = (
+            (1 - fraction) * a + fraction * b
+            for a, b in ((self.x, other.x), (self.y, other.y), (self.size, other.size))
+        )
+        return Region(x, y, size, self.angle + fraction * turn)
 
     def warp(self, side: int) -> np.ndarray:
         """[2, 3] float64, from a crop of side x side pixels to the frame, both by OpenCV's pixel centers."""
@@ -172,6 +186,34 @@ class Pose(Detection):
         if values.size:
             cv2.warpAffine(self.mask, warp, values.shape[::-1], values, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, -1)
         return (slice(y0, y1), slice(x0, x1)), values
+
+    def between(self, other: Pose, fraction: float, height: int, width: int) -> Pose:
+        """The pose after a fraction of a slow motion from this one to another, in a frame of this size.
+
+        Landmarks and regions are weighted means. So are the masks, in the crop, which moves with the person: limbs must
+        move by less than their width there.
+        """
+
+        def mean(a: Any, b: Any) -> Any:
+            return (1 - fraction) * a + fraction * b
+
+        region = self.region.between(other.region, fraction)
+        next_region = self.next_region.between(other.next_region, fraction)
+        mask = mean(self.mask, other.mask)
+        return Pose(
+            landmarks=mean(self.landmarks, other.landmarks),
+            size=mean(self.size, other.size),
+            angle=next_region.angle,
+            appearance=mean(self.appearance, other.appearance),
+            cells=_cells(mask, region, height, width),
+            pose_score=min(self.pose_score, other.pose_score),
+            detector_score=0.0,
+            region=region,
+            next_region=next_region,
+            world_landmarks=mean(self.world_landmarks, other.world_landmarks),
+            mask=mask,
+            layer=self.layer,
+        )
 
 
 @contextmanager
@@ -261,21 +303,13 @@ class BlazePose:
         world[:, :2] = world[:, :2] @ region.rotation.T
         # The mask's logits reach from -2000 to 270: squashed, a bilinear warp leaves the contour in place.
         mask = mask[..., 0] / (np.abs(mask[..., 0]) + MASK_SOFTNESS)
-        height, width = frame.shape[:2]
-        grid = np.array([[1 / CELL, 0, 0.5 / CELL - 0.5], [0, 1 / CELL, 0.5 / CELL - 0.5], [0, 0, 1]])
-        cells = cv2.warpAffine(
-            mask,
-            (grid @ np.vstack([region.warp(LANDMARK_SIZE), [0, 0, 1]]))[:2],
-            (-(-width // CELL), -(-height // CELL)),
-            borderValue=-1,
-        )
         next_region = Region.from_hips_and_rim(xy[NUM_LANDMARKS], xy[NUM_LANDMARKS + 1])
         return Pose(
             landmarks=np.column_stack([xy[:NUM_LANDMARKS], confidence]).astype(np.float32),
             size=next_region.size / REGION_MARGIN,
             angle=next_region.angle,
             appearance=_color_histogram(crop, mask),
-            cells=cells > 0,
+            cells=_cells(mask, region, *frame.shape[:2]),
             pose_score=float(score[0]),
             detector_score=detector_score,
             region=region,
@@ -310,6 +344,13 @@ def refine_landmarks(xy: np.ndarray, heat: np.ndarray) -> np.ndarray:
     centroid = np.column_stack([(weights * v).sum(axis=(1, 2)) / total for v in (columns, rows)])
     use = (weights.max(axis=(1, 2)) >= 0.5) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return np.where(use[:, None], centroid / (width, height), xy)
+
+
+def _cells(mask: np.ndarray, region: Region, height: int, width: int) -> np.ndarray:
+    """Return [h, w] bool, the cells of a frame of this size whose centers are in a mask [256, 256] over a region."""
+    grid = np.array([[1 / CELL, 0, 0.5 / CELL - 0.5], [0, 1 / CELL, 0.5 / CELL - 0.5], [0, 0, 1]])
+    warp = (grid @ np.vstack([region.warp(LANDMARK_SIZE), [0, 0, 1]]))[:2]
+    return cv2.warpAffine(mask, warp, (-(-width // CELL), -(-height // CELL)), borderValue=-1) > 0
 
 
 def _color_histogram(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -132,9 +132,11 @@ class _Grid:
         """[h, w] float32, how far the flow [h, w, 2] at the cells is from the background's."""
         moved = self.centers + flow.reshape(-1, 2)
         homography = None
-        if len(moved) >= 4:
+        # A quarter of the cells tells it as well, in a quarter of the time.
+        chosen = np.arange(len(moved)).reshape(self.shape)[::2, ::2].ravel()
+        if len(chosen) >= 4:
             homography, _ = cv2.findHomography(
-                self.centers, moved, cv2.RANSAC, BACKGROUND_TOLERANCE, maxIters=RANSAC_ITERATIONS
+                self.centers[chosen], moved[chosen], cv2.RANSAC, BACKGROUND_TOLERANCE, maxIters=RANSAC_ITERATIONS
             )
         if homography is None:
             # A tiny frame, or no motion that most of the flow agrees with: as if the camera stood still.

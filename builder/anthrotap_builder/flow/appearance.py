@@ -140,9 +140,11 @@ def _find_foreign(colors: np.ndarray, visible: np.ndarray, near: np.ndarray, is_
     # The runs of visible labels: the frames at which they start and stop.
     edges = np.diff(np.pad(visible.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     for row, start, stop in zip(*np.nonzero(edges == 1), np.nonzero(edges == -1)[1], strict=True):
+        if stop - start > MAX_FOREIGN_RUN:
+            continue
         own = np.median(colors[row, start:stop], axis=0)
         # Most runs look like the mean around, which is quickly seen.
-        if stop - start > MAX_FOREIGN_RUN or np.abs(own - around[row]).sum() < MIN_FOREIGN_DIFFERENCE / 2:
+        if np.abs(own - around[row]).sum() < MIN_FOREIGN_DIFFERENCE / 2:
             continue
         others = near[row][is_around[row]]
         there = visible[others].copy()
