@@ -30,7 +30,7 @@ from anthrotap_hf.utils.registry import Registry
 from anthrotap_hf.utils.settings import Settings, read_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-LABEL_CODE_VERSION = 9
+LABEL_CODE_VERSION = 10
 """Raise it when the code changes labels under the same settings."""
 
 BY_CONTENT = "by content"

@@ -62,9 +62,9 @@ RETRY_WIDENING = 1.2
 # one far away as for a main one.
 MAX_PEOPLE = 16
 # Between three frames, each two from the next, nothing is to be seen that they do not tell, if the middle one's joints
-# lie no more than this fraction of the person's size off the middle of the others' (twice what the network's noise makes
-# of somebody who stands; in the frames between, a quarter of it is missed), and none moves by more of the network's crop
-# in two frames (an arm is about as wide). Joints of less confidence are not asked.
+# lie no more than this fraction of the person's size off the middle of the others' (twice what the network's noise
+# makes of somebody who stands; in the frames between, a quarter of it is missed), and none moves by more of the
+# network's crop in two frames (an arm is about as wide). Joints of less confidence are not asked.
 MAX_OFF_LINE = 0.03
 MAX_IN_CROP = 0.06
 MIN_SURE = 0.5
@@ -170,7 +170,6 @@ class _Pass:
         done: list[Track[Pose]] = [{} for _ in tracks]
         while waiting := [i for i, track in enumerate(tracks) if track.keys() - done[i].keys()]:
             i = max(waiting, key=lambda i: (sum(d.detector_score for d in tracks[i].values()), -i))
-            track = tracks[i]
             others = [other for j, other in enumerate(tracks) if done[j] and j != i]
             observe = partial(self._observe, others=others)
             for fill in (partial(self._fill_slow, observe=observe), partial(self._fill, observe=observe)):

@@ -1,4 +1,4 @@
-"""BlazePose's two networks: the detector that finds people, and the landmark network that gives their pose.
+"""BlazePose's networks: the detector that finds people, and the landmark network that gives their pose, in two sizes.
 
 Both are described in Bazarevsky et al., "BlazePose: On-device Real-time Body Pose Tracking" (arXiv 2006.10204); the
 constants below are those of MediaPipe's published graphs `pose_detection_cpu.pbtxt`, `pose_detection_to_roi.pbtxt` and
@@ -237,16 +237,19 @@ def _file_content(path: Path) -> bytes:
 
 
 class BlazePose:
-    """The two networks of a quality, for one thread at a time."""
+    """The networks of a quality, for one thread at a time."""
 
     def __init__(self, quality: str) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        detection, landmark = blazepose_paths(quality)
+        detection, landmark, rough = (_file_content(path) for path in blazepose_paths(quality))
         with _quiet_start():
-            self._detector = Interpreter(model_content=_file_content(detection), num_threads=1)
-            self._landmarker = Interpreter(model_content=_file_content(landmark), num_threads=1)
-            for network in (self._detector, self._landmarker):
+            self._detector, self._landmarker = (
+                Interpreter(model_content=content, num_threads=1) for content in (detection, landmark)
+            )
+            # The file's content is kept once: of one quality, both are the same network.
+            self._rough = self._landmarker if rough is landmark else Interpreter(model_content=rough, num_threads=1)
+            for network in {self._detector, self._landmarker, self._rough}:
                 network.allocate_tensors()
 
     def detect(self, image: np.ndarray, min_score: float) -> list[tuple[float, Region]]:
@@ -284,15 +287,18 @@ class BlazePose:
         crop = cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         return [(score, region.of_crop(found, DETECTOR_SIZE)) for score, found in self.detect(crop, min_score)]
 
-    def estimate_pose(self, frame: np.ndarray, region: Region, detector_score: float, layer: int) -> Pose:
-        """Estimate the pose of the person in a region of a frame [H, W, 3] uint8 RGB."""
+    def estimate_pose(
+        self, frame: np.ndarray, region: Region, detector_score: float, layer: int, rough: bool = False
+    ) -> Pose:
+        """Estimate the pose of the person in a region of a frame [H, W, 3] uint8 RGB; roughly, by the smaller network,
+        which takes a third of the time."""
         crop = cv2.warpAffine(
             frame,
             region.warp(LANDMARK_SIZE),
             (LANDMARK_SIZE, LANDMARK_SIZE),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         )
-        raw, score, mask, heat, world = _run(self._landmarker, crop.astype(np.float32) / 255)
+        raw, score, mask, heat, world = _run(self._rough if rough else self._landmarker, crop.astype(np.float32) / 255)
         # x, y, z, visibility and presence of each landmark, in pixels of the crop.
         raw = raw.reshape(-1, 5)
         xy = raw[:, :2] / LANDMARK_SIZE

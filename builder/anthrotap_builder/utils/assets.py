@@ -97,8 +97,11 @@ POSE_LANDMARK_HEAVY = Asset(
     "package/pose_landmark_heavy.tflite",
     "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
 )
-# The pose detection and the pose landmark network of each quality.
-BLAZEPOSE = {"fast": (POSE_DETECTION, POSE_LANDMARK_FULL), "best": (POSE_DETECTION, POSE_LANDMARK_HEAVY)}
+# The pose detection and the pose landmark network of each quality, and the one that says where it is worth looking.
+BLAZEPOSE = {
+    "fast": (POSE_DETECTION, POSE_LANDMARK_FULL, POSE_LANDMARK_FULL),
+    "best": (POSE_DETECTION, POSE_LANDMARK_HEAVY, POSE_LANDMARK_FULL),
+}
 SELFIE_SEGMENTATION = Asset(
     MEDIAPIPE_WHEEL,
     "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
@@ -126,14 +129,13 @@ def tokenhmr_hint(folder: Path) -> str:
     )
 
 
-def blazepose_paths(quality: str) -> tuple[Path, Path]:
-    """Return the paths of the pose detection and the pose landmark network of a quality, fetched on first use.
+def blazepose_paths(quality: str) -> list[Path]:
+    """Return the paths of the networks of a quality, as `BLAZEPOSE` has them, fetched on first use.
 
     Raises:
         AssetError: as `network_paths` does.
     """
-    detection, landmark = network_paths(BLAZEPOSE[quality])
-    return detection, landmark
+    return network_paths(BLAZEPOSE[quality])
 
 
 def network_paths(assets: Sequence[Asset]) -> list[Path]:
@@ -146,7 +148,7 @@ def network_paths(assets: Sequence[Asset]) -> list[Path]:
             to get it on another machine and where to put it.
     """
     folder = cache_dir()
-    missing = [asset for asset in assets if not is_intact(folder / asset.name, asset)]
+    missing = [asset for asset in dict.fromkeys(assets) if not is_intact(folder / asset.name, asset)]
     for package in dict.fromkeys(asset.package for asset in missing):
         _fetch([asset for asset in missing if asset.package == package], folder)
     return [folder / asset.name for asset in assets]
