@@ -197,11 +197,18 @@ class _Pass:
         middle = observe(run[1], track)
         if middle is None or not fits_prediction(track, run[1], middle, self.motion):
             return {}
-        size = self.frames.shape[1:3]
-        halves = _is_slow(first, middle, MAX_IN_CROP) and _is_slow(middle, last, MAX_IN_CROP)
-        if not (halves and _is_between(first, middle, last)):
+        halves = [(first, run[0] - 1, middle), (middle, run[1], last)]
+        if not all(_is_slow(pose, other, MAX_IN_CROP) for pose, _, other in halves):
             return {}
-        return {run[0]: first.between(middle, 0.5, *size), run[1]: middle, run[2]: middle.between(last, 0.5, *size)}
+        found = {run[1]: middle}
+        for pose, t, other in halves:
+            found[t + 1] = pose.between(other, 0.5, *self.frames.shape[1:3])
+            # What shakes may be back in its place two frames later: the picture's motion tells.
+            carried = self.motion.carry_points(pose.landmarks[JOINTS, :2], t, t + 1)
+            if not _is_close(found[t + 1], carried, np.median):
+                return {}
+        mean = (first.landmarks + last.landmarks)[JOINTS, :2] / 2
+        return found if _is_close(middle, mean, np.max) else {}
 
     def moving_people(self, people: list[Track[Pose]]) -> list[Track[Pose]]:
         """Return tracks of people whose motion shows that they are not, or not steadily, on the tracks of `people`."""
@@ -248,12 +255,11 @@ def _is_slow(pose: Pose, other: Pose, max_in_crop: float) -> bool:
     return sure.any() and bool(np.linalg.norm(b - a, axis=1)[sure].max() <= max_in_crop)
 
 
-def _is_between(first: Pose, middle: Pose, last: Pose) -> bool:
-    """Return whether a pose is about the mean of those before and after it."""
-    sure = np.min([pose.landmarks[JOINTS, 2] for pose in (first, middle, last)], axis=0) >= MIN_SURE
-    mean = (first.landmarks + last.landmarks)[JOINTS, :2] / 2
-    distance = np.linalg.norm(middle.landmarks[JOINTS, :2] - mean, axis=1)
-    return sure.any() and bool(distance[sure].max() <= MAX_OFF_LINE * middle.size)
+def _is_close(pose: Pose, joints: np.ndarray, of_distances: Callable[[np.ndarray], float]) -> bool:
+    """Return whether the joints of a pose are near others [J, 2]: the largest distance or the median, say."""
+    sure = pose.landmarks[JOINTS, 2] >= MIN_SURE
+    distance = np.linalg.norm(pose.landmarks[JOINTS, :2] - joints, axis=1)[sure]
+    return len(distance) > 0 and bool(of_distances(distance) <= MAX_OFF_LINE * pose.size)
 
 
 def _is_masked_out(pose: Pose, masked: list[Pose]) -> bool:

