@@ -46,7 +46,7 @@ MAX_SHOWN_FRACTION = 0.2
 # ground truth of rendered clips says (`reliability` of benchmarks.label_accuracy) and what reliable chains of flow on
 # real clips say (benchmarks.real_footage), which are more often right, but are not to be had where it is hard.
 UNCERTAINTY = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.2, 2.0)
-WITHIN_2_PIXELS = (0.995, 0.988, 0.972, 0.928, 0.872, 0.825, 0.775, 0.745, 0.725, 0.68, 0.62)
+WITHIN_2_PIXELS = (0.995, 0.987, 0.97, 0.925, 0.865, 0.8, 0.72, 0.68, 0.65, 0.6, 0.57)
 # How often an occluded label whose nearest visible one is so many frames away is of a point that is truly occluded,
 # measured likewise.
 FRAMES_FROM_VISIBLE = (4, 7, 10, 15, 22)
