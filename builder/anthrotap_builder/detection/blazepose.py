@@ -65,12 +65,11 @@ MAX_PEOPLE = 16
 # Between three frames, each two from the next, nothing is to be seen that they do not tell, if the middle one's joints
 # lie no more than this fraction of the person's size off the middle of the others' (twice what the network's noise
 # makes of somebody who stands; in the frames between, a quarter of it is missed), and none moves by more of the
-# network's crop in two frames (an arm is about as wide). Joints of less confidence are not asked. Nor may a shoulder or
-# hip move further, meters: between somebody seen from the front and the same one taken to be seen from behind, there is
-# nobody.
+# network's crop in two frames (an arm is about as wide). Joints of less confidence are not asked. Nor may shoulders and
+# hips turn further: between somebody seen from the front and the same one taken to be seen from behind, there is nobody.
 MAX_OFF_LINE = 0.03
 MAX_IN_CROP = 0.06
-MAX_TORSO_MOTION = 0.1
+MIN_TURN_COSINE = math.cos(math.radians(25))
 MIN_SURE = 0.5
 # Step of the detector's tiles as a fraction of their side, at most: two tiles cover a frame of 16:9. A detection that
 # is larger than a tile by more than this factor is mostly wrong: the tile holds a part of the person at best.
@@ -254,12 +253,19 @@ class _Pass:
 
 def _is_slow(pose: Pose, other: Pose, max_in_crop: float) -> bool:
     """Return whether no joint moves further, from one pose to another, in the network's crop, and no one turns."""
-    torso = pose.world_landmarks[TORSO] - other.world_landmarks[TORSO]
-    if np.linalg.norm(torso, axis=1).max() > MAX_TORSO_MOTION:
+    a, b = (_to_the_left(one) for one in (pose, other))
+    if a @ b < MIN_TURN_COSINE * np.linalg.norm(a) * np.linalg.norm(b):
         return False
     sure = np.minimum(pose.landmarks[JOINTS, 2], other.landmarks[JOINTS, 2]) >= MIN_SURE
     a, b = (one.region.to_crop(one.landmarks[JOINTS, :2]) for one in (pose, other))
     return sure.any() and bool(np.linalg.norm(b - a, axis=1)[sure].max() <= max_in_crop)
+
+
+def _to_the_left(pose: Pose) -> np.ndarray:
+    """Return [3], the direction from right to left shoulder and hip, in the camera's axes."""
+    left_shoulder, right_shoulder, left_hip, right_hip = pose.world_landmarks[TORSO]
+    direction: np.ndarray = left_shoulder - right_shoulder + left_hip - right_hip
+    return direction
 
 
 def _is_close(pose: Pose, joints: np.ndarray, of_distances: Callable[[np.ndarray], float]) -> bool:
