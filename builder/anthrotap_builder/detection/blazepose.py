@@ -65,8 +65,8 @@ MAX_PEOPLE = 16
 # Between three frames, each two from the next, nothing is to be seen that they do not tell, if the middle one's joints
 # lie no more than this fraction of the person's size off the middle of the others' (twice what the network's noise
 # makes of somebody who stands; in the frames between, a quarter of it is missed), and none moves by more of the
-# network's crop in two frames (an arm is about as wide). Joints of less confidence are not asked. Nor may shoulders and
-# hips turn further: between somebody seen from the front and the same one taken to be seen from behind, there is nobody.
+# network's crop in two frames (an arm is about as wide). Joints of less confidence are not asked. Nor may shoulders
+# and hips turn further: between somebody seen from the front and the same one taken to be seen from behind is nobody.
 MAX_OFF_LINE = 0.03
 MAX_IN_CROP = 0.06
 MIN_TURN_COSINE = math.cos(math.radians(25))
