@@ -112,11 +112,12 @@ def count(spec: ClipSpec, folder: Path, config: LabelingConfig) -> Counter[tuple
     for lag in LAGS:
         for t in range(0, len(clip.frames) - lag, STEP):
             track = np.flatnonzero(tracks.visible[:, t])
-            on_body = clip.truth.surface_point_under(t, tracks.xy[track, t])
-            track, on_body = track[on_body[0] >= 0], tuple(each[on_body[0] >= 0] for each in on_body)
+            person, face, barycentric = clip.truth.surface_point_under(t, tracks.xy[track, t])
+            on_body = person >= 0
+            track = track[on_body]
             if not len(track):
                 continue
-            _, visible = clip.truth.locate(t + lag, *on_body)
+            _, visible = clip.truth.locate(t + lag, person[on_body], face[on_body], barycentric[on_body])
             why = reasons(tracks, points, people, context, track, t + lag)
             for reason, truly in zip(why.tolist(), visible.tolist(), strict=True):
                 counts[lag, REASONS[reason], "visible" if truly else "not"] += 1
