@@ -78,6 +78,9 @@ def label(
         bool, typer.Option(help="Let the fit refine the mesh source's bodies with masks and flow.")
     ] = False,
     write_meshes: Annotated[bool, typer.Option(help="Also write each video's meshes, as --meshes reads them.")] = False,
+    write_obj: Annotated[
+        bool, typer.Option(help="Also write the meshes as NAME.obj/PERSON/FRAME.obj, for Blender and others.")
+    ] = False,
     workers: LabelWorkers = 1,
     threads: Threads = 2,
     device: Device = "cpu",
@@ -96,6 +99,7 @@ def label(
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, label_videos
         from anthrotap_builder.mesh_recovery.formats.finding import find_meshes
+        from anthrotap_builder.mesh_recovery.mesh_export import export_meshes
         from anthrotap_builder.utils.video_paths import find_videos
     except ImportError as error:
         fail(str(missing_extra(error)))
@@ -112,9 +116,11 @@ def label(
         if refine:
             changes.setdefault("refine", True)
         config = labeling_config(recipe, changes)
-        options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes)
+        options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes or write_obj)
         with progress_bars() as on_progress:
             results = label_videos(videos, out, config, options, _report_to(on_progress, videos))
+        if write_obj:
+            export_meshes(results, out, config)
     for result in results:
         if result.message:
             print_error(result.message)

@@ -451,7 +451,8 @@ def cube_file(path, body=None):
         "size": np.array([48, 64]),
         "focal": np.array(60.0),
     }
-    arrays |= {"vertices": np.ones((2, 3, 3))} | ({"body": np.array(body)} if body else {"faces": [[0, 1, 2]]})
+    arrays["vertices"] = np.ones((2, 3, 3)) * [1, 1, 9]
+    arrays |= {"body": np.array(body)} if body else {"faces": [[0, 1, 2]]}
     np.savez(path, **arrays)
     return path
 

@@ -91,6 +91,9 @@ def is_frame_folder(path: Path) -> bool:
 
 def _format_of_frames(path: Path) -> str | None:
     names = [entry.name for entry in os.scandir(path)]
+    # A folder for each person.
+    people = [name for name in names if name.isdecimal() and (path / name).is_dir()]
+    names += os.listdir(path / people[0]) if people else []
     if any(name.endswith((".png.npy", ".jpg.npy")) for name in names):
         return "multi-hmr"
     return "folder" if any(name.endswith((".obj", ".ply")) for name in names) else None

@@ -44,15 +44,18 @@ def read(source: MeshInput) -> dict[str, Any]:
     ]
     files = files or [(None, frame_files(source, PATTERN))]
     places: dict[int, list[tuple[int | None, Path]]] = {}
-    for person, own in files:
-        for frame, path in zip(_frames(source, own, person is not None), own, strict=True):
-            places.setdefault(frame, []).append((person, path))
+    numbered = [(_frames(source, own, person is not None), person, own) for person, own in files]
+    # Whether frames count from 0 or 1, those of all people tell together.
+    first = from_zero(source, [number for found, _, _ in numbered for number in found])[0] - numbered[0][0][0]
+    for found, person, own in numbered:
+        for number, path in zip(found, own, strict=True):
+            places.setdefault(number + first, []).append((person, path))
     frames = sorted(places)
     first_file = places[frames[0]][0][1]
     focal = source.focal or _focal_in(source, first_file)
     load = _Files(source, [places[frame] for frame in frames])
-    first = load(0)
-    if first.vertices.size and np.median(first.vertices[..., 2]) < 0:
+    meshes = load(0).vertices
+    if meshes.size and np.median(meshes[..., 2]) < 0:
         load = replace(load, turned=True)
     arrays = collect(source, frames, load, focal)
     faces = _read(MeshInput(first_file, source.video))[1]
@@ -75,7 +78,7 @@ class _Files:
 
 
 def _frames(source: MeshInput, files: Sequence[Path], one_each: bool) -> list[int]:
-    """Return the frame of each file, from 0: the last number in its name, or the one before if that is no frame's."""
+    """Return the number of each file's frame: the last one in its name, or the one before if that is no frame's."""
     found = [[int(number) for number in re.findall(r"\d+", path.stem)] for path in files]
     if not all(found):
         bare = next(path for path, own in zip(files, found, strict=True) if not own)
@@ -85,7 +88,7 @@ def _frames(source: MeshInput, files: Sequence[Path], one_each: bool) -> list[in
         if one_each or not all(len(own) > 1 for own in found):
             raise source.error("two of its files have the same number of a frame in their names")
         last = [own[-2] for own in found]
-    return from_zero(source, last)
+    return last
 
 
 def _focal_in(source: MeshInput, path: Path) -> float:

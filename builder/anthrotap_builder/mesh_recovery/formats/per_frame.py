@@ -127,8 +127,17 @@ def frame_numbers(source: MeshInput, names: Sequence[str]) -> list[int]:
 
 
 def from_zero(source: MeshInput, values: Sequence[int]) -> list[int]:
-    """Return numbers of frames that may be counted from 1, as FFmpeg's pictures are, counted from 0."""
-    first = 0 if min(values) == 0 or max(values) == source.video.num_frames - 1 else 1
+    """Return numbers of frames that may be counted from 1, as FFmpeg's pictures are, counted from 0.
+
+    A frame 0, or the video's last frame, tells which it is; without them, frames are taken to count from 0.
+    """
+    first = 1 if max(values) == source.video.num_frames and min(values) > 0 else 0
+    if min(values) > 0 and max(values) not in (source.video.num_frames, source.video.num_frames - 1):
+        logger.warning(
+            "%s: its frames are %d to %d of %d, which are taken to count from 0: add a file of the first or the last "
+            "frame if they count from 1",
+            *(source.path, min(values), max(values), source.video.num_frames),
+        )
     return [value - first for value in values]
 
 

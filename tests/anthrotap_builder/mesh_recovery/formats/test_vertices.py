@@ -9,6 +9,7 @@ import torch
 
 from anthrotap_builder.mesh_recovery.formats import read_mesh_file
 from anthrotap_builder.mesh_recovery.formats.finding import find_meshes
+from anthrotap_builder.mesh_recovery.mesh_export import export_obj
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError
 from helpers.mesh_layouts import write_obj, write_ply
 
@@ -213,3 +214,20 @@ def test_each_video_of_several_has_its_own_folder(make_video, tmp_path):
     assert found.path.name == "a"
     with pytest.raises(MeshFileError, match=r"one file for 2 videos; name a folder with a NAME/wham_output\.pkl"):
         find_meshes(tmp_path / "m.pkl", videos, "wham")
+
+
+def test_meshes_that_are_written_as_obj_are_read_again(video, tmp_path, caplog):
+    rows = [(frame, person) for person, frames in ((0, range(3, 9)), (7, range(5, 8))) for frame in frames]
+    vertices = np.stack([SHAPE + [person / 10 + 0.02 * frame, 0.1, 4.0] for frame, person in rows])
+    frame, person = np.array(rows).T
+    arrays = {"frame": frame, "person": person, "vertices": vertices, "faces": FACES}
+    np.savez(tmp_path / "a.meshes.npz", size=np.array(SIZE), focal=np.array(150.0), **arrays)
+    assert export_obj(tmp_path / "a.meshes.npz", tmp_path / "a.obj") == len(rows)
+    assert (tmp_path / "a.obj/7/000005.obj").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    file = read_mesh_file(tmp_path / "a.obj", video, focal=150.0)
+    found = {(f, p): file.vertices[row] for row, (f, p) in enumerate(zip(file.frame, file.person, strict=True))}
+    assert set(found) == set(rows)
+    assert "its frames are 3 to 8 of 12, which are taken to count from 0" in caplog.text
+    for row, key in enumerate(rows):
+        np.testing.assert_allclose(found[key], vertices[row], atol=1e-6)
