@@ -48,6 +48,8 @@ COMPONENTS = {
 }
 """The known components: the tables of `components.yaml`."""
 
+_OF_OWN_LICENSES = [each for each in COMPONENTS["mesh_sources"].values() if each.license == OWN_TERMS]
+
 ROW_COLUMNS = ("body_model", "mesh_source", "flow")
 """The columns of a dataset's rows that name what the labels were made with."""
 
@@ -93,11 +95,11 @@ def choose_license(asked: str | None, components: Collection[Component], default
 
     Raises:
         PublishError: if `asked` grants rights that a component does not grant, or is not one of the Hub's identifiers;
-            or if it is None and the terms of a component are not known, or are those of a license of its own.
+            or if it is None and the terms of a component are not known, or are those of a mesh source's own license.
     """
     # The narrowest terms count: what is for non-commercial use goes before a license of its own.
-    own = [] if any(each.is_non_commercial for each in components) else [OWN_TERMS]
-    unknown = next((each for each in components if each.license in (UNKNOWN, *own)), None)
+    own = [] if any(each.is_non_commercial for each in components) else _OF_OWN_LICENSES
+    unknown = next((each for each in components if each.license == UNKNOWN or each in own), None)
     if asked is None and unknown is not None:
         reason = f"{unknown.name}: {unknown.terms}"
         raise PublishError(reason, hint=f"say under which license the {what} may be published", argument="license")

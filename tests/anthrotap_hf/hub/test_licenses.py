@@ -74,6 +74,18 @@ def test_what_is_trained_from_weights_has_their_license_by_default():
         choose_license("apache-2.0", [weights["cotracker3"]], "apache-2.0", "weights")
 
 
+def test_a_mesh_source_of_its_own_license_wants_a_choice_and_a_mix_of_training_videos_does_not():
+    sources = COMPONENTS["mesh_sources"]
+    with pytest.raises(PublishError, match="SAM License"):
+        choose_license(None, [sources["file:sam-3d-body"]], "cc-by-4.0", "labels")
+    assert choose_license("cc-by-4.0", [sources["file:sam-3d-body"]], "cc-by-4.0", "labels") == "cc-by-4.0"
+    # The narrowest terms count.
+    narrower = [sources["file:sam-3d-body"], sources["file:gvhmr"]]
+    assert choose_license(None, narrower, "cc-by-4.0", "labels") == "cc-by-nc-4.0"
+    videos = Component("public clips", "other", "Apache-2.0 and CC BY 4.0: see Data")
+    assert choose_license(None, [videos], "apache-2.0", "weights") == "apache-2.0"
+
+
 def test_tables_know_folders(tmp_path):
     """Two videos of one name are told apart by their folders."""
     for name in ("mine/x.mp4", "theirs/x.mp4", "theirs/deep/y.MP4"):
