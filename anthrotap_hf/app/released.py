@@ -31,17 +31,31 @@ def license_sentences(names: Iterable[str]) -> list[str]:
     return [f"{checkpoints()[name].title}: {checkpoints()[name].say_license()}." for name in names]
 
 
+def about_tracker(name: str) -> str:
+    """Return the license of a known tracker and what its first use costs; for "", what choosing one does."""
+    if name not in checkpoints():
+        return "It is downloaded and converted once, when it is first used."
+    checkpoint = checkpoints()[name]
+    (license,) = license_sentences([name])
+    if checkpoint.is_converted:
+        return f"{license} It is on this machine."
+    if _has_file(checkpoint):
+        return f"{license} Its file is on this machine and is converted once, when it is first used."
+    return f"{license} It is downloaded ({_where(checkpoint)}) and converted once, when it is first used."
+
+
 def _has_file(checkpoint: Checkpoint) -> bool:
     return (checkpoint.folder / checkpoint.file_name).is_file()
 
 
 def _describe(checkpoint: Checkpoint) -> str:
-    size = "unknown size" if checkpoint.bytes is None else f"{checkpoint.bytes / 1e6:.0f} MB"
-    if checkpoint.is_converted:
-        where = "on this machine"
-    elif _has_file(checkpoint):
-        where = "its file is on this machine"
-    else:
-        where = f"a download of {size}"
     license = "no license stated" if checkpoint.license == "unknown" else checkpoint.license
-    return f"{checkpoint.title} ({license}; {where})"
+    return f"{checkpoint.title} ({_where(checkpoint)}; {license})"
+
+
+def _where(checkpoint: Checkpoint) -> str:
+    if checkpoint.is_converted:
+        return "on this machine"
+    if _has_file(checkpoint):
+        return "its file is on this machine"
+    return "unknown size" if checkpoint.bytes is None else f"{checkpoint.bytes / 1e6:.0f} MB"

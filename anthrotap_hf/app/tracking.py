@@ -12,7 +12,7 @@ import pandas as pd
 from anthrotap_hf.app.html import count, note, numbers
 from anthrotap_hf.app.jobs import JobError, TrackingResult, track
 from anthrotap_hf.app.page import JobButtons, Page, Updates, VideoBox, downloads, looped_video
-from anthrotap_hf.app.released import are_here, license_sentences, offered_trackers
+from anthrotap_hf.app.released import about_tracker, are_here, license_sentences, offered_trackers
 from anthrotap_hf.app.uploads import Video, Visitor
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.pipelines.queries import query_points
@@ -57,14 +57,14 @@ class TrackingTab:
                     list(self.models),
                     value=[default],
                     label="Tracker",
-                    info="Keep the one that is chosen, or choose two to compare them.",
+                    info="Choose one, or two to compare them, released ones included.",
                     elem_id="track-models",
                 )
                 self.released = gr.Dropdown(
                     [("none", ""), *offered_trackers(page.settings)],
                     value="",
-                    label="A released tracker besides",
-                    info="It is downloaded and converted when it is first used; its license is then told here.",
+                    label="A released tracker",
+                    info=about_tracker(""),
                     elem_id="track-released",
                 )
                 self.buttons = JobButtons(page, "track", "Track")
@@ -125,6 +125,7 @@ class TrackingTab:
         self.undo.click(self._on_undo, self.slider, shown, **quick)
         self.clear.click(self._on_clear, self.slider, shown, **quick)
         self.grid.click(self._on_grid, [self.slider, self.grid_size], shown, **quick)
+        self.released.change(lambda name: gr.Dropdown(info=about_tracker(name)), self.released, self.released, **quick)
 
     def _show(self, visitor: Visitor, t: int) -> Updates:
         image = draw_points(visitor.videos["track"], visitor.points, t)
