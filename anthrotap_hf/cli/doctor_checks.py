@@ -159,14 +159,12 @@ def _label_files(online: bool) -> Check:
     from anthrotap_hf.utils.downloads import cache_dir
 
     for asset in dict.fromkeys(asset for assets in BLAZEPOSE.values() for asset in assets):
-        option = "" if asset in BLAZEPOSE["best"] else " --quality fast"
         path = cache_dir() / asset.name
         if is_intact(path, asset):
             yield ok(asset.name, path)
             continue
         found = f"{path} is damaged" if path.is_file() else "not downloaded yet"
-        found += f" (only for{option})" if option else ""
-        fix = f"nothing: `anthrotap label{option}` downloads it ({asset.package.megabytes} MB, once)"
+        fix = f"nothing: `anthrotap label` downloads it ({asset.package.megabytes} MB, once)"
         yield note(asset.name, found, fix)
     try:
         from anthrotap_builder.bodies.anny import compact_path

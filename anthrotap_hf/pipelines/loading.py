@@ -87,7 +87,7 @@ def _check_weights(model: str, revision: str | None) -> None:
         ),
     ):
         if names:
-            others = f", and {len(names) - 1} others" if len(names) > 1 else ""
+            others = f", and {len(names) - 1} more" if len(names) > 1 else ""
             hint = "take both files from one tracker's folder, or convert its checkpoint again"
             raise TrackerError(f"{reason} {names[0]}{others}", path=model, hint=hint)
 

@@ -402,7 +402,7 @@ class CoTracker3PreTrainedModel(PreTrainedModel):
             ("have in another size", set() if ignore_mismatched_sizes else sizes),
         ):
             if names:
-                others = f", and {len(names) - 1} others" if len(names) > 1 else ""
+                others = f", and {len(names) - 1} more" if len(names) > 1 else ""
                 raise ValueError(
                     f"{pretrained_model_name_or_path}: its weights are not those of the {cls.config_class.model_type} "
                     f"of its config.json: they {difference} {min(names)}{others}"

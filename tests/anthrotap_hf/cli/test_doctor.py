@@ -68,12 +68,11 @@ def test_a_damaged_network_file_is_reported(tmp_path):
     assert found("pose_detection.tflite").found.endswith("is damaged")
 
 
-def test_a_network_that_only_an_option_needs_is_reported_with_the_option():
-    missing = found("pose_landmark_full.tflite")
-    assert (missing.state, missing.found) == ("note", "not downloaded yet (only for --quality fast)")
-    assert missing.fix == "nothing: `anthrotap label --quality fast` downloads it (36 MB, once)"
-    missing = found("pose_landmark_heavy.tflite")
-    assert missing.fix == "nothing: `anthrotap label` downloads it (41 MB, once)"
+@pytest.mark.parametrize(("name", "megabytes"), [("pose_landmark_full.tflite", 36), ("pose_landmark_heavy.tflite", 41)])
+def test_a_network_that_is_not_there_yet_is_reported_with_its_size(name, megabytes):
+    missing = found(name)
+    assert (missing.state, missing.found) == ("note", "not downloaded yet")
+    assert missing.fix == f"nothing: `anthrotap label` downloads it ({megabytes} MB, once)"
 
 
 def test_a_body_model_is_found_where_users_put_it(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def test_missing_other_and_misshapen_weights_are_refused(name, tmp_path):
         save_file(changed, file, metadata={"format": "pt"})
 
     write({key: tensor for key, tensor in weights.items() if key not in (first, last)})
-    assert refusal(tmp_path) == f"{name} of its config.json: they lack {first}, and 1 others"
+    assert refusal(tmp_path) == f"{name} of its config.json: they lack {first}, and 1 more"
     write({**weights, "another.weight": torch.zeros(2)})
     assert refusal(tmp_path) == f"{name} of its config.json: they have besides another.weight"
     size = [*weights[first].shape]

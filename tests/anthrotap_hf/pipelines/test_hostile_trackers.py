@@ -26,11 +26,11 @@ EVIL = {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
         ({}, struct.pack("<Q", 2**63), "header"),
         ({}, struct.pack("<Q", 9) + b"[" * 9, "header"),
         ({}, b"", "header too small"),
-        ({}, struct.pack("<Q", 2) + b"{}", "not those of the locotrack of its config.json: they lack .* and .* others"),
+        ({}, struct.pack("<Q", 2) + b"{}", "not those of the locotrack of its config.json: they lack .* and .* more"),
         (
             {"hidden_size": 64},
             None,
-            r"of another size than its .*: .* is \[128\], not \[64\], and .* others",
+            r"of another size than its .*: .* is \[128\], not \[64\], and .* more",
         ),
         ({"num_hidden_layers": 1}, None, r"they have besides transformer\.layers\.1\..*; take both files from one"),
     ],

@@ -16,6 +16,7 @@ from anthrotap_hf import PointTrackingImageProcessor, PointTrackingPipeline
 from anthrotap_hf.models.flowchain import FlowChainConfig, FlowChainForPointTracking
 from anthrotap_hf.models.locotrack import LocoTrackForPointTracking
 from anthrotap_hf.pipelines.queries import query_points
+from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.video import decode_video
 from helpers.trackers import tiny_locotrack, tiny_tapnext
 
@@ -392,7 +393,7 @@ def test_models_that_track_nothing_are_rejected(tmp_path):
     bert = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8))
     with pytest.raises(ValueError, match="BertModel is no point tracker"):
         pipeline("point-tracking", model=bert)
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(AnthroTapError, match="nowhere: no tracker of that name, no such folder"):
         pipeline("point-tracking", model=str(tmp_path / "nowhere"))
 
 
