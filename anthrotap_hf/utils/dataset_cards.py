@@ -16,6 +16,8 @@ from anthrotap_hf.utils.hub_names import is_repository
 
 # The files that `datasets` takes settings from, and how they stand in the first one.
 CARD, SETTINGS = "README.md", ".huggingface.yaml"
+# What begins an address.
+SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 FRONT = re.compile(r"\s*---[ \t]*[\r\n]+(.*?)[\r\n]+---[ \t]*([\r\n]|$)", re.DOTALL)
 # Cards describe all columns; ours have a few kilobytes.
 MAX_CARD_BYTES = 4 << 20
@@ -81,9 +83,12 @@ def _files_of(name: str, revision: str | None, token: str | bool | None) -> list
 
 def _is_own(named: str, name: str) -> bool:
     """Return whether what a card names can only be a file of its dataset, or no file at all."""
-    if "://" in named or "::" in named:
+    # fsspec, which opens what is named, also knows addresses without slashes: "file:/etc/hostname".
+    if SCHEME.match(named) or "://" in named or "::" in named:
         own = f"hf://datasets/{name}/", f"hf://datasets/{name}@"
         return "::" not in named and ".." not in named.split("/") and named.startswith(own)
+    if named.lstrip().startswith("~"):
+        return False
     if os.path.isdir(name):
         return Path(os.path.abspath(os.path.join(name, named))).is_relative_to(os.path.abspath(name))
     return not os.path.isabs(named) and ".." not in Path(named).parts

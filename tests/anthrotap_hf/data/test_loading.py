@@ -246,6 +246,10 @@ def test_the_sample_has_no_revision(load, cache, monkeypatch, option):
         ("/etc/passwd", False),
         ("../other/a.parquet", False),
         ("http://127.0.0.1/a.parquet", False),
+        ("file:/etc/passwd", False),
+        ("FILE:/etc/passwd", False),
+        ("local:/etc/passwd", False),
+        ("~/a.parquet", False),
         ("zip://a.parquet::http://127.0.0.1/a.zip", False),
     ],
 )
@@ -263,6 +267,14 @@ def test_the_card_of_a_folder_may_name_its_files_in_full(tmp_path):
         (tmp_path / "labels/README.md").write_text(f"---\nconfigs:\n- data_files: {path}\n---\n")
         with nullcontext() if is_own else pytest.raises(ValueError, match="which is no file of the dataset"):
             dataset_cards.check_dataset_card(str(tmp_path / "labels"))
+
+
+@pytest.mark.parametrize("setting", ["data_files", "data_dir"])
+@pytest.mark.parametrize("named", ["file:/etc/passwd", "[data/a.parquet, 'local:/etc/passwd']"])
+def test_the_card_of_a_folder_names_no_address(named, setting, tmp_path):
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- {setting}: {named}\n---\n")
+    with pytest.raises(ValueError, match="which is no file of the dataset"):
+        dataset_cards.check_dataset_card(str(tmp_path))
 
 
 def test_other_datasets_are_untouched(tmp_path, cache):
