@@ -109,7 +109,7 @@ def label(
         check_device(device)
         check_writable(out)
         videos = find_videos(inputs)
-        if meshes is None and (meshes_format or meshes_focal):
+        if meshes is None and (meshes_format is not None or meshes_focal is not None):
             raise ValueError("--meshes-format and --meshes-focal go with --meshes, which names the file")
         given = {} if meshes is None else find_meshes(meshes, videos, meshes_format, meshes_focal)
         changes |= _mesh_settings(changes, given)

@@ -6,10 +6,14 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
+
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, VideoFacts
 from anthrotap_builder.mesh_recovery.formats.checks import check_meshes, leave_out_unknown, split_jumps
 from anthrotap_builder.mesh_recovery.mesh_file import OURS, MeshFile, MeshFileError, make_mesh_file, read_meshes
 from anthrotap_builder.registries import MESH_FORMATS
+from anthrotap_hf.utils.errors import one_line
+from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 from anthrotap_hf.video import VideoError
 
 # File names that only one program gives.
@@ -24,16 +28,18 @@ def read_mesh_file(path: Path, video: Path, format: str | None = None, focal: fl
         path: the file, or the folder of one file for each frame.
         video: that the meshes are of.
         format: a name in `registries.MESH_FORMATS`; None: guessed by the name of the file and of what is in it.
-        focal: focal length in the video's own pixels, where the file does not say it.
+        focal: focal length in the video's own pixels, where the file does not say it; refused where it does.
 
     Raises:
-        MeshFileError: naming the file, what is wrong with it, and a way out.
-        OSError: if it cannot be read.
+        MeshFileError: naming the file, what is wrong with it, and a way out: whatever is wrong, so that one bad file
+            of many costs its own video only.
     """
     if not path.exists():
         raise MeshFileError("no such file of meshes", path=path)
     name = format or guess_format(path)
     known: MeshFormat = MESH_FORMATS.load(name)
+    if focal is not None and not (np.isfinite(focal) and focal > 0):
+        raise MeshFileError(f"the focal length of its camera must be positive, got {focal:g}", path=path)
     if focal is not None and known.has_camera:
         raise MeshFileError(
             f"a file of {known.title} says its camera itself", path=path, hint="leave out --meshes-focal"
@@ -45,10 +51,21 @@ def read_mesh_file(path: Path, video: Path, format: str | None = None, focal: fl
             raise MeshFileError(f"the video of these meshes cannot be read ({error})", path=path) from error
         # What is wrong with the video, labeling will say.
         return read_meshes(path)
-    arrays = dict(known.read(MeshInput(path, facts, focal)))
-    file = make_mesh_file(path, arrays if name == OURS else leave_out_unknown(path, arrays), name)
-    check_meshes(file, facts)
-    return split_jumps(file) if name != OURS and known.has_people else file
+    try:
+        arrays = dict(known.read(MeshInput(path, facts, focal)))
+        file = make_mesh_file(path, arrays if name == OURS else leave_out_unknown(path, arrays), name)
+        check_meshes(file, facts)
+        return split_jumps(file) if name != OURS and known.has_people else file
+    except MeshFileError:
+        raise
+    except UnsafeFileError as error:
+        raise MeshFileError(error.reason, path=path) from error
+    except OSError as error:
+        raise MeshFileError(f"it cannot be read ({error.strerror or one_line(error)})", path=path) from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        # A part of a damaged file is of another kind than any reader asks about.
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise MeshFileError(f"it is damaged, or no output of {known.title} ({what})", path=path) from error
 
 
 def guess_format(path: Path) -> str:
@@ -65,7 +82,12 @@ def guess_format(path: Path) -> str:
         # What is no .npz at all, the reader of ours says best.
         return _guess_npz(path)
     if path.suffix == ".pkl" and path.name.startswith("demo_"):
-        return "phalp"
+        # The terms of the bodies differ, and the files do not: the name would put down the wrong license.
+        raise MeshFileError(
+            "PHALP with 4D-Humans and with TokenHMR write the same files, under different terms",
+            path=path,
+            hint="say whose it is: --meshes-format phalp or --meshes-format tokenhmr",
+        )
     raise MeshFileError("its name does not tell what wrote it", path=path, hint=WHICH)
 
 

@@ -56,7 +56,7 @@ class MeshInput:
     Attributes:
         path: the file, or the folder.
         video: that the meshes are of.
-        focal: focal length in the video's own pixels, if the user says it.
+        focal: focal length in the video's own pixels, if the user says it: positive.
     """
 
     path: Path
@@ -65,6 +65,11 @@ class MeshInput:
 
     def error(self, reason: object, hint: str | None = None) -> MeshFileError:
         return MeshFileError(reason, path=self.path, hint=hint)
+
+    def refuse_focal(self) -> None:
+        """Raise MeshFileError if the user says a focal length: the file says its own."""
+        if self.focal is not None:
+            raise self.error("the file says its camera itself", "leave out --meshes-focal")
 
     @property
     def diagonal(self) -> float:
@@ -78,7 +83,7 @@ class MeshInput:
             focal: pixels, where the user says none.
         """
         size = np.array([self.video.height, self.video.width])
-        return {"size": size, "focal": np.array(self.focal or focal, np.float64)}
+        return {"size": size, "focal": np.array(focal if self.focal is None else self.focal, np.float64)}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def read(source: MeshInput) -> dict[str, Any]:
             places.setdefault(number + first, []).append((person, path))
     frames = sorted(places)
     first_file = places[frames[0]][0][1]
-    focal = source.focal or _focal_in(source, first_file)
+    focal = _focal_in(source, first_file) if source.focal is None else source.focal
     load = _Files(source, [places[frame] for frame in frames])
     meshes = load(0).vertices
     if meshes.size and np.median(meshes[..., 2]) < 0:
@@ -111,9 +111,11 @@ def _merged(source: MeshInput, files: Sequence[tuple[int | None, Path]]) -> Fram
         names.extend([person] * len(own) if person is not None else named or [])
     if len({len(each) for each in vertices}) > 1:
         raise source.error(f"the meshes of one frame have different numbers of vertices ({files[0][1].name})")
+    if 0 < len(focal) < len(files):
+        raise source.error(f"of the files of one frame some have a focal length, others none ({files[0][1].name})")
     return FramePeople(
         np.stack(vertices) if vertices else np.zeros((0, 0, 3)),
-        np.concatenate(focal) if len(focal) == len(files) else None,
+        np.concatenate(focal) if focal else None,
         names if len(names) == len(vertices) else None,
     )
 

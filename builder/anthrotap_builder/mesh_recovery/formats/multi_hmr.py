@@ -15,6 +15,7 @@ Faces are those of the body: SMPL-X's (10,475 vertices) from your body file, Ann
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,20 @@ def read(source: MeshInput) -> dict[str, Any]:
     """Read the meshes of all people in all pictures. Raises MeshFileError."""
     files = [file for file in frame_files(source, r".*\.(npy|pkl)") if file.stem != "faces"]
     # The model's name has a number too: what stands before the picture's own suffix counts.
-    names = [file.name.partition(".")[0] for file in files]
+    names = _without_model([file.name.partition(".")[0] for file in files])
     longer = max(source.video.width, source.video.height)
-    focal = source.focal or longer / (2 * np.tan(FIELD_OF_VIEW / 2))
+    focal = longer / (2 * np.tan(FIELD_OF_VIEW / 2)) if source.focal is None else source.focal
     arrays = collect(source, frame_numbers(source, names), _Files(files, source.video), focal)
     return arrays | body_or_faces(source, arrays["vertices"])
+
+
+def _without_model(names: list[str]) -> list[str]:
+    """Return names PICTURE_MODEL without the model: Multi-HMR's own ones, or the words that all names end in."""
+    words = [re.sub(r"_multi-?hmr.*", "", name, flags=re.IGNORECASE).split("_") for name in names]
+    # A single name shares nothing with others.
+    while len(words) > 1 and min(map(len, words)) > 1 and len({each[-1] for each in words}) == 1:
+        words = [each[:-1] for each in words]
+    return ["_".join(each) for each in words]
 
 
 @dataclass(frozen=True)

@@ -129,13 +129,14 @@ def frame_numbers(source: MeshInput, names: Sequence[str]) -> list[int]:
 def from_zero(source: MeshInput, values: Sequence[int]) -> list[int]:
     """Return numbers of frames that may be counted from 1, as FFmpeg's pictures are, counted from 0.
 
-    A frame 0, or the video's last frame, tells which it is; without them, frames are taken to count from 0.
+    A frame 0, or one whose number is the video's number of frames, tells which it is. Without them, frames are taken
+    to count from 0, with a warning: the last ones of frames that count from 1 may be empty.
     """
     first = 1 if max(values) == source.video.num_frames and min(values) > 0 else 0
-    if min(values) > 0 and max(values) not in (source.video.num_frames, source.video.num_frames - 1):
+    if min(values) > 0 and max(values) < source.video.num_frames:
         logger.warning(
-            "%s: its frames are %d to %d of %d, which are taken to count from 0: add a file of the first or the last "
-            "frame if they count from 1",
+            "%s: its frames are %d to %d of %d, which are taken to count from 0: subtract 1 from each if they count "
+            "from 1",
             *(source.path, min(values), max(values), source.video.num_frames),
         )
     return [value - first for value in values]
@@ -151,12 +152,15 @@ def collect(source: MeshInput, frames: Sequence[int], load: Loader, focal: float
         focal: pixels, where files do not say it.
 
     Raises:
-        MeshFileError: there is no mesh, meshes have different numbers of vertices, or a camera is none.
+        MeshFileError: there is no mesh, meshes have different numbers of vertices, a camera is none, or both the
+            file and the user say one.
     """
     rows: list[MeshSample] = []
     num_vertices, unknown = None, 0
     for place, frame in enumerate(frames):
         people = load(place)
+        if people.focal is not None:
+            source.refuse_focal()
         for index, vertices in enumerate(people.vertices):
             if num_vertices not in (None, len(vertices)):
                 raise source.error(f"one mesh has {num_vertices} vertices, another {len(vertices)}")

@@ -35,6 +35,8 @@ def read(source: MeshInput) -> dict[str, Any]:
     rows: list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     for frame in content.values():
         time, *lists = entries(source, frame, TITLE, "time", *LISTS)
+        if not all(isinstance(each, list | tuple) for each in lists):
+            raise source.error(f"a frame has something else than lists as {', '.join(LISTS)}")
         if len({len(each) for each in lists}) != 1:
             raise source.error(f"the lists of a frame differ in length: {', '.join(LISTS)}")
         for person, missed, size, smpl, camera in zip(*lists, strict=True):

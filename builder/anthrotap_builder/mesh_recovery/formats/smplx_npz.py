@@ -70,8 +70,9 @@ def _amass(source: MeshInput, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     samples = _samples_at_frames(source, arrays, count)
     betas = numbers(source, betas, "betas", (None,), (1, None), (count, None))
     if "cam_int" in arrays:
+        source.refuse_focal()
         camera = camera_of_matrix(source, numbers(source, arrays["cam_int"], "cam_int", (3, 3)))
-    elif source.focal:
+    elif source.focal is not None:
         camera = source.camera(source.focal)
     else:
         raise source.error(
@@ -122,6 +123,7 @@ def camera_of_matrix(source: MeshInput, matrix: np.ndarray) -> dict[str, Any]:
 def _bedlam(source: MeshInput, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     names = "imgname", "pose_cam", "trans_cam", "shape", "cam_int", "cam_ext"
     images, poses, place, shape, matrices, motion = entries(source, arrays, TITLE, *names)
+    source.refuse_focal()
     paths = [PurePosixPath(str(name)) for name in images]
     sequences = [path.stem.rpartition("_")[0] for path in paths]
     count = len(paths)

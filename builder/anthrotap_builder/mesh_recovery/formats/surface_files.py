@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from anthrotap_builder.mesh_recovery.formats.base import MeshInput
@@ -47,38 +51,38 @@ def read_obj(source: MeshInput) -> tuple[np.ndarray, np.ndarray | None]:
 def read_ply(source: MeshInput) -> tuple[np.ndarray, np.ndarray | None]:
     """Return vertices [V, 3] float64 and triangles [F, 3] int64 (None without any) of a PLY file.
 
+    Polygons become fans of triangles. Other elements and properties are skipped.
+
     Raises:
-        MeshFileError: it is no such file, or has polygons that are no triangles.
+        MeshFileError: it is no such file.
     """
     content = source.path.read_bytes()
-    header, end, body = content[:MAX_HEADER].partition(b"end_header\n")
+    end = re.search(rb"end_header\r?\n", content[:MAX_HEADER])
     if not content.startswith(b"ply") or not end:
         raise source.error("it is no .ply of a mesh")
-    body = content[len(header) + len(end) :]
     try:
-        form, counts, fields = _ply_header(header.decode("ascii").splitlines())
+        form, counts, fields = _ply_header(content[: end.start()].decode("ascii").splitlines())
         if form == "ascii":
-            return _ascii_ply(body, counts, fields)
-        order = {"binary_little_endian": "<", "binary_big_endian": ">"}[form]
-        vertex = np.dtype([(name, order + kind) for name, kind in fields["vertex"]])
-        points = np.frombuffer(body, vertex, counts["vertex"])
-        vertices = np.stack([points[axis] for axis in "xyz"], axis=1).astype(np.float64)
-        if not counts.get("face"):
-            return vertices, None
-        (_, kinds) = fields["face"][0]
-        count_kind, index_kind = kinds.split()
-        face = np.dtype([("count", order + count_kind), ("corners", order + index_kind, 3)])
-        rows = np.frombuffer(body, face, counts["face"], vertex.itemsize * counts["vertex"])
-        if (rows["count"] != 3).any():
-            raise source.error("it has polygons that are no triangles")
-        return vertices, rows["corners"].astype(np.int64)
-    except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+            elements = _ascii_elements(content[end.end() :], counts, fields)
+        else:
+            order = {"binary_little_endian": "<", "binary_big_endian": ">"}[form]
+            elements = _binary_elements(content, end.end(), counts, fields, order)
+        vertices = np.stack([np.asarray(elements["vertex"][axis], np.float64) for axis in "xyz"], axis=1)
+        corners = elements.get("face", {})
+        polygons = next((corners[name] for name in ("vertex_indices", "vertex_index") if name in corners), [])
+        faces = [(each[0], each[i], each[i + 1]) for each in polygons for i in range(1, len(each) - 1)]
+    except (ValueError, LookupError, TypeError, UnicodeDecodeError) as error:
         raise source.error("it is no .ply of a mesh, or a damaged one") from error
+    return vertices, np.array(faces, np.int64) if faces else None
 
 
-def _ply_header(lines: list[str]) -> tuple[str, dict[str, int], dict[str, list[tuple[str, str]]]]:
+Fields = dict[str, list[tuple[str, str]]]
+Elements = dict[str, dict[str, Sequence[Any]]]
+
+
+def _ply_header(lines: list[str]) -> tuple[str, dict[str, int], Fields]:
     """Return the form, and of each element its count and its properties: name and kind, of lists "count item"."""
-    form, counts, fields, element = "", dict[str, int](), dict[str, list[tuple[str, str]]](), ""
+    form, counts, fields, element = "", dict[str, int](), Fields(), ""
     for line in lines:
         words = line.split()
         if words[:1] == ["format"]:
@@ -93,12 +97,71 @@ def _ply_header(lines: list[str]) -> tuple[str, dict[str, int], dict[str, list[t
     return form, counts, fields
 
 
-def _ascii_ply(
-    body: bytes, counts: dict[str, int], fields: dict[str, list[tuple[str, str]]]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    rows = [line.split() for line in body.splitlines()]
-    columns = [[name for name, _ in fields["vertex"]].index(axis) for axis in "xyz"]
-    count = counts["vertex"]
-    vertices = np.array([[float(row[column]) for column in columns] for row in rows[:count]])
-    faces = np.array([row[1:4] for row in rows[count : count + counts.get("face", 0)]], np.int64)
-    return vertices, faces if len(faces) else None
+def _ascii_elements(body: bytes, counts: dict[str, int], fields: Fields) -> Elements:
+    """Return the values of each property of each element, a row for each element of it."""
+    rows = iter([words for line in body.splitlines() if (words := line.split())])
+    elements: Elements = {}
+    for element, count in counts.items():
+        values: dict[str, list[Any]] = {name: [] for name, _ in fields[element]}
+        for _ in range(count):
+            words = iter(next(rows, ()))
+            for name, kind in fields[element]:
+                length = int(next(words, b"")) if " " in kind else 1
+                number = float if kind[-2] == "f" else int
+                own = [number(next(words, b"")) for _ in range(length)]
+                values[name].append(own if " " in kind else own[0])
+        elements[element] = dict(values)
+    return elements
+
+
+def _binary_elements(content: bytes, at: int, counts: dict[str, int], fields: Fields, order: str) -> Elements:
+    """Return what `_ascii_elements` returns; `at`: where the body begins, `order`: of bytes, as numpy says it."""
+    elements: Elements = {}
+    for element, count in counts.items():
+        # All rows have lists as long as those of the first one, as a rule; then they are one array.
+        row = _row_of(content, at, fields[element], order) if count else {}
+        kinds = [
+            kind
+            for name, own in fields[element]
+            for kind in (
+                [(f"{name} count", order + own.split()[0]), (name, order + own.split()[1], len(row[name]))]
+                if " " in own and count
+                else [(name, order + own)] * (" " not in own)
+            )
+        ]
+        dtype = np.dtype(kinds)
+        if at + count * dtype.itemsize <= len(content):
+            table = np.frombuffer(content, dtype, count, at)
+            lists = [name for name, own in fields[element] if " " in own and count]
+            if all((table[f"{name} count"] == len(row[name])).all() for name in lists):
+                elements[element] = {name: table[name] for name, own in fields[element] if count or " " not in own}
+                at += count * dtype.itemsize
+                continue
+        values: dict[str, list[Any]] = {name: [] for name, _ in fields[element]}
+        for _ in range(count):
+            row = _row_of(content, at, fields[element], order)
+            for name, value in row.items():
+                values[name].append(value)
+            at += sum(
+                np.asarray(row[name]).nbytes + (np.dtype(own.split()[0]).itemsize if " " in own else 0)
+                for name, own in fields[element]
+            )
+        elements[element] = dict(values)
+    return elements
+
+
+def _row_of(content: bytes, at: int, fields: list[tuple[str, str]], order: str) -> dict[str, Any]:
+    """Return the properties of one row: a number, or an array of a list."""
+    row: dict[str, Any] = {}
+    for name, own in fields:
+        *count_kind, kind = own.split()
+        length = 1
+        for each in count_kind:
+            length = int(np.frombuffer(content, order + each, 1, at)[0])
+            at += np.dtype(each).itemsize
+        if length < 0:
+            raise ValueError("a list of negative length")
+        found = np.frombuffer(content, order + kind, length, at) if length else np.zeros(0, kind)
+        at += found.nbytes
+        row[name] = found if count_kind else found[0]
+    return row

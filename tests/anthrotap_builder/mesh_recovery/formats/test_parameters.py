@@ -64,25 +64,28 @@ def check(file: MeshFile, body: Body, people: dict[int, Person], focal: float) -
         assert track.pose is not None  # so it can be refined
 
 
-@pytest.mark.parametrize("name", ["demo_dance.pkl", "other.pkl"])
-def test_phalp_gives_people_in_the_frames_in_which_they_were_detected(video, bodies, tmp_path, name):
+@pytest.mark.parametrize("format", ["phalp", "tokenhmr"])
+def test_phalp_gives_people_in_the_frames_in_which_they_were_detected(video, bodies, tmp_path, format):
     focal = 5000 * max(SIZE) / 256
     people = {
         1: make_person(24, np.arange(COUNT), -2.0, depth=90.0),
         4: make_person(24, np.array([2, 3, 4, 6, 7]), 2.0, depth=100.0, seed=1),
     }
-    path = write_phalp(tmp_path / name, people, SIZE, COUNT)
-    file = read_mesh_file(path, video, None if name.startswith("demo") else "tokenhmr")
-    assert file.mesh_source == ("file:phalp" if name.startswith("demo") else "file:tokenhmr")
+    path = write_phalp(tmp_path / "demo_dance.pkl", people, SIZE, COUNT)
+    # The terms of the two differ, and the files do not.
+    with pytest.raises(MeshFileError, match="different terms; say whose it is: --meshes-format phalp or"):
+        read_mesh_file(path, video)
+    file = read_mesh_file(path, video, format)
+    assert file.mesh_source == f"file:{format}"
     check(file, bodies[24], people, focal)
 
 
 def test_phalp_pads_odd_frames_by_whole_pixels(make_video, tmp_path):
     video = make_video("odd.mp4", shots=[COUNT], size=(98, 160), fps=FPS)
     people = {1: make_person(24, np.arange(COUNT), 0.0, depth=90.0)}
-    file = read_mesh_file(write_phalp(tmp_path / "demo_odd.pkl", people, (98, 160), COUNT), video)
+    file = read_mesh_file(write_phalp(tmp_path / "demo_odd.pkl", people, (98, 160), COUNT), video, "phalp")
     np.testing.assert_array_equal(file.principal_point, [80, 49])
-    file = read_mesh_file(write_phalp(tmp_path / "demo_odd.pkl", people, (97, 160), COUNT), video)
+    file = read_mesh_file(write_phalp(tmp_path / "demo_odd.pkl", people, (97, 160), COUNT), video, "phalp")
     np.testing.assert_array_equal(file.principal_point, [80, 49])  # 31 of 63 rows lie above
 
 
@@ -98,6 +101,9 @@ def test_wham_gives_people_in_its_frames(video, bodies, tmp_path):
     assert calibrated.focal.tolist() == [100, 100]
     with pytest.raises(MeshFileError, match="says its camera itself; leave out --meshes-focal"):
         read_mesh_file(tmp_path / "wham_output.pkl", video, "phalp", focal=100.0)
+    for focal in (0.0, -100.0, float("nan")):
+        with pytest.raises(MeshFileError, match="the focal length of its camera must be positive, got"):
+            read_mesh_file(path, video, focal=focal)
 
 
 def test_gvhmr_gives_one_person_in_every_frame(video, bodies, tmp_path):
@@ -276,3 +282,23 @@ def test_joblib_s_layout_is_read_compressed_or_not(tmp_path):
         path.write_bytes(cut)
         with pytest.raises(UnsafeFileError, match="damaged"):
             safe_load_joblib(path)
+
+
+def test_a_focal_length_that_the_file_says_is_not_said_again(video, make_video, tmp_path):
+    person = make_person(24, np.arange(COUNT), 0.2)
+    amass = write_amass(tmp_path / "walk.npz", person, MATRIX, np.eye(4), rate=FPS, every=1)
+    bedlam = write_bedlam(tmp_path / "scene.npz", {"anna": make_person(55, np.arange(COUNT), 0.4)}, MATRIX, "seq_1")
+    sequence = make_video("seq_1.mp4", shots=[COUNT], size=SIZE, fps=FPS)
+    for path, own in ((amass, video), (bedlam, sequence)):
+        with pytest.raises(MeshFileError, match="the file says its camera itself; leave out --meshes-focal"):
+            read_mesh_file(path, own, focal=100.0)
+
+
+@pytest.mark.parametrize("damage", [7, {"a": 1}, None, ["x"]])
+@pytest.mark.parametrize("name", ["tid", "smpl", "camera", "time", "size"])
+def test_a_damaged_part_of_phalp_s_file_is_an_error_of_this_file(video, tmp_path, name, damage):
+    frame = {"time": 0, "tid": [1], "tracked_time": [0], "size": [list(SIZE)], "smpl": [{}], "camera": [np.zeros(3)]}
+    path = tmp_path / "demo.pkl"
+    path.write_bytes(pickle.dumps({"a": frame | {name: damage}}))
+    with pytest.raises(MeshFileError, match=r"demo\.pkl: "):
+        read_mesh_file(path, video, "phalp")

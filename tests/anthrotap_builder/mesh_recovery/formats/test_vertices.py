@@ -68,6 +68,28 @@ def test_multi_hmr_s_pictures(video, tmp_path):
     check(in_another_process(file), 160 / (2 * np.tan(np.radians(30))))
 
 
+@pytest.mark.parametrize("model", ["multiHMR_896_L", "anny_672"])
+def test_multi_hmr_s_pictures_named_without_their_own_suffix(video, tmp_path, model):
+    np.save(tmp_path / "faces.npy", FACES)
+    for frame in range(COUNT):
+        array = np.asarray(list(people_of(frame).astype(np.float32)))
+        np.save(tmp_path / f"{frame:04d}_{model}.png.npy", array)
+    check(read_mesh_file(tmp_path, video, "multi-hmr"), 160 / (2 * np.tan(np.radians(30))))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first", "warned"), [((1, COUNT - 1), 1, True), ((1, COUNT), 0, False), ((0, 3), 0, False)]
+)
+def test_frames_that_may_count_from_1_are_warned_of(video, tmp_path, caplog, numbers, first, warned):
+    np.save(tmp_path / "faces.npy", FACES)
+    begin, end = numbers
+    for number in range(begin, end + 1):
+        write_obj(tmp_path / f"{number:05d}.obj", people_of(0)[0], FACES)
+    file = read_mesh_file(tmp_path, video, focal=200.0)
+    assert file.frame[0] == first
+    assert ("taken to count from 0: subtract 1 from each if" in caplog.text) == warned
+
+
 def test_multi_hmr_s_people_pickled(video, tmp_path):
     folder = tmp_path / "people"
     folder.mkdir()
@@ -77,6 +99,8 @@ def test_multi_hmr_s_people_pickled(video, tmp_path):
         people = [{"v3d": mesh, "K": matrix.numpy(), "transl": mesh[0]} for mesh in people_of(frame)]
         (folder / f"frame_{frame}.pkl").write_bytes(pickle.dumps(people))
     check(read_mesh_file(folder, video, "multi-hmr"), 600 * 160 / 672)
+    with pytest.raises(MeshFileError, match="the file says its camera itself; leave out --meshes-focal"):
+        read_mesh_file(folder, video, "multi-hmr", focal=200.0)
 
 
 def sam_people(frame: int) -> list[dict]:
