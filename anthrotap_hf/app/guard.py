@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class UploadLimit:
             self._coming -= int(length)
 
 
-def visitor_address(peer: str, forwarded: str, is_space: bool) -> str:
+def visitor_address(peer: str, forwarded: Sequence[str], is_space: bool) -> str:
     """Return the address that a visitor comes from.
 
     A Space is reached through the Hub's proxy alone, which adds the address that it was called from to the header
@@ -117,16 +118,28 @@ def visitor_address(peer: str, forwarded: str, is_space: bool) -> str:
 
     Args:
         peer: who called, by the server.
-        forwarded: the header X-Forwarded-For; empty without one.
+        forwarded: the lines of the header X-Forwarded-For, in their order.
         is_space: whether this page is a Space.
     """
     if not is_space:
         return peer
-    for address in reversed([part.strip() for part in forwarded.split(",")]):
+    for part in reversed(",".join(forwarded).split(",")):
+        address = _without_port(part.strip())
+        if not _is_number(address):
+            # No proxy wrote this: what stands to the left of it is worth no more.
+            return peer
         # The proxy may have several stages, with addresses of their own network.
-        if _is_number(address) and ipaddress.ip_address(address).is_global:
+        number = ipaddress.ip_address(address)
+        if (getattr(number, "ipv4_mapped", None) or number).is_global:
             return address
     return peer
+
+
+def _without_port(part: str) -> str:
+    """Return the address of 192.0.2.1:80, [2001:db8::1]:80 or [2001:db8::1]; other texts as they are."""
+    if match := re.fullmatch(r"\[([^\[\]]*)\](:\d+)?|([^:]*):\d+", part):
+        return match[1] or match[3] or ""
+    return part
 
 
 def is_loopback(host: str) -> bool:
@@ -136,6 +149,9 @@ def is_loopback(host: str) -> bool:
 
 class JobQuota:
     """Counts the jobs of each address that visitors come from: so many within an hour are taken.
+
+    A job counts from when its work begins, also if it is canceled later: until then it has cost as much as any other.
+    One that is canceled while it waits does not count.
 
     Addresses of IPv6 count by their first 64 bits, which one subscriber has.
 
@@ -164,12 +180,6 @@ class JobQuota:
                 return begun[0] + HOUR - now
             begun.append(now)
             return None
-
-    def give_back(self, address: str) -> None:
-        """Count the last job of an address no more: it was canceled before it ran."""
-        with self._lock:
-            if begun := self._begun.get(_network(address)):
-                begun.pop()
 
 
 async def _refuse(send: Send, status: int, reason: str) -> None:

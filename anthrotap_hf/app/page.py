@@ -140,11 +140,7 @@ class Page:
             jobs = count(self._quota.jobs, "video")
             raise JobError(f"This page takes {jobs} an hour of a visitor: the next one in {_duration(seconds)}.")
 
-        has_begun = False
-
         def on_progress(what: str, done: int, total: int | None) -> None:
-            nonlocal has_begun
-            has_begun = True
             progress((done, total) if total else 0, desc=what[:1].upper() + what[1:], unit="")
 
         progress(0, desc="Starting")
@@ -161,8 +157,6 @@ class Page:
             self._seconds.append(time.monotonic() - self._begin)
             return result
         except WorkerCancelledError as error:
-            if not has_begun:
-                self._quota.give_back(visitor.address)
             raise JobCancelledError("Cancelled.") from error
         except WorkerDiedError as error:
             how = error.signal_name or f"code {error.exit_code}"
@@ -227,7 +221,7 @@ class JobButtons:
         def run(request: gr.Request, progress=gr.Progress(), *values: Any) -> Updates:  # noqa: B008
             visitor = self.page.visitor(request)
             peer = request.client.host if request.client else "unknown"
-            forwarded = request.headers.get("x-forwarded-for", "")
+            forwarded = request.headers.getlist("x-forwarded-for")
             visitor.address = visitor_address(peer, forwarded, self.page.settings.is_space)
             try:
                 return {self.message: "", **work(visitor, progress, *values)}

@@ -16,7 +16,7 @@ from anthrotap_hf.training.flow_samples import make_flow_sample
 from anthrotap_hf.training.samples import Sample, SampleSettings, collate, make_sample
 from anthrotap_hf.utils import opencv_threads
 from anthrotap_hf.utils.errors import AnthroTapError, one_line
-from anthrotap_hf.utils.stop_signals import ignore_terminal
+from anthrotap_hf.utils.stop_signals import leave_stopping_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class MixtureDataset:
 
 
 def _prepare_worker() -> None:
-    """In a worker of a DataLoader, let OpenCV use one thread, and signals of the terminal be the training's.
+    """In a worker of a DataLoader, let OpenCV use one thread, and signals be the training's.
 
     The workers are many already; and training that is stopped in good order still needs them.
     """
@@ -221,7 +221,7 @@ def _prepare_worker() -> None:
     if get_worker_info() is not None:
         if cv2.getNumThreads() != 1:
             opencv_threads.use_one()
-        ignore_terminal()
+        leave_stopping_to_parent()
 
 
 @lru_cache(maxsize=8)

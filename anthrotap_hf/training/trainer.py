@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import logging
 import math
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -125,9 +126,8 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except RuntimeError as error:
-            # The signal came to all processes of the run and ended those that make its batches: SIGTERM, or another
-            # one before they were ready.
-            if is_stopped():
+            # The signal came to all processes of the run, and ended those that make its batches before they were ready.
+            if is_stopped() and re.match(r"DataLoader worker \(pid.*\) (is killed|exited unexpectedly)", str(error)):
                 raise KeyboardInterrupt from error
             raise
     if _lacks_last_evaluation(recipe, trainer.state.log_history):

@@ -84,14 +84,30 @@ def stopped_by_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def ignore_terminal() -> None:
-    """Let a process that works for another one ignore Ctrl-C and a closed terminal, which reach all processes.
+def leave_stopping_to_parent() -> None:
+    """Let a process that works for another one ignore signals that reach all processes of a run.
 
-    The other one is to end in good order first, and needs what this one makes; it ends this one by SIGTERM.
+    These are Ctrl-C, a closed terminal, and one SIGTERM, as systemd, Slurm and `kill -TERM -PGID` send it. The other
+    process is to end in good order first, and needs what this one makes. It may end this one by SIGTERM: a second
+    SIGTERM ends the process, and so does the first one if the other process lives no more. May be called repeatedly.
     """
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if not isinstance(signal.getsignal(signal.SIGTERM), _SecondEnds):
+        signal.signal(signal.SIGTERM, _SecondEnds(os.getppid()))
+
+
+class _SecondEnds:
+    """A handler of SIGTERM that ignores the first one as long as the parent lives."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent, self._came = parent, False
+
+    def __call__(self, number: int, _: object) -> None:
+        if self._came or os.getppid() != self._parent:
+            os._exit(EXIT_CODE)
+        self._came = True
 
 
 def end_at_once_from_here() -> None:
@@ -128,6 +144,7 @@ def uninterrupted(long: bool = False) -> Iterator[Callable[[], bool]]:
         return
     _stop.held += 1
     _stop.long += long
+    is_due = False
     try:
         yield lambda: _stop.is_pending
     finally:
@@ -135,11 +152,12 @@ def uninterrupted(long: bool = False) -> Iterator[Callable[[], bool]]:
         _stop.long -= long
         if _stop.ends_after_short and _stop.only_long:
             _end_at_once()
-    # An error of the block ends the run by itself, and is not hidden.
-    if _stop.is_pending and not _stop.held:
-        _stop.is_pending = _stop.ends_after_short = False
-        if not _stop.asked:
-            _raise()
+        if not _stop.held:
+            is_due = _stop.is_pending
+            _stop.is_pending = _stop.ends_after_short = False
+    # An error of the block is not hidden: the signal is done with, and later blocks do not see it.
+    if is_due and not _stop.asked:
+        _raise()
 
 
 def _raise() -> None:

@@ -139,7 +139,10 @@ class DetectionSettings(_ChoiceSettings):
         "find who stands behind them",
     )
     detect_every: int = Field(
-        4, ge=1, description="blazepose: run the detector on every n-th frame, and track people in between"
+        4,
+        ge=1,
+        description="blazepose: run the detector on every n-th frame, and track people in between; with 4, the "
+        "landmark network looks at every second frame only where a person moves slowly",
     )
     high_score_threshold: float = Field(
         0.75, ge=0, le=1, description="a track needs one detection of at least this probability"

@@ -175,7 +175,10 @@ class _Pass:
             i = max(waiting, key=lambda i: (sum(d.detector_score for d in tracks[i].values()), -i))
             others = [other for j, other in enumerate(tracks) if done[j] and j != i]
             observe = partial(self._observe, others=others)
-            for fill in (partial(self._fill_slow, observe=observe), partial(self._fill, observe=observe)):
+            for fill in (
+                partial(self._fill_slow, observe=observe, others=others),
+                partial(self._fill, observe=observe),
+            ):
                 runs = list(gaps(tracks[i], len(self.frames)))
                 for found in list(self.pool.map(fill, repeat(tracks[i]), runs)):
                     tracks[i] = {**tracks[i], **found}
@@ -188,11 +191,16 @@ class _Pass:
         return propagate(track, run, observe, self.motion)
 
     def _fill_slow(
-        self, track: Track[Pose], run: range, observe: Callable[[int, Track[Pose]], Pose | None]
+        self,
+        track: Track[Pose],
+        run: range,
+        observe: Callable[[int, Track[Pose]], Pose | None],
+        others: list[Track[Pose]],
     ) -> Track[Pose]:
         """Return the poses of a run of three frames that the network need look at once only, if the motion is slow.
 
-        Then the frames beside the middle one have the mean of their neighbors.
+        Then the frames beside the middle one have the mean of their neighbors. Runs of three frames are those between
+        detections by the default of `detect_every`, 4; of others nothing is returned.
         """
         first, last = track.get(run.start - 1), track.get(run.stop)
         if len(run) != 3 or first is None or last is None or not _is_slow(first, last, 2 * MAX_IN_CROP):
@@ -209,6 +217,9 @@ class _Pass:
             # What shakes may be back in its place two frames later: the picture's motion tells.
             carried = self.motion.carry_points(pose.landmarks[JOINTS, :2], t, t + 1)
             if not _is_close(found[t + 1], carried, np.median):
+                return {}
+            # The network looks at neither frame, so what `observe` asks is asked here.
+            if has_id_conflict(found[t + 1], t + 1, track, others):
                 return {}
         mean = (first.landmarks + last.landmarks)[JOINTS, :2] / 2
         return found if _is_close(middle, mean, np.max) else {}
@@ -253,7 +264,7 @@ class _Pass:
 
 def _is_slow(pose: Pose, other: Pose, max_in_crop: float) -> bool:
     """Return whether no joint moves further, from one pose to another, in the network's crop, and no one turns."""
-    a, b = (_to_the_left(one) for one in (pose, other))
+    a, b = (_left_direction(one) for one in (pose, other))
     if a @ b < MIN_TURN_COSINE * np.linalg.norm(a) * np.linalg.norm(b):
         return False
     sure = np.minimum(pose.landmarks[JOINTS, 2], other.landmarks[JOINTS, 2]) >= MIN_SURE
@@ -261,7 +272,7 @@ def _is_slow(pose: Pose, other: Pose, max_in_crop: float) -> bool:
     return sure.any() and bool(np.linalg.norm(b - a, axis=1)[sure].max() <= max_in_crop)
 
 
-def _to_the_left(pose: Pose) -> np.ndarray:
+def _left_direction(pose: Pose) -> np.ndarray:
     """Return [3], the direction from right to left shoulder and hip, in the camera's axes."""
     left_shoulder, right_shoulder, left_hip, right_hip = pose.world_landmarks[TORSO]
     direction: np.ndarray = left_shoulder - right_shoulder + left_hip - right_hip

@@ -189,17 +189,38 @@ with stopped_by_signals():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_to_all_processes_stops_a_run_with_workers(tmp_path, number):
-    """The terminal sends Ctrl-C to all processes; SIGTERM to all of them ends the workers, which make batches."""
+    """So do the terminal with Ctrl-C, and systemd, Slurm and `kill -TERM -PGID`: the last step gets a checkpoint."""
     recipe = recipe_with(steps=50, training={**TINY["training"], "dataloader_num_workers": 2, "save_steps": 50})
     command = [sys.executable, "-c", STOPPED_BY_THE_TERMINAL, recipe.model_dump_json(), str(tmp_path), str(int(number))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, start_new_session=True, check=False)
     assert run.stdout.splitlines()[-1] == "stopped", run.stderr
-    found = find_checkpoint(tmp_path, recipe, 1, write=False)
-    assert found.name == "checkpoint-3" if number != signal.SIGTERM else found is None or found.name == "checkpoint-3"
+    assert find_checkpoint(tmp_path, recipe, 1, write=False).name == "checkpoint-3"
 
 
-def test_workers_ignore_signals_of_the_terminal():
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Terminated. ", KeyboardInterrupt),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", KeyboardInterrupt),
+        ("CUDA out of memory", RuntimeError),
+    ],
+)
+def test_only_workers_that_a_signal_ended_count_as_a_stop(tmp_path, monkeypatch, reason, expected):
+    @contextmanager
+    def held(long):
+        yield lambda: True
+
+    def fail(*_, **__):
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(training, "uninterrupted", held)
+    monkeypatch.setattr(TrackerTrainer, "train", fail)
+    with pytest.raises(expected):
+        train(recipe_with(), tmp_path)
+
+
+def test_workers_leave_signals_to_the_training():
     from torch.utils.data import DataLoader
 
     class Signals:
@@ -207,7 +228,10 @@ def test_workers_ignore_signals_of_the_terminal():
             return 1
 
         def __getitem__(self, step):
-            mixture._prepare_worker()
+            for _ in range(2):
+                mixture._prepare_worker()
+            # The first one may have come to all processes of the run.
+            os.kill(os.getpid(), signal.SIGTERM)
             return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
 
     assert next(iter(DataLoader(Signals(), batch_size=None, num_workers=1))) == [signal.SIG_IGN] * 2

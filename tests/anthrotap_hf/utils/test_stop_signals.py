@@ -31,6 +31,16 @@ with stopped_by_signals():
             with uninterrupted():
                 os.kill(os.getpid(), numbers[0])
                 raise OSError("the disk is full")
+        elif sys.argv[1] == "failed_before":
+            try:
+                with uninterrupted(long=True):
+                    with uninterrupted():
+                        os.kill(os.getpid(), numbers[0])
+                    raise OSError("the disk is full")
+            except OSError:
+                print("failed")
+            with uninterrupted(long=True) as is_stopped:
+                print("waiting" if is_stopped() else "none waits")
         else:
             os.kill(os.getpid(), numbers[0])
     except KeyboardInterrupt:
@@ -93,6 +103,11 @@ def test_an_error_is_not_hidden_by_a_signal_that_waits():
     result = run("failing", signal.SIGTERM)
     assert "the disk is full" in result.stderr
     assert "stopped" not in result.stdout
+
+
+def test_a_signal_of_a_block_that_failed_does_not_wait_in_the_next_one():
+    result = run("failed_before", signal.SIGTERM)
+    assert (result.returncode, result.stdout) == (0, "failed\nnone waits\nnot stopped\n")
 
 
 def test_ignored_signals_stay_ignored():

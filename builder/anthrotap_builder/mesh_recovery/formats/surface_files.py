@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,7 @@ def read_ply(source: MeshInput) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 Fields = dict[str, list[tuple[str, str]]]
-Elements = dict[str, dict[str, Sequence[Any]]]
+Elements = dict[str, dict[str, Any]]
 
 
 def _ply_header(lines: list[str]) -> tuple[str, dict[str, int], Fields]:
@@ -99,12 +98,12 @@ def _ply_header(lines: list[str]) -> tuple[str, dict[str, int], Fields]:
 
 def _ascii_elements(body: bytes, counts: dict[str, int], fields: Fields) -> Elements:
     """Return the values of each property of each element, a row for each element of it."""
-    rows = iter([words for line in body.splitlines() if (words := line.split())])
+    rows = (line.split() for line in body.splitlines() if line.strip())
     elements: Elements = {}
     for element, count in counts.items():
         values: dict[str, list[Any]] = {name: [] for name, _ in fields[element]}
         for _ in range(count):
-            words = iter(next(rows, ()))
+            words = iter(next(rows, []))
             for name, kind in fields[element]:
                 length = int(next(words, b"")) if " " in kind else 1
                 number = float if kind[-2] == "f" else int
