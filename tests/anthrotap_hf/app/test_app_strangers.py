@@ -23,8 +23,10 @@ pytest.importorskip("gradio", reason="needs anthrotap[app]")
 from gradio import Request
 
 from anthrotap_hf.app.guard import HostAndOriginGuard, JobQuota, UploadLimit, visitor_address
+from anthrotap_hf.app.jobs import JobCancelledError, JobError
 from anthrotap_hf.app.page import AppSettings, JobButtons, Page
-from anthrotap_hf.app.uploads import Limits, Uploads, Visitors, take_video
+from anthrotap_hf.app.uploads import Limits, Uploads, Visitor, Visitors, take_video
+from anthrotap_hf.utils.workers import WorkerCancelledError
 from anthrotap_hf.video import VideoError, frames_before_damage, write_video
 
 HERE = "127.0.0.1:7860"
@@ -92,6 +94,20 @@ def test_so_many_jobs_an_hour_of_an_address():
     assert quota.take("b") is None
     now[0] += 3000
     assert [quota.take("a"), quota.take("a"), quota.take("a")] == [None, None, 3600]
+
+
+def test_a_job_counts_once_its_work_began_even_if_it_is_canceled_before_it_reports(tmp_path, monkeypatch):
+    page = Page(AppSettings(limits=Limits(jobs=1)), tmp_path)
+
+    def cancel(*_, **__):
+        raise WorkerCancelledError
+
+    monkeypatch.setattr(page.worker, "run", cancel)
+    visitor = Visitor("somebody", tmp_path, address="192.0.2.1")
+    with pytest.raises(JobCancelledError):
+        page.run(visitor, lambda *_, **__: None, print)
+    with pytest.raises(JobError, match="This page takes 1 video an hour of a visitor"):
+        page.run(visitor, lambda *_, **__: None, print)
 
 
 def test_jobs_count_by_subscriber():

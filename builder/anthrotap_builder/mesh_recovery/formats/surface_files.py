@@ -68,7 +68,7 @@ def read_ply(source: MeshInput) -> tuple[np.ndarray, np.ndarray | None]:
             elements = _binary_elements(content, end.end(), counts, fields, order)
         vertices = np.stack([np.asarray(elements["vertex"][axis], np.float64) for axis in "xyz"], axis=1)
         corners = elements.get("face", {})
-        polygons = next((corners[name] for name in ("vertex_indices", "vertex_index") if name in corners), [])
+        polygons: Any = next((corners[name] for name in ("vertex_indices", "vertex_index") if name in corners), [])
         faces = [(each[0], each[i], each[i + 1]) for each in polygons for i in range(1, len(each) - 1)]
     except (ValueError, LookupError, TypeError, UnicodeDecodeError) as error:
         raise source.error("it is no .ply of a mesh, or a damaged one") from error
