@@ -111,10 +111,11 @@ class _SecondEnds:
 
 
 def end_at_once_from_here() -> None:
-    """Let a signal end the process at once: for `atexit`, when Python itself ends and nothing is interrupted.
+    """End a process that was stopped, with exit code 130, and let others end by themselves: for `atexit`, called last.
 
-    A process that was stopped ends here, with exit code 130. Python would end it by SIGINT if KeyboardInterrupt had
-    come within `exec`, as of dataclasses, though it was handled.
+    Python would end the former by SIGINT if KeyboardInterrupt had come within `exec`, as of dataclasses, though it was
+    handled. The latter have done their work: a signal is ignored, as Python, which gives it back to the system while
+    it deletes modules, would end with the signal's exit code.
     """
     if _stop.asked:
         for stream in (sys.stdout, sys.stderr):
@@ -124,8 +125,7 @@ def end_at_once_from_here() -> None:
         os._exit(EXIT_CODE)
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: os._exit(EXIT_CODE))
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

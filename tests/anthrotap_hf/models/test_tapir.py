@@ -50,7 +50,7 @@ def test_every_weight_arrives_from_either_layout(tapir, weights, tmp_path, name,
     for key, weight in tapir.state_dict().items():
         assert torch.equal(model.state_dict()[key], weight), key
     config = model.config
-    assert (config.stage_channels, config.stage_blocks) == ([8, 12, 16, 16], [1, 1, 1, 1])
+    assert (config.stage_channels, config.stage_blocks) == ([16, 16, 16, 16], [1, 1, 1, 1])
     assert (config.pyramid_level, config.num_extra_blocks, config.num_hidden_layers) == (1, 2, 2)
     assert config.softmax_temperature == temperature
     assert not config.causal
