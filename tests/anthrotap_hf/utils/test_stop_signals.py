@@ -134,3 +134,19 @@ def test_a_stop_within_text_that_is_executed_has_the_same_exit_code(tmp_path):
     options = {"cwd": tmp_path, "env": environment, "preexec_fn": _heed_signals}
     result = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert (result.returncode, result.stdout) == (130, "stopped\n")
+
+
+def test_a_signal_after_the_work_leaves_the_exit_code():
+    """Python gives signals back to the system before it deletes modules."""
+    code = (
+        "import atexit, os, signal\n"
+        "from anthrotap_hf.utils.stop_signals import end_at_once_from_here\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGTERM):\n"
+        "        kill(me, number)\n"
+        "late = Late()\n"
+        "atexit.register(end_at_once_from_here)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, env=environment, check=False, preexec_fn=_heed_signals).returncode == 0
