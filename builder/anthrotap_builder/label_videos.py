@@ -369,7 +369,7 @@ def _sorted_meshes(
                 raise file
             file.surface(config.body, config.gender, config.body_file)
             if config.refine:
-                file.require_parameters()
+                file.require_body()
             good[video] = file
         except MeshFileError as error:
             bad[video] = error

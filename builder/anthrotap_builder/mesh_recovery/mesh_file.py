@@ -134,10 +134,10 @@ class MeshFile:
         """The mesh source of labels that are made from it: "file", or "file:gvhmr" for another format than ours."""
         return "file" if self.format == OURS else f"file:{self.format}"
 
-    def require_parameters(self) -> None:
-        """Raise MeshFileError unless the file has a body's parameters, which alone can be refined."""
-        if self.parameters is None:
-            raise self._error("refining needs a body's parameters, and these meshes are vertices alone")
+    def require_body(self) -> None:
+        """Raise MeshFileError unless the meshes are of a body model, which alone can be refined."""
+        if self.body == "mesh":
+            raise self._error("refining needs meshes of a body model, and these are of a surface that no body has")
 
     def surface(self, body: str, gender: str = "neutral", file: Path | None = None) -> Body | MeshSurface:
         """Return the body model; of a file without one its first mesh, as if that were at rest.

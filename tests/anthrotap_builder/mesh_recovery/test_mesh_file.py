@@ -17,7 +17,7 @@ from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
 from anthrotap_builder.mesh_recovery.masks import match_masks
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFile, MeshFileError, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
-from anthrotap_builder.mesh_recovery.refine import pose_parameters
+from anthrotap_builder.mesh_recovery.source_prior import pose_parameters
 from anthrotap_builder.mesh_recovery.track import MeshTrack
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32)
