@@ -368,8 +368,6 @@ def _sorted_meshes(
             if isinstance(file, MeshFileError):
                 raise file
             file.surface(config.body, config.gender, config.body_file)
-            if config.refine:
-                file.require_body()
             good[video] = file
         except MeshFileError as error:
             bad[video] = error

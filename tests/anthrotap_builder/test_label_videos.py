@@ -497,5 +497,5 @@ def test_a_bad_file_of_meshes_ends_the_run_before_it_begins(run, make_video, tmp
     np.savez(tmp_path / "m.npz", vertices=vertices, **arrays)
     result = run(make_video(), "--out", tmp_path / "out", "--meshes", tmp_path / "m.npz", "--refine")
     assert result.exit_code == 2
-    assert "these are of a surface that no body has" in result.output, result.output
+    assert "body: mesh is for a file of vertices, which can't be fitted or refined" in result.output, result.output
     assert not (tmp_path / "out").exists()

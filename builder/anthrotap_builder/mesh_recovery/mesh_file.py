@@ -134,11 +134,6 @@ class MeshFile:
         """The mesh source of labels that are made from it: "file", or "file:gvhmr" for another format than ours."""
         return "file" if self.format == OURS else f"file:{self.format}"
 
-    def require_body(self) -> None:
-        """Raise MeshFileError unless the meshes are of a body model, which alone can be refined."""
-        if self.body == "mesh":
-            raise self._error("refining needs meshes of a body model, and these are of a surface that no body has")
-
     def surface(self, body: str, gender: str = "neutral", file: Path | None = None) -> Body | MeshSurface:
         """Return the body model; of a file without one its first mesh, as if that were at rest.
 
