@@ -162,4 +162,7 @@ def retention(
 
 
 if __name__ == "__main__":
+    # Worker processes find `count` in the module of this name, not in the script that they were not started with.
+    from benchmarks.retention import app
+
     app(prog_name="python -m benchmarks.retention")
