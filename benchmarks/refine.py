@@ -5,6 +5,9 @@
 TokenHMR (Dwivedi et al., CVPR 2024) reports a mean joint error of 71.0 mm, and of 44.3 mm after alignment (3DPW).
 The true poses get errors of that size: of each joint's rotation, of the root's, and of position and scale in the image;
 most of it lasts for half a second, the rest is new in each frame, as networks that see one frame at a time err.
+
+`--errors` puts one other kind of error in their place: wrong depth, a wrong size over the whole clip, jitter, people
+whose numbers are exchanged for a third of the clip, or frames without meshes. Their sizes are guesses.
 """
 
 from __future__ import annotations
@@ -45,11 +48,19 @@ PAPER = {
     "filter": {"masks": False, "rule": "steps"},
     "visibility": "rays",
 }
-WAYS: dict[str, dict[str, Any]] = {
-    "as it is, the paper's checks": PAPER,
-    "as it is, our checks": {},
-    "refined, our checks": {"refine": True},
+# What the fit and the checks know of the people: nothing, or who the open default finds, with masks.
+WITHOUT_PEOPLE, WITH_PEOPLE = False, True
+WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "as it is, the paper's checks": (WITH_PEOPLE, PAPER),
+    "as it is, our checks": (WITH_PEOPLE, {}),
+    "refined, without our people": (WITHOUT_PEOPLE, {"refine": True, "filter": {"masks": False}}),
+    "refined, our checks": (WITH_PEOPLE, {"refine": True}),
 }
+KINDS = ("tokenhmr", "depth", "scale", "jitter", "swapped", "missing")
+DEPTH_ERROR = 0.08  # of the distance, and lasting for half a second
+CLIP_SCALE_ERROR = 0.08  # of the distance, the same in all frames: as of a person of another height
+JITTER = 0.05, 0.01  # each joint's rotation, radians; the root, meters
+MISSING_RUN, MISSING_EVERY = 3, 12  # frames
 
 
 def true_poses(scene: Scene, body: Body, camera: Camera) -> list[BodyPose]:
@@ -110,6 +121,35 @@ def with_errors(body: Body, truth: BodyPose, fps: float, rng: np.random.Generato
     return made(joints, whole)[0], root - rest
 
 
+def with_one_error(
+    body: Body, truth: BodyPose, fps: float, rng: np.random.Generator, kind: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `with_errors` returns, with one kind of error. Those of numbers and of frames leave each body as it is."""
+    count, local, root = len(truth.positions), truth.local_rotations(body), truth.positions[:, 0].copy()
+    rest = body.joints[0] + np.tensordot(truth.shape, body.joint_directions[:, 0], 1)
+    if kind == "depth":
+        root *= np.exp(DEPTH_ERROR * errors(count, 1, fps, rng))
+    elif kind == "scale":
+        root *= 1 + rng.choice([-1, 1]) * CLIP_SCALE_ERROR
+    elif kind == "jitter":
+        turns = JITTER[0] * rng.normal(size=(count * body.num_joints, 3))
+        local = local @ Rotation.from_rotvec(turns).as_matrix().reshape(local.shape)
+        root += JITTER[1] * rng.normal(size=root.shape)
+    return local, root - rest
+
+
+def numbers_and_frames(kind: str, count: int, people: int) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each person's mesh [P, T], and whether there is one [P, T]."""
+    person = np.repeat(np.arange(people)[:, None], count, 1)
+    present = np.ones((people, count), bool)
+    if kind == "swapped":
+        middle = slice(count // 3, 2 * count // 3)
+        person[:, middle] = np.roll(person[:, middle], 1, axis=0)
+    if kind == "missing":
+        present[:, np.arange(count) % MISSING_EVERY >= MISSING_EVERY - MISSING_RUN] = False
+    return person, present
+
+
 def _find(measure: Any, wanted: float) -> float:
     """The size, up to one radian, at which a growing measure is as wanted."""
     low, high = 0.0, 1.0
@@ -119,7 +159,7 @@ def _find(measure: Any, wanted: float) -> float:
     return (low + high) / 2
 
 
-def label_all_ways(spec: ClipSpec, folder: Path) -> dict[str, Any]:
+def label_all_ways(spec: ClipSpec, folder: Path, kind: str = "tokenhmr") -> dict[str, Any]:
     """The figures of a clip, and the size of the errors, under each way to use the mesh source."""
     clip, scene, body = load_clip(spec, folder, 1), spec.build(), load_body("anny")
     height, width = clip.frames.shape[1:3]
@@ -127,15 +167,21 @@ def label_all_ways(spec: ClipSpec, folder: Path) -> dict[str, Any]:
     rng = np.random.default_rng(sum(map(ord, spec.name)))
     made, sizes, count = [], [], len(clip.frames)
     for pose in true_poses(scene, body, camera):
-        rotations, translation = with_errors(body, pose, clip.fps, rng)
+        if kind == "tokenhmr":
+            rotations, translation = with_errors(body, pose, clip.fps, rng)
+        else:
+            rotations, translation = with_one_error(body, pose, clip.fps, rng, kind)
         noisy = BodyPose.of_local(body, rotations, pose.shape, translation)
         sizes.append(joint_errors(noisy, pose))
         made.append((rotations, np.tile(pose.shape, (count, 1)), translation))
-    parameters = BodyParameters(*(np.concatenate(part) for part in zip(*made, strict=True)))
+    person, present = numbers_and_frames(kind, count, len(made))
+    rows = present.reshape(-1)
+    parameters = BodyParameters(*(np.concatenate(part)[rows] for part in zip(*made, strict=True)))
     file = MeshFile(
-        path=Path(spec.name),
-        frame=np.tile(np.arange(count), len(made)),
-        person=np.repeat(np.arange(len(made)), count),
+        # Labels name the digest of a file.
+        path=Path(__file__),
+        frame=np.tile(np.arange(count), len(made))[rows],
+        person=person.reshape(-1)[rows],
         size=(height, width),
         focal=np.full(2, camera.focal),
         principal_point=np.array([width / 2, height / 2]),
@@ -148,9 +194,10 @@ def label_all_ways(spec: ClipSpec, folder: Path) -> dict[str, Any]:
     stages = Stages(detection=lambda *_: people)
     meshes = ClipMeshes(file, np.arange(count))
     figures = {}
-    for name, settings in WAYS.items():
+    for name, (has_people, settings) in WAYS.items():
+        known = stages if has_people else Stages(detection=lambda *_: [])
         config = labeling_config("open", {"mesh_source": "file", **settings})
-        tracks = label_clip(clip.frames, clip.fps, config, 1, stages=stages, meshes=meshes).tracks
+        tracks = label_clip(clip.frames, clip.fps, config, 1, stages=known, meshes=meshes).tracks
         figures[name] = evaluate_labels(tracks, clip.truth)
     tracks = label_clip(clip.frames, clip.fps, LabelingConfig(), 1, stages=stages).tracks
     figures["the open default"] = evaluate_labels(tracks, clip.truth)
@@ -162,17 +209,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/label_accuracy"), help="rendered clips")
     parser.add_argument("--half", choices=HALVES, default="held_out")
     parser.add_argument("--clip", action="append", help="only this clip; may be repeated")
+    parser.add_argument("--errors", choices=KINDS, default="tokenhmr", help="kind of error of the mesh source")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     specs = [spec for spec in rendered_set(options.half, "standard") if not options.clip or spec.name in options.clip]
     with ProcessPoolExecutor(options.processes) as pool:
-        by_clip = list(pool.map(partial(label_all_ways, folder=options.folder), specs))
+        by_clip = list(pool.map(partial(label_all_ways, folder=options.folder, kind=options.errors), specs))
     sizes = np.concatenate([found["errors"] for found in by_clip])
     rows = {name: [found["figures"][name] for found in by_clip] for name in by_clip[0]["figures"]}
     console = Console(width=180)
     joint, aligned = 1000 * sizes.mean(0)
-    console.print(f"{options.half}: mean joint error {joint:.1f} mm, aligned {aligned:.1f} mm")
+    console.print(f"{options.half}, {options.errors}: mean joint error {joint:.1f} mm, aligned {aligned:.1f} mm")
     for title, together in (("all labels", pooled), ("mean of clips", mean_of)):
         console.print(results_table({name: together(found) for name, found in rows.items()}, title))
     if options.json:
