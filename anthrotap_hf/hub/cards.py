@@ -147,7 +147,6 @@ class TrackerCard:
         about: A sentence or two.
         size: The name of its size, for templates that state it.
         repo: The name by which it is loaded.
-        picture: A file beside the card.
         provenance: What it was trained with, where that is known.
         published: Results of the paper (`published_results`).
         results: Results measured by `anthrotap evaluate` (`read_report`).
@@ -162,7 +161,6 @@ class TrackerCard:
     about: str = "A point tracker for videos."
     size: str | None = None
     repo: str = THIS_FOLDER
-    picture: str | None = None
     provenance: Provenance | None = None
     published: Sequence[Mapping[str, Any]] = ()
     results: Sequence[Mapping[str, Any]] = ()

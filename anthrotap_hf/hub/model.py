@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anthrotap_hf.evaluation.runner import EvaluatedModel
-from anthrotap_hf.hub.cards import TEMPLATES, THIS_FOLDER, TrackerCard
+from anthrotap_hf.hub.cards import THIS_FOLDER, TrackerCard
 from anthrotap_hf.hub.errors import PublishError
 from anthrotap_hf.hub.license_files import check_no_licensed_files
 from anthrotap_hf.hub.licenses import COMPONENTS, choose_license
@@ -20,7 +20,6 @@ from anthrotap_hf.utils.provenance import PROVENANCE_FILE, UNKNOWN, Component, P
 if TYPE_CHECKING:
     from transformers import Pipeline
 
-PICTURE = "tracks.jpg"
 LOCOTRACK_SIZES = {580_237: "tiny", 8_236_133: "small", 11_519_717: "base"}
 """Names of LocoTrack's sizes, by the number of parameters."""
 
@@ -109,7 +108,6 @@ def prepare_model(
     files |= result_files(published, results)
     if provenance is not None:
         files[PROVENANCE_FILE] = folder / PROVENANCE_FILE
-    files[PICTURE] = TEMPLATES / PICTURE
     files["README.md"] = (
         TrackerCard(
             **_identity(card, tracker, provenance, about, repo),
@@ -118,7 +116,6 @@ def prepare_model(
             components=components,
             license=license,
             repo=repo,
-            picture=PICTURE,
             provenance=provenance,
             published=published,
             results=results,

@@ -50,8 +50,6 @@ def test_every_card_is_complete_and_its_usage_runs(name, cards_of, tmp_path, mak
     assert "point-tracking" in front["tags"]
     headings = re.findall(r"^## (.+)$", card, re.MULTILINE)
     assert set(SECTIONS) <= set(headings)
-    assert "(tracks.jpg)" in card
-    assert publication.files["tracks.jpg"].stat().st_size < 150_000
     assert not re.search(r"\{\{|\{%|\n\n\n\n", card)
     shutil.copytree(tmp_path / "saved", tmp_path / "loaded")
     make_video("video.mp4", shots=[5], size=(64, 96))

@@ -65,7 +65,7 @@ def test_a_tracker_is_published_loaded_anywhere_fine_tuned_and_published_again(
     printed = json.loads(done.stdout)
     repository = hub.repositories["model", "me/tracker"]
     assert repository.private
-    assert {"config.json", "model.safetensors", "README.md", "tracks.jpg", "video.py"} <= set(repository.files())
+    assert {"config.json", "model.safetensors", "README.md", "video.py"} <= set(repository.files())
     assert printed["commit"] == repository.head
     front = yaml.safe_load(printed["card"].split("---")[1])
     assert front["pipeline_tag"] == "keypoint-detection"
