@@ -112,7 +112,9 @@ def _follow(xy: np.ndarray, visible: np.ndarray, size: np.ndarray) -> np.ndarray
                 believed = end
             visible[t] = False
             expected = now + motion
-            if np.linalg.norm(xy[t] - expected) > FASTER * speed + slack:
+            # A tracker that cannot follow beyond the border finds the point elsewhere, or leaves it at the border.
+            stays = _is_inside(xy[t], size) and not _is_inside(expected, size)
+            if stays or np.linalg.norm(xy[t] - expected) > FASTER * speed + slack:
                 xy[t], replaced[t] = expected, True
             now = xy[t].copy()
             t += 1
