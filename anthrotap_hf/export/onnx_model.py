@@ -52,7 +52,7 @@ def export_onnx(model: nn.Module, path: Path, *, num_frames: int, height: int, w
     video's pixels; its outputs `tracks` [1, N, T, 2] xy and `visible_logits` [1, N, T], positive where visible. A model
     that starts from optical flow (LocoTrack-tiny) has two more inputs, since OpenCV computes them and no graph can:
     `start_tracks` [1, N, T, 2] and `start_visible` [1, N, T], as `models.locotrack.modeling_locotrack.follow_flow`
-    gives them.
+    gives them with the configuration's `flow_color_change`.
 
     Returns:
         The names of the inputs.

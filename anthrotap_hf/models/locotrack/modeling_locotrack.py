@@ -953,11 +953,21 @@ def last_seen(followed: Tensor, visible: Tensor, query_points: Tensor, first_fra
     # A query outside of these frames is taken as of the nearest.
     query = (query_points[..., :1].round() - first_frame).clamp(0, T - 1)
     seen = (visible > 0) | (time == query)
-    later = torch.where(seen & (time >= query), time, -1).cummax(-1).values
-    earlier = torch.where(seen & (time <= query), time, T).flip(-1).cummin(-1).values.flip(-1)
+    later = running_max(torch.where(seen & (time >= query), time, -1))
+    earlier = T - 1 - running_max(torch.where(seen & (time <= query), T - 1 - time, -1).flip(-1)).flip(-1)
     frame = torch.where(time >= query, later, earlier)
     position = followed.gather(2, frame[..., None].expand(-1, -1, -1, 2))
     return position, (time - frame).abs()
+
+
+def running_max(values: Tensor) -> Tensor:
+    """Return the largest of the values up to each, along the last axis: `cummax`, which ONNX does not have."""
+    step = 1
+    while step < values.shape[-1]:
+        # Each value has seen `step` values by now, and the one `step` before it as many before that.
+        values = torch.cat([values[..., :step], torch.maximum(values[..., step:], values[..., :-step])], dim=-1)
+        step *= 2
+    return values
 
 
 def visible_logits(occlusion_logits: Tensor, uncertainty_logits: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def assert_same_answers(model, path, moving_pattern):
     points = torch.tensor([[[0, 20.5, 30], [2, 50, 40], [3, 10, 20], [1, 33.25, 8]]])
     given = {"video": video, "query_points": points}
     if model.config.flow_start:
-        given["start_tracks"], given["start_visible"] = follow_flow(video, points)
+        given["start_tracks"], given["start_visible"] = follow_flow(video, points, model.config.flow_color_change)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [each.name for each in session.get_inputs()] == list(given)
     tracks, logits = session.run(None, {name: value.float().numpy() for name, value in given.items()})

@@ -73,16 +73,18 @@ def test_an_occlusion_inside_the_frame_is_the_trackers_own():
 
 @pytest.mark.parametrize("name", ["flowchain", "locotrack-tiny"])
 def test_bundled_trackers_follow_a_camera_that_turns(name):
-    rng = np.random.default_rng(0)
     from scipy import ndimage
 
-    scene = np.zeros((96, 96 + 128, 3))
+    rng, speed = np.random.default_rng(0), 16
+    height, width = 192, 256
+    scene = np.zeros((height, width + 16 * speed, 3))
     for size in (2, 4, 8, 16):
-        scene += size**0.5 * ndimage.zoom(rng.normal(size=(96 // size, 224 // size, 3)), (size, size, 1), order=1)
+        small = rng.normal(size=(height // size, scene.shape[1] // size, 3))
+        scene += size**0.5 * ndimage.zoom(small, (size, size, 1), order=1)
     scene = ((scene - scene.min()) / np.ptp(scene) * 255).astype(np.uint8)
-    video = np.stack([scene[:, 8 * t : 8 * t + 128] for t in range(12)])
-    found = load_tracker(name)(video, points=[[0, 30.5, 48.5]], outside=True)
-    np.testing.assert_allclose(found["tracks"][0, :, 0], 30.5 - 8 * np.arange(12), atol=4)
+    video = np.stack([scene[:, speed * t : speed * t + width] for t in range(12)])
+    found = load_tracker(name)(video, points=[[0, 61.0, 97.0]], outside=True)
+    np.testing.assert_allclose(found["tracks"][0, :, 0], 61 - speed * np.arange(12), atol=8)
     assert not found["visible"][0, 4:].any()
 
 
