@@ -88,26 +88,28 @@ def leave_stopping_to_parent() -> None:
     """Let a process that works for another one ignore signals that reach all processes of a run.
 
     These are Ctrl-C, a closed terminal, and one SIGTERM, as systemd, Slurm and `kill -TERM -PGID` send it. The other
-    process is to end in good order first, and needs what this one makes. It may end this one by SIGTERM: a second
-    SIGTERM ends the process, and so does the first one if the other process lives no more. May be called repeatedly.
+    process is to end in good order first, and needs what this one makes. It may end this one by SIGTERM. A second
+    SIGTERM of others ends it too, and so does the first one if the other process lives no more. May be called
+    repeatedly.
+
+    Where Python cannot tell who sent a signal (macOS, Windows), SIGTERM is left as it is.
     """
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if not isinstance(signal.getsignal(signal.SIGTERM), _SecondEnds):
-        signal.signal(signal.SIGTERM, _SecondEnds(os.getppid()))
+    if hasattr(signal, "sigwaitinfo") and signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        # A signal that all threads block comes to the one that waits for it, with its sender.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by_parent, args=(os.getppid(),), daemon=True).start()
 
 
-class _SecondEnds:
-    """A handler of SIGTERM that ignores the first one as long as the parent lives."""
-
-    def __init__(self, parent: int) -> None:
-        self._parent, self._came = parent, False
-
-    def __call__(self, number: int, _: object) -> None:
-        if self._came or os.getppid() != self._parent:
-            os._exit(EXIT_CODE)
-        self._came = True
+def _end_by_parent(parent: int) -> NoReturn:
+    """Wait until the parent ends this process by SIGTERM, or others do so twice."""
+    for _ in range(2):
+        sender = signal.sigwaitinfo({signal.SIGTERM}).si_pid
+        if sender == parent or os.getppid() != parent:
+            break
+    os._exit(EXIT_CODE)
 
 
 def end_at_once_from_here() -> None:

@@ -165,7 +165,7 @@ def test_a_signal_ends_a_run_after_the_step_at_hand_with_a_checkpoint(unbroken, 
 
 
 STOPPED_BY_THE_TERMINAL = """
-import json, os, pathlib, signal, sys
+import json, os, pathlib, signal, subprocess, sys
 from anthrotap_hf.training import trainer
 from anthrotap_hf.training.config import TrainingRecipe
 from anthrotap_hf.utils.stop_signals import stopped_by_signals
@@ -173,7 +173,8 @@ compute, calls = trainer.TrackerTrainer.compute_loss, []
 def compute_loss(*arguments, **options):
     calls.append(0)
     if len(calls) == 3:
-        os.killpg(0, int(sys.argv[3]))
+        code = f"import os; os.killpg({os.getpgid(0)}, {sys.argv[3]})"
+        subprocess.run([sys.executable, "-c", code], start_new_session=True, check=True)
     return compute(*arguments, **options)
 trainer.TrackerTrainer.compute_loss = compute_loss
 for number in (signal.SIGINT, signal.SIGHUP):
@@ -196,6 +197,28 @@ def test_a_signal_to_all_processes_stops_a_run_with_workers(tmp_path, number):
     run = subprocess.run(command, capture_output=True, text=True, env=environment, start_new_session=True, check=False)
     assert run.stdout.splitlines()[-1] == "stopped", run.stderr
     assert find_checkpoint(tmp_path, recipe, 1, write=False).name == "checkpoint-3"
+
+
+FAILED_IN_A_STEP = """
+import json, pathlib, sys
+from anthrotap_hf.training import trainer
+from anthrotap_hf.training.config import TrainingRecipe
+def compute_loss(*_, **__):
+    raise OSError("the disk is full")
+trainer.TrackerTrainer.compute_loss = compute_loss
+trainer.train(TrainingRecipe.model_validate(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_ends_with_its_workers(tmp_path):
+    """As it exits, Python ends these by one SIGTERM, and waits for them."""
+    recipe = recipe_with(steps=50, training={**TINY["training"], "dataloader_num_workers": 2, "save_steps": 50})
+    command = [sys.executable, "-c", FAILED_IN_A_STEP, recipe.model_dump_json(), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "OSError: the disk is full"
 
 
 @pytest.mark.parametrize(
