@@ -415,6 +415,14 @@ class TrackerTrainer(Trainer):
         """Write the model as a folder that `pipeline("point-tracking")` reads."""
         self._tracker().save_pretrained(folder)
 
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        try:
+            super()._save_checkpoint(*arguments, **options)
+        except RuntimeError as error:
+            # What torch raises where the disk is full; it says no path.
+            reason = f"a checkpoint can't be written: {one_line(error)}"
+            raise AnthroTapError(reason, path=self.args.output_dir, hint="is the disk full?") from error
+
     def _tracker(self) -> PointTrackingPipeline:
         from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
 
