@@ -21,9 +21,6 @@ from transformers import (
     PreTrainedModel,
     ProgressCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -32,6 +29,7 @@ from anthrotap_hf.evaluation.report import MAIN
 from anthrotap_hf.hub.licenses import COMPONENTS, ROW_COLUMNS, components_of_rows
 from anthrotap_hf.hub.provenance import provenance_of_training
 from anthrotap_hf.pipelines import find_tracker
+from anthrotap_hf.training.callbacks import LossBar, SaveAndStop
 from anthrotap_hf.training.config import EvaluationSettings, ModelSettings, OneCycle, TrainingRecipe
 from anthrotap_hf.training.losses import loss_of
 from anthrotap_hf.training.mixture import MixtureComponent, MixtureDataset
@@ -122,7 +120,7 @@ def _train(recipe: TrainingRecipe, arguments: TrainingArguments, out: Path, on_s
     # Several processes would have to agree on the step at which they stop: they are interrupted at once.
     with uninterrupted(long=True) if arguments.world_size == 1 else nullcontext(lambda: False) as is_stopped:
         trainer.is_stopped = is_stopped
-        trainer.add_callback(_SaveAndStop(is_stopped))
+        trainer.add_callback(SaveAndStop(is_stopped))
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except RuntimeError as error:
@@ -283,37 +281,6 @@ def _check_numbers(training: Mapping[str, Any]) -> None:
             raise ValueError(f"training.{name} must be {wanted}, got {value!r}")
 
 
-class _LossBar(ProgressCallback):
-    """The Trainer's bar, which shows step, rate and time left, with the last loss beside it."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
-        super().on_log(args, state, control, logs=logs, **options)
-        if self.training_bar is not None and logs and "loss" in logs:
-            self.training_bar.set_postfix_str(f"loss {float(logs['loss']):.4g}")
-
-
-class _SaveAndStop(TrainerCallback):
-    """Ends a run that is stopped after the step at hand, with a checkpoint of it."""
-
-    def __init__(self, is_stopped: Callable[[], bool]) -> None:
-        self._is_stopped = is_stopped
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if self._is_stopped():
-            control.should_training_stop = control.should_save = True
-            control.should_evaluate = False
-        return control
-
-
 class _EvaluationStopped(Exception):  # noqa: N818  no error: the run is to end
     """A signal came while the model was evaluated."""
 
@@ -345,7 +312,7 @@ class TrackerTrainer(Trainer):
         )
         if not arguments.disable_tqdm:
             self.remove_callback(ProgressCallback)
-            self.add_callback(_LossBar)
+            self.add_callback(LossBar)
         self.recipe = recipe
         self.is_stopped = lambda: False
         self.model_accepts_loss_kwargs = False
