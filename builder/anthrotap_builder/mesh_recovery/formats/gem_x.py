@@ -17,10 +17,8 @@ import numpy as np
 
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, numbers
 from anthrotap_builder.mesh_recovery.formats.gvhmr import camera_of_matrices
-from anthrotap_builder.mesh_recovery.formats.pickles import load_tensors
+from anthrotap_builder.mesh_recovery.formats.opening import load_npz, load_tensors
 from anthrotap_builder.mesh_recovery.formats.topology import body_of_faces
-from anthrotap_hf.utils.safe_npz import safe_load_npz
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 TITLE = "GEM-X"
 
@@ -28,10 +26,7 @@ TITLE = "GEM-X"
 def read(source: MeshInput) -> dict[str, Any]:
     """Read the mesh of the one person in the camera. Raises MeshFileError."""
     if source.path.suffix == ".npz":
-        try:
-            content: Any = safe_load_npz(source.path)
-        except UnsafeFileError as error:
-            raise source.error(error.reason) from error
+        content: Any = load_npz(source)
     else:
         content = load_tensors(source)
     (matrices,) = entries(source, content, TITLE, "K_fullimg")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, numbers, one_size
-from anthrotap_builder.mesh_recovery.formats.pickles import load_tensors
+from anthrotap_builder.mesh_recovery.formats.opening import load_tensors
 
 TITLE = "GVHMR"
 SMPLX_JOINTS, BODY_JOINTS = 55, 21

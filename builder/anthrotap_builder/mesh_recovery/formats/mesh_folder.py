@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, numbers
+from anthrotap_builder.mesh_recovery.formats.opening import load_npz
 from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, from_zero
 from anthrotap_builder.mesh_recovery.formats.surface_files import read_obj, read_ply
 from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, body_of_faces, body_or_faces
-from anthrotap_hf.utils.safe_npz import safe_load_npz
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 TITLE = "a folder of meshes"
 PATTERN = r".*\.(obj|ply|npz)"
@@ -93,7 +92,7 @@ def _frames(source: MeshInput, files: Sequence[Path], one_each: bool) -> list[in
 
 def _focal_in(source: MeshInput, path: Path) -> float:
     """Return the focal length that the first file says. Raises MeshFileError if it says none."""
-    if path.suffix == ".npz" and (found := safe_load_npz(path, ["focal"])):
+    if path.suffix == ".npz" and (found := load_npz(MeshInput(path, source.video), ["focal"])):
         return float(numbers(source, found["focal"], "focal").reshape(-1)[0])
     raise source.error("it has no camera", "say its focal length in pixels of the video: --meshes-focal")
 
@@ -125,10 +124,7 @@ def _read(source: MeshInput) -> tuple[np.ndarray, np.ndarray | None, float | Non
     if source.path.suffix != ".npz":
         vertices, faces = (read_obj if source.path.suffix == ".obj" else read_ply)(source)
         return vertices[None], faces, None, None
-    try:
-        arrays = safe_load_npz(source.path)
-    except UnsafeFileError as error:
-        raise source.error(error.reason) from error
+    arrays = load_npz(source)
     if "vertices" not in arrays:
         raise source.error("it has no vertices")
     vertices = numbers(source, arrays["vertices"], "vertices", (None, 3), (None, None, 3))

@@ -31,11 +31,9 @@ from anthrotap_builder.mesh_recovery.formats.base import (
     not_ours,
     numbers,
 )
+from anthrotap_builder.mesh_recovery.formats.opening import load_array, load_pickle
 from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, frame_numbers
-from anthrotap_builder.mesh_recovery.formats.pickles import load_pickle
 from anthrotap_builder.mesh_recovery.formats.topology import body_or_faces
-from anthrotap_hf.utils.safe_npz import safe_load_array
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 TITLE = "Multi-HMR"
 FIELD_OF_VIEW = np.radians(60)
@@ -74,10 +72,7 @@ class _Files:
 
 def _read_frame(source: MeshInput) -> FramePeople:
     if source.path.suffix == ".npy":
-        try:
-            array = safe_load_array(source.path)
-        except UnsafeFileError as error:
-            raise source.error(error.reason) from error
+        array = load_array(source)
         if array.size == 0:
             return FramePeople(np.zeros((0, 0, 3)))
         return FramePeople(numbers(source, array, "the array", (None, None, 3)))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, not_ours, numbers, one_size
-from anthrotap_builder.mesh_recovery.formats.pickles import load_pickle
+from anthrotap_builder.mesh_recovery.formats.opening import load_pickle
 from anthrotap_hf.utils.safe_joblib import number_of
 
 TITLE = "PHALP (4D-Humans)"

@@ -35,11 +35,9 @@ from anthrotap_builder.mesh_recovery.formats.base import (
     not_ours,
     numbers,
 )
+from anthrotap_builder.mesh_recovery.formats.opening import load_npz, load_pickle
 from anthrotap_builder.mesh_recovery.formats.per_frame import FramePeople, collect, frame_files, frame_numbers
-from anthrotap_builder.mesh_recovery.formats.pickles import load_pickle
 from anthrotap_builder.mesh_recovery.formats.topology import FACES_FILE, SAVE_FACES, body_of_faces, read_faces
-from anthrotap_hf.utils.safe_npz import safe_load_npz
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 TITLE = "SAM 3D Body"
 PARTS = ("pred_vertices", "pred_cam_t", "focal_length")
@@ -52,7 +50,7 @@ def read(source: MeshInput) -> dict[str, Any]:
     if source.path.is_dir():
         files = frame_files(source, r".*\.(npz|pkl)")
         frames = frame_numbers(source, [file.stem for file in files])
-        load, faces = _Files(files, source.video), _faces_in(files[0])
+        load, faces = _Files(files, source.video), _faces_in(MeshInput(files[0], source.video))
     else:
         folder, load = source.path.parent, _ListFile(source)
         frames = list(range(len(load.frames)))
@@ -97,20 +95,17 @@ class _ListFile:
         return _of_list(self.source, self.frames[place])
 
 
-def _faces_in(path: Path) -> np.ndarray | None:
-    if path.suffix != ".npz":
+def _faces_in(source: MeshInput) -> np.ndarray | None:
+    if source.path.suffix != ".npz":
         return None
-    found = safe_load_npz(path, ["faces"]).get("faces")
+    found = load_npz(source, ["faces"]).get("faces")
     return None if found is None else found.astype(np.int64)
 
 
 def _read_frame(source: MeshInput) -> FramePeople:
     if source.path.suffix == ".pkl":
         return _of_list(source, load_pickle(source))
-    try:
-        arrays = safe_load_npz(source.path)
-    except UnsafeFileError as error:
-        raise source.error(error.reason) from error
+    arrays = load_npz(source)
     vertices, place, focal = entries(source, arrays, TITLE, *PARTS)
     vertices = numbers(source, vertices, PARTS[0], (None, None, 3))
     count = len(vertices)

@@ -25,10 +25,9 @@ import numpy as np
 
 from anthrotap_builder.bodies.smpl_files import GENDERS, MODELS, NUM_SHAPES
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat, MeshInput, entries, not_ours, numbers, one_size
+from anthrotap_builder.mesh_recovery.formats.opening import load_npz
 from anthrotap_builder.mesh_recovery.formats.per_frame import from_zero
 from anthrotap_hf.utils.errors import one_line
-from anthrotap_hf.utils.safe_npz import safe_load_npz
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +44,8 @@ MAX_RATE_ERROR = 0.01
 
 def read(source: MeshInput) -> dict[str, Any]:
     """Read the bodies. Raises MeshFileError."""
-    try:
-        # What else is in BEDLAM's files are objects, which are not read.
-        arrays = safe_load_npz(source.path, dict.fromkeys(AMASS + BEDLAM))
-    except UnsafeFileError as error:
-        raise source.error(error.reason) from error
+    # What else is in BEDLAM's files are objects, which are not read.
+    arrays = load_npz(source, dict.fromkeys(AMASS + BEDLAM))
     made = _bedlam(source, arrays) if "pose_cam" in arrays else _amass(source, arrays)
     betas = made["betas"]
     if betas.shape[-1] > NUM_SHAPES and betas[..., NUM_SHAPES:].any():

@@ -69,10 +69,10 @@ def read_ply(source: MeshInput) -> tuple[np.ndarray, np.ndarray | None]:
         vertices = np.stack([np.asarray(elements["vertex"][axis], np.float64) for axis in "xyz"], axis=1)
         corners = elements.get("face", {})
         polygons: Any = next((corners[name] for name in ("vertex_indices", "vertex_index") if name in corners), [])
-        faces = [(each[0], each[i], each[i + 1]) for each in polygons for i in range(1, len(each) - 1)]
+        faces = _triangles(polygons)
     except (ValueError, LookupError, TypeError, UnicodeDecodeError) as error:
         raise source.error("it is no .ply of a mesh, or a damaged one") from error
-    return vertices, np.array(faces, np.int64) if faces else None
+    return vertices, faces if len(faces) else None
 
 
 Fields = dict[str, list[tuple[str, str]]]
@@ -117,50 +117,66 @@ def _binary_elements(content: bytes, at: int, counts: dict[str, int], fields: Fi
     """Return what `_ascii_elements` returns; `at`: where the body begins, `order`: of bytes, as numpy says it."""
     elements: Elements = {}
     for element, count in counts.items():
-        # All rows have lists as long as those of the first one, as a rule; then they are one array.
-        row = _row_of(content, at, fields[element], order) if count else {}
-        kinds = [
-            kind
-            for name, own in fields[element]
-            for kind in (
-                [(f"{name} count", order + own.split()[0]), (name, order + own.split()[1], len(row[name]))]
-                if " " in own and count
-                else [(name, order + own)] * (" " not in own)
-            )
-        ]
-        dtype = np.dtype(kinds)
-        if at + count * dtype.itemsize <= len(content):
-            table = np.frombuffer(content, dtype, count, at)
-            lists = [name for name, own in fields[element] if " " in own and count]
-            if all((table[f"{name} count"] == len(row[name])).all() for name in lists):
-                elements[element] = {name: table[name] for name, own in fields[element] if count or " " not in own}
-                at += count * dtype.itemsize
-                continue
-        values: dict[str, list[Any]] = {name: [] for name, _ in fields[element]}
-        for _ in range(count):
-            row = _row_of(content, at, fields[element], order)
-            for name, value in row.items():
-                values[name].append(value)
-            at += sum(
-                np.asarray(row[name]).nbytes + (np.dtype(own.split()[0]).itemsize if " " in own else 0)
-                for name, own in fields[element]
-            )
-        elements[element] = dict(values)
+        own = fields[element]
+        # Lists have one length as a rule; then all rows are one array.
+        alike = _alike_rows(content, at, count, own, order) if count else None
+        elements[element], at = alike or _single_rows(content, at, count, own, order)
     return elements
 
 
-def _row_of(content: bytes, at: int, fields: list[tuple[str, str]], order: str) -> dict[str, Any]:
-    """Return the properties of one row: a number, or an array of a list."""
+def _alike_rows(
+    content: bytes, at: int, count: int, fields: list[tuple[str, str]], order: str
+) -> tuple[dict[str, Any], int] | None:
+    """Return each property of all rows as an array, and where they end; None if lists differ in length."""
+    first, _ = _row_at(content, at, fields, order)
+    columns: list[Any] = []
+    for name, kinds in fields:
+        *length_kind, kind = kinds.split()
+        columns += [(f"{name} length", order + each) for each in length_kind]
+        columns.append((name, order + kind, np.shape(first[name])))
+    dtype = np.dtype(columns)
+    end = at + count * dtype.itemsize
+    if end > len(content):
+        return None
+    table = np.frombuffer(content, dtype, count, at)
+    lists = [name for name, kinds in fields if " " in kinds]
+    if any((table[f"{name} length"] != len(first[name])).any() for name in lists):
+        return None
+    return {name: table[name] for name, _ in fields}, end
+
+
+def _single_rows(
+    content: bytes, at: int, count: int, fields: list[tuple[str, str]], order: str
+) -> tuple[dict[str, Any], int]:
+    """Return the values of each property, and where the rows end."""
+    values: dict[str, list[Any]] = {name: [] for name, _ in fields}
+    for _ in range(count):
+        row, at = _row_at(content, at, fields, order)
+        for name, value in row.items():
+            values[name].append(value)
+    return dict(values), at
+
+
+def _row_at(content: bytes, at: int, fields: list[tuple[str, str]], order: str) -> tuple[dict[str, Any], int]:
+    """Return the properties of one row, a number or an array of a list each, and where the row ends."""
     row: dict[str, Any] = {}
-    for name, own in fields:
-        *count_kind, kind = own.split()
+    for name, kinds in fields:
+        *length_kind, kind = kinds.split()
         length = 1
-        for each in count_kind:
+        for each in length_kind:
             length = int(np.frombuffer(content, order + each, 1, at)[0])
             at += np.dtype(each).itemsize
         if length < 0:
             raise ValueError("a list of negative length")
         found = np.frombuffer(content, order + kind, length, at) if length else np.zeros(0, kind)
         at += found.nbytes
-        row[name] = found if count_kind else found[0]
-    return row
+        row[name] = found if length_kind else found[0]
+    return row, at
+
+
+def _triangles(polygons: Any) -> np.ndarray:
+    """Return the fans of triangles [F, 3] int64 that polygons are, in their order."""
+    if isinstance(polygons, np.ndarray) and polygons.shape[1] == 3:
+        return polygons.astype(np.int64)
+    fans = [(each[0], each[i], each[i + 1]) for each in polygons for i in range(1, len(each) - 1)]
+    return np.array(fans, np.int64)

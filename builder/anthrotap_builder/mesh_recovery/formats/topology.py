@@ -9,9 +9,8 @@ import numpy as np
 from anthrotap_builder.bodies import load_body
 from anthrotap_builder.bodies.smpl_files import MODELS
 from anthrotap_builder.mesh_recovery.formats.base import MeshInput, numbers
+from anthrotap_builder.mesh_recovery.formats.opening import load_array
 from anthrotap_builder.mesh_recovery.mesh_file import Vertices
-from anthrotap_hf.utils.safe_npz import safe_load_array
-from anthrotap_hf.utils.safe_pickle import UnsafeFileError
 
 ANNY_VERTICES = 13718
 # SMPL-H has the mesh of SMPL.
@@ -46,8 +45,5 @@ def body_or_faces(source: MeshInput, vertices: Vertices) -> dict[str, Any]:
 
 def read_faces(source: MeshInput) -> np.ndarray:
     """Return [F, 3] int64 of an `.npy`. Raises MeshFileError."""
-    try:
-        array = safe_load_array(source.path)
-    except UnsafeFileError as error:
-        raise source.error(error.reason) from error
+    array = load_array(source)
     return numbers(source, array, "faces", (None, 3)).astype(np.int64)
