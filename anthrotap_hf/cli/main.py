@@ -25,7 +25,7 @@ from anthrotap_hf.cli import (
     train,
     verify,
 )
-from anthrotap_hf.utils.stop_signals import end_at_once_from_here, stopped_by_signals
+from anthrotap_hf.utils.stop_signals import keep_exit_code, stopped_by_signals
 
 EXIT_CODES = "Exit codes: 0 done, 1 something is wrong or missing in the result, 2 it can't be done, 130 stopped."
 
@@ -74,8 +74,8 @@ def main(
     """
     context.with_resource(stopped_by_signals())
     # Before others register theirs: it is called last, after they have cleaned up.
-    atexit.unregister(end_at_once_from_here)
-    atexit.register(end_at_once_from_here)
+    atexit.unregister(keep_exit_code)
+    atexit.register(keep_exit_code)
 
 
 if __name__ == "__main__":

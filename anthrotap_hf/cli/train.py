@@ -60,8 +60,6 @@ def train(
     Example: anthrotap train --model locotrack-tiny --data labels --out runs/mine --steps 200
     """
     try:
-        from safetensors import SafetensorError
-
         from anthrotap_hf.training.trainer import train as run
     except ImportError as error:
         common.fail(str(missing_extra(error, "training")))
@@ -69,12 +67,9 @@ def train(
     with common.cli_errors(out, interrupted):
         common.check_writable(out)
         asked = _read_recipe(recipe or _recipe_of(model), settings or [], model, data, steps, device)
-        try:
-            # transformers' Trainer prints its figures.
-            with redirect_stdout(sys.stderr) if as_json else nullcontext():
-                folder = run(asked, out, print)
-        except SafetensorError as error:
-            raise AnthroTapError(f"weights can't be written: {error}", path=out) from error
+        # transformers' Trainer prints its figures.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            folder = run(asked, out, print)
     if as_json:
         provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
         common.print_json({"model": str(folder), "provenance": provenance})

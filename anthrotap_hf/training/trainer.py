@@ -9,8 +9,8 @@ import math
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -380,15 +380,12 @@ class TrackerTrainer(Trainer):
 
     def save_tracker(self, folder: Path) -> None:
         """Write the model as a folder that `pipeline("point-tracking")` reads."""
-        self._tracker().save_pretrained(folder)
+        with _written_to(self.args.output_dir):
+            self._tracker().save_pretrained(folder)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        try:
+        with _written_to(self.args.output_dir):
             super()._save_checkpoint(*arguments, **options)
-        except RuntimeError as error:
-            # What torch raises where the disk is full; it says no path.
-            reason = f"a checkpoint can't be written: {one_line(error)}"
-            raise AnthroTapError(reason, path=self.args.output_dir, hint="is the disk full?") from error
 
     def _tracker(self) -> PointTrackingPipeline:
         from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
@@ -467,6 +464,18 @@ class _Batches:
             return self.mixture[step]
         except AnthroTapError as error:
             return {"error": error}
+
+
+@contextmanager
+def _written_to(out: str) -> Iterator[None]:
+    """Name the folder of a run in errors of writing: torch and safetensors say no path."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        reason = f"weights can't be written: {one_line(error)}"
+        raise AnthroTapError(reason, path=out, hint="is the disk full?") from error
 
 
 def _only(items: list[Any]) -> Any:

@@ -112,7 +112,7 @@ def _end_by_parent(parent: int) -> NoReturn:
     os._exit(EXIT_CODE)
 
 
-def end_at_once_from_here() -> None:
+def keep_exit_code() -> None:
     """End a process that was stopped, with exit code 130, and let others end by themselves: for `atexit`, called last.
 
     Python would end the former by SIGINT if KeyboardInterrupt had come within `exec`, as of dataclasses, though it was

@@ -119,8 +119,8 @@ def test_a_stop_within_text_that_is_executed_has_the_same_exit_code(tmp_path):
     """`python -m` itself ends such a run by SIGINT, though it was handled."""
     code = (
         "import atexit, os, signal, sys\n"
-        "from anthrotap_hf.utils.stop_signals import end_at_once_from_here, stopped_by_signals\n"
-        "atexit.register(end_at_once_from_here)\n"
+        "from anthrotap_hf.utils.stop_signals import keep_exit_code, stopped_by_signals\n"
+        "atexit.register(keep_exit_code)\n"
         "with stopped_by_signals():\n"
         "    try:\n"
         "        exec('os.kill(os.getpid(), signal.SIGTERM)\\nimport time\\ntime.sleep(5)')\n"
@@ -140,12 +140,12 @@ def test_a_signal_after_the_work_leaves_the_exit_code():
     """Python gives signals back to the system before it deletes modules."""
     code = (
         "import atexit, os, signal\n"
-        "from anthrotap_hf.utils.stop_signals import end_at_once_from_here\n"
+        "from anthrotap_hf.utils.stop_signals import keep_exit_code\n"
         "class Late:\n"
         "    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGTERM):\n"
         "        kill(me, number)\n"
         "late = Late()\n"
-        "atexit.register(end_at_once_from_here)\n"
+        "atexit.register(keep_exit_code)\n"
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     command = [sys.executable, "-c", code]
