@@ -28,10 +28,18 @@ def track(
         typer.Option(help='What to track, in pixels: "t,x,y;t,x,y", or a .csv or .json file of t, x, y.'),
     ] = None,
     grid: Annotated[
-        int | None, typer.Option(min=1, help="Instead: a grid of so many points a side on one frame.")
+        str | None,
+        typer.Option(help='A grid of so many points a side on one frame, or "all" of its pixels. With --points: both.'),
     ] = None,
     points_per_frame: Annotated[
         int | None, typer.Option(min=1, help="Instead: so many points on every frame, spread evenly.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where --grid or --points-per-frame puts points: a picture that is not black there, or a folder of "
+            "one for each frame."
+        ),
     ] = None,
     query_frame: Annotated[int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")] = None,
     model: Annotated[
@@ -69,20 +77,23 @@ def track(
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
     from anthrotap_hf.export.track_files import track_files, write_tracks
-    from anthrotap_hf.pipelines.queries import query_points
+    from anthrotap_hf.pipelines.queries import check_mask, query_points
     from anthrotap_hf.utils.atomic_files import file_sha256
     from anthrotap_hf.video import probe
 
     with common.cli_errors(video):
         # Check what can be checked before a model is loaded.
-        if [points, grid, points_per_frame].count(None) != 2:
-            raise AnthroTapError("what to track: give one of --points, --grid and --points-per-frame")
+        if (points is None and grid is None) == (points_per_frame is None):
+            raise AnthroTapError("what to track: give --points, --grid or both, or --points-per-frame")
+        if mask is not None and grid is None and points_per_frame is None:
+            raise AnthroTapError("--mask needs --grid or --points-per-frame, which says how many points it gets")
         given = None if points is None else _read_points(points)
         queries: dict[str, Any] = {
             "points": given,
-            "grid_size": grid,
+            "grid_size": _read_grid(grid),
             "points_per_frame": points_per_frame,
             "query_frame": query_frame,
+            "mask": None if mask is None else str(mask),
         }
         size = None if resolution is None else common.read_resolution(resolution)
         if fps is not None and not video.is_dir():
@@ -94,6 +105,9 @@ def track(
             info = probe(video, fps)
             sha256 = file_sha256(video)
             _check_points(given or [], info)
+            if mask is not None:
+                # Before a model is loaded; the frames of a video are not counted yet.
+                check_mask(str(mask), info.height, info.width)
             tracker = load_tracker(model, device)
             start = time.perf_counter()
             found = tracker(
@@ -138,6 +152,14 @@ def _check_free(files: list[Path], overwrite: bool) -> None:
     existing = [str(file) for file in files if file.exists()]
     if existing and not overwrite:
         raise AnthroTapError("exists already", path=", ".join(existing), hint="--overwrite replaces it")
+
+
+def _read_grid(grid: str | None) -> int | str | None:
+    if grid is None or grid == "all":
+        return grid
+    if not (grid.isascii() and grid.isdecimal() and int(grid) > 0):
+        raise AnthroTapError(f'must be a whole number from 1 up, or "all", got {grid}', argument="grid")
+    return int(grid)
 
 
 def _check_points(points: list[list[float]], info: VideoInfo) -> None:

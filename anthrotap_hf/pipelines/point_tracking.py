@@ -25,20 +25,22 @@ from .leaving import Found, keep_in_order
 from .queries import query_points
 from .queries import support_points as add_support
 from .video import frames_before_damage
-from .video_values import frames_or_source, row_value
+from .video_values import VideoError, frames_or_source, is_batch, is_frame_list, row_value
 
 logger = logging.get_logger(__name__)
 
 TASK = "point-tracking"
 # Frames that are read, resized and, where the model goes frame by frame, tracked at once.
 FRAMES_AT_ONCE = 16
+# Queries that are tracked at once where a tracker follows each by itself: memory is bounded for every pixel, too.
+QUERIES_AT_ONCE = 8192
 # Shorter work shows no progress, unless asked to.
 QUIET_SECONDS = 2
 # The files beside the video reader that it imports.
 READER_FILES = ("containers.py", "display_order.py", "h264.py", "images.py", "packets.py", "pictures.py")
 
 # Ways to say which points are tracked.
-QUERY_OPTIONS = {"points", "grid_size", "query_frame", "points_per_frame"}
+QUERY_OPTIONS = {"points", "grid_size", "query_frame", "points_per_frame", "mask"}
 
 Progress = bool | Callable[[str, int, int | None], object] | None
 
@@ -156,14 +158,25 @@ class PointTrackingPipeline(Pipeline):
         """Track points in one video or many.
 
         Args:
-            inputs: a path, an http(s) address (or one of fsspec's), a file or its bytes, an array [T, H, W, 3] uint8
-                RGB, a `Video` value of a dataset (undecoded: {"bytes": ..., "path": ...}), or {"video": one of these,
-                "points": its own queries, optional}, as rows of datasets are. A list of videos gives a list of
-                results; a dataset, or a generator, is streamed: results come one by one.
+            inputs: a path of a file or of a folder of pictures, an http(s) address (or one of fsspec's), a file or its
+                bytes, frames in memory, a `Video` value of a dataset (undecoded: {"bytes": ..., "path": ...}), or
+                {"video": one of these, "points": its own queries, optional}, as rows of datasets are.
+
+                Frames in memory are an array [T, H, W, C], a tensor [T, C, H, W], or a list of arrays, tensors or
+                pictures of Pillow; uint8 or floats from 0 to 1; gray, RGB or RGBA, whose alpha is dropped.
+
+                A list of videos, or an array or tensor [B, T, ...], gives a list of results; a dataset, or a generator,
+                is streamed: results come one by one. Of many videos, one that can't be read costs itself alone: its
+                result is {"error": a VideoError}, and a warning says why.
             points: queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
-            grid_size: instead of `points`: n x n queries, spread evenly over one frame.
+            grid_size: n x n queries, spread evenly over one frame, or over the box around `mask` in it, of which
+                those in the mask are kept; or "all": every pixel of the frame or of the mask. With `points`, these
+                come first.
             query_frame: the frame of `grid_size`; 0 by default.
-            points_per_frame: instead of `points`: so many queries in every frame, spread evenly.
+            points_per_frame: instead: so many queries in every frame, spread evenly over it or over its mask.
+            mask: where `grid_size` or `points_per_frame` puts queries: an array [H, W], not 0 where it holds, a picture
+                of it, or a folder of one for each frame, in natural order of their names. Of several objects in a
+                mask, as in DAVIS, choose one by `mask == number`.
             resolution: (height, width) that the model sees the video at; the image processor's by default.
             support_points: so many more points are tracked around each query, and dropped: they help trackers whose
                 queries attend to each other (TAPNext), and cost time. The model's own number by default, mostly 0.
@@ -192,12 +205,18 @@ class PointTrackingPipeline(Pipeline):
         Raises:
             ValueError: the video cannot be read, or queries are missing, outside it or not in whole frames.
         """
+        if is_frame_list(inputs):
+            # transformers would take the frames for videos.
+            inputs = {"video": inputs}
+        elif is_batch(inputs):
+            inputs = list(inputs)
         if type(inputs).__module__.split(".")[0] == "datasets":
             inputs = (row_value(row) for row in inputs)
         elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             # transformers knows generators only.
             inputs = (item for item in inputs)
-        return super().__call__(inputs, **kwargs)
+        many = isinstance(inputs, list | Iterator) and not hasattr(inputs, "read")
+        return super().__call__(inputs, keep_errors=many, **kwargs)
 
     def _sanitize_parameters(
         self,
@@ -209,6 +228,7 @@ class PointTrackingPipeline(Pipeline):
         outside: bool | None = None,
         progress: Progress = None,
         video_folder: str | os.PathLike[str] | None = None,
+        keep_errors: bool = False,
         **queries: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         queries = {name: value for name, value in queries.items() if value is not None}
@@ -230,6 +250,8 @@ class PointTrackingPipeline(Pipeline):
             raise ValueError(f"support_points must be at least 0, got {support_points}")
         given = {"resolution": resolution, "support_points": support_points, "video_folder": video_folder}
         before = {**queries, **shown} | {name: value for name, value in given.items() if value is not None}
+        if keep_errors:
+            before["keep_errors"] = True
         return before, {**chunks, **shown}, {} if outside is None else {"outside": outside}
 
     def preprocess(
@@ -239,13 +261,20 @@ class PointTrackingPipeline(Pipeline):
         support_points: int | None = None,
         progress: Progress = None,
         video_folder: str | os.PathLike[str] | None = None,
+        keep_errors: bool = False,
         **queries: Any,
-    ) -> dict[str, TrackerInput]:
+    ) -> dict[str, TrackerInput | VideoError]:
         if isinstance(inputs, Mapping) and "video" in inputs:
             if inputs.get("points") is not None:
                 queries["points"] = inputs["points"]
             inputs = inputs["video"]
-        pixels, (height, width) = self._read(inputs, resolution, progress, video_folder)
+        try:
+            pixels, (height, width) = self._read(inputs, resolution, progress, video_folder)
+        except VideoError as error:
+            if not keep_errors:
+                raise
+            logger.warning(f"a video is left out: {error}")
+            return {"video": error}
         points = query_points(len(pixels), height, width, **queries)
         asked = points
         support = getattr(self.model.config, "support_points", 0) if support_points is None else support_points
@@ -305,10 +334,14 @@ class PointTrackingPipeline(Pipeline):
         # With batch_size, transformers hands over a list, which may have one item.
         batch = model_inputs["video"]
         videos: list[TrackerInput] = batch if isinstance(batch, list) else [batch]
-        outputs: list[TrackerOutput | None] = [None] * len(videos)
+        # A video that can't be read goes through as its error.
+        outputs: list[TrackerOutput | VideoError | None] = [
+            video if isinstance(video, VideoError) else None for video in videos
+        ]
         alike: dict[tuple[int, ...], list[int]] = {}
         for index, video in enumerate(videos):
-            alike.setdefault((*video.pixels.shape, len(video.queries)), []).append(index)
+            if outputs[index] is None:
+                alike.setdefault((*video.pixels.shape, len(video.queries)), []).append(index)
         for group in alike.values():
             # A single video is not copied: long ones are large.
             pixels = [videos[index].pixels for index in group]
@@ -346,9 +379,21 @@ class PointTrackingPipeline(Pipeline):
                         found[part] = torch.where(late_there, late, early.flip(2))
             return found
         sizes = {name: size for name, size in chunks.items() if name != "frame_chunk_size"}
-        with _progress_bar("tracking", "steps", model.num_steps(T, queries, **sizes), progress) as bar:
-            out = model(pixel_values_videos=pixels, query_points=queries, progress=bar.update, **chunks)
-        return estimates(out)
+        at_once = QUERIES_AT_ONCE if getattr(model, "queries_are_independent", False) else queries.shape[1]
+        groups = queries.split(at_once, dim=1)
+        whole: list[torch.Tensor] = []
+        steps = sum(model.num_steps(T, group, **sizes) for group in groups)
+        with _progress_bar("tracking", "steps", steps, progress) as bar:
+            for number, group in enumerate(groups):
+                out = model(pixel_values_videos=pixels, query_points=group, progress=bar.update, **chunks)
+                found = estimates(out)
+                if len(groups) == 1:
+                    return found
+                # Filled bit by bit: the result is not held twice.
+                whole = whole or [part.new_empty(len(part), queries.shape[1], *part.shape[2:]) for part in found]
+                for target, part in zip(whole, found, strict=True):
+                    target[:, number * at_once : number * at_once + part.shape[1]] = part
+        return whole
 
     def _track_forward(
         self,
@@ -367,8 +412,12 @@ class PointTrackingPipeline(Pipeline):
             progress(frames.shape[1])
         return [torch.cat(part, dim=2) for part in zip(*parts, strict=True)]
 
-    def postprocess(self, model_outputs: dict[str, TrackerOutput], outside: bool = False) -> dict[str, np.ndarray]:
+    def postprocess(
+        self, model_outputs: dict[str, TrackerOutput | VideoError], outside: bool = False
+    ) -> dict[str, Any]:
         of_model = model_outputs["video"]
+        if isinstance(of_model, VideoError):
+            return {"error": of_model}
         tracks, logits, scores, uncertainty = (each.numpy() for each in of_model.estimates)
         found = Found(tracks / of_model.scale, logits > 0, scores.copy(), uncertainty.copy())
         keep_in_order(found, of_model.video.asked, *of_model.video.size, outside)

@@ -1,5 +1,5 @@
 """The package's decoder of videos, under the name of the copy of it that saved pipelines take along."""
 
-from anthrotap_hf.video.decode import VideoError, VideoSource, frames_before_damage
+from anthrotap_hf.video.decode import ImageFolder, VideoError, VideoSource, frames_before_damage, image_folder
 
-__all__ = ["VideoError", "VideoSource", "frames_before_damage"]
+__all__ = ["ImageFolder", "VideoError", "VideoSource", "frames_before_damage", "image_folder"]

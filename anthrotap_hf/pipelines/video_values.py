@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 
 from .video import VideoError, VideoSource
 
@@ -30,6 +32,9 @@ def frames_or_source(video: Any, folder: str | os.PathLike[str] | None = None) -
     Args:
         video: the video.
         folder: the folder in which paths of rows are opened; None: nowhere.
+
+    Returns:
+        What `video.decode` reads; or [T, H, W, 3] uint8 RGB, for frames in memory, see `_rgb_frames`.
 
     Raises:
         VideoError: it is something else, or an address that gives no file.
@@ -71,16 +76,87 @@ def frames_or_source(video: Any, folder: str | os.PathLike[str] | None = None) -
         raise VideoError(f"a file must be opened to read bytes, got {type(content).__name__}")
     if isinstance(video, (bytearray, memoryview)):
         return bytes(video)
-    if hasattr(video, "__array__") or isinstance(video, Sequence):
-        array = np.asarray(video)
-        if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-            raise VideoError(
-                f"a video must be [T, H, W, 3] uint8 RGB and not empty, got {array.dtype} {list(array.shape)}"
-            )
-        return array
+    if is_frame_list(video) or hasattr(video, "__array__"):
+        return _rgb_frames(video)
     raise VideoError(
-        f"a video must be a path, an address, bytes, an array or a dataset's Video value, got {type(video).__name__}"
+        "a video must be a path, an address, bytes, an array, a list of frames or a dataset's Video value, got "
+        f"{type(video).__name__}"
     )
+
+
+def is_frame_list(value: Any) -> bool:
+    """Return whether a value is a list of frames: pictures of Pillow, or arrays or tensors [H, W] or [H, W, C]."""
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not len(value):
+        return False
+    return all(isinstance(item, Image.Image) or getattr(item, "ndim", None) in (2, 3) for item in value)
+
+
+def is_batch(value: Any) -> bool:
+    """Return whether a value is an array or tensor of many videos, [B, T, ...]."""
+    return getattr(value, "ndim", None) == 5
+
+
+def _rgb_frames(video: Any) -> np.ndarray:
+    """Return frames in memory as [T, H, W, 3] uint8 RGB.
+
+    Args:
+        video: a list of frames, or an array or tensor of them: [T, H, W] gray, or with 1 (gray), 3 (RGB) or 4 (RGB and
+            alpha, which is dropped) channels, first or last; where both may be meant, tensors have them first and
+            arrays last. uint8, or floats from 0 to 1. Pictures of Pillow are converted to RGB.
+
+    Raises:
+        VideoError: they are of another shape, type or range, or of different sizes.
+    """
+    if isinstance(video, np.ndarray) and video.dtype == np.uint8 and video.shape[3:] == (3,) and 0 not in video.shape:
+        # As it is: a long video is not copied.
+        return video
+    frames: list[np.ndarray] = []
+    if not isinstance(video, Sequence) and getattr(video, "ndim", 0) not in (3, 4):
+        shape = list(getattr(video, "shape", ()))
+        raise VideoError(f"a video in memory is [T, H, W] or [T, H, W, C] or [T, C, H, W], got {shape}")
+    for number, frame in enumerate(video):
+        image = _rgb_frame(frame, f"frame {number}")
+        if frames and image.shape != frames[0].shape:
+            (h, w), (height, width) = frames[0].shape[:2], image.shape[:2]
+            raise VideoError(f"frame {number} is {width}x{height}, and the frames before it are {w}x{h}")
+        frames.append(image)
+    if not frames:
+        raise VideoError("a video must have frames, got none")
+    return np.stack(frames)
+
+
+def _rgb_frame(frame: Any, name: str) -> np.ndarray:
+    """Return one frame as [H, W, 3] uint8 RGB."""
+    if isinstance(frame, Image.Image):
+        return np.asarray(frame.convert("RGB"))
+    channels_first = isinstance(frame, torch.Tensor)
+    if channels_first:
+        frame = frame.detach().cpu().float() if frame.is_floating_point() else frame.detach().cpu()
+    array = np.asarray(frame)
+    # 1. Channels are last.
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 3:
+        first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
+        if first and (channels_first or not last):
+            array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise VideoError(
+            f"{name} is {list(array.shape)}: frames are [H, W], or have 1, 3 or 4 channels, first or last, and no side "
+            "is 0"
+        )
+    # 2. Gray becomes RGB, and alpha is dropped.
+    array = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
+    # 3. Floats from 0 to 1 become bytes.
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        # NaN fails the comparison.
+        if not (low >= 0 and high <= 1):
+            raise VideoError(f"{name} has floats from {low:g} to {high:g}: floats are from 0 to 1, bytes are uint8")
+        return np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise VideoError(f"{name} is {array.dtype}: frames are uint8, or floats from 0 to 1")
+    return array
 
 
 def _file_in_folder(path: Any, folder: str | os.PathLike[str] | None) -> Path:
@@ -107,4 +183,4 @@ def row_value(row: Any) -> Any:
     return {"bytes": None, "path": row} if isinstance(row, str) else row
 
 
-__all__ = ["frames_or_source", "row_value"]
+__all__ = ["frames_or_source", "is_batch", "is_frame_list", "row_value"]

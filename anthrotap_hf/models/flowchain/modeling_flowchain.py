@@ -61,6 +61,8 @@ class FlowChainForPointTracking(PreTrainedModel):
     """
 
     config_class = FlowChainConfig
+    # Each query is followed by itself, whatever the others are.
+    queries_are_independent = True
     base_model_prefix = "flowchain"
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)

@@ -507,6 +507,8 @@ def encode_motion(points: Tensor, scale: Tensor) -> Tensor:
 
 class LocoTrackPreTrainedModel(PreTrainedModel):
     config_class = LocoTrackConfig
+    # Each query is followed by itself, whatever the others are.
+    queries_are_independent = True
     base_model_prefix = "locotrack"
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)

@@ -497,6 +497,8 @@ class TAPIRMixer(nn.Module):
 
 class TAPIRPreTrainedModel(PreTrainedModel):
     config_class = TAPIRConfig
+    # Each query is followed by itself, whatever the others are.
+    queries_are_independent = True
     base_model_prefix = "tapir"
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)

@@ -163,6 +163,18 @@ def test_points_from_a_file(make_video, tmp_path, name, content):
         assert arrays["queries"].tolist() == [[0, 5, 6], [2, 7.5, 8]]
 
 
+def test_points_and_a_grid_over_a_mask(make_video, tmp_path):
+    mask = Image.new("L", (96, 64))
+    mask.paste(255, (20, 10, 24, 13))
+    mask.save(tmp_path / "mask.png")
+    arguments = ("--points", "0,5,6", "--grid", "all", "--query-frame", 1, "--mask", tmp_path / "mask.png")
+    result = track(make_video(shots=[3]), *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out/video.tracks.npz", allow_pickle=False) as arrays:
+        queries = arrays["queries"].tolist()
+    assert queries == [[0, 5, 6], *([1, x + 0.5, y + 0.5] for y in (10, 11, 12) for x in (20, 21, 22, 23))]
+
+
 def test_invalid_arguments_are_reported_in_one_line(make_video, tmp_path):
     video = make_video(shots=[3])
     (tmp_path / "broken.mp4").write_bytes(b"no video")
@@ -175,11 +187,17 @@ def test_invalid_arguments_are_reported_in_one_line(make_video, tmp_path):
     (tmp_path / "a file").write_text("")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange/config.json").write_text("{}")
+    Image.new("L", (8, 8), 255).save(tmp_path / "small.png")
+    Image.new("L", (96, 64)).save(tmp_path / "black.png")
     out = tmp_path / "out"
     for arguments, message in [
-        ((video, "--out", out), "one of --points, --grid"),
-        ((video, "--out", out, "--grid", 2, "--points", "0,1,1"), "one of --points, --grid"),
-        ((video, "--out", out, "--grid", 2, "--points-per-frame", 1), "one of --points, --grid"),
+        ((video, "--out", out), "give --points, --grid"),
+        ((video, "--out", out, "--points", "0,1,1", "--mask", "a.png"), "--mask needs --grid or --points-per-frame"),
+        ((video, "--out", out, "--grid", "some"), '--grid: must be a whole number from 1 up, or "all", got some'),
+        ((video, "--out", out, "--grid", 2, "--mask", "none.png"), "none.png"),
+        ((video, "--out", out, "--grid", 2, "--mask", tmp_path / "small.png"), "small.png has shape [8, 8]"),
+        ((video, "--out", out, "--grid", 2, "--mask", tmp_path / "black.png"), "black.png is empty"),
+        ((video, "--out", out, "--grid", 2, "--points-per-frame", 1), "give --points, --grid"),
         ((video, "--out", out, "--points", "0,1"), "0,1 is not t,x,y"),
         ((video, "--out", out, "--points", "0,1,b"), "--points: not rows of t,x,y"),
         ((video, "--out", out, "--points", ";"), "no query point"),
