@@ -24,8 +24,8 @@ from .image_processing_point_tracking import PointTrackingImageProcessor
 from .leaving import Found, keep_in_order
 from .queries import query_points
 from .queries import support_points as add_support
-from .video import frames_before_damage
-from .video_values import VideoError, frames_or_source, is_batch, is_frame_list, row_value
+from .video import VideoError, frames_before_damage
+from .video_values import frames_or_source, is_batch, is_frame_list, row_value
 
 logger = logging.get_logger(__name__)
 
@@ -384,15 +384,15 @@ class PointTrackingPipeline(Pipeline):
         whole: list[torch.Tensor] = []
         steps = sum(model.num_steps(T, group, **sizes) for group in groups)
         with _progress_bar("tracking", "steps", steps, progress) as bar:
-            for number, group in enumerate(groups):
+            for index, group in enumerate(groups):
                 out = model(pixel_values_videos=pixels, query_points=group, progress=bar.update, **chunks)
                 found = estimates(out)
                 if len(groups) == 1:
                     return found
                 # Filled bit by bit: the result is not held twice.
-                whole = whole or [part.new_empty(len(part), queries.shape[1], *part.shape[2:]) for part in found]
-                for target, part in zip(whole, found, strict=True):
-                    target[:, number * at_once : number * at_once + part.shape[1]] = part
+                whole = whole or [own.new_empty(len(own), queries.shape[1], *own.shape[2:]) for own in found]
+                for every, own in zip(whole, found, strict=True):
+                    every[:, index * at_once : index * at_once + own.shape[1]] = own
         return whole
 
     def _track_forward(

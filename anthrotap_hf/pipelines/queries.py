@@ -67,7 +67,7 @@ def _grid(t: int, height: int, width: int, size: int | str, mask: np.ndarray | N
     queries = np.stack([np.full(count**2, t), x.ravel(), y.ravel()], axis=1)
     if mask is None:
         return queries
-    queries = queries[mask[queries[:, 2].astype(int), queries[:, 1].astype(int)]]
+    queries = np.compress(mask[queries[:, 2].astype(int), queries[:, 1].astype(int)], queries, axis=0)
     if not len(queries):
         raise ValueError(f"no point of a grid of {count} x {count} lies in the mask: choose a finer one")
     return queries
@@ -152,10 +152,11 @@ def _read_mask(mask: Any, t: int, num_frames: int | None) -> tuple[str, np.ndarr
     if isinstance(mask, (str, os.PathLike)):
         folder = image_folder(os.fspath(mask))
         if folder is None:
-            return os.fspath(mask), ImageFolder(Path(mask).parent, [Path(mask)], 1.0).image(0).any(-1)
+            folder, t = ImageFolder(Path(mask).parent, [Path(mask)], 1.0), 0
+            num_frames = None
         if num_frames is not None and len(folder) != num_frames:
             raise ValueError(f"{mask}: {len(folder)} masks, and the video has {num_frames} frames: one for each")
-        return os.fspath(folder.files[t]), folder.image(t).any(-1)
+        return os.fspath(folder.files[t]), np.any(folder.image(t), axis=-1)
     array = np.asarray(mask)
     return "the mask", array[t] if array.ndim == 3 and len(array) == num_frames else array
 

@@ -132,7 +132,7 @@ def _rgb_frame(frame: Any, name: str) -> np.ndarray:
     channels_first = isinstance(frame, torch.Tensor)
     if channels_first:
         frame = frame.detach().cpu().float() if frame.is_floating_point() else frame.detach().cpu()
-    array = np.asarray(frame)
+    array: np.ndarray = np.asarray(frame)
     # 1. Channels are last.
     if array.ndim == 2:
         array = array[..., None]
@@ -153,7 +153,8 @@ def _rgb_frame(frame: Any, name: str) -> np.ndarray:
         # NaN fails the comparison.
         if not (low >= 0 and high <= 1):
             raise VideoError(f"{name} has floats from {low:g} to {high:g}: floats are from 0 to 1, bytes are uint8")
-        return np.rint(array * 255).astype(np.uint8)
+        scaled: np.ndarray = np.rint(array * 255).astype(np.uint8)
+        return scaled
     if array.dtype != np.uint8:
         raise VideoError(f"{name} is {array.dtype}: frames are uint8, or floats from 0 to 1")
     return array
