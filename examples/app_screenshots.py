@@ -99,7 +99,7 @@ def main(folder: Path, video: str | None, dataset: str | None, looks: list[str])
     folder.mkdir(parents=True, exist_ok=True)
     settings = AppSettings(datasets=(dataset,) if dataset else ())
     blocks = build_app(settings)
-    _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, **launch_options(settings))
+    _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, **launch_options(blocks))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for look in looks:

@@ -84,19 +84,21 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
             with gr.Tab(name):
                 tab(page)
         blocks.unload(page.leave)
-    blocks.end = end
+    blocks.end, blocks.page = end, page
     return blocks.queue(max_size=40)
 
 
-def launch_options(settings: AppSettings | None = None) -> dict[str, Any]:
-    """Return the arguments for `launch`: the style, the limit of an upload, and nothing that calls another host."""
+def launch_options(blocks: gr.Blocks) -> dict[str, Any]:
+    """Return the arguments for `launch` of what `build_app` returned.
+
+    They are the style, the limit of an upload, and nothing that calls another host.
+    """
     from starlette.middleware import Middleware
 
     from anthrotap_hf.app.guard import HostAndOriginGuard, UploadLimit
-    from anthrotap_hf.app.page import AppSettings
     from anthrotap_hf.app.style import CSS, theme
 
-    settings = settings or AppSettings()
+    settings = blocks.page.settings
     middleware = [
         Middleware(HostAndOriginGuard, settings.hosts, settings.has_any_name),
         # The folder that `build_app` made.

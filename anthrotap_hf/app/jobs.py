@@ -91,6 +91,16 @@ def _tracker(model: str, device: str) -> Any:
     return load_tracker(model, device, _report_download)
 
 
+def loaded_tracker(name: str, model: str, device: str) -> Any:
+    """Return a tracker, which is loaded once. Raises JobError if it can't be."""
+    report_progress(f"loading {name}", 0, None)
+    try:
+        return _tracker(model, device)
+    except AnthroTapError as error:
+        reason = format_error(error.reason, hint=error.hint)
+        raise JobError(f"The tracker {name} can't be loaded: {reason}") from error
+
+
 def _report_download(what: str, done: int, total: int | None) -> None:
     report_progress(what, done // 10**6, None if total is None else total // 10**6)
 
@@ -120,12 +130,7 @@ def track(video: Path, points: list[tuple[int, float, float]], models: dict[str,
     with chdir(folder):
         info = probe(video)
         for name, model in models.items():
-            report_progress(f"loading {name}", 0, None)
-            try:
-                tracker = _tracker(model, device)
-            except AnthroTapError as error:
-                reason = format_error(error.reason, hint=error.hint)
-                raise JobError(f"The tracker {name} can't be loaded: {reason}") from error
+            tracker = loaded_tracker(name, model, device)
             begin = time.perf_counter()
             found[name] = tracker(str(video), points=points, progress=partial(_report, name))
             visible = found[name]["visible"]

@@ -18,16 +18,21 @@ import gradio as gr
 from anthrotap_hf.app.guard import JobQuota, is_loopback, visitor_address
 from anthrotap_hf.app.html import count, note, title
 from anthrotap_hf.app.jobs import JobCancelledError, JobError
+from anthrotap_hf.app.samples import DANCERS, write_sample
 from anthrotap_hf.app.uploads import FullError, Limits, Uploads, Video, Visitor, Visitors, take_video
 from anthrotap_hf.utils.errors import AnthroTapError, format_error, one_line
 from anthrotap_hf.utils.workers import Worker, WorkerCancelledError, WorkerDiedError
-from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError, write_video
+from anthrotap_hf.video import VIDEO_SUFFIXES, VideoError
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 # That a job takes, as long as none has ended.
 USUAL_SECONDS = 60.0
+# Changes in the editor that count as much as one video.
+EDITS_PER_JOB = 40
+Progress = Callable[..., object]
+"""Shows how far a job is; called as `gr.Progress` is."""
 Updates = dict[Any, Any]
 """New values of components, by component; those that are not in it stay as they are."""
 
@@ -86,14 +91,19 @@ class Page:
         self.worker = Worker("anthrotap app")
         self.visitors = Visitors(root, self.cancel_job)
         self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
         # The visitor whose job runs. An equal list is another job of the same visitor.
         self._running: list[str] | None = None
+        self._is_edit = False
         self._begin = 0.0
+        # Jobs whose threads wait for their turn, in their order; a visitor who leaves is taken out.
+        self._turns: list[list[str]] = []
         # Visitors whose jobs wait, in their order, and how long the last jobs took.
         self._waiting: list[str] = []
         self._seconds: deque[float] = deque(maxlen=20)
         self.uploads = Uploads()
         self._quota = JobQuota(settings.limits.jobs)
+        self._edit_quota = JobQuota(settings.limits.jobs * EDITS_PER_JOB)
 
     def visitor(self, request: gr.Request) -> Visitor:
         """Return who asks: one without anything, if they have brought nothing yet."""
@@ -129,32 +139,42 @@ class Page:
         with self._lock:
             if visitor in self._waiting:
                 self._waiting.remove(visitor)
+            self._turns = [turn for turn in self._turns if turn != [visitor]]
+            self._turn.notify_all()
 
-    def run(self, visitor: Visitor, progress: gr.Progress, job: Callable[..., R], *args: Any) -> R:
+    def run(self, visitor: Visitor, progress: Progress, job: Callable[..., R], *args: Any) -> R:
         """Run a job in the worker and return its result.
 
         Raises:
             JobError: it failed or was canceled, or the visitor had too many, in a sentence for the visitor.
         """
+        self.count_video(visitor)
+        return self._run(visitor, progress, False, job, *args)
+
+    def run_edit(self, visitor: Visitor, progress: Progress, job: Callable[..., R], *args: Any) -> R:
+        """Run a short job of the editor in the worker, after those that came before; else as `run`."""
+        if (seconds := self._edit_quota.take(visitor.address)) is not None:
+            edits = count(self._edit_quota.jobs, "change")
+            raise JobError(f"This page tracks {edits} an hour of a visitor: the next one in {_duration(seconds)}.")
+        return self._run(visitor, progress, True, job, *args)
+
+    def count_video(self, visitor: Visitor) -> None:
+        """Count a video that is worked on. Raises JobError if the visitor had too many within an hour."""
         if (seconds := self._quota.take(visitor.address)) is not None:
             jobs = count(self._quota.jobs, "video")
             raise JobError(f"This page takes {jobs} an hour of a visitor: the next one in {_duration(seconds)}.")
 
+    def _run(self, visitor: Visitor, progress: Progress, is_edit: bool, job: Callable[..., R], *args: Any) -> R:
         def on_progress(what: str, done: int, total: int | None) -> None:
             progress((done, total) if total else 0, desc=what[:1].upper() + what[1:], unit="")
 
         progress(0, desc="Starting")
         running = [visitor.name]
-        with self._lock:
-            if self._running is not None:
-                # Gradio lets one job run at a time, so no visitor waits for this one any more.
-                self.worker.cancel()
-            self._running, self._begin = running, time.monotonic()
-            if visitor.name in self._waiting:
-                self._waiting.remove(visitor.name)
+        self._wait_for_turn(running, is_edit)
         try:
             result = self.worker.run(job, *args, on_progress=on_progress)
-            self._seconds.append(time.monotonic() - self._begin)
+            if not is_edit:
+                self._seconds.append(time.monotonic() - self._begin)
             return result
         except WorkerCancelledError as error:
             raise JobCancelledError("Cancelled.") from error
@@ -173,6 +193,24 @@ class Page:
             with self._lock:
                 if self._running is running:
                     self._running = None
+                    self._turn.notify_all()
+
+    def _wait_for_turn(self, running: list[str], is_edit: bool) -> None:
+        """Let the jobs end that came before. Raises JobCancelledError if this one is canceled before it begins."""
+        with self._lock:
+            if self._running is not None and not (is_edit or self._is_edit):
+                # Gradio lets one job of its tabs run at a time, so no visitor waits for this one any more.
+                self.worker.cancel()
+                self._running = None
+            self._turns.append(running)
+            while self._running is not None or self._turns[:1] != [running]:
+                if not any(turn is running for turn in self._turns):
+                    raise JobCancelledError("Cancelled.")
+                self._turn.wait()
+            del self._turns[0]
+            self._running, self._is_edit, self._begin = running, is_edit, time.monotonic()
+            if running[0] in self._waiting:
+                self._waiting.remove(running[0])
 
     def cancel_job(self, visitor: str) -> bool:
         """End a visitor's job, if one runs or waits: nothing of it runs on when this returns."""
@@ -263,11 +301,10 @@ class VideoBox:
     Args:
         page: settings and visitors.
         name: of the tab; the visitor's folder and elements of the page are called by it.
-        example: makes frames [T, H, W, 3] and rate of a clip for visitors without one, if there is any.
     """
 
-    def __init__(self, page: Page, name: str, example: Callable[[], tuple[Any, float]] | None = None) -> None:
-        self.page, self.name, self.example = page, name, example
+    def __init__(self, page: Page, name: str) -> None:
+        self.page, self.name = page, name
         with gr.Column(elem_classes="step"):
             with gr.Column(elem_id=f"{name}-empty", elem_classes="drop") as self.empty:
                 types = [*VIDEO_SUFFIXES]
@@ -276,9 +313,8 @@ class VideoBox:
                     limits = f"Any video {page.settings.limits}."
                     gr.HTML(f'<p class="hint">{limits} It stays on this server only while the page is open.</p>')
                     self.use_example = gr.Button(
-                        "Use an example", size="sm", scale=0, min_width=170, visible=example is not None,
-                        elem_id=f"{name}-example",
-                    )  # fmt: skip
+                        "Use the clip of dancers", size="sm", scale=0, min_width=190, elem_id=f"{name}-example"
+                    )
             opened = f"{name}-opened"
             with gr.Row(visible=False, elem_classes="opened", elem_id=opened) as self.opened:
                 self.about = gr.HTML()
@@ -332,11 +368,9 @@ class VideoBox:
         return self._open(self.page.let_in(request), Path(path), progress)
 
     def _make_example(self, request: gr.Request, progress=gr.Progress()) -> Updates:  # noqa: B008
-        assert self.example is not None
         visitor = self.page.let_in(request)
-        path = visitor.empty_folder("example") / "example.mp4"
-        progress(0, desc="Drawing")
-        write_video(path, *self.example())
+        path = visitor.empty_folder("example") / DANCERS
+        write_sample(path)
         return self._open(visitor, path, progress)
 
     def _close(self, request: gr.Request) -> Updates:

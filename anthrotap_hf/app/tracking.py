@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -16,7 +15,6 @@ from anthrotap_hf.app.released import about_tracker, are_here, license_sentences
 from anthrotap_hf.app.uploads import Video, Visitor
 from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.pipelines.queries import query_points
-from anthrotap_hf.readers.procedural import ProceduralClips, ProceduralSettings
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
 
@@ -27,14 +25,6 @@ MAX_POINTS = 400
 TOO_MANY = f"{MAX_POINTS} points are the most that can be tracked at once on this page."
 # Pixels of the picture: a click as close as this to a point removes it.
 CLICK_RADIUS = 12
-EXAMPLE = ProceduralSettings(num_frames=48, height=360, width=640, num_tracks=1, shapes=(5, 7), blur=0.0, noise=2.0)
-EXAMPLE_SEED = 12
-
-
-def example_clip() -> tuple[Any, float]:
-    """Return frames and rate of a clip of textured shapes that move, bend and occlude one another."""
-    clip = ProceduralClips(EXAMPLE, seed=EXAMPLE_SEED)[0]
-    return clip.iter_frames(range(EXAMPLE.num_frames)), 24.0
 
 
 class TrackingTab:
@@ -49,7 +39,7 @@ class TrackingTab:
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=340):
-                box = VideoBox(page, "track", example_clip)
+                box = VideoBox(page, "track")
                 self._build_points()
             with gr.Column(scale=1, min_width=340):
                 default = "locotrack-tiny" if "locotrack-tiny" in self.models else next(iter(self.models))

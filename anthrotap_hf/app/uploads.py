@@ -82,6 +82,11 @@ class Video:
     def seconds(self) -> float:
         return self.frames / self.fps
 
+    @property
+    def preview_size(self) -> tuple[int, int]:
+        """Width and height of the previews, pixels."""
+        return fit_size(self.width, self.height, PREVIEW_SIDE)
+
     def preview(self, t: int) -> np.ndarray:
         """Return the picture of a frame, [h, w, 3] uint8 RGB."""
         picture = cv2.imread(str(self.previews[t]), cv2.IMREAD_COLOR)
@@ -147,6 +152,10 @@ class Visitors:
 
     def __len__(self) -> int:
         return len(self._visitors)
+
+    def all(self) -> list[Visitor]:
+        """Return all visitors."""
+        return list(self._visitors.values())
 
     def find(self, name: str | None) -> Visitor:
         """Return the visitor; of a name that is new, one without anything, who takes no place and has no folder."""
@@ -302,11 +311,16 @@ def _too_long(limits: Limits) -> VideoError:
 def write_picture(path: Path, image: np.ndarray, side: int) -> None:
     """Write [H, W, 3] uint8 RGB as a JPEG, made smaller if its longer side exceeds `side` pixels."""
     height, width = image.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = fit_size(width, height, side)
+    if size != (width, height):
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def fit_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return width and height, made smaller if the longer one exceeds `side`."""
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def plain_name(stem: str) -> str:

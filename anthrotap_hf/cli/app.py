@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ def app(
 
     Example: anthrotap app --dataset labels
     """
+    # What follows imports for seconds.
+    print("The page is starting ...", file=sys.stderr, flush=True)
     from anthrotap_hf.app import build_app, launch_options
     from anthrotap_hf.pipelines import BUNDLED, check_tracker_name
     from anthrotap_hf.utils.devices import check_device
@@ -77,7 +80,7 @@ def app(
                 server_port=port,
                 prevent_thread_lock=True,
                 quiet=True,
-                **launch_options(settings),
+                **launch_options(blocks),
             )
         except OSError as error:  # Gradio's text is about variables of its own
             reason = f"{port or 'from 7860 on'}: no port is free at {host}"

@@ -58,8 +58,9 @@ def export(
     """Write tracks as files that other programs read: CSV, TAP-Vid, CoTracker, COLMAP, After Effects, Blender, Rerun.
 
     csv: rows of track,t,x,y,visible,person. tapvid: a .npz without pickle. cotracker: a .pt of tensors. colmap: a
-    folder with a database, and images if there is a video. after-effects: keyframe data, to paste. blender: a script
-    that fills a movie clip. rerun: an .rrd. onnx: not tracks but a tracker, LocoTrack or LocoTrack-tiny, as a graph.
+    folder with a database, and images if there is a video. after-effects: keyframe data, to paste; after-effects-nulls:
+    a script that makes nulls. blender: a script that fills a movie clip. rerun: an .rrd. onnx: not tracks but a
+    tracker, LocoTrack or LocoTrack-tiny, as a graph.
     `python -m pydoc anthrotap_hf.export.colmap` (and so on) documents coordinates, and occluded and invalid labels.
 
     Example: anthrotap export labels --format tapvid --out tapvid

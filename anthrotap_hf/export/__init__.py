@@ -27,6 +27,7 @@ FORMATS = Registry(
         "cotracker": "anthrotap_hf.export.cotracker:FORMAT",
         "colmap": "anthrotap_hf.export.colmap:FORMAT",
         "after-effects": "anthrotap_hf.export.after_effects:FORMAT",
+        "after-effects-nulls": "anthrotap_hf.export.after_effects:NULLS",
         "blender": "anthrotap_hf.export.blender:FORMAT",
         "rerun": "anthrotap_hf.export.rerun:FORMAT",
     },

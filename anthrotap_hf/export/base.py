@@ -20,6 +20,8 @@ class Format:
         write: writes a clip to a path, where nothing is, or what `write` itself made earlier. Clips have a frame rate.
         suffix: of the file; "" for a folder.
         reader: which program reads it, and how.
+        program: what the program is called.
+        use: what to do with the file in that program, in a sentence.
         video: what a clip's video is for; "" where it is of no use, and `write` gets a clip without one.
         sidecar: where `write` copies a clip's video to, beside the file at a path; None where it is not copied.
     """
@@ -29,6 +31,8 @@ class Format:
     reader: str
     video: str = ""
     sidecar: Callable[[TrackedClip, Path], Path | None] | None = None
+    program: str = ""
+    use: str = ""
 
 
 def frame_rate(clip: TrackedClip) -> float:

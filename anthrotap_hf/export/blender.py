@@ -126,4 +126,7 @@ FORMAT = Format(
     "blender --python FILE, or Run Script in its text editor",
     video="is opened with the tracks",
     sidecar=video_beside,
+    program="Blender",
+    use="Open the clip in the Movie Clip Editor, open this file in the Text Editor and choose Run Script: the points "
+    "become tracking markers.",
 )

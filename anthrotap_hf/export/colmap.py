@@ -145,4 +145,6 @@ FORMAT = Format(
     "",
     "colmap geometric_verifier, then colmap mapper",
     video="gives images/, which COLMAP wants for colors and dense models",
+    program="COLMAP",
+    use="Unpack it, then run colmap geometric_verifier and colmap mapper on database.db and images/.",
 )

@@ -44,4 +44,10 @@ def write_cotracker(clip: TrackedClip, path: Path) -> None:
         torch.save(tensors, file)
 
 
-FORMAT = Format(write_cotracker, ".pt", "torch.load(weights_only=True); CoTracker's Visualizer")
+FORMAT = Format(
+    write_cotracker,
+    ".pt",
+    "torch.load(weights_only=True); CoTracker's Visualizer",
+    program="CoTracker",
+    use="torch.load(FILE, weights_only=True) gives the tensors that CoTracker's Visualizer draws.",
+)

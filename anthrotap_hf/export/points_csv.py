@@ -89,4 +89,7 @@ FORMAT = Format(
     "any spreadsheet; `anthrotap evaluate --benchmark points`, with the video of the same name beside it",
     video="is copied beside it",
     sidecar=video_beside,
+    program="CSV, and ground truth",
+    use="A row for each point and frame, for a spreadsheet or a script; unpacked beside its video it is ground truth "
+    "that `anthrotap evaluate --benchmark points` and training read.",
 )

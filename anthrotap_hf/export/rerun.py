@@ -65,4 +65,11 @@ def write_rerun(clip: TrackedClip, path: Path) -> None:
         recording.disconnect()
 
 
-FORMAT = Format(write_rerun, ".rrd", "rerun FILE", video="goes in, as frames")
+FORMAT = Format(
+    write_rerun,
+    ".rrd",
+    "rerun FILE",
+    video="goes in, as frames",
+    program="Rerun",
+    use="Run `rerun FILE`, or drop the file on the viewer: the frames with the points over time.",
+)

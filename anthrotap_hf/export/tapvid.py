@@ -47,4 +47,11 @@ def write_tapvid(clip: TrackedClip, path: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
-FORMAT = Format(write_tapvid, ".npz", "numpy.load, without pickle", video="goes in, as frames")
+FORMAT = Format(
+    write_tapvid,
+    ".npz",
+    "numpy.load, without pickle",
+    video="goes in, as frames",
+    program="TAP-Vid",
+    use="numpy.load reads it, without pickle: the frames, points as fractions of the frame, and occluded.",
+)

@@ -27,6 +27,7 @@ AFTER_EFFECTS_HEAD = "Adobe After Effects 8.0 Keyframe Data"
 NOT_READ_BACK = {
     "database.db": "COLMAP's database has visible points alone: which labels are occluded or invalid is lost",
     ".rrd": "a Rerun recording is for viewing",
+    ".jsx": "a script of nulls is for After Effects: its keyframe data (.txt) is read back",
 }
 
 

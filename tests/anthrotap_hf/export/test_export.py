@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import numpy as np
@@ -88,6 +90,62 @@ def test_after_effects_keyframes_are_pixels_of_the_visible_and_occluded(tracks, 
     assert text.startswith("Adobe After Effects 8.0 Keyframe Data")
     assert text.rstrip().endswith("End of Keyframe Data")
     assert "\tUnits Per Second\t24" in text
+
+
+# What the script of nulls calls, as After Effects has it; the layers it makes are in `comp.nulls`.
+AFTER_EFFECTS = """
+class CompItem {}
+const KeyframeInterpolationType = {HOLD: "hold", LINEAR: "linear"};
+const comp = Object.assign(new CompItem(), {
+  width: 128, height: 96, duration: 9, selectedLayers: [{startTime: 2}], nulls: [],
+  layers: {addNull: () => { const layer = makeLayer(); comp.nulls.push(layer); return layer; }},
+});
+const app = {project: {activeItem: comp}, beginUndoGroup() {}, endUndoGroup() {}};
+const said = [];
+const alert = (text) => said.push(text);
+function makeProperty() {
+  const made = {keys: [], types: {}, setValue(value) { this.value = value; },
+    property(name) { return this[name] ??= makeProperty(); },
+    addProperty(kind) { this.added = makeProperty(); this.added.kind = kind; return this.added; },
+    setValuesAtTimes(times, values) { this.keys = times.map((time, k) => [time, values[k]]); },
+    setInterpolationTypeAtKey(k, into, out) { this.types[k] = out ?? into; }};
+  return made;
+}
+const makeLayer = makeProperty;
+"""
+
+
+def test_after_effects_script_makes_a_null_a_track_with_keyframes_in_the_composition_s_pixels(tracks, tmp_path):
+    node = shutil.which("node")
+    valid = tracks.valid.copy()
+    valid[0, 3] = False
+    tracks = Tracks.from_labels(tracks.xy, tracks.visible, valid, height=H, width=W)
+    names = {"names": ["left hand", "knee", "né"]}
+    export_clip(TrackedClip(tracks, fps=24, info=names), tmp_path / "a.jsx", "after-effects-nulls")
+    script = (tmp_path / "a.jsx").read_text("ascii")
+    lines = script.partition("TRACKS = [\n")[2].partition("\n];")[0].splitlines()
+    found = [json.loads(line.rstrip(",")) for line in lines]
+    assert [track["name"] for track in found] == names["names"]
+    for n, track in enumerate(found):
+        assert track["frames"] == np.flatnonzero(valid[n]).tolist()
+        np.testing.assert_allclose(track["xy"], tracks.xy[n, valid[n]], rtol=1e-6)
+    assert found[1]["confidence"] == {"frames": [0, 2, 4], "values": [100, 50, 100]}
+    assert found[2]["confidence"] == {"frames": [0, 2], "values": [0, 100]}
+    if node is None:
+        return
+    position = "layer.property('ADBE Transform Group').property('ADBE Position')"
+    result = f"console.log(JSON.stringify(comp.nulls.map((layer) => [layer.name, {position}])))"
+    done = subprocess.run(
+        [node, "-e", f"{AFTER_EFFECTS}\n{script}\n{result}"], capture_output=True, text=True, check=True
+    )
+    nulls = json.loads(done.stdout)
+    assert [name for name, _ in nulls] == names["names"]
+    position = nulls[0][1]
+    # Twice as wide as the footage, which begins at 2 seconds.
+    frames = np.flatnonzero(valid[0])
+    np.testing.assert_allclose([time for time, _ in position["keys"]], 2 + frames / 24, atol=1e-5)
+    np.testing.assert_allclose([place for _, place in position["keys"]], 2 * tracks.xy[0, frames], rtol=1e-5)
+    assert [position["types"][str(k)] for k in range(1, 6)] == ["linear", "linear", "hold", "linear", "linear"]
 
 
 def test_blender_s_script_is_python_and_holds_every_track(tracks, tmp_path):
@@ -181,8 +239,9 @@ def test_other_formats_are_read_back_as_tracks(format, tracks, tmp_path, make_vi
 
 def test_what_is_not_read_back_says_so(tracks, tmp_path):
     export_clip(TrackedClip(tracks, fps=24), tmp_path / "colmap", "colmap")
-    (tmp_path / "a.rrd").touch()
-    for source in ("colmap", "colmap/database.db", "a.rrd"):
+    for name in ("a.rrd", "a.jsx"):
+        (tmp_path / name).touch()
+    for source in ("colmap", "colmap/database.db", "a.rrd", "a.jsx"):
         with pytest.raises(ValueError, match=r"it can't be read back: .*; export to another format too: csv"):
             open_reader("tracks", tmp_path / source)
         arguments = ["export", str(tmp_path / source), "--format", "csv", "--out", str(tmp_path / "a.csv")]
