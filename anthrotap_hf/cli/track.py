@@ -42,6 +42,13 @@ def track(
         ),
     ] = None,
     query_frame: Annotated[int | None, typer.Option(min=0, help="The frame of --grid. Default: the first.")] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: a project of the page, or a .csv of id,t,x,y. Tracks pass through all places of a point. "
+            "With --overwrite, what an earlier run with the same tracker has found is kept.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -76,14 +83,21 @@ def track(
 
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
+    from anthrotap_hf.cli.corrections import track_corrected
     from anthrotap_hf.export.track_files import track_files, write_tracks
+    from anthrotap_hf.pipelines.projects import read_project
     from anthrotap_hf.pipelines.queries import check_mask, query_points
     from anthrotap_hf.utils.atomic_files import file_sha256
     from anthrotap_hf.video import probe
 
     with common.cli_errors(video):
         # Check what can be checked before a model is loaded.
-        if (points is None and grid is None) == (points_per_frame is None):
+        others = (points, grid, points_per_frame, mask, query_frame, support_points)
+        if corrections is not None and any(other is not None for other in others):
+            raise AnthroTapError("--corrections says what to track: leave out all other options that do")
+        if corrections is not None and (outside or frame_chunk or query_chunk or window):
+            raise AnthroTapError("--corrections goes without --outside, --frame-chunk, --query-chunk and --window")
+        if corrections is None and (points is None and grid is None) == (points_per_frame is None):
             raise AnthroTapError("what to track: give --points, --grid or both, or --points-per-frame")
         if mask is not None and grid is None and points_per_frame is None:
             raise AnthroTapError("--mask needs --grid or --points-per-frame, which says how many points it gets")
@@ -98,6 +112,7 @@ def track(
         size = None if resolution is None else common.read_resolution(resolution)
         if fps is not None and not video.is_dir():
             raise AnthroTapError("--fps is for folders of pictures; a video file has times of its own", argument="fps")
+        project = None if corrections is None else read_project(corrections)
         files = track_files(out, video.stem)
         common.check_writable(out)
         with locked_folder(out):
@@ -110,20 +125,35 @@ def track(
                 check_mask(str(mask), info.height, info.width)
             tracker = load_tracker(model, device)
             start = time.perf_counter()
-            found = tracker(
-                str(video),
-                **queries,
-                resolution=size,
-                support_points=support_points,
-                outside=outside,
-                frame_chunk_size=frame_chunk,
-                query_chunk_size=query_chunk,
-                window_size=window,
-            )
+            name = f"{tracker.model.config.model_type} {model or '(default)'}"
+            said = ""
+            if project is not None:
+                with common.progress_bars() as on_progress:
+                    found, asked, said = track_corrected(
+                        tracker,
+                        video,
+                        info,
+                        sha256,
+                        project,
+                        name,
+                        files[1],
+                        size,
+                        lambda done, total: on_progress("stretches", done, total),
+                    )
+            else:
+                found = tracker(
+                    str(video),
+                    **queries,
+                    resolution=size,
+                    support_points=support_points,
+                    outside=outside,
+                    frame_chunk_size=frame_chunk,
+                    query_chunk_size=query_chunk,
+                    window_size=window,
+                )
+                asked = query_points(found["visible"].shape[1], info.height, info.width, **queries)
             seconds = time.perf_counter() - start
             count, frames = found["visible"].shape
-            name = f"{tracker.model.config.model_type} {model or '(default)'}"
-            asked = query_points(frames, info.height, info.width, **queries)
             # Another program may have written some meanwhile.
             _check_free(files, overwrite)
             with common.progress_bars() as on_progress:
@@ -144,7 +174,7 @@ def track(
         }
         common.print_json(summary)
         return
-    print(f"{count} points over {frames} frames by {name}, {visible:.0%} visible, {rate:.1f} frames/s")
+    print(f"{count} points over {frames} frames by {name}, {visible:.0%} visible, {said or f'{rate:.1f} frames/s'}")
     print("\n".join(map(str, files)))
 
 

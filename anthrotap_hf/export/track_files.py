@@ -22,9 +22,9 @@ def track_files(folder: Path, stem: str) -> list[Path]:
 
 
 def found_tracks(found: Mapping[str, np.ndarray], info: VideoInfo) -> Tracks:
-    """Return what the pipeline found in a video as `Tracks`, all labels valid."""
+    """Return what the pipeline found in a video as `Tracks`; all labels are valid where it does not say which are."""
     visible = found["visible"]
-    valid = np.ones_like(visible)
+    valid = found.get("valid", np.ones_like(visible))
     return Tracks.from_labels(found["tracks"], visible, valid, height=info.height, width=info.width)
 
 
@@ -48,7 +48,7 @@ def write_tracks(
         video: the file.
         info: its size and rate.
         found: "tracks" [N, T, 2] float32 in the video's pixels, "visible" [N, T] bool, "scores" and "uncertainty"
-            [N, T] float32.
+            [N, T] float32; what else it has is written as it is.
         queries: [N, 3] (t, x, y).
         model: the tracker's name.
         on_frame: called with the number of frames of the overlay that are drawn.

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, Pipeline
 from transformers.utils import logging
-from transformers.utils.logging import tqdm
 
 from .image_processing_point_tracking import PointTrackingImageProcessor
 from .leaving import Found, keep_in_order
-from .queries import query_points
+from .progress import Progress, progress_bar
+from .queries import has_ids, query_points
 from .queries import support_points as add_support
 from .video import VideoError, frames_before_damage
 from .video_values import frames_or_source, is_batch, is_frame_list, row_value
@@ -34,15 +34,11 @@ TASK = "point-tracking"
 FRAMES_AT_ONCE = 16
 # Queries that are tracked at once where a tracker follows each by itself: memory is bounded for every pixel, too.
 QUERIES_AT_ONCE = 8192
-# Shorter work shows no progress, unless asked to.
-QUIET_SECONDS = 2
 # The files beside the video reader that it imports.
 READER_FILES = ("containers.py", "display_order.py", "h264.py", "images.py", "packets.py", "pictures.py")
 
 # Ways to say which points are tracked.
 QUERY_OPTIONS = {"points", "grid_size", "query_frame", "points_per_frame", "mask"}
-
-Progress = bool | Callable[[str, int, int | None], object] | None
 
 
 @dataclass
@@ -168,7 +164,10 @@ class PointTrackingPipeline(Pipeline):
                 A list of videos, or an array or tensor [B, T, ...], gives a list of results; a dataset, or a generator,
                 is streamed: results come one by one. Of many videos, one that can't be read costs itself alone: its
                 result is {"error": a VideoError}, and a warning says why.
-            points: queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels.
+            points: queries [[t, x, y], ...]: t a whole frame number from 0, xy in the video's pixels. Or
+                [[t, x, y, id], ...]: rows of one id are places of one point, whose track passes through all of them,
+                see `anthrotap_hf.pipelines.corrections`; one result an id, in order of their first rows, with "ids" and
+                "valid" besides.
             grid_size: n x n queries, spread evenly over one frame, or over the box around `mask` in it, of which
                 those in the mask are kept; or "all": every pixel of the frame or of the mask. With `points`, these
                 come first.
@@ -216,7 +215,24 @@ class PointTrackingPipeline(Pipeline):
             # transformers knows generators only.
             inputs = (item for item in inputs)
         many = isinstance(inputs, list | Iterator) and not hasattr(inputs, "read")
+        if has_ids(kwargs.get("points")):
+            return self._track_corrected(inputs, many, **kwargs)
         return super().__call__(inputs, keep_errors=many, **kwargs)
+
+    def _track_corrected(self, inputs: Any, many: bool, points: Any, **kwargs: Any) -> Any:
+        """Track points of several queries each, by `PointEditor`."""
+        try:
+            from anthrotap_hf.pipelines.corrections import PointEditor, points_of_rows
+        except ImportError as error:
+            raise ImportError("points with ids need the package anthrotap") from error
+        if many:
+            raise ValueError("points with ids belong to one video: call the pipeline for each")
+        options = {name: kwargs.pop(name) for name in ("resolution", "progress", "video_folder") if name in kwargs}
+        if kwargs:
+            raise ValueError(f"{', '.join(sorted(kwargs))}: not with points that have ids")
+        edited = points_of_rows(points)
+        video = inputs["video"] if isinstance(inputs, Mapping) and "video" in inputs else inputs
+        return PointEditor(self, video, **options).track(edited).found()
 
     def _sanitize_parameters(
         self,
@@ -269,7 +285,7 @@ class PointTrackingPipeline(Pipeline):
                 queries["points"] = inputs["points"]
             inputs = inputs["video"]
         try:
-            pixels, (height, width) = self._read(inputs, resolution, progress, video_folder)
+            pixels, (height, width) = self.read_frames(inputs, resolution, progress, video_folder)
         except VideoError as error:
             if not keep_errors:
                 raise
@@ -287,21 +303,22 @@ class PointTrackingPipeline(Pipeline):
         given = torch.from_numpy(scaled.astype(np.float32))
         return {"video": TrackerInput(pixels, given, asked, (height, width))}
 
-    def _read(
+    def read_frames(
         self,
         video: Any,
-        resolution: tuple[int, int] | None,
-        progress: Progress,
-        video_folder: str | os.PathLike[str] | None,
+        resolution: tuple[int, int] | None = None,
+        progress: Progress = None,
+        video_folder: str | os.PathLike[str] | None = None,
     ) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Return [T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video.
+        """Return a video's frames [T, 3, h, w] uint8 at the model's resolution, and (height, width) of the video.
 
-        No more than `FRAMES_AT_ONCE` frames are held at their own size. A damaged file is read up to the damage.
+        Arguments are those of `__call__`. No more than `FRAMES_AT_ONCE` frames are held at their own size. A damaged
+        file is read up to the damage.
         """
         source = frames_or_source(video, video_folder)
         frames = source if isinstance(source, np.ndarray) else (frame.image for frame in frames_before_damage(source))
         parts, some, size = [], [], (0, 0)
-        with _progress_bar("reading", "frames", None, progress) as bar:
+        with progress_bar("reading", "frames", None, progress) as bar:
             for image in frames:
                 some.append(image)
                 if len(some) == FRAMES_AT_ONCE:
@@ -368,7 +385,7 @@ class PointTrackingPipeline(Pipeline):
         if self._frame_by_frame:
             # Such a model runs forward in time: what comes before a query, it tracks in the reversed video.
             back = bool((queries[..., 0] > 0).any())
-            with _progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:
+            with progress_bar("tracking", "frames", (1 + back) * T, progress) as bar:
                 found = self._track_forward(pixels, queries, chunks, bar.update)
                 if back:
                     flipped = queries * queries.new_tensor([-1, 1, 1]) + queries.new_tensor([T - 1, 0, 0])
@@ -383,7 +400,7 @@ class PointTrackingPipeline(Pipeline):
         groups = queries.split(at_once, dim=1)
         whole: list[torch.Tensor] = []
         steps = sum(model.num_steps(T, group, **sizes) for group in groups)
-        with _progress_bar("tracking", "steps", steps, progress) as bar:
+        with progress_bar("tracking", "steps", steps, progress) as bar:
             for index, group in enumerate(groups):
                 out = model(pixel_values_videos=pixels, query_points=group, progress=bar.update, **chunks)
                 found = estimates(out)
@@ -460,32 +477,6 @@ class PointTrackingPipeline(Pipeline):
         shutil.copyfile(reader, Path(save_directory) / "video.py")
         for name in READER_FILES:
             shutil.copyfile(reader.with_name(name), Path(save_directory) / name)
-
-
-def _progress_bar(what: str, unit: str, total: int | None, progress: Progress) -> Any:
-    if callable(progress):
-        return _ProgressCallback(what, total, progress)
-    # None disables the bar where there is no terminal.
-    disable = None if progress is None else not progress
-    delay = 0 if progress else QUIET_SECONDS
-    return tqdm(desc=what, unit=f" {unit}", total=total, disable=disable, delay=delay, leave=False)
-
-
-class _ProgressCallback:
-    """Stands in for a progress bar: calls a function with how far the work is."""
-
-    def __init__(self, what: str, total: int | None, call: Callable[[str, int, int | None], object]) -> None:
-        self.what, self.total, self.call, self.done = what, total, call, 0
-
-    def __enter__(self) -> _ProgressCallback:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, number: int) -> None:
-        self.done += number
-        self.call(self.what, self.done, self.total)
 
 
 __all__ = ["PointTrackingPipeline"]

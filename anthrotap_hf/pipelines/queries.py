@@ -176,6 +176,11 @@ def _count(name: str, value: Any, other: str = "") -> int:
     return count
 
 
+def has_ids(points: Any) -> bool:
+    """Return whether some of the rows of `points` have four numbers."""
+    return points is not None and hasattr(points, "__len__") and any(np.size(row) == 4 for row in points)
+
+
 def support_points(points: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
     """Return `count` queries around each one, for trackers whose queries attend to each other.
 

@@ -32,17 +32,17 @@ NOT_READ_BACK = {
 
 
 def read_npz(path: Path, num_frames: int | None) -> Arrays:
-    """Read the `.tracks.npz` of `anthrotap track`. Labels with a finite position are valid."""
-    found = load_labels(path, ("tracks", "visible", "size", "fps"), ("times",))
-    return {**found, "valid": np.isfinite(found["tracks"]).all(-1)}
+    """Read the `.tracks.npz` of `anthrotap track`. Finite labels are valid, unless it says which are."""
+    found = load_labels(path, ("tracks", "visible", "size", "fps"), ("times", "valid"))
+    return {"valid": np.isfinite(found["tracks"]).all(-1), **found}
 
 
 def read_tracks_json(path: Path, num_frames: int | None) -> Arrays:
     """Read the `.tracks.json` of `anthrotap track`, which has the same as the `.npz`."""
     content = read_json(path, limit=None)
-    names = ("tracks", "visible", "size", "fps", "times")
+    names = ("tracks", "visible", "size", "fps", "times", "valid")
     arrays = {name: np.array(content[name]) for name in names if name in content}
-    return {**arrays, "valid": np.isfinite(arrays["tracks"]).all(-1)}
+    return {"valid": np.isfinite(arrays["tracks"]).all(-1), **arrays}
 
 
 def read_cotracker(path: Path, num_frames: int | None) -> Arrays:

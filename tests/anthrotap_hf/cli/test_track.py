@@ -193,6 +193,10 @@ def test_invalid_arguments_are_reported_in_one_line(make_video, tmp_path):
     for arguments, message in [
         ((video, "--out", out), "give --points, --grid"),
         ((video, "--out", out, "--points", "0,1,1", "--mask", "a.png"), "--mask needs --grid or --points-per-frame"),
+        ((video, "--out", out, "--grid", 2, "--corrections", "a.csv"), "--corrections says what to track"),
+        ((video, "--out", out, "--corrections", "a.csv", "--outside"), "--corrections goes without --outside"),
+        ((video, "--out", out, "--corrections", "none.csv"), "none.csv"),
+        ((video, "--out", out, "--corrections", tmp_path / "other.json"), "other.json: no project"),
         ((video, "--out", out, "--grid", "some"), '--grid: must be a whole number from 1 up, or "all", got some'),
         ((video, "--out", out, "--grid", 2, "--mask", "none.png"), "none.png"),
         ((video, "--out", out, "--grid", 2, "--mask", tmp_path / "small.png"), "small.png has shape [8, 8]"),
