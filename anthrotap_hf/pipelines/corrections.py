@@ -109,7 +109,8 @@ class _Direction:
 
     def certainty(self) -> np.ndarray:
         """Return [S]: the probability that the point is visible and not off."""
-        return np.maximum(self.scores * (1 - self.uncertainty), LEAST_CERTAINTY)
+        certainty: np.ndarray = np.maximum(self.scores * (1 - self.uncertainty), LEAST_CERTAINTY)
+        return certainty
 
 
 @dataclass

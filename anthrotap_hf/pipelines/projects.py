@@ -81,23 +81,20 @@ def project_from_json(content: Any) -> Project:
             hint="upgrade the package anthrotap",
         )
     try:
-        video = content.get("video")
         points = tuple(_point(entry) for entry in content["points"])
-        return Project(
-            points,
-            None
-            if video is None
-            else ProjectVideo(
-                str(video["file"]),
-                str(video["sha256"]),
-                *(_whole(video[name]) for name in ("num_frames", "height", "width")),
-                None if video.get("fps") is None else float(video["fps"]),
-            ),
-            None if content.get("model") is None else str(content["model"]),
-        )
+        model = content.get("model")
+        return Project(points, _video(content.get("video")), None if model is None else str(model))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CorrectionError(f"not a project as it should be: {reason}") from error
+
+
+def _video(entry: Any) -> ProjectVideo | None:
+    if entry is None:
+        return None
+    num_frames, height, width = (_whole(entry[name]) for name in ("num_frames", "height", "width"))
+    fps = None if entry.get("fps") is None else float(entry["fps"])
+    return ProjectVideo(str(entry["file"]), str(entry["sha256"]), num_frames, height, width, fps)
 
 
 def _point(entry: Any) -> EditedPoint:
