@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anthrotap_hf.models.tapir import TAPIRConfig, TAPIRForPointTracking
     from anthrotap_hf.models.tapnext import TAPNextConfig, TAPNextForPointTracking
     from anthrotap_hf.models.tokenhmr import TokenHMRConfig, TokenHMRForHumanMeshRecovery
-    from anthrotap_hf.pipelines import PointTrackingImageProcessor, PointTrackingPipeline
+    from anthrotap_hf.pipelines import OnlineTracker, PointTrackingImageProcessor, PointTrackingPipeline
     from anthrotap_hf.schema import decode_clip, decode_row, decode_tracks
     from anthrotap_hf.tracks import TrackedClip, Tracks
     from anthrotap_hf.training.samples import collate, to_training_sample
@@ -38,6 +38,7 @@ __all__ = [
     "FlowChainForPointTracking",
     "LocoTrackConfig",
     "LocoTrackForPointTracking",
+    "OnlineTracker",
     "PointTrackingImageProcessor",
     "PointTrackingPipeline",
     "StreamedClips",
@@ -72,7 +73,7 @@ _lazy_getattr, _, _ = lazy_loader.attach(
         "models.tapir": ["TAPIRConfig", "TAPIRForPointTracking"],
         "models.tapnext": ["TAPNextConfig", "TAPNextForPointTracking"],
         "models.tokenhmr": ["TokenHMRConfig", "TokenHMRForHumanMeshRecovery"],
-        "pipelines": ["PointTrackingImageProcessor", "PointTrackingPipeline"],
+        "pipelines": ["OnlineTracker", "PointTrackingImageProcessor", "PointTrackingPipeline"],
         "schema": ["decode_clip", "decode_row", "decode_tracks"],
         "tracks": ["TrackedClip", "Tracks"],
         "training.samples": ["collate", "to_training_sample"],

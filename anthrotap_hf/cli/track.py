@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def track(
-    video: Annotated[Path, typer.Argument(help="The video, or a folder of pictures.", metavar="VIDEO")],
-    out: common.Out,
+    video: Annotated[
+        Path | None, typer.Argument(help="The video, or a folder of pictures.", metavar="VIDEO", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; not with --live.")] = None,
     points: Annotated[
         str | None,
         typer.Option(help='What to track, in pixels: "t,x,y;t,x,y", or a .csv or .json file of t, x, y.'),
@@ -76,13 +78,40 @@ def track(
     window: Annotated[
         int | None, typer.Option(min=1, help="Frames whose features are held at once, to bound memory.")
     ] = None,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of VIDEO, frames as they come: the number of a camera, the address of a stream, or - for raw "
+            "rgb24 frames on standard input. --points are added in their frames; positions go to standard output.",
+            metavar="0|URL|-",
+        ),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH of the raw frames of --live -.")] = None,
+    live_output: Annotated[
+        str, typer.Option(help="What --live writes: json (a line a frame), csv, or frames (raw rgb24, points drawn).")
+    ] = "json",
+    no_drop: Annotated[
+        bool, typer.Option("--no-drop", help="Let the source of --live wait, rather than drop frames.")
+    ] = False,
     overwrite: common.Overwrite = False,
     as_json: common.Json = False,
 ) -> None:
-    """Track points through a video; write an overlay video, a .npz and a .json.
+    """Track points through a video; write an overlay video, a .npz and a .json. Or track them live.
 
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
+    if live is not None:
+        others = (video, out, points_per_frame, mask, query_frame, corrections, support_points, fps, frame_chunk)
+        with common.cli_errors(live):
+            if any(other is not None for other in (*others, query_chunk, window)) or outside or overwrite or as_json:
+                raise AnthroTapError(
+                    "--live goes with --points, --grid, --model, --resolution, --device, --size, --live-output and "
+                    "--no-drop alone"
+                )
+            _track_live(live, points, grid, model, resolution, device, size, live_output, not no_drop)
+        return
+    if video is None or out is None:
+        common.fail("what to track: name a VIDEO, and by --out a folder for the results, or a source by --live")
     from anthrotap_hf.cli.corrections import track_corrected
     from anthrotap_hf.export.track_files import track_files, write_tracks
     from anthrotap_hf.pipelines.projects import read_project
@@ -109,7 +138,9 @@ def track(
             "query_frame": query_frame,
             "mask": None if mask is None else str(mask),
         }
-        size = None if resolution is None else common.read_resolution(resolution)
+        if size is not None or live_output != "json" or no_drop:
+            raise AnthroTapError("--size, --live-output and --no-drop go with --live")
+        model_size = None if resolution is None else common.read_resolution(resolution)
         if fps is not None and not video.is_dir():
             raise AnthroTapError("--fps is for folders of pictures; a video file has times of its own", argument="fps")
         project = None if corrections is None else read_project(corrections)
@@ -137,14 +168,14 @@ def track(
                         project,
                         name,
                         files[1],
-                        size,
+                        model_size,
                         lambda done, total: on_progress("stretches", done, total),
                     )
             else:
                 found = tracker(
                     str(video),
                     **queries,
-                    resolution=size,
+                    resolution=model_size,
                     support_points=support_points,
                     outside=outside,
                     frame_chunk_size=frame_chunk,
@@ -176,6 +207,35 @@ def track(
         return
     print(f"{count} points over {frames} frames by {name}, {visible:.0%} visible, {said or f'{rate:.1f} frames/s'}")
     print("\n".join(map(str, files)))
+
+
+def _track_live(
+    source: str,
+    points: str | None,
+    grid: str | None,
+    model: str | None,
+    resolution: str | None,
+    device: str,
+    size: str | None,
+    output: str,
+    drop: bool,
+) -> None:
+    from anthrotap_hf.cli.live import OUTPUTS, open_source, track_live
+    from anthrotap_hf.pipelines import OnlineTracker
+
+    if points is None and grid is None:
+        raise AnthroTapError("what to track: give --points, --grid or both")
+    if output not in OUTPUTS:
+        raise AnthroTapError(f"must be one of {', '.join(OUTPUTS)}, got {output}", argument="live-output")
+    side = _read_grid(grid)
+    if side == "all":
+        raise AnthroTapError("not every pixel is tracked live: name a number", argument="grid")
+    frame_size = None if size is None else common.read_resolution(size, "size")
+    images = open_source(source, frame_size)
+    of_model = None if resolution is None else common.read_resolution(resolution)
+    given = [] if points is None else _read_points(points)
+    tracker = OnlineTracker(load_tracker(model, device), of_model)
+    track_live(tracker, images, given, side if isinstance(side, int) else None, output, drop)
 
 
 def _check_free(files: list[Path], overwrite: bool) -> None:

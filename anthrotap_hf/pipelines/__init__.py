@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from anthrotap_hf.pipelines.image_processing_point_tracking import PointTrackingImageProcessor
     from anthrotap_hf.pipelines.loading import TrackerError, load_tracker
+    from anthrotap_hf.pipelines.online import OnlineTracker
     from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["PointTrackingImageProcessor", "PointTrackingPipeline", "TrackerError", "load_tracker"]
+__all__ = ["OnlineTracker", "PointTrackingImageProcessor", "PointTrackingPipeline", "TrackerError", "load_tracker"]
 
 _MODELS = Path(__file__).parents[1] / "models"
 BUNDLED = {"flowchain": _MODELS / "flowchain/default", "locotrack-tiny": _MODELS / "locotrack/default"}
@@ -38,6 +39,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "image_processing_point_tracking": ["PointTrackingImageProcessor"],
         "loading": ["TrackerError", "load_tracker"],
+        "online": ["OnlineTracker"],
         "point_tracking": ["PointTrackingPipeline"],
     },
 )

@@ -20,7 +20,7 @@ from anthrotap_hf.pipelines.point_tracking import PointTrackingPipeline
 from anthrotap_hf.utils.errors import AnthroTapError
 
 # Frames on either side of the frame that a user looks at, which are tracked first.
-AROUND = 24
+AROUND = 16
 # How far the two directions of a stretch fade into each other where they meet, as a part of the stretch.
 FADE = 1 / 12
 # A direction never counts less than this, so that weights can be divided by their sum.

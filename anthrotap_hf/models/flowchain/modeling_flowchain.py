@@ -248,6 +248,59 @@ def chain_steps(
     return FlowChainSteps(xy, errors, changes)
 
 
+class FlowChainFollower:
+    """Follows points frame by frame, forward in time, as `chain_flow` does.
+
+    Args:
+        config: of flow, memory and limits.
+        xy: [N, 2] in the first frame.
+
+    Attributes:
+        xy: [N, 2] float64, in the last frame.
+    """
+
+    def __init__(self, config: FlowChainConfig, xy: np.ndarray) -> None:
+        self._config = config
+        self.xy = np.array(xy, np.float64)
+        self._errors, self._worst = np.zeros(len(xy)), np.zeros(len(xy))
+        self._last: np.ndarray | None = None
+
+    @classmethod
+    def of_colors(cls, max_color_change: float | None, xy: np.ndarray) -> FlowChainFollower:
+        """Return the one that `follow_flow` of LocoTrack goes by."""
+        return cls(FlowChainConfig(max_color_change=max_color_change), xy)
+
+    def step(self, image: np.ndarray) -> None:
+        """Go on to the next frame, [H, W, 3] uint8 RGB; the first one is that of the points."""
+        if self._last is not None:
+            pair = torch.from_numpy(np.stack([self._last, image])).permute(0, 3, 1, 2)
+            queries = np.concatenate([np.zeros((len(self.xy), 1)), self.xy], axis=1)
+            found = chain_steps(pair, queries, self._config)
+            self.xy, error = found.xy[:, 1], found.errors[:, 1]
+            limit = self._config.error_limit
+            if self._config.max_color_change is not None:
+                error = np.where(found.changes[:, 1] > self._config.max_color_change, limit, error)
+            self._errors = np.minimum(self._config.error_memory * self._errors + error, limit)
+            inside = ((self.xy >= 0) & (self.xy <= [image.shape[1], image.shape[0]])).all(-1)
+            self._now = np.where(inside, self._errors, limit)
+        else:
+            self._now = self._errors
+        self._worst = np.maximum(self._worst, self._now)
+        self._last = image
+
+    def visible_logits(self) -> np.ndarray:
+        """Return [N] float32, positive where flow and the flow back agree."""
+        logits: np.ndarray = SURE_LOGIT * (1 - self._now)
+        return logits.astype(np.float32)
+
+    def unbroken_logits(self) -> np.ndarray:
+        """Return [N] float32, the smallest so far where colors are looked at, see `unbroken_logits`."""
+        if self._config.max_color_change is None:
+            return self.visible_logits()
+        logits: np.ndarray = SURE_LOGIT * (1 - self._worst)
+        return logits.astype(np.float32)
+
+
 class FlowChainNeighborFlows:
     """Flow between neighboring frames of a video, for a pass forward in time and one back.
 
@@ -362,4 +415,11 @@ def check_query_points(query_points: Tensor, B: int, T: int, height: int, width:
         )
 
 
-__all__ = ["FlowChainForPointTracking", "FlowChainOutput", "chain_flow", "chain_steps", "unbroken_logits"]
+__all__ = [
+    "FlowChainFollower",
+    "FlowChainForPointTracking",
+    "FlowChainOutput",
+    "chain_flow",
+    "chain_steps",
+    "unbroken_logits",
+]

@@ -74,6 +74,16 @@ class LocoTrackFeatures:
         shared = self.initial[0] is self.refinement[1]
         return [*self.refinement] if shared else [*self.refinement, *self.initial]
 
+    @classmethod
+    def joined(cls, parts: Sequence[LocoTrackFeatures]) -> LocoTrackFeatures:
+        """Return the features of frames that follow each other as those of one clip."""
+        middle, coarse, fine, *others = (
+            torch.cat(grids, dim=1) for grids in zip(*(part.grids() for part in parts), strict=True)
+        )
+        first_coarse, first_middle = others or (coarse, middle)
+        last = parts[-1]
+        return cls((first_coarse, first_middle), (middle, coarse, fine), last.video_size, last.resolution)
+
     def frames(self, first: int, end: int) -> LocoTrackFeatures:
         """Return the features of some frames, as views."""
         middle, coarse, fine, *others = (grid[:, first:end] for grid in self.grids())
@@ -703,7 +713,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
         if video_features is not None:
             (B, T), size = video_features.refinement[0].shape[:2], video_features.video_size
             check_query_points(query_points, B, T, *size)
-            query_features = self._query_features(video_features, query_points)
+            query_features = self.get_query_features(video_features, query_points)
             windows = [(LocoTrackWindow(0, T, range(T)), video_features)]
 
         # 2. Track a chunk of queries after the other in each window.
@@ -723,11 +733,14 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             )
 
         # 3. Join the windows.
-        # One entry a step: the first guess, then each refinement.
-        tracks, occlusion, uncertainty = (
-            [torch.cat(step, dim=2) for step in zip(*kind, strict=True)] for kind in zip(*parts, strict=True)
+        output = self._output(
+            *([torch.cat(step, dim=2) for step in zip(*kind, strict=True)] for kind in zip(*parts, strict=True))
         )
-        output = LocoTrackOutput(
+        return output.to_tuple() if return_dict is False else output
+
+    def _output(self, tracks: list[Tensor], occlusion: list[Tensor], uncertainty: list[Tensor]) -> LocoTrackOutput:
+        """Return the output of lists with one entry a step: the first guess, then each refinement."""
+        return LocoTrackOutput(
             tracks=tracks[-1],
             visible_logits=visible_logits(occlusion[-1], uncertainty[-1])
             - math.log(self.config.visible_threshold / (1 - self.config.visible_threshold)),
@@ -737,7 +750,30 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             unrefined_occlusion_logits=tuple(occlusion[:-1]),
             unrefined_uncertainty_logits=tuple(uncertainty[:-1]),
         )
-        return output.to_tuple() if return_dict is False else output
+
+    def track_window(
+        self,
+        features: LocoTrackFeatures,
+        query_features: LocoTrackQueryFeatures,
+        query_points: Tensor,
+        first_frame: int,
+        start: tuple[Tensor, Tensor] | None = None,
+    ) -> LocoTrackOutput:
+        """Track points in some frames of a video whose other frames are not at hand.
+
+        Args:
+            features: of these frames.
+            query_features: of `get_query_features`, in the queries' own frames.
+            query_points: [B, N, 3] (t, x, y), t counted in the video.
+            first_frame: number in the video of the first of these frames.
+            start: of `follow_flow`, in these frames, if the configuration asks for it.
+
+        Returns:
+            The output for these frames.
+        """
+        return self._output(
+            *self._track(features, query_features, query_points, first_frame, self.config.frame_chunk_size, start)
+        )
 
     def num_steps(
         self,
@@ -793,8 +829,8 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
             end = window.end
             yield window, held.frames(0, window.end - window.begin)
 
-    def _query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> LocoTrackQueryFeatures:
-        """Sample the features of a clip at query points [B, N, 3]."""
+    def get_query_features(self, features: LocoTrackFeatures, query_points: Tensor) -> LocoTrackQueryFeatures:
+        """Sample the features of a clip at query points [B, N, 3] (t, x, y), t counted in it, for `track_window`."""
         at = query_points, features.video_size
         coarse, middle = (sample_support(grid, *at, radius=0)[:, :, 0] for grid in features.initial)
         supports = [sample_support(grid, *at, radius=self.config.support_radius) for grid in features.refinement]
@@ -820,7 +856,7 @@ class LocoTrackForPointTracking(LocoTrackPreTrainedModel):
                 local_t = torch.searchsorted(frames, t.floor().long()) + t.frac()
                 local = torch.cat([local_t[:, None], points[own, 1:]], dim=1)
                 features = self.get_video_features(video[None, frames], resolutions, chunk)
-                parts.append(self._query_features(features, local[None]).tensors())
+                parts.append(self.get_query_features(features, local[None]).tensors())
                 order.append(own)
             back = torch.cat(order).argsort()
             found.append(tuple(torch.cat(kind, dim=1)[:, back] for kind in zip(*parts, strict=True)))
