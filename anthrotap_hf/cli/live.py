@@ -76,7 +76,7 @@ def track_live(
             added = [point[1:] for point in waiting if point[0] <= frame.number]
             waiting = waiting[len(added) :]
             if grid is not None and len(taken) == 1:
-                added += query_points(1, *frame.image.shape[:2], grid_size=grid)[:, 1:].tolist()
+                added += query_points(1, frame.image.shape[0], frame.image.shape[1], grid_size=grid)[:, 1:].tolist()
             if added:
                 tracker.add(added)
                 if found is not None and not tracker.delay:

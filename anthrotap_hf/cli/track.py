@@ -101,9 +101,19 @@ def track(
     Example: anthrotap track dance.mp4 --points "0,320.5,180.5;24,100,90" --out tracks
     """
     if live is not None:
-        others = (video, out, points_per_frame, mask, query_frame, corrections, support_points, fps, frame_chunk)
-        with common.cli_errors(live):
-            if any(other is not None for other in (*others, query_chunk, window)) or outside or overwrite or as_json:
+        not_live: tuple[object, ...] = (
+            video,
+            out,
+            points_per_frame,
+            mask,
+            query_frame,
+            corrections,
+            support_points,
+            fps,
+            frame_chunk,
+        )
+        with common.cli_errors(Path(live)):
+            if any(other is not None for other in (*not_live, query_chunk, window)) or outside or overwrite or as_json:
                 raise AnthroTapError(
                     "--live goes with --points, --grid, --model, --resolution, --device, --size, --live-output and "
                     "--no-drop alone"

@@ -350,7 +350,7 @@ class _SharedFeatures:
         for known, features in self._known:
             if known is pixels:
                 return features
-        features = self._model.get_video_features(pixels)
+        features: LocoTrackFeatures = self._model.get_video_features(pixels)
         self._known.append((pixels, features))
         return features
 
