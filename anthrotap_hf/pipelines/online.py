@@ -347,9 +347,9 @@ class _SharedFeatures:
         self._known: deque[tuple[torch.Tensor, LocoTrackFeatures]] = deque(maxlen=HISTORY)
 
     def of(self, pixels: torch.Tensor) -> LocoTrackFeatures:
-        for known, features in self._known:
+        for known, found in self._known:
             if known is pixels:
-                return features
+                return found
         features: LocoTrackFeatures = self._model.get_video_features(pixels)
         self._known.append((pixels, features))
         return features
