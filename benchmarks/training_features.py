@@ -107,7 +107,7 @@ def cut_pair(
 
 def recolored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return an image of other contrast, brightness and color, at times blurred or noisy."""
-    changed = image.astype(np.float32)
+    changed: np.ndarray = image.astype(np.float32)
     if rng.random() < 0.8:
         changed = (changed - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
         changed = changed * rng.uniform(0.9, 1.1, 3).astype(np.float32)
