@@ -91,10 +91,11 @@ def build_app(settings: AppSettings | None = None) -> gr.Blocks:
 def launch_options(blocks: gr.Blocks) -> dict[str, Any]:
     """Return the arguments for `launch` of what `build_app` returned.
 
-    They are the style, the limit of an upload, and nothing that calls another host.
+    They are the style, the limit of an upload, the editor at /edit, and nothing that calls another host.
     """
     from starlette.middleware import Middleware
 
+    from anthrotap_hf.app.editor.server import Editor
     from anthrotap_hf.app.guard import HostAndOriginGuard, UploadLimit
     from anthrotap_hf.app.style import CSS, theme
 
@@ -111,5 +112,5 @@ def launch_options(blocks: gr.Blocks) -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,
         "share": False,
-        "app_kwargs": {"middleware": middleware},
+        "app_kwargs": {"middleware": middleware, "routes": Editor(blocks.page).routes()},
     }

@@ -15,6 +15,23 @@ def title(name: str, details: str) -> str:
     return f"<p><strong>{html.escape(name)}</strong><br><span>{html.escape(details)}</span></p>"
 
 
+DOCS = "https://github.com/anthrotap/anthrotap/blob/main/docs"
+
+
+def tracker_list(trackers: dict[str, str]) -> str:
+    """Return a line on each tracker, and where more is said."""
+    rows = "".join(f"<li><b>{html.escape(name)}</b> {html.escape(text)}</li>" for name, text in trackers.items())
+    more = f'<a href="{DOCS}/tracking.md" target="_blank" rel="noreferrer">All trackers</a>'
+    return f'<ul class="trackers">{rows}<li>{more}</li></ul>'
+
+
+def editor_link(visitor: str) -> str:
+    """Return a link that opens the editor with a visitor's video and points, in a tab of its own."""
+    # What stands behind # is not sent, and so in no log.
+    link = f'<a class="edit" href="edit/#take={html.escape(visitor)}" target="_blank">Correct tracks in the editor</a>'
+    return f'<p class="hint">{link}: frame by frame, with zoom, undo and a timeline.</p>'
+
+
 def numbers(values: dict[str, str]) -> str:
     """Return a row of values, each with its name."""
     cells = "".join(

@@ -152,11 +152,17 @@ class Page:
         return self._run(visitor, progress, False, job, *args)
 
     def run_edit(self, visitor: Visitor, progress: Progress, job: Callable[..., R], *args: Any) -> R:
-        """Run a short job of the editor in the worker, after those that came before; else as `run`."""
+        """Run a short job of the editor in the worker, after those that came before; else as `run`.
+
+        It is not counted: `count_edit` counts what a visitor asks for.
+        """
+        return self._run(visitor, progress, True, job, *args)
+
+    def count_edit(self, visitor: Visitor) -> None:
+        """Count a change in the editor. Raises JobError if the visitor made too many within an hour."""
         if (seconds := self._edit_quota.take(visitor.address)) is not None:
             edits = count(self._edit_quota.jobs, "change")
             raise JobError(f"This page tracks {edits} an hour of a visitor: the next one in {_duration(seconds)}.")
-        return self._run(visitor, progress, True, job, *args)
 
     def count_video(self, visitor: Visitor) -> None:
         """Count a video that is worked on. Raises JobError if the visitor had too many within an hour."""

@@ -6,6 +6,39 @@ from collections.abc import Iterable
 
 from anthrotap_hf.app.page import AppSettings
 from anthrotap_hf.models.checkpoints import Checkpoint, checkpoints
+from anthrotap_hf.pipelines import BUNDLED
+
+# What each kind of tracker is good at.
+STRENGTHS = {
+    "flowchain": "Chained optical flow, nothing learned: for short clips without occlusions.",
+    "locotrack-tiny": "Refines optical flow, small enough for a CPU: people, and most clips.",
+    "locotrack": "Tracks each point by itself, quickly also with many of them.",
+    "tapnext": "Goes frame by frame in one pass: long clips, and quick motion.",
+    "tapir": "Tracks each point by itself and finds it again after an occlusion.",
+    "cotracker3": "Tracks points together: good behind occlusions with several points on one body.",
+    "alltracker": "Finds the motion of all pixels: many points of one frame, and large frames.",
+}
+
+
+def trackers_of(settings: AppSettings) -> dict[str, str]:
+    """Return the trackers that come along or that the page was started with: folders or Hub ids, by name."""
+    return settings.models or {name: str(path) for name, path in BUNDLED.items()}
+
+
+def default_tracker(settings: AppSettings) -> str:
+    """Return the name of the tracker that is chosen at first."""
+    trackers = trackers_of(settings)
+    return "locotrack-tiny" if "locotrack-tiny" in trackers else next(iter(trackers))
+
+
+def describe_tracker(name: str) -> str:
+    """Return what a tracker is good at, its size and its license; of one that is not known, that it is the owner's."""
+    if name in BUNDLED:
+        size = sum(file.stat().st_size for file in BUNDLED[name].iterdir()) / 1e6
+        return f"{STRENGTHS[name]} {max(size, 0.1):.1f} MB, Apache-2.0; it comes along."
+    if name not in checkpoints():
+        return "A tracker that this page was started with."
+    return f"{STRENGTHS[checkpoints()[name].architecture]} {about_tracker(name)}"
 
 
 def offered_trackers(settings: AppSettings) -> list[tuple[str, str]]:

@@ -8,12 +8,19 @@ import gradio as gr
 import numpy as np
 import pandas as pd
 
-from anthrotap_hf.app.html import count, note, numbers
+from anthrotap_hf.app.html import count, editor_link, note, numbers, tracker_list
 from anthrotap_hf.app.jobs import JobError, TrackingResult, track
 from anthrotap_hf.app.page import JobButtons, Page, Updates, VideoBox, downloads, looped_video
-from anthrotap_hf.app.released import about_tracker, are_here, license_sentences, offered_trackers
+from anthrotap_hf.app.released import (
+    about_tracker,
+    are_here,
+    default_tracker,
+    describe_tracker,
+    license_sentences,
+    offered_trackers,
+    trackers_of,
+)
 from anthrotap_hf.app.uploads import Video, Visitor
-from anthrotap_hf.pipelines import BUNDLED
 from anthrotap_hf.pipelines.queries import query_points
 from anthrotap_hf.tracks import Tracks
 from anthrotap_hf.visualization.overlay import draw_tracks, track_colors
@@ -32,7 +39,7 @@ class TrackingTab:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.models = page.settings.models or {name: str(path) for name, path in BUNDLED.items()}
+        self.models = trackers_of(page.settings)
         gr.HTML(
             '<p class="lead">Choose a video, click on anything in it, and see where it goes. '
             "A dot is <b>filled</b> while its point is visible and <b>hollow</b> while it is occluded.</p>"
@@ -42,14 +49,14 @@ class TrackingTab:
                 box = VideoBox(page, "track")
                 self._build_points()
             with gr.Column(scale=1, min_width=340):
-                default = "locotrack-tiny" if "locotrack-tiny" in self.models else next(iter(self.models))
                 chosen = gr.CheckboxGroup(
                     list(self.models),
-                    value=[default],
+                    value=[default_tracker(page.settings)],
                     label="Tracker",
                     info="Choose one, or two to compare them, released ones included.",
                     elem_id="track-models",
                 )
+                gr.HTML(tracker_list({name: describe_tracker(name) for name in self.models}))
                 self.released = gr.Dropdown(
                     [("none", ""), *offered_trackers(page.settings)],
                     value="",
@@ -66,7 +73,7 @@ class TrackingTab:
             self.plot: gr.LinePlot(visible=False),
             self.files: None,
         }
-        outputs = [self.choose, self.slider, self.frame, self.status, self.buttons.message, *self.cleared]
+        outputs = [self.choose, self.editor, self.slider, self.frame, self.status, self.buttons.message, *self.cleared]
         box.connect(self._opened, self._closed, outputs)
         self._connect_points()
         self.buttons.connect(self._track, [chosen, self.released], self.cleared)
@@ -74,6 +81,7 @@ class TrackingTab:
     def _build_points(self) -> None:
         with gr.Column(visible=False, elem_id="track-choose") as self.choose:
             self.status = gr.HTML(elem_id="track-points")
+            self.editor = gr.HTML(elem_id="track-editor")
             self.frame = gr.Image(
                 show_label=False, type="filepath", interactive=False, buttons=[], elem_id="track-frame"
             )
@@ -115,7 +123,12 @@ class TrackingTab:
         self.undo.click(self._on_undo, self.slider, shown, **quick)
         self.clear.click(self._on_clear, self.slider, shown, **quick)
         self.grid.click(self._on_grid, [self.slider, self.grid_size], shown, **quick)
-        self.released.change(lambda name: gr.Dropdown(info=about_tracker(name)), self.released, self.released, **quick)
+        self.released.change(
+            lambda name: gr.Dropdown(info=describe_tracker(name) if name else about_tracker("")),
+            self.released,
+            self.released,
+            **quick,
+        )
 
     def _show(self, visitor: Visitor, t: int) -> Updates:
         image = draw_points(visitor.videos["track"], visitor.points, t)
@@ -130,6 +143,7 @@ class TrackingTab:
             self.choose: gr.Column(visible=True),
             self.slider: gr.Slider(0, max(1, video.frames - 1), 0, interactive=video.frames > 1),
             self.buttons.message: "",
+            self.editor: editor_link(visitor.name),
             **self._show(visitor, 0),
             **self.cleared,
         }
@@ -141,6 +155,7 @@ class TrackingTab:
             self.slider: gr.Slider(0, 1, 0),
             self.frame: None,
             self.status: "",
+            self.editor: "",
             self.buttons.message: "",
             **self.cleared,
         }

@@ -26,11 +26,12 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
-from anthrotap_hf.video import Frame, VideoError
+from anthrotap_hf.video import Frame, VideoError, VideoSource, frames_before_damage
 
 # Frames are compared at this short side, pixels.
 SIDE = 64
@@ -99,6 +100,12 @@ MIXTURE_SEARCH = 4
 REACH = max(NEAR, FLASH_FRAMES, *DISSOLVE_REACH)
 # Two frames further apart in time than this, in seconds, belong to two shots.
 LONGEST_STEP = 1.0
+
+
+def find_cuts(video: VideoSource) -> list[int]:
+    """Return the first frame of each shot of a video but the first shot. Raises VideoError if it can't be read."""
+    shots = [shot for shot, _ in number_shots(frames_before_damage(video))]
+    return [t for t, (before, after) in enumerate(pairwise(shots), 1) if before != after]
 
 
 def number_shots(frames: Iterator[Frame]) -> Iterator[tuple[int, Frame]]:
