@@ -15,13 +15,10 @@ def title(name: str, details: str) -> str:
     return f"<p><strong>{html.escape(name)}</strong><br><span>{html.escape(details)}</span></p>"
 
 
-DOCS = "https://github.com/anthrotap/anthrotap/blob/main/docs"
-
-
 def tracker_list(trackers: dict[str, str]) -> str:
     """Return a line on each tracker, and where more is said."""
     rows = "".join(f"<li><b>{html.escape(name)}</b> {html.escape(text)}</li>" for name, text in trackers.items())
-    more = f'<a href="{DOCS}/tracking.md" target="_blank" rel="noreferrer">All trackers</a>'
+    more = '<a href="edit/docs/tracking" target="_blank">All trackers</a>'
     return f'<ul class="trackers">{rows}<li>{more}</li></ul>'
 
 

@@ -23,13 +23,13 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from anthrotap_hf.app.editor.documents import DOCUMENTS, render_document
 from anthrotap_hf.app.editor.formats import describe_formats
 from anthrotap_hf.app.editor.frames import FrameCache
 from anthrotap_hf.app.editor.jobs import NEWEST, export_tracks, pack_tracks, track_points
 from anthrotap_hf.app.editor.points import MAX_POINTS, as_json, make_project, read_points, read_project
 from anthrotap_hf.app.editor.sessions import EditSession, EditSessions, SessionError
 from anthrotap_hf.app.guard import visitor_address
-from anthrotap_hf.app.html import DOCS
 from anthrotap_hf.app.jobs import JobError
 from anthrotap_hf.app.page import Page
 from anthrotap_hf.app.released import default_tracker, describe_tracker, offered_trackers, trackers_of
@@ -84,6 +84,7 @@ class Editor:
         inner: list[BaseRoute] = [
             Route("/api/about", _polite(self._about)),
             Route("/api/frames/{clip}/{t:int}", _polite(self._frame)),
+            Route("/docs/{name}", _document),
             post("upload", self._upload),
             post("sample", self._sample),
             post("take", self._take),
@@ -104,7 +105,6 @@ class Editor:
                 "trackers": [{"name": name, "about": describe_tracker(name)} for name in self._offered()],
                 "tracker": self.sessions.tracker,
                 "maxPoints": MAX_POINTS,
-                "docs": DOCS,
                 "limits": str(self.page.settings.limits),
                 "formats": describe_formats(),
             }
@@ -119,7 +119,7 @@ class Editor:
         try:
             name = request.query_params.get("name", "video.mp4")[:200].replace("\\", "/").rpartition("/")[2]
             folder = visitor.empty_folder("upload")
-            upload = folder / f"{plain_name(Path(name).stem)}{plain_name(Path(name).suffix)[:8]}"
+            upload = folder / f"{plain_name(Path(name).stem)}.{plain_name(Path(name).suffix)[:8]}"
             limit, size = self.page.settings.limits.megabytes * 10**6, 0
             with upload.open("wb") as file:
                 async for chunk in request.stream():
@@ -283,6 +283,14 @@ class Editor:
     def _address(self, request: Request) -> str:
         peer = request.client.host if request.client else "unknown"
         return visitor_address(peer, request.headers.getlist("x-forwarded-for"), self.page.settings.is_space)
+
+
+def _document(request: Request) -> Response:
+    """A page of the documentation that comes with the package."""
+    name = request.path_params["name"]
+    if name not in DOCUMENTS:
+        return Response("There is no such page.", 404, media_type="text/plain")
+    return Response(render_document(name), media_type="text/html", headers=SECURITY)
 
 
 def _describe(session: EditSession) -> dict[str, Any]:

@@ -11,7 +11,6 @@ export async function about(editor) {
     $("tracker").value = found.tracker;
     editor.trackers = new Map(found.trackers.map(({ name, about: text }) => [name, text]));
     editor.project.maxPoints = found.maxPoints;
-    for (const link of document.querySelectorAll("a[data-docs]")) link.href = `${found.docs}/${link.dataset.docs}`;
     editor.update();
     $("formats").replaceChildren(...found.formats.map((format) => formatItem(editor, format)));
   } catch (error) {

@@ -369,14 +369,16 @@ class Editor {
     const begin = performance.now();
     this.isLooked = false;
     this.abort = new AbortController();
-    this.say("Tracking …");
+    const isRepair = this.isRepair; // the tracks before a change that could not be: what was said of it stays
+    this.isRepair = false;
+    if (!isRepair) this.say("Tracking …");
     try {
       const content = { points, around: this.t, tracker: $("tracker").value };
       let isDone = false;
       for await (const { kind, head, data } of this.server.stream("track", content, this.abort.signal)) {
         if (clip !== this.clip) return;
         if (kind === "e") throw new RequestError(head.error, head.isWrong ? 422 : 400);
-        if (kind === "p") this.showProgress(head);
+        if (kind === "p" && !isRepair) this.showProgress(head);
         if (kind === "t") {
           isDone ||= !head.partial;
           this.takeTracks(head, data, points);
@@ -384,14 +386,17 @@ class Editor {
           if (head.partial && this.wantsTracking) return;
           const seconds = ((performance.now() - begin) / 1000).toFixed(1);
           const count = points.length === 1 ? "1 point" : `${points.length} points`;
-          this.say(head.partial ? `Near this frame tracked in ${seconds} s; the rest follows …` : `${count} tracked in ${seconds} s.`);
+          if (!isRepair) this.say(head.partial ? `Near this frame tracked in ${seconds} s; the rest follows …` : `${count} tracked in ${seconds} s.`);
         }
       }
       if (!isDone) throw new RequestError("The tracking broke off: change something to try again.", 0);
     } catch (error) {
       if (error.name === "AbortError") return;
       // What contradicts itself, the user has just done: it is taken back, and said.
-      if (error.status === 422 && this.project.points === points) this.project.takeBack();
+      if (error.status === 422 && this.project.points === points && this.project.canUndo) {
+        this.isRepair = true;
+        this.project.takeBack();
+      }
       this.fail(error);
     }
   }
