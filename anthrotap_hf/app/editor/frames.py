@@ -34,7 +34,7 @@ class FrameCache:
         self._pictures: OrderedDict[tuple[Path, int], bytes] = OrderedDict()
 
     @property
-    def bytes(self) -> int:
+    def num_bytes(self) -> int:
         with self._lock:
             return sum(map(len, self._pictures.values()))
 

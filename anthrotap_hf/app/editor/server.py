@@ -247,7 +247,7 @@ class Editor:
         names = [given.get(number) or f"point {number}" for number in session.tracks.ids]
         args = video.path, stem, video.fps, size, session.tracks, names, format, folder
         self.page.count_edit(session.visitor)
-        path = await asyncio.to_thread(self.page.run_edit, session.visitor, lambda *_, **__: None, export_tracks, *args)
+        path = await asyncio.to_thread(self._run_quietly, session, export_tracks, *args)
         return FileResponse(path, filename=path.name, media_type="application/octet-stream")
 
     def _stream(self, session: EditSession, work: Callable[..., None]) -> Iterator[bytes]:
@@ -274,6 +274,9 @@ class Editor:
         threading.Thread(target=run, daemon=True).start()
         while (message := messages.get()) is not None:
             yield message
+
+    def _run_quietly(self, session: EditSession, job: Callable[..., Any], *args: Any) -> Any:
+        return self.page.run_edit(session.visitor, lambda *_, **__: None, job, *args)
 
     def _for_change(self, request: Request) -> EditSession:
         headers = request.headers
