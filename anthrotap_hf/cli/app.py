@@ -85,7 +85,7 @@ def app(
         except OSError as error:  # Gradio's text is about variables of its own
             reason = f"{port or 'from 7860 on'}: no port is free at {host}"
             raise AnthroTapError(reason, hint="choose another", argument="port") from error
-        print(f"{blocks.local_url} (Ctrl-C closes it)", flush=True)
+        print(f"{blocks.local_url} (Ctrl-C closes it); correct tracks at {blocks.local_url}edit", flush=True)
         try:
             threading.Event().wait()
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
     from anthrotap_hf.video import VideoInfo
 
 ARRAYS = ("tracks", "visible", "valid", "scores", "uncertainty", "ids", "project")
-
-
-def cuts_of(video: Path) -> list[int]:
-    """Return the first frame of each shot of a video but the first."""
-    from anthrotap_builder.clips.shots import number_shots
-    from anthrotap_hf.video import frames_before_damage
-
-    shots = [shot for shot, _ in number_shots(frames_before_damage(str(video)))]
-    return [t for t, (before, after) in enumerate(pairwise(shots), 1) if before != after]
 
 
 def track_corrected(
@@ -60,7 +50,9 @@ def track_corrected(
     Raises:
         CorrectionError: if the project is of another video, or says what can't be.
     """
-    editor = PointEditor(tracker, str(video), cuts_of(video), resolution)
+    from anthrotap_builder.clips.shots import find_cuts
+
+    editor = PointEditor(tracker, str(video), find_cuts(str(video)), resolution)
     project.check_video(video, sha256, editor.num_frames, editor.height, editor.width)
     size = ProjectVideo(video.name, sha256, editor.num_frames, editor.height, editor.width, info.fps)
     whole = Project(project.points, size, f"{model} at {resolution or 'its own resolution'}")

@@ -57,13 +57,13 @@ def track_points(
 
     name, source = model
 
-    def on_stretch(done: int, total: int) -> None:
-        report_progress("tracking", done, total)
-        check_newest()
-
     def check_newest() -> None:
         if (video.parent / NEWEST).read_text() != str(change):
             raise JobCancelledError("There is a newer change.")
+
+    def on_stretch(done: int, total: int) -> None:
+        report_progress("tracking", done, total)
+        check_newest()
 
     with chdir(video.parent):
         editor = _editors.pop((clip, name), None)
@@ -71,9 +71,9 @@ def track_points(
             tracker = loaded_tracker(name, source, device)
             editor = PointEditor(tracker, video.name, find_cuts(video.name), progress=report_progress)
         _editors[clip, name] = editor
-        check_newest()
         while len(_editors) > MAX_EDITORS:
             _editors.popitem(last=False)
+        check_newest()
         return editor.track(points, around, on_stretch)
 
 

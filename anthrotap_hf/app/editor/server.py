@@ -15,6 +15,7 @@ import struct
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,23 @@ class Editor:
             raise
 
     async def _open(self, upload: Path, name: str, visitor: Any) -> Response:
-        session = await asyncio.to_thread(self.sessions.open, upload, name, visitor, lambda *_: None)
+        session = await asyncio.to_thread(self.sessions.open, upload, name, visitor)
+        self._get_ready(session)
         return JSONResponse(_describe(session))
+
+    def _get_ready(self, session: EditSession) -> None:
+        """Have the tracker loaded and the clip read before the first click."""
+        newest = session.video.path.parent / NEWEST
+        newest.write_text(str(session.change))
+        model = session.tracker, self._offered()[session.tracker]
+        args = session.clip, session.video.path, model, [], None, session.change, self.page.settings.device
+
+        def work() -> None:
+            # What fails now is said at the first click, which tries it again.
+            with suppress(JobError):
+                self._run_quietly(session, track_points, *args)
+
+        threading.Thread(target=work, daemon=True).start()
 
     async def _take(self, request: Request) -> Response:
         """Open the clip of the page's tab for tracking, with its points: a copy, so both go on by themselves."""
@@ -158,10 +174,11 @@ class Editor:
         try:
             upload = visitor.empty_folder("upload") / video.path.name
             await asyncio.to_thread(shutil.copyfile, video.path, upload)
-            session = await asyncio.to_thread(self.sessions.open, upload, upload.name, visitor, lambda *_: None)
+            session = await asyncio.to_thread(self.sessions.open, upload, upload.name, visitor)
         except BaseException:
             self.page.visitors.leave(visitor.name)
             raise
+        self._get_ready(session)
         points = [EditedPoint(number, (point,)) for number, point in enumerate(taken.points, 1)]
         session.points = as_json(points[:MAX_POINTS])
         return JSONResponse(_describe(session))

@@ -6,7 +6,6 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,9 +77,7 @@ class EditSessions:
         self.page = page
         self.tracker = tracker
 
-    def open(
-        self, upload: Path, name: str, visitor: Visitor, on_frame: Callable[[int, int | None], object]
-    ) -> EditSession:
+    def open(self, upload: Path, name: str, visitor: Visitor) -> EditSession:
         """Read a clip and open it for a visitor of `let_in`.
 
         Raises:
@@ -91,7 +88,7 @@ class EditSessions:
         visitor.is_opening = True
         try:
             folder = visitor.empty_folder(CLIP)
-            video = take_video(upload, folder, self.page.settings.limits, on_frame, self.page.uploads)
+            video = take_video(upload, folder, self.page.settings.limits, lambda *_: None, self.page.uploads)
         finally:
             visitor.is_opening = False
         visitor.videos[CLIP] = video

@@ -167,3 +167,9 @@ def visit(served, browser) -> Iterator[Callable]:
 @pytest.fixture
 def page(visit):
     return visit()
+
+
+@pytest.fixture
+def waves(make_video) -> Path:
+    """A clip of 12 frames of 160 x 96 pixels."""
+    return make_video("waves.mp4", shots=[12], size=(96, 160))

@@ -29,6 +29,7 @@ def edit(served, browser) -> Iterator[Callable]:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options))
         page = contexts[-1].new_page()
         page.set_default_timeout(90_000)
+        page.on("dialog", lambda dialog: dialog.accept())
         page.goto(served[0] + "/edit/")
         page.locator("body.ready").wait_for()
         if video is not None:
@@ -39,11 +40,6 @@ def edit(served, browser) -> Iterator[Callable]:
     yield opened
     for context in contexts:
         context.close()
-
-
-@pytest.fixture
-def waves(make_video) -> Path:
-    return make_video("waves.mp4", shots=[12], size=(96, 160))
 
 
 def settle(page) -> None:

@@ -16,11 +16,6 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def waves(make_video) -> Path:
-    return make_video("waves.mp4", shots=[12], size=(96, 160))
-
-
-@pytest.fixture
 def long(make_video) -> Path:
     return make_video("long.mp4", shots=[72], size=(256, 256))
 

@@ -13,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 class Editor {
   constructor() {
     this.server = new Server();
-    this.frames = new Frames(this.server, (t) => { if (t === this.t) this.draw(); });
+    this.frames = new Frames(this.server, () => this.draw());
     this.frames.onError = (error) => this.fail(error);
     this.project = new Project(() => this.changed());
     this.view = new View($("view"));
@@ -57,6 +57,7 @@ class Editor {
     this.pause();
     Object.assign(this.server, { session: clip.session, tab: clip.tab });
     this.clip = clip;
+    this.picture = null;
     this.tracks = this.tracked = this.chosen = this.range = this.moved = null;
     this.t = 0;
     this.isSaved = true;
@@ -180,8 +181,11 @@ class Editor {
       if (this.clip) {
         const wantsFull = !this.playing && this.view.scale * devicePixelRatio > (this.clip.preview[0] / this.clip.width) * 1.05;
         const picture = this.frames.get(this.t, wantsFull);
+        // Until a frame is here, the one before stays; what was let go of has no size any more.
+        if (picture) this.picture = picture;
+        else if (!this.picture?.width) this.picture = null;
         const { t, tracks, chosen, range } = this;
-        this.view.draw(picture, { places: this.places(), tracks, t, chosen, background: named("stage") });
+        this.view.draw(this.picture, { places: this.places(), tracks, t, chosen, background: named("stage") });
         const colors = Object.fromEntries(
           ["accent", "panel", "muted", "line", "text", "chosen", "range"].map((name) => [name, named(name)]),
         );
@@ -487,6 +491,9 @@ async function start() {
   takeAlong(editor);
   new ResizeObserver(() => { editor.view.resize(); editor.draw(); }).observe($("stage"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => editor.draw());
+  window.addEventListener("beforeunload", (event) => {
+    if (!editor.isSaved && editor.project.points.length) event.preventDefault();
+  });
   window.addEventListener("pagehide", () => {
     const { session, tab } = editor.server;
     if (session) navigator.sendBeacon("api/leave", JSON.stringify({ session, tab }));

@@ -118,6 +118,8 @@ export class Frames {
     return picture ?? this.full.get(t) ?? null;
   }
 
+  has(t) { return this.small.has(t); }
+
   // Have the next frames ready.
   prefetch(t, direction = 1) {
     let asked = 0;
@@ -144,11 +146,11 @@ export class Frames {
         store.delete(oldest);
         old.close();
       }
-      this.onPicture(t);
     } catch (error) {
       this.onError?.(error);
     } finally {
       this.asked.delete(key);
+      if (clip === this.clip) this.onPicture();
     }
   }
 }
