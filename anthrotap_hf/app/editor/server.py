@@ -155,12 +155,13 @@ class Editor:
         newest = session.video.path.parent / NEWEST
         newest.write_text(str(session.change))
         model = session.tracker, self._offered()[session.tracker]
-        args = session.clip, session.video.path, model, [], None, session.change, self.page.settings.device
+        change, device = session.change, self.page.settings.device
 
         def work() -> None:
             # What fails now is said at the first click, which tries it again.
             with suppress(JobError):
-                self._run_quietly(session, track_points, *args)
+                path = session.video.path
+                self._run_quietly(session, track_points, session.clip, path, model, [], None, change, device)
 
         threading.Thread(target=work, daemon=True).start()
 
