@@ -41,6 +41,7 @@ def export(
         typer.Option(help="The file; of a whole dataset, a folder with a file for each clip."),
     ],
     clip: Annotated[str | None, typer.Option(help="Of a dataset, only the row with this clip_id.")] = None,
+    split: common.Split = None,
     video: Annotated[
         Path | None,
         typer.Option(help="The video that was tracked, for formats that use it. Datasets have their own."),
@@ -71,7 +72,7 @@ def export(
     """
     with common.cli_errors(out):
         if format == ONNX:
-            _refuse("only for tracks: onnx is of a tracker, without a video", clip=clip, video=video)
+            _refuse("only for tracks: onnx is of a tracker, without a video", clip=clip, split=split, video=video)
         else:
             _refuse(f"only for --format onnx, got {format}", frames=frames, resolution=resolution)
     if format == ONNX:
@@ -84,7 +85,7 @@ def export(
         if video is not None and not kind.video:
             raise AnthroTapError(f"{format} does not use a video", argument="video")
         common.check_writable(out if out.is_dir() else out.parent)
-        reader, numbers = _open(source, clip, video)
+        reader, numbers = _open(source, clip, split, video)
         whole_dataset = clip is None and not _is_one_clip(source)
         with common.progress_bars() as on_progress:
             for done, number in enumerate(numbers, 1):
@@ -141,7 +142,7 @@ class _ExistsError(AnthroTapError):
     """A file that would be replaced."""
 
 
-def _open(source: Path, clip: str | None, video: Path | None) -> tuple[Reader, Sequence[int]]:
+def _open(source: Path, clip: str | None, split: str | None, video: Path | None) -> tuple[Reader, Sequence[int]]:
     """Open what is exported, and return the numbers of the clips."""
     from anthrotap_hf.readers.points import PointClips
     from anthrotap_hf.readers.shards import ShardClips
@@ -150,8 +151,7 @@ def _open(source: Path, clip: str | None, video: Path | None) -> tuple[Reader, S
     from anthrotap_hf.utils.safe_npz import safe_load_npz
 
     if _is_one_clip(source):
-        if clip is not None:
-            raise AnthroTapError(f"only for the rows of a dataset: {source} is one clip", argument="clip")
+        _refuse(f"only for the rows of a dataset: {source} is one clip", clip=clip, split=split)
         if source.suffix == ".csv":
             _refuse("the video beside the .csv is taken", video=video)
             return PointClips(source), range(1)
@@ -166,7 +166,7 @@ def _open(source: Path, clip: str | None, video: Path | None) -> tuple[Reader, S
         reason = "no tracks that can be exported"
         hint = "`anthrotap track` writes a .tracks.npz of a video, and `anthrotap label` a folder of shards"
         raise AnthroTapError(reason, path=source, hint=hint)
-    shards = ShardClips.open(source)
+    shards = ShardClips.open(source, split=split)
     return shards, range(len(shards)) if clip is None else [shards.find(clip)]
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import anthrotap_hf
 from anthrotap_hf.cli.main import app
 from anthrotap_hf.export import FORMATS, export_clip
 from anthrotap_hf.readers import open_reader
@@ -280,6 +282,20 @@ def test_the_command_exports_output_of_track(format, tracks, tmp_path):
     assert "--overwrite" in again.stderr
 
 
+def test_a_split_of_a_dataset(tmp_path):
+    sample = Path(anthrotap_hf.__file__).parent / "data/sample"
+    arguments = ["export", str(sample), "--format", "tapvid", "--json", "--out"]
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "all")])
+    one = CliRunner().invoke(app, [*arguments, str(tmp_path / "validation"), "--split", "validation"])
+    assert done.exit_code == one.exit_code == 0, one.stderr
+    names = [{Path(file).name for file in json.loads(result.stdout)["files"]} for result in (done, one)]
+    assert names[1] < names[0]
+    assert len(names[1]) == len(anthrotap_hf.load_dataset("anthrotap", split="validation"))
+    other = CliRunner().invoke(app, [*arguments, str(tmp_path / "other"), "--split", "test"])
+    assert other.exit_code == 2
+    assert "test" in other.stderr
+
+
 def test_blender_s_copy_of_a_row_s_video_replaces_no_file_of_yours(tracks, tmp_path, make_video, monkeypatch):
     from anthrotap_hf.cli import export as export_command
 
@@ -339,6 +355,7 @@ def test_a_csv_has_its_video_beside_it_and_is_evaluated(kind, tracks, tmp_path, 
     ("format", "option", "value"),
     [
         ("onnx", "--clip", "a"),
+        ("onnx", "--split", "train"),
         ("onnx", "--video", "a.mp4"),
         ("csv", "--frames", "24"),
         ("tapvid", "--resolution", "256x256"),
