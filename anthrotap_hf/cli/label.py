@@ -74,6 +74,13 @@ def label(
         float | None,
         typer.Option(help="Focal length of the meshes' camera, pixels of the video, where their file does not say it."),
     ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of whom --meshes are, in place of detected people, such as animals: a folder of a picture for each "
+            "frame, not black where the body is; or of folders 0, 1, ... of such, for each person of the meshes."
+        ),
+    ] = None,
     refine: Annotated[
         bool, typer.Option(help="Let the fit refine the mesh source's bodies with masks and flow.")
     ] = False,
@@ -98,7 +105,7 @@ def label(
         limit_malloc_arenas()
         from anthrotap_builder.config import labeling_config
         from anthrotap_builder.label_videos import LabelOptions, label_videos
-        from anthrotap_builder.mesh_recovery.formats.finding import find_meshes
+        from anthrotap_builder.mesh_recovery.formats.finding import find_meshes, with_masks
         from anthrotap_builder.mesh_recovery.mesh_export import export_meshes
         from anthrotap_builder.utils.video_paths import find_videos
     except ImportError as error:
@@ -112,10 +119,16 @@ def label(
         if meshes is None and (meshes_format is not None or meshes_focal is not None):
             raise ValueError("--meshes-format and --meshes-focal go with --meshes, which names the file")
         given = {} if meshes is None else find_meshes(meshes, videos, meshes_format, meshes_focal)
+        if masks is not None:
+            if meshes is None:
+                raise ValueError("--masks goes with --meshes: they say of whom the meshes are")
+            given = with_masks(given, masks)
         changes |= _mesh_settings(changes, given)
         if refine:
             changes.setdefault("refine", True)
         config = labeling_config(recipe, changes)
+        if masks is not None and not config.filter.masks:
+            raise ValueError("--masks: filter.masks is false, so that no mask is looked at")
         options = LabelOptions(workers or 1, threads or 2, device, overwrite, given, write_meshes or write_obj)
         with progress_bars() as on_progress:
             results = label_videos(videos, out, config, options, _report_to(on_progress, videos))

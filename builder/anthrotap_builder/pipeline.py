@@ -276,7 +276,12 @@ def label_clip(
     given = meshes.file.tracks(meshes.frames, context.body, context.camera) if meshes else None
     people: list[PersonTrack] = []
     left_out: list[PersonTrack] = []
-    if config.needs_detection and given != []:
+    masks = meshes.file.masks if meshes else None
+    if masks is not None and given:
+        assert meshes is not None
+        height, width = frames.shape[1:3]
+        people = masks.people(meshes.frames, height, width, 1 + max(mesh.person for mesh in given))
+    elif config.needs_detection and given != []:
         with clock.stage("detection"):
             found = stages.detection(context)
             people = [person for person in found if not person.left_out]

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anthrotap_builder import pipeline
 from anthrotap_builder.bodies import Body
@@ -13,8 +14,9 @@ from anthrotap_builder.config import ClipSettings, LabelingConfig
 from anthrotap_builder.detection import PersonTrack
 from anthrotap_builder.geometry.camera import Camera
 from anthrotap_builder.geometry.visibility import visible_points
+from anthrotap_builder.mesh_recovery.given_masks import read_masks
 from anthrotap_builder.mesh_recovery.kinematics import PoseParameters
-from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, read_meshes
+from anthrotap_builder.mesh_recovery.mesh_file import ClipMeshes, MeshFileError, read_meshes
 from anthrotap_builder.mesh_recovery.mesh_writer import MeshWriter
 from anthrotap_builder.pipeline import LabeledClip, Stages, label_clip, label_video
 from anthrotap_builder.video_people import VideoPeople
@@ -298,6 +300,53 @@ def test_meshes_where_no_person_is_detected_are_rejected_unless_masks_are_not_us
     alone = LabelingConfig(points=300, mesh_source="file", filter={"masks": False})
     unmasked = label_clip(frames, 24.0, alone, stages=Stages(detection=never), meshes=meshes)
     assert len(unmasked.tracks) > 80
+
+
+def test_masks_of_the_user_take_the_place_of_detected_people(
+    labeled: LabeledClip, frames: np.ndarray, anny: Body, dance: PoseParameters, camera: Camera, tmp_path
+):
+    """Labels lie in the user's masks, whoever is detected: here, in all of the person but the lowest part."""
+    with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
+        writer.add(np.arange(len(frames)), labeled.meshes, labeled.camera)
+    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    whole = as_person(anny, dance, camera, noise=2.0).mask
+    assert whole is not None
+    border = int(np.quantile(labeled.tracks.xy[labeled.tracks.visible][:, 1], 0.85))
+    whole[:, border:] = False
+    (tmp_path / "masks").mkdir()
+    for t in range(len(frames)):
+        Image.fromarray(whole[t]).save(tmp_path / f"masks/{t}.png")
+
+    def never(*_: object) -> list:
+        raise AssertionError("no person is to be detected")
+
+    given = replace(meshes, masks=read_masks(tmp_path / "masks"))
+    config = LabelingConfig(points=300, mesh_source="file")
+    clip = label_clip(
+        frames, 24.0, config, stages=Stages(detection=never), meshes=ClipMeshes(given, np.arange(len(frames)))
+    )
+    assert len(clip.tracks) > 60
+    y = clip.tracks.xy[clip.tracks.visible][:, 1]
+    assert (y < border + 8).mean() > 0.99
+    # Other masks, other labels: the version says so.
+    assert clip.info["label_version"] != f"{config.version()}-{meshes.digest}"
+    assert given.digest != replace(meshes, masks=None).digest
+
+
+def test_masks_that_do_not_fit_are_one_line(labeled: LabeledClip, frames: np.ndarray, anny: Body, tmp_path):
+    with MeshWriter(tmp_path / "clip.meshes.npz", anny) as writer:
+        writer.add(np.arange(len(frames)), labeled.meshes, labeled.camera)
+    meshes = read_meshes(tmp_path / "clip.meshes.npz")
+    (tmp_path / "masks/0").mkdir(parents=True)
+    with pytest.raises(MeshFileError, match="no such folder of masks"):
+        read_masks(tmp_path / "none")
+    with pytest.raises(MeshFileError, match="no picture is in it; name a folder of pictures"):
+        read_masks(tmp_path / "masks")
+    Image.new("L", frames.shape[2:0:-1], 255).save(tmp_path / "masks/0/0.png")
+    given = replace(meshes, masks=read_masks(tmp_path / "masks"))
+    config = LabelingConfig(points=300, mesh_source="file")
+    with pytest.raises(MeshFileError, match="it has 1 masks, and the video a frame 23"):
+        label_clip(frames, 24.0, config, meshes=ClipMeshes(given, np.arange(24)))
 
 
 def test_meshes_and_the_mesh_source_file_go_together(frames: np.ndarray, true_stages: Stages):

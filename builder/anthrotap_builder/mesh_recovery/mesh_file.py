@@ -30,12 +30,13 @@ Arrays only: a file that holds pickled objects is rejected. Files of other progr
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -49,6 +50,9 @@ from anthrotap_hf.utils.atomic_files import file_sha256
 from anthrotap_hf.utils.errors import AnthroTapError
 from anthrotap_hf.utils.safe_npz import safe_load_npz
 from anthrotap_hf.utils.safe_pickle import UnsafeFileError
+
+if TYPE_CHECKING:
+    from anthrotap_builder.mesh_recovery.given_masks import GivenMasks
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +117,7 @@ class MeshFile:
         world_to_camera: [4, 4] or [M, 4, 4] float64, rigid; None where meshes are in the camera's coordinates.
         format: the file's, a name in `registries.MESH_FORMATS`.
         gender: of the body, if the file says one.
+        masks: of whom the meshes are, if a user brings them; None: detected people are looked for.
     """
 
     path: Path
@@ -128,6 +133,7 @@ class MeshFile:
     world_to_camera: np.ndarray | None = None
     format: str = OURS
     gender: str | None = None
+    masks: GivenMasks | None = None
 
     @property
     def mesh_source(self) -> str:
@@ -167,8 +173,10 @@ class MeshFile:
 
     @cached_property
     def digest(self) -> str:
-        """The first 12 digits of the file's SHA-256."""
-        return file_sha256(self.path)[:12]
+        """The first 12 digits of the file's SHA-256, or of one of it and of the masks."""
+        if self.masks is None:
+            return file_sha256(self.path)[:12]
+        return hashlib.sha256(f"{file_sha256(self.path)} {self.masks.digest}".encode()).hexdigest()[:12]
 
     def camera(self, width: int, height: int) -> Camera:
         """Return the camera that the meshes are seen by in frames of another size; of several, one in their midst."""

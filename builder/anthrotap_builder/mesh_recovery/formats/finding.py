@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from anthrotap_builder.mesh_recovery.formats import is_frame_folder, read_mesh_file
 from anthrotap_builder.mesh_recovery.formats.base import MeshFormat
+from anthrotap_builder.mesh_recovery.given_masks import read_masks
 from anthrotap_builder.mesh_recovery.mesh_file import OURS, MeshFile, MeshFileError
 from anthrotap_builder.registries import MESH_FORMATS
 
@@ -52,6 +54,29 @@ def find_meshes(
             if isinstance(each, MeshFileError):
                 raise each
     return meshes
+
+
+def with_masks(meshes: Mapping[Path, MeshFile | MeshFileError], path: Path) -> dict[Path, MeshFile | MeshFileError]:
+    """Return meshes with the masks of whom they are.
+
+    Args:
+        meshes: of each video.
+        path: the folder of masks of one video, or of several a folder with a folder NAME for each NAME.mp4.
+
+    Raises:
+        MeshFileError: if there is only one video, and no masks; of several, one without masks costs itself alone.
+    """
+    found = dict(meshes)
+    for video, file in meshes.items():
+        if isinstance(file, MeshFileError):
+            continue
+        try:
+            found[video] = replace(file, masks=read_masks(path if len(meshes) == 1 else path / video.stem))
+        except MeshFileError as error:
+            if len(meshes) == 1:
+                raise
+            found[video] = error
+    return found
 
 
 def _format(name: str | None) -> MeshFormat:
