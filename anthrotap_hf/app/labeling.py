@@ -52,15 +52,17 @@ class LabelingTab:
             self.picture: None,
             self.files: None,
         }
-        box.connect(self._opened, self._closed, [self.preview, self.buttons.message, *self.cleared])
+        box.connect(self._opened, self._closed, [self.preview, self.buttons.run, self.buttons.message, *self.cleared])
         self.buttons.connect(self._label, None, self.cleared)
 
     def _opened(self, _: Visitor, video: Video) -> Updates:
         preview = gr.Image(str(video.previews[0]), visible=True)
-        return {self.preview: preview, self.buttons.message: "", **self.cleared}
+        run = gr.Button(interactive=True)
+        return {self.preview: preview, self.buttons.run: run, self.buttons.message: "", **self.cleared}
 
     def _closed(self, _: Visitor) -> Updates:
-        return {self.preview: gr.Image(None, visible=False), self.buttons.message: "", **self.cleared}
+        none, run = gr.Image(None, visible=False), gr.Button(interactive=False)
+        return {self.preview: none, self.buttons.run: run, self.buttons.message: "", **self.cleared}
 
     def _label(self, visitor: Visitor, progress: gr.Progress) -> dict[Any, Any]:
         video = visitor.videos.get("label")

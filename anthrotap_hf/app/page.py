@@ -139,8 +139,6 @@ class Page:
         with self._lock:
             if visitor in self._waiting:
                 self._waiting.remove(visitor)
-            self._turns = [turn for turn in self._turns if turn != [visitor]]
-            self._turn.notify_all()
 
     def run(self, visitor: Visitor, progress: Progress, job: Callable[..., R], *args: Any) -> R:
         """Run a job in the worker and return its result.
@@ -222,6 +220,8 @@ class Page:
         """End a visitor's job, if one runs or waits: nothing of it runs on when this returns."""
         self.stop_waiting(visitor)
         with self._lock:
+            self._turns = [turn for turn in self._turns if turn != [visitor]]
+            self._turn.notify_all()
             if self._running != [visitor]:
                 return False
             self.worker.cancel()
@@ -250,8 +250,11 @@ class JobButtons:
     def __init__(self, page: Page, name: str, text: str) -> None:
         self.page = page
         with gr.Row(elem_classes="tools"):
-            self.run = gr.Button(text, variant="primary", elem_id=f"{name}-run", scale=3, min_width=140)
-            self.cancel = gr.Button("Cancel", elem_id=f"{name}-cancel", scale=1, min_width=100)
+            # Enabled by the tab, once there is something to work on, and while a job runs or waits.
+            self.run = gr.Button(
+                text, variant="primary", elem_id=f"{name}-run", scale=3, min_width=140, interactive=False
+            )
+            self.cancel = gr.Button("Cancel", elem_id=f"{name}-cancel", scale=1, min_width=100, interactive=False)
         self.message = gr.HTML(elem_id=f"{name}-said", elem_classes="said")
         self.queue = gr.HTML(elem_id=f"{name}-queue", elem_classes="said queue")
 
@@ -277,6 +280,7 @@ class JobButtons:
 
         quick = {"queue": False, "show_progress": "hidden", "api_name": False}
         self.run.click(self._on_queue, None, self.queue, **quick)
+        self.run.click(lambda: gr.Button(interactive=True), None, self.cancel, **quick)
         running = self.run.click(
             run,
             inputs,
@@ -286,9 +290,10 @@ class JobButtons:
             concurrency_id="heavy",
             concurrency_limit=1,
         )
-        running.then(lambda: "", None, self.queue, **quick)
+        running.then(lambda: ("", gr.Button(interactive=False)), None, [self.queue, self.cancel], **quick)
         # Gradio itself takes those out of its queue who wait.
         self.cancel.click(self._on_cancel, None, [self.message, self.queue], cancels=[running], **quick)
+        self.cancel.click(lambda: gr.Button(interactive=False), None, self.cancel, **quick)
 
     def _on_queue(self, request: gr.Request) -> str:
         visitor = self.page.visitor(request)

@@ -73,7 +73,8 @@ class TrackingTab:
             self.plot: gr.LinePlot(visible=False),
             self.files: None,
         }
-        outputs = [self.choose, self.editor, self.slider, self.frame, self.status, self.buttons.message, *self.cleared]
+        outputs = [self.choose, self.editor, self.slider, self.frame, self.status, self.buttons.message]
+        outputs += [*self.needing_points, *self.cleared]
         box.connect(self._opened, self._closed, outputs)
         self._connect_points()
         self.buttons.connect(self._track, [chosen, self.released], self.cleared)
@@ -117,7 +118,7 @@ class TrackingTab:
 
     def _connect_points(self) -> None:
         quick = {"show_progress": "hidden", "api_name": False, "concurrency_limit": 8}
-        shown = [self.frame, self.status]
+        shown = [self.frame, self.status, *self.needing_points]
         self.frame.select(self._on_click, self.slider, shown, **quick)
         self.slider.change(self._on_slide, self.slider, shown, trigger_mode="always_last", **quick)
         self.undo.click(self._on_undo, self.slider, shown, **quick)
@@ -130,9 +131,15 @@ class TrackingTab:
             **quick,
         )
 
+    @property
+    def needing_points(self) -> list[gr.Button]:
+        """The buttons that can work once there is a point."""
+        return [self.buttons.run, self.undo, self.clear]
+
     def _show(self, visitor: Visitor, t: int) -> Updates:
         image = draw_points(visitor.videos["track"], visitor.points, t)
         return {
+            **{button: gr.Button(interactive=bool(visitor.points)) for button in self.needing_points},
             self.frame: visitor.write_image(image, "frame"),
             self.status: describe_points(visitor.points, t),
         }
@@ -152,6 +159,7 @@ class TrackingTab:
         visitor.points.clear()
         return {
             self.choose: gr.Column(visible=False),
+            self.buttons.run: gr.Button(interactive=False),
             self.slider: gr.Slider(0, 1, 0),
             self.frame: None,
             self.status: "",

@@ -24,6 +24,11 @@ NEWEST = "newest"
 _editors: OrderedDict[tuple[str, str], PointEditor] = OrderedDict()
 
 
+def load_tracker(name: str, source: str, device: str) -> None:
+    """Load a tracker, which is kept. Raises JobError if it can't be."""
+    loaded_tracker(name, source, device)
+
+
 def track_points(
     clip: str,
     video: Path,

@@ -27,15 +27,15 @@ from starlette.staticfiles import StaticFiles
 from anthrotap_hf.app.editor.documents import DOCUMENTS, render_document
 from anthrotap_hf.app.editor.formats import describe_formats
 from anthrotap_hf.app.editor.frames import FrameCache
-from anthrotap_hf.app.editor.jobs import NEWEST, export_tracks, pack_tracks, track_points
-from anthrotap_hf.app.editor.points import MAX_POINTS, as_json, make_project, read_points, read_project
+from anthrotap_hf.app.editor.jobs import NEWEST, export_tracks, load_tracker, pack_tracks, track_points
+from anthrotap_hf.app.editor.points import MAX_POINTS, as_json, make_project, points_inside, read_points, read_project
 from anthrotap_hf.app.editor.sessions import EditSession, EditSessions, SessionError
 from anthrotap_hf.app.guard import visitor_address
 from anthrotap_hf.app.jobs import JobError
 from anthrotap_hf.app.page import Page
 from anthrotap_hf.app.released import default_tracker, describe_tracker, offered_trackers, trackers_of
-from anthrotap_hf.app.samples import write_sample
-from anthrotap_hf.app.uploads import plain_name
+from anthrotap_hf.app.samples import DANCERS, write_sample
+from anthrotap_hf.app.uploads import Visitor, plain_name
 from anthrotap_hf.export import FORMATS
 from anthrotap_hf.pipelines.corrections import AROUND, CorrectionError, EditedPoint
 from anthrotap_hf.pipelines.projects import project_to_json
@@ -94,6 +94,7 @@ class Editor:
             post("export", self._export),
             post("load", self._load),
             post("save", self._save),
+            post("lasso", self._lasso),
             post("leave", self._leave),
             Mount("/", EditorFiles(directory=STATIC, html=True)),
         ]
@@ -119,6 +120,7 @@ class Editor:
         visitor = self.sessions.let_in(self._address(request))
         try:
             name = request.query_params.get("name", "video.mp4")[:200].replace("\\", "/").rpartition("/")[2]
+            self._load_tracker(visitor)
             folder = visitor.empty_folder("upload")
             upload = folder / f"{plain_name(Path(name).stem)}.{plain_name(Path(name).suffix)[:8]}"
             limit, size = self.page.settings.limits.megabytes * 10**6, 0
@@ -138,32 +140,42 @@ class Editor:
     async def _sample(self, request: Request) -> Response:
         visitor = self.sessions.let_in(self._address(request))
         try:
-            path = visitor.empty_folder("upload") / "dance.mp4"
+            self._load_tracker(visitor)
+            path = visitor.empty_folder("upload") / DANCERS
             await asyncio.to_thread(write_sample, path)
             return await self._open(path, path.name, visitor)
         except BaseException:
             self.page.visitors.leave(visitor.name)
             raise
 
-    async def _open(self, upload: Path, name: str, visitor: Any) -> Response:
+    async def _open(self, upload: Path, name: str, visitor: Visitor) -> Response:
         session = await asyncio.to_thread(self.sessions.open, upload, name, visitor)
         self._get_ready(session)
         return JSONResponse(_describe(session))
 
+    def _load_tracker(self, visitor: Visitor) -> None:
+        """Have the tracker loaded while a clip is read."""
+        name, device = self.sessions.tracker, self.page.settings.device
+        args = load_tracker, name, self.trackers[name], device
+        self._in_background(visitor, *args)
+
+    def _in_background(self, visitor: Visitor, job: Callable[..., Any], *args: Any) -> None:
+        """Run a job whose result is not needed; what fails is tried again, and said, when it is."""
+
+        def work() -> None:
+            with suppress(JobError):
+                self._run_quietly(visitor, job, *args)
+
+        threading.Thread(target=work, daemon=True).start()
+
     def _get_ready(self, session: EditSession) -> None:
-        """Have the tracker loaded and the clip read before the first click."""
+        """Have the clip read by the worker before the first click."""
         newest = session.video.path.parent / NEWEST
         newest.write_text(str(session.change))
         model = session.tracker, self._offered()[session.tracker]
-        change, device = session.change, self.page.settings.device
-
-        def work() -> None:
-            # What fails now is said at the first click, which tries it again.
-            with suppress(JobError):
-                path = session.video.path
-                self._run_quietly(session, track_points, session.clip, path, model, [], None, change, device)
-
-        threading.Thread(target=work, daemon=True).start()
+        none: list[EditedPoint] = []
+        args = session.clip, session.video.path, model, none, None, session.change, self.page.settings.device
+        self._in_background(session.visitor, track_points, *args)
 
     async def _take(self, request: Request) -> Response:
         """Open the clip of the page's tab for tracking, with its points: a copy, so both go on by themselves."""
@@ -242,6 +254,11 @@ class Editor:
         session = self._for_change(request)
         return JSONResponse({"points": as_json(read_project(await _read_json(request), session))})
 
+    async def _lasso(self, request: Request) -> Response:
+        """Return the points of a grid that lie inside a lasso."""
+        session = self._for_change(request)
+        return JSONResponse({"points": points_inside(await _read_json(request), session)})
+
     async def _save(self, request: Request) -> Response:
         """Write a project file of the points that are sent."""
         session = self._for_change(request)
@@ -265,7 +282,7 @@ class Editor:
         names = [given.get(number) or f"point {number}" for number in session.tracks.ids]
         args = video.path, stem, video.fps, size, session.tracks, names, format, folder
         self.page.count_edit(session.visitor)
-        path = await asyncio.to_thread(self._run_quietly, session, export_tracks, *args)
+        path = await asyncio.to_thread(self._run_quietly, session.visitor, export_tracks, *args)
         return FileResponse(path, filename=path.name, media_type="application/octet-stream")
 
     def _stream(self, session: EditSession, work: Callable[..., None]) -> Iterator[bytes]:
@@ -293,8 +310,8 @@ class Editor:
         while (message := messages.get()) is not None:
             yield message
 
-    def _run_quietly(self, session: EditSession, job: Callable[..., Any], *args: Any) -> Any:
-        return self.page.run_edit(session.visitor, lambda *_, **__: None, job, *args)
+    def _run_quietly(self, visitor: Visitor, job: Callable[..., Any], *args: Any) -> Any:
+        return self.page.run_edit(visitor, lambda *_, **__: None, job, *args)
 
     def _for_change(self, request: Request) -> EditSession:
         headers = request.headers

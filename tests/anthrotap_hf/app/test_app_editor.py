@@ -264,6 +264,26 @@ def test_wheel_zooms_where_it_is_and_the_middle_button_moves_the_picture(edit, w
     assert page.evaluate("editor.view.scale") == scale
 
 
+def test_a_lasso_adds_the_points_of_a_grid_inside(edit, waves):
+    page = edit(waves)
+    page.keyboard.press("l")
+    page.select_option("#grid", "3")
+    corners = [(40, 20), (100, 20), (100, 80), (40, 80), (40, 25)]
+    page.mouse.move(*on_page(page, *corners[0]))
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*on_page(page, *corner), steps=4)
+    page.mouse.up()
+    page.wait_for_function("() => editor.project.points.length === 9")
+    found = np.array([point["queries"][0] for point in points(page)])
+    assert (found[:, 0] == 0).all()
+    expected = [[x, y] for y in (30, 50, 70) for x in (50, 70, 90)]
+    np.testing.assert_allclose(found[:, 1:], expected, atol=1)
+    settle(page)
+    page.keyboard.press("Control+z")
+    assert points(page) == []
+
+
 def test_the_timeline_goes_to_a_query_and_chooses_a_stretch(edit, waves):
     page = edit(waves)
     click(page, 60, 40)

@@ -92,6 +92,16 @@ def test_strangers_get_sentences_and_no_files(client, served, waves, tmp_path):
     assert b"no such format" in client.ask("export", {"format": "../csv"})[1]
     assert b"no track to export yet" in client.ask("export", {"format": "csv"})[1]
     assert client.ask("track", {"points": [point], "tracker": "/etc"}) == (400, b'{"error":"Choose a tracker."}')
+    square = [[10, 10], [60, 10], [60, 60], [10, 60]]
+    status, answer = client.ask("lasso", {"lasso": square, "t": 3, "size": 2})
+    assert json.loads(answer)["points"][0][0] == 3
+    for lasso, t, size in [
+        ("/etc/passwd", 0, 3), ([[1, 2]], 0, 3), ([[0, 1e999]] * 3, 0, 3), (square, 12, 3), (square, "a", 3),
+        (square, 0, 999), ([[-50, -50], [-40, -50], [-40, -40]], 0, 3), (square, 0, [1]),
+    ]:  # fmt: skip
+        status, answer = client.ask("lasso", {"lasso": lasso, "t": t, "size": size})
+        assert status == 400, (lasso, answer)
+        assert "\n" not in json.loads(answer)["error"]
     text = tmp_path / "text.mp4"
     text.write_text("This is no video.\n" * 100)
     status, answer = client.ask("upload?name=text.mp4", data=text.read_bytes())

@@ -71,6 +71,20 @@ def test_upload_click_track_and_leave(served, page, waves, wait_until):
     wait_until(lambda: not tracks.parent.parent.exists())
 
 
+def test_buttons_wait_until_they_can_work(page):
+    names = [f"#track-{name}" for name in ("run", "undo", "clear")]
+    page.click("#track-example")
+    page.locator("#track-frame img").wait_for()
+    assert "dance.mp4" in page.inner_text("#track-opened")
+    assert all(page.locator(name).is_disabled() for name in names)
+    click_on(page, (0.3, 0.5))
+    page.locator("#track-run:enabled").wait_for()
+    assert all(page.locator(name).is_enabled() for name in names)
+    page.click("#track-clear")
+    page.locator("#track-run:disabled").wait_for()
+    assert "Apache-2.0; it comes along" in page.inner_text(".trackers")
+
+
 def test_two_trackers_are_compared(page, waves):
     open_video(page, waves)
     click_on(page, (0.25, 0.5), (0.75, 0.5))
@@ -134,8 +148,8 @@ def test_a_video_that_is_too_long_or_unreadable_is_an_error_message(page, make_v
         error = page.locator(f"#{tab}-upload-said :text('not a video')")
         error.wait_for()
         assert error.inner_text().startswith("This video can't be used: not a video")
-        page.click(f"#{tab}-run")
-        page.locator(f"#{tab}-said :text('Choose a video first.')").wait_for()
+        assert page.locator(f"#{tab}-run").is_disabled()
+        assert page.locator(f"#{tab}-cancel").is_disabled()
     assert "Traceback" not in page.inner_text("body")
 
 

@@ -1,5 +1,6 @@
 // The editor: what is open and shown, and how buttons, keys and pointers change it.
 
+import { bindButtons, claim } from "./buttons.js";
 import { about, takeAlong } from "./dialogs.js";
 import { bindKeys } from "./keys.js";
 import { bindPointer } from "./pointer.js";
@@ -29,6 +30,7 @@ class Editor {
     this.range = null;
     this.mode = "add";
     this.playing = false;
+    this.lasso = null; // the corners of one that is being drawn, pixels of the video
     this.moved = null; // a point that is being dragged: {id, x, y}
     this.isTracking = false;
     this.tracked = null; // the points that `tracks` are of
@@ -143,7 +145,11 @@ class Editor {
     this.mode = mode;
     $("mode-add").setAttribute("aria-pressed", String(mode === "add"));
     $("mode-correct").setAttribute("aria-pressed", String(mode === "correct"));
-    $("view").setAttribute("aria-label", `The shown frame. A click ${mode === "add" ? "adds a point" : "corrects the chosen point"}.`);
+    $("mode-lasso").setAttribute("aria-pressed", String(mode === "lasso"));
+    $("lasso-size").hidden = mode !== "lasso";
+    const does = { add: "A click adds a point.", correct: "A click corrects the chosen point.", lasso: "A drag draws a lasso." };
+    $("view").setAttribute("aria-label", `The shown frame. ${does[mode]}`);
+    if (mode === "lasso" && this.clip) this.say("Draw around something: a grid of points over it is added.");
     if (mode === "correct" && this.chosen === null && this.clip) this.say("Choose a point: click on its dot or its name.");
   }
 
@@ -186,6 +192,7 @@ class Editor {
         else if (!this.picture?.width) this.picture = null;
         const { t, tracks, chosen, range } = this;
         this.view.draw(this.picture, { places: this.places(), tracks, t, chosen, background: named("stage") });
+        if (this.lasso) this.view.drawLasso(this.lasso);
         const colors = Object.fromEntries(
           ["accent", "panel", "muted", "line", "text", "chosen", "range"].map((name) => [name, named(name)]),
         );
@@ -201,7 +208,7 @@ class Editor {
   update() {
     const { clip, project } = this;
     const enable = (id, is) => { $(id).disabled = !is; };
-    for (const id of ["play", "frame", "mode-add", "load", "tracker"]) enable(id, clip);
+    for (const id of ["play", "frame", "mode-add", "mode-lasso", "load", "tracker"]) enable(id, clip);
     for (const id of ["to-start", "back"]) enable(id, clip && this.t > 0);
     for (const id of ["forward", "to-end"]) enable(id, clip && this.t < clip.frames - 1);
     enable("undo", project.canUndo);
@@ -300,6 +307,17 @@ class Editor {
     }
   }
 
+  async addInside(lasso) {
+    const t = this.t, size = Number($("grid").value);
+    try {
+      const response = await this.server.post("lasso", { lasso, t, size });
+      const { points } = await response.json();
+      this.edit((project) => project.addAll(points));
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
   withChosen(work) {
     const point = this.chosen === null ? null : this.project.find(this.chosen);
     if (point) this.edit((project) => work(project, point));
@@ -390,7 +408,8 @@ class Editor {
           if (head.partial && this.wantsTracking) return;
           const seconds = ((performance.now() - begin) / 1000).toFixed(1);
           const count = points.length === 1 ? "1 point" : `${points.length} points`;
-          if (!isRepair) this.say(head.partial ? `Near this frame tracked in ${seconds} s; the rest follows …` : `${count} tracked in ${seconds} s.`);
+          if (!isRepair && seconds < 0.3) this.say("Done.");
+          else if (!isRepair) this.say(head.partial ? `Near this frame tracked in ${seconds} s; the rest follows …` : `${count} tracked in ${seconds} s.`);
         }
       }
       if (!isDone) throw new RequestError("The tracking broke off: change something to try again.", 0);
@@ -424,62 +443,6 @@ class Editor {
     else bar.removeAttribute("value");
     this.say(total ? `${what} …` : what);
   }
-}
-
-function bindButtons(editor) {
-  const on = (id, act) => $(id).addEventListener("click", (event) => {
-    act();
-    // Keys are for the picture again; who uses the keyboard stays where they are.
-    if (event.detail > 0 && !document.querySelector("dialog[open]")) $("view").focus({ preventScroll: true });
-  });
-  on("open", () => $("file").click());
-  on("choose", () => $("file").click());
-  on("sample", () => editor.open(editor.server.post("sample", {}).then((response) => response.json())));
-  on("undo", () => editor.project.undo());
-  on("redo", () => editor.project.redo());
-  on("play", () => editor.play());
-  on("to-start", () => editor.go(0));
-  on("back", () => editor.go(editor.t - 1));
-  on("forward", () => editor.go(editor.t + 1));
-  on("to-end", () => editor.go(Infinity));
-  on("mode-add", () => editor.setMode("add"));
-  on("mode-correct", () => editor.setMode("correct"));
-  on("occlude", () => editor.occlude());
-  on("cut", () => editor.cut());
-  on("remove-query", () => editor.removeQuery());
-  on("delete", () => editor.deletePoint());
-  on("zoom-in", () => { editor.view.zoomTo(editor.view.scale * 1.5); editor.draw(); });
-  on("zoom-out", () => { editor.view.zoomTo(editor.view.scale / 1.5); editor.draw(); });
-  on("zoom-fit", () => { editor.view.fit(); editor.draw(); });
-  on("take-back", () => editor.open(claim(editor, editor.server.session)).then(() => $("taken-dialog").close()));
-  $("frame").addEventListener("change", () => editor.go(Number($("frame").value) || 0));
-  $("name").addEventListener("change", () => editor.withChosen((project, point) => project.rename(point.id, $("name").value.trim())));
-  $("tracker").addEventListener("change", () => { editor.tracked = null; editor.track(); });
-  $("file").addEventListener("change", () => {
-    const [file] = $("file").files;
-    $("file").value = "";
-    if (file) upload(editor, file);
-  });
-  document.addEventListener("dragover", (event) => event.preventDefault());
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) upload(editor, file);
-  });
-}
-
-function upload(editor, file) {
-  const show = (share) => {
-    const text = share < 1 ? `Sending ${file.name}: ${Math.round(100 * share)} %` : "Reading the clip …";
-    $("opening").textContent = text;
-    if (editor.clip) editor.say(text);
-  };
-  return editor.open(editor.server.upload(file, show));
-}
-
-async function claim(editor, session) {
-  const response = await editor.server.request("claim", { method: "POST", headers: { "x-session": session } });
-  return response.json();
 }
 
 async function start() {

@@ -14,6 +14,7 @@ export function bindKeys(editor) {
     k: () => goToQuery(editor, 1),
     a: () => editor.setMode("add"),
     c: () => editor.setMode("correct"),
+    l: () => editor.setMode("lasso"),
     "[": () => editor.rangeEnd("first"),
     "]": () => editor.rangeEnd("last"),
     o: () => editor.occlude(),

@@ -24,7 +24,7 @@ export function bindPointer(editor) {
     if (event.pointerType === "touch") {
       fingers.set(event.pointerId, [x, y]);
       if (fingers.size === 2) {
-        editor.moved = null;
+        editor.moved = editor.lasso = null;
         act = { kind: "pinch", ...spread(fingers) };
         editor.draw();
         return;
@@ -37,6 +37,11 @@ export function bindPointer(editor) {
       return;
     }
     if (event.button !== 0) return;
+    if (editor.mode === "lasso") {
+      act = { kind: "lasso" };
+      editor.lasso = [view.toVideo(x, y)];
+      return;
+    }
     const places = editor.places();
     const id = view.hit(x, y, places, event.pointerType === "touch" ? 14 : 3);
     // In the mode for corrections, only the chosen point's own dot is in the way of a click.
@@ -67,6 +72,10 @@ export function bindPointer(editor) {
       view.zoomTo((view.scale * next.distance) / act.distance, next.x, next.y);
       view.pan(next.x - act.x, next.y - act.y);
       act = { kind: "pinch", ...next };
+    } else if (act.kind === "lasso") {
+      const last = view.toCanvas(...editor.lasso.at(-1));
+      if (Math.hypot(x - last[0], y - last[1]) < 3) return;
+      editor.lasso.push(view.toVideo(x, y));
     } else if (act.kind === "pan") {
       view.pan(x - act.x, y - act.y);
       Object.assign(act, { x, y });
@@ -88,12 +97,16 @@ export function bindPointer(editor) {
     const done = act;
     if (done?.kind === "pinch" && fingers.size) return;
     act = null;
+    const { lasso } = editor;
+    editor.lasso = null;
     if (!done || event.type === "pointercancel") {
       editor.moved = null;
       editor.draw();
       return;
     }
-    if (done.kind === "click" || (done.kind === "point" && done.isClick && !done.moved)) {
+    if (done.kind === "lasso") {
+      if (lasso.length > 3) editor.addInside(lasso);
+    } else if (done.kind === "click" || (done.kind === "point" && done.isClick && !done.moved)) {
       editor.clickAt(...view.toVideo(done.x, done.y));
     } else if (done.kind === "point" && done.moved) {
       const { id, x, y } = editor.moved;

@@ -57,6 +57,16 @@ export class Project {
     return id;
   }
 
+  // Add points at queries [[t, x, y], ...], as one change.
+  addAll(queries) {
+    const first = this.points.reduce((most, point) => Math.max(most, point.id), 0) + 1;
+    if (this.points.length + queries.length > this.maxPoints) {
+      throw new EditError(`${this.maxPoints} points are the most that this page edits: choose a coarser grid.`);
+    }
+    const added = queries.map((query, n) => ({ id: first + n, name: "", queries: [query], occluded: [], deleted: [] }));
+    this.change([...this.points, ...added]);
+  }
+
   correct(id, t, x, y) {
     const point = this.find(id);
     const queries = [...point.queries.filter((query) => query[0] !== t), [t, x, y]].sort((a, b) => a[0] - b[0]);

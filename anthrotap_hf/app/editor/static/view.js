@@ -110,6 +110,17 @@ export class View {
     for (const place of scene.places) if (place.id === scene.chosen) this.#drawDot(place, true);
   }
 
+  drawLasso(corners) {
+    const { context } = this;
+    context.beginPath();
+    for (const [x, y] of corners) context.lineTo(...this.toCanvas(x, y));
+    context.closePath();
+    context.fillStyle = "rgb(45 212 191 / 20%)";
+    context.fill();
+    stroke(context, "rgb(0 0 0 / 70%)", 4);
+    stroke(context, "#2dd4bf", 2);
+  }
+
   #drawTrail({ id }, { tracks, t }) {
     const row = tracks?.rows.get(id);
     if (row === undefined) return;
