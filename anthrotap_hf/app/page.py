@@ -207,10 +207,13 @@ class Page:
                 self.worker.cancel()
                 self._running = None
             self._turns.append(running)
-            while self._running is not None or self._turns[:1] != [running]:
-                if not any(turn is running for turn in self._turns):
-                    raise JobCancelledError("Cancelled.")
+            # By identity: a visitor may have several jobs, whose turns are equal lists.
+            while any(turn is running for turn in self._turns):
+                if self._running is None and self._turns[0] is running:
+                    break
                 self._turn.wait()
+            else:
+                raise JobCancelledError("Cancelled.")
             del self._turns[0]
             self._running, self._is_edit, self._begin = running, is_edit, time.monotonic()
             if running[0] in self._waiting:

@@ -146,6 +146,20 @@ def test_pictures_at_full_size_are_kept_in_bounded_memory(tmp_path, make_video):
     assert cache.num_bytes == 0
 
 
+def test_jobs_of_one_visitor_wait_for_each_other(tmp_path):
+    page = Page(AppSettings(), tmp_path)
+    visitor = Visitor("a", tmp_path / "a")
+    quiet = lambda *_, **__: None  # noqa: E731
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(page.run_edit, visitor, quiet, time.sleep, 0.2)]
+        while page._running is None:
+            time.sleep(0.01)
+        jobs += [pool.submit(page.run_edit, visitor, quiet, time.time) for _ in range(3)]
+        # None is taken for another one, and so canceled.
+        assert all(isinstance(job.result(30), float) for job in jobs[1:])
+    page.worker.cancel()
+
+
 def test_one_job_at_a_time_the_editor_s_among_the_others(tmp_path):
     page = Page(AppSettings(), tmp_path)
     quiet = lambda *_, **__: None  # noqa: E731
