@@ -63,12 +63,6 @@ class FrameCache:
         assert found is not None
         return found
 
-    def forget(self, path: Path) -> None:
-        """Drop the pictures of a file."""
-        with self._lock:
-            for key in [key for key in self._pictures if key[0] == path]:
-                del self._pictures[key]
-
     def _find(self, key: tuple[Path, int]) -> bytes | None:
         with self._lock:
             if key in self._pictures:

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 
 from anthrotap_hf.app.editor.sessions import EditSession, SessionError
+from anthrotap_hf.app.tracking import MAX_POINTS
 from anthrotap_hf.pipelines.corrections import EditedPoint, check_points
 from anthrotap_hf.pipelines.projects import FORMAT, VERSION, Project, ProjectVideo, project_from_json, project_to_json
 from anthrotap_hf.pipelines.queries import query_points
 from anthrotap_hf.utils.errors import one_line
 
-# Points of one clip: so many can be drawn, tracked and told apart.
-MAX_POINTS = 400
 # Points a side of the grid over a lasso.
 GRIDS = (1, 2, 3, 5, 8, 12)
 # Queries and stretches of one point, and corners of a lasso.

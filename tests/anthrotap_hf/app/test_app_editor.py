@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from anthrotap_hf.readers import open_reader
 from anthrotap_hf.video import write_video
 
 SETTLED = "() => !editor.isTracking && editor.isTracked() && (editor.tracks || !editor.project.points.length)"
@@ -127,7 +128,7 @@ def discs(tmp_path_factory) -> tuple[Path, np.ndarray]:
     return path, np.round(xy) + 0.5
 
 
-def test_five_points_two_of_them_wrong_are_corrected_by_three_clicks_and_exported(edit, discs):
+def test_five_points_two_of_them_wrong_are_corrected_by_three_clicks_and_exported(edit, discs, tmp_path):
     video, truth = discs
     page = edit(video)
     for n in range(5):
@@ -152,10 +153,16 @@ def test_five_points_two_of_them_wrong_are_corrected_by_three_clicks_and_exporte
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert sorted(archive.namelist()) == ["discs.csv", "discs.mp4"]
         rows = list(csv.DictReader(io.StringIO(archive.read("discs.csv").decode())))
+        archive.extractall(tmp_path)
+    # What `evaluate` and training read.
+    (clip,) = open_reader("points", tmp_path)
+    assert clip.tracks.valid.all()
+    assert len(list(clip.iter_frames(range(36)))) == 36
     xy = np.array([[float(row["x"]), float(row["y"])] for row in rows]).reshape(5, 36, 2)
     scale = page.evaluate("editor.view.scale")
     for n, t in ((3, JUMP), (4, JUMP), (4, 35), *((n, 0) for n in range(5))):
         np.testing.assert_allclose(xy[n, t], truth[n, t], atol=0.75 / scale + 0.05)
+    np.testing.assert_allclose(clip.tracks.xy, xy, atol=1e-4)
     error = np.linalg.norm(xy - truth, axis=-1)
     assert error[:, JUMP:].max() < 4
     assert np.median(error) < 1.5
