@@ -187,3 +187,10 @@ def test_the_space_s_file_builds_the_page(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not [*tmp_path.glob("anthrotap-app-*")]
+
+
+def test_the_first_sign_of_life_comes_before_heavy_imports(served):
+    assert (served[1] / "log.txt").read_text().startswith("The page is starting ...\n")
+    code = "import sys, anthrotap_hf.cli.main; print(*{'gradio', 'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
