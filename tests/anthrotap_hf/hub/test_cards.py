@@ -78,7 +78,7 @@ def test_small_has_no_published_figures(cards_of):
 
 
 def test_a_card_goes_with_weights_of_its_kind_only(tmp_path):
-    with pytest.raises(PublishError, match=r"is LocoTrack base, these weights have 580,237 parameters: tiny"):
+    with pytest.raises(PublishError, match=r"is LocoTrack base, these weights have 813,389 parameters: tiny"):
         prepare_model(BUNDLED["locotrack-tiny"], tmp_path / "a", card="anthro-locotrack-base")
     with pytest.raises(PublishError, match=r"is a tapnext, these weights are a locotrack"):
         prepare_model(BUNDLED["locotrack-tiny"], tmp_path / "a", card="anthro-tapnext")

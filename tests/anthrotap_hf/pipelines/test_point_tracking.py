@@ -384,7 +384,7 @@ def test_the_default_model_is_the_bundled_one_and_is_named(caplog, video):
     assert type(tracker) is PointTrackingPipeline
     assert type(tracker.model) is LocoTrackForPointTracking
     assert type(tracker.image_processor) is PointTrackingImageProcessor
-    assert "tracking by LocoTrack (locotrack), 580,237 parameters" in caplog.text
+    assert "tracking by LocoTrack (locotrack), 813,389 parameters" in caplog.text
     assert "No model was supplied" not in caplog.text
     assert "model=" not in caplog.text
     assert tracker(video, points=POINTS)["tracks"].shape == (3, 6, 2)
