@@ -20,7 +20,7 @@ from anthrotap_hf.utils.provenance import PROVENANCE_FILE, UNKNOWN, Component, P
 if TYPE_CHECKING:
     from transformers import Pipeline
 
-LOCOTRACK_SIZES = {580_237: "tiny", 8_236_133: "small", 11_519_717: "base"}
+LOCOTRACK_SIZES = {580_237: "tiny", 813_389: "tiny", 8_236_133: "small", 11_519_717: "base"}
 """Names of LocoTrack's sizes, by the number of parameters."""
 
 

@@ -20,7 +20,7 @@ EVIL = {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
         ("null", None, "NoneType"),
         ({"hidden_size": 10**9}, None, "hidden_size is 1000000000, and 16777216 is the limit"),
         ({"num_hidden_layers": 10**6}, None, "num_hidden_layers is 1000000, and 256 is the limit"),
-        ({"stage_channels": [24444, 32, 48, 48]}, None, "a network of [0-9]+ MB, and the file of weights has 2.2 MB"),
+        ({"stage_channels": [24444, 32, 48, 48]}, None, "a network of [0-9]+ MB, and the file of weights has 3.1 MB"),
         ({"num_attention_heads": 0}, None, "by zero"),
         ({"model_type": "evil", **EVIL}, None, "custom code"),
         ({}, struct.pack("<Q", 2**63), "header"),
