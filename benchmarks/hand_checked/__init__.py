@@ -1,0 +1,1 @@
+"""Points in real clips whose places were looked at by eye; see `__main__`."""
