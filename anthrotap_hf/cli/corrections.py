@@ -59,7 +59,8 @@ def track_corrected(
     kept = _restore(editor, earlier, whole)
     tracks = editor.track(project.points, progress=on_progress)
     queries = np.array([point.queries[0] for point in project.points], np.float32)
-    said = f"{editor.tracked_frames:,} frames tracked" + (f", the rest is that of {earlier}" if kept else "")
+    said = f"{editor.tracked_frames:,} frames of points tracked (between two places, from both)"
+    said += f"; the rest is that of {earlier}" if kept else ""
     own = {"ids": np.array(tracks.ids), "project": np.array(json.dumps(project_to_json(whole)))}
     return tracks.found() | own, queries, said
 

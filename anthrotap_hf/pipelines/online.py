@@ -178,7 +178,10 @@ class OnlineTracker:
             (h, w), (height, width) = self.size, size
             raise OnlineError(f"frames were {w}x{h}, and frame {self.num_frames} is {width}x{height}")
         self.size = (size[0], size[1])
-        prepared = self.tracker.image_processor.preprocess(frame[None], self.resolution, do_rescale=False)
+        # A flipped view, as OpenCV's BGR is made RGB by, has strides that torch does not take.
+        prepared = self.tracker.image_processor.preprocess(
+            np.ascontiguousarray(frame)[None], self.resolution, do_rescale=False
+        )
         pixels = prepared["pixel_values_videos"].to(self.tracker.device)
         self._kept.append((self.num_frames, pixels))
         self._scale = np.array([pixels.shape[-1] / size[1], pixels.shape[-2] / size[0]])

@@ -35,7 +35,7 @@ def test_a_correction_tracks_what_it_touches(make_video, tmp_path):
     result = track(video, tmp_path / "points.csv", tmp_path / "out")
     assert result.exit_code == 0, result.output
     # 0 to 20 from both ends and 20 to 29; 0 to 5 and 5 to 29.
-    assert f"{2 * 21 + 10 + 6 + 25} frames tracked" in result.stdout
+    assert f"{2 * 21 + 10 + 6 + 25} frames of points tracked" in result.stdout
     before = arrays_of(tmp_path / "out")
     assert before["ids"].tolist() == [4, 9]
     assert before["tracks"][0, 20].tolist() == [30, 30]
@@ -43,7 +43,7 @@ def test_a_correction_tracks_what_it_touches(make_video, tmp_path):
     (tmp_path / "points.csv").write_text(FIRST + "4,25,35,31\n")
     result = track(video, tmp_path / "points.csv", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert f"{2 * 6 + 5} frames tracked, the rest is that of" in result.stdout
+    assert f"{2 * 6 + 5} frames of points tracked (between two places, from both); the rest is that of" in result.stdout
     after = arrays_of(tmp_path / "out")
     assert after["tracks"][0, 25].tolist() == [35, 31]
     assert np.array_equal(after["tracks"][0, :20], before["tracks"][0, :20])

@@ -107,7 +107,8 @@ def test_points_are_added_in_kept_frames_and_dropped(video):
     assert online.add([[50, 30], [20, 30]]) == [1, 2]
     assert online.add([]) == []
     online.drop([1])
-    output = online.step(video[10])
+    # As OpenCV's BGR is made RGB.
+    output = online.step(np.ascontiguousarray(video[10][..., ::-1])[..., ::-1])
     assert output.ids == [0, 2]
     # Since frame 4 it has moved by six pixels.
     np.testing.assert_allclose(output.xy[0], [46, 33], atol=1.5)
