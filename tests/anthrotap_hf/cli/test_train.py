@@ -65,7 +65,7 @@ def test_without_a_recipe_that_of_the_trackers_architecture_is_taken(train, name
     known = checkpoints().get(name)
     assert (recipe.model.type, recipe.model.start) == (known.architecture if known else "locotrack", name)
     wide = {"alltracker": 512, "cotracker3": 512}.get(recipe.model.type, 256)
-    width = {"locotrack-tiny": 128, "tapnextpp-512": 512}.get(name, wide)
+    width = {"locotrack-tiny": 192, "tapnextpp-512": 512}.get(name, wide)
     assert {labels.sample.width, other.sample.width} == {width}
     taken = {"locotrack-tiny": "tiny", "tapnextpp-512": "tapnext-512"}.get(name, recipe.model.type)
     assert f"no RECIPE: {taken}-finetune is taken, which fine-tunes trackers like {name}" in result.stderr
