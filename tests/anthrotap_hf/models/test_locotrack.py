@@ -121,7 +121,7 @@ def test_queries_of_a_long_video_are_looked_up_in_their_own_frames(locotrack):
     video, points = long_clip()
     with torch.inference_mode():
         features = locotrack.get_video_features(video)
-        expected = locotrack._query_features(features, points)
+        expected = locotrack.get_query_features(features, points)
         found = locotrack._query_features_of_video(video, points, None, 2)
     for ours, theirs in zip(found.tensors(), expected.tensors(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
