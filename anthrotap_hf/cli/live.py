@@ -6,9 +6,10 @@ import csv
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -67,39 +68,43 @@ def track_live(
 
     write = {"json": _json_writer, "csv": _csv_writer, "frames": _frames_writer}[output]()
     waiting = sorted(points)
-    taken: list[LiveFrame] = []
-    start = time.monotonic()
+    # Frames whose points are not given yet: as many as the tracker is late, and the last one.
+    pending: deque[LiveFrame] = deque()
+    start, taken = time.monotonic(), 0
     with common.progress_bars() as on_progress:
         for frame in live_frames(images, drop):
-            taken.append(frame)
+            pending.append(frame)
+            taken += 1
             found = tracker.step(frame.image)
             added = [point[1:] for point in waiting if point[0] <= frame.number]
             waiting = waiting[len(added) :]
-            if grid is not None and len(taken) == 1:
+            if grid is not None and taken == 1:
                 added += query_points(1, frame.image.shape[0], frame.image.shape[1], grid_size=grid)[:, 1:].tolist()
             if added:
                 tracker.add(added)
                 if found is not None and not tracker.delay:
                     found = tracker.points_now()
             if found is not None:
-                write(taken[found.t], found)
-                # What was written is not held.
-                taken[found.t] = taken[found.t].without_image()
+                write(pending.popleft(), found)
             late = time.monotonic() - start - frame.time
-            rate = len(taken) / max(time.monotonic() - start, 1e-6)
-            dropped = frame.number + 1 - len(taken)
+            rate = taken / max(time.monotonic() - start, 1e-6)
+            dropped = frame.number + 1 - taken
             note = f"{rate:.1f}/s, {tracker.delay} frames and {1000 * late:.0f} ms late, {dropped} dropped"
-            on_progress("live", len(taken), None, note)
+            on_progress("live", taken, None, note)
         for found in tracker.finish():
-            write(taken[found.t], found)
+            write(pending.popleft(), found)
 
 
 Write = Callable[["LiveFrame", "OnlineOutput"], None]
 
 
+def _rows(found: OnlineOutput) -> Iterator[tuple[int, np.ndarray, bool, float, float]]:
+    """Yield id, xy, visible, score and uncertainty of each point."""
+    yield from zip(found.ids, found.xy, found.visible, found.scores, found.uncertainty, strict=True)
+
+
 def _json_writer() -> Write:
     def write(frame: LiveFrame, found: OnlineOutput) -> None:
-        rows = zip(found.ids, found.xy, found.visible, found.scores, found.uncertainty, strict=True)
         points = [
             {
                 "id": id_,
@@ -109,7 +114,7 @@ def _json_writer() -> Write:
                 "score": round(float(score), 4),
                 "uncertainty": round(float(uncertainty), 4),
             }
-            for id_, (x, y), visible, score, uncertainty in rows
+            for id_, (x, y), visible, score, uncertainty in _rows(found)
         ]
         print(json.dumps({"t": frame.number, "time": round(frame.time, 4), "points": points}), flush=True)
 
@@ -121,8 +126,7 @@ def _csv_writer() -> Write:
     table.writerow(COLUMNS)
 
     def write(frame: LiveFrame, found: OnlineOutput) -> None:
-        rows = zip(found.ids, found.xy, found.visible, found.scores, found.uncertainty, strict=True)
-        for id_, (x, y), visible, score, uncertainty in rows:
+        for id_, (x, y), visible, score, uncertainty in _rows(found):
             table.writerow(
                 (frame.number, id_, f"{x:.3f}", f"{y:.3f}", int(visible), f"{score:.4f}", f"{uncertainty:.4f}")
             )
@@ -134,24 +138,19 @@ def _csv_writer() -> Write:
 def _frames_writer() -> Write:
     from anthrotap_hf.visualization.overlay import draw_tracks
 
-    trails: dict[int, list[tuple[Any, Any]]] = {}
+    # The last places of each point; before its first frame it has been there, not visible.
+    trails: dict[int, deque[tuple[np.ndarray, bool]]] = {}
 
     def write(frame: LiveFrame, found: OnlineOutput) -> None:
-        for n, id_ in enumerate(found.ids):
-            trails[id_] = [*trails.get(id_, []), (found.xy[n], found.visible[n])][-TRAIL:]
         image = frame.image
         if found.ids:
-            # A point that came later has been at its first place, not visible.
-            xy = np.stack(
-                [[trails[id_][0][0]] * (TRAIL - len(trails[id_])) + [xy for xy, _ in trails[id_]] for id_ in found.ids]
-            )
-            visible = np.stack(
-                [[False] * (TRAIL - len(trails[id_])) + [seen for _, seen in trails[id_]] for id_ in found.ids]
-            )
+            for id_, place, seen in zip(found.ids, found.xy, found.visible, strict=True):
+                trail = trails.setdefault(id_, deque([(place, False)] * TRAIL, maxlen=TRAIL))
+                trail.append((place, bool(seen)))
+            xy = np.array([[place for place, _ in trails[id_]] for id_ in found.ids], np.float32)
+            visible = np.array([[seen for _, seen in trails[id_]] for id_ in found.ids])
             height, width = image.shape[:2]
-            tracks = Tracks.from_labels(
-                xy.astype(np.float32), visible, np.ones_like(visible), height=height, width=width
-            )
+            tracks = Tracks.from_labels(xy, visible, np.ones_like(visible), height=height, width=width)
             image = draw_tracks(image, tracks, TRAIL - 1, trail=TRAIL)
         sys.stdout.buffer.write(image.tobytes())
         sys.stdout.buffer.flush()

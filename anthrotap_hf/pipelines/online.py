@@ -223,12 +223,8 @@ class OnlineTracker:
             visible, scores, uncertainty = logits > 0, scores.copy(), uncertainty.copy()
             if begin == t:
                 # In its own frame, a point is where it was said to be.
-                xy, visible, scores, uncertainty = (
-                    asked[own].astype(np.float32),
-                    visible | True,
-                    scores * 0 + 1,
-                    0 * scores,
-                )
+                xy = asked[own].astype(np.float32)
+                visible[:], scores[:], uncertainty[:] = True, 1, 0
             outside = ((xy < 0) | (xy > [width, height])).any(1)
             visible[outside], scores[outside] = False, 0
             ids += places
@@ -322,23 +318,23 @@ class _HalfWindowFollower:
         self._fed += 1
         size = self._model.config.window_size
         if len(self._waiting) == (size if self._state.begin is None else size // 2):
-            self._known = self._advance(self._state)[0]
+            self._state = self._advance()
+            self._waiting = []
 
-    def _advance(self, state: Any) -> tuple[dict[int, _Estimates], None]:
-        out, self._state = self._model.step(torch.cat(self._waiting, dim=1), state)
-        self._waiting = []
+    def _advance(self) -> Any:
+        """Track through the frames that wait, and return the state after them."""
+        out, state = self._model.step(torch.cat(self._waiting, dim=1), self._state)
         # What the window has not is final.
-        before = {t: found for t, found in self._known.items() if t >= self._fed - 2 * self._model.config.window_size}
-        return before | dict(enumerate(_arrays(out), self._state.begin)), None
+        oldest = self._fed - 2 * self._model.config.window_size
+        self._known = {t: found for t, found in self._known.items() if t >= oldest}
+        self._known |= dict(enumerate(_arrays(out), state.begin))
+        return state
 
     def at(self, frame: int) -> _Estimates:
         if frame not in self._known and self._waiting:
-            # The video has ended, or is asked for early: a window of fewer frames, without keeping its state.
-            state = self._state
-            waiting = self._waiting
+            # The video has ended, or is asked for early: a window of fewer frames, whose state is not kept.
             with torch.inference_mode():
-                self._known = self._advance(state)[0]
-            self._state, self._waiting = state, waiting
+                self._advance()
         return self._known[frame]
 
 

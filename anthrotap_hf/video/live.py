@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import av
@@ -31,10 +31,6 @@ class LiveFrame:
     image: np.ndarray
     number: int
     time: float
-
-    def without_image(self) -> LiveFrame:
-        """Return what is kept of a frame that was worked on."""
-        return replace(self, image=self.image[:0])
 
 
 def live_frames(images: Iterator[np.ndarray], drop: bool = True) -> Iterator[LiveFrame]:
