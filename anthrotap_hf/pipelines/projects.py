@@ -85,7 +85,7 @@ def project_from_json(content: Any) -> Project:
         points = tuple(_point(entry) for entry in content["points"])
         model = content.get("model")
         return Project(points, _video(content.get("video")), None if model is None else str(model))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CorrectionError(f"not a project as it should be: {reason}") from error
 

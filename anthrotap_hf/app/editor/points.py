@@ -37,10 +37,7 @@ def read_project(content: Any, session: EditSession) -> list[EditedPoint]:
     points = content.get("points") if isinstance(content, dict) else None
     if isinstance(points, list) and len(points) > MAX_POINTS:
         raise SessionError(f"{len(points):,} points are too many: {MAX_POINTS} are the most that this page edits.")
-    try:
-        project = project_from_json(content)
-    except OverflowError as error:
-        raise SessionError("A number of the points is too large.") from error
+    project = project_from_json(content)
     for point in project.points:
         if len(point.queries) + len(point.occluded) + len(point.deleted) > MAX_ENTRIES:
             raise SessionError(f"Point {point.id} has too many queries for this page.")

@@ -110,6 +110,8 @@ def test_a_point_of_two_shots_is_refused(make_video, tmp_path):
         ("a.json", HEAD + '9, "points": []}', "version 9 of projects is not known"),
         ("a.json", HEAD + "1}", "'points' is missing"),
         ("a.json", HEAD + '1, "points": [{"id": 1, "queries": [[0.5, 1, 2]]}]}', "0.5 is no whole number"),
+        ("a.json", HEAD + '1, "points": [{"id": 1, "queries": [[0, 1, 1' + 400 * "0" + "]]}]}", "too large"),
+        ("a.json", HEAD + '1, "points": [{"id": 1' + 400 * "0" + ', "queries": [[0, 1, 2]]}]}', "too large"),
         ("a.json", HEAD + '1, "points": [{"id": 1e999, "queries": [[0, 1, 2]]}]}', "inf is no whole number"),
         ("a.json", HEAD + '1, "points": [{"id": 1, "queries": [[0, 1]]}]}', "not a project as it should be"),
     ],
