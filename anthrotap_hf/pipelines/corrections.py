@@ -117,8 +117,8 @@ class _Direction:
 class _Known:
     """The stretches of a point that are tracked, and the tracks of all its frames."""
 
+    track: _Direction
     stretches: set[Stretch] = field(default_factory=set)
-    track: _Direction | None = None
 
 
 class PointEditor:
@@ -178,18 +178,12 @@ class PointEditor:
             CorrectionError: if something that was said about a point can't be.
         """
         check_points(points, self.num_frames, self.height, self.width, self.cuts)
-        self._known = {point.id: self._known.get(point.id, _Known()) for point in points}
-        missing = [
-            (point.id, stretch)
-            for point in points
-            for stretch in stretches_of(point, self.num_frames, self.cuts)
-            if stretch not in self._known[point.id].stretches
-        ]
+        self._known = {point.id: self._known.get(point.id) or _Known(self._nearest(point)) for point in points}
+        missing: list[tuple[int, Stretch]] = []
         for point in points:
-            known = self._known[point.id]
-            known.stretches &= set(stretches_of(point, self.num_frames, self.cuts))
-            if known.track is None:
-                known.track = self._nearest(point)
+            known, stretches = self._known[point.id], stretches_of(point, self.num_frames, self.cuts)
+            missing += [(point.id, stretch) for stretch in stretches if stretch not in known.stretches]
+            known.stretches &= set(stretches)
         # Stretches of the same frames are tracked at once.
         groups: dict[Span, list[tuple[int, Stretch]]] = {}
         for id_, stretch in missing:
@@ -213,7 +207,7 @@ class PointEditor:
             track = _Direction(
                 *(each[n].copy() for each in (tracks.xy, tracks.visible, tracks.scores, tracks.uncertainty))
             )
-            self._known[point.id] = _Known(set(stretches_of(point, self.num_frames, self.cuts)), track)
+            self._known[point.id] = _Known(track, set(stretches_of(point, self.num_frames, self.cuts)))
 
     def _nearest(self, point: EditedPoint) -> _Direction:
         """Return what holds while nothing is tracked: the position of the nearest query in time, not visible."""
@@ -238,7 +232,6 @@ class PointEditor:
                     # A part of a stretch goes on from where the track is at its border, if that was tracked before.
                     border = first if query[0] < first else last
                     track = self._known[group[n][0]].track
-                    assert track is not None
                     if track.scores[border] > 0:
                         queries.append((border - first, *(track.xy[border] * self._scale)))
                         owners.append(n)
@@ -258,7 +251,6 @@ class PointEditor:
             if not own:
                 continue
             known = self._known[id_]
-            assert known.track is not None
             part = own[0] if len(own) == 1 else join(*own)
             whole = (first, last) == (stretch.first, stretch.last)
             # A query's own frame belongs to both of its stretches, which agree there.
@@ -274,7 +266,6 @@ class PointEditor:
         visible, scores, uncertainty = (np.zeros(shape, kind) for kind in (bool, np.float32, np.float32))
         for n, point in enumerate(points):
             track = self._known[point.id].track
-            assert track is not None
             for whole, name in zip((xy, visible, scores, uncertainty), FIELDS, strict=True):
                 whole[n] = getattr(track, name)
             for first, last in point.occluded:
