@@ -197,20 +197,40 @@ class FlowChainSteps:
             size: (height, width) of the video.
             config: of memory and limits.
         """
-        step_errors = self.errors
-        if config.max_color_change is not None:
-            # Where the colors change, something else is there now.
-            step_errors = np.where(self.changes > config.max_color_change, config.error_limit, step_errors)
+        step_errors = self.step_errors(config)
         errors = np.zeros_like(step_errors)
         T = errors.shape[1]
         for t, step in [(t, 1) for t in range(T - 1)] + [(t, -1) for t in range(T - 1, 0, -1)]:
             moving = (times <= t) if step > 0 else (times >= t)
-            # A part of the error so far is carried along.
-            carried = config.error_memory * errors[moving, t] + step_errors[moving, t + step]
-            errors[moving, t + step] = np.minimum(carried, config.error_limit)
-        inside = ((self.xy >= 0) & (self.xy <= [size[1], size[0]])).all(-1)
-        logits: np.ndarray = SURE_LOGIT * (1 - np.where(inside, errors, config.error_limit))
-        return logits.astype(np.float32)
+            errors[moving, t + step] = carry_error(errors[moving, t], step_errors[moving, t + step], config)
+        return as_logits(errors_inside(errors, self.xy, size, config))
+
+    def step_errors(self, config: FlowChainConfig) -> np.ndarray:
+        """Return the errors of the steps [N, T]: the limit where colors change by more than is allowed."""
+        if config.max_color_change is None:
+            return self.errors
+        # Where the colors change, something else is there now.
+        changed: np.ndarray = np.where(self.changes > config.max_color_change, config.error_limit, self.errors)
+        return changed
+
+
+def carry_error(before: np.ndarray, step_error: np.ndarray, config: FlowChainConfig) -> np.ndarray:
+    """Return the error after a step: a part of that before is carried along, up to the limit. Any shape, tolerances."""
+    carried: np.ndarray = np.minimum(config.error_memory * before + step_error, config.error_limit)
+    return carried
+
+
+def errors_inside(errors: np.ndarray, xy: np.ndarray, size: Sequence[int], config: FlowChainConfig) -> np.ndarray:
+    """Return errors [...], the limit where xy [..., 2] lies outside a frame of size (height, width)."""
+    inside = ((xy >= 0) & (xy <= [size[1], size[0]])).all(-1)
+    found: np.ndarray = np.where(inside, errors, config.error_limit)
+    return found
+
+
+def as_logits(errors: np.ndarray) -> np.ndarray:
+    """Return visible logits float32 of errors in tolerances, any shape: positive below 1."""
+    logits: np.ndarray = SURE_LOGIT * (1 - errors)
+    return logits.astype(np.float32)
 
 
 def chain_steps(
@@ -276,29 +296,21 @@ class FlowChainFollower:
             pair = torch.from_numpy(np.stack([self._last, image])).permute(0, 3, 1, 2)
             queries = np.concatenate([np.zeros((len(self.xy), 1)), self.xy], axis=1)
             found = chain_steps(pair, queries, self._config)
-            self.xy, error = found.xy[:, 1], found.errors[:, 1]
-            limit = self._config.error_limit
-            if self._config.max_color_change is not None:
-                error = np.where(found.changes[:, 1] > self._config.max_color_change, limit, error)
-            self._errors = np.minimum(self._config.error_memory * self._errors + error, limit)
-            inside = ((self.xy >= 0) & (self.xy <= [image.shape[1], image.shape[0]])).all(-1)
-            self._now = np.where(inside, self._errors, limit)
-        else:
-            self._now = self._errors
+            self.xy = found.xy[:, 1]
+            self._errors = carry_error(self._errors, found.step_errors(self._config)[:, 1], self._config)
+        self._now = errors_inside(self._errors, self.xy, image.shape[:2], self._config)
         self._worst = np.maximum(self._worst, self._now)
         self._last = image
 
     def visible_logits(self) -> np.ndarray:
         """Return [N] float32, positive where flow and the flow back agree."""
-        logits: np.ndarray = SURE_LOGIT * (1 - self._now)
-        return logits.astype(np.float32)
+        return as_logits(self._now)
 
     def unbroken_logits(self) -> np.ndarray:
         """Return [N] float32, the smallest so far where colors are looked at, see `unbroken_logits`."""
         if self._config.max_color_change is None:
             return self.visible_logits()
-        logits: np.ndarray = SURE_LOGIT * (1 - self._worst)
-        return logits.astype(np.float32)
+        return as_logits(self._worst)
 
 
 class FlowChainNeighborFlows:
