@@ -40,6 +40,14 @@ class PersonTrack:
         return np.isfinite(self.boxes[:, 0])
 
 
+def mask_box(mask: np.ndarray) -> np.ndarray:
+    """Return left, top, right and bottom [4] float32 of where a mask [H, W] holds; NaN if nowhere."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.full(4, np.nan, np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
 def person_masks(people: list[PersonTrack]) -> list[np.ndarray]:
     """Return each person's mask, [T, H, W] bool. Raise ValueError if their detector gives none."""
     masks = [person.mask for person in people if person.mask is not None]

@@ -14,7 +14,7 @@ import numpy as np
 
 from anthrotap_builder.config import DetectionSettings
 from anthrotap_builder.context import ClipContext
-from anthrotap_builder.detection import PersonTrack
+from anthrotap_builder.detection import PersonTrack, mask_box
 from anthrotap_builder.detection.association import (
     JOINTS,
     TORSO,
@@ -385,9 +385,8 @@ def _boxes(landmarks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     for t in np.flatnonzero(np.isfinite(landmarks[:, 0, 0])).tolist():
         confidence = landmarks[t, :, 2]
         corners = [landmarks[t, confidence >= min(0.5, confidence.max()), :2]]
-        rows, columns = np.flatnonzero(mask[t].any(1)), np.flatnonzero(mask[t].any(0))
-        if len(rows):
-            corners.append(np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], np.float32))
+        if np.isfinite(box := mask_box(mask[t])).all():
+            corners.append(box.reshape(2, 2))
         around = np.concatenate(corners)
         boxes[t] = *around.min(0), *around.max(0)
     return boxes

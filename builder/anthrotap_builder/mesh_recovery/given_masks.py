@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anthrotap_builder.detection import PersonTrack
+from anthrotap_builder.detection import PersonTrack, mask_box
 from anthrotap_builder.mesh_recovery.mesh_file import MeshFileError
 from anthrotap_hf.video import VideoError
 from anthrotap_hf.video.images import ImageFolder, image_folder
@@ -69,9 +69,7 @@ class GivenMasks:
                 except VideoError as error:
                     raise MeshFileError(error.reason, path=error.path, hint=error.hint) from error
                 mask[t] = cv2.resize(picture.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
-                rows, columns = np.flatnonzero(mask[t].any(1)), np.flatnonzero(mask[t].any(0))
-                if len(rows):
-                    boxes[t] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+                boxes[t] = mask_box(mask[t])
             if person < num_people:
                 people[person] = PersonTrack(boxes, mask=mask)
         return people
