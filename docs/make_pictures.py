@@ -156,11 +156,14 @@ def _draw_flow(image: np.ndarray, points: SurfaceTracks, flow: TrackFlow, t: int
 
 def _draw_filtering(image: np.ndarray, points: SurfaceTracks, tracks: Tracks, t: int) -> np.ndarray:
     """Draw valid labels, visible (green) or occluded (hollow), and rejected ones that are visible by the mesh (red)."""
-    visible, occluded = tracks.visible[:, t], tracks.occluded[:, t]
-    rejected = points.visible[:, t] & tracks.invalid[:, t] & np.isfinite(points.xy[:, t, 0])
+    # Filtering splits tracks and drops those without labels: they are told by person and vertex.
+    valid = tracks.valid[:, t]
+    labeled = set(zip(tracks.person[valid].tolist(), tracks.vertex[valid].tolist(), strict=True))
+    of_point = zip(points.person.tolist(), points.vertex.tolist(), strict=True)
+    rejected = points.visible[:, t] & np.array([point not in labeled for point in of_point])
     canvas = _dots(image, points.xy[rejected, t], np.array(REJECTED))
-    canvas = _dots(canvas, points.xy[occluded, t], np.array(OCCLUDED), hollow=True)
-    return _dots(canvas, points.xy[visible, t], np.array(VISIBLE))
+    canvas = _dots(canvas, tracks.xy[tracks.occluded[:, t], t], np.array(OCCLUDED), hollow=True)
+    return _dots(canvas, tracks.xy[tracks.visible[:, t], t], np.array(VISIBLE))
 
 
 def _dots(image: np.ndarray, xy: np.ndarray, colors: np.ndarray, radius: int = 2, hollow: bool = False) -> np.ndarray:
